@@ -1,0 +1,1 @@
+"""What runs on the cluster and in which order; read chain.py first."""

@@ -1,0 +1,1 @@
+"""How a SLURM site is reached: profiles, a private local cluster, Ray inside an allocation."""
