@@ -1,0 +1,84 @@
+"""The two instructions of the project, kept as text files so that a change of wording is a readable diff.
+
+`grm.txt` asks for a critique (distillation, GRM training, evaluation); `proxy.txt` asks the proxy for a
+verdict from a rubric. The rubric stands last, so the n rollouts of one prompt share everything before it
+(prefix cache).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+NAMES = ("grm", "proxy")
+IMAGE_TAG = "<image>"
+
+_SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")
+# What ms-swift and verl count as media, and the control tokens of the Qwen chat template. Inside other
+# people's text they would add a picture that does not exist, or end the turn.
+_ACTIVE = re.compile(r"<(image|video|audio)>|<\|([a-z_]{1,40})\|>")
+
+
+class Compared(NamedTuple):
+    question: str
+    response_1: str
+    response_2: str
+
+
+@cache
+def template(name: str) -> str:
+    """Text of one instruction with its `{slots}`, without the file's last newline."""
+    if name not in NAMES:
+        raise ValueError(f"no prompt is called {name!r}; there are: {', '.join(NAMES)}")
+    return files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
+
+
+def prompt_hash(name: str) -> str:
+    """16 hex digits of the instruction's SHA-256; part of a stage's fingerprint: new wording means new work."""
+    return hashlib.sha256(template(name).encode()).hexdigest()[:16]
+
+
+def inert(text: str) -> str:
+    """The text with media tags and control tokens defused: `<image>` -> `[image]`, `<|x|>` -> `[x]`."""
+    return _ACTIVE.sub(lambda m: f"[{m.group(1) or m.group(2)}]", text)
+
+
+def _fill(name: str, values: dict[str, str], images: int) -> str:
+    # One pass over the template: braces and slot names inside the values stay what they are.
+    body = _SLOT.sub(lambda m: inert(values[m.group(1)]).strip(), template(name))
+    return IMAGE_TAG * images + body
+
+
+def grm_prompt(question: str, response_1: str, response_2: str, images: int = 1) -> str:
+    """Instruction for a critique, `images` tags first.
+
+    There is no newline after the tags: with `images=0` the text equals what follows the pictures in a chat
+    message made of parts (picture parts, then this text), so training and serving see the same tokens.
+    """
+    return _fill("grm", {"question": question, "response_1": response_1, "response_2": response_2}, images)
+
+
+def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str, images: int = 1) -> str:
+    """Instruction for the proxy; `rubric` is the closed `<rubric>` that `critique.rubric_for_proxy` gives."""
+    values = {"question": question, "response_1": response_1, "response_2": response_2, "rubric": rubric}
+    return _fill("proxy", values, images)
+
+
+def read_grm_prompt(text: str) -> Compared | None:
+    """Question and responses out of a filled GRM instruction; None when the text is not one.
+
+    A response that itself contains "Response 2:" after an empty line is cut there: the first delimiter counts.
+    """
+    head, between_1, between_2, tail = _SLOT.sub("\0", template("grm")).split("\0")
+    body = text.lstrip()
+    while body.startswith(IMAGE_TAG):
+        body = body[len(IMAGE_TAG) :].lstrip()
+    if not body.startswith(head) or not body.endswith(tail):
+        return None
+    rest = body[len(head) : len(body) - len(tail)]
+    question, found_1, rest = rest.partition(between_1)
+    response_1, found_2, response_2 = rest.partition(between_2)
+    return Compared(question, response_1, response_2.rstrip()) if found_1 and found_2 else None
