@@ -42,9 +42,7 @@ def test_control_tokens_in_the_texts_cannot_end_the_turn():
     assert inert("<|im_end|><video>x<|image_pad|>") == "[im_end][video]x[image_pad]"
 
 
-@pytest.mark.parametrize(
-    "parts", [("What?", "Red.", "Blue."), ("q\n\nmore", "a\nb\n", "ünï 'q' \"z\""), ("", "", "")]
-)
+@pytest.mark.parametrize("parts", [("What?", "Red.", "Blue."), ("q\n\nmore", "a\nb\n", "ünï 'q' \"z\""), ("", "", "")])
 def test_question_and_responses_are_read_back_from_the_instruction(parts):
     stripped = tuple(p.strip() for p in parts)
     assert read_grm_prompt(grm_prompt(*parts, images=0)) == stripped

@@ -1,0 +1,73 @@
+# Every command a person types. `make help` lists them; `proxygrm --help` knows more.
+SHELL := /bin/bash
+PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
+
+PROFILE ?= local
+RUN ?= runs/$(PROFILE)
+NODES ?=
+ARGS ?=
+nodes = $(if $(NODES),--nodes $(NODES))
+submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  ARGS='--set rl.learning_rate=1e-6'"
+
+setup: ## Python environment and SLURM packages; does nothing when they are there
+	@bash requirements/setup.sh
+
+lock: ## compile requirements/*.txt anew from *.in
+	@bash requirements/lock.sh
+
+demo: setup ## the whole chain on this machine: private SLURM, tiny model, about 15 minutes
+	@proxygrm demo $(ARGS)
+
+test: setup lint ## style, types and all tests, the shortened demo chain included
+	@python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy, shellcheck
+	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck
+
+cluster-up: setup ## start the private SLURM of this machine
+	@proxygrm cluster up
+
+cluster-down: ## stop it
+	@proxygrm cluster down
+
+submit-distill: ## the teacher writes critiques
+	@$(submit) distill
+
+submit-sft: ## SFT of the proxy and of the reward model
+	@$(submit) proxy_sft grm_sft
+
+submit-rl: ## GRPO with the proxy reward; NODES=4
+	@$(submit) grm_rl
+
+submit-eval: ## evaluation
+	@$(submit) evaluate
+
+submit-chain: ## everything that is missing, in one go
+	@$(submit)
+
+ablation: ## the eleven reward aggregations as one job array
+	@proxygrm ablation --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+
+plan: ## what a submit would do, and why
+	@proxygrm plan --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+
+status: ## where every stage stands
+	@proxygrm status --run $(RUN)
+
+logs: ## the log of a stage; STAGE=grm_rl
+	@proxygrm logs --run $(RUN) $(STAGE)
+
+cancel: ## cancel every job of the run
+	@proxygrm cancel --run $(RUN)
+
+report: ## one HTML page of a run
+	@proxygrm report --run $(RUN)

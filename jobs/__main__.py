@@ -1,0 +1,262 @@
+"""The command line, `proxygrm`. Thin: each command calls one function elsewhere, heavy imports wait until then."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxygrm.errors import UserError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+RUN = click.option("--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [runs/PROFILE]")
+
+
+class Commands(click.Group):
+    """Prints one line for what people can mend; everything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            click.secho(f"proxygrm: {error}", err=True, fg="red")
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\nstopped watching; submitted jobs go on (proxygrm status)", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with:  make demo")
+@click.option("--debug", is_flag=True, help="Show the traceback behind an error line.")
+@click.version_option(package_name="proxygrm-suite", message="%(version)s")
+def main(debug: bool) -> None:
+    """Train generative reward models whose rubrics transfer, on a SLURM cluster.
+
+    \b
+    distill -> split -> proxy_sft + grm_sft -> grm_rl -> evaluate -> report
+
+    Every stage is a SLURM job; `plan` says what would run and why, `submit` sends what is missing.
+    """
+
+
+def request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what to run and where; `plan`, `submit` and `ablation` share them."""
+    options = [
+        click.option("--profile", default="local", show_default=True, help="Cluster: local, a100, h100, or a .toml."),
+        click.option("--experiment", default="", help="paper, demo, ...  [the profile's own]"),
+        click.option(
+            "--nodes",
+            type=click.IntRange(1),
+            default=None,
+            help="Nodes of the RL stage, proxy node included.",
+        ),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. rl.learning_rate=1e-6"),
+        click.option("--partition", default=None, help="Instead of the profile's."),
+        click.option("--account", default=None),
+        click.option("--qos", default=None),
+        click.option("--reservation", default=None),
+        RUN,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("stages", nargs=-1)
+@request_options
+@click.option("--script/--no-script", default=False, help="Also print the exact batch script of every stage.")
+@click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
+def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: Any) -> None:
+    """Say what a submit would do with each stage, and why. Sends nothing.
+
+    \b
+    proxygrm plan                                  the whole chain on the private local cluster
+    proxygrm plan grm_rl --profile h100 --nodes 4  RL and whatever it still needs, on your H100s
+    """
+    from jobs import console
+
+    console.plan(asked, stages, script, redo)
+
+
+@main.command()
+@click.argument("stages", nargs=-1)
+@request_options
+@click.option("--dry-run", is_flag=True, help="Same as `plan --script`.")
+@click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
+@click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended.")
+def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch: bool, **asked: Any) -> None:
+    """Send every stage that is missing, chained by afterok. STAGES limits it to these and what they need.
+
+    Submitting again is safe: finished stages are skipped, queued ones are waited for.
+    """
+    from jobs import console
+
+    if dry_run:
+        console.plan(asked, stages, script=True, redo=redo)
+    else:
+        console.submit(asked, stages, redo, watch)
+
+
+@main.command()
+@request_options
+@click.option("--aggregations", default="0,1,2,3,4,5,6,7,8,9,10", show_default=True, help="Reward aggregations.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the scripts, send nothing.")
+@click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended.")
+def ablation(aggregations: str, dry_run: bool, watch: bool, **asked: Any) -> None:
+    """One RL run for each reward aggregation, as one job array over the cluster, then one evaluation."""
+    from jobs import console
+
+    asked["ablation"] = tuple(part.strip() for part in aggregations.split(",") if part.strip())
+    if dry_run:
+        console.plan(asked, (), script=True, redo=())
+    else:
+        console.submit(asked, (), (), watch)
+
+
+@main.command()
+@RUN
+@click.option("--watch", is_flag=True, help="Refresh until everything has ended.")
+def status(run: Path | None, watch: bool) -> None:
+    """Where every stage of a run stands, from squeue, sacct and its own records."""
+    from jobs import console
+
+    console.status(run, watch)
+
+
+@main.command()
+@click.argument("stage", required=False)
+@RUN
+@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
+@click.option("-n", "--lines", default=40, show_default=True, help="Lines from the end.")
+def logs(stage: str | None, run: Path | None, follow: bool, lines: int) -> None:
+    """The newest log of a stage (of the one that failed or runs, when none is named)."""
+    from jobs import console
+
+    console.logs(run, stage, follow, lines)
+
+
+@main.command()
+@RUN
+def cancel(run: Path | None) -> None:
+    """Cancel every queued or running job of a run. Its finished stages stay."""
+    from jobs import console
+
+    console.cancel(run)
+
+
+@main.command()
+@RUN
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="Where.  [RUN/report.html]")
+def report(run: Path | None, output: Path | None) -> None:
+    """Write one self-contained HTML page about a run, finished or not."""
+    from jobs import console
+
+    console.report(run, output)
+
+
+@main.command()
+@click.option("--run", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--quick", is_flag=True, help="A few steps of everything: shows that it works, not that it learns.")
+@click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
+def demo(run: Path, quick: bool, prepare_only: bool) -> None:
+    """The whole chain on this machine: a private SLURM, drawn pictures, a tiny Qwen2.5-VL; about 15 minutes."""
+    from jobs import demo as demonstration
+
+    demonstration.run(run, quick, prepare_only)
+
+
+@main.group()
+def cluster() -> None:
+    """A private, real SLURM on this machine: four virtual nodes in one folder."""
+
+
+def _cluster_folder(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option("--dir", "folder", type=click.Path(path_type=Path), default=None, help="Where it lives.")(
+        command
+    )
+
+
+@cluster.command("up")
+@_cluster_folder
+def cluster_up(folder: Path | None) -> None:
+    """Start it (again). Does nothing when it is up."""
+    from jobs import console
+
+    console.cluster_up(folder)
+
+
+@cluster.command("down")
+@_cluster_folder
+def cluster_down(folder: Path | None) -> None:
+    """Cancel its jobs and stop its daemons."""
+    from jobs import console
+
+    console.cluster_down(folder)
+
+
+@cluster.command("status")
+@_cluster_folder
+def cluster_status(folder: Path | None) -> None:
+    """Its daemons and nodes."""
+    from jobs import console
+
+    console.cluster_status(folder)
+
+
+@cluster.command("env")
+@_cluster_folder
+def cluster_env(folder: Path | None) -> None:
+    """Print exports that point SLURM's own commands at it:  eval "$(proxygrm cluster env)"; squeue"""
+    from slurm.local import cluster as local
+
+    click.echo(local.exports(folder or local.default_folder()))
+
+
+@main.group()
+def data() -> None:
+    """Preference data: ingest public releases, draw the demo's pairs."""
+
+
+@data.command("ingest")
+@click.argument("source", type=click.Choice(["rlaif-v", "preference-jsonl"]))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The pairs folder to write.")
+@click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
+def data_ingest(source: str, path: Path, out: Path, missing_images: str) -> None:
+    """Turn a downloaded release into a pairs folder; says what it dropped and why."""
+    from jobs import console
+
+    console.ingest(source, path, out, missing_images)
+
+
+@main.command("evaluate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("pairs", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for judgements and summary.")
+@click.option(
+    "--proxy",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Also judge rubric transfer with this model.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--limit", type=int, default=0, help="Only the first N pairs.")
+@click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
+def evaluate_command(
+    model: Path, pairs: Path, out: Path, proxy: Path | None, device: str, limit: int, missing_images: str
+) -> None:
+    """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
+    from jobs import console
+
+    console.evaluate(model, pairs, out, proxy, device, limit, missing_images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The chain: distill -> split -> SFT of proxy and reward model -> RL with the proxy's reward -> evaluate -> report.
+
+READ THIS FILE FIRST. Every stage says what it needs, what it makes and where it runs; the job graph follows
+from `needs` alone. What a stage does is in the file named after it beside this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxygrm.checkpoints import is_hf_checkpoint
+
+from jobs import ablation, distill, evaluate, report, rl, sft, split
+from jobs.experiments import Experiment
+from jobs.stage import Artifact, Given, Stage
+
+
+def chain(x: Experiment) -> list[Stage]:
+    """Preference pairs in, a trained and evaluated reward model with its report out."""
+    pairs = Given(x.pairs, check=split.pairs_folder)
+    held_out = Given(x.held_out, check=split.pairs_folder)
+    teacher = {} if distill.is_service(x.teacher) else {"teacher": Given(x.teacher, check=is_hf_checkpoint)}
+    policy = Given(x.policy, check=is_hf_checkpoint)
+    proxy = Given(x.proxy, check=is_hf_checkpoint)
+
+    # The teacher writes a critique for every pair. Pairs it judges right teach; pairs it gets wrong are the
+    # hard ones that RL learns from.
+    critiques = Stage(
+        name="distill",
+        run=distill.write_critiques,
+        needs={"pairs": pairs, **teacher},
+        makes=(Artifact("critiques"),),
+        on=x.on.distill,
+        config=distill.Settings(teacher=x.teacher, shards=x.shards, sampling=x.distill),
+        prompts=("grm",),
+        array=x.shards,
+    )
+    splits = Stage(
+        name="split",
+        run=split.write_splits,
+        needs={"pairs": pairs, "critiques": critiques / "critiques"},
+        makes=(
+            Artifact("proxy_sft.jsonl"),
+            Artifact("grm_sft.jsonl"),
+            Artifact("grm_rl.parquet"),
+            Artifact("grm_rl_val.parquet"),
+        ),
+        on=x.on.split,
+        config=x.split,
+        prompts=("grm", "proxy"),
+    )
+
+    # The proxy learns to judge from a rubric; the reward model gets its cold start. Both at once.
+    proxy_sft = Stage(
+        name="proxy_sft",
+        run=sft.train,
+        needs={"start": proxy, "data": splits / "proxy_sft.jsonl"},
+        makes=(Artifact("model", check=is_hf_checkpoint),),
+        on=x.on.proxy_sft,
+        config=x.proxy_sft,
+    )
+    grm_sft = Stage(
+        name="grm_sft",
+        run=sft.train,
+        needs={"start": policy, "data": splits / "grm_sft.jsonl"},
+        makes=(Artifact("model", check=is_hf_checkpoint),),
+        on=x.on.grm_sft,
+        config=x.grm_sft,
+    )
+
+    # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
+    grm_rl = Stage(
+        name="grm_rl",
+        run=rl.train_grpo,
+        needs={
+            "policy": grm_sft / "model",
+            "proxy": proxy_sft / "model",
+            "train": splits / "grm_rl.parquet",
+            "validation": splits / "grm_rl_val.parquet",
+        },
+        makes=(Artifact("policy", check=is_hf_checkpoint), Artifact("metrics.jsonl")),
+        on=x.on.grm_rl,
+        config=rl.Settings(grpo=x.rl, proxy=x.proxy_server, proxy_nodes=x.proxy_nodes),
+        prompts=("proxy",),
+    )
+
+    # Held-out pairs, both response orders: before training, after SFT, after RL.
+    scores = Stage(
+        name="evaluate",
+        run=evaluate.judge_held_out,
+        needs={
+            "held_out": held_out,
+            "proxy": proxy_sft / "model",
+            "start": policy,
+            "sft": grm_sft / "model",
+            "rl": grm_rl / "policy",
+        },
+        makes=(Artifact("summary.json"),),
+        on=x.on.evaluate,
+        config=x.evaluate,
+        prompts=("grm", "proxy"),
+    )
+    page = Stage(
+        name="report",
+        run=report.write_page,
+        needs={"summary": scores / "summary.json"},
+        makes=(Artifact("report.html"),),
+        on=x.on.report,
+    )
+    return [critiques, splits, proxy_sft, grm_sft, grm_rl, scores, page]
+
+
+def aggregation_ablation(x: Experiment, cells: tuple[str, ...]) -> list[Stage]:
+    """The same chain up to the SFT models, then one RL run a reward aggregation, all at once as a job array."""
+    stages = {stage.name: stage for stage in chain(x)}
+    grm_rl, scores = stages["grm_rl"], stages["evaluate"]
+    trained = replace(
+        grm_rl,
+        name="ablation_rl",
+        run=ablation.train_cell,
+        makes=(Artifact("cells", check=ablation.every_cell(cells)),),
+        config=ablation.Settings(rl=grm_rl.config, aggregations=cells),
+        array=len(cells),
+    )
+    judged = replace(
+        scores,
+        name="ablation_evaluate",
+        run=ablation.judge_cells,
+        needs={
+            "held_out": scores.needs["held_out"],
+            "proxy": scores.needs["proxy"],
+            "cells": trained / "cells",
+        },
+        config=ablation.Evaluation(cells, x.evaluate),
+    )
+    upstream = [stages[name] for name in ("distill", "split", "proxy_sft", "grm_sft")]
+    return [*upstream, trained, judged]

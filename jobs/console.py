@@ -1,0 +1,319 @@
+"""What the commands print: plans, live status, logs. Everything that decides stands elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from jobs import plan as planning
+from jobs import request as requests
+from jobs import state
+from jobs import submit as submission
+from jobs.ledger import Ledger, missing_givens
+from jobs.plan import Planned
+from jobs.request import Request, Resolved
+from jobs.stage import Stage, closure
+from proxygrm.errors import UserError
+
+out = Console(highlight=False)
+REFRESH_S = 2.0
+COLOURS = {
+    "done": "green",
+    "running": "cyan",
+    "pending": "yellow",
+    "not submitted": "dim",
+    "unknown": "magenta",
+}
+
+
+def _resolved(asked: dict[str, Any]) -> tuple[Resolved, Ledger]:
+    scheduler = ("partition", "account", "qos", "reservation")
+    request = Request(
+        profile=asked["profile"],
+        experiment=asked["experiment"],
+        nodes=asked["nodes"] or 0,
+        assignments=tuple(asked["assignments"]),
+        scheduler=tuple((key, asked[key]) for key in scheduler if asked[key]),
+        ablation=asked.get("ablation", ()),
+    )
+    name = Path(request.profile).stem
+    folder = asked["run"] or Path("runs") / (f"{name}-ablation" if request.ablation else name)
+    return requests.resolve(request), Ledger(folder)
+
+
+def of_run(run: Path | None) -> tuple[Resolved, Ledger]:
+    """The chain of a run folder; without a name, the run that was written to last."""
+    if run is None:
+        written = sorted(Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+        if not written:
+            raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`")
+        run = written[-1].parent
+    resolved = requests.of_run(run)
+    connect(resolved, start=False)
+    return resolved, Ledger(run)
+
+
+def connect(resolved: Resolved, start: bool) -> None:
+    """Point SLURM's commands at the private cluster when the profile is the one that uses it."""
+    if not resolved.profile.private_cluster:
+        return
+    from slurm.local import cluster
+
+    folder = cluster.default_folder()
+    if start:
+        cluster.up(folder)
+    os.environ.update(cluster.env(folder))
+
+
+def _plan(resolved: Resolved, ledger: Ledger, stages: Iterable[str], redo: Iterable[str], ask: bool) -> list[Planned]:
+    wanted = list(stages) or [stage.name for stage in resolved.stages]
+    chosen = closure(resolved.stages, wanted)
+    closure(resolved.stages, list(redo))
+    return planning.plan(chosen, state.facts(chosen, ledger, ask_scheduler=ask), frozenset(redo))
+
+
+def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Iterable[str]) -> None:
+    resolved, ledger = _resolved(asked)
+    planned = _plan(resolved, ledger, stages, redo, ask=_scheduler_answers(resolved))
+    show_plan(planned, resolved, ledger)
+    if script:
+        ids = {p.stage.name: p.job_id for p in planned if p.job_id}
+        for line in planned:
+            if line.action == "run":
+                out.rule(escape(line.stage.name), style="dim")
+                click.echo(submission.rendered(line, resolved.profile, ledger.folder, ids))
+    refuse(planned, resolved)
+
+
+def _scheduler_answers(resolved: Resolved) -> bool:
+    """A plan can be read without a scheduler; then nothing is known of queued jobs, and it says so."""
+    try:
+        connect(resolved, start=False)
+        submission.require_slurm()
+    except UserError as error:
+        out.print(f"[yellow]planning without a scheduler:[/] {escape(str(error))}")
+        return False
+    return True
+
+
+def refuse(planned: list[Planned], resolved: Resolved) -> None:
+    """Say everything a submit would fail on, before anything is sent."""
+    due = [p.stage for p in planned if p.action == "run"]
+    problems = [text for stage in due if (text := planning.within_limits(stage, resolved.profile))]
+    problems += missing_givens(due)
+    if problems:
+        hint = ""
+        if resolved.experiment.name == "demo":
+            hint = "; `proxygrm demo --prepare-only` makes the demo's data and model"
+        raise UserError("; ".join(problems) + hint)
+
+
+def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> None:
+    profile = resolved.profile
+    table = Table(title=f"{ledger.folder.name}: {resolved.experiment.name} on {profile.name}", title_justify="left")
+    for column in ("stage", "action", "because", "after", "resources"):
+        table.add_column(column, overflow="fold")
+    colours = {"run": "cyan", "skip": "green", "wait": "yellow"}
+    for line in planned:
+        on, stage = line.stage.on, line.stage
+        gpus = f" x {on.gpus_per_node} GPU" if on.gpus_per_node else ""
+        array = f"{stage.array} x " if stage.array > 1 else ""
+        table.add_row(
+            stage.name,
+            f"[{colours[line.action]}]{line.action}[/]",
+            escape(line.because),
+            ", ".join(line.after),
+            f"{array}{on.nodes} node{'s' * (on.nodes > 1)}{gpus}, {on.cpus_per_node} CPU, {on.memory_gb} GB, "
+            f"{on.walltime_min} min",
+        )
+    out.print(table)
+    out.print(f"at most {planning.gpu_hours(planned):.1f} GPU-hours, if every job used its whole time")
+
+
+def submit(asked: dict[str, Any], stages: Iterable[str], redo: Iterable[str], watch: bool) -> None:
+    resolved, ledger = _resolved(asked)
+    send(resolved, ledger, stages, redo)
+    if watch:
+        follow(resolved, ledger)
+
+
+def send(resolved: Resolved, ledger: Ledger, stages: Iterable[str] = (), redo: Iterable[str] = ()) -> None:
+    """Plan, check and submit under the run folder's lock."""
+    with ledger.lock("submit"):
+        connect(resolved, start=True)
+        submission.require_slurm()
+        planned = _plan(resolved, ledger, stages, redo, ask=True)
+        show_plan(planned, resolved, ledger)
+        refuse(planned, resolved)
+        requests.save(resolved, ledger)
+        submission.submit(
+            planned,
+            resolved.profile,
+            ledger,
+            frozenset(redo),
+            lambda line, job: out.print(f"submitted [cyan]{line.stage.name}[/] as job {job}"),
+        )
+
+
+def status(run: Path | None, watch: bool) -> None:
+    resolved, ledger = of_run(run)
+    if watch:
+        follow(resolved, ledger)
+    else:
+        out.print(status_table(state.status(resolved.stages, ledger), ledger))
+
+
+def status_table(states: list[state.StageState], ledger: Ledger) -> Table:
+    table = Table(title=f"{ledger.folder.name}  {time.strftime('%H:%M:%S')}", title_justify="left")
+    for column in ("stage", "state", "job", "progress", "detail"):
+        table.add_column(column, overflow="fold")
+    for row in states:
+        colour = COLOURS.get(row.word, "red")
+        share = f"{row.done}/{row.total}" if row.total and row.word != "done" else ""
+        took = f"{row.seconds:.0f} s" if row.word == "done" else share
+        table.add_row(row.stage, f"[{colour}]{row.word}[/]", row.job_id, took, escape(row.detail))
+    return table
+
+
+LIVE = {"running", "pending"}
+
+
+def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
+    """Show progress until nothing of the run is queued or running; plain lines where there is no terminal."""
+    said: dict[str, str] = {}
+    with Live(console=out, auto_refresh=False, transient=False) as live:
+        while True:
+            states = state.status(resolved.stages, ledger)
+            if out.is_terminal:
+                live.update(status_table(states, ledger), refresh=True)
+            else:
+                for row in states:
+                    line = f"{row.word} {row.detail}".strip()
+                    line += f" {row.done}/{row.total}" if row.word == "running" and row.total else ""
+                    if said.get(row.stage) != line:
+                        said[row.stage] = line
+                        click.echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {line}")
+            if not any(row.word in LIVE for row in states):
+                return states
+            time.sleep(REFRESH_S)
+
+
+def ended_well(states: list[state.StageState]) -> None:
+    """Raise with the first failure when a followed run did not finish."""
+    for row in states:
+        if row.word not in {"done", "not submitted", "pending", "running"}:
+            raise UserError(f"{row.stage} {row.word}: {row.detail}; `proxygrm logs {row.stage}` shows its log")
+    unfinished = [row.stage for row in states if row.word != "done"]
+    if unfinished:
+        raise UserError(f"not finished: {', '.join(unfinished)}; `proxygrm status` says where each stands")
+
+
+def logs(run: Path | None, stage: str | None, follow_log: bool, lines: int) -> None:
+    resolved, ledger = of_run(run)
+    if stage is None:
+        states = state.status(resolved.stages, ledger)
+        odd = [s.stage for s in states if s.word not in {"done", "pending", "not submitted", "running"}]
+        running = [s.stage for s in states if s.word == "running"]
+        stage = (odd + running + [resolved.stages[0].name])[0]
+    newest = newest_logs(closure(resolved.stages, [stage])[-1], ledger)
+    if not newest:
+        raise UserError(f"{stage} has no log yet; `proxygrm status` says where it stands")
+    command = ["tail", "-n", str(lines), *(["-F"] if follow_log else []), *map(str, newest)]
+    subprocess.run(command)
+
+
+def newest_logs(stage: Stage, ledger: Ledger) -> list[Path]:
+    """Logs of the stage's last job, one a node (or array element)."""
+    folder = planning.log_folder(ledger.folder, stage)
+    job = ledger.submissions().get(stage.name, {}).get("job_id", "")
+    return sorted(folder.glob(f"{job}_*_log.out"))
+
+
+def cancel(run: Path | None) -> None:
+    resolved, ledger = of_run(run)
+    submissions = ledger.submissions()
+    states = state.query([row["job_id"] for row in submissions.values()])
+    active = [job for job, rows in states.items() if any(row.state in state.ACTIVE for row in rows)]
+    if not active:
+        out.print("nothing to cancel: no job of this run is queued or running")
+        return
+    answer = subprocess.run(["scancel", *active], capture_output=True, text=True)
+    if answer.returncode:
+        raise UserError(f"scancel failed: {answer.stderr.strip()}")
+    out.print(f"cancelled {len(active)} job{'s' * (len(active) > 1)}: {', '.join(active)}; finished stages stay")
+
+
+def report(run: Path | None, output: Path | None) -> None:
+    from proxygrm.report import write_report
+
+    if run is None:
+        _, ledger = of_run(None)
+        run = ledger.folder
+    if not run.is_dir():
+        raise UserError(f"no run folder {run}; runs stand under runs/, `make demo` makes one")
+    page = output or run / "report.html"
+    write_report(run, page)
+    out.print(f"wrote {page}")
+
+
+def cluster_up(folder: Path | None) -> None:
+    from slurm.local import cluster
+
+    where = folder or cluster.default_folder()
+    started = time.time()
+    cluster.up(where)
+    out.print(f"private SLURM is up in {where} ({time.time() - started:.1f} s)")
+    out.print('point SLURM\'s commands at it with:  eval "$(proxygrm cluster env)"')
+
+
+def cluster_down(folder: Path | None) -> None:
+    from slurm.local import cluster
+
+    where = folder or cluster.default_folder()
+    started = time.time()
+    cluster.down(where)
+    out.print(f"private SLURM is down ({time.time() - started:.1f} s)")
+
+
+def cluster_status(folder: Path | None) -> None:
+    from slurm.local import cluster
+
+    found = cluster.status(folder or cluster.default_folder())
+    table = Table("daemon", "pid", "MB")
+    for daemon in found.daemons:
+        table.add_row(daemon.name, str(daemon.pid or "down"), f"{daemon.memory_mb:.0f}")
+    nodes = Table("node", "state", "partitions")
+    for node in found.nodes:
+        nodes.add_row(node.name, node.state, ", ".join(node.partitions))
+    out.print(table)
+    out.print(nodes)
+
+
+def ingest(source: str, path: Path, folder: Path, missing_images: str) -> None:
+    if source == "rlaif-v":
+        from data_tools.rlaif_v import ingest as read
+
+        found = read(path, folder)
+    else:
+        from data_tools.bench_jsonl import ingest as read_jsonl
+
+        found = read_jsonl(path, folder, missing_images=missing_images)
+    out.print(f"{folder}: {found}")
+
+
+def evaluate(
+    model: Path, pairs: Path, folder: Path, proxy: Path | None, device: str, limit: int, missing_images: str
+) -> None:
+    from jobs.evaluate import judge_here
+
+    judge_here(model, pairs, folder, proxy, device, limit, missing_images)

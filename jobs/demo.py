@@ -1,0 +1,86 @@
+"""`proxygrm demo`: make the inputs, start the private SLURM, run the chain, show the result."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from pathlib import Path
+
+import click
+
+from jobs import console
+from jobs import request as requests
+from jobs.experiments import DEMO_INPUTS
+from jobs.ledger import Ledger, read_json, write_json
+from jobs.request import Request
+from proxygrm.errors import UserError
+
+SIZES = {"train": 2600, "held_out": 160, "seed": 0, "recipe": 1}
+"""Pairs to draw. Part of the stamp: another size draws anew."""
+
+
+def run(folder: Path, quick: bool, prepare_only: bool) -> None:
+    started = time.time()
+    ledger = Ledger(folder)
+    ledger.create()
+    with (folder / ".demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"a demo is running in {folder}; watch it with `proxygrm status --run {folder} --watch`, "
+                "or give this one another --run"
+            ) from None
+        prepare(DEMO_INPUTS)
+        if prepare_only:
+            return
+        _chain(ledger, quick)
+    minutes = (time.time() - started) / 60
+    click.echo(f"done in {minutes:.1f} minutes; open {folder / 'report' / 'report.html'}")
+
+
+def _chain(ledger: Ledger, quick: bool) -> None:
+    from slurm.local import cluster
+
+    resolved = requests.resolve(Request(profile="local", experiment="quick" if quick else "demo"))
+    where = cluster.default_folder()
+    was_up = cluster.is_up(where)
+    try:
+        console.send(resolved, ledger)
+        console.ended_well(console.follow(resolved, ledger))
+    finally:
+        if not was_up:
+            cluster.down(where)
+    show_result(ledger.folder)
+
+
+def show_result(folder: Path) -> None:
+    from proxygrm.report.console import result_table
+
+    console.out.print(result_table(folder / "evaluate" / "summary.json"))
+
+
+def prepare(inputs: Path) -> None:
+    """Draw the pairs, ingest them through the real reader, build the tiny model. Skipped when it is all there.
+
+    Built beside and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
+    """
+    if read_json(inputs / "READY.json") == SIZES:
+        return
+    from data_tools.demo_pairs import write_demo_pairs
+    from data_tools.rlaif_v import ingest
+    from proxygrm.tiny.corpus import demo_corpus
+    from proxygrm.tiny.model import build_tiny_model
+
+    click.echo("preparing: drawing preference pairs and building a tiny Qwen2.5-VL (about half a minute)")
+    part = inputs.with_name(inputs.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write_demo_pairs(part / "release", train=SIZES["train"], held_out=SIZES["held_out"], seed=SIZES["seed"])
+    for name, target in (("train", "pairs"), ("held_out", "held_out")):
+        ingest(part / "release" / f"{name}.parquet", part / target)
+    build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SIZES["seed"]), seed=SIZES["seed"])
+    write_json(part / "READY.json", SIZES)
+    shutil.rmtree(inputs, ignore_errors=True)
+    part.rename(inputs)

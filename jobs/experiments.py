@@ -1,0 +1,134 @@
+"""Experiments: functions that return one frozen record of everything a chain is configured with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.proxy.settings import ProxySettings
+from proxygrm.sft.arguments import SftSettings
+
+from jobs import distill, split
+from jobs.stage import Resources
+from proxygrm.rl.config import RlSettings
+
+DEMO_INPUTS = Path(__file__).parent.parent / ".local" / "demo-inputs"
+QWEN_7B = "Qwen/Qwen2.5-VL-7B-Instruct"
+QWEN_235B = "Qwen/Qwen3-VL-235B-A22B-Instruct"
+
+
+@dataclass(frozen=True)
+class StageResources:
+    """What each stage asks of the scheduler."""
+
+    distill: Resources
+    split: Resources
+    proxy_sft: Resources
+    grm_sft: Resources
+    grm_rl: Resources
+    evaluate: Resources
+    report: Resources
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """pairs, held_out: pairs folders. policy, proxy: start checkpoints. teacher: checkpoint, URL or rule-based."""
+
+    name: str
+    pairs: str
+    held_out: str
+    policy: str
+    proxy: str
+    teacher: str
+    shards: int
+    distill: distill.Sampling
+    split: split.Settings
+    proxy_sft: SftSettings
+    grm_sft: SftSettings
+    rl: RlSettings
+    proxy_server: ProxySettings
+    proxy_nodes: int
+    """Nodes of the RL job that serve the proxy and do not train; with one node in all, its GPUs are shared."""
+    evaluate: EvaluateSettings
+    on: StageResources
+
+
+def paper() -> Experiment:
+    """The published recipe: Qwen2.5-VL-7B policy and proxy, hyper-parameters of the authors' released scripts."""
+    eight = Resources(nodes=1, gpus_per_node=8, cpus_per_node=64, memory_gb=900, walltime_min=1440)
+    return Experiment(
+        name="paper",
+        pairs="data/pairs",
+        held_out="data/held_out",
+        policy=QWEN_7B,
+        proxy=QWEN_7B,
+        teacher=QWEN_235B,
+        shards=4,
+        distill=distill.Sampling(),
+        split=split.Settings(),
+        proxy_sft=SftSettings.paper(),
+        grm_sft=SftSettings.paper(),
+        rl=RlSettings.paper(),
+        proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
+        proxy_nodes=1,
+        evaluate=EvaluateSettings(),
+        on=StageResources(
+            distill=eight,
+            split=Resources(cpus_per_node=8, memory_gb=64, walltime_min=60),
+            proxy_sft=replace(eight, gpus_per_node=4, cpus_per_node=32, memory_gb=450, walltime_min=480),
+            grm_sft=replace(eight, gpus_per_node=4, cpus_per_node=32, memory_gb=450, walltime_min=480),
+            grm_rl=replace(eight, nodes=2, walltime_min=2880),
+            evaluate=replace(eight, gpus_per_node=1, cpus_per_node=16, memory_gb=200, walltime_min=240),
+            report=Resources(cpus_per_node=2, memory_gb=8, walltime_min=20),
+        ),
+    )
+
+
+def demo() -> Experiment:
+    """The same chain on drawn pictures with a tiny randomly initialised Qwen2.5-VL, on CPUs."""
+    small = Resources(cpus_per_node=1, memory_gb=4, walltime_min=15)
+    one_gpu = replace(small, gpus_per_node=1, cpus_per_node=2, memory_gb=8, walltime_min=30)
+    return Experiment(
+        name="demo",
+        pairs=str(DEMO_INPUTS / "pairs"),
+        held_out=str(DEMO_INPUTS / "held_out"),
+        policy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
+        proxy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
+        teacher=distill.RULE_BASED,
+        shards=2,
+        distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
+        split=split.Settings(proxy_sft=800, grm_sft=800, grm_rl=400, grm_rl_val=16),
+        proxy_sft=SftSettings.demo(),
+        grm_sft=SftSettings.demo(),
+        rl=RlSettings.demo(),
+        proxy_server=ProxySettings(replicas=1, tensor_parallel=1, max_model_len=1024, max_num_seqs=32, max_tokens=64),
+        proxy_nodes=1,
+        evaluate=EvaluateSettings(max_tokens=160, max_model_len=1024),
+        on=StageResources(
+            distill=small,
+            split=small,
+            proxy_sft=one_gpu,
+            grm_sft=one_gpu,
+            grm_rl=replace(one_gpu, nodes=2, cpus_per_node=4),
+            evaluate=one_gpu,
+            report=small,
+        ),
+    )
+
+
+def quick() -> Experiment:
+    """The demo with a few steps of everything: shows that each part works, not that it learns."""
+    full = demo()
+    return replace(
+        full,
+        name="quick",
+        proxy_sft=replace(full.proxy_sft, max_steps=6),
+        grm_sft=replace(full.grm_sft, max_steps=6),
+        rl=replace(full.rl, total_steps=2),
+        evaluate=replace(full.evaluate, limit=8),
+    )
+
+
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {"paper": paper, "demo": demo, "quick": quick}

@@ -1,0 +1,216 @@
+"""The run folder: what was asked, what is finished, what was submitted. Every write is atomic."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jobs.stage import Given, Stage, plain
+from proxygrm.errors import UserError
+
+PACKAGES = (
+    ["proxygrm-suite", "submitit", "ray", "verl", "vllm", "ms-swift", "torch", "transformers"]
+    + ["pyarrow", "click", "swanlab"]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Done:
+    """Proof that one element of a stage finished; written last, by the job itself."""
+
+    stage: str
+    fingerprint: str
+    cell: int
+    started: float
+    finished: float
+    job_id: str
+    nodes: list[str]
+    peak_memory_mb: int
+    attempts: int = 1
+
+    @property
+    def wall_s(self) -> float:
+        return self.finished - self.started
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write, flush to disk, rename: a reader sees the old file or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w") as file:
+            json.dump(plain(value), file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another --run folder") from error
+
+
+def read_json(path: Path) -> Any | None:
+    """The file's content; None when it is not there. A torn file is an error: somebody else wrote it."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it to have its stage run again") from error
+
+
+class Ledger:
+    """Reads and writes one run folder.
+
+    run.json            what was asked: experiment, profile, git revision, package versions
+    submissions.json    stage -> job id and fingerprint of the last submission
+    STAGE/              everything a stage writes
+    STAGE/DONE.json     DONE.N.json for element N of an array
+    STAGE/jobs/         submitit's scripts, pickles and logs
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    def create(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe.{os.getpid()}"
+            probe.write_text("x")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the run folder {self.folder}: {error.strerror}; choose another with --run"
+            ) from error
+
+    @contextmanager
+    def lock(self, what: str) -> Iterator[None]:
+        """One submitter at a time: a second one is told, and nothing is submitted twice."""
+        self.create()
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"another {what} is working in {self.folder}; wait for it, or use another run with --run NAME"
+                ) from None
+            yield
+
+    def done_path(self, stage: Stage, cell: int = 0) -> Path:
+        name = "DONE.json" if stage.array == 1 else f"DONE.{cell}.json"
+        return self.folder / stage.name / name
+
+    def done(self, stage: Stage, cell: int = 0) -> Done | None:
+        row = read_json(self.done_path(stage, cell))
+        if row is None:
+            return None
+        row.pop("wall_s", None)
+        return Done(**row)
+
+    def write_done(self, stage: Stage, record: Done) -> None:
+        write_json(self.done_path(stage, record.cell), {**asdict(record), "wall_s": round(record.wall_s, 1)})
+
+    def unfinished(self, stage: Stage, fingerprint: str) -> str | None:
+        """Why the stage has to run, in words; None when its DONE records and its checks both hold."""
+        records = [self.done(stage, cell) for cell in range(stage.array)]
+        missing = [cell for cell, record in enumerate(records) if record is None]
+        if len(missing) == stage.array:
+            return "not done yet"
+        if missing:
+            return f"{len(missing)} of {stage.array} array elements are not done"
+        if any(record and record.fingerprint != fingerprint for record in records):
+            return "its configuration, prompts, data or something upstream changed since it was done"
+        return self.failed_check(stage)
+
+    def failed_check(self, stage: Stage) -> str | None:
+        for artifact in stage.makes:
+            try:
+                artifact.check(self.folder / stage.name / artifact.path)
+            except Exception as error:
+                return f"{artifact.path} is not usable: {error}"
+        return None
+
+    def submissions(self) -> dict[str, dict[str, Any]]:
+        return read_json(self.folder / "submissions.json") or {}
+
+    def record_submission(self, stage: str, job_id: str, fingerprint: str) -> None:
+        rows = self.submissions()
+        rows[stage] = {"job_id": job_id, "fingerprint": fingerprint, "submitted": time.time()}
+        write_json(self.folder / "submissions.json", rows)
+
+    def prepare(self, stage: Stage, fingerprint: str, redo: bool = False) -> None:
+        """Make the stage's folder ready for a submission.
+
+        Unfinished work of the same fingerprint stays, to be resumed; work of another one is moved aside (not
+        deleted), because resuming from it would mix two configurations.
+        """
+        folder, marker = self.folder / stage.name, self.folder / stage.name / "fingerprint"
+        if folder.exists():
+            before = marker.read_text() if marker.exists() else "unknown"
+            if before != fingerprint or redo:
+                aside = folder.with_name(f"{stage.name}.{before}")
+                number = 1
+                while aside.exists():
+                    number += 1
+                    aside = folder.with_name(f"{stage.name}.{before}.{number}")
+                folder.rename(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text(fingerprint)
+        if self.failed_check(stage):  # records whose proof is gone do not count
+            for cell in range(stage.array if stage.array == 1 else 0):
+                self.done_path(stage, cell).unlink(missing_ok=True)
+        for failure in folder.glob("FAILED.*.json"):
+            failure.unlink()
+
+    def record_run(self, request: Any, experiment: Any, profile: Any, stages: Mapping[str, str]) -> None:
+        """Everything needed to repeat the run (and nothing secret)."""
+        write_json(
+            self.folder / "run.json",
+            {
+                "name": self.folder.name,
+                "request": request,
+                "experiment": plain(experiment),
+                "profile": plain(profile),
+                "fingerprints": dict(stages),
+                "git": git_revision(),
+                "packages": {name: version(name) for name in PACKAGES},
+                "written": time.time(),
+            },
+        )
+
+
+def missing_givens(stages: list[Stage]) -> list[str]:
+    """One line for each data set or checkpoint a chain needs and that is not usable where it should stand."""
+    problems: dict[str, str] = {}
+    for stage in stages:
+        for label, need in stage.needs.items():
+            if isinstance(need, Given) and need.path not in problems:
+                try:
+                    need.check(need.resolve())
+                except Exception as error:
+                    problems[need.path] = f"{stage.name} needs {label} at {need.path}: {error}"
+    return list(problems.values())
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_revision() -> str | None:
+    """Revision of the code, with `-dirty` when it has uncommitted changes; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

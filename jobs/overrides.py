@@ -1,0 +1,61 @@
+"""`--set a.b=c`: change one value of a resolved experiment, typed and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from typing import Any, TypeVar, get_type_hints
+
+from proxygrm.errors import UserError
+
+T = TypeVar("T")
+
+
+def apply(value: T, assignments: tuple[str, ...] | list[str]) -> T:
+    """Returns a copy with every `path=value` applied, in order; the right-hand side is JSON or plain text."""
+    for assignment in assignments:
+        path, sign, text = assignment.partition("=")
+        if not sign:
+            raise UserError(f"--set {assignment}: expected NAME=VALUE, for example --set rl.learning_rate=1e-6")
+        value = _replaced(value, path.strip().split("."), text.strip(), path.strip())
+    return value
+
+
+def _replaced(value: Any, keys: list[str], text: str, path: str) -> Any:
+    names = [field.name for field in dataclasses.fields(value)]
+    key = keys[0]
+    if key not in names:
+        near = difflib.get_close_matches(key, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        raise UserError(f"--set {path}: nothing is called {key!r} there; {hint}")
+    old = getattr(value, key)
+    if len(keys) > 1:
+        if not dataclasses.is_dataclass(old):
+            raise UserError(f"--set {path}: {key!r} is a single value, it has no {keys[1]!r}")
+        return dataclasses.replace(value, **{key: _replaced(old, keys[1:], text, path)})
+    if dataclasses.is_dataclass(old):
+        inner = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(old))
+        raise UserError(f"--set {path}: that is a group of values; set one of {inner}")
+    return dataclasses.replace(value, **{key: _parsed(text, get_type_hints(type(value))[key], old, path)})
+
+
+def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
+    """Read `text` as the field's type; the type of the present value decides between the members of a union."""
+    kind = str(hint)
+    if text.lower() in {"none", "null"} and "None" in kind:
+        return None
+    try:
+        if isinstance(old, bool) or hint is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if isinstance(old, int) or (old is None and "int" in kind):
+            return int(text)
+        if isinstance(old, float) or (old is None and "float" in kind):
+            return float(text)
+        if isinstance(old, tuple):
+            items = json.loads(text) if text.startswith("[") else [part for part in text.split(",") if part]
+            return tuple(items)
+    except (ValueError, KeyError):
+        expected = "true or false" if isinstance(old, bool) else type(old).__name__
+        raise UserError(f"--set {path}: {text!r} is not {expected}") from None
+    return text

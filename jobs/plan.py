@@ -1,0 +1,151 @@
+"""Decides what to submit. Pure: the same chain and the same facts give the same plan, with or without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.stage import Resources, Stage
+from proxygrm.errors import UserError
+from slurm.profile import Profile
+
+Action = Literal["run", "skip", "wait"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one stage before planning.
+
+    unfinished: why it has to run; None when it is proven done.
+    active_job: job id of a submission that is still queued or running, with the fingerprint it was sent with.
+    active_state: the scheduler's word for it.
+    """
+
+    unfinished: str | None
+    active_job: str | None = None
+    active_state: str = ""
+    active_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of the plan."""
+
+    stage: Stage
+    action: Action
+    because: str
+    fingerprint: str
+    after: tuple[str, ...] = ()
+    """Names of stages of this plan whose jobs this one waits for."""
+    job_id: str | None = None
+
+
+def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] = frozenset()) -> list[Planned]:
+    """For each stage: run what is missing, skip what is proven, wait for what is already queued."""
+    planned: dict[str, Planned] = {}
+    for stage in stages:
+        fact, fingerprint = facts[stage.name], stage.fingerprint()
+        parents = [planned[p.name] for p in stage.upstream()]
+        rerun = [p.stage.name for p in parents if p.action == "run"]
+        waiting = [p.stage.name for p in parents if p.action == "wait"]
+        after = tuple(rerun + waiting)
+        if fact.active_job and fact.active_fingerprint == fingerprint:
+            because = f"job {fact.active_job} is {fact.active_state.lower() or 'queued'}"
+            planned[stage.name] = Planned(stage, "wait", because, fingerprint, after, fact.active_job)
+            continue
+        if fact.active_job:
+            raise UserError(
+                f"{stage.name} is {fact.active_state.lower()} as job {fact.active_job} with another configuration; "
+                "cancel it first (proxygrm cancel) or use another run (--run NAME)"
+            )
+        if fact.unfinished:
+            action: Action = "run"
+            because = fact.unfinished
+        elif stage.name in redo:
+            action, because = "run", "asked for with --redo"
+        elif rerun or waiting:
+            action, because = "run", f"{' and '.join(rerun + waiting)} will be made anew"
+        else:
+            action, because = "skip", "done: its record and its check agree"
+        planned[stage.name] = Planned(stage, action, because, fingerprint, after)
+    return list(planned.values())
+
+
+def sbatch_parameters(stage: Stage, profile: Profile, depends_on: list[str]) -> dict[str, Any]:
+    """What a submission asks of SLURM, in submitit's own parameter names."""
+    scheduler, on = profile.scheduler, stage.on
+    partition = scheduler.partition if on.gpus_per_node else scheduler.cpu_partition or scheduler.partition
+    parameters: dict[str, Any] = {
+        "job_name": stage.name,
+        "time": on.walltime_min,
+        "nodes": on.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": on.cpus_per_node,
+        "mem": f"{on.memory_gb}GB",
+        "signal_delay_s": scheduler.signal_before_end_s,
+        "stderr_to_stdout": True,
+        "srun_args": ["--kill-on-bad-exit=1"],
+        "wckey": None,
+        "setup": [
+            *profile.environment.setup,
+            *(f"export {key}={_quoted(value)}" for key, value in profile.environment.variables.items()),
+        ],
+    }
+    if on.gpus_per_node:
+        typed = f"{profile.node.gpu_type}:{on.gpus_per_node}" if profile.node.gpu_type else on.gpus_per_node
+        parameters["gpus_per_node"] = typed
+    for name in ("account", "qos", "constraint", "exclude"):
+        if value := getattr(scheduler, name):
+            parameters[name] = value
+    if partition:
+        parameters["partition"] = partition
+    more = {**scheduler.sbatch}
+    if scheduler.reservation:
+        more["reservation"] = scheduler.reservation
+    if depends_on:
+        parameters["dependency"] = "afterok:" + ":".join(depends_on)
+        # Without it a stage whose upstream failed would stay in the queue for ever on sites that do not set
+        # kill_invalid_depend.
+        more["kill-on-invalid-dep"] = "yes"
+    more["requeue"] = True  # type: ignore[assignment]
+    parameters["additional_parameters"] = more
+    return parameters
+
+
+def _quoted(value: str) -> str:
+    import shlex
+
+    return shlex.quote(value)
+
+
+def within_limits(stage: Stage, profile: Profile) -> str | None:
+    """What the site would refuse, said before the queue says it."""
+    on, node, scheduler = stage.on, profile.node, profile.scheduler
+    asked = [
+        ("nodes", on.nodes, scheduler.max_nodes, "scheduler.max_nodes"),
+        ("minutes", on.walltime_min, scheduler.max_walltime_min, "scheduler.max_walltime_min"),
+        ("GPUs a node", on.gpus_per_node, node.gpus, "node.gpus"),
+        ("CPUs a node", on.cpus_per_node, node.cpus, "node.cpus"),
+        ("GB a node", on.memory_gb, node.memory_gb, "node.memory_gb"),
+    ]
+    for what, number, limit, key in asked:
+        if number > limit and not (limit == 0 and key.startswith("scheduler.")):
+            return f"{stage.name} asks for {number} {what}, profile {profile.name} allows {limit} ({key})"
+    return None
+
+
+def gpu_hours(planned: list[Planned]) -> float:
+    """Upper bound of what the plan can use: every job to its time limit, without requeues."""
+    running = [p.stage for p in planned if p.action == "run"]
+    return sum(s.on.nodes * s.on.gpus_per_node * s.on.walltime_min / 60 * s.array for s in running)
+
+
+def with_nodes(stage: Stage, nodes: int) -> Stage:
+    on: Resources = replace(stage.on, nodes=nodes)
+    return replace(stage, on=on)
+
+
+def log_folder(run_dir: Path, stage: Stage) -> Path:
+    return run_dir / stage.name / "jobs"

@@ -1,0 +1,35 @@
+"""Split: pairs the teacher judged right feed the two SFT sets, the hard ones feed RL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.stage import StageRun
+from proxygrm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Rows of each set (upstream's sizes: 5k, 10k, 35k; its proxy_rl set is for a variant this chain leaves out)."""
+
+    proxy_sft: int = 5_000
+    grm_sft: int = 10_000
+    grm_rl: int = 35_000
+    grm_rl_val: int = 256
+    seed: int = 0
+
+
+def write_splits(run: StageRun) -> None:
+    from data_tools.split import split
+
+    settings: Settings = run.config
+    sizes = {name: getattr(settings, name) for name in ("proxy_sft", "grm_sft", "grm_rl", "grm_rl_val")}
+    shards = sorted(run.inputs["critiques"].glob("shard-*.jsonl"))
+    split(run.inputs["pairs"], shards, run.out, sizes, settings.seed)
+
+
+def pairs_folder(path: Path) -> None:
+    """Check of a given data set: a pairs folder as `data_tools` writes it."""
+    if not (path / "pairs.parquet").is_file():
+        raise UserError(f"{path} has no pairs.parquet; make one with `proxygrm data ingest SOURCE PATH --out DIR`")

@@ -1,0 +1,100 @@
+"""The only module that talks to submitit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.ledger import Ledger
+from jobs.plan import Planned, log_folder, sbatch_parameters
+from jobs.stage import Stage
+from jobs.worker import StageJob
+from proxygrm.errors import UserError
+from slurm.profile import Profile
+
+
+def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: list[str]):
+    import submitit
+
+    executor = submitit.SlurmExecutor(
+        folder=log_folder(run_dir, stage),
+        max_num_timeout=stage.max_requeues,
+        python=profile.environment.python or None,
+    )
+    executor.update_parameters(**sbatch_parameters(stage, profile, depends_on))
+    return executor
+
+
+def require_slurm() -> None:
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError(
+            "no SLURM here: sbatch is not on PATH; log in to the cluster's login node, "
+            "or start a private one with `make cluster-up` and use --profile local"
+        )
+    answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    if answer.returncode != 0:
+        why = (answer.stderr or answer.stdout).strip().splitlines()
+        raise UserError(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
+
+
+def rendered(planned: Planned, profile: Profile, run_dir: Path, job_ids: dict[str, str]) -> str:
+    """The exact batch script; a stage not yet submitted stands in the dependency as <its name>."""
+    depends_on = [job_ids.get(name, f"<{name}>") for name in planned.after]
+    from submitit.slurm import slurm
+
+    parameters = sbatch_parameters(planned.stage, profile, depends_on)
+    if planned.stage.array > 1:
+        parameters["map_count"] = planned.stage.array
+    folder = log_folder(run_dir, planned.stage)
+    python = profile.environment.python or os.sys.executable  # type: ignore[attr-defined]
+    command = f"{python} -u -m submitit.core._submit {folder}"
+    return slurm._make_sbatch_string(command=command, folder=folder, **parameters)
+
+
+def submit(
+    planned: list[Planned],
+    profile: Profile,
+    ledger: Ledger,
+    redo: frozenset[str] = frozenset(),
+    said: Callable[[Planned, str], None] = lambda planned, job_id: None,
+) -> dict[str, str]:
+    """Send every stage of the plan that has to run; returns stage -> job id, those already queued included.
+
+    Each id is recorded before the next submission, so an interruption in the middle loses none of them.
+    """
+    job_ids = {p.stage.name: p.job_id for p in planned if p.job_id}
+    for line in planned:
+        if line.action != "run":
+            continue
+        stage = line.stage
+        ledger.prepare(stage, line.fingerprint, redo=stage.name in redo)
+        executor = _executor(stage, profile, ledger.folder, [job_ids[name] for name in line.after])
+        cells = [StageJob(stage, ledger.folder, profile, cell, line.fingerprint) for cell in range(stage.array)]
+        try:
+            if len(cells) == 1:
+                job_id = executor.submit(cells[0]).job_id
+            else:
+                with executor.batch():
+                    jobs = [executor.submit(cell) for cell in cells]
+                job_id = jobs[0].job_id.split("_")[0]
+        except Exception as error:  # submitit raises its own classes around sbatch's words
+            raise UserError(f"{stage.name} was not accepted: {_reason(error)}") from error
+        job_ids[stage.name] = job_id
+        ledger.record_submission(stage.name, job_id, line.fingerprint)
+        said(line, job_id)
+    return job_ids
+
+
+def _reason(error: Exception) -> str:
+    """sbatch's own sentence out of submitit's long message."""
+    lines = [line.strip() for line in str(error).splitlines() if "sbatch: error" in line]
+    text = lines[0].split("sbatch: error:")[-1].strip() if lines else str(error).strip().splitlines()[-1]
+    hint = ""
+    if "partition" in text.lower():
+        hint = "; set scheduler.partition in the profile (sinfo lists the partitions)"
+    elif "account" in text.lower():
+        hint = "; set scheduler.account in the profile"
+    return text + hint

@@ -1,0 +1,172 @@
+"""What runs inside a job: check what it needs, run the stage, check what it made, write DONE last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from jobs.ledger import Done, Ledger, write_json
+from jobs.stage import Stage, StageRun
+from proxygrm.errors import UserError
+from slurm.profile import Profile
+
+MEMORY_SAMPLE_S = 5.0
+PROGRESS_WRITE_S = 1.0
+
+
+class Terminated(SystemExit):
+    """The scheduler asked the job to end (scancel, or the end of its grace time)."""
+
+
+class StageJob:
+    """One element of one stage; picklable, because submitit stores it in the run folder.
+
+    `checkpoint` is submitit's hook for the time-limit and preemption signal: every stage resumes from its own
+    files, so the same job is requeued under the same id and whatever waits for it keeps waiting.
+    """
+
+    def __init__(self, stage: Stage, run_dir: Path, profile: Profile, cell: int, fingerprint: str) -> None:
+        self.stage, self.run_dir, self.profile = stage, run_dir, profile
+        self.cell, self.fingerprint = cell, fingerprint
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        print(f"{self.stage.name}: told to stop; requeued, and resumes from its last checkpoint", flush=True)
+        return DelayedSubmission(self)
+
+    def __call__(self) -> None:
+        rank = int(os.environ.get("SLURM_PROCID", "0"))
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            self._run(rank)
+        except UserError as error:
+            self._failed(rank, str(error))
+            print(f"{self.stage.name} failed: {error}", file=sys.stderr, flush=True)
+            raise
+        except Exception as error:
+            self._failed(rank, f"{type(error).__name__}: {error}")
+            traceback.print_exc()
+            raise
+
+    def _run(self, rank: int) -> None:
+        ledger = Ledger(self.run_dir)
+        mine = ledger.done(self.stage, self.cell)
+        if mine and mine.fingerprint == self.fingerprint and ledger.failed_check(self.stage) is None:
+            print(f"{self.stage.name}: already done, nothing to do", flush=True)
+            return
+        self._check_needs(ledger)
+        started, memory = time.time(), MemoryPeak()
+        run = StageRun(
+            stage=self.stage,
+            run_dir=self.run_dir,
+            profile=self.profile,
+            inputs=self.stage.input_paths(self.run_dir),
+            progress=Progress(self.run_dir / self.stage.name, self.cell) if rank == 0 else _silent,
+            cell=self.cell,
+            rank=rank,
+            nodes=int(os.environ.get("SLURM_NNODES", "1")),
+        )
+        run.out.mkdir(parents=True, exist_ok=True)
+        with memory:
+            self.stage.run(run)
+        if rank:
+            return
+        if self.stage.array == 1 and (problem := ledger.failed_check(self.stage)):
+            raise UserError(f"it ran to its end, but {problem}")
+        ledger.write_done(
+            self.stage,
+            Done(
+                stage=self.stage.name,
+                fingerprint=self.fingerprint,
+                cell=self.cell,
+                started=started,
+                finished=time.time(),
+                job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "none"),
+                nodes=_node_names(),
+                peak_memory_mb=memory.peak_mb,
+                attempts=1 + int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+            ),
+        )
+
+    def _check_needs(self, ledger: Ledger) -> None:
+        """`afterok` on an id that SLURM has forgotten starts at once, so the records are checked here again."""
+        for parent in self.stage.upstream():
+            if why := ledger.unfinished(parent, parent.fingerprint()):
+                raise UserError(f"{parent.name}, which it needs, is not done: {why}; run `proxygrm submit` again")
+
+    def _failed(self, rank: int, reason: str) -> None:
+        path = self.run_dir / self.stage.name / f"FAILED.{self.cell}.json"
+        node = os.environ.get("SLURMD_NODENAME", "")
+        if not path.exists():
+            write_json(path, {"reason": reason, "node": node, "rank": rank, "time": time.time()})
+
+
+class Progress:
+    """Writes `progress.json` for `proxygrm status`, at most once a second, and a line into the job's log."""
+
+    def __init__(self, folder: Path, cell: int) -> None:
+        self.path = folder / f"progress.{cell}.json"
+        self.written = 0.0
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.time()
+        if now - self.written < PROGRESS_WRITE_S and done < total:
+            return
+        self.written = now
+        write_json(self.path, {"done": done, "total": total, "note": note, "time": now})
+        print(f"[{time.strftime('%H:%M:%S')}] {done}/{total} {note}", flush=True)
+
+
+def _silent(done: int, total: int, note: str = "") -> None:
+    """Ranks other than 0 report nothing."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated(128 + signum)
+
+
+def _node_names() -> list[str]:
+    import subprocess
+
+    names = os.environ.get("SLURM_JOB_NODELIST", "")
+    answer = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True)
+    return answer.stdout.split() or [names]
+
+
+class MemoryPeak:
+    """Peak of the proportional set size of this process and its descendants on this node, in MB (sampled)."""
+
+    def __init__(self) -> None:
+        self.peak_mb = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while True:
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue  # ended between listing and reading
+            self.peak_mb = max(self.peak_mb, total >> 20)
+            if self._stop.wait(MEMORY_SAMPLE_S):
+                return
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=MEMORY_SAMPLE_S)

