@@ -37,7 +37,7 @@ def template(name: str) -> str:
 
 
 def prompt_hash(name: str) -> str:
-    """16 hex digits of the instruction's SHA-256; part of a stage's fingerprint: new wording means new work."""
+    """16 hex digits of the instruction's SHA-256, part of a fingerprint: new wording means new work."""
     return hashlib.sha256(template(name).encode()).hexdigest()[:16]
 
 
@@ -70,7 +70,7 @@ def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str, i
 def read_grm_prompt(text: str) -> Compared | None:
     """Question and responses out of a filled GRM instruction; None when the text is not one.
 
-    A response that itself contains "Response 2:" after an empty line is cut there: the first delimiter counts.
+    A response that itself contains "Response 2:" after an empty line is cut there: the first one counts.
     """
     head, between_1, between_2, tail = _SLOT.sub("\0", template("grm")).split("\0")
     body = text.lstrip()
