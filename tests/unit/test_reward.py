@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from proxygrm.errors import UserError
+from proxygrm.reward import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score
+
+GOOD = (
+    "<rubric>Names red (100%)<justify>j</justify></rubric><eval>1 says red.</eval><answer>{}</answer>"
+)
+# The table of the specification, written out again on purpose: number -> ++, +-, -+, --, +failed, -failed.
+TABLE = {
+    0: (2, 0, 0, -2, 1, -1),
+    1: (2, -2, -2, -2, 1, -1),
+    2: (1, -1, -1, -1, 1, -1),
+    3: (2.5, -0.5, 0, -2, 0.5, -1),
+    4: (2.5, -0.5, -0.5, -2, 0.5, -1),
+    5: (2.5, -0.5, -0.5, -3, 0.5, -2),
+    6: (2, -0.5, 0, -2, 0.5, -1),
+    7: (1.5, 0.5, -1, -1, 0.5, -1),
+    8: (1.5, 0.5, -1.5, -1, 0.5, -1),
+    9: (1.5, 0.5, -1.5, -2, 0.5, -2),
+    10: (1, 0.5, -1, -1, 0.5, -1),
+}
+COLUMNS = [(True, 1.0), (True, -1.0), (False, 1.0), (False, -1.0), (True, None), (False, None)]
+CELLS = [(n, right, proxy, row[i]) for n, row in TABLE.items() for i, (right, proxy) in enumerate(COLUMNS)]
+
+
+@pytest.mark.parametrize(("number", "right", "proxy", "expected"), CELLS)
+def test_every_cell_of_the_table(number, right, proxy, expected):
+    response = GOOD.format(1 if right else 2)
+    for aggregation in (number, str(number), list(AGGREGATIONS)[number]):
+        parts = score(response, "1", proxy, aggregation)
+        assert parts.score == expected + 0.5
+        assert parts.accuracy == (1.0 if right else -1.0)
+        assert parts.proxy == proxy
+        assert parts.unscored == (proxy is None)
+
+
+@pytest.mark.parametrize(("number", "right", "proxy", "expected"), CELLS)
+def test_a_rollout_out_of_form_scores_the_same_without_the_half_point(number, right, proxy, expected):
+    parts = score("Well: " + GOOD.format(1 if right else 2), 1, proxy, number)
+    assert parts.score == expected
+    assert parts.format == 0.0
+    assert parts.problem == ("unscored" if proxy is None else "text_outside_parts")
+
+
+def test_there_are_eleven_aggregations_and_the_sum_is_the_default():
+    assert len(AGGREGATIONS) == 11
+    assert score(GOOD.format(2), "2", 1.0).score == 2.5 == score(GOOD.format(2), "2", 1.0, "sum").score
+
+
+@pytest.mark.parametrize(("verdict", "expected"), [(1, 1.5), (2, -0.5)])
+def test_without_a_proxy_the_score_is_accuracy_and_format(verdict, expected):
+    parts = score(GOOD.format(verdict), "1", None, use_proxy=False)
+    assert (parts.score, parts.proxy, parts.unscored, parts.problem) == (expected, None, False, None)
+
+
+def test_a_lost_proxy_opinion_is_marked_and_not_a_zero():
+    parts = score(GOOD.format(1), "1", None)
+    assert parts.unscored
+    assert parts.problem == "unscored"
+    assert parts.proxy is None
+
+
+@pytest.mark.parametrize("proxy", [1.0, -1.0, None])
+def test_without_a_closed_rubric_the_failed_column_counts_and_the_rollout_is_scored(proxy):
+    parts = score("<rubric>red (100%)<eval>e</eval><answer>1</answer>", "1", proxy)
+    assert (parts.score, parts.proxy, parts.unscored) == (1.0, None, False)
+    assert parts.problem == "unclosed_rubric"
+
+
+@pytest.mark.parametrize("proxy", [1.0, None])
+def test_a_rubric_that_names_the_winner_earns_nothing_from_the_proxy(proxy):
+    leak = GOOD.format(1).replace("Names red", "Response 1 is better")
+    assert rubric_to_judge(leak) is None
+    parts = score(leak, "1", proxy)
+    assert (parts.score, parts.proxy, parts.unscored, parts.problem) == (1.5, None, False, "rubric_names_winner")
+
+
+def test_the_rubric_to_judge_has_neither_justification_nor_verdict():
+    assert rubric_to_judge(GOOD.format(1)) == "<rubric>\nNames red (100%)\n</rubric>"
+
+
+@pytest.mark.parametrize("response", ["", "1", "<answer>10</answer>", "<answer>1/2</answer>", "the answer is 1"])
+def test_no_strict_verdict_counts_as_wrong(response):
+    assert score(response, "1", None, use_proxy=False).score == -1.0
+
+
+def test_an_unknown_aggregation_names_the_nearest():
+    with pytest.raises(UserError, match="'bonus_even'"):
+        resolve_aggregation("bonus_evn")
+    with pytest.raises(UserError, match="0 to 10"):
+        resolve_aggregation(11)
+
+
+def test_a_label_or_proxy_reward_that_is_none_of_the_allowed_is_refused():
+    with pytest.raises(ValueError, match="1 or 2"):
+        score(GOOD.format(1), "Output1", 1.0)
+    with pytest.raises(ValueError, match="proxy reward"):
+        score(GOOD.format(1), "1", 0.0)
