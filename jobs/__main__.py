@@ -120,6 +120,19 @@ def ablation(aggregations: str, dry_run: bool, watch: bool, **asked: Any) -> Non
         console.submit(asked, (), (), watch)
 
 
+@main.command("run-stage")
+@click.argument("stage")
+@request_options
+def run_stage(stage: str, **asked: Any) -> None:
+    """Run one stage inside the allocation you are in; slurm/templates/*.sbatch call it, one task a node.
+
+    The stage refuses to start until everything it needs is done, and is skipped when it is done itself.
+    """
+    from jobs import console
+
+    console.run_stage(asked, stage)
+
+
 @main.command()
 @RUN
 @click.option("--watch", is_flag=True, help="Refresh until everything has ended.")

@@ -165,6 +165,26 @@ def send(resolved: Resolved, ledger: Ledger, stages: Iterable[str] = (), redo: I
         )
 
 
+def run_stage(asked: dict[str, Any], name: str) -> None:
+    """One stage in the present allocation, without submitit: what the sbatch templates call on every node."""
+    from jobs.worker import StageJob, requeue_on_signal
+
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError(f"run-stage runs inside a job; `sbatch slurm/templates/{name}.sbatch` starts one")
+    resolved, ledger = _resolved(asked)
+    stage = closure(resolved.stages, [name])[-1]
+    fingerprint = stage.fingerprint()
+    if os.environ.get("SLURM_PROCID", "0") == "0":
+        refuse([Planned(stage, "run", "asked for", fingerprint)], resolved)
+        (ledger.folder / stage.name).mkdir(parents=True, exist_ok=True)
+        requests.save(resolved, ledger)
+    for key, value in resolved.profile.environment.variables.items():
+        os.environ.setdefault(key, value)
+    cell = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    requeue_on_signal()
+    StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
+
+
 def status(run: Path | None, watch: bool) -> None:
     resolved, ledger = of_run(run)
     if watch:
@@ -240,7 +260,7 @@ def newest_logs(stage: Stage, ledger: Ledger) -> list[Path]:
 
 
 def cancel(run: Path | None) -> None:
-    resolved, ledger = of_run(run)
+    _, ledger = of_run(run)
     submissions = ledger.submissions()
     states = state.query([row["job_id"] for row in submissions.values()])
     active = [job for job, rows in states.items() if any(row.state in state.ACTIVE for row in rows)]

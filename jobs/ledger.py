@@ -18,9 +18,18 @@ from jobs.stage import Given, Stage, plain
 from proxygrm.errors import UserError
 
 PACKAGES = (
-    ["proxygrm-suite", "submitit", "ray", "verl", "vllm", "ms-swift", "torch", "transformers"]
-    + ["pyarrow", "click", "swanlab"]
-)  # fmt: skip
+    "proxygrm-suite",
+    "submitit",
+    "ray",
+    "verl",
+    "vllm",
+    "ms-swift",
+    "torch",
+    "transformers",
+    "pyarrow",
+    "click",
+    "swanlab",
+)
 
 
 @dataclass(frozen=True)

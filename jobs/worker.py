@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -133,9 +134,21 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated(128 + signum)
 
 
-def _node_names() -> list[str]:
-    import subprocess
+def requeue_on_signal() -> None:
+    """What submitit does for its own jobs, for those started by hand: on SIGUSR2 (the time limit or a preemption
+    is near) node 0 requeues the job under its own id."""
 
+    def requeue(signum: int, frame: FrameType | None) -> None:
+        job = os.environ["SLURM_JOB_ID"]
+        if "SLURM_ARRAY_JOB_ID" in os.environ:
+            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        if os.environ.get("SLURM_PROCID", "0") == "0":
+            subprocess.run(["scontrol", "requeue", job], check=True)
+
+    signal.signal(signal.SIGUSR2, requeue)
+
+
+def _node_names() -> list[str]:
     names = os.environ.get("SLURM_JOB_NODELIST", "")
     answer = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True)
     return answer.stdout.split() or [names]
