@@ -1,0 +1,183 @@
+"""vLLM in this process: many prompts with pictures in, answers out as they finish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxygrm.errors import UserError
+from proxygrm.evaluate.settings import EvaluateSettings
+
+BLANK_SIDE_PX = 56
+CPU_BLOCK_TOKENS = 32  # prefix hits are counted in whole blocks, and the prompts of the tiny model are short
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt without image tags; the pictures stand before it, as in training."""
+
+    key: str
+    text: str
+    images: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`text` is empty when there is a `problem`: the prompt never reached the model."""
+
+    key: str
+    text: str
+    tokens: int = 0
+    truncated: bool = False
+    problem: str | None = None
+
+
+class Engine:
+    """A loaded model. `answers` keeps the engine full: a slow answer holds up nothing but itself."""
+
+    def __init__(self, model: str, llm: Any, settings: EvaluateSettings) -> None:
+        self.model, self.llm, self.settings = model, llm, settings
+
+    def answers(self, requests: Iterable[Request], max_tokens: int) -> Iterator[Answer]:
+        """Each answer once, in the order of finishing.
+
+        A prompt the model cannot take (too long, unreadable picture) comes back as an Answer with a problem;
+        when it takes none at all, that is a UserError.
+        """
+        waiting, running, refused = iter(requests), dict[str, Request](), list[Answer]()
+        accepted = False
+        exhausted = False
+        while True:
+            while not exhausted and len(running) < 2 * self.settings.max_num_seqs:
+                request = next(waiting, None)
+                if request is None:
+                    exhausted = True
+                    break
+                try:
+                    number = self._enqueue(request, max_tokens)
+                except (ValueError, OSError) as error:
+                    refused.append(Answer(request.key, "", problem=_one_line(error)))
+                else:
+                    running[number] = request
+                    accepted = True
+            if accepted:
+                yield from refused
+                refused = []
+            if not running:
+                break
+            for output in self.llm.llm_engine.step():
+                if output.finished:
+                    done, best = running.pop(output.request_id), output.outputs[0]
+                    yield Answer(
+                        done.key, best.text, tokens=len(best.token_ids), truncated=best.finish_reason == "length"
+                    )
+        if refused:
+            raise UserError(f"{self.model} takes none of the {len(refused)} prompts: {refused[0].problem}")
+
+    def _enqueue(self, request: Request, max_tokens: int) -> str:
+        from vllm import SamplingParams
+
+        content: list[dict[str, Any]] = [
+            {"type": "image_pil", "image_pil": _picture(path), "uuid": _uuid(path)} for path in request.images
+        ]
+        content.append({"type": "text", "text": request.text})
+        params = SamplingParams(
+            temperature=self.settings.temperature,
+            max_tokens=max_tokens,
+            seed=_seed(self.settings, request.key),
+        )
+        (internal,) = self.llm.enqueue_chat([{"role": "user", "content": content}], params, use_tqdm=False)
+        return internal.split("-")[0]  # vLLM adds random characters; outputs carry the number alone
+
+
+@contextmanager
+def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Iterator[Engine]:
+    """Load a checkpoint, and give its memory back at the end so that the next one fits."""
+    if not (Path(model) / "config.json").is_file():
+        raise UserError(f"no checkpoint at {model}: it has no config.json")
+    device = _device(settings.device)
+    _environment(device)
+    from vllm import LLM
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+    arguments: dict[str, Any] = {
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "seed": settings.seed,
+        "enable_prefix_caching": True,
+        "limit_mm_per_prompt": {"image": max(max_images, 1), "video": 0},
+    }
+    if settings.max_pixels:
+        arguments["mm_processor_kwargs"] = {"max_pixels": settings.max_pixels}
+    if device == "cpu":
+        arguments |= {
+            "dtype": "float32",
+            "enforce_eager": True,
+            "block_size": CPU_BLOCK_TOKENS,
+            "distributed_executor_backend": "uni",
+            "skip_mm_profiling": True,
+        }
+    else:
+        arguments |= {
+            "tensor_parallel_size": settings.tensor_parallel,
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+        }
+    llm = LLM(str(model), **arguments)
+    try:
+        yield Engine(str(model), llm, settings)
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        cleanup_dist_env_and_memory()
+
+
+def _environment(device: str) -> None:
+    """vLLM's own switches, unless the job has set them. They must stand before vLLM is imported."""
+    wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if device == "cpu":
+        wanted |= {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        }
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _picture(path: Path) -> Any:
+    from PIL import Image
+
+    if not path.is_file():  # only with missing_images="blank"; else it was refused before the model was loaded
+        return Image.new("RGB", (BLANK_SIDE_PX, BLANK_SIDE_PX), (128, 128, 128))
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _uuid(path: Path) -> str:
+    """Lets vLLM recognise a picture it has just prepared (the swapped order) without hashing its pixels."""
+    return hashlib.sha256(str(path).encode()).hexdigest()
+
+
+def _seed(settings: EvaluateSettings, key: str) -> int | None:
+    """A seed of its own for each judgement: one seed for all would make the samples share their noise."""
+    if settings.temperature == 0:
+        return None
+    return int.from_bytes(hashlib.sha256(f"{settings.seed}/{key}".encode(errors="backslashreplace")).digest()[:4])
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"

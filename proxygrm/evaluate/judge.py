@@ -1,0 +1,217 @@
+"""Judge pairs with one model after another, then let the proxy judge by the rubrics they wrote.
+
+DIR/parts/TAG.critiques.jsonl   answers of a model as they come; an interrupted run goes on from here
+DIR/parts/proxy.verdicts.jsonl  answers of the proxy to the rubrics of all models
+DIR/TAG.jsonl                   one row a judgement (`shown.judged_row`), in the order of the pairs
+DIR/summary.json                {TAG: figures} (`metrics.summarise`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from proxygrm.critique import rubric_for_proxy
+from proxygrm.errors import UserError
+from proxygrm.evaluate.engine import Answer, Engine, Request, open_engine
+from proxygrm.evaluate.metrics import summarise
+from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
+from proxygrm.evaluate.rows import Row, RowFile, write_rows
+from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
+from proxygrm.prompts import grm_prompt, prompt_hash, proxy_prompt
+from proxygrm.tracking import track
+
+Progress = Callable[[int, int, str], None]
+
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_WEIGHT_SAMPLE_BYTES = 1 << 16
+
+
+def judge_pairs(
+    model: Path,
+    pairs: Sequence[EvalPair],
+    settings: EvaluateSettings,
+    out_file: Path,
+    progress: Progress = lambda done, total, note: None,
+) -> list[Row]:
+    """Every pair judged by `model`; rows as in TAG.jsonl (proxy fields empty), in the order of the pairs.
+
+    `out_file` takes the raw answers; what stands there already is not asked again. UserError when the file
+    was begun with another model, prompt or setting.
+    """
+    check_pairs(pairs, settings.missing_images)
+    shown = shown_in_orders(pairs, settings.both_orders)
+    made_by = _made_by(model, "grm", settings, settings.max_tokens)
+    with RowFile(out_file, made_by) as file:
+        answers = {row["key"]: row for row in file.rows}
+        missing = [s for s in shown if s.key not in answers]
+        if missing:
+            progress(len(shown) - len(missing), len(shown), f"loading {model}")
+            with open_engine(model, settings, _most_images(pairs)) as engine:
+                requests = (
+                    Request(s.key, grm_prompt(s.pair.question, *s.responses, images=0), s.pair.images) for s in missing
+                )
+                done = len(shown) - len(missing)
+                for row in _run(engine, requests, settings.max_tokens, file):
+                    answers[row["key"]] = row
+                    done += 1
+                    progress(done, len(shown), f"judging with {out_file.name.split('.')[0]}")
+    return [judged_row(s, answers[s.key]) for s in shown]
+
+
+def judge_rubrics(
+    proxy: Path,
+    pairs: Sequence[EvalPair],
+    judged: Mapping[str, Sequence[Row]],
+    settings: EvaluateSettings,
+    out_file: Path,
+    progress: Progress = lambda done, total, note: None,
+) -> dict[str, list[Row]]:
+    """Rubric transfer (SPEC section 1): the proxy sees picture, question, responses and the rubric alone.
+
+    `judged` are the rows of `judge_pairs` by tag. Rows without a closed rubric are not sent: they keep
+    `proxy_asked` false. All tags go through one loaded proxy, row by row, because they share everything
+    before the rubric.
+    """
+    shown = shown_in_orders(pairs, settings.both_orders)
+    prompts: list[tuple[str, str, Shown]] = []
+    for index, s in enumerate(shown):
+        for tag, rows in judged.items():
+            if rubric := rubric_for_proxy(rows[index]["critique"]):
+                key = f"{tag}/{s.key}/{hashlib.sha256(rubric.encode()).hexdigest()[:12]}"
+                prompts.append((key, rubric, s))
+    made_by = _made_by(proxy, "proxy", settings, settings.proxy_max_tokens)
+    with RowFile(out_file, made_by) as file:
+        answers = {row["key"]: row for row in file.rows}
+        missing = [p for p in prompts if p[0] not in answers]
+        if missing:
+            done = len(prompts) - len(missing)
+            progress(done, len(prompts), f"loading {proxy}")
+            with open_engine(proxy, settings, _most_images(pairs)) as engine:
+                requests = (
+                    Request(key, proxy_prompt(s.pair.question, *s.responses, rubric, images=0), s.pair.images)
+                    for key, rubric, s in missing
+                )
+                for row in _run(engine, requests, settings.proxy_max_tokens, file):
+                    answers[row["key"]] = row
+                    done += 1
+                    progress(done, len(prompts), "judging by the rubrics with the proxy")
+    by_row = {key.rsplit("/", 1)[0]: answers[key] for key, _, _ in prompts}
+    return {
+        tag: [judged_row(s, _as_answer(row), by_row.get(f"{tag}/{s.key}")) for s, row in zip(shown, rows, strict=True)]
+        for tag, rows in judged.items()
+    }
+
+
+def evaluate_models(
+    models: Mapping[str, Path],
+    proxy: Path | None,
+    pairs_path: Path,
+    out: Path,
+    settings: EvaluateSettings,
+    progress: Progress = lambda done, total, note: None,
+) -> dict[str, Row]:
+    """Judge the pairs with every model, then the rubrics with the proxy; write rows and summary, return it.
+
+    models: {tag: checkpoint}; a tag becomes a file name. proxy: None leaves rubric transfer out.
+    """
+    for tag in models:
+        if not _TAG.fullmatch(tag):
+            raise UserError(f"{tag!r} cannot be a model tag: letters, digits, dots, dashes and underscores only")
+    pairs = load_pairs(pairs_path)
+    pairs = pairs[: settings.max_pairs] if settings.max_pairs else pairs
+    check_pairs(pairs, settings.missing_images)
+    per_model = len(pairs) * (2 if settings.both_orders else 1)
+    total = per_model * len(models) * (2 if proxy else 1)
+    judged: dict[str, list[Row]] = {}
+    for number, (tag, path) in enumerate(models.items()):
+        report = _shifted(progress, per_model * number, total)
+        judged[tag] = judge_pairs(Path(path), pairs, settings, out / "parts" / f"{tag}.critiques.jsonl", report)
+    if proxy:
+        report = _shifted(progress, per_model * len(models), total)
+        file = out / "parts" / "proxy.verdicts.jsonl"
+        judged = judge_rubrics(Path(proxy), pairs, judged, settings, file, report)
+    summary = {}
+    for tag, rows in judged.items():
+        write_rows(out / f"{tag}.jsonl", rows)
+        summary[tag] = summarise(rows)
+    part = out / ".summary.json"
+    part.write_text(json.dumps(summary, indent=2, ensure_ascii=False))
+    part.replace(out / "summary.json")
+    _track(out, summary, {"pairs": str(pairs_path), "models": {t: str(p) for t, p in models.items()}})
+    progress(total, total, "done")
+    return summary
+
+
+def _run(engine: Engine, requests: Iterable[Request], max_tokens: int, file: RowFile) -> Iterator[Row]:
+    for answer in engine.answers(requests, max_tokens):
+        row = _answer_row(answer)
+        file.append(row)
+        yield row
+
+
+def _answer_row(answer: Answer) -> Row:
+    return {
+        "key": answer.key,
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "truncated": answer.truncated,
+        "problem": answer.problem,
+    }
+
+
+def _as_answer(row: Row) -> Row:
+    return {
+        "text": row["critique"],
+        "tokens": row["tokens"],
+        "truncated": row["truncated"],
+        "problem": row["refused"],
+    }
+
+
+def _made_by(model: Path, prompt: str, settings: EvaluateSettings, max_tokens: int) -> Row:
+    """What an answer depends on, besides the pair itself."""
+    return {
+        "model": checkpoint_identity(model),
+        "prompt": prompt_hash(prompt),
+        "max_tokens": max_tokens,
+        "max_model_len": settings.max_model_len,
+        "temperature": settings.temperature,
+        "seed": settings.seed,
+        "max_pixels": settings.max_pixels,
+        "missing_images": settings.missing_images,
+    }
+
+
+def checkpoint_identity(model: Path) -> str:
+    """16 hex digits over the small files, and over the size and last bytes of each weight file."""
+    if not (model / "config.json").is_file():
+        raise UserError(f"no checkpoint at {model}: it has no config.json")
+    digest = hashlib.sha256()
+    for path in [*sorted(model.glob("*.safetensors")), model / "config.json"]:
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            file.seek(max(0, size - _WEIGHT_SAMPLE_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _most_images(pairs: Sequence[EvalPair]) -> int:
+    return max(len(pair.images) for pair in pairs)
+
+
+def _shifted(progress: Progress, before: int, total: int) -> Progress:
+    return lambda done, _, note: progress(before + done, total, note)
+
+
+def _track(out: Path, summary: Mapping[str, Row], config: Row) -> None:
+    """One step a model, in the order of training, so that the figures draw a curve."""
+    with track("evaluate", out, config) as run:
+        for step, figures in enumerate(summary.values()):
+            numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+            run.log({f"eval/{name}": value for name, value in numbers.items()}, step=step)

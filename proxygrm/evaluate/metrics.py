@@ -1,0 +1,126 @@
+"""Figures from judged rows. Pure: rows in, numbers out; every denominator is said."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from math import sqrt
+from typing import Any
+
+Row = dict[str, Any]
+
+Z_95 = 1.959964
+
+
+def wilson(right: float, n: int, z: float = Z_95) -> tuple[float, float]:
+    """Score interval of a share (Wilson 1927, JASA 22:209, eq. as in Brown, Cai & DasGupta 2001, eq. 4).
+
+    right: successes, 0..n, may be fractional; n: independent trials. (0, 1) when n is 0: nothing is known.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    p = right / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def summarise(rows: Sequence[Row]) -> Row:
+    """Figures of one model from its rows (`shown.judged_row`); a share with nothing to count is None.
+
+    accuracy                  right verdicts / verdicts (unparsed left out, as VL-RewardBench's own script does)
+    accuracy_unparsed_wrong   right verdicts / judgements
+    accuracy_low, _high       95 % Wilson interval of `accuracy`; the pair is the trial, because its two orders
+                              are not independent. So it is rather too wide than too narrow
+    both_orders_accuracy      pairs right in both orders / pairs judged in both (an unparsed order is not right)
+    order_consistency         pairs whose two verdicts name the same response / pairs with two verdicts
+    says_1                    verdicts that are 1 / verdicts: position bias; .5 is none, for both orders are shown
+    format_rate               well-formed critiques / judgements
+    proxy_agreement           the proxy, by the rubric, picks the label / proxy verdicts
+    proxy_agreement_all       the same / judgements: no rubric and no proxy verdict count as disagreement
+    proxy_same_verdict        proxy and critique say the same / judgements where both have a verdict
+    names_winner              rubrics that tell the proxy which response to pick (its agreement is worth nothing)
+    macro_accuracy            mean of the categories' accuracies, when rows have categories
+    """
+    figures = _shares(rows)
+    verdicts = [r for r in rows if r["verdict"] is not None]
+    proxied = [r for r in rows if r["proxy_verdict"] is not None]
+    pairs = _by_pair(rows)
+    figures |= {
+        "order_consistency": _order_consistency(pairs),
+        "says_1": _share(sum(r["verdict"] == 1 for r in verdicts), len(verdicts)),
+        "proxy_same_verdict": _share(
+            sum(r["proxy_verdict"] == r["verdict"] for r in proxied if r["verdict"] is not None),
+            sum(r["verdict"] is not None for r in proxied),
+        ),
+        "no_rubric": sum(r["rubric"] is None for r in rows),
+        "names_winner": sum(bool(r["names_winner"]) for r in rows),
+        "proxy_asked": sum(bool(r["proxy_asked"]) for r in rows),
+        "proxy_unparsed": sum(bool(r["proxy_asked"]) and r["proxy_verdict"] is None for r in rows),
+        "refused": sum(r["refused"] is not None for r in rows),
+        "truncated": sum(bool(r["truncated"]) for r in rows),
+        "image_missing": sum(bool(r["image_missing"]) for r in rows),
+        "mean_tokens": _share(sum(r["tokens"] for r in rows), len(rows)),
+    }
+    for name in ("source", "category"):
+        groups = defaultdict(list)
+        for row in rows:
+            if row.get(name):
+                groups[row[name]].append(row)
+        if groups:
+            figures[f"by_{name}"] = {key: _shares(group) for key, group in sorted(groups.items())}
+    if categories := figures.get("by_category"):
+        shares = [c["accuracy"] for c in categories.values() if c["accuracy"] is not None]
+        figures["macro_accuracy"] = _share(sum(shares), len(shares))
+    return figures
+
+
+def _shares(rows: Sequence[Row]) -> Row:
+    """The figures that are also given for each source and category."""
+    pairs = _by_pair(rows)
+    verdicts = [r for r in rows if r["verdict"] is not None]
+    right = sum(bool(r["correct"]) for r in verdicts)
+    proxied = [r for r in rows if r["proxy_verdict"] is not None]
+    agree = sum(bool(r["proxy_agrees"]) for r in proxied)
+    low, high = _interval(right, verdicts)
+    proxy_low, proxy_high = _interval(agree, proxied)
+    twice = [orders for orders in pairs.values() if len(orders) == 2]
+    return {
+        "pairs": len(pairs),
+        "judgements": len(rows),
+        "unparsed": len(rows) - len(verdicts),
+        "accuracy": _share(right, len(verdicts)),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_unparsed_wrong": _share(right, len(rows)),
+        "both_orders_accuracy": _share(sum(all(r["correct"] for r in o) for o in twice), len(twice)),
+        "format_rate": _share(sum(bool(r["well_formed"]) for r in rows), len(rows)),
+        "proxy_agreement": _share(agree, len(proxied)),
+        "proxy_agreement_low": proxy_low,
+        "proxy_agreement_high": proxy_high,
+        "proxy_agreement_all": _share(agree, len(rows)) if any(r["proxy_asked"] for r in rows) else None,
+    }
+
+
+def _interval(right: int, rows: Sequence[Row]) -> tuple[float | None, float | None]:
+    if not rows:
+        return None, None
+    n = len(_by_pair(rows))
+    return wilson(right / len(rows) * n, n)
+
+
+def _order_consistency(pairs: dict[Hashable, list[Row]]) -> float | None:
+    both = [o for o in pairs.values() if len(o) == 2 and all(r["verdict"] is not None for r in o)]
+    # Right in both or wrong in both: the same response was named, in whatever place it stood.
+    return _share(sum(o[0]["correct"] == o[1]["correct"] for o in both), len(both))
+
+
+def _by_pair(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
+    pairs: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in rows:
+        pairs[row["id"], row["copy"]].append(row)
+    return pairs
+
+
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None

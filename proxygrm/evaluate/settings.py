@@ -1,0 +1,49 @@
+"""How pairs are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxygrm.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+MISSING_IMAGES = ("refuse", "blank")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Sampling, engine size and what to do about pictures that are not there."""
+
+    max_tokens: int = 8192
+    """Longest critique, in tokens."""
+    proxy_max_tokens: int = 1024
+    """Longest answer of the proxy, in tokens."""
+    temperature: float = 0.0
+    seed: int = 0
+    max_model_len: int = 16384
+    """Prompt, picture and answer together, in tokens."""
+    max_num_seqs: int = 64
+    """Judgements worked on at once."""
+    max_pixels: int = 0
+    """Larger pictures are scaled down to this many pixels; 0 keeps the checkpoint's own bound."""
+    gpu_memory_utilization: float = 0.9
+    tensor_parallel: int = 1
+    device: str = "auto"
+    both_orders: bool = True
+    missing_images: str = "refuse"
+    """`refuse`, or `blank`: a grey picture stands in, and the summary counts how often."""
+    max_pairs: int = 0
+    """Judge only the first so many pairs; 0 judges all."""
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("device", self.device, DEVICES),
+            ("missing_images", self.missing_images, MISSING_IMAGES),
+        ):
+            if value not in known:
+                raise UserError(f"evaluate.{name} is {value!r}; it is one of {', '.join(known)}")
+        for name in ("max_tokens", "proxy_max_tokens", "max_model_len", "max_num_seqs", "tensor_parallel"):
+            if getattr(self, name) < 1:
+                raise UserError(f"evaluate.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.temperature < 0:
+            raise UserError(f"evaluate.temperature is {self.temperature}; it must be 0 (greedy) or more")
