@@ -1,0 +1,167 @@
+"""The one folder a private cluster lives in: layout, record, lock, and a short name for unix sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from proxygrm.errors import UserError
+from slurm.local.binaries import repository
+from slurm.local.config import ClusterSpec
+
+_LONGEST_SOCKET_FOLDER = 60  # 107 characters less "/spool/h100-1/h100-1_4294967295.4294967291" and some room
+_NEEDED_MB = 200  # a fresh MariaDB takes 50; SLURM's state and logs follow
+_SUBFOLDERS = ("etc", "run", "log", "state", "spool", "dev")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What must be known about a cluster after everything of it has died."""
+
+    id: str
+    spec: ClusterSpec
+    port: int | None = None
+    """First port of the block it last had."""
+    alias: str | None = None
+    """Private folder in /tmp that holds the link `c` to the cluster's folder, where its own name won't do."""
+
+
+def default_folder() -> Path:
+    chosen = os.environ.get("PROXYGRM_CLUSTER_DIR")
+    return Path(chosen) if chosen else repository() / ".local" / "cluster"
+
+
+def resolve(folder: Path | str | None) -> Path:
+    return (Path(folder) if folder is not None else default_folder()).expanduser().absolute()
+
+
+def conf_path(folder: Path) -> Path:
+    return folder / "etc" / "slurm.conf"
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record, or None when no cluster was ever made here."""
+    path = folder / "cluster.json"
+    try:
+        data = json.loads(path.read_text())
+        return Record(data["id"], ClusterSpec.from_json(data["spec"]), data["port"], data["alias"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove the folder {folder}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_record(folder: Path, record: Record) -> None:
+    text = json.dumps(
+        {"id": record.id, "port": record.port, "alias": record.alias, "spec": record.spec.to_json()}, indent=1
+    )
+    write_atomically(folder / "cluster.json", text + "\n")
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode)
+    new.write_text(text)
+    new.replace(path)
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder, mode 0700 (the database's socket lives in it), and refuse one that holds something else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strangers = [entry.name for entry in folder.iterdir() if entry.name != "lock"]
+        if strangers and not (folder / "cluster.json").exists():
+            raise UserError(f"{folder} holds other files and no local cluster: name a new or empty folder")
+        folder.chmod(0o700)
+        (folder / "lock").touch()
+    except OSError as error:
+        reason = f"no local cluster can live in {folder}: {error.strerror}; name another folder"
+        raise UserError(reason) from error
+    free_mb = shutil.disk_usage(folder).free / 2**20
+    if free_mb < _NEEDED_MB:
+        raise UserError(f"{folder} has {free_mb:.0f} MB free and a cluster needs {_NEEDED_MB}: make room")
+
+
+@contextlib.contextmanager
+def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
+    """Hold the folder; a second `up` or `down` waits here for the first."""
+    deadline = time.monotonic() + seconds
+    with (folder / "lock").open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    reason = f"another command has been busy with {folder} for {seconds:.0f} s"
+                    raise UserError(reason) from None
+                time.sleep(0.1)
+        yield
+
+
+def new_record(spec: ClusterSpec) -> Record:
+    return Record(secrets.token_hex(8), spec)
+
+
+def needs_alias(folder: Path) -> bool:
+    """SLURM takes no odd characters in its paths, and the kernel none beyond 107 in a socket's."""
+    plain = re.fullmatch(r"[A-Za-z0-9._/+-]+", str(folder))
+    return plain is None or len(str(folder)) > _LONGEST_SOCKET_FOLDER
+
+
+def base_of(folder: Path, record: Record) -> str:
+    return f"{record.alias}/c" if record.alias else str(folder)
+
+
+def with_alias(folder: Path, record: Record) -> Record:
+    """Make sure of the short name, if this folder needs one: a link in a folder in /tmp only we can enter."""
+    if record.alias is not None:
+        link = Path(record.alias, "c")
+        with contextlib.suppress(OSError):
+            if Path(record.alias).lstat().st_uid == os.getuid() and link.readlink() == folder:
+                return record
+        record = replace(record, alias=None)
+    if not needs_alias(folder):
+        return record
+    alias = tempfile.mkdtemp(prefix="pgrm-", dir="/tmp")  # mode 0700, unpredictable name
+    Path(alias, "c").symlink_to(folder)
+    return replace(record, alias=alias)
+
+
+def without_alias(folder: Path, record: Record) -> Record:
+    if record.alias is not None:
+        with contextlib.suppress(OSError):
+            if Path(record.alias, "c").readlink() == folder:
+                Path(record.alias, "c").unlink()
+                Path(record.alias).rmdir()
+    return replace(record, alias=None)
+
+
+def lay_out(folder: Path, node_names: list[str], gpus: int) -> None:
+    """Sub-folders, the munge key, the links that stand for GPUs; log files above 20 MB are set aside."""
+    for name in [*_SUBFOLDERS, *(f"spool/{node}" for node in node_names)]:
+        (folder / name).mkdir(exist_ok=True, mode=0o755)
+    for index in range(gpus):
+        with contextlib.suppress(FileExistsError):
+            (folder / "dev" / f"nvidia{index}").symlink_to("/dev/null")
+    key = folder / "etc" / "munge.key"
+    if not key.exists() or key.stat().st_size < 32:
+        key.unlink(missing_ok=True)
+        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as out:
+            out.write(secrets.token_bytes(1024))
+    for log in (folder / "log").glob("*.*"):
+        if log.suffix != ".old" and log.stat().st_size > 20 * 2**20:
+            log.replace(log.with_name(log.name + ".old"))

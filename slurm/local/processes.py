@@ -1,0 +1,177 @@
+"""Processes of a private cluster: start them, find them again, end them, and never touch another's.
+
+Every daemon is started with a mark in its environment, `<cluster id>/<daemon name>`, where the id is random
+and belongs to one folder. A process is ours when it carries that mark. Unlike a file with a pid, the mark
+cannot be lost in a crash, grow stale, or point at a stranger after a reboot. slurmstepd inherits the mark from
+slurmd; the programs of a job do not (SLURM builds their environment from the submission's).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "PROXYGRM_LOCAL_SLURM"
+
+
+@dataclass(frozen=True)
+class Process:
+    """pid and start time (clock ticks since boot) name one process; `name` is the mark's second part."""
+
+    pid: int
+    started: int
+    parent: int
+    command: str
+    name: str = ""
+
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def spawn(argv: list[str], *, env: dict[str, str], output: Path, folder: Path) -> None:
+    """Start a daemon in a session of its own; its standard output and errors are appended to `output`."""
+    with output.open("ab") as log:
+        child = subprocess.Popen(
+            argv, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, umask=0o022,
+        )  # fmt: skip
+    _children.append(child)
+
+
+def _reap() -> None:
+    """A long-lived caller (pytest) is the parent of the daemons: ended ones must not stay as zombies."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _stat(pid: int) -> tuple[str, str, int, int] | None:
+    """(command, state, parent, start time) or None when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    command, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
+    return command, rest[0], int(rest[1]), int(rest[19])
+
+
+def _own_processes() -> Iterator[tuple[Process, dict[str, str]]]:
+    """Every live process of this user with its initial environment; those that end meanwhile are left out."""
+    me = os.getuid()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            if entry.stat().st_uid != me:
+                continue
+            raw = Path(entry.path, "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        stat = _stat(int(entry.name))
+        if stat is None or stat[1] in "ZX":
+            continue
+        pairs = (item.split("=", 1) for item in raw.decode(errors="replace").split("\0") if "=" in item)
+        yield Process(int(entry.name), stat[3], stat[2], stat[0]), dict(pairs)
+
+
+def alive(process: Process) -> bool:
+    _reap()
+    stat = _stat(process.pid)
+    return stat is not None and stat[1] not in "ZX" and stat[3] == process.started
+
+
+def marked(cluster_id: str) -> list[Process]:
+    """All processes that carry this cluster's mark: daemons, their helpers and slurmstepds."""
+    _reap()
+    found = []
+    for process, environment in _own_processes():
+        owner, _, name = environment.get(MARK, "").partition("/")
+        if owner == cluster_id:
+            found.append(Process(process.pid, process.started, process.parent, process.command, name))
+    return found
+
+
+def daemons(cluster_id: str) -> dict[str, Process]:
+    """The cluster's daemons by name; of several with one mark (a fork before its exec) the oldest."""
+    result: dict[str, Process] = {}
+    for process in sorted(marked(cluster_id), key=lambda p: (p.started, p.pid)):
+        kind = process.name if process.name in ("munged", "mariadbd", "slurmdbd", "slurmctld") else "slurmd"
+        if process.command == kind:
+            result.setdefault(process.name, process)
+    return result
+
+
+def job_processes(cluster_id: str, conf: Path) -> list[Process]:
+    """slurmstepds of this cluster, everything below them, and strays of its jobs.
+
+    A stray is known by the variables that slurmd alone gives to a job's programs on a node (SLURMD_NODENAME)
+    together with this cluster's SLURM_CONF; a shell that only exported SLURM_CONF is not one.
+    """
+    everything = list(_own_processes())
+    ours = {
+        process.pid
+        for process, environment in everything
+        if (process.command == "slurmstepd" and environment.get(MARK, "").startswith(f"{cluster_id}/"))
+        or (
+            environment.get("SLURM_CONF") == str(conf)
+            and "SLURM_JOB_ID" in environment
+            and "SLURMD_NODENAME" in environment
+        )
+    }
+    grew = True
+    while grew:
+        below = {process.pid for process, _ in everything if process.parent in ours} - ours
+        ours |= below
+        grew = bool(below)
+    keep = {os.getpid(), os.getppid()}
+    return [process for process, _ in everything if process.pid in ours - keep]
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    if alive(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def wait_gone(processes: Iterable[Process], seconds: float) -> list[Process]:
+    """Those still alive after at most `seconds`."""
+    left, deadline = list(processes), time.monotonic() + seconds
+    while left := [process for process in left if alive(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return left
+
+
+def stop(processes: Iterable[Process], seconds: float) -> None:
+    """Ask them to end, all at once; kill those that have not within `seconds`."""
+    processes = list(processes)
+    ask_to_end(processes)
+    kill(wait_gone(processes, seconds))
+
+
+def ask_to_end(processes: Iterable[Process]) -> None:
+    for process in processes:
+        send(process, signal.SIGTERM)
+
+
+def kill(processes: Iterable[Process]) -> None:
+    processes = list(processes)
+    for process in processes:
+        send(process, signal.SIGKILL)
+    wait_gone(processes, 2.0)
+
+
+def memory_mb(pid: int) -> float:
+    """Proportional share of memory (PSS), so that the sum over daemons counts shared libraries once."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:  # no such kernel feature, or it has just ended
+        return 0.0
+    return 0.0
