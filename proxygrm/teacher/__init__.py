@@ -1,0 +1,1 @@
+"""Teachers: whoever writes the critiques that training starts from."""

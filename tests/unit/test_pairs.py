@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data_tools.preference import PictureStore, PreferencePair, UnreadablePicture, arrange, read_pairs, write_pairs
+from data_tools.rlaif_v import ingest
+from proxygrm.errors import UserError
+
+
+def picture(shade: int, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, 0, 0)).save(out, kind)
+    return out.getvalue()
+
+
+def row(idx=0, image=None, **changes):
+    base = {
+        "ds_name": "RLAIF-V", "image": {"bytes": picture(idx % 256) if image is None else image, "path": "x.jpg"},
+        "question": f"q{idx}", "chosen": "good", "rejected": "bad", "origin_dataset": "o", "origin_split": "s",
+        "idx": idx, "image_path": "x.jpg",
+    }  # fmt: skip
+    return base | changes
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    texts = ("ds_name", "question", "chosen", "rejected", "origin_dataset", "origin_split", "image_path")
+    schema = pa.schema([*((t, pa.string()) for t in texts), ("image", image), ("idx", pa.int64())])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    return path
+
+
+def test_pairs_come_back_as_they_were_written(tmp_path):
+    folder = tmp_path / "a folder, with 'quotes' and ünïcode"
+    store = PictureStore(folder)
+    names = [store.add(picture(1)), store.add(picture(2, "JPEG"))]
+    pairs = [
+        PreferencePair("s:1", "s", "q\n\"quoted\" ü 🙂", "", "b" * 100_000, 1, tuple(names), "mit"),
+        PreferencePair("s:2", "s", "text only", "a", "b", 2, (), "mit"),
+    ]
+    assert write_pairs(folder, iter(pairs)) == 2
+    assert read_pairs(folder) == pairs
+    assert all(path.is_file() and path.is_absolute() for path in pairs[0].image_paths(folder))
+
+
+def test_a_picture_is_stored_once_under_the_hash_of_its_bytes(tmp_path):
+    store = PictureStore(tmp_path)
+    assert store.add(picture(1)) == store.add(picture(1)) == PictureStore(tmp_path).add(picture(1))
+    assert len(list((tmp_path / "images").iterdir())) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", picture(1)[:40], picture(3, "JPEG")[:-200]])
+def test_broken_pictures_are_not_stored(tmp_path, data):
+    with pytest.raises(UnreadablePicture):
+        PictureStore(tmp_path).add(data)
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_order_is_decided_by_the_id_alone():
+    pairs = [arrange(f"s:{i}", "s", "q", "good", "bad", [], "mit") for i in range(2000)]
+    assert pairs == [arrange(f"s:{i}", "s", "q", "good", "bad", [], "mit") for i in range(2000)]
+    assert all((p.response_1 if p.label == 1 else p.response_2) == "good" for p in pairs)
+    assert 900 < sum(p.label == 1 for p in pairs) < 1100
+
+
+def test_a_repeated_id_or_a_missing_picture_leaves_no_half_written_folder(tmp_path):
+    pair = PreferencePair("s:1", "s", "q", "a", "b", 1, (), "mit")
+    with pytest.raises(UserError, match="twice"):
+        write_pairs(tmp_path, [pair, pair])
+    with pytest.raises(UserError, match=r"nowhere\.png"):
+        write_pairs(tmp_path, [PreferencePair("s:1", "s", "q", "a", "b", 1, ("nowhere.png",), "mit")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_no_pairs_says_so_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_pairs(tmp_path)
+    (tmp_path / "pairs.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_pairs(tmp_path)
+    pq.write_table(pa.table({"id": ["x"]}), tmp_path / "pairs.parquet")
+    with pytest.raises(UserError, match=r"version none, lacks source"):
+        read_pairs(tmp_path)
+
+
+def test_rlaif_v_rows_become_pairs_and_every_dropped_row_is_counted(tmp_path):
+    rows = [
+        row(0), row(1), row(2, question=" "), row(3, chosen=""), row(4, rejected=None), row(5, chosen="bad"),
+        row(6, image=b""), row(7, image=b"broken"), row(0), row(8, question="q1", image=picture(1)),
+        row(0, question="another under the same index"),
+    ]  # fmt: skip
+    write(tmp_path / "in" / "a.parquet", rows[:6])
+    write(tmp_path / "in" / "sub" / "b.parquet", rows[6:])
+    report = ingest(tmp_path / "in", tmp_path / "out")
+    assert (report.read, report.kept) == (11, 3)
+    assert report.dropped == {
+        "duplicate": 2, "empty_question": 1, "empty_response": 2, "no_picture": 1, "same_responses": 1,
+        "unreadable_picture": 1,
+    }  # fmt: skip
+    assert sum(report.labels.values()) == 3
+    assert [p.id for p in read_pairs(tmp_path / "out")] == ["rlaif_v:0", "rlaif_v:1", "rlaif_v:0#2"]
+    assert read_pairs(tmp_path / "out")[0].license == "cc-by-nc-4.0"
+    assert json.loads((tmp_path / "out" / "ingest.json").read_text())["dropped"] == report.dropped
+
+
+def test_ingesting_twice_gives_the_same_pairs(tmp_path):
+    source = write(tmp_path / "x.parquet", [row(i) for i in range(50)])
+    ingest(source, tmp_path / "a")
+    ingest(source, tmp_path / "b")
+    assert read_pairs(tmp_path / "a") == read_pairs(tmp_path / "b")
+
+
+def test_wrong_input_is_named(tmp_path):
+    with pytest.raises(UserError, match="no parquet file"):
+        ingest(tmp_path / "nothing here", tmp_path / "out")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(UserError, match="cannot be read"):
+        ingest(tmp_path / "x.parquet", tmp_path / "out")
+    pq.write_table(pa.table({"question": ["q"]}), tmp_path / "y.parquet")
+    with pytest.raises(UserError, match="lacks ds_name, image, chosen"):
+        ingest(tmp_path / "y.parquet", tmp_path / "out")
+    with pytest.raises(UserError, match="none of 1 rows"):
+        ingest(write(tmp_path / "z.parquet", [row(0, image=b"x")]), tmp_path / "out")
