@@ -228,8 +228,9 @@ def cluster_status(folder: Path | None) -> None:
 def cluster_env(folder: Path | None) -> None:
     """Print exports that point SLURM's own commands at it:  eval "$(proxygrm cluster env)"; squeue"""
     from slurm.local import cluster as local
+    from slurm.local.folder import default_folder
 
-    click.echo(local.exports(folder or local.default_folder()))
+    click.echo(local.exports(folder or default_folder()))
 
 
 @main.group()

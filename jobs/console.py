@@ -68,8 +68,9 @@ def connect(resolved: Resolved, start: bool) -> None:
     if not resolved.profile.private_cluster:
         return
     from slurm.local import cluster
+    from slurm.local.folder import default_folder
 
-    folder = cluster.default_folder()
+    folder = default_folder()
     if start:
         cluster.up(folder)
     os.environ.update(cluster.env(folder))
@@ -288,8 +289,9 @@ def report(run: Path | None, output: Path | None) -> None:
 
 def cluster_up(folder: Path | None) -> None:
     from slurm.local import cluster
+    from slurm.local.folder import default_folder
 
-    where = folder or cluster.default_folder()
+    where = folder or default_folder()
     started = time.time()
     cluster.up(where)
     out.print(f"private SLURM is up in {where} ({time.time() - started:.1f} s)")
@@ -298,8 +300,9 @@ def cluster_up(folder: Path | None) -> None:
 
 def cluster_down(folder: Path | None) -> None:
     from slurm.local import cluster
+    from slurm.local.folder import default_folder
 
-    where = folder or cluster.default_folder()
+    where = folder or default_folder()
     started = time.time()
     cluster.down(where)
     out.print(f"private SLURM is down ({time.time() - started:.1f} s)")
@@ -307,8 +310,9 @@ def cluster_down(folder: Path | None) -> None:
 
 def cluster_status(folder: Path | None) -> None:
     from slurm.local import cluster
+    from slurm.local.folder import default_folder
 
-    found = cluster.status(folder or cluster.default_folder())
+    found = cluster.status(folder or default_folder())
     table = Table("daemon", "pid", "MB")
     for daemon in found.daemons:
         table.add_row(daemon.name, str(daemon.pid or "down"), f"{daemon.memory_mb:.0f}")

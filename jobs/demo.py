@@ -42,10 +42,11 @@ def run(folder: Path, quick: bool, prepare_only: bool) -> None:
 
 def _chain(ledger: Ledger, quick: bool) -> None:
     from slurm.local import cluster
+    from slurm.local.folder import default_folder
 
     resolved = requests.resolve(Request(profile="local", experiment="quick" if quick else "demo"))
-    where = cluster.default_folder()
-    was_up = cluster.is_up(where)
+    where = default_folder()
+    was_up = cluster.status(where).up
     try:
         console.send(resolved, ledger)
         console.ended_well(console.follow(resolved, ledger))

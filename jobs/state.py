@@ -72,7 +72,7 @@ def query(job_ids: list[str]) -> dict[str, list[JobState]]:
     if not job_ids:
         return found
     ids = ",".join(job_ids)
-    queue = _lines(["squeue", "-h", "-r", "-a", "-j", ids, "-o", "%F|%T|%r|%N"], tolerate="Invalid job id")
+    queue = _lines(["squeue", "-h", "-r", "-a", "-t", "all", "-j", ids, "-o", "%F|%T|%r|%N"], tolerate="Invalid job id")
     for line in queue:
         job, state, reason, nodes = line.split("|")
         found.setdefault(job, []).append(JobState(state, reason, nodes))
