@@ -44,7 +44,8 @@ class Programs:
     def library_path(self) -> str | None:
         if self.prefix is None or self.plugin_dir is None:
             return None
-        return f"{Path(self.plugin_dir).parent}:{self.plugin_dir}"
+        triplet = Path(self.plugin_dir).parent.name
+        return f"{self.prefix}/usr/lib/{triplet}:{self.prefix}/lib/{triplet}:{self.plugin_dir}"
 
 
 def repository() -> Path:

@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Make SLURM's programs, MariaDB and shellcheck available to this checkout.
+#
+#   all there already       nothing is done (well under a second)
+#   root, or sudo           Debian's packages through apt; no daemon of theirs is started
+#   neither                 the same packages unpacked under .local/debian; nothing outside the checkout changes
+#
+# A machine that has a site's SLURM keeps it as it is: what is missing is then unpacked, whoever asks.
+# PROXYGRM_FORCE_UNPACK=1 unpacks in any case.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+local_dir=$here/.local
+unpacked=$local_dir/debian
+force=${PROXYGRM_FORCE_UNPACK:-0}
+[[ -n $force ]] || force=0
+
+# The list in binaries.py, plus the linter.
+programs=(slurmctld slurmd slurmstepd slurmdbd munged munge mariadbd mariadb-install-db my_print_defaults
+    sbatch srun squeue scancel scontrol sinfo sacct sacctmgr shellcheck)
+# The cores of MariaDB carry no service of their own.
+packages=(slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core shellcheck)
+
+say() { printf 'packages: %s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 2
+}
+
+have_all() { # folder...: whether every program is in one of them (with none: on PATH or in the system's folders)
+    local name folder found
+    local folders=("$@")
+    if ((${#folders[@]} == 0)); then
+        IFS=: read -ra folders <<<"$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    fi
+    for name in "${programs[@]}"; do
+        found=0
+        for folder in "${folders[@]}"; do
+            [[ -x $folder/$name && ! -d $folder/$name ]] && found=1 && break
+        done
+        ((found)) || return 1
+    done
+}
+
+satisfied() {
+    if [[ $force == 0 ]] && have_all; then return 0; fi
+    have_all "$unpacked/usr/sbin" "$unpacked/usr/bin"
+}
+
+satisfied && exit 0
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
+    fail "no complete SLURM here and no apt to fetch it: install slurmctld, slurmd, slurmdbd, munge and MariaDB"
+fi
+if ! mkdir -p "$local_dir" 2>/dev/null || [[ ! -w $local_dir ]]; then
+    fail "$local_dir cannot be written"
+fi
+exec 9>"$local_dir/packages.lock"
+flock -w 900 9 || fail "another setup has held $local_dir/packages.lock for 15 minutes"
+satisfied && exit 0 # another one has done it meanwhile
+
+site_has_slurm() { # SLURM that is configured, or that did not come from a package
+    local tool
+    for tool in /etc/slurm/slurm.conf /etc/slurm-llnl/slurm.conf /usr/local/etc/slurm.conf; do
+        [[ -e $tool ]] && return 0
+    done
+    for tool in sinfo slurmctld slurmd; do
+        tool=$(command -v "$tool") || continue
+        dpkg -S "$tool" >/dev/null 2>&1 || dpkg -S "$(readlink -f "$tool")" >/dev/null 2>&1 || return 0
+    done
+    return 1
+}
+
+# -- through apt ---------------------------------------------------------------------------------------------
+
+install_with_apt() { # the way to become root (nothing, or: sudo -n)
+    local root=("$@") apt log=$local_dir/packages.log done_ok=1 unit
+    apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq -y --no-install-recommends)
+    local -A before=()
+    for unit in munge slurmctld slurmd slurmdbd; do
+        [[ -e /lib/systemd/system/$unit.service ]] && before[$unit]=1
+    done
+    # Debian starts what it installs unless this file says no; a site's own answer stays.
+    if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
+        "${root[@]}" chmod 755 /usr/sbin/policy-rc.d
+        # shellcheck disable=SC2064 # the way to become root is meant as it is now
+        trap "$(printf '%q ' "${root[@]}" rm -f /usr/sbin/policy-rc.d)" EXIT
+    fi
+    say "installing ${packages[*]} with apt (31 MB; log: $log)"
+    if ! "${apt[@]}" install "${packages[@]}" >"$log" 2>&1; then
+        { "${apt[@]}" update && "${apt[@]}" install "${packages[@]}"; } >>"$log" 2>&1 || done_ok=0
+    fi
+    if [[ -d /run/systemd/system ]]; then # nor at the next boot
+        for unit in munge slurmctld slurmd slurmdbd; do
+            [[ -n ${before[$unit]:-} ]] || "${root[@]}" systemctl disable --now -q "$unit" >>"$log" 2>&1 || true
+        done
+    fi
+    ((done_ok))
+}
+
+# -- without root --------------------------------------------------------------------------------------------
+
+unpack() {
+    local cache=$local_dir/debian-cache log=$local_dir/packages.log fresh=$local_dir/debian.new
+    local apt deb name wanted=()
+    mkdir -p "$cache/debs/partial" "$cache/lists/partial"
+    rm -rf "$fresh" && mkdir -p "$fresh"
+
+    # What these packages need in all, counted from nothing, less what this machine has; their own families
+    # are fetched whatever it has. (Hiding them from dpkg's list instead would break what depends on them.)
+    : >"$cache/status"
+    apt=(apt-get -qq -o "Dir::State::status=$cache/status" -o "Dir::Cache=$cache" -o Debug::NoLocking=1
+        -o "Dir::Cache::archives=$cache/debs" -o "APT::Sandbox::User=$(id -un)")
+
+    plan() { # NAME=VERSION of each package to fetch
+        "${apt[@]}" -s --no-install-recommends install "${packages[@]}" 2>>"$log" |
+            awk -v installed="$cache/installed" '
+                BEGIN { while ((getline line < installed) > 0) have[line] = 1 }
+                $1 != "Inst" || ($2 in have && $2 !~ /^(slurm|libslurm|munge|libmunge|mariadb|libmariadb|shellcheck)/) { next }
+                { version = $0; sub(/^[^(]*\(/, "", version); sub(/ .*/, "", version); print $2 "=" version }'
+    }
+    dpkg-query -W -f '${db:Status-Status} ${Package}\n' | awk '$1 == "installed" { print $2 }' >"$cache/installed"
+    : >"$log"
+    say "unpacking ${packages[*]} under $unpacked (no root needed; log: $log)"
+    mapfile -t wanted < <(plan)
+    if ((${#wanted[@]} == 0)) || ! (cd "$cache/debs" && "${apt[@]}" download "${wanted[@]}" >>"$log" 2>&1); then
+        # The machine's package lists are absent or old: fetch some of our own.
+        apt+=(-o "Dir::State::lists=$cache/lists")
+        "${apt[@]}" update >>"$log" 2>&1 || return 1
+        mapfile -t wanted < <(plan)
+        ((${#wanted[@]})) || return 1
+        (cd "$cache/debs" && "${apt[@]}" download "${wanted[@]}" >>"$log" 2>&1) || return 1
+    fi
+    for name in "${wanted[@]}"; do
+        deb=("$cache/debs/${name%%=*}"_*.deb)
+        dpkg -x "${deb[-1]}" "$fresh" >>"$log" 2>&1 || return 1
+    done
+    # What the packages' own scripts would have linked.
+    for name in slurmctld slurmd slurmstepd; do
+        [[ -e $fresh/usr/sbin/$name ]] || ln -s "$name-wlm" "$fresh/usr/sbin/$name"
+    done
+    have_all "$fresh/usr/sbin" "$fresh/usr/bin" || return 1
+    rm -rf "$unpacked"
+    mv "$fresh" "$unpacked"
+    rm -rf "$cache"
+}
+
+# -- choice --------------------------------------------------------------------------------------------------
+
+if [[ $force == 0 ]] && ! site_has_slurm; then
+    if [[ $(id -u) == 0 ]]; then
+        install_with_apt && satisfied && exit 0
+        say "apt could not install them; trying to unpack them instead"
+    elif sudo -n true 2>/dev/null; then
+        install_with_apt sudo -n && satisfied && exit 0
+        say "apt could not install them; trying to unpack them instead"
+    fi
+fi
+unpack && satisfied && exit 0
+fail "SLURM's packages could neither be installed nor unpacked: $(tail -n 1 "$local_dir/packages.log") (log: $local_dir/packages.log; is a package mirror in reach?)"
