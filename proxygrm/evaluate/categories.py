@@ -16,11 +16,11 @@ _VL_REWARDBENCH = {
 def category_of(source: str, pair_id: str) -> str:
     """Category of a pair of VL-RewardBench; empty for any other source.
 
-    `source` is any spelling that contains `vl` and `reward` (vl_rewardbench, VL-RewardBench, ...); the id may
-    carry a prefix that ends in `/` or `:`.
+    `source` is any spelling that begins with vl and reward (vl_rewardbench, VL-RewardBench, ...); the id may
+    carry the source and a colon before it.
     """
     name = source.lower().replace("-", "").replace("_", "")
     if not name.startswith("vlreward"):
         return ""
-    bare = pair_id.replace(":", "/").rsplit("/", 1)[-1].lower()
+    bare = pair_id.removeprefix(f"{source}:").lower()
     return next((c for prefix, c in _VL_REWARDBENCH.items() if bare.startswith(prefix)), "general")

@@ -1,0 +1,160 @@
+"""The report page: one file, no network, readable on a phone, in light and dark."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proxygrm.errors import UserError
+from proxygrm.report.browser import MAX_PAIRS, MAX_PICTURES, browser_data, embed
+from proxygrm.report.charts import stage_charts
+from proxygrm.report.gather import RunFacts, StageFacts, gather, number, tag_name
+from proxygrm.report.results import COLUMNS, group_rows, result_rows
+
+STAGE_TITLES = {
+    "distill": "teacher's critiques",
+    "split": "training sets",
+    "proxy_sft": "proxy, SFT",
+    "grm_sft": "reward model, SFT",
+    "grm_rl": "reward model, RL",
+    "evaluate": "held-out pairs",
+    "report": "this page",
+}
+
+
+def write_report(run_dir: Path, out_html: Path) -> Path:
+    """Write the page of a run, finished or not, and return its path.
+
+    Missing stages are shown as missing and unreadable files are listed on the page. UserError when there is no
+    such run folder or the page cannot be written.
+    """
+    run_dir, out_html = Path(run_dir), Path(out_html)
+    if not run_dir.is_dir():
+        raise UserError(f"no run folder at {run_dir}; `proxygrm status` lists the runs")
+    html = render(gather(run_dir))
+    part = out_html.with_name(f".{out_html.name}.{os.getpid()}")
+    try:
+        out_html.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(html.encode("utf-8", "replace"))
+        part.replace(out_html)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {out_html}: {error.strerror}; choose another place") from error
+    return out_html
+
+
+def render(facts: RunFacts) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("proxygrm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    judged = browser_data(facts.judged)
+    return environment.get_template("report.html").render(
+        name=str(facts.about.get("name") or facts.folder.name),
+        about=_about(facts.about),
+        settings=json.dumps(facts.about.get("experiment"), indent=2) if facts.about.get("experiment") else "",
+        stages=_stages(facts.stages),
+        span=_span(facts.stages),
+        curves=[(stage, STAGE_TITLES.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
+        funnel=funnel(facts.funnel),
+        columns=COLUMNS,
+        results=result_rows(facts.summary),
+        groups=[(by, *group_rows(facts.summary, f"by_{by}")) for by in ("source", "category")],
+        judged=judged,
+        judged_json=embed(judged | {"names": {tag: tag_name(tag) for tag in judged["models"]}}),
+        caps={"pairs": MAX_PAIRS, "pictures": MAX_PICTURES},
+        notes=facts.notes,
+        written=_clock(time.time()),
+    )
+
+
+def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    profile = about.get("profile")
+    name = profile.get("name") or profile.get("description") if isinstance(profile, dict) else profile
+    rows = [("profile", name), ("code", about.get("git"))]
+    if (written := number(about.get("written"))) is not None:
+        rows.append(("submitted", _clock(written)))
+    packages = about.get("packages")
+    if isinstance(packages, dict):
+        rows += [(str(k), v) for k, v in packages.items()]
+    return [(label, str(value)) for label, value in rows if value]
+
+
+def _span(stages: list[StageFacts]) -> str:
+    starts = [s.started for s in stages if s.started is not None]
+    ends = [s.finished for s in stages if s.finished is not None]
+    return duration(max(ends) - min(starts)) if starts and ends else ""
+
+
+def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
+    """Texts of each stage's row, and its bar on the run's time axis in percent."""
+    starts = [s.started for s in stages if s.started is not None]
+    ends = [s.finished for s in stages if s.finished is not None]
+    begin, end = min(starts, default=0.0), max(ends, default=0.0)
+    whole = max(end - begin, 1e-9)
+    rows = []
+    for s in stages:
+        bar = None
+        if s.started is not None and s.finished is not None and ends:
+            bar = (100 * (s.started - begin) / whole, max(0.6, 100 * (s.finished - s.started) / whole))
+        notes = [f"{s.parts} parts"] if s.parts > 1 else []
+        notes += [f"attempt {s.attempts}"] if s.attempts > 1 else []
+        notes += [s.note] if s.note else []
+        rows.append(
+            {
+                "name": s.name,
+                "title": STAGE_TITLES.get(s.name, ""),
+                "status": s.status,
+                "started": _clock(s.started),
+                "finished": _clock(s.finished),
+                "wall": duration(s.wall_s),
+                "wait": duration(s.wait_s),
+                "nodes": ", ".join(s.nodes),
+                "job": s.job_id,
+                "memory": f"{s.peak_memory_mb / 1024:.1f} GiB" if s.peak_memory_mb is not None else "",
+                "note": "; ".join(notes),
+                "bar": bar,
+            }
+        )
+    return rows
+
+
+def funnel(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The split's counts as bar groups [{title, bars: [(name, count, percent of the largest)]}].
+
+    Numbers at the top level form one group, each nested object of numbers its own; other values are not counts.
+    """
+    groups: list[dict[str, Any]] = []
+
+    def add(title: str, values: Mapping[str, Any]) -> None:
+        counts = [(str(k), c) for k, v in values.items() if (c := number(v)) is not None]
+        if counts:
+            top = max((abs(c) for _, c in counts), default=0) or 1
+            bars = [(k.replace("_", " "), f"{c:,.10g}", 100 * abs(c) / top) for k, c in counts]
+            groups.append({"title": title.replace("_", " "), "bars": bars})
+        for key, value in values.items():
+            if isinstance(value, dict):
+                add(f"{title} · {key}" if title else key, value)
+
+    add("", report)
+    return groups
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _clock(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

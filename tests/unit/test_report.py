@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from proxygrm.errors import UserError
+from proxygrm.evaluate.metrics import summarise
+from proxygrm.evaluate.pairs import EvalPair
+from proxygrm.evaluate.shown import judged_row, shown_in_orders
+from proxygrm.report import browser, result_table, write_report
+from proxygrm.report.charts import line_chart, series, stage_charts
+from proxygrm.report.gather import gather
+from proxygrm.report.page import duration, funnel
+from proxygrm.report.results import COLUMNS, cell, result_rows
+
+NASTY = "</script><script>alert(1)</script> \"'&amp; {{ 7*7 }} <img src=x onerror=alert(2)> \u2028 \ud83d 猫 ]]> ${x}"
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220)}
+START = 1_790_000_000.0
+
+
+def critique(colour: str, verdict: int) -> str:
+    return (
+        f"<rubric>\n1. Names the colour {colour} (80%)\n2. Answers in one clear sentence (20%)\n"
+        f"<justify>The question asks for the colour.</justify>\n</rubric>\n"
+        f"<eval>The square is {colour}; Response {verdict} says so.</eval>\n<answer>{verdict}</answer>"
+    )
+
+
+def judged_rows(pairs: list[EvalPair], skill: float, seed: int) -> list[dict]:
+    draw, rows = random.Random(seed), []
+    for shown in shown_in_orders(pairs):
+        verdict = shown.label if draw.random() < skill else 3 - shown.label
+        text = critique("red", verdict) if draw.random() < skill + 0.2 else "The square is <answer>maybe</answer>"
+        answer = {"text": text, "tokens": 60, "truncated": False, "problem": None}
+        told = {
+            "text": f"<think>so</think><answer>{verdict}</answer>",
+            "tokens": 9,
+            "truncated": False,
+            "problem": None,
+        }
+        rows.append(judged_row(shown, answer, told if "<rubric>" in text else None))
+    return rows
+
+
+def make_run(run: Path, pairs: int = 12) -> Path:
+    """A finished run in the shape that the stages leave, without running them."""
+    pictures = run / "pictures"
+    pictures.mkdir(parents=True)
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (56, 56), colour).save(pictures / f"{name}.png")
+    stages = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate")
+    about = {
+        "name": "demo",
+        "profile": {"name": "local"},
+        "git": "0123456789ab-dirty",
+        "packages": {"vllm": "0.24.0", "verl": "0.9.1", "none": None},
+        "fingerprints": dict.fromkeys([*stages, "report"], "f" * 16),
+        "experiment": {"x": NASTY.replace("\ud83d", "")},
+        "written": START,
+    }
+    (run / "run.json").write_text(json.dumps(about))
+    submitted = {name: {"job_id": str(i), "submitted": START} for i, name in enumerate(stages)}
+    (run / "submissions.json").write_text(json.dumps(submitted))
+    at = START + 4
+    for name in stages:
+        (run / name).mkdir()
+        done = {"stage": name, "started": at, "finished": at + 70, "nodes": ["n1", "n2"], "job_id": "7"}
+        (run / name / "DONE.json").write_text(json.dumps(done | {"peak_memory_mb": 3100, "attempts": 2}))
+        at += 0 if name == "proxy_sft" else 75
+    rng = random.Random(0)
+    for name in ("proxy_sft", "grm_sft"):
+        rows = [{"step": 5 * i, "loss": 3 * math.exp(-i / 8), "token_acc": 1 - math.exp(-i / 6)} for i in range(30)]
+        (run / name / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    rl = [
+        {
+            "step": i,
+            "reward/score_mean": 0.4 + i / 60 + rng.gauss(0, 0.1),
+            "reward/accuracy": min(1, 0.6 + i / 300 + rng.gauss(0, 0.05)),
+            "reward/proxy_agreement": 0.7,
+            "reward/format": 0.9,
+            "reward/unscored": 0,
+            "response_length/mean": 80 + rng.gauss(0, 3),
+            "actor/kl_loss": 0.001 * i,
+        }
+        for i in range(60)
+    ]
+    (run / "grm_rl" / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rl))
+    counts = {"pairs": 400, "right": 259, "hard": 130, "dropped": {"unparsed critique": 9, NASTY[:30]: 2}}
+    (run / "split" / "report.json").write_text(json.dumps(counts))
+    names = list(COLOURS)
+    held_out = [
+        EvalPair(
+            id=f"demo:{i}",
+            question="What colour is the square?" if i else NASTY,
+            response_1=f"The square is {names[i % 3]}.",
+            response_2=f"The square is {names[(i + 1) % 3]}.",
+            label=1 + i % 2,
+            images=(pictures / f"{names[i % 3]}.png",),
+            source="demo_colour" if i % 2 else "demo_shape",
+        )
+        for i in range(pairs)
+    ]
+    summary = {}
+    for seed, (tag, skill) in enumerate({"start": 0.05, "sft": 0.7, "rl": 0.85}.items()):
+        rows = judged_rows(held_out, skill, seed)
+        (run / "evaluate" / f"{tag}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        summary[tag] = summarise(rows)
+    (run / "evaluate" / "summary.json").write_text(json.dumps(summary))
+    return run
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements, visible text, and the content of the JSON element."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.text, self.json, self._in = "", "", ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._in = dict(attrs).get("type", tag)
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+    def handle_data(self, data):
+        if self._in == "application/json":
+            self.json += data
+        elif self._in not in ("script", "style"):
+            self.text += data
+
+
+def test_a_finished_run_is_shown_with_its_stages_results_curves_and_pairs(tmp_path):
+    page = Page(write_report(make_run(tmp_path / "run"), tmp_path / "out" / "report.html"))
+    for words in ("before training", "after SFT", "after RL", "0123456789ab-dirty", "1 min 10 s", "3.0 GiB", "n1, n2"):
+        assert words in page.text
+    assert page.source.count("<svg") == 2 * 2 + 7
+    assert page.text.count("done") >= 6
+    assert "writes this page" in page.text
+    data = json.loads(page.json)
+    assert list(data["models"]) == ["start", "sft", "rl"]
+    assert all(len(rows) == 24 for rows in data["models"].values())
+    assert len(data["pictures"]) == 3
+    items = next(row["items"] for row in data["models"]["rl"] if row["items"])
+    assert items == [["Names the colour red", 80], ["Answers in one clear sentence", 20]]
+
+
+def test_the_page_loads_nothing_from_anywhere(tmp_path):
+    page = Page(write_report(make_run(tmp_path / "run"), tmp_path / "report.html"))
+    assert not [e for e in page.elements if e[0] in ("link", "iframe", "img", "object")]
+    assert not [a for _, a in page.elements if "src" in a or a.get("href", "#")[0] != "#"]
+    assert not re.findall(r"https?://", page.source)
+
+
+def test_text_from_data_and_models_stays_text(tmp_path):
+    page = Page(write_report(make_run(tmp_path / "run"), tmp_path / "report.html"))
+    assert sum(tag == "script" for tag, _ in page.elements) == 2
+    assert not [a for _, a in page.elements if "onerror" in a]
+    question = next(r["question"] for r in json.loads(page.json)["models"]["rl"] if r["id"] == "demo:0")
+    assert question == NASTY
+
+
+def test_an_empty_run_folder_still_gives_a_page(tmp_path):
+    (tmp_path / "run").mkdir()
+    page = Page(write_report(tmp_path / "run", tmp_path / "report.html"))
+    assert page.text.count("missing") == 6
+    for words in ("Not evaluated yet", "Not split yet", "No training has left metrics yet", "No judged pairs yet"):
+        assert words in page.text
+
+
+def test_a_run_folder_that_is_not_there_is_one_clear_error(tmp_path):
+    with pytest.raises(UserError, match="no run folder"):
+        write_report(tmp_path / "nowhere", tmp_path / "report.html")
+
+
+def test_torn_and_foreign_files_are_named_on_the_page_and_lose_nothing_else(tmp_path):
+    run = make_run(tmp_path / "run")
+    with (run / "grm_rl" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 60, "reward/acc')
+    (run / "split" / "report.json").write_text("{not json")
+    (run / "distill" / "DONE.json").write_text("[1, 2]")
+    (run / "evaluate" / "rl.jsonl").write_bytes(b'\xff\xfe\n{"id": "x"}\n')
+    page = Page(write_report(run, tmp_path / "report.html"))
+    assert "1 unreadable line of grm_rl/metrics.jsonl left out" in page.text
+    assert "split/report.json cannot be read" in page.text
+    assert "distill/DONE.json is not a JSON object" in page.text
+    assert "1 unreadable line of evaluate/rl.jsonl left out" in page.text
+    assert "after SFT" in page.text
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ({"progress.0.json": {"done": 3, "total": 9, "note": "judging"}}, "running"),
+        ({"FAILED.0.json": {"reason": "out of memory"}}, "failed"),
+        (
+            {
+                "DONE.0.json": {"started": 1, "finished": 5},
+                "progress.0.json": {"done": 9},
+                "progress.1.json": {"done": 1},
+            },
+            "running",
+        ),
+        ({"DONE.0.json": {"started": 1, "finished": 5}, "DONE.1.json": {"started": 2, "finished": 9}}, "done"),
+        ({}, "missing"),
+    ],
+)
+def test_a_stage_is_as_its_files_say(tmp_path, files, status):
+    (tmp_path / "distill").mkdir()
+    for name, content in files.items():
+        (tmp_path / "distill" / name).write_text(json.dumps(content))
+    stage = gather(tmp_path).stages[0]
+    assert stage.status == status
+    if status == "done":
+        assert (stage.wall_s, stage.parts) == (8, 2)
+    if status == "failed":
+        assert stage.note == "out of memory"
+
+
+def test_pictures_and_pairs_are_capped_and_the_page_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(browser, "MAX_PAIRS", 5)
+    monkeypatch.setattr(browser, "MAX_PICTURES", 2)
+    page = Page(write_report(make_run(tmp_path / "run", pairs=25), tmp_path / "report.html"))
+    data = json.loads(page.json)
+    assert (data["pairs_shown"], data["pairs_total"]) == (5, 25)
+    assert [len({r["id"] for r in rows}) for rows in data["models"].values()] == [5, 5, 5]
+    assert "5 of 25 pairs" in page.text
+    assert "1 pictures left out" in page.text
+
+
+def test_a_picture_that_is_gone_or_broken_leaves_the_rest_in_place(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "pictures" / "red.png").unlink()
+    (run / "pictures" / "blue.png").write_bytes(b"no picture")
+    data = json.loads(Page(write_report(run, tmp_path / "report.html")).json)
+    assert [Path(p).name for p in data["pictures"]] == ["green.png"]
+
+
+def test_rows_with_only_the_least_fields_are_shown(tmp_path):
+    (tmp_path / "evaluate").mkdir()
+    row = {"id": 7, "order": "as_is", "label": 1, "verdict": None, "critique": None, "question": "q"}
+    (tmp_path / "evaluate" / "m.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "evaluate" / "summary.json").write_text('{"m": {"accuracy": NaN, "pairs": 1}}')
+    page = Page(write_report(tmp_path, tmp_path / "report.html"))
+    assert "empty" in json.loads(page.json)["models"]["m"][0]["problems"]
+
+
+def test_a_curve_keeps_the_later_value_of_a_repeated_step_and_skips_what_is_no_number():
+    rows = [
+        {"step": 2, "a": 2},
+        {"step": 1, "a": 1},
+        {"step": 2, "a": 5},
+        {"step": 3, "a": math.nan},
+        {"step": 4, "a": "x"},
+    ]
+    assert series(rows, "a") == [(1, 1), (2, 5)]
+
+
+def test_charts_survive_one_point_flat_and_huge_curves():
+    for points in ([(0, 1.0)], [(0, 3.0), (1, 3.0)], [(i, i * 1e9) for i in range(5000)], [(0, -1e-9), (1, 1e-9)]):
+        svg = line_chart(points, "<x>")
+        assert "nan" not in svg
+        assert "<x>" not in svg
+        assert len(svg) < 40_000
+
+
+def test_unknown_metric_names_are_drawn_under_their_own_names():
+    assert [c["title"] for c in stage_charts([{"step": 1, "foo/bar": 1.0, "text": "x"}])] == ["foo/bar"]
+
+
+def test_nested_counts_become_groups():
+    groups = funnel({"pairs": 10, "dropped": {"too_long": 4, "why": {"x": 1}}, "note": "text"})
+    assert [g["title"] for g in groups] == ["", "dropped", "dropped · why"]
+    assert groups[1]["bars"] == [("too long", "4", 100.0)]
+
+
+def test_result_cells_show_intervals_counts_and_dashes():
+    figures = {"accuracy": 0.7123, "accuracy_low": 0.66, "accuracy_high": 0.759, "pairs": 1250}
+    assert cell(figures, COLUMNS[1]) == "71.2 % (66.0–75.9)"
+    assert cell(figures, COLUMNS[0]) == "1,250"
+    assert cell({}, COLUMNS[1]) == "–"
+
+
+def test_the_terminal_table_has_a_column_a_model_and_fits_80_characters(tmp_path):
+    from rich.console import Console
+
+    summary = json.loads((make_run(tmp_path / "run") / "evaluate" / "summary.json").read_text())
+    console = Console(width=80, record=True)
+    console.print(result_table(summary))
+    text = console.export_text()
+    assert all(name in text for name, *_ in result_rows(summary))
+    assert len(text.splitlines()) == len(COLUMNS) + 5
+    assert result_table({"[bold]x[/]": {}}).columns[1].header.plain == "[bold]x[/]"
+
+
+def test_durations_are_said_as_people_do():
+    assert [duration(s) for s in (None, 4.4, 75, 3720)] == ["", "4 s", "1 min 15 s", "1 h 02 min"]
