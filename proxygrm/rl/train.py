@@ -1,0 +1,192 @@
+"""The RL job's view of verl: what to run, how far it is, and what it leaves behind.
+
+    out/
+      policy/          complete Hugging Face checkpoint of the last step (finish)
+      metrics.jsonl    one flat JSON object a step (finish, and at each look at the progress)
+      rollouts/        every rollout with the parts of its reward
+      checkpoints/     verl's own, for resuming: run the same command again
+      swanlog/         SwanLab's offline record
+      verl_metrics/    verl's metrics as each attempt wrote them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from proxygrm.errors import UserError
+from proxygrm.rl.config import RlSettings, job_environment, verl_overrides
+from proxygrm.rl.options import RewardOptions
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")
+_NOTES = (
+    ("all initialize finished", "rollout and trainer ready"),
+    ("actor and ref model engine initialized", "starting the rollout engine"),
+    ("create worker group", "loading the policy"),
+    ("ray init kwargs", "starting workers"),
+)
+
+
+def train_grpo_command(
+    settings: RlSettings,
+    *,
+    model: Path,
+    train_file: Path,
+    val_file: Path,
+    out: Path,
+    ray_address: str,
+    nnodes: int,
+    gpus_per_node: int,
+    run_name: str,
+    device: str = "cuda",
+    endpoints: Path | None = None,
+    attempt: int = 0,
+    swanlab_mode: str = "offline",
+    swanlab_key_file: Path | None = None,
+    extra_environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+) -> tuple[list[str], dict[str, str]]:
+    """Command and additional environment of verl's own trainer; writes its reward options into `out`.
+
+    Running it again resumes from the last checkpoint in `out`; count `attempt` up then. `extra_environment`
+    (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
+    """
+    for what, path in (("model", model), ("training file", train_file), ("validation file", val_file)):
+        if not path.exists():
+            raise UserError(f"rl: the {what} {path} does not exist")
+    settings.check_against(rows=_rows(train_file), devices=nnodes * gpus_per_node)
+    if settings.use_proxy and endpoints is None:
+        raise UserError("rl: use_proxy is on, but there is no endpoints file of a proxy group")
+    out.mkdir(parents=True, exist_ok=True)
+    _stop_file(out).unlink(missing_ok=True)
+    options = RewardOptions(
+        rollouts=str(out / "rollouts"),
+        stop_file=str(_stop_file(out)),
+        group_size=settings.n,
+        use_proxy=settings.use_proxy,
+        endpoints=str(endpoints or ""),
+        aggregation=settings.aggregation,
+        max_unscored=settings.max_unscored,
+        swanlab_key_file=str(swanlab_key_file or ""),
+    ).write(out / "reward_options.json")
+    environment = job_environment(device=device, output=out, attempt=attempt, swanlab_mode=swanlab_mode)
+    environment |= dict(extra_environment or {})
+    Path(environment["VERL_FILE_LOGGER_PATH"]).parent.mkdir(parents=True, exist_ok=True)
+    overrides = verl_overrides(
+        settings,
+        model=model,
+        train_file=train_file,
+        val_file=val_file,
+        output=out,
+        ray_address=ray_address,
+        nnodes=nnodes,
+        gpus_per_node=gpus_per_node,
+        reward_options=options,
+        run_name=run_name,
+        device=device,
+        environment=environment,
+    )
+    return [python, "-m", "verl.trainer.main_ppo", *overrides], environment
+
+
+def _rows(path: Path) -> int:
+    from pyarrow.parquet import ParquetFile
+
+    return ParquetFile(path).metadata.num_rows
+
+
+def _stop_file(out: Path) -> Path:
+    return out / "stopped.txt"
+
+
+def why_it_stopped(out: Path) -> str:
+    """The reason our own code gave for ending the run, or ""; for the driver's error message."""
+    path = _stop_file(out)
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def progress(log: str, metrics: list[dict[str, float]] | None = None) -> tuple[int, int, str]:
+    """(steps done, steps in all, note) from the trainer's console output; (0, 0, phase) before the first step."""
+    bars = _BAR.findall(log)
+    done, total = (int(bars[-1][0]), int(bars[-1][1])) if bars else (0, 0)
+    if metrics:
+        last = metrics[-1]
+        note = f"score {last['reward/score_mean']:+.2f}" if "reward/score_mean" in last else ""
+        agreement = last.get("reward/proxy_agreement")
+        return done, total, note + (f", proxy agrees {agreement:.0%}" if agreement is not None else "")
+    if bars:
+        return done, total, "first rollouts"
+    return 0, 0, next((note for text, note in _NOTES if text in log), "starting")
+
+
+def collect_metrics(out: Path) -> list[dict[str, float]]:
+    """Join the attempts' metrics into `metrics.jsonl` (a later attempt replaces the steps it did again)."""
+    steps: dict[int, dict[str, float]] = {}
+    for path in sorted((out / "verl_metrics").glob("attempt_*.jsonl")):
+        redone: dict[int, dict[str, float]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the last line of an attempt that was killed while writing it
+                continue
+            redone.setdefault(row["step"], {"step": row["step"]}).update(row["data"])
+        if redone:
+            steps = {step: row for step, row in steps.items() if step < min(redone)} | redone
+    rows = [steps[step] for step in sorted(steps)]
+    scratch = out / "metrics.jsonl.tmp"
+    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    scratch.replace(out / "metrics.jsonl")
+    return rows
+
+
+def last_checkpoint(out: Path) -> tuple[int, Path] | None:
+    """(step, folder) of the newest complete checkpoint, or None; verl names it last, in a file of its own."""
+    pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
+    if not pointer.exists():
+        return None
+    step = int(pointer.read_text(encoding="utf-8"))
+    return step, pointer.parent / f"global_step_{step}"
+
+
+def finish(out: Path) -> Path:
+    """After verl ended well: `metrics.jsonl`, and the last checkpoint's weights as `policy/` (hard links)."""
+    collect_metrics(out)
+    found = last_checkpoint(out)
+    if found is None:
+        raise UserError(f"rl: the training left no checkpoint in {out / 'checkpoints'}; see its log")
+    step, folder = found
+    source = folder / "actor" / "huggingface"
+    if missing := missing_from_policy(source):
+        raise UserError(f"rl: the checkpoint of step {step} ({source}) lacks {', '.join(missing)}")
+    policy, scratch = out / "policy", out / "policy.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(source, scratch, copy_function=_link)
+    shutil.rmtree(policy, ignore_errors=True)
+    scratch.rename(policy)
+    shutil.rmtree(out / "datasets_cache", ignore_errors=True)
+    return policy
+
+
+def missing_from_policy(folder: Path) -> list[str]:
+    """What a complete vision-language checkpoint would still need: configuration, weights, tokenizer, processor."""
+    wanted: dict[str, tuple[str, ...]] = {
+        "config.json": ("config.json",),
+        "weights": WEIGHTS,
+        "tokenizer": ("tokenizer.json", "vocab.json"),
+        "processor": ("processor_config.json", "preprocessor_config.json"),
+    }
+    return [what for what, names in wanted.items() if not any((folder / name).is_file() for name in names)]
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+    return target
