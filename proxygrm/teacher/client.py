@@ -1,0 +1,141 @@
+"""Asking a teacher behind an OpenAI-compatible chat API, with retries that say in the end what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from proxygrm.errors import UserError
+
+RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
+FATAL = {401: "the key is refused", 403: "the key is refused", 404: "no such model or address"}
+MAX_WAIT_S = 30.0
+
+
+class RowFailed(Exception):
+    """One pair got no critique; `reason` is short and countable."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+def open_client(
+    endpoint: str, concurrency: int, timeout_s: float, api_key_file: str | Path | None
+) -> httpx.AsyncClient:
+    """`endpoint` with or without `/v1`. Proxy variables of the environment are ignored (teachers live in-cluster)."""
+    if not endpoint.startswith(("http://", "https://")):
+        raise UserError(f"teacher endpoint {endpoint!r} is no URL; it starts with http:// or https://")
+    base = endpoint.rstrip("/")
+    base = base if base.endswith("/v1") else base + "/v1"
+    headers = {"Authorization": f"Bearer {read_key(Path(api_key_file))}"} if api_key_file else {}
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    return httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout_s, limits=limits, trust_env=False)
+
+
+def read_key(path: Path) -> str:
+    """An API key from a file that only its owner can read."""
+    try:
+        mode, key = path.stat().st_mode, path.read_text().strip()
+    except OSError as error:
+        raise UserError(f"API key file {path}: {error.strerror}; write the key there with mode 0600") from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UserError(f"API key file {path} can be read by others; run: chmod 600 {path}")
+    if not key:
+        raise UserError(f"API key file {path} is empty")
+    return key
+
+
+def chat_body(model: str, prompt: str, images: list[Path], temperature: float, max_tokens: int) -> dict[str, Any]:
+    """Request body: the pictures as data URLs, then the instruction (which carries no `<image>` tags)."""
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": _data_url(path)}} for path in images
+    ]
+    parts.append({"type": "text", "text": prompt})
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": parts}],
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+    }
+
+
+async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5) -> None:
+    """Fail early and clearly: nobody answers, the key is refused, or the model is not served there."""
+    last = ""
+    for attempt in range(attempts):
+        try:
+            answer = await client.get("models")
+        except httpx.TransportError as error:
+            last = f"{type(error).__name__} {error}".strip()
+        else:
+            if answer.status_code in (401, 403):
+                raise UserError(f"{client.base_url}: {FATAL[answer.status_code]}; check the API key file")
+            if answer.status_code < 500:
+                served = _served(answer)
+                if served and model not in served:
+                    raise UserError(f"{client.base_url} does not serve {model!r}; it serves: {', '.join(served[:5])}")
+                return
+            last = f"HTTP {answer.status_code}"
+        if attempt + 1 < attempts:
+            await asyncio.sleep(_wait_s(attempt))
+    raise UserError(f"no teacher answers at {client.base_url} ({last}); start it, or correct the endpoint")
+
+
+async def ask(client: httpx.AsyncClient, body: dict[str, Any], attempts: int) -> str:
+    """The critique text. Retries time-outs, lost connections, 429 and 5xx with growing pauses.
+
+    Raises RowFailed when this pair gets no answer, UserError when no pair will (wrong key, unknown model).
+    """
+    failure = RowFailed("no_attempt", "")
+    for attempt in range(attempts):
+        try:
+            answer = await client.post("chat/completions", json=body)
+        except httpx.TimeoutException as error:
+            failure = RowFailed("timeout", str(error))
+        except httpx.TransportError as error:
+            failure = RowFailed("connection", str(error))
+        else:
+            if answer.status_code == 200:
+                return _content(answer)
+            detail = answer.text[:200]
+            if answer.status_code in FATAL:
+                raise UserError(f"{client.base_url}: {FATAL[answer.status_code]} ({detail})")
+            failure = RowFailed(f"http_{answer.status_code}", detail)
+            if answer.status_code < 500 and answer.status_code not in RETRIED:
+                raise failure
+        if attempt + 1 < attempts:
+            await asyncio.sleep(_wait_s(attempt))
+    raise failure
+
+
+def _wait_s(attempt: int) -> float:
+    return min(MAX_WAIT_S, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+def _content(answer: httpx.Response) -> str:
+    try:
+        content = answer.json()["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise RowFailed("malformed_answer", answer.text[:200]) from error
+    if not isinstance(content, str):
+        raise RowFailed("malformed_answer", "the message has no text")
+    return content
+
+
+def _served(answer: httpx.Response) -> list[str]:
+    try:
+        return [str(entry["id"]) for entry in answer.json()["data"]] if answer.status_code == 200 else []
+    except (ValueError, KeyError, TypeError):
+        return []  # not every service lists its models; the first request will tell
+
+
+def _data_url(path: Path) -> str:
+    kind = {"jpg": "jpeg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
