@@ -60,7 +60,7 @@ def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Track
 
     folder = out / "swanlog"
     folder.mkdir(parents=True, exist_ok=True)
-    online = _log_in(folder)
+    online = log_in(folder)
     run = swanlab.init(
         project=PROJECT,
         name=run_name,
@@ -77,7 +77,7 @@ def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Track
     swanlab.finish()
 
 
-def _log_in(folder: Path) -> bool:
+def log_in(folder: Path) -> bool:
     """Compute nodes often have no way out: a login that fails is said, and costs only the online copy."""
     import swanlab
 

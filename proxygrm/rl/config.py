@@ -6,7 +6,6 @@ Key names are verl 0.9.1's. Upstream's script was written for an older verl: the
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,7 @@ class RlSettings:
     response_length: int = 8192
     temperature: float = 1.0
     epochs: int = 1
-    steps: int | None = None
+    total_steps: int | None = None
     """Stop after this many steps, whatever the epochs; None runs the epochs out."""
     save_every: int = 5
     test_every: int = 1
@@ -78,6 +77,33 @@ class RlSettings:
         if not 0 <= self.max_unscored <= 1:
             raise UserError(f"rl: max_unscored is {self.max_unscored}; it is a share between 0 and 1")
 
+    @classmethod
+    def paper(cls) -> RlSettings:
+        """Upstream's hyper-parameters for the 7B model on 8 GPUs: the defaults."""
+        return cls()
+
+    @classmethod
+    def demo(cls, total_steps: int = 10) -> RlSettings:
+        """A tiny model on two CPU cores: few processes, because their start is most of the time."""
+        return cls(
+            batch=8,
+            mini_batch=8,
+            micro_batch=16,
+            lr=3e-4,
+            prompt_length=512,
+            response_length=160,
+            total_steps=total_steps,
+            epochs=100,
+            save_every=5,
+            test_every=0,
+            rollout_tensor_parallel=1,
+            max_sequences=64,
+            agent_loop_workers=1,
+            reward_workers=1,
+            storage_units=1,
+            dataloader_workers=0,
+        )
+
     def check_against(self, *, rows: int, devices: int) -> None:
         """Refuse what verl would refuse minutes later: too few training rows, batches the devices cannot share."""
         if rows < self.batch:
@@ -92,45 +118,9 @@ class RlSettings:
             )
 
 
-def paper() -> RlSettings:
-    """Upstream's hyper-parameters for the 7B model on 8 GPUs."""
-    return RlSettings()
-
-
-def demo(steps: int = 10) -> RlSettings:
-    """A tiny model on two CPU cores: few processes, because their start is most of the time."""
-    return RlSettings(
-        batch=8,
-        mini_batch=8,
-        micro_batch=16,
-        lr=3e-4,
-        prompt_length=512,
-        response_length=160,
-        steps=steps,
-        epochs=100,
-        save_every=5,
-        test_every=0,
-        rollout_tensor_parallel=1,
-        max_sequences=64,
-        agent_loop_workers=1,
-        reward_workers=1,
-        storage_units=1,
-        dataloader_workers=0,
-    )
-
-
-def with_changes(settings: RlSettings, **changes: object) -> RlSettings:
-    """A copy with some fields changed; an unknown name is an error that lists the known ones."""
-    known = {field.name for field in dataclasses.fields(RlSettings)}
-    if unknown := sorted(set(changes) - known):
-        raise UserError(f"rl: unknown setting {', '.join(unknown)}; known are: {', '.join(sorted(known))}")
-    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
-
-
-def job_environment(*, device: str, output: Path, attempt: int = 0, swanlab_mode: str = "offline") -> dict[str, str]:
+def job_environment(*, device: str, output: Path, attempt: int = 0) -> dict[str, str]:
     """Variables every process of the training needs, in the driver and in Ray's workers alike. No secrets."""
     shared = {
-        "SWANLAB_MODE": swanlab_mode,
         "SWANLAB_LOG_DIR": str(output / "swanlog"),
         # verl opens its metrics file for writing, so each attempt has its own (train.py joins them).
         "HF_DATASETS_CACHE": str(output / "datasets_cache"),
@@ -236,7 +226,7 @@ def verl_overrides(
         "trainer.default_local_dir": output / "checkpoints",
         "trainer.resume_mode": "auto",
         "trainer.total_epochs": s.epochs,
-        "trainer.total_training_steps": s.steps,
+        "trainer.total_training_steps": s.total_steps,
         # verl's hook for its replay buffer: ours counts the parts of the reward, step by step.
         "trainer.v1.sampler.custom_sampler.path": "pkg://proxygrm.rl.sampler",
         "trainer.v1.sampler.custom_sampler.name": "CountingReplayBuffer",

@@ -25,8 +25,6 @@ class RewardOptions:
     """Endpoints file of the proxy group; required with `use_proxy`."""
     aggregation: str = "sum"
     max_unscored: float = 0.1
-    swanlab_key_file: str = ""
-    """0600 file with the SwanLab key, for the cloud mode; empty means offline."""
 
     def __post_init__(self) -> None:
         if self.use_proxy and not self.endpoints:

@@ -19,6 +19,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
+from proxygrm.tracking import KEY_VARIABLE, log_in
 
 
 class CountingReplayBuffer(ReplayBuffer):
@@ -28,9 +29,7 @@ class CountingReplayBuffer(ReplayBuffer):
         super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=poll_interval, **kwargs)
         self.options = RewardOptions.read(sampler_kwargs["options"])
         Path(self.options.rollouts).mkdir(parents=True, exist_ok=True)
-        if self.options.swanlab_key_file:
-            # Made in the trainer's process before its trackers; a key in Ray's runtime_env would be printed.
-            os.environ["SWANLAB_API_KEY"] = Path(self.options.swanlab_key_file).read_text(encoding="utf-8").strip()
+        _choose_swanlab_mode()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
@@ -73,3 +72,14 @@ class CountingReplayBuffer(ReplayBuffer):
         scratch.replace(path)
         problems = Counter(row["problem"] for row in rows if row.get("problem"))
         print(f"step {step}: {len(rows)} rollouts; problems: {dict(problems.most_common()) or 'none'}", flush=True)
+
+
+def _choose_swanlab_mode() -> None:
+    """Online with a key, offline without, for the tracker that verl makes next, in this same process.
+
+    Here and not in Ray's runtime_env, which is printed; and verl's own login would end the run where compute
+    nodes have no way out.
+    """
+    online = log_in(Path(os.environ["SWANLAB_LOG_DIR"]))
+    os.environ["SWANLAB_MODE"] = "online" if online else "offline"
+    os.environ.pop(KEY_VARIABLE, None)

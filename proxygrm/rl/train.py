@@ -1,12 +1,12 @@
 """The RL job's view of verl: what to run, how far it is, and what it leaves behind.
 
-    out/
-      policy/          complete Hugging Face checkpoint of the last step (finish)
-      metrics.jsonl    one flat JSON object a step (finish, and at each look at the progress)
-      rollouts/        every rollout with the parts of its reward
-      checkpoints/     verl's own, for resuming: run the same command again
-      swanlog/         SwanLab's offline record
-      verl_metrics/    verl's metrics as each attempt wrote them
+out/
+  policy/          complete Hugging Face checkpoint of the last step (finish)
+  metrics.jsonl    one flat JSON object a step (finish, and at each look at the progress)
+  rollouts/        every rollout with the parts of its reward
+  checkpoints/     verl's own, for resuming: run the same command again
+  swanlog/         SwanLab's offline record
+  verl_metrics/    verl's metrics as each attempt wrote them
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings, job_environment, verl_overrides
 from proxygrm.rl.options import RewardOptions
+from proxygrm.tracking import KEY_FILE_VARIABLE
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")
@@ -30,6 +31,11 @@ _NOTES = (
     ("actor and ref model engine initialized", "starting the rollout engine"),
     ("create worker group", "loading the policy"),
     ("ray init kwargs", "starting workers"),
+)
+_KNOWN_FAILURES = (
+    ("num_samples=0", "every training prompt is longer than prompt_length, or its picture could not be read"),
+    ("no room to generate", "a prompt fills the model's whole context; raise response_length or lower prompt_length"),
+    ("CUDA out of memory", "the GPU ran out of memory; lower micro_batch or gpu_memory_utilisation"),
 )
 
 
@@ -47,8 +53,6 @@ def train_grpo_command(
     device: str = "cuda",
     endpoints: Path | None = None,
     attempt: int = 0,
-    swanlab_mode: str = "offline",
-    swanlab_key_file: Path | None = None,
     extra_environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
 ) -> tuple[list[str], dict[str, str]]:
@@ -73,10 +77,11 @@ def train_grpo_command(
         endpoints=str(endpoints or ""),
         aggregation=settings.aggregation,
         max_unscored=settings.max_unscored,
-        swanlab_key_file=str(swanlab_key_file or ""),
     ).write(out / "reward_options.json")
-    environment = job_environment(device=device, output=out, attempt=attempt, swanlab_mode=swanlab_mode)
+    environment = job_environment(device=device, output=out, attempt=attempt)
     environment |= dict(extra_environment or {})
+    if key_file := os.environ.get(KEY_FILE_VARIABLE):
+        environment.setdefault(KEY_FILE_VARIABLE, str(Path(key_file).expanduser().resolve()))
     Path(environment["VERL_FILE_LOGGER_PATH"]).parent.mkdir(parents=True, exist_ok=True)
     overrides = verl_overrides(
         settings,
@@ -105,10 +110,15 @@ def _stop_file(out: Path) -> Path:
     return out / "stopped.txt"
 
 
-def why_it_stopped(out: Path) -> str:
-    """The reason our own code gave for ending the run, or ""; for the driver's error message."""
-    path = _stop_file(out)
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+def explain(out: Path, log: str) -> str:
+    """Why the training ended badly, in words, where we know; "" where only its log does. `log`: console output."""
+    stopped = _stop_file(out)
+    if stopped.exists():
+        return stopped.read_text(encoding="utf-8").strip()
+    for text, reason in _KNOWN_FAILURES:
+        if text in log:
+            return reason
+    return ""
 
 
 def progress(log: str, metrics: list[dict[str, float]] | None = None) -> tuple[int, int, str]:

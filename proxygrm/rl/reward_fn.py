@@ -1,0 +1,107 @@
+"""verl's asynchronous reward function: called once a rollout, as soon as it is generated.
+
+verl loads it by `reward.custom_reward_function.{path,name,reward_kwargs}`; it runs in reward workers, beside the
+generation of the other rollouts. It never raises: an exception would throw away the whole group of rollouts. What
+it cannot score is returned as unscored, with the reason, and the sampler decides what becomes of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from proxygrm.reward import RewardParts, rubric_to_judge, score
+from proxygrm.rl.options import RewardOptions
+from proxygrm.rl.parts import LABEL_MISMATCH
+
+UNSCORED = RewardParts(accuracy=0.0, format=0.0, proxy=None, score=0.0, unscored=True, problem=None)
+
+
+@cache
+def _options(path: str) -> RewardOptions:
+    return RewardOptions.read(path)
+
+
+@cache
+def _client(endpoints: str) -> Any:
+    """One client a process: its connections belong to the one event loop of the reward worker."""
+    from proxygrm.proxy.client import ProxyClient
+
+    return ProxyClient.from_file(endpoints)
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any],
+    options: str,
+    **_: Any,
+) -> dict[str, float | str]:
+    """Score and its parts for one rollout; keys as in `proxygrm.rl.parts`, plus id, label and critique.
+
+    `extra_info`: question, response_1, response_2, label, images (paths) of the pair; `options`: path of the
+    reward options. Returns `score` = 0 with `unscored` = 1 when there is no reward.
+    """
+    try:
+        return await _scored(solution_str, ground_truth, extra_info, _options(options))
+    except Exception as error:  # counted by name, shown once, and limited by max_unscored
+        _show_once(error)
+        return _row(UNSCORED, solution_str, ground_truth, extra_info, f"error_{type(error).__name__}")
+
+
+async def _scored(
+    text: str, ground_truth: str, pair: Mapping[str, Any], options: RewardOptions
+) -> dict[str, float | str]:
+    if str(pair["label"]) != str(ground_truth):
+        return _row(UNSCORED, text, ground_truth, pair, LABEL_MISMATCH)
+    opinion, why = None, ""
+    rubric = rubric_to_judge(text) if options.use_proxy else None
+    if rubric is not None:
+        opinion, why = await _opinion(pair, rubric, options)
+    parts = score(text, ground_truth, opinion, options.aggregation, options.use_proxy)
+    return _row(parts, text, ground_truth, pair, why if parts.unscored else parts.problem or "")
+
+
+async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> tuple[float | None, str]:
+    """(+1.0 if the proxy's verdict is the label, -1.0 if not, None without verdict; reason for None)."""
+    verdict = await _client(options.endpoints).verdict(
+        question=pair["question"],
+        response_1=pair["response_1"],
+        response_2=pair["response_2"],
+        rubric=rubric,
+        images=list(pair["images"]),
+    )
+    if verdict.verdict is None:
+        return None, verdict.problem
+    return (1.0 if str(verdict.verdict) == str(pair["label"]) else -1.0), ""
+
+
+def _row(
+    parts: RewardParts, text: str, ground_truth: str, pair: Mapping[str, Any], problem: str
+) -> dict[str, float | str]:
+    # Every row has the same keys: verl refuses validation rows that differ.
+    return {
+        "score": parts.score,
+        "accuracy": parts.accuracy,
+        "format": parts.format,
+        "proxy": parts.proxy or 0.0,
+        "unscored": float(parts.unscored),
+        "problem": problem,
+        "id": str(pair.get("id", "")),
+        "label": str(ground_truth),
+        "critique": text,
+    }
+
+
+_shown: set[str] = set()
+
+
+def _show_once(error: Exception) -> None:
+    """The first error of each kind goes to the worker's log with its traceback."""
+    import traceback
+
+    if type(error).__name__ not in _shown:
+        _shown.add(type(error).__name__)
+        traceback.print_exception(error)

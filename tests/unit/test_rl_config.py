@@ -1,0 +1,153 @@
+"""Hyper-parameters of the RL stage and verl's overrides written from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxygrm.errors import UserError
+from proxygrm.rl.config import RlSettings, job_environment, verl_overrides
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def overrides(settings: RlSettings, device: str = "cuda", output: str = "/runs/rl", **changes: object) -> list[str]:
+    arguments: dict[str, object] = {
+        "model": Path("/models/grm_sft"),
+        "train_file": Path("/data/grm_rl.parquet"),
+        "val_file": Path("/data/grm_rl_val.parquet"),
+        "output": Path(output),
+        "ray_address": "10.0.0.1:6379",
+        "nnodes": 1,
+        "gpus_per_node": 8 if device == "cuda" else 1,
+        "reward_options": Path(output) / "reward_options.json",
+        "run_name": "grm_rl",
+        "device": device,
+    }
+    return verl_overrides(settings, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def as_dict(lines: list[str]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_the_papers_overrides_are_the_ones_we_reviewed(request: pytest.FixtureRequest) -> None:
+    found = "\n".join(overrides(RlSettings.paper())) + "\n"
+    golden = GOLDEN / "verl_paper_overrides.txt"
+    assert found == golden.read_text(encoding="utf-8"), f"if the change is meant, write the new list to {golden}"
+
+
+def test_the_paper_settings_are_upstreams_hyper_parameters() -> None:
+    keys = as_dict(overrides(RlSettings.paper()))
+    wanted = {
+        "algorithm.adv_estimator": "grpo",
+        "data.train_batch_size": "256",
+        "actor_rollout_ref.actor.ppo_mini_batch_size": "128",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": "8",
+        "actor_rollout_ref.rollout.n": "8",
+        "actor_rollout_ref.actor.optim.lr": "3e-07",
+        "actor_rollout_ref.actor.kl_loss_coef": "0.01",
+        "actor_rollout_ref.actor.kl_loss_type": "low_var_kl",
+        "actor_rollout_ref.actor.entropy_coeff": "0.0",
+        "data.max_prompt_length": "4096",
+        "data.max_response_length": "8192",
+        "actor_rollout_ref.rollout.tensor_model_parallel_size": "2",
+        "actor_rollout_ref.rollout.gpu_memory_utilization": "0.6",
+        "trainer.save_freq": "5",
+        "trainer.test_freq": "1",
+        "trainer.total_epochs": "1",
+    }
+    assert {key: keys[key] for key in wanted} == wanted
+
+
+def test_the_reward_function_stands_where_this_verl_reads_it() -> None:
+    keys = as_dict(overrides(RlSettings.demo(), "cpu"))
+    assert keys["reward.custom_reward_function.name"] == "compute_score"
+    assert not any(key.lstrip("+").startswith("custom_reward_function") for key in keys)
+
+
+def test_the_cpu_platform_is_asked_for_on_cpus_only() -> None:
+    on_gpu, on_cpu = overrides(RlSettings.paper()), overrides(RlSettings.demo(), "cpu")
+    assert not any("proxygrm.rl.cpu" in line for line in on_gpu)
+    assert "actor_rollout_ref.model.external_lib=proxygrm.rl.cpu.engine" in on_cpu
+    assert "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM=cpu" in on_cpu
+
+
+def test_numbers_in_the_environment_stay_strings() -> None:
+    keys = as_dict(overrides(RlSettings.demo(), "cpu"))
+    assert keys["+ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS"] == "'1'"
+
+
+def test_no_secret_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWANLAB_API_KEY", "very-secret")
+    assert "very-secret" not in json.dumps(job_environment(device="cpu", output=Path("/runs/rl")))
+
+
+@pytest.mark.parametrize("address", ["auto", "", "10.0.0.1", "local"])
+def test_an_address_without_host_and_port_is_refused(address: str) -> None:
+    with pytest.raises(UserError, match="HOST:PORT"):
+        overrides(RlSettings.demo(), "cpu", ray_address=address)
+
+
+def test_a_single_rollout_is_no_group() -> None:
+    with pytest.raises(UserError, match="at least 2"):
+        RlSettings(n=1)
+
+
+def test_a_batch_that_no_mini_batch_divides_is_refused() -> None:
+    with pytest.raises(UserError, match="multiple of mini_batch"):
+        RlSettings(batch=10, mini_batch=4)
+
+
+def test_too_few_rows_for_one_batch_are_refused_before_anything_starts() -> None:
+    with pytest.raises(UserError, match="do not fill one batch"):
+        RlSettings.paper().check_against(rows=100, devices=8)
+
+
+def test_devices_that_cannot_share_a_batch_are_refused() -> None:
+    settings = dataclasses.replace(RlSettings.demo(), batch=2, mini_batch=2, n=2)
+    with pytest.raises(UserError, match="cannot be shared"):
+        settings.check_against(rows=100, devices=3)
+
+
+COMPOSE = """
+import json, sys, warnings
+warnings.filterwarnings("ignore")
+from pathlib import Path
+import verl.trainer
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+found = []
+for overrides in json.load(sys.stdin):
+    with initialize_config_dir(str(Path(verl.trainer.__file__).parent / "config"), version_base=None):
+        config = compose("ppo_trainer", overrides)
+    OmegaConf.resolve(config)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    found.append(OmegaConf.to_container(config))
+print("CONFIGS", json.dumps(found))
+"""
+
+
+@pytest.mark.heavy
+def test_verl_composes_and_accepts_the_paper_and_the_demo_settings() -> None:
+    # The second line is the demo in a folder whose name has everything Hydra's grammar acts on.
+    awkward = "/runs/it's {a}, [b] = \\ c: $d"
+    lists = [overrides(RlSettings.paper()), overrides(RlSettings.demo(), "cpu", output=awkward)]
+    run = subprocess.run(
+        [sys.executable, "-c", COMPOSE], input=json.dumps(lists), capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    paper, demo = json.loads(run.stdout.split("CONFIGS ", 1)[1])
+    assert paper["reward"]["custom_reward_function"]["path"] == "pkg://proxygrm.rl.reward_fn"
+    assert paper["actor_rollout_ref"]["rollout"]["max_model_len"] == 4096 + 8192
+    assert paper["actor_rollout_ref"]["actor"]["optim"]["lr"] == 3e-7
+    assert demo["trainer"]["default_local_dir"] == f"{awkward}/checkpoints"
+    assert demo["reward"]["custom_reward_function"]["reward_kwargs"]["options"] == f"{awkward}/reward_options.json"
+    assert demo["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "1"

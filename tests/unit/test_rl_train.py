@@ -1,0 +1,102 @@
+"""What the RL job does before and after verl: command, progress, metrics of several attempts, the policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proxygrm.errors import UserError
+from proxygrm.rl.config import RlSettings
+from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
+
+
+def metrics_file(out: Path, attempt: int, rows: list[tuple[int, dict[str, float]]], tail: str = "") -> None:
+    folder = out / "verl_metrics"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"step": step, "data": data}) for step, data in rows]
+    (folder / f"attempt_{attempt:03d}.jsonl").write_text("\n".join(lines) + "\n" + tail, encoding="utf-8")
+
+
+def checkpoint(out: Path, step: int, leave_out: str = "") -> None:
+    folder = out / "checkpoints" / f"global_step_{step}" / "actor" / "huggingface"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json"):
+        if name != leave_out:
+            (folder / name).write_text(f"{name} of step {step}", encoding="utf-8")
+    (out / "checkpoints" / "latest_checkpointed_iteration.txt").write_text(str(step), encoding="utf-8")
+
+
+def test_a_later_attempt_replaces_the_steps_it_did_again(tmp_path: Path) -> None:
+    metrics_file(tmp_path, 0, [(1, {"loss": 1.0}), (2, {"loss": 2.0}), (3, {"loss": 3.0})], tail='{"step": 4, "da')
+    metrics_file(tmp_path, 1, [(2, {"loss": 20.0})])
+    assert collect_metrics(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 20.0}]
+    written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in written] == [1, 2]
+
+
+def test_an_attempt_that_died_before_its_first_step_changes_nothing(tmp_path: Path) -> None:
+    metrics_file(tmp_path, 0, [(1, {"loss": 1.0})])
+    (tmp_path / "verl_metrics" / "attempt_001.jsonl").write_text("")
+    assert collect_metrics(tmp_path) == [{"step": 1, "loss": 1.0}]
+
+
+def test_the_policy_is_the_last_checkpoint_and_replaces_an_older_one(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 5)
+    checkpoint(tmp_path, 10)
+    finish(tmp_path)
+    policy = finish(tmp_path)
+    assert (policy / "config.json").read_text() == "config.json of step 10"
+    assert not (tmp_path / "policy.tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("model.safetensors", "weights"), ("processor_config.json", "processor"), ("tokenizer.json", "tokenizer")],
+)
+def test_an_incomplete_checkpoint_is_not_called_a_policy(tmp_path: Path, name: str, word: str) -> None:
+    checkpoint(tmp_path, 5, leave_out=name)
+    with pytest.raises(UserError, match=word):
+        finish(tmp_path)
+    assert not (tmp_path / "policy").exists()
+
+
+def test_a_training_without_checkpoint_has_no_policy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="left no checkpoint"):
+        finish(tmp_path)
+
+
+def test_progress_is_read_from_the_console() -> None:
+    log = "ray init kwargs: ...\nTraining Progress:   0%|     | 0/8 [00:00]\rTraining Progress:  25%|##   | 2/8 [00:30]"
+    assert progress(log) == (2, 8, "first rollouts")
+    assert progress(log, [{"step": 2, "reward/score_mean": 0.5, "reward/proxy_agreement": 0.75}]) == (
+        2,
+        8,
+        "score +0.50, proxy agrees 75%",
+    )
+    assert progress("") == (0, 0, "starting")
+
+
+def test_an_empty_training_set_is_explained_in_words(tmp_path: Path) -> None:
+    assert "prompt_length" in explain(
+        tmp_path, "ValueError: num_samples should be a positive integer, got num_samples=0"
+    )
+    (tmp_path / "stopped.txt").write_text("step 3: 9 of 10 rollouts have no reward\n")
+    assert explain(tmp_path, "num_samples=0") == "step 3: 9 of 10 rollouts have no reward"
+
+
+def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model .*nowhere does not exist"):
+        train_grpo_command(
+            RlSettings.demo(),
+            model=tmp_path / "nowhere",
+            train_file=tmp_path,
+            val_file=tmp_path,
+            out=tmp_path / "out",
+            ray_address="127.0.0.1:6379",
+            nnodes=1,
+            gpus_per_node=1,
+            run_name="x",
+        )
+    assert not (tmp_path / "out").exists()
