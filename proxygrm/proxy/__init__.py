@@ -1,0 +1,1 @@
+"""The frozen proxy: vLLM replicas with supervision (`server`, `group`, `serve`) and their client (`client`)."""

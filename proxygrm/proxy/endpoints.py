@@ -1,0 +1,50 @@
+"""The endpoints file: where the replicas of one proxy group answer, and the key they ask for."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from proxygrm.errors import UserError
+
+SERVED_NAME = "proxy"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """replicas: base URLs without a path (`http://IP:PORT`). model: the name to ask for. The rest are the
+    limits the replicas were started with, so that a client needs nothing but this file."""
+
+    replicas: tuple[str, ...]
+    api_key: str = field(repr=False)
+    model: str = SERVED_NAME
+    max_tokens: int = 1024
+    max_num_seqs: int = 64
+    call_timeout_s: float = 600.0
+
+    def write(self, path: Path) -> Path:
+        """Atomically, readable by the owner only."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(asdict(self), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        return path
+
+    @classmethod
+    def read(cls, path: Path | str) -> Endpoints:
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            endpoints = cls(**{**found, "replicas": tuple(found["replicas"])})
+        except FileNotFoundError:
+            raise UserError(f"no endpoints file at {path}: start the proxy first (proxygrm proxy serve)") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not an endpoints file of a proxy group: {error}") from error
+        if not endpoints.replicas:
+            raise UserError(f"{path} names no replica")
+        return endpoints

@@ -1,0 +1,46 @@
+"""How the proxy is served. Which checkpoint, and on which device, is said where it is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxygrm.errors import UserError
+
+
+@dataclass(frozen=True)
+class ProxySettings:
+    """The defaults are upstream's server (SPEC section 1): greedy, 32,000 tokens, 64 sequences, TP 4."""
+
+    replicas: int = 1
+    tensor_parallel: int = 4
+    """GPUs a replica."""
+    max_model_len: int = 32000
+    """Prompt and answer together, in tokens."""
+    max_num_seqs: int = 64
+    """Sequences a replica decodes at a time; also how many requests one client sends it at a time."""
+    max_tokens: int = 16384
+    """Longest answer, in tokens."""
+    max_pixels: int = 1003520
+    """Larger pictures are scaled down to this many pixels, as in training. 0: what the checkpoint says."""
+    gpu_memory_utilization: float = 0.9
+    call_timeout_s: float = 600.0
+    """A judgement, retries included, may take this long; after it the rollout stays unscored."""
+    start_timeout_s: float = 1200.0
+    """All replicas must answer within this time."""
+    max_restarts: int = 3
+    """A replica that dies more often than this ends the job."""
+    extra_args: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`."""
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "tensor_parallel", "max_model_len", "max_num_seqs", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"proxy: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_tokens >= self.max_model_len:
+            raise UserError(
+                f"proxy: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {self.max_model_len}"
+            )
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise UserError(f"proxy: gpu_memory_utilization is {self.gpu_memory_utilization}; it is a share of 1")
+        if any("api-key" in argument for argument in self.extra_args):
+            raise UserError("proxy: no --api-key in extra_args: command lines are public; a key is made for each job")
