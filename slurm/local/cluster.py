@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -80,8 +81,13 @@ def up(folder: Folder = None, *, spec: ClusterSpec | None = None, say: Say = lam
         living = processes.daemons(record.id)
         if living and wanted != record.spec:
             raise UserError(f"the cluster in {path} runs with other settings: take it down first")
-        record = replace(record, spec=wanted)
+        if record.host not in (None, socket.gethostname()):
+            remedy = f"take it down there, or remove {path} if that machine is gone"
+            raise UserError(f"the cluster in {path} was brought up on {record.host}: {remedy}")
+        record = replace(record, spec=wanted, host=socket.gethostname())
         if living and record.port is not None:
+            if folders.with_alias(path, record) != record:
+                raise UserError(f"the cluster in {path} has lost its link {record.alias}: take it down first")
             return _start_missing(_cluster(path, record, record.port, programs), living, say)
         with claimed(wanted, path, record.port) as ports:
             try:
@@ -106,8 +112,8 @@ def down(folder: Folder = None, *, say: Say = lambda line: None) -> bool:
         any_left = bool(processes.marked(record.id) or processes.job_processes(record.id, conf))
         if any_left:
             _stop_everything(_cluster(path, record, record.port or 0, find_programs()), say)
-        if record.alias is not None:
-            folders.write_record(path, folders.without_alias(path, record))
+        if record.host in (None, socket.gethostname()):
+            folders.write_record(path, replace(folders.without_alias(path, record), host=None))
         return any_left
 
 

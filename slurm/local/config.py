@@ -36,7 +36,9 @@ class ClusterSpec:
     requeue_delay_s: int = 10
     """How long a requeued job waits; also how long a job credential lives, so not below a few seconds."""
     preempt_grace_s: int = 5
-    """Seconds between the warning signal and the requeue of a preempted job in `scavenge`."""
+    """Time a preempted job in `scavenge` has, from the signal it asked for (`--signal`) to its requeue. A job that
+    uses it and requeues itself frees its nodes at once; of one that does not, SLURM takes notice every 30 s only.
+    With 0 a job is requeued at once and has no time for anything."""
     kill_wait_s: int = 5
 
     def __post_init__(self) -> None:

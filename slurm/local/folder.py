@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ class Record:
     """First port of the block it last had."""
     alias: str | None = None
     """Private folder in /tmp that holds the link `c` to the cluster's folder, where its own name won't do."""
+    host: str | None = None
+    """The machine it was last brought up on; None after a clean stop. Home folders may be shared."""
 
 
 def default_folder() -> Path:
@@ -54,7 +57,9 @@ def read_record(folder: Path) -> Record | None:
     path = folder / "cluster.json"
     try:
         data = json.loads(path.read_text())
-        return Record(data["id"], ClusterSpec.from_json(data["spec"]), data["port"], data["alias"])
+        if data["folder"] != str(folder):  # a copy must not take the original's processes for its own
+            return new_record(ClusterSpec.from_json(data["spec"]))
+        return Record(data["id"], ClusterSpec.from_json(data["spec"]), data["port"], data["alias"], data["host"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -64,10 +69,15 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    text = json.dumps(
-        {"id": record.id, "port": record.port, "alias": record.alias, "spec": record.spec.to_json()}, indent=1
-    )
-    write_atomically(folder / "cluster.json", text + "\n")
+    data = {
+        "id": record.id,
+        "folder": str(folder),
+        "host": record.host,
+        "port": record.port,
+        "alias": record.alias,
+        "spec": record.spec.to_json(),
+    }
+    write_atomically(folder / "cluster.json", json.dumps(data, indent=1) + "\n")
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
@@ -128,17 +138,25 @@ def base_of(folder: Path, record: Record) -> str:
 
 def with_alias(folder: Path, record: Record) -> Record:
     """Make sure of the short name, if this folder needs one: a link in a folder in /tmp only we can enter."""
-    if record.alias is not None:
-        link = Path(record.alias, "c")
-        with contextlib.suppress(OSError):
-            if Path(record.alias).lstat().st_uid == os.getuid() and link.readlink() == folder:
-                return record
-        record = replace(record, alias=None)
     if not needs_alias(folder):
+        return replace(record, alias=None)
+    if record.alias is not None and _linked(Path(record.alias), folder):
         return record
     alias = tempfile.mkdtemp(prefix="pgrm-", dir="/tmp")  # mode 0700, unpredictable name
     Path(alias, "c").symlink_to(folder)
     return replace(record, alias=alias)
+
+
+def _linked(alias: Path, folder: Path) -> bool:
+    """Make the short name again if /tmp was cleaned; False when somebody else has that name now."""
+    with contextlib.suppress(FileExistsError):
+        alias.mkdir(mode=0o700)
+    info = alias.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        return False
+    with contextlib.suppress(FileExistsError):
+        (alias / "c").symlink_to(folder)
+    return (alias / "c").is_symlink() and (alias / "c").readlink() == folder
 
 
 def without_alias(folder: Path, record: Record) -> Record:
