@@ -10,6 +10,7 @@ Every public function takes the folder, or None for PROXYGRM_CLUSTER_DIR or else
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import socket
@@ -96,7 +97,11 @@ def up(folder: Folder = None, *, spec: ClusterSpec | None = None, say: Say = lam
                 cluster = _cluster(path, record, ports.first, programs)
                 _write_configuration(cluster)
                 return _start_missing(cluster, {}, say)
-            except OSError as error:
+            except (UserError, OSError) as error:
+                with contextlib.suppress(OSError):
+                    folders.write_record(path, replace(folders.without_alias(path, record), host=None))
+                if isinstance(error, UserError):
+                    raise
                 raise UserError(f"the cluster in {path} did not start: {error}") from error
 
 

@@ -57,9 +57,9 @@ def read_record(folder: Path) -> Record | None:
     path = folder / "cluster.json"
     try:
         data = json.loads(path.read_text())
-        if data["folder"] != str(folder):  # a copy must not take the original's processes for its own
+        if data.get("folder", str(folder)) != str(folder):  # a copy must not take the original's processes for its own
             return new_record(ClusterSpec.from_json(data["spec"]))
-        return Record(data["id"], ClusterSpec.from_json(data["spec"]), data["port"], data["alias"], data["host"])
+        return Record(data["id"], ClusterSpec.from_json(data["spec"]), data["port"], data["alias"], data.get("host"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:

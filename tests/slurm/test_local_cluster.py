@@ -204,6 +204,9 @@ def test_a_daemon_that_does_not_start_is_quoted_and_nothing_stays(tmp_path: Path
     assert "mariadbd.log" in text
     assert "\n" not in text
     assert everything_of(folder) == []
+    record = folders.read_record(folder)
+    assert record is not None
+    assert record.alias is None
 
 
 def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
