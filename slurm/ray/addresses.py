@@ -1,0 +1,56 @@
+"""The address a node is reached by: of the profile's interface, else the one SLURM knows it by."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+
+from proxygrm.errors import UserError
+
+
+def node_name() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def node_address(interface: str = "") -> str:
+    """IPv4 address of this node.
+
+    Never through the host's name: virtual nodes share one, and a real node's name may resolve to 127.0.1.1.
+    """
+    if interface:
+        return interface_address(interface)
+    name = node_name()
+    answer = subprocess.run(["scontrol", "show", "node", "-o", name], capture_output=True, text=True)
+    found = re.search(r"\bNodeAddr=(\S+)", answer.stdout)
+    if not found:
+        raise UserError(f"SLURM knows no address of node {name}: {answer.stderr.strip() or answer.stdout.strip()}")
+    return socket.gethostbyname(found.group(1))
+
+
+def interface_address(interface: str) -> str:
+    import psutil
+
+    interfaces = psutil.net_if_addrs()
+    if interface not in interfaces:
+        raise UserError(
+            f"node {node_name()} has no network interface {interface!r}; it has {', '.join(interfaces)}; "
+            "set node.interface in the profile"
+        )
+    for address in interfaces[interface]:
+        if address.family == socket.AF_INET:
+            return str(address.address)
+    raise UserError(f"interface {interface!r} of node {node_name()} has no IPv4 address")
+
+
+def interface_of(address: str) -> str:
+    """Name of the interface that carries an address; virtual nodes' 127.0.0.x addresses belong to `lo`."""
+    import psutil
+
+    if address.startswith("127."):
+        return "lo"
+    for name, entries in psutil.net_if_addrs().items():
+        if any(entry.address == address for entry in entries):
+            return str(name)
+    raise UserError(f"no interface of node {node_name()} carries {address}; set node.interface in the profile")

@@ -1,0 +1,272 @@
+"""`run_in_cluster`: what every task of an RL job calls. Rank 0 drives, the others lend their node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from proxygrm.errors import UserError
+from slurm.ray.addresses import interface_of, node_address, node_name
+from slurm.ray.meeting import Meeting
+from slurm.ray.node import RayNode, child_environment, die_with_parent, end_group
+from slurm.ray.plan import ClusterPlan, plan_cluster
+
+WATCH_S = 1.0
+LEAVE_S = 30.0
+"""How long a node waits, after its Ray ended, for word that the job itself has ended (shared file systems lag)."""
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """gpus_per_node: what the job has on each node. cpus: logical CPUs Ray hands out on each node."""
+
+    gpus_per_node: int
+    proxy_nodes: int
+    shared_proxy_gpus: int
+    cpus: int
+    device: str
+    interface: str = ""
+    object_store_mb: int = 200
+    ready_timeout_s: float = 300.0
+
+
+class Lost(UserError):
+    """Something the job cannot do without has died; the message names the node."""
+
+
+@dataclass
+class RayHandle:
+    """What the driver gets: the plan, Ray's address, and a way to run processes that end when anything dies."""
+
+    plan: ClusterPlan
+    address: str
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, command: list[str], environment: dict[str, str], log: Path, watch: Callable[[], None]) -> None:
+        """Run a process to its end, output into `log`; `watch` is called every second and may raise.
+
+        Raises UserError with the log's last telling line when the process fails.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **self.environment, **environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        try:
+            while process.poll() is None:
+                watch()
+                time.sleep(WATCH_S)
+        finally:
+            end_group(process, 10.0)
+        if process.returncode:
+            name = " ".join(command[1:3])
+            raise UserError(f"{name} ended with exit code {process.returncode}: {last_words(log)} (log: {log})")
+
+
+def run_in_cluster(
+    rank: int, size: int, folder: Path, options: ClusterOptions, driver: Callable[[RayHandle], None]
+) -> None:
+    """Bring Ray up over the job's nodes, let rank 0 drive, take everything down again.
+
+    folder: on the shared file system; gets the meeting point and one Ray log a node. Raises on every rank when
+    anything failed, so that each task ends with a non-zero code.
+    """
+    started = time.monotonic()
+    deadline = started + options.ready_timeout_s
+    meeting = Meeting(folder, rank, size)
+    if rank == 0:
+        meeting.create_token()
+    name, address = node_name(), node_address(options.interface)
+    records = meeting.nodes(name, address, deadline)
+    plan = plan_cluster(records, options.gpus_per_node, options.proxy_nodes, options.shared_proxy_gpus)
+    role = plan.nodes[rank]
+    environment = child_environment(role, meeting.token, options.interface or interface_of(address), options.device)
+    node = RayNode(role, environment, options.cpus, options.object_store_mb, meeting.folder / f"ray-{name}.log")
+    failed = True
+    try:
+        if rank == 0:
+            head = node.start_head()
+            meeting.say("head.json", head)
+            _drive(meeting, node, RayHandle(plan, head, meeting.folder, environment), deadline, driver)
+        else:
+            head = meeting.wait(lambda: meeting.heard("head.json"), deadline, lambda: "Ray's head has no address yet")
+            node.start_worker(head)
+            _lend(meeting, node)
+        failed = False
+    except BaseException as error:
+        meeting.fail(name, str(error) if not isinstance(error, SystemExit) else "told to end")
+        raise
+    finally:
+        if rank == 0:
+            _dismiss(meeting, "failed" if failed else "ok")
+        node.stop(keep_logs=failed)
+        if rank:
+            meeting.say(f"left-{rank}", "")
+
+
+def _drive(
+    meeting: Meeting, node: RayNode, handle: RayHandle, deadline: float, driver: Callable[[RayHandle], None]
+) -> None:
+    os.environ.update(handle.environment)
+    import ray
+
+    _wait_for_port(handle.address, node, deadline)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    ray.init(address=handle.address, _node_ip_address=node.role.address, log_to_driver=False, logging_level="ERROR")
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would abort before anything is taken down
+    try:
+        wait_until_complete(handle.plan, ray.nodes, meeting, node, deadline)
+        with _Watch(meeting, node, handle.plan, ray.nodes):
+            driver(handle)
+    finally:
+        ray.shutdown()
+
+
+def _wait_for_port(address: str, node: RayNode, deadline: float) -> None:
+    import socket
+
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return
+        except OSError:
+            if death := node.death():
+                raise Lost(f"node {node.role.name}: {death}") from None
+            if time.monotonic() > deadline:
+                raise Lost(f"node {node.role.name}: Ray's head never opened {address}; see {node.log}") from None
+            time.sleep(0.2)
+
+
+def wait_until_complete(
+    plan: ClusterPlan, nodes: Callable[[], list[dict[str, Any]]], meeting: Meeting, node: RayNode, deadline: float
+) -> None:
+    """Ready means every node and every GPU counted; a deadline that passes shows the sum and who is missing."""
+    while True:
+        alive = {row["NodeManagerAddress"]: row["Resources"] for row in nodes() if row["Alive"]}
+        missing = [role for role in plan.nodes if role.address not in alive]
+        gpus = sum(resources.get("GPU", 0) for resources in alive.values())
+        proxy = sum(resources.get("proxy_gpu", 0) for resources in alive.values())
+        want_gpus = sum(role.trainer_gpus for role in plan.nodes)
+        want_proxy = sum(len(role.proxy_gpus) for role in plan.nodes)
+        if not missing and gpus == want_gpus and proxy == want_proxy:
+            return
+        if failure := meeting.failure() or node.death():
+            raise Lost(failure)
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{role.name} ({role.address})" for role in missing) or "none"
+            raise Lost(
+                f"Ray is not complete: {len(alive)} of {len(plan.nodes)} nodes (missing: {names}), "
+                f"{gpus:.0f} of {want_gpus} trainer GPUs, {proxy:.0f} of {want_proxy} proxy GPUs"
+            )
+        time.sleep(0.5)
+
+
+class _Watch:
+    """Interrupts the driver, wherever it is, at the first death of a node or of Ray on it."""
+
+    def __init__(
+        self, meeting: Meeting, node: RayNode, plan: ClusterPlan, nodes: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        self.meeting, self.node, self.plan, self.nodes = meeting, node, plan, nodes
+        self.found = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._stop.wait(WATCH_S):
+            self.found = self._death() or ""
+            if self.found:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+
+    def _death(self) -> str | None:
+        if death := self.node.death():
+            return f"node {self.node.role.name}: {death}"
+        if failure := self.meeting.failure():
+            return failure
+        dead = {row["NodeManagerAddress"] for row in self.nodes() if not row["Alive"]}
+        lost = [role for role in self.plan.nodes if role.address in dead]
+        return f"node {lost[0].name}: Ray lost it" if lost else None
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        raise Lost(self.found)
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGUSR1, self._interrupt)
+        self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5 * WATCH_S)
+        signal.signal(signal.SIGUSR1, self._before)
+
+
+def _lend(meeting: Meeting, node: RayNode) -> None:
+    """A node that does not drive: watch its own Ray until rank 0 says that the job has ended."""
+    grace: float | None = None
+    while True:
+        end = meeting.end()
+        if end == "ok":
+            return
+        if end == "failed":
+            raise Lost(meeting.failure() or "the driving node reported a failure")
+        if death := node.death():
+            grace = grace or time.monotonic() + LEAVE_S
+            others = meeting.failure()
+            if others or _died_alone(meeting) or time.monotonic() > grace:
+                meeting.fail(node.role.name, death)
+                _wait_for_end(meeting)
+                raise Lost(others or f"node {node.role.name}: {death}")
+        time.sleep(WATCH_S)
+
+
+def _wait_for_end(meeting: Meeting) -> None:
+    """Let rank 0 take things down first: srun kills all tasks as soon as one of them ends with an error."""
+    deadline = time.monotonic() + LEAVE_S
+    while meeting.end() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _died_alone(meeting: Meeting) -> bool:
+    """True when Ray's head still answers: then this node's Ray did not end because the job did."""
+    import socket
+
+    host, _, port = (meeting.heard("head.json") or ":0").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _dismiss(meeting: Meeting, how: str) -> None:
+    """Tell the other nodes before Ray's head goes, and give them time to leave by themselves."""
+    meeting.say("end", how)
+    deadline = time.monotonic() + LEAVE_S
+    while time.monotonic() < deadline:
+        if all(meeting.heard(f"left-{rank}") is not None for rank in range(1, meeting.size)):
+            return
+        time.sleep(0.2)
+
+
+def last_words(log: Path) -> str:
+    """The log's last line that names an error, else its last line; at most 300 characters."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line and "Traceback" not in line]
+    return (telling or lines or ["no output"])[-1][:300]

@@ -1,0 +1,88 @@
+"""How the tasks of one job find each other: small files in a folder of the job's own on the shared file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from proxygrm.errors import UserError
+from slurm.ray.plan import NodeRecord
+
+T = TypeVar("T")
+POLL_S = 0.2
+
+
+class Meeting:
+    """One attempt of one job; a requeued job meets in another folder, so no stale file can mislead it.
+
+    token: 0600, Ray's authentication.   node-R.json: name and address of rank R.   head.json: address of Ray's head.
+    failed-R.json: first death on rank R.   end: `ok` or `failed`, written by rank 0.   left-R: rank R is gone.
+    """
+
+    def __init__(self, folder: Path, rank: int, size: int) -> None:
+        attempt = f"{os.environ.get('SLURM_JOB_ID', 'none')}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+        self.folder, self.rank, self.size = folder / attempt, rank, size
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def token(self) -> Path:
+        return self.folder / "token"
+
+    def create_token(self) -> None:
+        part = self.folder / ".token"
+        descriptor = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        part.replace(self.token)
+
+    def say(self, name: str, value: Any) -> None:
+        part = self.folder / f".{name}.{self.rank}"
+        part.write_text(json.dumps(value))
+        part.replace(self.folder / name)
+
+    def heard(self, name: str) -> Any | None:
+        """A file's content, or None. Lists the folder first: that makes NFS look again for a file it missed."""
+        if name not in os.listdir(self.folder):  # noqa: PTH208
+            return None
+        return json.loads((self.folder / name).read_text())
+
+    def nodes(self, name: str, address: str, deadline: float) -> list[NodeRecord]:
+        """Everybody's record, after publishing one's own."""
+        self.say(f"node-{self.rank}.json", {"rank": self.rank, "name": name, "address": address})
+
+        def all_here() -> list[NodeRecord] | None:
+            found = [self.heard(f"node-{rank}.json") for rank in range(self.size)]
+            return [NodeRecord(**row) for row in found if row] if all(found) else None
+
+        return self.wait(all_here, deadline, lambda: f"{self._present()} of {self.size} nodes have started")
+
+    def _present(self) -> int:
+        return sum(self.heard(f"node-{rank}.json") is not None for rank in range(self.size))
+
+    def wait(self, ready: Callable[[], T | None], deadline: float, so_far: Callable[[], str]) -> T:
+        while True:
+            if (value := ready()) is not None:
+                return value
+            if failure := self.failure():
+                raise UserError(failure)
+            if time.monotonic() > deadline:
+                raise UserError(f"the nodes did not come together in time: {so_far()}")
+            time.sleep(POLL_S)
+
+    def fail(self, node: str, what: str) -> None:
+        if self.heard(f"failed-{self.rank}.json") is None:
+            self.say(f"failed-{self.rank}.json", {"node": node, "what": what, "time": time.time()})
+
+    def failure(self) -> str | None:
+        """The earliest death anybody reported, with its node."""
+        rows = [self.heard(f"failed-{rank}.json") for rank in range(self.size)]
+        first = min((row for row in rows if row), key=lambda row: row["time"], default=None)
+        return f"node {first['node']}: {first['what']}" if first else None
+
+    def end(self) -> str | None:
+        return self.heard("end")

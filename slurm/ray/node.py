@@ -1,0 +1,155 @@
+"""Ray on one node: one child process (`ray start --block`), with a short temp folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from slurm.ray.plan import NodeRole
+
+# Ports that belong to no block of ours are chosen by the kernel, so two jobs on one node cannot collide.
+FREE_PORTS = [
+    "--min-worker-port=0",
+    "--max-worker-port=0",
+    "--dashboard-agent-listen-port=0",
+    "--dashboard-agent-grpc-port=0",
+    "--metrics-export-port=0",
+]
+STOP_S = 15.0
+
+
+def child_environment(role: NodeRole, token: Path, interface: str, device: str) -> dict[str, str]:
+    """Variables of Ray and of every worker it starts on this node."""
+    values = {
+        # Ray turns authentication on by itself when ~/.ray/auth_token exists, and homes may differ between nodes.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_raylet_start_wait_time_s": "120",
+        # Nothing of ours is served through Ray Serve: without this an ending node waits half a minute to drain.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "VLLM_HOST_IP": role.address,
+        "VLLM_NO_USAGE_STATS": "1",
+        "NCCL_SOCKET_IFNAME": interface,
+        "GLOO_SOCKET_IFNAME": interface,
+        "PYTHONUNBUFFERED": "1",
+    }
+    if device == "cpu":
+        values["RAY_memory_monitor_refresh_ms"] = "0"
+    if role.proxy_gpus and role.trainer_gpus and device == "cuda":
+        # A shared node: Ray must hand out only the trainer's GPUs.
+        values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in range(role.trainer_gpus))
+    return values
+
+
+class RayNode:
+    """Starts, watches and ends the Ray processes of this node."""
+
+    def __init__(self, role: NodeRole, environment: dict[str, str], cpus: int, object_store_mb: int, log: Path) -> None:
+        self.role, self.log, self.cpus, self.object_store_mb = role, log, cpus, object_store_mb
+        # Unix socket paths end at 107 characters, so it is /tmp and not the run folder; mkdtemp makes it 0700.
+        self.temp = Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))
+        self.environment = {**os.environ, **environment}
+        for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            self.environment.pop(proxy, None)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start_head(self) -> str:
+        port = free_port(self.role.address)
+        self._start(["--head", f"--port={port}", "--include-dashboard=false"])
+        return f"{self.role.address}:{port}"
+
+    def start_worker(self, head: str) -> None:
+        self._start([f"--address={head}"])
+
+    def _start(self, arguments: list[str]) -> None:
+        resources = {"proxy_gpu": len(self.role.proxy_gpus)} if self.role.proxy_gpus else {}
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments),
+            f"--node-ip-address={self.role.address}",
+            f"--num-gpus={self.role.trainer_gpus}",
+            f"--num-cpus={self.cpus}",
+            f"--resources={json.dumps(resources)}",
+            f"--object-store-memory={self.object_store_mb << 20}",
+            f"--temp-dir={self.temp}",
+            "--disable-usage-stats",
+            *FREE_PORTS,
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def death(self) -> str | None:
+        """What happened to Ray on this node, or None while it lives."""
+        if self.process is None or self.process.poll() is None:
+            return None
+        return f"Ray ended with exit code {self.process.returncode}; see {self.log}"
+
+    def stop(self, keep_logs: bool) -> None:
+        """End Ray here. `--block` makes Ray take its own processes with it; the group is killed if it does not."""
+        if self.process is not None:
+            end_group(self.process, STOP_S)
+        if keep_logs:
+            self._copy_logs()
+        shutil.rmtree(self.temp, ignore_errors=True)
+
+    def _copy_logs(self) -> None:
+        """Ray's own logs out of the node's temp folder, so that a failure can be read from the login node."""
+        target = self.log.with_suffix("")
+        for source in sorted(self.temp.glob("session_2*/logs/*")):
+            if source.is_file() and source.stat().st_size:
+                target.mkdir(exist_ok=True)
+                with source.open("rb") as file:
+                    file.seek(max(0, source.stat().st_size - (1 << 20)))
+                    (target / source.name).write_bytes(file.read())
+
+
+def end_group(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """SIGTERM to a process that leads a session, SIGKILL to what is left of its group after `seconds`."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def die_with_parent() -> None:
+    """Linux: the child is killed when the task that started it dies, so a killed task leaves no orphan.
+
+    `ray start --block` has set the same for its own children, so they go with it.
+    """
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def free_port(address: str) -> int:
+    """A port nobody listens on now, below the ephemeral range, where no outgoing connection can take it."""
+    import random
+
+    for port in random.Random().sample(range(20000, 32000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+                return port
+            except OSError:
+                continue
+    raise OSError(f"no free port between 20000 and 32000 on {address}")

@@ -1,0 +1,93 @@
+"""Which node does what. Pure: every task of the job computes the same plan from the same records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxygrm.errors import UserError
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """What each task publishes about its node."""
+
+    rank: int
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
+class NodeRole:
+    """One node's part: Ray counts `trainer_gpus` as GPU and `proxy_gpus` as the custom resource proxy_gpu."""
+
+    rank: int
+    name: str
+    address: str
+    trainer_gpus: int
+    proxy_gpus: tuple[int, ...]
+    """Indexes of the node's GPUs that serve the proxy."""
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    nodes: tuple[NodeRole, ...]
+
+    @property
+    def trainers(self) -> tuple[NodeRole, ...]:
+        return tuple(node for node in self.nodes if node.trainer_gpus)
+
+    @property
+    def proxies(self) -> tuple[NodeRole, ...]:
+        return tuple(node for node in self.nodes if node.proxy_gpus)
+
+    @property
+    def head(self) -> NodeRole:
+        return self.nodes[0]
+
+    def placements(self, replicas: int, tensor_parallel: int) -> list[tuple[NodeRole, tuple[int, ...]]]:
+        """Node and GPU indexes of each proxy replica, spread over the proxy's nodes in turn."""
+        slots: list[tuple[NodeRole, tuple[int, ...]]] = []
+        most = max((len(node.proxy_gpus) // tensor_parallel for node in self.proxies), default=0)
+        for index in range(most):
+            for node in self.proxies:
+                gpus = node.proxy_gpus[index * tensor_parallel : (index + 1) * tensor_parallel]
+                if len(gpus) == tensor_parallel:
+                    slots.append((node, gpus))
+        if len(slots) < replicas:
+            have = sum(len(node.proxy_gpus) for node in self.proxies)
+            raise UserError(
+                f"{replicas} proxy replicas of {tensor_parallel} GPUs do not fit on {have} proxy GPUs; "
+                "lower proxy_server.replicas or proxy_server.tensor_parallel, or raise proxy_nodes"
+            )
+        return slots[:replicas]
+
+
+def plan_cluster(
+    records: list[NodeRecord], gpus_per_node: int, proxy_nodes: int, shared_proxy_gpus: int
+) -> ClusterPlan:
+    """The last `proxy_nodes` nodes serve the proxy; a single node shares: its last GPUs go to the proxy.
+
+    Proxy nodes offer Ray no `GPU`, because verl counts every GPU of the cluster as its own.
+    """
+    ordered = sorted(records, key=lambda record: record.rank)
+    if len({record.address for record in ordered}) != len(ordered):
+        raise UserError(f"two nodes have one address: {', '.join(f'{r.name}={r.address}' for r in ordered)}")
+    if len(ordered) == 1:
+        if shared_proxy_gpus >= gpus_per_node > 0:
+            raise UserError(
+                f"one node with {gpus_per_node} GPUs cannot hold the trainer and {shared_proxy_gpus} GPUs of proxy; "
+                "ask for more nodes (--nodes 2) or fewer proxy replicas"
+            )
+        split = gpus_per_node - shared_proxy_gpus
+        only = ordered[0]
+        return ClusterPlan((NodeRole(0, only.name, only.address, split, tuple(range(split, gpus_per_node))),))
+    if not 0 <= proxy_nodes < len(ordered):
+        raise UserError(f"{proxy_nodes} proxy nodes of {len(ordered)} nodes leave none to train; lower proxy_nodes")
+    first_proxy = len(ordered) - proxy_nodes
+    roles = [
+        NodeRole(r.rank, r.name, r.address, gpus_per_node, ())
+        if position < first_proxy
+        else NodeRole(r.rank, r.name, r.address, 0, tuple(range(gpus_per_node)))
+        for position, r in enumerate(ordered)
+    ]
+    return ClusterPlan(tuple(roles))

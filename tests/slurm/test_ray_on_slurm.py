@@ -1,0 +1,125 @@
+"""Ray over the nodes of one job, on the real local scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from jobs import state
+from jobs.ledger import Ledger
+from jobs.plan import plan
+from jobs.stage import Artifact, Resources, Stage, StageRun
+from jobs.submit import submit
+from slurm.profile import Profile, Scheduler
+from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.heavy]
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+PROFILE = Profile("test", scheduler=Scheduler(partition="gpu"))
+TWO_NODES = Resources(nodes=2, gpus_per_node=1, cpus_per_node=2, memory_gb=4, walltime_min=10)
+OPTIONS = ClusterOptions(gpus_per_node=1, proxy_nodes=1, shared_proxy_gpus=0, cpus=2, device="cpu")
+
+
+def look_around(run: StageRun) -> None:
+    """Where Ray puts a task that asks for a trainer's GPU and one that asks for the proxy's."""
+
+    def driver(handle: RayHandle) -> None:
+        import ray
+
+        @ray.remote(num_cpus=0)
+        def where() -> str:
+            return os.environ["SLURMD_NODENAME"]
+
+        seen = {
+            "cluster": {key: value for key, value in ray.cluster_resources().items() if "GPU" in key or "gpu" in key},
+            "trainer": ray.get(where.options(num_gpus=1).remote()),
+            "proxy": ray.get(where.options(resources={"proxy_gpu": 1}).remote()),
+            "plan": [role.name for role in handle.plan.nodes],
+        }
+        handle.run([sys.executable, "-c", "print('child ran')"], {}, run.out / "child.log", lambda: None)
+        (run.out / "seen.json").write_text(json.dumps(seen))
+
+    run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
+
+
+def lose_the_second_node(run: StageRun) -> None:
+    """Kills Ray on the other node while the driver waits for a child that would never end."""
+
+    def driver(handle: RayHandle) -> None:
+        victim = handle.plan.nodes[1]
+        pattern = f"raylet.*--node_ip_address={victim.address}"
+        subprocess.run(["pkill", "-KILL", "-f", pattern], check=True)
+        (run.out / "killed").write_text(victim.name)
+        handle.run(["sleep", "600"], {}, run.out / "child.log", lambda: None)
+
+    run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
+
+
+def finished(stage: Stage, folder: Path) -> tuple[state.StageState, Ledger]:
+    ledger = Ledger(folder)
+    ledger.create()
+    submit(plan([stage], state.facts([stage], ledger)), PROFILE, ledger)
+    deadline = time.time() + 240
+    while time.time() < deadline:
+        (found,) = state.status([stage], ledger)
+        if found.word not in {"running", "pending"}:
+            return found, ledger
+        time.sleep(0.5)
+    raise AssertionError(f"still {found}")
+
+
+def ray_processes_of(folder: Path) -> list[str]:
+    """Command lines of Ray processes that carry this run's token path in their environment."""
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                str(folder).encode() in (process / "environ").read_bytes()
+                and b"ray" in (process / "cmdline").read_bytes()
+            ):
+                left.append((process / "cmdline").read_text().replace("\0", " ")[:120])
+        except OSError:
+            continue
+    return left
+
+
+def assert_no_ray_is_left(folder: Path) -> None:
+    deadline = time.time() + 10
+    while (left := ray_processes_of(folder)) and time.time() < deadline:
+        time.sleep(0.2)
+    assert left == []
+
+
+@pytest.fixture(autouse=True)
+def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in local_cluster.env.items():
+        monkeypatch.setenv(key, value)
+    return
+
+
+def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(tmp_path: Path) -> None:
+    stage = Stage("ray_here", look_around, (Artifact("seen.json"),), TWO_NODES)
+    found, ledger = finished(stage, tmp_path / "run")
+    assert found.word == "done", found
+    seen = json.loads((ledger.folder / "ray_here" / "seen.json").read_text())
+    assert seen["cluster"] == {"GPU": 1.0, "proxy_gpu": 1.0}
+    assert [seen["trainer"], seen["proxy"]] == seen["plan"]
+    assert (ledger.folder / "ray_here" / "child.log").read_text() == "child ran\n"
+    assert_no_ray_is_left(ledger.folder)
+
+
+def test_the_death_of_ray_on_one_node_ends_the_job_and_names_the_node(tmp_path: Path) -> None:
+    stage = Stage("ray_lost", lose_the_second_node, (Artifact("never"),), TWO_NODES)
+    found, ledger = finished(stage, tmp_path / "run")
+    victim = (ledger.folder / "ray_lost" / "killed").read_text()
+    assert found.word == "failed"
+    assert f"node {victim}" in found.detail
+    assert_no_ray_is_left(ledger.folder)
