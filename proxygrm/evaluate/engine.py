@@ -138,7 +138,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
 
 def _environment(device: str) -> None:
     """vLLM's own switches, unless the job has set them. They must stand before vLLM is imported."""
-    wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     if device == "cpu":
         wanted |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -13,7 +13,7 @@ Z_95 = 1.959964
 
 
 def wilson(right: float, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Score interval of a share (Wilson 1927, JASA 22:209, eq. as in Brown, Cai & DasGupta 2001, eq. 4).
+    """Score interval of a share (Wilson 1927, JASA 22:209; recommended by Brown, Cai & DasGupta 2001).
 
     right: successes, 0..n, may be fractional; n: independent trials. (0, 1) when n is 0: nothing is known.
     """

@@ -76,9 +76,11 @@ def _from_jsonl(path: Path, images_dir: Path) -> list[EvalPair]:
     return pairs
 
 
-def _from_row(row: dict[str, Any], images_dir: Path, source: str) -> EvalPair:
+def _from_row(row: Any, images_dir: Path, source: str) -> EvalPair:
+    if not isinstance(row, dict):
+        raise TypeError("it is not a JSON object")
     if row.get("video"):
-        raise ValueError("it has a video, and videos cannot be judged yet")
+        raise ValueError("it has a video, which cannot be judged; `proxygrm data ingest` drops and counts such rows")
     image = row.get("image") or []
     chosen, rejected, id_ = str(row["chosen"]), str(row["rejected"]), str(row["id"])
     label = label_for(id_)

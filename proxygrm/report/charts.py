@@ -137,8 +137,7 @@ def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
 def _nice(low: float, high: float) -> tuple[float, float]:
     """The range widened to round numbers; a flat curve gets room on both sides."""
     if high == low:
-        pad = abs(low) * 0.1 or 1.0
-        return low - pad, high + pad
+        return (0.0, 1.0) if low == 0 else (low - abs(low) * 0.1, high + abs(low) * 0.1)
     unit = 10 ** floor(log10(high - low)) / 2
     bottom, top = floor(low / unit) * unit, -floor(-high / unit) * unit
     return round(bottom, 12), round(top, 12)

@@ -33,11 +33,6 @@ class StageFacts:
     def wall_s(self) -> float | None:
         return None if self.started is None or self.finished is None else self.finished - self.started
 
-    @property
-    def wait_s(self) -> float | None:
-        """From submission to start; for a stage of a chain that is mostly the wait for the stages before it."""
-        return None if self.started is None or self.submitted is None else max(0.0, self.started - self.submitted)
-
 
 @dataclass
 class RunFacts:

@@ -113,7 +113,7 @@ def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
                 "started": _clock(s.started),
                 "finished": _clock(s.finished),
                 "wall": duration(s.wall_s),
-                "wait": duration(s.wait_s),
+                "wait": duration(waited_s(s, stages)),
                 "nodes": ", ".join(s.nodes),
                 "job": s.job_id,
                 "memory": f"{s.peak_memory_mb / 1024:.1f} GiB" if s.peak_memory_mb is not None else "",
@@ -124,15 +124,24 @@ def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
     return rows
 
 
+def waited_s(stage: StageFacts, stages: list[StageFacts]) -> float | None:
+    """Seconds in the queue: from submission, or from the end of the last stage before it, to the start."""
+    if stage.started is None or stage.submitted is None:
+        return None
+    before = [s.finished for s in stages if s.finished is not None and s.finished <= stage.started]
+    return max(0.0, stage.started - max([stage.submitted, *before]))
+
+
 def funnel(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The split's counts as bar groups [{title, bars: [(name, count, percent of the largest)]}].
 
-    Numbers at the top level form one group, each nested object of numbers its own; other values are not counts.
+    Numbers at the top level form one group, each nested object of numbers its own; other values, and the seed,
+    are not counts.
     """
     groups: list[dict[str, Any]] = []
 
     def add(title: str, values: Mapping[str, Any]) -> None:
-        counts = [(str(k), c) for k, v in values.items() if (c := number(v)) is not None]
+        counts = [(str(k), c) for k, v in values.items() if k != "seed" and (c := number(v)) is not None]
         if counts:
             top = max((abs(c) for _, c in counts), default=0) or 1
             bars = [(k.replace("_", " "), f"{c:,.10g}", 100 * abs(c) / top) for k, c in counts]

@@ -279,8 +279,9 @@ def test_unknown_metric_names_are_drawn_under_their_own_names():
 
 
 def test_nested_counts_become_groups():
-    groups = funnel({"pairs": 10, "dropped": {"too_long": 4, "why": {"x": 1}}, "note": "text"})
+    groups = funnel({"pairs": 10, "dropped": {"too_long": 4, "why": {"x": 1}}, "note": "text", "seed": 3})
     assert [g["title"] for g in groups] == ["", "dropped", "dropped · why"]
+    assert len(groups[0]["bars"]) == 1
     assert groups[1]["bars"] == [("too long", "4", 100.0)]
 
 
@@ -294,12 +295,15 @@ def test_result_cells_show_intervals_counts_and_dashes():
 def test_the_terminal_table_has_a_column_a_model_and_fits_80_characters(tmp_path):
     from rich.console import Console
 
-    summary = json.loads((make_run(tmp_path / "run") / "evaluate" / "summary.json").read_text())
+    path = make_run(tmp_path / "run") / "evaluate" / "summary.json"
+    summary = json.loads(path.read_text())
     console = Console(width=80, record=True)
-    console.print(result_table(summary))
+    console.print(result_table(path))
     text = console.export_text()
     assert all(name in text for name, *_ in result_rows(summary))
     assert len(text.splitlines()) == len(COLUMNS) + 5
+    with pytest.raises(UserError, match="no results"):
+        result_table(tmp_path / "gone.json")
     assert result_table({"[bold]x[/]": {}}).columns[1].header.plain == "[bold]x[/]"
 
 
