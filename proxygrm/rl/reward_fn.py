@@ -28,7 +28,7 @@ def _client(endpoints: str) -> Any:
     """One client a process: its connections belong to the one event loop of the reward worker."""
     from proxygrm.proxy.client import ProxyClient
 
-    return ProxyClient.from_file(endpoints)
+    return ProxyClient(endpoints)
 
 
 async def compute_score(
@@ -66,16 +66,17 @@ async def _scored(
 
 async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> tuple[float | None, str]:
     """(+1.0 if the proxy's verdict is the label, -1.0 if not, None without verdict; reason for None)."""
-    verdict = await _client(options.endpoints).verdict(
-        question=pair["question"],
-        response_1=pair["response_1"],
-        response_2=pair["response_2"],
-        rubric=rubric,
+    judgement = await _client(options.endpoints).judge(
+        pair["question"],
+        pair["response_1"],
+        pair["response_2"],
+        rubric,
         images=list(pair["images"]),
+        label=int(pair["label"]),
     )
-    if verdict.verdict is None:
-        return None, verdict.problem
-    return (1.0 if str(verdict.verdict) == str(pair["label"]) else -1.0), ""
+    if judgement.agrees is None:
+        return None, f"proxy_{judgement.cause}"
+    return (1.0 if judgement.agrees else -1.0), ""
 
 
 def _row(

@@ -164,8 +164,12 @@ def last_checkpoint(out: Path) -> tuple[int, Path] | None:
     return step, pointer.parent / f"global_step_{step}"
 
 
-def finish(out: Path) -> Path:
-    """After verl ended well: `metrics.jsonl`, and the last checkpoint's weights as `policy/` (hard links)."""
+def finish(out: Path, start: Path) -> Path:
+    """After verl ended well: `metrics.jsonl`, and the last checkpoint's weights as `policy/` (hard links).
+
+    `start`: the model the training began with; the policy is to be loaded in its precision. (verl writes the
+    weights in the 32 bits of the optimiser and `bfloat16` into their configuration, whatever the model was.)
+    """
     collect_metrics(out)
     found = last_checkpoint(out)
     if found is None:
@@ -177,10 +181,24 @@ def finish(out: Path) -> Path:
     policy, scratch = out / "policy", out / "policy.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(source, scratch, copy_function=_link)
+    _keep_precision(scratch / "config.json", start / "config.json")
     shutil.rmtree(policy, ignore_errors=True)
     scratch.rename(policy)
     shutil.rmtree(out / "datasets_cache", ignore_errors=True)
     return policy
+
+
+def _keep_precision(config: Path, original: Path) -> None:
+    """Write the original's `dtype` into `config`, as a new file: the old one is linked to the checkpoint's."""
+    found, wanted = (json.loads(path.read_text(encoding="utf-8")) for path in (config, original))
+    for part in ("", "text_config", "vision_config"):
+        into, source = (found, wanted) if not part else (found.get(part), wanted.get(part))
+        dtype = (source or wanted).get("dtype") or wanted.get("dtype") or wanted.get("torch_dtype")
+        if into and dtype and "dtype" in into:
+            into["dtype"] = dtype
+    scratch = config.with_name("config.json.tmp")
+    scratch.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    scratch.replace(config)
 
 
 def missing_from_policy(folder: Path) -> list[str]:

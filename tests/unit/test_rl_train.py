@@ -24,8 +24,15 @@ def checkpoint(out: Path, step: int, leave_out: str = "") -> None:
     folder.mkdir(parents=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json"):
         if name != leave_out:
-            (folder / name).write_text(f"{name} of step {step}", encoding="utf-8")
+            (folder / name).write_text(json.dumps({"step": step, "dtype": "bfloat16"}), encoding="utf-8")
     (out / "checkpoints" / "latest_checkpointed_iteration.txt").write_text(str(step), encoding="utf-8")
+
+
+def start(out: Path) -> Path:
+    folder = out / "start"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"dtype": "float32"}), encoding="utf-8")
+    return folder
 
 
 def test_a_later_attempt_replaces_the_steps_it_did_again(tmp_path: Path) -> None:
@@ -45,10 +52,18 @@ def test_an_attempt_that_died_before_its_first_step_changes_nothing(tmp_path: Pa
 def test_the_policy_is_the_last_checkpoint_and_replaces_an_older_one(tmp_path: Path) -> None:
     checkpoint(tmp_path, 5)
     checkpoint(tmp_path, 10)
-    finish(tmp_path)
-    policy = finish(tmp_path)
-    assert (policy / "config.json").read_text() == "config.json of step 10"
+    finish(tmp_path, start(tmp_path))
+    policy = finish(tmp_path, start(tmp_path))
+    assert json.loads((policy / "model.safetensors").read_text())["step"] == 10
     assert not (tmp_path / "policy.tmp").exists()
+
+
+def test_the_policy_is_loaded_in_the_precision_of_its_start_model(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 10)
+    policy = finish(tmp_path, start(tmp_path))
+    assert json.loads((policy / "config.json").read_text()) == {"step": 10, "dtype": "float32"}
+    kept = tmp_path / "checkpoints" / "global_step_10" / "actor" / "huggingface" / "config.json"
+    assert json.loads(kept.read_text())["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -58,13 +73,13 @@ def test_the_policy_is_the_last_checkpoint_and_replaces_an_older_one(tmp_path: P
 def test_an_incomplete_checkpoint_is_not_called_a_policy(tmp_path: Path, name: str, word: str) -> None:
     checkpoint(tmp_path, 5, leave_out=name)
     with pytest.raises(UserError, match=word):
-        finish(tmp_path)
+        finish(tmp_path, start(tmp_path))
     assert not (tmp_path / "policy").exists()
 
 
 def test_a_training_without_checkpoint_has_no_policy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="left no checkpoint"):
-        finish(tmp_path)
+        finish(tmp_path, start(tmp_path))
 
 
 def test_progress_is_read_from_the_console() -> None:

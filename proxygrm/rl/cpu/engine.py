@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import torch
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout.replica import RolloutReplicaRegistry
@@ -13,11 +11,6 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
 class FSDP2EngineOnCPU(FSDPEngineWithLMHead):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # While this worker computes, the rollout engine waits: share the cores between the workers only.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // torch.distributed.get_world_size()))
-
     def _build_fsdp_module(self, module: Any) -> Any:
         config = self.engine_config
         forward_only = config.forward_only
