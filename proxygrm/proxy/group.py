@@ -1,0 +1,120 @@
+"""The proxy's replica group inside an RL job: one Ray actor a replica, on the nodes (or GPUs) set apart for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from proxygrm.errors import UserError
+from proxygrm.proxy.command import ReplicaSpec
+from proxygrm.proxy.placement import Place, ProxyNode, place_replicas
+from proxygrm.proxy.replica import ReplicaActor
+from proxygrm.proxy.serve import endpoints_of, refuse_missing
+from proxygrm.proxy.server import ReplicaStatus, wait_until_healthy, why_failed
+from proxygrm.proxy.settings import ProxySettings
+
+RESOURCE = "proxy_gpu"
+"""Ray's name for the proxy's GPUs: verl takes everything that is called GPU."""
+POLL_TIMEOUT_S = 15.0
+
+
+class Supervisor(Protocol):
+    """What the group needs of `slurm.ray.cluster.RayHandle`."""
+
+    def check(self) -> None: ...
+    def watch(self, reason: Callable[[], str | None]) -> None: ...
+
+
+class ProxyGroup:
+    """Started replicas; make one with `start`."""
+
+    def __init__(self, actors: Sequence[Any], places: Sequence[Place], endpoints_file: Path) -> None:
+        self._actors, self._places = list(actors), list(places)
+        self._stopped = False
+        self.endpoints_file = endpoints_file
+
+    @classmethod
+    def start(
+        cls,
+        handle: Supervisor,
+        plan: Sequence[ProxyNode],
+        model: Path | str,
+        settings: ProxySettings,
+        folder: Path,
+        *,
+        device: str = "cuda",
+        said: Callable[[str], None] = lambda line: None,
+    ) -> ProxyGroup:
+        """Start all replicas and wait until they answer; the calling process is connected to Ray.
+
+        Writes folder/endpoints.json (0600) and folder/proxy-N.log; `folder` is on the shared file system. From then
+        on a replica past its restarts ends the job through `handle`. On CPUs a replica takes one proxy_gpu.
+        UserError: no checkpoint, too few proxy GPUs, a replica that fails or is late (named, with its log's words).
+        """
+        import ray
+
+        refuse_missing(model)
+        nodes = [node for node in plan if node.proxy_gpus]
+        parallel = 1 if device == "cpu" else settings.tensor_parallel
+        places = place_replicas(nodes, settings.replicas, parallel)
+        folder.mkdir(parents=True, exist_ok=True)
+        key = secrets.token_urlsafe(32)
+        actors = []
+        for place in places:
+            name = f"proxy-{place.replica}"
+            spec = ReplicaSpec(name, place.node, str(model), place.address, device, (), folder, settings)
+            actor = ray.remote(ReplicaActor).options(
+                num_cpus=0,
+                num_gpus=0,
+                resources={RESOURCE: parallel, f"node:{place.address}": 0.001},
+                max_concurrency=2,  # status answers while stop waits
+            )
+            actors.append(actor.remote(spec, place.gpus, key))
+        group = cls(actors, places, folder / "endpoints.json")
+        try:
+            statuses = wait_until_healthy(group.health, settings.start_timeout_s, said, handle.check)
+        except BaseException:
+            group.stop()
+            raise
+        endpoints_of([status.url for status in statuses], key, settings).write(group.endpoints_file)
+        handle.watch(group.why_dead)
+        return group
+
+    def health(self) -> list[ReplicaStatus]:
+        """State of each replica, asked of its actor. UserError names a replica whose actor or node is gone."""
+        import ray
+
+        asked = [actor.status.remote() for actor in self._actors]
+        statuses = []
+        for place, answer in zip(self._places, asked, strict=True):
+            name = f"proxy-{place.replica}"
+            try:
+                statuses.append(ray.get(answer, timeout=POLL_TIMEOUT_S))
+            except ray.exceptions.GetTimeoutError:
+                statuses.append(ReplicaStatus(name, place.node, "", "starting", 0, "its actor does not answer yet"))
+            except ray.exceptions.RayError as error:
+                why = str(error).strip().splitlines()[-1]
+                raise UserError(f"proxy replica {name} on {place.node} is gone: {why}") from error
+        return statuses
+
+    def why_dead(self) -> str | None:
+        """For the job's watcher: a reason to end the job, or None."""
+        if self._stopped:
+            return None
+        try:
+            return why_failed(self.health())
+        except UserError as error:
+            return None if self._stopped else str(error)
+
+    def stop(self) -> None:
+        """End all servers; the endpoints file goes with them."""
+        import ray
+
+        self._stopped = True
+        self.endpoints_file.unlink(missing_ok=True)
+        ended = [actor.stop.remote() for actor in self._actors]
+        ray.wait(ended, num_returns=len(ended), timeout=POLL_TIMEOUT_S)
+        for actor in self._actors:
+            ray.kill(actor)

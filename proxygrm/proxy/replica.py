@@ -1,0 +1,25 @@
+"""The Ray actor that keeps one replica on the node it was placed on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxygrm.proxy.command import ReplicaSpec
+from proxygrm.proxy.serve import gpu_numbers
+from proxygrm.proxy.server import ReplicaServer, ReplicaStatus
+
+
+class ReplicaActor:
+    """Plain class; `group` makes it an actor. The server is on the actor's leash and dies with it."""
+
+    def __init__(self, spec: ReplicaSpec, gpu_positions: tuple[int, ...], api_key: str) -> None:
+        if spec.device != "cpu":
+            spec = replace(spec, gpus=gpu_numbers(gpu_positions))
+        self.server = ReplicaServer(spec, api_key)
+        self.server.start()
+
+    def status(self) -> ReplicaStatus:
+        return self.server.status()
+
+    def stop(self) -> None:
+        self.server.stop()
