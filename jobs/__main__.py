@@ -260,16 +260,15 @@ def data_ingest(source: str, path: Path, out: Path, missing_images: str) -> None
     default=None,
     help="Also judge rubric transfer with this model.",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--limit", type=int, default=0, help="Only the first N pairs.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--limit", "max_pairs", type=click.IntRange(0), default=0, help="Only the first N pairs.")
+@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Longest critique.")
 @click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
-def evaluate_command(
-    model: Path, pairs: Path, out: Path, proxy: Path | None, device: str, limit: int, missing_images: str
-) -> None:
+def evaluate_command(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
     """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
     from jobs import console
 
-    console.evaluate(model, pairs, out, proxy, device, limit, missing_images)
+    console.evaluate(model, pairs, out, proxy, **settings)
 
 
 if __name__ == "__main__":

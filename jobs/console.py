@@ -324,20 +324,29 @@ def cluster_status(folder: Path | None) -> None:
 
 
 def ingest(source: str, path: Path, folder: Path, missing_images: str) -> None:
+    from data_tools import bench_jsonl, rlaif_v
+
     if source == "rlaif-v":
-        from data_tools.rlaif_v import ingest as read
-
-        found = read(path, folder)
+        out.print(f"{folder}: {rlaif_v.ingest(path, folder)}")
     else:
-        from data_tools.bench_jsonl import ingest as read_jsonl
-
-        found = read_jsonl(path, folder, missing_images=missing_images)
-    out.print(f"{folder}: {found}")
+        out.print(f"{folder}: {bench_jsonl.ingest(path, folder, missing_images=missing_images)}")
 
 
-def evaluate(
-    model: Path, pairs: Path, folder: Path, proxy: Path | None, device: str, limit: int, missing_images: str
-) -> None:
-    from jobs.evaluate import judge_here
+def evaluate(model: Path, pairs: Path, folder: Path, proxy: Path | None, **settings: Any) -> None:
+    from rich.progress import Progress
 
-    judge_here(model, pairs, folder, proxy, device, limit, missing_images)
+    from proxygrm.checkpoints import is_hf_checkpoint
+    from proxygrm.evaluate import EvaluateSettings, evaluate_models
+    from proxygrm.report.console import result_table
+
+    for checkpoint in (model, proxy):
+        if checkpoint:
+            is_hf_checkpoint(checkpoint)
+    with Progress(console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task("judging")
+
+        def show(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, description=note)
+
+        evaluate_models({model.name: model}, proxy, pairs, folder, EvaluateSettings(**settings), show)
+    out.print(result_table(folder / "summary.json"))

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.stage import StageRun
 from proxygrm.errors import UserError
+from proxygrm.proxy.settings import ProxySettings
 
 RULE_BASED = "rule-based"
+TEACHER_START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Settings:
     """A checkpoint, the URL of an OpenAI-compatible endpoint, or `rule-based` (the demo's stand-in)."""
     shards: int
     sampling: Sampling
+    model: str = "teacher"
+    """Name to ask for, where the teacher is a remote endpoint."""
 
 
 def is_service(teacher: str) -> bool:
@@ -70,5 +80,61 @@ def write_critiques(run: StageRun) -> None:
 def endpoint(run: StageRun) -> Iterator[tuple[str, str, str | None]]:
     """URL, model name and key file of the teacher, served inside this job unless it is a remote endpoint."""
     settings: Settings = run.config
-    raise UserError(f"teacher {settings.teacher!r} cannot be served yet")
-    yield "", "", None
+    key_file = settings.sampling.api_key_file or None
+    if settings.teacher == RULE_BASED:
+        with _rule_based(run) as url:
+            yield url, "rule-judge", None
+    elif is_service(settings.teacher):
+        yield settings.teacher, settings.model, key_file
+    else:
+        with _served(run) as (url, model, served_key):
+            yield url, model, served_key
+
+
+@contextmanager
+def _rule_based(run: StageRun) -> Iterator[str]:
+    """The demo's stand-in teacher as a process of its own, behind the same HTTP interface as a real one."""
+    settings: Settings = run.config
+    folder = Path(tempfile.mkdtemp(prefix="pgteacher-"))
+    port_file = folder / "port"
+    command = [sys.executable, "-m", "proxygrm.teacher.rule_judge", "--host", "127.0.0.1", "--port", "0"]
+    command += ["--port-file", str(port_file), "--error-rate", str(settings.sampling.error_rate)]
+    process = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + TEACHER_START_S
+        while not port_file.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UserError("the rule-based teacher did not start; its output stands above in this log")
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port_file.read_text().strip()}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
+    """The teacher checkpoint behind vLLM on this node's GPUs; the key lives as long as the server."""
+    from proxygrm.proxy.endpoints import Endpoints
+    from proxygrm.proxy.serve import serve
+
+    sampling = run.config.sampling
+    server = ProxySettings(
+        replicas=1,
+        tensor_parallel=sampling.tensor_parallel,
+        max_model_len=sampling.max_model_len,
+        max_num_seqs=sampling.concurrency,
+        max_tokens=sampling.max_tokens,
+        start_timeout_s=3600.0,  # 235B parameters from a shared file system
+    )
+    folder = run.out / f"teacher-{run.cell:03d}"
+    with serve(run.inputs["teacher"], server, folder, device=run.profile.node.device) as serving:
+        found = Endpoints.read(serving.endpoints_file)
+        key_file = folder / "api_key"
+        key_file.touch(mode=0o600)
+        key_file.write_text(found.api_key)
+        try:
+            yield found.replicas[0], found.model, str(key_file)
+        finally:
+            key_file.unlink(missing_ok=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.proxy.settings import ProxySettings
 from proxygrm.sft.arguments import SftSettings
 
 from jobs import distill, split
 from jobs.stage import Resources
+from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.proxy.settings import ProxySettings
 from proxygrm.rl.config import RlSettings
 
 DEMO_INPUTS = Path(__file__).parent.parent / ".local" / "demo-inputs"
@@ -68,9 +68,9 @@ def paper() -> Experiment:
         shards=4,
         distill=distill.Sampling(),
         split=split.Settings(),
-        proxy_sft=SftSettings.paper(),
-        grm_sft=SftSettings.paper(),
-        rl=RlSettings.paper(),
+        proxy_sft=sft.paper(),
+        grm_sft=sft.paper(),
+        rl=rl.paper(),
         proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
         proxy_nodes=1,
         evaluate=EvaluateSettings(),
@@ -100,18 +100,26 @@ def demo() -> Experiment:
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
         split=split.Settings(proxy_sft=800, grm_sft=800, grm_rl=400, grm_rl_val=16),
-        proxy_sft=SftSettings.demo(),
-        grm_sft=SftSettings.demo(),
-        rl=RlSettings.demo(),
-        proxy_server=ProxySettings(replicas=1, tensor_parallel=1, max_model_len=1024, max_num_seqs=32, max_tokens=64),
+        proxy_sft=sft.demo(),
+        grm_sft=sft.demo(),
+        rl=rl.demo(),
+        proxy_server=ProxySettings(
+            replicas=1,
+            tensor_parallel=1,
+            max_model_len=1024,
+            max_num_seqs=32,
+            max_tokens=64,
+            max_pixels=0,
+            call_timeout_s=120.0,
+        ),
         proxy_nodes=1,
-        evaluate=EvaluateSettings(max_tokens=160, max_model_len=1024),
+        evaluate=EvaluateSettings(max_tokens=160, proxy_max_tokens=64, max_model_len=1024),
         on=StageResources(
             distill=small,
             split=small,
             proxy_sft=one_gpu,
             grm_sft=one_gpu,
-            grm_rl=replace(one_gpu, nodes=2, cpus_per_node=4),
+            grm_rl=replace(one_gpu, nodes=2, cpus_per_node=4, memory_gb=16),
             evaluate=one_gpu,
             report=small,
         ),
@@ -126,8 +134,8 @@ def quick() -> Experiment:
         name="quick",
         proxy_sft=replace(full.proxy_sft, max_steps=6),
         grm_sft=replace(full.grm_sft, max_steps=6),
-        rl=replace(full.rl, total_steps=2),
-        evaluate=replace(full.evaluate, limit=8),
+        rl=replace(full.rl, steps=2, save_every=2),
+        evaluate=replace(full.evaluate, max_pairs=8),
     )
 
 

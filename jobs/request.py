@@ -45,7 +45,7 @@ class Resolved:
 def resolve(request: Request) -> Resolved:
     profile = profiles.load(request.profile)
     if request.scheduler:
-        profile = replace(profile, scheduler=replace(profile.scheduler, **dict(request.scheduler)))
+        profile = replace(profile, scheduler=replace(profile.scheduler, **dict[str, Any](request.scheduler)))
     name = request.experiment or profile.experiment
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, 1)

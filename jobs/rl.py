@@ -6,13 +6,22 @@ then the trainer; the first death of anything ends the job with the name of its 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from jobs.stage import StageRun
 from proxygrm.proxy.settings import ProxySettings
-
-from jobs.stage import StageRun, plain
 from proxygrm.rl.config import RlSettings
+
+if TYPE_CHECKING:
+    from slurm.ray.cluster import RayHandle
+
+LOOK_S = 5.0
+"""How often the trainer's log is read for progress."""
+CPU_SLOTS = 16
+"""CPUs that Ray hands out on a virtual node: names only, the machine has what it has."""
 
 
 @dataclass(frozen=True)
@@ -27,5 +36,78 @@ def train_grpo(run: StageRun) -> None:
 
 
 def train(run: StageRun, settings: Settings, out: Path) -> None:
-    """One RL run into `out`: `policy/` (HF checkpoint), `metrics.jsonl`, `checkpoints/`, logs."""
-    raise NotImplementedError(plain(settings))
+    """One RL run into `out`: `policy/` (HF checkpoint), `metrics.jsonl`, `checkpoints/`, `rollouts/`, logs."""
+    from slurm.ray.cluster import ClusterOptions, run_in_cluster
+
+    node, on = run.profile.node, run.stage.on
+    cpu = node.device == "cpu"
+    options = ClusterOptions(
+        gpus_per_node=on.gpus_per_node,
+        proxy_nodes=settings.proxy_nodes if settings.grpo.use_proxy else 0,
+        shared_proxy_gpus=settings.proxy.replicas * settings.proxy.tensor_parallel if settings.grpo.use_proxy else 0,
+        cpus=CPU_SLOTS if cpu else on.cpus_per_node,
+        device=node.device,
+        interface=node.interface,
+        object_store_mb=200 if cpu else min(on.memory_gb * 300, 200_000),  # 30 % of the memory, at most 200 GB
+    )
+
+    def drive(handle: RayHandle) -> None:
+        if not settings.grpo.use_proxy:
+            run_trainer(handle, run, settings, out, endpoints=None)
+            return
+        from proxygrm.proxy.group import ProxyGroup
+
+        run.progress(0, 0, "starting the proxy's replicas")
+        group = ProxyGroup.start(
+            handle,
+            handle.plan.nodes,
+            run.inputs["proxy"],
+            settings.proxy,
+            out / "proxy",
+            device=node.device,
+            said=lambda line: run.progress(0, 0, line),
+        )
+        try:
+            run_trainer(handle, run, settings, out, group.endpoints_file)
+        finally:
+            group.stop()
+
+    run_in_cluster(run.rank, run.nodes, out / "ray", options, drive)
+
+
+def run_trainer(handle: RayHandle, run: StageRun, settings: Settings, out: Path, endpoints: Path | None) -> None:
+    """verl's own trainer as a child process; running it again continues from its last checkpoint."""
+    from proxygrm.errors import UserError
+    from proxygrm.rl.train import collect_metrics, finish, progress, train_grpo_command, why_it_stopped
+
+    device = run.profile.node.device
+    command, environment = train_grpo_command(
+        settings.grpo,
+        model=run.inputs["policy"],
+        train_file=run.inputs["train"],
+        val_file=run.inputs["validation"],
+        out=out,
+        ray_address=handle.address,
+        nnodes=len(handle.plan.trainers),
+        gpus_per_node=handle.plan.head.trainer_gpus,
+        run_name=f"{run.run_dir.name}-{out.name}",
+        device=device,
+        endpoints=endpoints,
+        attempt=len(list((out / "verl_metrics").glob("attempt_*"))),
+        # What each node's Ray already has must not be overwritten by the driver's own values.
+        extra_environment={},
+    )
+    log, looked = out / "trainer.log", 0.0
+
+    def look() -> None:
+        nonlocal looked
+        handle.check()
+        if time.monotonic() - looked > LOOK_S:
+            looked = time.monotonic()
+            run.progress(*progress(log.read_text(errors="replace"), collect_metrics(out)))
+
+    try:
+        handle.run(command, environment, log, look)
+    except UserError as error:
+        raise UserError(why_it_stopped(out) or str(error)) from error
+    finish(out)

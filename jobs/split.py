@@ -18,6 +18,8 @@ class Settings:
     grm_rl: int = 35_000
     grm_rl_val: int = 256
     seed: int = 0
+    short: str = "refuse"
+    """Too few pairs for a set: `refuse`, or `take` what there is (smaller, still balanced; said in the report)."""
 
 
 def write_splits(run: StageRun) -> None:
@@ -26,7 +28,7 @@ def write_splits(run: StageRun) -> None:
     settings: Settings = run.config
     sizes = {name: getattr(settings, name) for name in ("proxy_sft", "grm_sft", "grm_rl", "grm_rl_val")}
     shards = sorted(run.inputs["critiques"].glob("shard-*.jsonl"))
-    split(run.inputs["pairs"], shards, run.out, sizes, settings.seed)
+    split(run.inputs["pairs"], shards, run.out, sizes, settings.seed, short=settings.short)
 
 
 def pairs_folder(path: Path) -> None:
