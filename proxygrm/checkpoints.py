@@ -1,0 +1,75 @@
+"""Is a Hugging Face checkpoint whole? Looks at files and headers only: no torch, no reading of weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from proxygrm.errors import UserError
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
+_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+_MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+def is_hf_checkpoint(path: Path) -> None:
+    """Raises UserError that names the first thing missing; returns when the checkpoint can be loaded.
+
+    Checked: config, tokenizer and processor files; every safetensors shard that the index lists is there, has a
+    readable header, and is as long as the header says (a copy that was cut off is shorter).
+    """
+    if not path.is_dir():
+        raise UserError(f"no checkpoint at {path}: there is no such folder")
+    config = _json(path, "config.json")
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UserError(f"the checkpoint at {path} is damaged: config.json names no model_type")
+    if not any(all((path / name).is_file() for name in names) for names in _TOKENIZER):
+        raise UserError(f"the checkpoint at {path} is incomplete: it has no tokenizer.json; train or copy it again")
+    if not any((path / name).is_file() for name in _PROCESSOR):
+        raise UserError(
+            f"the checkpoint at {path} is incomplete: it has no {_PROCESSOR[0]}, so pictures cannot be prepared"
+        )
+    for name in _shards(path):
+        _check_shard(path, name)
+
+
+def _shards(path: Path) -> list[str]:
+    if not (path / _INDEX).exists():
+        return [_SINGLE]
+    index = _json(path, _INDEX)
+    weights = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weights, dict) or not weights:
+        raise UserError(f"the checkpoint at {path} is damaged: {_INDEX} lists no weights")
+    return sorted(set(weights.values()))
+
+
+def _check_shard(path: Path, name: str) -> None:
+    file = path / name
+    if not file.is_file():
+        raise UserError(f"the checkpoint at {path} is incomplete: {name} is missing; train or copy it again")
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(_MOST_HEADER_BYTES, size - 8):
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the checkpoint at {path} is damaged: {name} is no safetensors file ({error})") from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise UserError(f"the checkpoint at {path} is damaged: {name} has {size} bytes, its header says {expected}")
+
+
+def _json(path: Path, name: str) -> Any:
+    try:
+        return json.loads((path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"the checkpoint at {path} is incomplete: it has no {name}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"the checkpoint at {path} is damaged: {name} cannot be read ({error})") from error

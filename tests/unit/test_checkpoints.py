@@ -1,0 +1,64 @@
+"""Whether a checkpoint is whole, from its files alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from proxygrm.checkpoints import is_hf_checkpoint
+from proxygrm.errors import UserError
+
+
+def shard(path: Path, name: str = "w", missing_bytes: int = 0) -> None:
+    header = json.dumps({name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16 - missing_bytes))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    shard(tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_a_whole_checkpoint_passes(checkpoint: Path) -> None:
+    is_hf_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_missing_file_is_named(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    with pytest.raises(UserError, match=re.escape(name)):
+        is_hf_checkpoint(checkpoint)
+
+
+def test_every_shard_of_the_index_must_be_there_and_whole(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    weights = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    shard(checkpoint / weights["a"])
+    with pytest.raises(UserError, match="is missing"):
+        is_hf_checkpoint(checkpoint)
+    shard(checkpoint / weights["b"], missing_bytes=5)
+    with pytest.raises(UserError, match="its header says"):
+        is_hf_checkpoint(checkpoint)
+    shard(checkpoint / weights["b"])
+    is_hf_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 40, struct.pack("<Q", 4) + b"nope"])
+def test_a_file_that_is_no_safetensors_file_is_refused(checkpoint: Path, content: bytes) -> None:
+    (checkpoint / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        is_hf_checkpoint(checkpoint)
+
+
+def test_a_folder_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        is_hf_checkpoint(tmp_path / "nothing")
