@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxygrm.sft.arguments import SftSettings
-
 from jobs import distill, split
 from jobs.stage import Resources
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.proxy.settings import ProxySettings
+from proxygrm.rl import config as rl
 from proxygrm.rl.config import RlSettings
+from proxygrm.sft import arguments as sft
+from proxygrm.sft.arguments import SftSettings
 
 DEMO_INPUTS = Path(__file__).parent.parent / ".local" / "demo-inputs"
 QWEN_7B = "Qwen/Qwen2.5-VL-7B-Instruct"

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,6 +50,17 @@ class RayHandle:
     address: str
     folder: Path
     environment: dict[str, str]
+    reasons: list[Callable[[], str | None]] = field(default_factory=list)
+
+    def watch(self, reason: Callable[[], str | None]) -> None:
+        """Have `reason` asked every second too: what it returns ends the job (None: all is well)."""
+        self.reasons.append(reason)
+
+    def check(self) -> None:
+        """Raise when something the job needs has died."""
+        for reason in self.reasons:
+            if found := reason():
+                raise Lost(found)
 
     def run(self, command: list[str], environment: dict[str, str], log: Path, watch: Callable[[], None]) -> None:
         """Run a process to its end, output into `log`; `watch` is called every second and may raise.
@@ -131,7 +142,8 @@ def _drive(
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would abort before anything is taken down
     try:
         wait_until_complete(handle.plan, ray.nodes, meeting, node, deadline)
-        with _Watch(meeting, node, handle.plan, ray.nodes):
+        handle.watch(_death_of_a_node(meeting, node, handle.plan, ray.nodes))
+        with _Watch(handle):
             driver(handle)
     finally:
         ray.shutdown()
@@ -163,7 +175,7 @@ def wait_until_complete(
         gpus = sum(resources.get("GPU", 0) for resources in alive.values())
         proxy = sum(resources.get("proxy_gpu", 0) for resources in alive.values())
         want_gpus = sum(role.trainer_gpus for role in plan.nodes)
-        want_proxy = sum(len(role.proxy_gpus) for role in plan.nodes)
+        want_proxy = sum(role.proxy_gpus for role in plan.nodes)
         if not missing and gpus == want_gpus and proxy == want_proxy:
             return
         if failure := meeting.failure() or node.death():
@@ -177,32 +189,38 @@ def wait_until_complete(
         time.sleep(0.5)
 
 
-class _Watch:
-    """Interrupts the driver, wherever it is, at the first death of a node or of Ray on it."""
+def _death_of_a_node(
+    meeting: Meeting, node: RayNode, plan: ClusterPlan, nodes: Callable[[], list[dict[str, Any]]]
+) -> Callable[[], str | None]:
+    def reason() -> str | None:
+        if death := node.death():
+            return f"node {node.role.name}: {death}"
+        if failure := meeting.failure():
+            return failure
+        dead = {row["NodeManagerAddress"] for row in nodes() if not row["Alive"]}
+        lost = [role for role in plan.nodes if role.address in dead]
+        return f"node {lost[0].name}: Ray lost it" if lost else None
 
-    def __init__(
-        self, meeting: Meeting, node: RayNode, plan: ClusterPlan, nodes: Callable[[], list[dict[str, Any]]]
-    ) -> None:
-        self.meeting, self.node, self.plan, self.nodes = meeting, node, plan, nodes
-        self.found = ""
+    return reason
+
+
+class _Watch:
+    """Interrupts the driver, wherever it is, at the first death of anything the handle watches."""
+
+    def __init__(self, handle: RayHandle) -> None:
+        self.handle, self.found = handle, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self._stop.wait(WATCH_S):
-            self.found = self._death() or ""
-            if self.found:
-                os.kill(os.getpid(), signal.SIGUSR1)
+            try:
+                self.handle.check()
+            except Lost as lost:
+                if not self._stop.is_set():
+                    self.found = str(lost)
+                    os.kill(os.getpid(), signal.SIGUSR1)
                 return
-
-    def _death(self) -> str | None:
-        if death := self.node.death():
-            return f"node {self.node.role.name}: {death}"
-        if failure := self.meeting.failure():
-            return failure
-        dead = {row["NodeManagerAddress"] for row in self.nodes() if not row["Alive"]}
-        lost = [role for role in self.plan.nodes if role.address in dead]
-        return f"node {lost[0].name}: Ray lost it" if lost else None
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         raise Lost(self.found)

@@ -46,9 +46,12 @@ def child_environment(role: NodeRole, token: Path, interface: str, device: str) 
     }
     if device == "cpu":
         values["RAY_memory_monitor_refresh_ms"] = "0"
-    if role.proxy_gpus and role.trainer_gpus and device == "cuda":
-        # A shared node: Ray must hand out only the trainer's GPUs.
-        values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in range(role.trainer_gpus))
+    if device == "cuda":
+        # The job's GPUs on this node: the first ones are Ray's to hand out, the last ones are the proxy's, which
+        # finds them by this variable because Ray changes CUDA_VISIBLE_DEVICES in every worker.
+        every = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(role.trainer_gpus + role.proxy_gpus)))
+        values["PROXYGRM_NODE_GPUS"] = every
+        values["CUDA_VISIBLE_DEVICES"] = ",".join(every.split(",")[: role.trainer_gpus])
     return values
 
 
@@ -73,7 +76,7 @@ class RayNode:
         self._start([f"--address={head}"])
 
     def _start(self, arguments: list[str]) -> None:
-        resources = {"proxy_gpu": len(self.role.proxy_gpus)} if self.role.proxy_gpus else {}
+        resources = {"proxy_gpu": self.role.proxy_gpus} if self.role.proxy_gpus else {}
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments),
             f"--node-ip-address={self.role.address}",
