@@ -1,1 +1,1 @@
-"""Ray inside one SLURM allocation with one task a node: plan, addresses, start, readiness, supervision, end."""
+"""One Ray cluster inside one SLURM allocation: a task a node, no nested srun, nothing left behind."""
