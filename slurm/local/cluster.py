@@ -11,6 +11,7 @@ Every public function takes the folder, or None for PROXYGRM_CLUSTER_DIR or else
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import socket
@@ -155,11 +156,12 @@ def env(folder: Folder = None) -> dict[str, str]:
 def exports(folder: Folder = None) -> str:
     """The same as shell lines for `eval "$(proxygrm cluster env)"`; PATH is given as an addition."""
     lines = []
+    before = os.environ.get("PATH", os.defpath)
     for name, value in env(folder).items():
-        if name == "PATH":
-            programs = find_programs()
-            own = shlex.quote(":".join(programs.folders))
-            lines.append(f'export PATH={own}:"$PATH"' if programs.prefix else f'export PATH="$PATH":{own}')
+        if name == "PATH" and value.endswith(before):
+            lines.append(f'export PATH={shlex.quote(value.removesuffix(before))}"$PATH"')
+        elif name == "PATH":
+            lines.append(f'export PATH="$PATH"{shlex.quote(value.removeprefix(before))}')
         else:
             lines.append(f"export {name}={shlex.quote(value)}")
     return "\n".join(lines) + "\n"
@@ -214,13 +216,24 @@ def _start_missing(cluster: Cluster, living: dict[str, processes.Process], say: 
         say(f"accounting answers after {time.monotonic() - begun:.1f} s")
         # The controller first: a slurmd that finds it registers at once, else its node waits for a ping.
         start(["slurmctld"], 60)
-        start([name for name in cluster.daemon_names if name.startswith("slurmd-")], 10)
+        nodes = [name for name in cluster.daemon_names if name.startswith("slurmd-")]
+        if "slurmctld" in living:
+            _clear_nodes(cluster, [name for name in nodes if name in missing])
+        start(nodes, 10)
         cluster.wait_for_nodes(60)
     except (UserError, OSError):
         processes.stop([p for p in processes.daemons(cluster.id).values() if p.name in missing], 5)
         raise
     say(f"{cluster.spec.node_count} nodes ready after {time.monotonic() - begun:.1f} s")
     return True
+
+
+def _clear_nodes(cluster: Cluster, names: list[str]) -> None:
+    """Before the slurmd of a node is started again: end what is left there of jobs the controller gave up."""
+    for name in names:
+        node = name.removeprefix("slurmd-")
+        here = cluster.ask("squeue", "-h", "-t", "R,S,CG", "-w", node, "-o", "%A").stdout.split()
+        processes.kill(processes.given_up_steps(cluster.id, name, {int(job) for job in here}))
 
 
 def _stop_everything(cluster: Cluster, say: Say) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -111,10 +112,11 @@ def job_processes(cluster_id: str, conf: Path) -> list[Process]:
     A stray is known by the variables that slurmd alone gives to a job's programs on a node (SLURMD_NODENAME)
     together with this cluster's SLURM_CONF; a shell that only exported SLURM_CONF is not one.
     """
-    everything = list(_own_processes())
+    found = list(_own_processes())
+    everything = [process for process, _ in found]
     ours = {
         process.pid
-        for process, environment in everything
+        for process, environment in found
         if (process.command == "slurmstepd" and environment.get(MARK, "").startswith(f"{cluster_id}/"))
         or (
             environment.get("SLURM_CONF") == str(conf)
@@ -122,13 +124,42 @@ def job_processes(cluster_id: str, conf: Path) -> list[Process]:
             and "SLURMD_NODENAME" in environment
         )
     }
-    grew = True
-    while grew:
-        below = {process.pid for process, _ in everything if process.parent in ours} - ours
-        ours |= below
-        grew = bool(below)
     keep = {os.getpid(), os.getppid()}
-    return [process for process, _ in everything if process.pid in ours - keep]
+    return [process for process in _with_descendants(everything, ours) if process.pid not in keep]
+
+
+def given_up_steps(cluster_id: str, daemon: str, running: set[int]) -> list[Process]:
+    """slurmstepds of one node, and all below them, whose job the controller does not count as running there.
+
+    They outlive a slurmd that was killed. Once the controller has requeued their job, a new slurmd would end them
+    and refuse the job's next start on this node in the same breath ("already killed, do not launch").
+    """
+    everything = [process for process, _ in _own_processes()]
+    roots = {
+        process.pid
+        for process in marked(cluster_id)
+        if process.command == "slurmstepd" and process.name == daemon and _job_of_step(process) not in running
+    }
+    return _with_descendants(everything, roots)
+
+
+def _job_of_step(process: Process) -> int | None:
+    """From the title slurmstepd gives itself, `slurmstepd: [JOB.STEP]`."""
+    try:
+        title = Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\[(\d+)\.", title)
+    return int(found[1]) if found else None
+
+
+def _with_descendants(everything: list[Process], roots: set[int]) -> list[Process]:
+    wanted, grew = set(roots), True
+    while grew:
+        below = {process.pid for process in everything if process.parent in wanted} - wanted
+        wanted |= below
+        grew = bool(below)
+    return [process for process in everything if process.pid in wanted]
 
 
 def send(process: Process, number: signal.Signals) -> None:
