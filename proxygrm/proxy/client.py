@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +36,15 @@ KEEP_ALIVE_S = 3.0
 @dataclass(frozen=True)
 class ProxyJudgement:
     """verdict: 1 or 2, None with a `cause`. agrees: verdict == label, None when there is no verdict or no label.
-    replica: URL of the last one asked. text: what the proxy wrote, also when it could not be parsed."""
+    replica: URL of the last one asked. retries: attempts after the first. text: what the proxy wrote, also when it
+    could not be parsed."""
 
     verdict: Label | None
     agrees: bool | None
     cause: Cause | None
     latency_s: float
     replica: str | None = None
+    retries: int = 0
     text: str = ""
 
 
@@ -51,13 +53,55 @@ class _Failed(Exception):
         self.cause, self.status = cause, status
 
 
+@dataclass
+class _Attempt:
+    """The latest attempt of a call, for the judgement that a deadline cuts short."""
+
+    replica: str | None = None
+    cause: Cause = Cause.TIMEOUT
+    retries: int = 0
+
+
+_NONE = _Attempt()
+
+
 class _Loop:
     """Connections and load of one event loop; aiohttp's sessions cannot be shared between loops."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
         self.in_flight: Counter[str] = Counter()
-        self.room = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._picky = 0
+
+    async def room(self, picky: bool) -> None:
+        """Wait until a request may have ended somewhere. picky: the caller will not take just any replica."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._picky += picky
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn had come: hand it on
+                self._call_next()
+            raise
+        finally:
+            self._picky -= picky
+
+    def give_back(self, replica: str) -> None:
+        """Not a coroutine, so that a cancelled call gives its place back too."""
+        self.in_flight[replica] -= 1
+        self._call_next()
+
+    def _call_next(self) -> None:
+        # One place, one call; but a picky one may leave the place unused, then somebody else must know of it.
+        everybody = self._picky > 0
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                if not everybody:
+                    return
 
 
 class ProxyClient:
@@ -123,8 +167,8 @@ class ProxyClient:
         label: int | None,
         started: float,
     ) -> ProxyJudgement:
-        def nothing(cause: Cause, replica: str | None = None, text: str = "") -> ProxyJudgement:
-            return ProxyJudgement(None, None, cause, time.monotonic() - started, replica, text)
+        def nothing(cause: Cause, last: _Attempt = _NONE, text: str = "") -> ProxyJudgement:
+            return ProxyJudgement(None, None, cause, time.monotonic() - started, last.replica, last.retries, text)
 
         if not rubric or not rubric.strip():
             return nothing(Cause.NO_RUBRIC)
@@ -148,58 +192,58 @@ class ProxyClient:
                 "max_tokens": self.max_tokens,
             }
         ).encode()
-        last: dict[str, Any] = {"replica": None, "cause": Cause.TIMEOUT}
+        last = _Attempt()
         try:
             async with asyncio.timeout(self.timeout_s):
                 text = await self._ask(body, order, last)
         except TimeoutError:
-            return nothing(last["cause"], last["replica"])
+            return nothing(last.cause, last)
         except _Failed as failure:
-            return nothing(failure.cause, last["replica"])
+            return nothing(failure.cause, last)
         verdict = parse_proxy_verdict(text)
         if verdict is None:
-            return nothing(Cause.UNPARSED, last["replica"], text)
+            return nothing(Cause.UNPARSED, last, text)
         agrees = None if label is None else verdict == label
-        return ProxyJudgement(verdict, agrees, None, time.monotonic() - started, last["replica"], text)
+        return ProxyJudgement(verdict, agrees, None, time.monotonic() - started, last.replica, last.retries, text)
 
-    async def _ask(self, body: bytes, order: Sequence[str], last: dict[str, Any]) -> str:
+    async def _ask(self, body: bytes, order: Sequence[str], last: _Attempt) -> str:
         """The proxy's text, from whichever replica gives one; `last` keeps the latest replica and cause."""
         state = self._state()
         failed_on: set[str] = set()
         failures = answered = 0
         while True:
             replica = await self._take(state, order, failed_on)
-            last["replica"], last["cause"] = replica, Cause.TIMEOUT
+            last.replica, last.cause = replica, Cause.TIMEOUT
             try:
                 return await self._post(state, replica, body)
             except _Failed as failure:
                 failures += 1
                 answered += failure.cause is not Cause.CONNECTION
-                last["cause"] = failure.cause
+                last.cause = failure.cause
                 if gives_up(failure.cause, failure.status, answered):
                     raise
                 self._cool_until[replica] = time.monotonic() + COOL_DOWN_S
             finally:
-                await _give_back(state, replica)
+                state.give_back(replica)
             failed_on.add(replica)
             if failed_on.issuperset(order):  # each had its turn: a pause, then all of them again
                 failed_on = set()
                 await asyncio.sleep(back_off_s(failures))
+            last.retries += 1
             self.tally.retry()
 
     async def _take(self, state: _Loop, order: Sequence[str], failed_on: set[str]) -> str:
         """Wait for a replica with room and count the request as in flight there."""
-        async with state.room:
-            while True:
-                now = time.monotonic()
-                avoid = failed_on or {replica for replica in order if self._cool_until.get(replica, 0) > now}
-                replica = choose(order, state.in_flight, self.limit, avoid)
-                if replica is not None:
-                    state.in_flight[replica] += 1
-                    if replica != order[0]:
-                        self.tally.spill()
-                    return replica
-                await state.room.wait()
+        while True:
+            now = time.monotonic()
+            avoid = failed_on or {replica for replica in order if self._cool_until.get(replica, 0) > now}
+            replica = choose(order, state.in_flight, self.limit, avoid)
+            if replica is not None:
+                state.in_flight[replica] += 1
+                if replica != order[0]:
+                    self.tally.spill()
+                return replica
+            await state.room(picky=bool(avoid))
 
     async def _post(self, state: _Loop, replica: str, body: bytes) -> str:
         import aiohttp
@@ -239,9 +283,3 @@ class ProxyClient:
                 )
                 state = self._loops[loop] = _Loop(session)
             return state
-
-
-async def _give_back(state: _Loop, replica: str) -> None:
-    state.in_flight[replica] -= 1
-    async with state.room:
-        state.room.notify()

@@ -12,7 +12,7 @@ import time
 import pytest
 from aiohttp import web
 
-from proxygrm.proxy.client import ProxyClient
+from proxygrm.proxy.client import ProxyClient, _Loop
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.routing import Cause, preference, prompt_key
 
@@ -48,7 +48,7 @@ async def running(tmp_path, *servers: Server, **client):
     for server in servers:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", server.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         runners.append(runner)
@@ -247,3 +247,65 @@ def test_many_calls_at_once_are_all_answered_while_a_replica_dies_in_the_middle(
     assert [f.verdict for f in found] == [1] * 400
     assert (counted["scored"], counted["unscored"]) == (400, {})
     assert counted["retried"] > 0
+
+
+def test_cancelled_calls_close_their_requests_and_leave_no_place_taken(tmp_path):
+    async def hangs(request, number):
+        if number <= 4:
+            await asyncio.sleep(30)
+
+    async def scene():
+        server = Server(behave=hangs)
+        async with running(tmp_path, server, max_in_flight_per_replica=4) as (proxy, _):
+            calls = [asyncio.create_task(proxy.judge(**PAIR, rubric=f"{RUBRIC}{i}")) for i in range(8)]
+            await asyncio.sleep(0.2)
+            assert server.now == 4
+            for call in calls[:6]:  # four at the server, two that wait for room
+                call.cancel()
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            return ended, server.now, len(server.seen)
+
+    ended, still_served, seen = asyncio.run(scene())
+    assert [isinstance(e, asyncio.CancelledError) for e in ended] == [True] * 6 + [False] * 2
+    assert [e.verdict for e in ended[6:]] == [1, 1]
+    assert (still_served, seen) == (0, 6)
+
+
+def waiting_for_room(*picky):
+    """Calls that wait in this order; with `picky` ones that leave their turn unused. Who had a turn, and the state."""
+    state, turns = _Loop(None), []
+
+    async def call(number, choosy):
+        await state.room(choosy)
+        turns.append(number)
+
+    calls = [asyncio.create_task(call(number, choosy)) for number, choosy in enumerate(picky)]
+    return state, turns, calls
+
+
+def test_a_turn_that_comes_while_its_call_is_cancelled_goes_to_the_next():
+    async def scene():
+        state, turns, calls = waiting_for_room(False, False, False)
+        await asyncio.sleep(0)
+        state.give_back("a")
+        calls[0].cancel()
+        await asyncio.sleep(0.01)
+        for call in calls:
+            call.cancel()
+        return turns
+
+    assert asyncio.run(scene()) == [1]
+
+
+def test_a_turn_is_offered_to_all_while_some_would_not_take_just_any_replica():
+    async def scene(*picky):
+        state, turns, calls = waiting_for_room(*picky)
+        await asyncio.sleep(0)
+        state.give_back("a")
+        await asyncio.sleep(0.01)
+        for call in calls:
+            call.cancel()
+        return turns
+
+    assert asyncio.run(scene(True, False)) == [0, 1]
+    assert asyncio.run(scene(False, False)) == [0]
