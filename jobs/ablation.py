@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proxygrm.checkpoints import is_hf_checkpoint
-
 from jobs import rl
 from jobs.stage import Check, StageRun
+from proxygrm.checkpoints import is_hf_checkpoint
 
 
 @dataclass(frozen=True)

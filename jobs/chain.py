@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proxygrm.checkpoints import is_hf_checkpoint
-
 from jobs import ablation, distill, evaluate, report, rl, sft, split
 from jobs.experiments import Experiment
 from jobs.stage import Artifact, Given, Stage
+from proxygrm.checkpoints import is_hf_checkpoint
 
 
 def chain(x: Experiment) -> list[Stage]:

@@ -10,9 +10,7 @@ from jobs import distill, split
 from jobs.stage import Resources
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.proxy.settings import ProxySettings
-from proxygrm.rl import config as rl
 from proxygrm.rl.config import RlSettings
-from proxygrm.sft import arguments as sft
 from proxygrm.sft.arguments import SftSettings
 
 DEMO_INPUTS = Path(__file__).parent.parent / ".local" / "demo-inputs"
@@ -69,9 +67,9 @@ def paper() -> Experiment:
         shards=4,
         distill=distill.Sampling(),
         split=split.Settings(),
-        proxy_sft=sft.paper(),
-        grm_sft=sft.paper(),
-        rl=rl.paper(),
+        proxy_sft=SftSettings.paper(),
+        grm_sft=SftSettings.paper(),
+        rl=RlSettings.paper(),
         proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
         proxy_nodes=1,
         evaluate=EvaluateSettings(),
@@ -101,9 +99,9 @@ def demo() -> Experiment:
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
         split=split.Settings(proxy_sft=800, grm_sft=800, grm_rl=400, grm_rl_val=16),
-        proxy_sft=sft.demo(),
-        grm_sft=sft.demo(),
-        rl=rl.demo(),
+        proxy_sft=SftSettings.demo(),
+        grm_sft=SftSettings.demo(),
+        rl=RlSettings.demo(),
         proxy_server=ProxySettings(
             replicas=1,
             tensor_parallel=1,
