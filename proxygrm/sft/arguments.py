@@ -1,0 +1,207 @@
+"""Every hyper-parameter of an SFT stage, and the one place where ms-swift's arguments are written (4.6 names)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxygrm.errors import UserError
+from proxygrm.tracking import PROJECT
+
+PLUGIN = Path(__file__).with_name("plugin.py")
+DTYPES = ("bfloat16", "float16", "float32")
+_PASSED_ON = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS")
+_RENDEZVOUS_PORT = 29500
+
+
+@dataclass(frozen=True)
+class SftSettings:
+    """Full fine-tuning of a Qwen2.5-VL. Lengths are tokens; the batch of a step is
+    per_device_batch_size x gradient_accumulation x devices rows."""
+
+    learning_rate: float = 5e-6
+    epochs: float = 1
+    max_steps: int | None = None
+    """Stop after this many optimiser steps, whatever the epochs; None runs the epochs out."""
+    per_device_batch_size: int = 2
+    gradient_accumulation: int = 1
+    max_length: int = 8192
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.1
+    scheduler: str = "cosine"
+    freeze_vit: bool = False
+    freeze_aligner: bool = False
+    gradient_checkpointing: bool = True
+    deepspeed: str = "zero2"
+    """Preset of ms-swift (zero0 to zero3, zero2_offload, zero3_offload); empty for none."""
+    dtype: str = "bfloat16"
+    attention: str = "flash_attention_2"
+    max_pixels: int = 1003520
+    """Larger pictures are scaled down to this many pixels."""
+    held_out_share: float = 0.01
+    """Share of the rows kept out of training, for the evaluation loss; 0 for none."""
+    save_steps: int = 100
+    keep_checkpoints: int = 2
+    logging_steps: int = 5
+    dataloader_workers: int = 4
+    strict: bool = True
+    """Stop at a row that is too long or whose picture cannot be read; otherwise ms-swift trains another row twice."""
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in (
+            "epochs",
+            "learning_rate",
+            "per_device_batch_size",
+            "gradient_accumulation",
+            "max_length",
+            "max_pixels",
+            "save_steps",
+            "keep_checkpoints",
+            "logging_steps",
+        ):
+            if getattr(self, name) <= 0:
+                raise UserError(f"sft.{name} is {getattr(self, name)}; it must be above 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"sft.max_steps is {self.max_steps}; it must be at least 1, or None for whole epochs")
+        for name in ("held_out_share", "warmup_ratio"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"sft.{name} is {getattr(self, name)}; it is a share of at least 0 and below 1")
+        if self.dtype not in DTYPES:
+            raise UserError(f"sft.dtype is {self.dtype!r}; it is one of {', '.join(DTYPES)}")
+
+    @classmethod
+    def paper(cls) -> SftSettings:
+        """The hyper-parameters of the authors' scripts for Qwen2.5-VL-7B on 4 GPUs: the defaults."""
+        return cls()
+
+    @classmethod
+    def demo(cls, max_steps: int = 200) -> SftSettings:
+        """The tiny model from random weights on one CPU core, so everything is large but the model."""
+        return cls(
+            learning_rate=2e-3,
+            epochs=1000,
+            max_steps=max_steps,
+            per_device_batch_size=16,
+            max_length=512,
+            gradient_checkpointing=False,
+            deepspeed="",
+            dtype="float32",
+            attention="sdpa",
+            max_pixels=112 * 112,
+            held_out_share=0.0,
+            save_steps=100,
+            dataloader_workers=0,
+        )
+
+
+def swift_arguments(
+    settings: SftSettings,
+    model: Path,
+    dataset: Path,
+    output: Path,
+    device: str = "cuda",
+    online: bool = False,
+    run_name: str = "sft",
+    resume_from: Path | None = None,
+) -> list[str]:
+    """The arguments after `swift sft`. `output` takes ms-swift's checkpoints and log; `online`: SwanLab's cloud.
+
+    DeepSpeed is left out on CPUs. No secret is ever among the arguments.
+    """
+    s = settings
+    values: dict[str, object] = {
+        "model": model,
+        "model_type": "qwen2_5_vl",
+        "template": "qwen2_5_vl",
+        "external_plugins": PLUGIN,
+        "use_hf": True,
+        "check_model": False,
+        "dataset": dataset,
+        "strict": s.strict,
+        "max_length": s.max_length,
+        "split_dataset_ratio": s.held_out_share,
+        "dataset_num_proc": 1,
+        "dataloader_num_workers": s.dataloader_workers,
+        "tuner_type": "full",
+        "freeze_llm": False,
+        "freeze_vit": s.freeze_vit,
+        "freeze_aligner": s.freeze_aligner,
+        "torch_dtype": s.dtype,
+        "bf16": s.dtype == "bfloat16",
+        "fp16": s.dtype == "float16",
+        "attn_impl": s.attention,
+        "gradient_checkpointing": s.gradient_checkpointing,
+        "num_train_epochs": s.epochs,
+        "max_steps": s.max_steps or -1,
+        "per_device_train_batch_size": s.per_device_batch_size,
+        "per_device_eval_batch_size": s.per_device_batch_size,
+        "gradient_accumulation_steps": s.gradient_accumulation,
+        "learning_rate": s.learning_rate,
+        "lr_scheduler_type": s.scheduler,
+        "warmup_ratio": s.warmup_ratio,
+        "weight_decay": s.weight_decay,
+        "seed": s.seed,
+        "data_seed": s.seed,
+        "output_dir": output,
+        "add_version": False,
+        "save_strategy": "steps",
+        "save_steps": s.save_steps,
+        "save_total_limit": s.keep_checkpoints,
+        "save_only_model": False,
+        "logging_steps": s.logging_steps,
+        "report_to": "swanlab",
+        "swanlab_project": PROJECT,
+        "swanlab_exp_name": run_name,
+        "swanlab_mode": "cloud" if online else "local",
+    }
+    if s.held_out_share:
+        values |= {"eval_strategy": "steps", "eval_steps": s.save_steps}
+    if s.deepspeed and device != "cpu":
+        values["deepspeed"] = s.deepspeed
+    if resume_from:
+        values["resume_from_checkpoint"] = resume_from
+    return [text for name, value in values.items() for text in (f"--{name}", _text(value))]
+
+
+def environment(
+    settings: SftSettings,
+    output: Path,
+    device: str = "cuda",
+    gpus_per_node: int = 1,
+    nodes: int = 1,
+    node_rank: int = 0,
+    master: str = "127.0.0.1",
+    master_port: int = _RENDEZVOUS_PORT,
+    given: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """What ms-swift reads from the environment, to be added to `given` (only OMP_NUM_THREADS and HF_HUB_OFFLINE are
+    taken over from there). `master`: address of the node with rank 0; used with more than one process."""
+    values = {
+        "MAX_PIXELS": str(settings.max_pixels),
+        "USE_HF": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1" if device == "cpu" else "8",
+        "SWANLAB_LOG_DIR": str(output / "swanlog"),
+        "SWANLAB_INTERACTIVE": "false",
+    }
+    values |= {name: given[name] for name in _PASSED_ON if given.get(name)}
+    if device == "cpu":
+        return values | {"CUDA_VISIBLE_DEVICES": ""}
+    if gpus_per_node * nodes > 1:
+        values["NPROC_PER_NODE"] = str(gpus_per_node)
+    if nodes > 1:
+        values |= {
+            "NNODES": str(nodes),
+            "NODE_RANK": str(node_rank),
+            "MASTER_ADDR": master,
+            "MASTER_PORT": str(master_port),
+        }
+    return values
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

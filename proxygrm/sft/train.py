@@ -1,0 +1,242 @@
+"""Runs `swift sft`, follows it, and leaves a checkpoint that everything else can load.
+
+out/
+  model/           complete Hugging Face checkpoint of the last step
+  metrics.jsonl    one flat JSON object a logged step: step, loss, token_acc, learning_rate, grad_norm, eval/...
+  swift.log        console output of all attempts (rank 0's node; others write swift.rank-N.log)
+  swift/           ms-swift's own folder: checkpoints for resuming, logging.jsonl
+  swanlog/         SwanLab's record
+  arguments.json   what the checkpoints were made with
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from proxygrm.checkpoints import is_hf_checkpoint
+from proxygrm.errors import UserError
+from proxygrm.leash import leashed
+from proxygrm.log_tail import tail
+from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
+from proxygrm.tracking import KEY_VARIABLE, api_key, log_in
+
+Progress = Callable[[int, int, str], None]
+
+_LOOK_S = 1.0
+_GRACE_S = 5.0
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_ONLY_FOR_RESUMING = (
+    "optimizer*",
+    "scheduler*",
+    "scaler*",
+    "rng_state*",
+    "global_step*",
+    "latest",
+    "zero_to_fp32.py",
+    "trainer_state.json",
+    "training_args.bin",
+    "args.json",
+)
+_ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?P<what>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*)$")
+# These only report that another process failed.
+_ECHO = ("CalledProcessError", "ChildFailedError", "torch.distributed.elastic")
+
+
+def train_sft(
+    settings: SftSettings,
+    model: Path,
+    dataset: Path,
+    out: Path,
+    device: str = "cuda",
+    gpus_per_node: int = 1,
+    progress: Progress = lambda done, total, note: None,
+    nodes: int = 1,
+    node_rank: int = 0,
+    master: str = "127.0.0.1",
+) -> Path:
+    """Fine-tune `model` on `dataset` (ms-swift JSONL) and return `out/model`. Resumes from its last checkpoint.
+
+    With several nodes, call it on each. Raises UserError when an input is missing, when the checkpoints in `out`
+    were made with other settings, or with ms-swift's own last error.
+    """
+    is_hf_checkpoint(model)
+    if not dataset.is_file() or dataset.stat().st_size == 0:
+        raise UserError(f"sft: the training rows {dataset} are missing or empty; run the split stage first")
+    work = out / "swift"
+    work.mkdir(parents=True, exist_ok=True)
+    online = api_key() is not None and (node_rank > 0 or log_in(out / "swanlog"))
+    arguments = swift_arguments(settings, model, dataset, work, device, online, run_name=out.name)
+    if node_rank == 0:
+        _same_arguments(out / "arguments.json", arguments)
+    last = last_checkpoint(work)
+    if last is None or not _finished(last):
+        if last:
+            arguments += ["--resume_from_checkpoint", str(last)]
+        (out / "swanlog").mkdir(exist_ok=True)
+        wanted = environment(settings, out, device, gpus_per_node, nodes, node_rank, master)
+        if online:
+            wanted[KEY_VARIABLE] = api_key() or ""
+        _run(arguments, wanted, out, node_rank, progress)
+        last = last_checkpoint(work)
+    if node_rank > 0:
+        return out / "model"
+    collect_metrics(out)
+    if last is None:
+        raise UserError(f"sft: ms-swift ended well but left no checkpoint in {work}; see {out / 'swift.log'}")
+    return _publish(last, out / "model")
+
+
+def _run(arguments: list[str], wanted: dict[str, str], out: Path, node_rank: int, progress: Progress) -> None:
+    log = out / ("swift.log" if node_rank == 0 else f"swift.rank-{node_rank}.log")
+    command = [sys.executable, "-m", "swift.cli.main", "sft", *arguments]
+    progress(0, 0, "starting ms-swift")
+    with log.open("ab") as stream:
+        begin = stream.tell()
+        process = subprocess.Popen(
+            leashed(command, _GRACE_S), stdout=stream, stderr=subprocess.STDOUT, env=_environment(wanted)
+        )
+        try:
+            while (code := _wait(process)) is None:
+                if row := _last_row(out):
+                    progress(row["step"], row["total"], _note(row))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(_GRACE_S + 10)
+    if code:
+        raise UserError(f"ms-swift failed ({code}): {why(log, begin)}; all of it in {log}")
+    if row := _last_row(out):
+        progress(row["total"], row["total"], _note(row))
+
+
+def _environment(wanted: dict[str, str]) -> dict[str, str]:
+    """Ours plus `wanted`. Launch variables of an outer launcher would make ms-swift wait for other processes."""
+    launch = {"NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"}
+    return {name: value for name, value in os.environ.items() if name not in launch} | wanted
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def why(log: Path, begin: int = 0) -> str:
+    """The line of a failed run's log that says most: its last exception that is not an echo of another process."""
+    with log.open("rb") as stream:
+        stream.seek(begin)
+        empty = not stream.read(1)
+    lines = [] if empty else tail(log, 400)
+    found = [m["what"] for line in lines if (m := _ERROR.match(line.strip()))]
+    own = [text for text in found if not text.startswith(_ECHO)]
+    text = (own or found or lines or ["it wrote nothing"])[-1]
+    if "out of memory" in text:
+        text += " (lower per_device_batch_size or max_pixels, or raise the deepspeed stage)"
+    return " ".join(text.split())[:400]
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest complete `checkpoint-N`: trainer_state.json is written last, and weights must be whole."""
+    found = [(int(m[1]), path) for path in work.glob("checkpoint-*") if (m := _CHECKPOINT.fullmatch(path.name))]
+    for _, path in sorted(found, reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+            is_hf_checkpoint(path)
+        except (OSError, ValueError, UserError):
+            continue
+        return path
+    return None
+
+
+def _finished(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    return state["global_step"] >= state["max_steps"]
+
+
+def _same_arguments(path: Path, arguments: list[str]) -> None:
+    """A checkpoint made with other settings is no checkpoint of this training. SwanLab's mode may differ."""
+    at = arguments.index("--swanlab_mode")
+    mine = arguments[:at] + arguments[at + 2 :]
+    if path.exists() and last_checkpoint(path.parent / "swift"):
+        theirs = json.loads(path.read_text())
+        if theirs != mine:
+            changed = sorted({name for name in {*mine, *theirs} if name.startswith("--")} & _changed(mine, theirs))
+            raise UserError(
+                f"sft: {path.parent} holds checkpoints of a training with other settings ({', '.join(changed)}); "
+                "train into another folder, or remove that one"
+            )
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(mine))
+    scratch.replace(path)
+
+
+def _changed(mine: list[str], theirs: list[str]) -> set[str]:
+    a, b = (dict(zip(x[::2], x[1::2], strict=True)) for x in (mine, theirs))
+    return {name for name in {*a, *b} if a.get(name) != b.get(name)}
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    """Logged steps from ms-swift's logging.jsonl, in order; steps that a resumed run did again count once."""
+    steps: dict[int, dict[str, Any]] = {}
+    path = out / "swift" / "logging.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            raw = json.loads(line)
+        except ValueError:  # the line being written, or the last one of a run that was killed
+            continue
+        done, _, total = str(raw.get("global_step/max_steps", "")).partition("/")
+        if not done.isdigit() or not total.isdigit():
+            continue  # the summary at the end
+        row = {
+            f"eval/{name[5:]}" if name.startswith("eval_") else name: value
+            for name, value in raw.items()
+            if isinstance(value, int | float) and name not in ("step", "total")
+        }
+        step = int(done)
+        steps = {known: old for known, old in steps.items() if known <= step}
+        steps[step] = steps.get(step, {}) | {"step": step, "total": int(total)} | row
+    return [steps[step] for step in sorted(steps)]
+
+
+def _last_row(out: Path) -> dict[str, Any] | None:
+    return next(reversed(_rows(out)), None)
+
+
+def _note(row: dict[str, Any]) -> str:
+    accuracy = f", tokens right {row['token_acc']:.0%}" if "token_acc" in row else ""
+    return f"loss {row['loss']:.3f}{accuracy}" if "loss" in row else ""
+
+
+def collect_metrics(out: Path) -> None:
+    """Write `out/metrics.jsonl`."""
+    scratch = out / ".metrics.jsonl"
+    rows = ({name: value for name, value in row.items() if name != "total"} for row in _rows(out))
+    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    scratch.replace(out / "metrics.jsonl")
+
+
+def _publish(checkpoint: Path, model: Path) -> Path:
+    """The checkpoint without what only resuming needs, as `model`, in one rename. Files are linked where possible."""
+    scratch = model.with_name(f".{model.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(checkpoint, scratch, copy_function=_link, ignore=shutil.ignore_patterns(*_ONLY_FOR_RESUMING))
+    is_hf_checkpoint(scratch)
+    shutil.rmtree(model, ignore_errors=True)
+    scratch.rename(model)
+    return model
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
