@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.proxy.command import ReplicaSpec
 from proxygrm.proxy.placement import Place, ProxyNode, place_replicas
 from proxygrm.proxy.replica import ReplicaActor
-from proxygrm.proxy.serve import endpoints_of, refuse_missing
+from proxygrm.proxy.serve import endpoints_of
 from proxygrm.proxy.server import ReplicaStatus, wait_until_healthy, why_failed
 from proxygrm.proxy.settings import ProxySettings
 
 RESOURCE = "proxy_gpu"
 """Ray's name for the proxy's GPUs: verl takes everything that is called GPU."""
-POLL_TIMEOUT_S = 15.0
+POLL_TIMEOUT_S = 10.0
+"""For the answers of all actors together."""
+WATCH_EVERY_S = 5.0
 
 
 class Supervisor(Protocol):
@@ -33,6 +38,9 @@ class ProxyGroup:
     def __init__(self, actors: Sequence[Any], places: Sequence[Place], endpoints_file: Path) -> None:
         self._actors, self._places = list(actors), list(places)
         self._stopped = False
+        self._looking = threading.Lock()
+        self._looked_at = 0.0
+        self._reason: str | None = None
         self.endpoints_file = endpoints_file
 
     @classmethod
@@ -55,7 +63,7 @@ class ProxyGroup:
         """
         import ray
 
-        refuse_missing(model)
+        is_hf_checkpoint(Path(model))
         nodes = [node for node in plan if node.proxy_gpus]
         parallel = 1 if device == "cpu" else settings.tensor_parallel
         places = place_replicas(nodes, settings.replicas, parallel)
@@ -87,11 +95,12 @@ class ProxyGroup:
         import ray
 
         asked = [actor.status.remote() for actor in self._actors]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=POLL_TIMEOUT_S)
         statuses = []
         for place, answer in zip(self._places, asked, strict=True):
             name = f"proxy-{place.replica}"
             try:
-                statuses.append(ray.get(answer, timeout=POLL_TIMEOUT_S))
+                statuses.append(ray.get(answer, timeout=POLL_TIMEOUT_S if answer in answered else 0))
             except ray.exceptions.GetTimeoutError:
                 statuses.append(ReplicaStatus(name, place.node, "", "starting", 0, "its actor does not answer yet"))
             except ray.exceptions.RayError as error:
@@ -100,13 +109,20 @@ class ProxyGroup:
         return statuses
 
     def why_dead(self) -> str | None:
-        """For the job's watcher: a reason to end the job, or None."""
-        if self._stopped:
-            return None
+        """For the job's watcher: a reason to end the job, or None. Asks the actors every few seconds only, and
+        never twice at a time: others may watch too, and an actor that does not answer must not hold them up."""
+        if not self._looking.acquire(blocking=False):
+            return self._reason
         try:
-            return why_failed(self.health())
-        except UserError as error:
-            return None if self._stopped else str(error)
+            if not self._stopped and time.monotonic() - self._looked_at > WATCH_EVERY_S:
+                try:
+                    self._reason = why_failed(self.health())
+                except UserError as error:
+                    self._reason = str(error)
+                self._looked_at = time.monotonic()
+            return None if self._stopped else self._reason
+        finally:
+            self._looking.release()
 
     def stop(self) -> None:
         """End all servers; the endpoints file goes with them."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.proxy.command import ReplicaSpec
 from proxygrm.proxy.endpoints import Endpoints
@@ -56,11 +57,6 @@ def gpu_numbers(positions: Sequence[int]) -> tuple[str, ...]:
     return tuple(known[position] for position in positions)
 
 
-def refuse_missing(model: Path | str) -> None:
-    if not (Path(model) / "config.json").is_file():
-        raise UserError(f"proxy: no checkpoint at {model}: it has no config.json")
-
-
 @contextlib.contextmanager
 def serve(
     model: Path | str,
@@ -76,7 +72,7 @@ def serve(
     Writes folder/endpoints.json (0600, for `ProxyClient`) and folder/proxy-N.log. address: bound and published;
     anybody who reaches it needs the key. UserError: no checkpoint, replicas do not fit, one fails or is late.
     """
-    refuse_missing(model)
+    is_hf_checkpoint(Path(model))
     parallel = 1 if device == "cpu" else settings.tensor_parallel
     machine = ThisMachine("this machine", address, settings.replicas * parallel)
     key = secrets.token_urlsafe(32)

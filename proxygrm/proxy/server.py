@@ -56,9 +56,11 @@ def pause_s(restarts: int) -> float:
 class ReplicaServer:
     """One supervised server. Its port is chosen once and kept over restarts, so its URL stays valid."""
 
-    def __init__(self, spec: ReplicaSpec, api_key: str) -> None:
+    def __init__(
+        self, spec: ReplicaSpec, api_key: str, command: Callable[[ReplicaSpec, int], list[str]] = serve_command
+    ) -> None:
         self.spec = spec
-        self._key = api_key
+        self._key, self._command = api_key, command
         # Bound for good but never listening: nobody else is given the port, and vLLM, which reuses
         # addresses, may listen on it.
         self._port_holder = socket.socket()
@@ -111,7 +113,7 @@ class ReplicaServer:
 
     def _run_once(self) -> float:
         """One life of the server; returns for how long it was healthy (s)."""
-        command = serve_command(self.spec, self.port)
+        command = self._command(self.spec, self.port)
         environment = serve_environment(self.spec, self._key, os.environ)
         with self.spec.log.open("ab") as log:
             process = subprocess.Popen(
