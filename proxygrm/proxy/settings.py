@@ -21,7 +21,7 @@ class ProxySettings:
     max_tokens: int = 16384
     """Longest answer, in tokens."""
     max_pixels: int = 0
-    """Larger pictures are scaled down to this many pixels, which should be as in training. 0: as the checkpoint says."""
+    """Larger pictures are scaled down to this many pixels; it should be as in training. 0: what the checkpoint says."""
     gpu_memory_utilization: float = 0.9
     call_timeout_s: float = 600.0
     """A judgement, retries included, may take this long; after it the rollout stays unscored."""
