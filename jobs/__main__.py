@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -243,7 +243,7 @@ def data() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The pairs folder to write.")
 @click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
-def data_ingest(source: str, path: Path, out: Path, missing_images: str) -> None:
+def data_ingest(source: str, path: Path, out: Path, missing_images: Literal["refuse", "blank"]) -> None:
     """Turn a downloaded release into a pairs folder; says what it dropped and why."""
     from jobs import console
 

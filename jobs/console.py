@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -323,7 +323,7 @@ def cluster_status(folder: Path | None) -> None:
     out.print(nodes)
 
 
-def ingest(source: str, path: Path, folder: Path, missing_images: str) -> None:
+def ingest(source: str, path: Path, folder: Path, missing_images: Literal["refuse", "blank"]) -> None:
     from data_tools import bench_jsonl, rlaif_v
 
     if source == "rlaif-v":

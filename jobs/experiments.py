@@ -133,7 +133,7 @@ def quick() -> Experiment:
         name="quick",
         proxy_sft=replace(full.proxy_sft, max_steps=6),
         grm_sft=replace(full.grm_sft, max_steps=6),
-        rl=replace(full.rl, steps=2, save_every=2),
+        rl=replace(full.rl, total_steps=2, save_every=2),
         evaluate=replace(full.evaluate, max_pairs=8),
     )
 

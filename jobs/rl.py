@@ -78,24 +78,25 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
 def run_trainer(handle: RayHandle, run: StageRun, settings: Settings, out: Path, endpoints: Path | None) -> None:
     """verl's own trainer as a child process; running it again continues from its last checkpoint."""
     from proxygrm.errors import UserError
-    from proxygrm.rl.train import collect_metrics, finish, progress, train_grpo_command, why_it_stopped
+    from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
 
-    device = run.profile.node.device
+    device, trainers = run.profile.node.device, handle.plan.trainers
+    grpo = settings.grpo.fitted(len(trainers) * trainers[0].trainer_gpus)
+    if grpo != settings.grpo:
+        print(f"batch {grpo.batch} and mini_batch {grpo.mini_batch}: what the GPUs can share evenly", flush=True)
     command, environment = train_grpo_command(
-        settings.grpo,
+        grpo,
         model=run.inputs["policy"],
         train_file=run.inputs["train"],
         val_file=run.inputs["validation"],
         out=out,
         ray_address=handle.address,
-        nnodes=len(handle.plan.trainers),
-        gpus_per_node=handle.plan.head.trainer_gpus,
+        nnodes=len(trainers),
+        gpus_per_node=trainers[0].trainer_gpus,
         run_name=f"{run.run_dir.name}-{out.name}",
         device=device,
         endpoints=endpoints,
         attempt=len(list((out / "verl_metrics").glob("attempt_*"))),
-        # What each node's Ray already has must not be overwritten by the driver's own values.
-        extra_environment={},
     )
     log, looked = out / "trainer.log", 0.0
 
@@ -109,5 +110,5 @@ def run_trainer(handle: RayHandle, run: StageRun, settings: Settings, out: Path,
     try:
         handle.run(command, environment, log, look)
     except UserError as error:
-        raise UserError(why_it_stopped(out) or str(error)) from error
-    finish(out)
+        raise UserError(explain(out, log.read_text(errors="replace")) or str(error)) from error
+    finish(out, run.inputs["policy"])

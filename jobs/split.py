@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jobs.stage import StageRun
 from proxygrm.errors import UserError
@@ -18,7 +19,7 @@ class Settings:
     grm_rl: int = 35_000
     grm_rl_val: int = 256
     seed: int = 0
-    short: str = "refuse"
+    short: Literal["refuse", "take"] = "refuse"
     """Too few pairs for a set: `refuse`, or `take` what there is (smaller, still balanced; said in the report)."""
 
 

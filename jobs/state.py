@@ -159,8 +159,8 @@ def _stage_state(stage: Stage, ledger: Ledger, row: dict[str, Any], states: dict
 
 def _progress(stage: Stage, ledger: Ledger) -> tuple[int, int, str, float]:
     """Sum over array elements of (done, total), the last note, and when the job last started."""
-    rows = [read_json(ledger.folder / stage.name / f"progress.{cell}.json") for cell in range(stage.array)]
-    rows = [row for row in rows if row]
+    found = (read_json(ledger.folder / stage.name / f"progress.{cell}.json") for cell in range(stage.array))
+    rows = [row for row in found if row]
     if not rows:
         return 0, 0, "", 0.0
     return sum(r["done"] for r in rows), sum(r["total"] for r in rows), rows[-1]["note"], 0.0

@@ -97,8 +97,11 @@ def run_in_cluster(
     folder: on the shared file system; gets the meeting point and one Ray log a node. Raises on every rank when
     anything failed, so that each task ends with a non-zero code.
     """
-    started = time.monotonic()
-    deadline = started + options.ready_timeout_s
+    # SLURM's GPU plugin sets AMD's variables beside NVIDIA's; verl refuses to start when it finds both.
+    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        if "CUDA_VISIBLE_DEVICES" in os.environ:
+            os.environ.pop(variable, None)
+    deadline = time.monotonic() + options.ready_timeout_s
     meeting = Meeting(folder, rank, size)
     if rank == 0:
         meeting.create_token()
@@ -120,14 +123,23 @@ def run_in_cluster(
             _lend(meeting, node)
         failed = False
     except BaseException as error:
-        meeting.fail(name, str(error) if not isinstance(error, SystemExit) else "told to end")
+        meeting.fail(name, _in_words(error))
         raise
     finally:
         if rank == 0:
             _dismiss(meeting, "failed" if failed else "ok")
         node.stop(keep_logs=failed)
-        if rank:
-            meeting.say(f"left-{rank}", "")
+        meeting.say(f"left-{rank}", "")
+        if rank and failed:
+            # srun kills every task as soon as one ends with an error; rank 0 should get to say why first.
+            _wait_for(meeting, "left-0")
+            time.sleep(2 * WATCH_S)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "told to end"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _drive(
@@ -249,15 +261,14 @@ def _lend(meeting: Meeting, node: RayNode) -> None:
             others = meeting.failure()
             if others or _died_alone(meeting) or time.monotonic() > grace:
                 meeting.fail(node.role.name, death)
-                _wait_for_end(meeting)
+                _wait_for(meeting, "end")  # rank 0 takes things down first
                 raise Lost(others or f"node {node.role.name}: {death}")
         time.sleep(WATCH_S)
 
 
-def _wait_for_end(meeting: Meeting) -> None:
-    """Let rank 0 take things down first: srun kills all tasks as soon as one of them ends with an error."""
+def _wait_for(meeting: Meeting, word: str) -> None:
     deadline = time.monotonic() + LEAVE_S
-    while meeting.end() is None and time.monotonic() < deadline:
+    while meeting.heard(word) is None and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
