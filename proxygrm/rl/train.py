@@ -54,12 +54,13 @@ def train_grpo_command(
     endpoints: Path | None = None,
     attempt: int = 0,
     extra_environment: Mapping[str, str] | None = None,
-    python: str = sys.executable,
+    nursery: Path | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Command and additional environment of verl's own trainer; writes its reward options into `out`.
 
     Running it again resumes from the last checkpoint in `out`; count `attempt` up then. `extra_environment`
     (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
+    `nursery`: socket of a nursery (`nursery_command`), on CPUs.
     """
     for what, path in (("model", model), ("training file", train_file), ("validation file", val_file)):
         if not path.exists():
@@ -96,8 +97,19 @@ def train_grpo_command(
         run_name=run_name,
         device=device,
         environment=environment,
+        nursery=nursery,
     )
-    return [python, "-m", "verl.trainer.main_ppo", *overrides], environment
+    return [sys.executable, "-m", "verl.trainer.main_ppo", *overrides], environment
+
+
+def nursery_command(socket: Path, out: Path) -> tuple[list[str], dict[str, str]]:
+    """Command and additional environment of the process that CPU workers are forked from (`cpu.nursery`).
+
+    Start it early, beside Ray: it is ready when `socket` exists, after about 10 s. Stop it with SIGTERM after Ray.
+    `socket`: a short path in a folder that only the owner may enter. Workers start without it too, only later.
+    """
+    command = [sys.executable, "-m", "proxygrm.rl.cpu.nursery", "serve", str(socket)]
+    return command, job_environment(device="cpu", output=out)
 
 
 def _rows(path: Path) -> int:

@@ -14,4 +14,6 @@ configuration is built, in trainer and workers). What they change in a running p
   (vLLM's CPU layers pack a weight after the first load and drop the original, so new weights could not be
   loaded into them), and starts vLLM's engine by `fork` from the server process, which saves a second import of
   vLLM.
+
+`nursery` is about time only: Ray's workers are forked from a process that has torch, transformers and vLLM imported.
 """
