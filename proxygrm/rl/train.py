@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxygrm.errors import UserError
-from proxygrm.rl.config import RlSettings, job_environment, verl_overrides
+from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
+from proxygrm.rl.overrides import job_environment, verl_overrides
 from proxygrm.tracking import KEY_FILE_VARIABLE
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

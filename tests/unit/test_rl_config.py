@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxygrm.errors import UserError
-from proxygrm.rl.config import RlSettings, job_environment, verl_overrides
+from proxygrm.rl.config import RlSettings
+from proxygrm.rl.overrides import job_environment, verl_overrides
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
