@@ -1,0 +1,120 @@
+"""`proxygrm demo --quick`: the whole chain on the real parts, a few steps of each.
+
+One run, several tests: starting the parts is most of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
+STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "report")
+STEPS, PROMPTS, GROUP = 2, 6, 8
+
+
+@dataclass(frozen=True)
+class Demo:
+    folder: Path
+    environment: dict[str, str]
+    output: str
+
+    def again(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return proxygrm(self.environment, *arguments)
+
+    def rows(self, path: str) -> list[dict]:
+        return [json.loads(line) for line in (self.folder / path).read_text().splitlines()]
+
+
+def proxygrm(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A finished quick demo; its private cluster is left up until the last test has looked at it."""
+    root = tmp_path_factory.mktemp("demo")
+    environment = {**os.environ, "PROXYGRM_CLUSTER_DIR": str(root / "cluster")}
+    up = proxygrm(environment, "cluster", "up")
+    assert up.returncode == 0, up.stderr
+    done = proxygrm(environment, "demo", "--quick", "--run", str(root / "run"))
+    try:
+        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        yield Demo(root / "run", environment, done.stdout)
+    finally:
+        proxygrm(environment, "cluster", "down")
+
+
+def test_every_stage_is_proven_done(demo: Demo) -> None:
+    for stage in STAGES:
+        records = list((demo.folder / stage).glob("DONE*.json"))
+        assert records, stage
+        for record in (json.loads(path.read_text()) for path in records):
+            assert record["finished"] > record["started"]
+            assert record["nodes"]
+
+
+def test_a_second_submit_runs_nothing(demo: Demo) -> None:
+    before = (demo.folder / "submissions.json").read_text()
+    again = demo.again("submit", "--experiment", "quick", "--run", str(demo.folder))
+    assert again.returncode == 0, again.stderr
+    assert "submitted" not in again.stdout
+    assert (demo.folder / "submissions.json").read_text() == before
+
+
+def test_both_splits_come_from_the_teacher_s_verdicts(demo: Demo) -> None:
+    report = json.loads((demo.folder / "split" / "report.json").read_text())
+    assert report["right"] > report["wrong"] > 0
+    assert report["right"] + report["wrong"] + sum(report["dropped"].values()) == report["pairs"]
+
+
+def test_rl_scored_every_rollout_with_the_real_proxy(demo: Demo) -> None:
+    metrics = demo.rows("grm_rl/metrics.jsonl")
+    assert [row["step"] for row in metrics] == list(range(1, STEPS + 1))
+    assert all(row["reward/rollouts"] == PROMPTS * GROUP for row in metrics)
+    assert all(row["reward/unscored"] == 0 for row in metrics)
+    nodes = json.loads((demo.folder / "grm_rl" / "DONE.json").read_text())["nodes"]
+    assert len(nodes) == 2
+    assert "Application startup complete" in (demo.folder / "grm_rl" / "proxy" / "proxy-0.log").read_text()
+
+
+def test_sft_and_evaluation_left_their_figures(demo: Demo) -> None:
+    for stage in ("proxy_sft", "grm_sft"):
+        assert demo.rows(f"{stage}/metrics.jsonl")[-1]["loss"] > 0
+    summary = json.loads((demo.folder / "evaluate" / "summary.json").read_text())
+    assert set(summary) == {"start", "sft", "rl"}
+    assert all(model["pairs"] == 8 for model in summary.values())
+
+
+def test_swanlab_recorded_sft_rl_and_evaluation_offline(demo: Demo) -> None:
+    for stage in ("proxy_sft", "grm_sft", "grm_rl", "evaluate"):
+        assert list((demo.folder / stage / "swanlog").glob("run-*")), stage
+
+
+def test_the_report_is_one_page_that_names_every_stage(demo: Demo) -> None:
+    page = (demo.folder / "report" / "report.html").read_text()
+    assert all(stage in page for stage in STAGES)
+    assert 'src="http' not in page
+
+
+def test_no_key_is_left_in_scripts_or_logs(demo: Demo) -> None:
+    assert not (demo.folder / "grm_rl" / "proxy" / "endpoints.json").exists()
+    tokens = [path.read_text() for path in demo.folder.glob("grm_rl/ray/*/token")]
+    assert tokens
+    for path in demo.folder.glob("**/*"):
+        if path.is_file() and path.suffix in {".log", ".out", ".sh"}:
+            text = path.read_text(errors="replace")
+            assert not any(token in text for token in tokens), path
+
+
+def test_status_says_done_for_every_stage(demo: Demo) -> None:
+    shown = demo.again("status", "--run", str(demo.folder)).stdout
+    assert shown.count("done") == len(STAGES)
