@@ -42,9 +42,7 @@ def preference(key: bytes, replicas: Sequence[str]) -> list[str]:
     return sorted(replicas, key=lambda url: hashlib.sha256(key + url.encode()).digest(), reverse=True)
 
 
-def choose(
-    order: Sequence[str], in_flight: Mapping[str, int], limit: int, avoid: Collection[str] = ()
-) -> str | None:
+def choose(order: Sequence[str], in_flight: Mapping[str, int], limit: int, avoid: Collection[str] = ()) -> str | None:
     """The preferred replica while it has room, else the least loaded one that has; None: wait for room.
 
     `avoid` holds replicas this call has failed on or that failed lately: they come last, not never, because with

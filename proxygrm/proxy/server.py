@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from proxygrm.errors import UserError
@@ -51,6 +53,13 @@ def may_restart(restarts: int, max_restarts: int, was_ever_healthy: bool) -> boo
 def pause_s(restarts: int) -> float:
     """Before the n-th restart (n from 1)."""
     return min(MAX_PAUSE_S, 2.0 ** (restarts - 1))
+
+
+def how_it_ended(code: int, log: Path) -> str:
+    """In words. A killed server had no time to write why, so its log is not quoted."""
+    if code == 128 + signal.SIGKILL:
+        return f"was killed (SIGKILL: often the node's memory was used up); log: {log}"
+    return f"ended with code {code}: {last_words(log)}"
 
 
 class ReplicaServer:
@@ -123,7 +132,7 @@ class ReplicaServer:
         try:
             while not self._stopping.wait(HEALTH_EVERY_S):
                 if (code := process.poll()) is not None:
-                    self._detail = f"ended with code {code}: {last_words(self.spec.log)}"
+                    self._detail = how_it_ended(code, self.spec.log)
                     break
                 if self._answers():
                     last_healthy = time.monotonic()

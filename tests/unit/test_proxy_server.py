@@ -136,6 +136,18 @@ def test_a_server_that_dies_comes_back_at_the_same_url_until_its_restarts_are_us
         one.stop()
 
 
+def test_a_killed_server_is_called_killed_and_not_by_whatever_it_wrote_last(tmp_path):
+    one = ReplicaServer(spec(tmp_path, max_restarts=0), "key", small_server())
+    one.start()
+    try:
+        wait_for(lambda: one.status().state == "healthy")
+        os.kill(int(get(f"{one.url}/health")), signal.SIGKILL)
+        wait_for(lambda: one.status().state == "failed")
+        assert one.status().detail.startswith("was killed (SIGKILL")
+    finally:
+        one.stop()
+
+
 def test_a_server_that_never_answers_is_named_at_the_deadline_with_its_last_words(tmp_path):
     one = ReplicaServer(
         spec(tmp_path), "key", small_server("import time; print('loading weights', flush=True); time.sleep(60)")
