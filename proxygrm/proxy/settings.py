@@ -20,8 +20,8 @@ class ProxySettings:
     """Sequences a replica decodes at a time; also how many requests one client sends it at a time."""
     max_tokens: int = 16384
     """Longest answer, in tokens."""
-    max_pixels: int = 0
-    """Larger pictures are scaled down to this many pixels; it should be as in training. 0: what the checkpoint says."""
+    max_pixels: int = 1003520
+    """Larger pictures are scaled down to this many pixels; as SFT does (SPEC section 1). 0: what the checkpoint says."""
     gpu_memory_utilization: float = 0.9
     call_timeout_s: float = 600.0
     """A judgement, retries included, may take this long; after it the rollout stays unscored."""
