@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +91,7 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: list[str]) -> 
         "wckey": None,
         "setup": [
             *profile.environment.setup,
-            *(f"export {key}={_quoted(value)}" for key, value in profile.environment.variables.items()),
+            *(f"export {key}={shlex.quote(value)}" for key, value in profile.environment.variables.items()),
         ],
     }
     if on.gpus_per_node:
@@ -112,12 +113,6 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: list[str]) -> 
     more["requeue"] = True  # type: ignore[assignment]
     parameters["additional_parameters"] = more
     return parameters
-
-
-def _quoted(value: str) -> str:
-    import shlex
-
-    return shlex.quote(value)
 
 
 def within_limits(stage: Stage, profile: Profile) -> str | None:

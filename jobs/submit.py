@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,8 +50,8 @@ def rendered(planned: Planned, profile: Profile, run_dir: Path, job_ids: dict[st
     if planned.stage.array > 1:
         parameters["map_count"] = planned.stage.array
     folder = log_folder(run_dir, planned.stage)
-    python = profile.environment.python or os.sys.executable  # type: ignore[attr-defined]
-    command = f"{python} -u -m submitit.core._submit {folder}"
+    python = profile.environment.python or shlex.quote(sys.executable)
+    command = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     return slurm._make_sbatch_string(command=command, folder=folder, **parameters)
 
 

@@ -29,7 +29,7 @@ SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
 
 @dataclass(frozen=True)
 class Settings:
-    text: str = "it's 1 \"row\" ü\n"
+    text: str = 'it\'s 1 "row" ü\n'
 
 
 def write_rows(run: StageRun) -> None:
@@ -148,7 +148,7 @@ def test_a_partition_that_does_not_exist_is_one_clear_line(tmp_path: Path) -> No
 
 
 def test_the_printed_script_is_the_one_that_was_sent(tmp_path: Path) -> None:
-    ledger, stages = Ledger(tmp_path / "run"), stages_of()
+    ledger, stages = Ledger(tmp_path / "it's a run"), stages_of()
     planned = plan(stages, state.facts(stages, ledger))
     job_ids = submit(planned, PROFILE, ledger)
     wait(stages, ledger)

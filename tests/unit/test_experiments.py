@@ -1,0 +1,82 @@
+"""The recipes as chains: what they need, whether the shipped profiles can run them, and the scripts they send."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.chain import aggregation_ablation, chain
+from jobs.experiments import EXPERIMENTS, demo, paper
+from jobs.plan import Facts, Planned, plan, within_limits
+from jobs.request import Request, resolve
+from jobs.submit import rendered
+from proxygrm.errors import UserError
+from slurm import profile
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_the_same_chain(name: str) -> None:
+    edges = {stage.name: {parent.name for parent in stage.upstream()} for stage in chain(EXPERIMENTS[name]())}
+    assert edges == {
+        "distill": set(),
+        "split": {"distill"},
+        "proxy_sft": {"split"},
+        "grm_sft": {"split"},
+        "grm_rl": {"split", "proxy_sft", "grm_sft"},
+        "evaluate": {"proxy_sft", "grm_sft", "grm_rl"},
+        "report": {"evaluate"},
+    }
+
+
+@pytest.mark.parametrize("site", ["a100", "h100"])
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -> None:
+    resolved = resolve(Request(profile=site, nodes=nodes))
+    assert [within_limits(stage, resolved.profile) for stage in resolved.stages] == [None] * 7
+
+
+def test_the_published_hyper_parameters_are_upstream_s() -> None:
+    x = paper()
+    assert (x.rl.batch, x.rl.mini_batch, x.rl.n, x.rl.lr, x.rl.kl_coefficient) == (256, 128, 8, 3e-7, 0.01)
+    assert (x.grm_sft.learning_rate, x.grm_sft.max_length, x.grm_sft.max_pixels) == (5e-6, 8192, 1003520)
+    assert (x.split.proxy_sft, x.split.grm_sft, x.split.grm_rl) == (5_000, 10_000, 35_000)
+    assert (x.proxy_server.max_model_len, x.proxy_server.max_num_seqs, x.proxy_server.tensor_parallel) == (32000, 64, 4)
+
+
+def test_nodes_speak_of_the_rl_stage_alone() -> None:
+    on = {stage.name: stage.on.nodes for stage in resolve(Request(profile="h100", nodes=4)).stages}
+    assert on == dict.fromkeys(on, 1) | {"grm_rl": 4}
+
+
+def test_an_ablation_is_one_array_over_the_aggregations() -> None:
+    stages = {stage.name: stage for stage in aggregation_ablation(demo(), ("0", "1", "10"))}
+    assert stages["ablation_rl"].array == 3
+    assert {parent.name for parent in stages["ablation_evaluate"].upstream()} == {"proxy_sft", "ablation_rl"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (Request(experiment="papr"), "did you mean 'paper'"),
+        (Request(profile="h100", assignments=("rl.learning=1",)), "nothing is called 'learning' there"),
+        (Request(profile="nowhere"), "no cluster profile 'nowhere'"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_one_line(request_: Request, expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as caught:
+        resolve(request_)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["distill", "grm_rl"])
+def test_the_h100_scripts_are_the_golden_ones(name: str) -> None:
+    resolved = resolve(Request(profile="h100", nodes=4))
+    planned = plan(resolved.stages, {stage.name: Facts("not done yet") for stage in resolved.stages})
+    line: Planned = next(p for p in planned if p.stage.name == name)
+    script = rendered(line, profile.load("h100"), Path("/shared/runs/first run"), {"split": "11", "grm_sft": "13"})
+    golden = GOLDEN / f"h100_{name}.sbatch"
+    assert script.replace(sys.executable, "PYTHON") == golden.read_text()
