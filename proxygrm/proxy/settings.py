@@ -21,7 +21,7 @@ class ProxySettings:
     max_tokens: int = 16384
     """Longest answer, in tokens."""
     max_pixels: int = 1003520
-    """Larger pictures are scaled down to this many pixels; as SFT does (SPEC section 1). 0: what the checkpoint says."""
+    """Larger pictures are scaled down to this many pixels, as in SFT (SPEC section 1). 0: what the checkpoint says."""
     gpu_memory_utilization: float = 0.9
     call_timeout_s: float = 600.0
     """A judgement, retries included, may take this long; after it the rollout stays unscored."""
