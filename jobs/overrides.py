@@ -13,31 +13,44 @@ T = TypeVar("T")
 
 
 def apply(value: T, assignments: tuple[str, ...] | list[str]) -> T:
-    """Returns a copy with every `path=value` applied, in order; the right-hand side is JSON or plain text."""
+    """Returns a copy with every `path=value` applied at once; the right-hand side is JSON or plain text.
+
+    At once, because a record may refuse a state that only stands between two assignments.
+    """
+    tree: dict[str, Any] = {}
     for assignment in assignments:
-        path, sign, text = assignment.partition("=")
+        path, sign, text = (part.strip() for part in assignment.partition("="))
         if not sign:
-            raise UserError(f"--set {assignment}: expected NAME=VALUE, for example --set rl.learning_rate=1e-6")
-        value = _replaced(value, path.strip().split("."), text.strip(), path.strip())
-    return value
+            raise UserError(f"--set {assignment}: expected NAME=VALUE, for example --set rl.lr=1e-6")
+        *groups, name = path.split(".")
+        branch: Any = tree
+        for key in groups:
+            branch = branch.setdefault(key, {})
+            if not isinstance(branch, dict):
+                raise UserError(f"--set {path}: {key!r} was given a value already")
+        branch[name] = text
+    return _replaced(value, tree, "")
 
 
-def _replaced(value: Any, keys: list[str], text: str, path: str) -> Any:
+def _replaced(value: Any, changes: dict[str, Any], where: str) -> Any:
     names = [field.name for field in dataclasses.fields(value)]
-    key = keys[0]
-    if key not in names:
-        near = difflib.get_close_matches(key, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise UserError(f"--set {path}: nothing is called {key!r} there; {hint}")
-    old = getattr(value, key)
-    if len(keys) > 1:
-        if not dataclasses.is_dataclass(old):
-            raise UserError(f"--set {path}: {key!r} is a single value, it has no {keys[1]!r}")
-        return dataclasses.replace(value, **{key: _replaced(old, keys[1:], text, path)})
-    if dataclasses.is_dataclass(old):
-        inner = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(old))
-        raise UserError(f"--set {path}: that is a group of values; set one of {inner}")
-    return dataclasses.replace(value, **{key: _parsed(text, get_type_hints(type(value))[key], old, path)})
+    new: dict[str, Any] = {}
+    for key, change in changes.items():
+        path = f"{where}{key}"
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            raise UserError(f"--set {path}: nothing is called {key!r} there; {hint}")
+        old = getattr(value, key)
+        group = dataclasses.is_dataclass(old)
+        if isinstance(change, dict) and not group:
+            raise UserError(f"--set {path}.{next(iter(change))}: {key!r} is a single value, it has no parts")
+        if group and not isinstance(change, dict):
+            inner = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(old))
+            raise UserError(f"--set {path}: that is a group of values; set one of {inner}")
+        hint = get_type_hints(type(value))[key]
+        new[key] = _replaced(old, change, f"{path}.") if group else _parsed(change, hint, old, path)
+    return dataclasses.replace(value, **new)
 
 
 def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:

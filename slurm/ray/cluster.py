@@ -109,7 +109,9 @@ def run_in_cluster(
     records = meeting.nodes(name, address, deadline)
     plan = plan_cluster(records, options.gpus_per_node, options.proxy_nodes, options.shared_proxy_gpus)
     role = plan.nodes[rank]
-    environment = child_environment(role, meeting.token, options.interface or interface_of(address), options.device)
+    environment = child_environment(
+        plan, rank, meeting.token, options.interface or interface_of(address), options.device
+    )
     node = RayNode(role, environment, options.cpus, options.object_store_mb, meeting.folder / f"ray-{name}.log")
     failed = True
     try:

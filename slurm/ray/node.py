@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from slurm.ray.plan import NodeRole
+from slurm.ray.plan import ClusterPlan, NodeRole
 
 # Ports that belong to no block of ours are chosen by the kernel, so two jobs on one node cannot collide.
 FREE_PORTS = [
@@ -27,9 +27,14 @@ FREE_PORTS = [
 STOP_S = 15.0
 
 
-def child_environment(role: NodeRole, token: Path, interface: str, device: str) -> dict[str, str]:
-    """Variables of Ray and of every worker it starts on this node."""
+def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str, device: str) -> dict[str, str]:
+    """Variables of Ray and of every worker it starts on the node of this rank."""
+    role = plan.nodes[rank]
+    # A site's HTTP proxy is for the outside (SwanLab's cloud); the job's own nodes are reached directly.
+    direct = ",".join(filter(None, [os.environ.get("no_proxy", ""), *(node.address for node in plan.nodes)]))
     values = {
+        "no_proxy": direct,
+        "NO_PROXY": direct,
         # Ray turns authentication on by itself when ~/.ray/auth_token exists, and homes may differ between nodes.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
@@ -60,11 +65,11 @@ class RayNode:
 
     def __init__(self, role: NodeRole, environment: dict[str, str], cpus: int, object_store_mb: int, log: Path) -> None:
         self.role, self.log, self.cpus, self.object_store_mb = role, log, cpus, object_store_mb
-        # Unix socket paths end at 107 characters, so it is /tmp and not the run folder; mkdtemp makes it 0700.
-        self.temp = Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))
+        # Unix socket paths end at 107 characters, so it is /tmp and not the run folder. mkdtemp makes it 0700; Ray
+        # opens its own folder to everybody, hence one level below.
+        self.private = Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))  # noqa: S108
+        self.temp = self.private / "r"
         self.environment = {**os.environ, **environment}
-        for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
-            self.environment.pop(proxy, None)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start_head(self) -> str:
@@ -110,7 +115,7 @@ class RayNode:
             end_group(self.process, STOP_S)
         if keep_logs:
             self._copy_logs()
-        shutil.rmtree(self.temp, ignore_errors=True)
+        shutil.rmtree(self.private, ignore_errors=True)
 
     def _copy_logs(self) -> None:
         """Ray's own logs out of the node's temp folder, so that a failure can be read from the login node."""

@@ -48,6 +48,20 @@ def test_text_may_hold_an_equals_sign_and_spaces() -> None:
     assert overrides.apply(Outer(), ["name=a = b"]).name == "a = b"
 
 
+@dataclass(frozen=True)
+class Multiple:
+    batch: int = 8
+    mini_batch: int = 8
+
+    def __post_init__(self) -> None:
+        if self.batch % self.mini_batch:
+            raise UserError("not a multiple")
+
+
+def test_values_that_only_fit_together_can_be_set_together() -> None:
+    assert overrides.apply(Multiple(), ["batch=6", "mini_batch=6"]) == Multiple(6, 6)
+
+
 @pytest.mark.parametrize(
     ("assignment", "expected"),
     [
