@@ -67,7 +67,7 @@ class RayNode:
         self.role, self.log, self.cpus, self.object_store_mb = role, log, cpus, object_store_mb
         # Unix socket paths end at 107 characters, so it is /tmp and not the run folder. mkdtemp makes it 0700; Ray
         # opens its own folder to everybody, hence one level below.
-        self.private = Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))  # noqa: S108
+        self.private = Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))
         self.temp = self.private / "r"
         self.environment = {**os.environ, **environment}
         self.process: subprocess.Popen[bytes] | None = None
