@@ -76,9 +76,7 @@ def ingest(
         raise UserError(f"{path}: none of {len(rows)} rows could be used ({dict(dropped)})")
     write_pairs(out, pairs)
     repeated = sum(count - 1 for count in ids.values())
-    report = BenchReport(
-        len(rows), len(pairs), dict(sorted(dropped.items())), blanks, repeated, label_counts(pairs)
-    )
+    report = BenchReport(len(rows), len(pairs), dict(sorted(dropped.items())), blanks, repeated, label_counts(pairs))
     (out / "ingest.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     return report
 

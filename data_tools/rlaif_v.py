@@ -92,9 +92,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _pair(
-    row: dict[str, Any], store: PictureStore, seen: set[bytes], ids: Counter[str]
-) -> PreferencePair | str:
+def _pair(row: dict[str, Any], store: PictureStore, seen: set[bytes], ids: Counter[str]) -> PreferencePair | str:
     """The pair, or the reason why there is none."""
     question, chosen, rejected = ((row[name] or "").strip() for name in ("question", "chosen", "rejected"))
     if not question:

@@ -19,7 +19,14 @@ from typing import Literal, cast
 from proxygrm.rubric import RubricItem, names_winner, read_items
 
 __all__ = [
-    "REMARKS", "Critique", "Label", "Problem", "RubricItem", "names_winner", "parse", "parse_proxy_verdict",
+    "REMARKS",
+    "Critique",
+    "Label",
+    "Problem",
+    "RubricItem",
+    "names_winner",
+    "parse",
+    "parse_proxy_verdict",
     "rubric_for_proxy",
 ]
 

@@ -143,9 +143,7 @@ def read_pairs(pairs_dir: Path) -> list[PreferencePair]:
         raise UserError(
             f"{path} is no pairs file of version {SCHEMA_VERSION} (version {version}{lacks}); ingest the data again"
         )
-    return [
-        PreferencePair(**{**row, "images": tuple(row["images"])}) for row in table.select(_COLUMNS).to_pylist()
-    ]
+    return [PreferencePair(**{**row, "images": tuple(row["images"])}) for row in table.select(_COLUMNS).to_pylist()]
 
 
 def label_counts(pairs: Iterable[PreferencePair]) -> dict[int, int]:

@@ -54,9 +54,7 @@ def read_key(path: Path) -> str:
 
 def chat_body(model: str, prompt: str, images: list[Path], temperature: float, max_tokens: int) -> dict[str, Any]:
     """Request body: the pictures as data URLs, then the instruction (which carries no `<image>` tags)."""
-    parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": _data_url(path)}} for path in images
-    ]
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(path)}} for path in images]
     parts.append({"type": "text", "text": prompt})
     return {
         "model": model,

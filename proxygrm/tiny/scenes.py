@@ -42,9 +42,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "colour": Kind(
-        "colour", "What colour is the {subject}?", "The {subject} is {fact}.", tuple(COLOURS), SHAPES
-    ),
+    "colour": Kind("colour", "What colour is the {subject}?", "The {subject} is {fact}.", tuple(COLOURS), SHAPES),
     "shape": Kind("shape", "Which shape is drawn?", "It is a {fact}.", SHAPES, tuple(COLOURS)),
     "count": Kind("number", "How many shapes are drawn?", "The number is {fact}.", COUNTS, SHAPES),
     "position": Kind("place", "Where is the {subject}?", "The {subject} is at the {fact}.", PLACES, SHAPES),

@@ -135,5 +135,3 @@ def test_the_tokenizer_corpus_holds_instructions_critiques_and_proxy_answers():
         assert parse(critique).well_formed
         assert parse(critique).problems == ()
         assert parse_proxy_verdict(answer) == parse(critique).verdict
-
-

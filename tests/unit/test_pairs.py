@@ -42,7 +42,7 @@ def test_pairs_come_back_as_they_were_written(tmp_path):
     store = PictureStore(folder)
     names = [store.add(picture(1)), store.add(picture(2, "JPEG"))]
     pairs = [
-        PreferencePair("s:1", "s", "q\n\"quoted\" ü 🙂", "", "b" * 100_000, 1, tuple(names), "mit"),
+        PreferencePair("s:1", "s", 'q\n"quoted" ü 🙂', "", "b" * 100_000, 1, tuple(names), "mit"),
         PreferencePair("s:2", "s", "text only", "a", "b", 2, (), "mit"),
     ]
     assert write_pairs(folder, iter(pairs)) == 2

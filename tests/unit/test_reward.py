@@ -5,9 +5,7 @@ import pytest
 from proxygrm.errors import UserError
 from proxygrm.reward import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score
 
-GOOD = (
-    "<rubric>Names red (100%)<justify>j</justify></rubric><eval>1 says red.</eval><answer>{}</answer>"
-)
+GOOD = "<rubric>Names red (100%)<justify>j</justify></rubric><eval>1 says red.</eval><answer>{}</answer>"
 # The table of the specification, written out again on purpose: number -> ++, +-, -+, --, +failed, -failed.
 TABLE = {
     0: (2, 0, 0, -2, 1, -1),

@@ -36,7 +36,8 @@ class CPUServerAdapter(ServerAdapter):
         import ray
 
         super().__init__(*args, **kwargs)
-        self.zmq_handle = self.zmq_handle.replace(ray.get_runtime_context().get_job_id(), _socket_tag())
+        handle: str = self.zmq_handle  # type: ignore[has-type]
+        self.zmq_handle = handle.replace(ray.get_runtime_context().get_job_id(), _socket_tag())
 
 
 def replica_class() -> type:
