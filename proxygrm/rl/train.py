@@ -11,6 +11,7 @@ out/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -152,15 +153,15 @@ def collect_metrics(out: Path) -> list[dict[str, float]]:
     """Join the attempts' metrics into `metrics.jsonl` (a later attempt replaces the steps it did again)."""
     steps: dict[int, dict[str, float]] = {}
     for path in sorted((out / "verl_metrics").glob("attempt_*.jsonl")):
-        redone: dict[int, dict[str, float]] = {}
+        found: list[dict] = []
         for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the last line of an attempt that was killed while writing it
-                continue
-            redone.setdefault(row["step"], {"step": row["step"]}).update(row["data"])
-        if redone:
-            steps = {step: row for step, row in steps.items() if step < min(redone)} | redone
+            with contextlib.suppress(json.JSONDecodeError):  # the last line of an attempt killed while writing it
+                found.append(json.loads(line))
+        # A resumed attempt may first validate the step it starts from: those rows add to what is known of it.
+        trained = [row["step"] for row in found if "training/global_step" in row["data"]]
+        steps = {step: row for step, row in steps.items() if not trained or step < min(trained)}
+        for row in found:
+            steps.setdefault(row["step"], {"step": row["step"]}).update(row["data"])
     rows = [steps[step] for step in sorted(steps)]
     scratch = out / "metrics.jsonl.tmp"
     scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -35,18 +35,30 @@ def start(out: Path) -> Path:
     return folder
 
 
+def trained(step: int, loss: float) -> tuple[int, dict[str, float]]:
+    return step, {"training/global_step": step, "loss": loss}
+
+
 def test_a_later_attempt_replaces_the_steps_it_did_again(tmp_path: Path) -> None:
-    metrics_file(tmp_path, 0, [(1, {"loss": 1.0}), (2, {"loss": 2.0}), (3, {"loss": 3.0})], tail='{"step": 4, "da')
-    metrics_file(tmp_path, 1, [(2, {"loss": 20.0})])
-    assert collect_metrics(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 20.0}]
+    metrics_file(tmp_path, 0, [trained(1, 1.0), trained(2, 2.0), trained(3, 3.0)], tail='{"step": 4, "da')
+    metrics_file(tmp_path, 1, [trained(2, 20.0)])
+    assert [(row["step"], row["loss"]) for row in collect_metrics(tmp_path)] == [(1, 1.0), (2, 20.0)]
     written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in written] == [1, 2]
 
 
+def test_validation_before_resuming_adds_to_the_step_it_is_about(tmp_path: Path) -> None:
+    metrics_file(tmp_path, 0, [trained(1, 1.0), trained(2, 2.0)])
+    metrics_file(tmp_path, 1, [(2, {"val": 0.5}), trained(3, 3.0)])
+    rows = collect_metrics(tmp_path)
+    assert [row["loss"] for row in rows] == [1.0, 2.0, 3.0]
+    assert rows[1]["val"] == 0.5
+
+
 def test_an_attempt_that_died_before_its_first_step_changes_nothing(tmp_path: Path) -> None:
-    metrics_file(tmp_path, 0, [(1, {"loss": 1.0})])
+    metrics_file(tmp_path, 0, [trained(1, 1.0)])
     (tmp_path / "verl_metrics" / "attempt_001.jsonl").write_text("")
-    assert collect_metrics(tmp_path) == [{"step": 1, "loss": 1.0}]
+    assert [row["loss"] for row in collect_metrics(tmp_path)] == [1.0]
 
 
 def test_the_policy_is_the_last_checkpoint_and_replaces_an_older_one(tmp_path: Path) -> None:
