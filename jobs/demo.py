@@ -16,7 +16,7 @@ from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request
 from proxygrm.errors import UserError
 
-SIZES = {"train": 2600, "held_out": 160, "seed": 0, "recipe": 1}
+SIZES = {"train": 4000, "held_out": 160, "seed": 0, "recipe": 2}
 """Pairs to draw. Part of the stamp: another size draws anew."""
 
 
@@ -78,7 +78,7 @@ def prepare(inputs: Path) -> None:
     part = inputs.with_name(inputs.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_demo_pairs(part / "release", train=SIZES["train"], held_out=SIZES["held_out"], seed=SIZES["seed"])
+    write_demo_pairs(part / "release", SIZES["train"], SIZES["held_out"], SIZES["seed"], kinds=("colour",))
     for name, target in (("train", "pairs"), ("held_out", "held_out")):
         ingest(part / "release" / f"{name}.parquet", part / target)
     build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SIZES["seed"]), seed=SIZES["seed"])

@@ -6,7 +6,13 @@ then the trainer; the first death of anything ends the job with the name of its 
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +58,12 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
     )
 
     def drive(handle: RayHandle) -> None:
+        with worker_nursery(node.device, out) as nursery:
+            drive_with(handle, nursery)
+
+    def drive_with(handle: RayHandle, nursery: Path | None) -> None:
         if not settings.grpo.use_proxy:
-            run_trainer(handle, run, settings, out, endpoints=None)
+            run_trainer(handle, run, settings, out, None, nursery)
             return
         from proxygrm.proxy.group import ProxyGroup
 
@@ -68,14 +78,44 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
             said=lambda line: run.progress(0, 0, line),
         )
         try:
-            run_trainer(handle, run, settings, out, group.endpoints_file)
+            run_trainer(handle, run, settings, out, group.endpoints_file, nursery)
         finally:
             group.stop()
 
     run_in_cluster(run.rank, run.nodes, out / "ray", options, drive)
 
 
-def run_trainer(handle: RayHandle, run: StageRun, settings: Settings, out: Path, endpoints: Path | None) -> None:
+@contextmanager
+def worker_nursery(device: str, out: Path) -> Iterator[Path | None]:
+    """On CPUs: a process with everything imported that Ray's workers are forked from, because on a small machine
+    the start of a training is almost all imports. It gets ready while the proxy starts."""
+    if device != "cpu":
+        yield None
+        return
+    from proxygrm.rl.train import nursery_command
+    from slurm.ray.node import die_with_parent, end_group
+
+    folder = Path(tempfile.mkdtemp(prefix="pgnursery-"))
+    command, environment = nursery_command(folder / "socket", out)
+    with (out / "nursery.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        yield folder / "socket"
+    finally:
+        end_group(process, 10.0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_trainer(
+    handle: RayHandle, run: StageRun, settings: Settings, out: Path, endpoints: Path | None, nursery: Path | None
+) -> None:
     """verl's own trainer as a child process; running it again continues from its last checkpoint."""
     from proxygrm.errors import UserError
     from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
@@ -96,6 +136,7 @@ def run_trainer(handle: RayHandle, run: StageRun, settings: Settings, out: Path,
         run_name=f"{run.run_dir.name}-{out.name}",
         device=device,
         endpoints=endpoints,
+        nursery=nursery,
         attempt=len(list((out / "verl_metrics").glob("attempt_*"))),
     )
     log, looked = out / "trainer.log", 0.0

@@ -64,11 +64,11 @@ class RlSettings:
         return cls()
 
     @classmethod
-    def demo(cls, total_steps: int = 10) -> RlSettings:
+    def demo(cls, total_steps: int = 16) -> RlSettings:
         """A tiny model on two CPU cores: few processes, because their start is most of the time."""
         return cls(
-            batch=8,
-            mini_batch=8,
+            batch=6,
+            mini_batch=6,
             micro_batch=16,
             lr=1e-4,
             prompt_length=512,

@@ -30,6 +30,7 @@ class SftSettings:
     max_length: int = 8192
     warmup_ratio: float = 0.05
     weight_decay: float = 0.1
+    adam_beta2: float = 0.95
     scheduler: str = "cosine"
     freeze_vit: bool = False
     freeze_aligner: bool = False
@@ -78,21 +79,27 @@ class SftSettings:
         return cls()
 
     @classmethod
-    def demo(cls, max_steps: int = 200) -> SftSettings:
-        """The tiny model from random weights on one CPU core, so everything is large but the model."""
+    def demo(cls, max_steps: int = 500) -> SftSettings:
+        """The tiny model from random weights on one CPU core, so everything is large but the model.
+
+        Small batches and many steps: looking a word up again is learned at once, after some hundred steps, and
+        until then the verdict is a guess.
+        """
         return cls(
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             epochs=1000,
             max_steps=max_steps,
-            per_device_batch_size=16,
+            per_device_batch_size=8,
             max_length=512,
+            weight_decay=0.0,
+            adam_beta2=0.98,
             gradient_checkpointing=False,
             deepspeed="",
             dtype="float32",
             attention="sdpa",
             max_pixels=112 * 112,
             held_out_share=0.0,
-            save_steps=100,
+            save_steps=250,
             dataloader_workers=0,
         )
 
@@ -143,6 +150,7 @@ def swift_arguments(
         "lr_scheduler_type": s.scheduler,
         "warmup_ratio": s.warmup_ratio,
         "weight_decay": s.weight_decay,
+        "adam_beta2": s.adam_beta2,
         "seed": s.seed,
         "data_seed": s.seed,
         "output_dir": output,

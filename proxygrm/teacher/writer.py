@@ -43,12 +43,10 @@ def write_critique(question: str, response_1: str, response_2: str, seen: str, s
     verdict = 1 + facts.index(seen)
     words = {"noun": KINDS[kind].noun, "fact": seen}
     rubric, reason = (text.format(**words) for text in _STYLES[style % STYLES])
-    says = [
-        f'Response {i} says "{response}" which {"fits" if i == verdict else "does not fit"}'
-        for i, response in enumerate((response_1, response_2), 1)
-    ]
+    # Word before number, twice: a tiny model then finds the verdict by recalling what stood after the fact.
+    says = ", ".join(f"{fact} {i}" for i, fact in enumerate(facts, 1))
     return (
         f"<rubric>\n{rubric}\n<justify>{reason}</justify>\n</rubric>\n"
-        f"<eval>\nThe {words['noun']} in the image is {seen}. {says[0]}, {says[1]}.\n</eval>\n"
+        f"<eval>\nResponses say: {says}. The image shows {seen} {verdict}.\n</eval>\n"
         f"<answer>{verdict}</answer>"
     )

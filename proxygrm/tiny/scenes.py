@@ -42,10 +42,10 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "colour": Kind("colour", "What colour is the {subject}?", "The {subject} is {fact}.", tuple(COLOURS), SHAPES),
-    "shape": Kind("shape", "Which shape is drawn?", "It is a {fact}.", SHAPES, tuple(COLOURS)),
-    "count": Kind("number", "How many shapes are drawn?", "The number is {fact}.", COUNTS, SHAPES),
-    "position": Kind("place", "Where is the {subject}?", "The {subject} is at the {fact}.", PLACES, SHAPES),
+    "colour": Kind("colour", "What colour is the {subject}?", "{fact}", tuple(COLOURS), SHAPES),
+    "shape": Kind("shape", "Which shape is drawn?", "{fact}", SHAPES, tuple(COLOURS)),
+    "count": Kind("number", "How many shapes are drawn?", "{fact}", COUNTS, SHAPES),
+    "position": Kind("place", "Where is the {subject}?", "{fact}", PLACES, SHAPES),
 }
 MOSTLY_COLOUR: Mapping[str, float] = {"colour": 0.7, "shape": 0.1, "count": 0.1, "position": 0.1}
 

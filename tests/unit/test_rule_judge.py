@@ -80,9 +80,9 @@ def test_what_is_not_a_demo_pair_is_refused_with_its_reason():
     bad = {
         "not the critique instruction": (picture, "hello"),
         "not a question of the demo": (picture, grm_prompt("Why?", "a", "b", images=0)),
-        "not a response of the demo": (picture, grm_prompt(RED.question, "a", "The square is red.", images=0)),
+        "not a response of the demo": (picture, grm_prompt(RED.question, "a", "red", images=0)),
         "the picture shows 'red'": (
-            picture, grm_prompt(RED.question, "The square is blue.", "The square is green.", images=0)),
+            picture, grm_prompt(RED.question, "blue", "green", images=0)),
         "cannot be decoded": (b"no picture", prompt),
     }  # fmt: skip
     for reason, (data, text) in bad.items():
@@ -92,23 +92,26 @@ def test_what_is_not_a_demo_pair_is_refused_with_its_reason():
         write_critique(RED.question, "The square is red.", "The square is red.", "red")
 
 
-def test_the_proxy_answer_is_one_sentence_that_names_both_and_ends_in_the_verdict():
-    critique = parse(write_critique(RED.question, "The square is red.", "The square is blue.", "red"))
+def test_the_proxy_answer_thinks_the_evaluation_and_ends_in_the_verdict():
+    critique = parse(write_critique(RED.question, "red", "blue", "red"))
     assert proxy_answer(critique) == (
-        '<think>Response 1 says "The square is red." which fits, Response 2 says "The square is blue." which does '
-        "not fit.</think><answer>1</answer>"
+        "<think>Responses say: red 1, blue 2. The image shows red 1.</think><answer>1</answer>"
     )
 
 
-def test_a_long_evaluation_gives_a_short_thought_without_tags():
-    text = "Intro. Response 2 is vague. Response 1 " + "word " * 200 + "<think> wins. The end"
+def test_a_long_evaluation_gives_its_end_as_a_short_thought_without_tags():
+    text = "Intro. " + "word " * 200 + "Response 2 is vague. Response 1 <think> wins. The end"
     critique = parse(f"<rubric>r (100%)<justify>j</justify></rubric><eval>{text}</eval><answer>1</answer>")
-    answer = proxy_answer(critique)
-    assert answer.startswith("<think>Response 1 word")
-    assert answer.endswith(" ...</think><answer>1</answer>")
-    assert len(answer) < 400
+    assert proxy_answer(critique) == "<think>Response 1  wins. The end</think><answer>1</answer>"
+    endless = parse(critique_of("word " * 200))
+    assert proxy_answer(endless).endswith(" ...</think><answer>1</answer>")
+    assert len(proxy_answer(endless)) < 400
     with pytest.raises(ValueError, match="needs a critique"):
         proxy_answer(parse("<answer>1</answer>"))
+
+
+def critique_of(evaluation: str) -> str:
+    return f"<rubric>r (100%)<justify>j</justify></rubric><eval>{evaluation}</eval><answer>1</answer>"
 
 
 def test_the_server_speaks_the_chat_api_and_counts_what_it_refuses():

@@ -96,7 +96,7 @@ def test_sft_rows_are_right_and_rl_rows_are_pairs_the_teacher_got_wrong(distille
         prompt, answer = (message["content"] for message in row["messages"])
         assert prompt.endswith("</rubric>")
         assert "<justify>" not in prompt
-        assert answer.startswith("<think>Response 1 says")
+        assert answer.startswith("<think>Responses say: ")
         assert parse_proxy_verdict(answer) == pairs[row["id"]].label
     for name in ("grm_rl", "grm_rl_val"):
         for row in pq.read_table(out / f"{name}.parquet").to_pylist():
@@ -119,8 +119,8 @@ def test_the_same_seed_gives_the_same_files_whatever_the_order_of_the_shards(dis
 
 
 def test_too_few_rows_are_refused_with_the_numbers_or_taken_when_asked(distilled, tmp_path):
-    sizes = SIZES | {"grm_rl": 500}
-    with pytest.raises(UserError, match=r"grm_rl lacks \d+ of 500 rows"):
+    sizes = SIZES | {"grm_rl": 200}
+    with pytest.raises(UserError, match=r"grm_rl lacks \d+ of 200 rows"):
         split(distilled / "pairs", files(distilled), tmp_path, sizes)
     report = split(distilled / "pairs", files(distilled), tmp_path, sizes, short="take")
     assert 40 < report.sets["grm_rl"]["rows"] < 150
