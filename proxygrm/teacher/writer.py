@@ -5,20 +5,8 @@ from __future__ import annotations
 from proxygrm.tiny.scenes import KINDS, read_fact, read_question
 
 # (rubric, justification); {noun} is what the question asks for, {fact} what was seen in the picture.
-_STYLES = (
-    (
-        "1. Names the {noun} {fact} (80%)\n2. Answers in one clear sentence (20%)",
-        "The question asks for the {noun}, so it weighs most.",
-    ),
-    (
-        "1. Says that the {noun} is {fact} (80%)\n2. Stays short and clear (20%)",
-        "The {noun} decides, the wording is minor.",
-    ),
-    (
-        "1. Gives {fact} as the {noun} (80%)\n2. Adds nothing that is not drawn (20%)",
-        "A wrong {noun} makes an answer useless.",
-    ),
-)
+# One style: every choice between phrasings is noise that a tiny model has to learn to ignore first.
+_STYLES = (("1. Names the {noun} {fact} (80%)\n2. Adds nothing else (20%)", "The {noun} is asked for."),)
 STYLES = len(_STYLES)
 
 
