@@ -1,6 +1,6 @@
 # Every command a person types. `make help` lists them; `proxygrm --help` knows more.
 SHELL := /bin/bash
-PATH := $(CURDIR)/.venv/bin:$(PATH)
+PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.local/debian/usr/bin
 export PATH
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 

@@ -99,8 +99,8 @@ def demo() -> Experiment:
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
         split=split.Settings(proxy_sft=1250, grm_sft=1250, grm_rl=800, grm_rl_val=16),
-        proxy_sft=SftSettings.demo(),
-        grm_sft=SftSettings.demo(),
+        proxy_sft=SftSettings.demo(max_steps=600),
+        grm_sft=SftSettings.demo(max_steps=180),  # partly trained, so that RL has something to add
         rl=RlSettings.demo(),
         proxy_server=ProxySettings(
             replicas=1,
@@ -126,13 +126,13 @@ def demo() -> Experiment:
 
 
 def quick() -> Experiment:
-    """The demo with a few steps of everything: shows that each part works, not that it learns."""
+    """The demo with a few steps of everything: enough to write critiques to the contract, not to judge well."""
     full = demo()
     return replace(
         full,
         name="quick",
-        proxy_sft=replace(full.proxy_sft, max_steps=6),
-        grm_sft=replace(full.grm_sft, max_steps=6),
+        proxy_sft=replace(full.proxy_sft, max_steps=60),
+        grm_sft=replace(full.grm_sft, max_steps=60),
         rl=replace(full.rl, total_steps=2, save_every=2),
         evaluate=replace(full.evaluate, max_pairs=8),
     )

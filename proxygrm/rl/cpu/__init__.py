@@ -7,7 +7,7 @@ configuration is built, in trainer and workers). What they change in a running p
 - `platform`: registers the platform `cpu` (chosen by `VERL_PLATFORM=cpu`) whose device slots are Ray's *logical*
   GPUs; adds to `torch.cpu` the allocator and random-state functions that verl calls on `torch.<device>`; gives
   `initialize_global_process_group_ray` the backend string `cpu:gloo` (verl would compose `cpu:gloo,cpu:gloo`,
-  which torch refuses).
+  which torch refuses); takes the length for the ragged dimension of position ids when all rollouts are equally long.
 - `engine`: registers the FSDP2 engine for `cpu`; hides `forward_only` while the reference model is wrapped,
   because verl would put it under `CPUOffloadPolicy(pin_memory=True)`, which needs an accelerator.
 - `rollout`: hands out verl's own vLLM replica with a worker extension that keeps linear weights unpacked

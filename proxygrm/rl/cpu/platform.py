@@ -124,3 +124,22 @@ class CPUPlatform(PlatformBase):
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     distributed.initialize_global_process_group_ray.__defaults__ = (None, "cpu:gloo")
+
+
+_as_nested_tensor = torch.nested.as_nested_tensor
+
+
+def _as_nested_by_length(tensors: Any, *args: Any, **options: Any) -> Any:
+    """Position ids are (4, length). When all rollouts are equally long, torch takes the 4 for the ragged dimension and
+    verl fails on it later; a tiny model that has learned its format does write equally long critiques."""
+    if options.get("layout") is torch.jagged and isinstance(tensors, list | tuple) and len(tensors):
+        first = tensors[0]
+        alike = all(t.shape == first.shape and t.dtype == torch.int64 and t.dim() == 2 for t in tensors)
+        if alike and first.shape[0] in (3, 4) and first.shape[1] != first.shape[0]:
+            from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
+
+            return nested_tensor_from_tensor_list(list(tensors))
+    return _as_nested_tensor(tensors, *args, **options)
+
+
+torch.nested.as_nested_tensor = _as_nested_by_length
