@@ -16,7 +16,7 @@ from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request
 from proxygrm.errors import UserError
 
-SIZES = {"train": 4000, "held_out": 160, "seed": 0, "recipe": 3}
+SIZES = {"train": 4000, "held_out": 160, "seed": 0, "recipe": 4}
 """Pairs to draw. Part of the stamp: another size draws anew."""
 
 

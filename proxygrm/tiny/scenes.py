@@ -20,10 +20,6 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "green": (30, 170, 40),
     "blue": (30, 60, 220),
     "yellow": (235, 220, 40),
-    "black": (15, 15, 15),
-    "white": (240, 240, 240),
-    "orange": (245, 135, 20),
-    "purple": (135, 35, 165),
 }
 SHAPES = ("square", "circle", "triangle", "cross")
 COUNTS = ("one", "two", "three", "four")
