@@ -100,7 +100,7 @@ def demo() -> Experiment:
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
         split=split.Settings(proxy_sft=1250, grm_sft=1250, grm_rl=800, grm_rl_val=16),
         proxy_sft=SftSettings.demo(max_steps=350),
-        grm_sft=SftSettings.demo(max_steps=150),  # partly trained, so that RL has something to add
+        grm_sft=SftSettings.demo(max_steps=350),
         rl=RlSettings.demo(),
         proxy_server=ProxySettings(
             replicas=1,

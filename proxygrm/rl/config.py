@@ -71,6 +71,7 @@ class RlSettings:
             mini_batch=6,
             micro_batch=16,
             lr=1e-4,
+            temperature=1.4,  # a tiny model is sure of itself after SFT: explore more than a real one needs
             prompt_length=512,
             response_length=160,
             total_steps=total_steps,
