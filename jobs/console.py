@@ -112,11 +112,14 @@ def refuse(planned: list[Planned], resolved: Resolved) -> None:
     due = [p.stage for p in planned if p.action == "run"]
     problems = [text for stage in due if (text := planning.within_limits(stage, resolved.profile))]
     problems += missing_givens(due)
-    if problems:
-        hint = ""
-        if resolved.experiment.name == "demo":
-            hint = "; `proxygrm demo --prepare-only` makes the demo's data and model"
-        raise UserError("; ".join(problems) + hint)
+    if not problems:
+        return
+    for problem in problems[1:]:
+        out.print(f"[red]missing:[/] {escape(problem)}")
+    more = f" ({len(problems) - 1} more above)" if len(problems) > 1 else ""
+    demo = resolved.experiment.name in {"demo", "quick"}
+    hint = "; `proxygrm demo --prepare-only` makes the demo's data and model" if demo else ""
+    raise UserError(f"{problems[0]}{more}{hint}")
 
 
 def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> None:
