@@ -205,7 +205,9 @@ def missing_givens(stages: list[Stage]) -> list[str]:
                 try:
                     need.check(need.resolve())
                 except Exception as error:
-                    problems[need.path] = f"{stage.name} needs {label} at {need.path}: {error}"
+                    hub = need.path.count("/") == 1 and need.path[0].isalnum() and not need.resolve().exists()
+                    hint = f" (a hub name? `hf download {need.path}` puts it where jobs find it)" if hub else ""
+                    problems[need.path] = f"{stage.name} needs {label} at {need.path}: {error}{hint}"
     return list(problems.values())
 
 
