@@ -83,7 +83,7 @@ def test_rl_scored_every_rollout_with_the_real_proxy(demo: Demo) -> None:
     assert all(row["reward/proxy_coverage"] > 0.5 for row in metrics), "most rubrics should have reached the proxy"
     nodes = json.loads((demo.folder / "grm_rl" / "DONE.json").read_text())["nodes"]
     assert len(nodes) == 2
-    assert "Application startup complete" in (demo.folder / "grm_rl" / "proxy" / "proxy-0.log").read_text()
+    assert "APIServer" in (demo.folder / "grm_rl" / "proxy" / "proxy-0.log").read_text()
 
 
 def test_sft_and_evaluation_left_their_figures(demo: Demo) -> None:
