@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -106,7 +107,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     arguments: dict[str, Any] = {
-        "max_model_len": settings.max_model_len,
+        "max_model_len": context_length(model, settings.max_model_len),
         "max_num_seqs": settings.max_num_seqs,
         "seed": settings.seed,
         "enable_prefix_caching": True,
@@ -134,6 +135,13 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
         llm.llm_engine.engine_core.shutdown()
         del llm
         cleanup_dist_env_and_memory()
+
+
+def context_length(model: Path, asked: int) -> int:
+    """Tokens to serve: what is asked for, but no more than the checkpoint's own positions (vLLM refuses more)."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    own = (config.get("text_config") or config).get("max_position_embeddings", asked)
+    return min(asked, own)
 
 
 def _environment(device: str) -> None:

@@ -21,7 +21,7 @@ class EvaluateSettings:
     temperature: float = 0.0
     seed: int = 0
     max_model_len: int = 16384
-    """Prompt, picture and answer together, in tokens."""
+    """Prompt, picture and answer together, in tokens; a checkpoint with fewer positions is served with its own."""
     max_num_seqs: int = 64
     """Judgements worked on at once."""
     max_pixels: int = 0

@@ -152,3 +152,12 @@ def test_missing_pictures_are_refused_unless_blank_ones_are_asked_for(tmp_path):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         EvaluateSettings(**wrong)
+
+
+def test_a_checkpoint_with_fewer_positions_is_served_with_its_own(tmp_path):
+    import json
+
+    from proxygrm.evaluate.engine import context_length
+
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 4096}}))
+    assert (context_length(tmp_path, 16384), context_length(tmp_path, 1024)) == (4096, 1024)
