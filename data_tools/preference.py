@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from proxygrm.pairs import (
     SCHEMA_VERSION,
+    PairsWriter,
     PictureStore,
     PreferencePair,
     UnreadablePicture,
     arrange,
+    count_pairs,
+    iter_pairs,
     label_counts,
     label_for,
+    pairs_file,
+    picture_hash,
     read_pairs,
     write_pairs,
 )
 
 __all__ = [
     "SCHEMA_VERSION",
+    "PairsWriter",
     "PictureStore",
     "PreferencePair",
     "UnreadablePicture",
     "arrange",
+    "count_pairs",
+    "iter_pairs",
     "label_counts",
     "label_for",
+    "pairs_file",
+    "picture_hash",
     "read_pairs",
     "write_pairs",
 ]

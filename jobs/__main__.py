@@ -6,10 +6,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
+from jobs.data import data
 from proxygrm.errors import UserError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -233,21 +234,7 @@ def cluster_env(folder: Path | None) -> None:
     click.echo(local.exports(folder or default_folder()))
 
 
-@main.group()
-def data() -> None:
-    """Preference data: ingest public releases, draw the demo's pairs."""
-
-
-@data.command("ingest")
-@click.argument("source", type=click.Choice(["rlaif-v", "preference-jsonl"]))
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The pairs folder to write.")
-@click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
-def data_ingest(source: str, path: Path, out: Path, missing_images: Literal["refuse", "blank"]) -> None:
-    """Turn a downloaded release into a pairs folder; says what it dropped and why."""
-    from jobs import console
-
-    console.ingest(source, path, out, missing_images)
+main.add_command(data)
 
 
 @main.command("evaluate")

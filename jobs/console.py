@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from rich.console import Console
@@ -324,15 +324,6 @@ def cluster_status(folder: Path | None) -> None:
         nodes.add_row(node.name, node.state, ", ".join(node.partitions))
     out.print(table)
     out.print(nodes)
-
-
-def ingest(source: str, path: Path, folder: Path, missing_images: Literal["refuse", "blank"]) -> None:
-    from data_tools import bench_jsonl, rlaif_v
-
-    if source == "rlaif-v":
-        out.print(f"{folder}: {rlaif_v.ingest(path, folder)}")
-    else:
-        out.print(f"{folder}: {bench_jsonl.ingest(path, folder, missing_images=missing_images)}")
 
 
 def evaluate(model: Path, pairs: Path, folder: Path, proxy: Path | None, **settings: Any) -> None:

@@ -10,16 +10,19 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _VERSION_KEY = "proxygrm.pairs"
-_COLUMNS = ("id", "source", "question", "response_1", "response_2", "label", "images", "license")
+_COLUMNS = (
+    "id", "source", "question", "response_1", "response_2", "label", "images", "license", "category", "group",
+)  # fmt: skip
 _BATCH = 2048
 
 
@@ -33,6 +36,8 @@ class PreferencePair:
     label: Label  # the better response
     images: tuple[str, ...]  # file names inside DIR/images
     license: str
+    category: str = ""  # of a benchmark row; "" elsewhere
+    group: str = ""  # rows that a benchmark counts together (MM-RLHF's acc+); "" elsewhere
 
     def image_paths(self, pairs_dir: Path) -> list[Path]:
         """Absolute paths of the pictures."""
@@ -46,12 +51,20 @@ def label_for(pair_id: str) -> Label:
 
 
 def arrange(
-    pair_id: str, source: str, question: str, chosen: str, rejected: str, images: Sequence[str], license: str
+    pair_id: str,
+    source: str,
+    question: str,
+    chosen: str,
+    rejected: str,
+    images: Sequence[str],
+    license: str,
+    category: str = "",
+    group: str = "",
 ) -> PreferencePair:
     """A pair from chosen/rejected, the words of other people's files."""
     label = label_for(pair_id)
     first, second = (chosen, rejected) if label == 1 else (rejected, chosen)
-    return PreferencePair(pair_id, source, question, first, second, label, tuple(images), license)
+    return PreferencePair(pair_id, source, question, first, second, label, tuple(images), license, category, group)
 
 
 class UnreadablePicture(ValueError):
@@ -67,83 +80,182 @@ class PictureStore:
         self._known: dict[str, str] = {}
 
     def add(self, data: bytes) -> str:
-        """Store the bytes as they are; return the file name. Decodes them once: UnreadablePicture if that fails."""
+        """Store the bytes as they are; return the file name. Decodes them once: UnreadablePicture if that fails.
+
+        The name begins with the hash of `data` in every case; see `_decode` for pictures that lie on their side.
+        """
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self._known:
-            name = f"{digest}.{_picture_format(data)}"
-            target = self.folder / name
-            if not target.exists():
-                scratch = self.folder / f".{name}.{os.getpid()}"
-                scratch.write_bytes(data)
-                scratch.replace(target)
+            kind, upright = _decode(data)
+            if upright is None:
+                name = f"{digest}.{kind}"
+                self._write(name, data)
+            else:
+                name = f"{digest}.upright.png"
+                self._write(name, upright)
             self._known[digest] = name
         return self._known[digest]
 
     def __len__(self) -> int:
         return len(self._known)
 
+    def _write(self, name: str, data: bytes) -> None:
+        target = self.folder / name
+        if not target.exists():
+            scratch = self.folder / f".{name}.{os.getpid()}"
+            scratch.write_bytes(data)
+            scratch.replace(target)
 
-def _picture_format(data: bytes) -> str:
-    from PIL import Image
+
+def picture_hash(name: str) -> str:
+    """SHA-256 of the bytes as they were released, from a file name in the store."""
+    return name.partition(".")[0]
+
+
+def _decode(data: bytes) -> tuple[str, bytes | None]:
+    """(format, the picture turned upright as PNG if its EXIF orientation says that it is not).
+
+    No trainer and no server of this stack looks at EXIF, so a picture that needs turning is turned once, here,
+    without loss; all others stay the bytes they were.
+    """
+    from PIL import ExifTags, Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
-            return (picture.format or "img").lower()
+            kind = (picture.format or "img").lower()
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+                out = io.BytesIO()
+                ImageOps.exif_transpose(picture).convert("RGB").save(out, "PNG")
+                return kind, out.getvalue()
+            return kind, None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadablePicture(str(error)) from error
 
 
-def write_pairs(pairs_dir: Path, rows: Iterable[PreferencePair], metadata: dict[str, str] | None = None) -> int:
-    """Write `pairs.parquet` (whole or not at all) and return the number of rows.
+class PairsWriter:
+    """Writes a pairs file, row by row: whole or not at all, and complete, or an error.
 
-    Raises UserError for a repeated id or for a picture that is not in the store: a folder is complete or not there.
+    Use it in a `with` block; the file appears under its name when the block ends without an error. Raises UserError
+    for a repeated id, for a label that is none, and for a picture that is not in the store. Memory: one batch of
+    rows, 16 bytes an id, and the names of the pictures.
     """
+
+    def __init__(self, pairs_dir: Path, file: Path | None = None, metadata: dict[str, str] | None = None) -> None:
+        """file: instead of `pairs_dir/pairs.parquet`, for the part of one shard."""
+        self.pairs_dir, self.target = pairs_dir, file or pairs_dir / "pairs.parquet"
+        self.count = 0
+        self._schema = _schema().with_metadata({_VERSION_KEY: SCHEMA_VERSION, **(metadata or {})})
+        self._scratch = self.target.with_name(f".{self.target.name}.{os.getpid()}")
+        self._ids: set[bytes] = set()
+        self._pictures: set[str] = set()
+        self._batch: list[dict[str, object]] = []
+
+    def __enter__(self) -> PairsWriter:
+        import pyarrow.parquet as pq
+
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self._parquet = pq.ParquetWriter(self._scratch, self._schema, compression="zstd")
+        return self
+
+    def add(self, pair: PreferencePair) -> None:
+        if pair.label not in (1, 2):
+            raise UserError(f"pair {pair.id!r} has the label {pair.label!r}; it must be 1 or 2")
+        key = hashlib.blake2b(pair.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if key in self._ids:
+            raise UserError(f"pair id {pair.id!r} comes twice in {self.pairs_dir}; ids must be unique")
+        self._ids.add(key)
+        for name in pair.images:
+            if name not in self._pictures:
+                if not (self.pairs_dir / "images" / name).is_file():
+                    raise UserError(
+                        f"pair {pair.id!r} names the picture {name!r}, which is not in {self.pairs_dir / 'images'}"
+                    )
+                self._pictures.add(name)
+        self._batch.append({name: getattr(pair, name) for name in _COLUMNS})
+        self.count += 1
+        if len(self._batch) == _BATCH:
+            self._flush()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._parquet.close()
+            if kind is None:
+                self._scratch.replace(self.target)
+        finally:
+            self._scratch.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        self._parquet.write_table(pa.Table.from_pylist(self._batch, schema=self._schema))
+        self._batch = []
+
+
+def write_pairs(pairs_dir: Path, rows: Iterable[PreferencePair], metadata: dict[str, str] | None = None) -> int:
+    """Write `pairs.parquet` (whole or not at all) and return the number of rows. Raises UserError (PairsWriter)."""
+    with PairsWriter(pairs_dir, metadata=metadata) as writer:
+        for row in rows:
+            writer.add(row)
+    return writer.count
+
+
+def pairs_file(path: Path):
+    """The open parquet file of a pairs folder (or of one shard's file), its layout checked. Raises UserError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pairs_dir.mkdir(parents=True, exist_ok=True)
-    schema = _schema().with_metadata({_VERSION_KEY: SCHEMA_VERSION, **(metadata or {})})
-    target, scratch = pairs_dir / "pairs.parquet", pairs_dir / f".pairs.parquet.{os.getpid()}"
-    ids: set[str] = set()
-    pictures = {p.name for p in (pairs_dir / "images").glob("*")}
-    count, batch = 0, []
-    try:
-        with pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
-            for row in rows:
-                _check(row, ids, pictures, pairs_dir)
-                batch.append({name: getattr(row, name) for name in _COLUMNS})
-                count += 1
-                if len(batch) == _BATCH:
-                    writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                    batch = []
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return count
-
-
-def read_pairs(pairs_dir: Path) -> list[PreferencePair]:
-    """All pairs of a folder, in file order. Raises UserError when the folder is none, or of another version."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(pairs_dir) / "pairs.parquet"
+    path = Path(path)
+    if path.suffix != ".parquet":
+        path = path / "pairs.parquet"
     if not path.is_file():
-        raise UserError(f"{path} does not exist; make a pairs folder with data_tools (ingest, demo pairs) first")
+        raise UserError(f"{path} does not exist; make a pairs folder with `proxygrm data ingest` first")
     try:
-        table = pq.read_table(path)
+        source = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as parquet ({error}); write the pairs folder again") from error
-    version = (table.schema.metadata or {}).get(_VERSION_KEY.encode(), b"none").decode()
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    version = (source.schema_arrow.metadata or {}).get(_VERSION_KEY.encode(), b"none").decode()
+    missing = [name for name in _COLUMNS if name not in source.schema_arrow.names]
     if version != SCHEMA_VERSION or missing:
         lacks = f", lacks {', '.join(missing)}" if missing else ""
         raise UserError(
             f"{path} is no pairs file of version {SCHEMA_VERSION} (version {version}{lacks}); ingest the data again"
         )
-    return [PreferencePair(**{**row, "images": tuple(row["images"])}) for row in table.select(_COLUMNS).to_pylist()]
+    return source
+
+
+def count_pairs(path: Path) -> int:
+    """Rows of a pairs folder, from the file's footer."""
+    return pairs_file(path).metadata.num_rows
+
+
+def iter_pairs(path: Path, span: range | None = None) -> Iterator[PreferencePair]:
+    """The pairs of a folder in file order, `_BATCH` in memory at a time; `span`: only these positions (contiguous).
+
+    Raises UserError when the folder is none, or of another version, or its file is damaged.
+    """
+    import pyarrow as pa
+
+    source = pairs_file(path)
+    at = 0
+    try:
+        for group in range(source.num_row_groups):
+            rows = source.metadata.row_group(group).num_rows
+            first, last = (span.start, span.stop) if span is not None else (0, at + rows)
+            if at + rows > first and at < last:
+                table = source.read_row_group(group, columns=list(_COLUMNS))
+                for row in table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0)).to_pylist():
+                    yield PreferencePair(**{**row, "images": tuple(row["images"])})
+            at += rows
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); write the pairs folder again") from error
+
+
+def read_pairs(pairs_dir: Path) -> list[PreferencePair]:
+    """All pairs of a folder at once, in file order (about 1 kB a row and its texts). Raises UserError."""
+    return list(iter_pairs(pairs_dir))
 
 
 def label_counts(pairs: Iterable[PreferencePair]) -> dict[int, int]:
@@ -157,14 +269,3 @@ def _schema():
     text = pa.string()
     kinds = {"label": pa.int8(), "images": pa.list_(text)}
     return pa.schema([pa.field(name, kinds.get(name, text), nullable=False) for name in _COLUMNS])
-
-
-def _check(row: PreferencePair, ids: set[str], pictures: set[str], pairs_dir: Path) -> None:
-    if row.label not in (1, 2):
-        raise UserError(f"pair {row.id!r} has the label {row.label!r}; it must be 1 or 2")
-    if row.id in ids:
-        raise UserError(f"pair id {row.id!r} comes twice in {pairs_dir}; ids must be unique")
-    missing = [name for name in row.images if name not in pictures]
-    if missing:
-        raise UserError(f"pair {row.id!r} names the picture {missing[0]!r}, which is not in {pairs_dir / 'images'}")
-    ids.add(row.id)

@@ -1,0 +1,107 @@
+"""Book-keeping of a step: rows in, rows out, and where every other row went, with file, row number, id and reason.
+
+A row leaves for a reason of one of two kinds. *Bad* rows are broken (no text, unreadable picture, not JSON);
+more than `max_bad` of them ends the step with an error. *Dropped* rows are whole but not wanted (a tie, a
+duplicate, what a filter is for).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from proxygrm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a row came from: the file, and its row number there (from 1; lines for JSONL)."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file} row {self.row}"
+
+
+class Account:
+    """Counts, and one JSON line in `log` for every row that left: {file, row, id, reason, bad, detail}.
+
+    The log grows beside its final name and is renamed by a clean exit of the `with` block; `check` is called there.
+    """
+
+    def __init__(self, log: Path, max_bad: float = 0.01) -> None:
+        self.log, self.max_bad = log, max_bad
+        self.read = self.kept = 0
+        self.bad, self.dropped, self.notes = Counter[str](), Counter[str](), Counter[str]()
+        self._first_bad = ""
+        self._scratch = log.with_name(f".{log.name}.{os.getpid()}")
+
+    def __enter__(self) -> Account:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._scratch.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._file.close()
+        try:
+            if kind is None:
+                self.check()
+                self._scratch.replace(self.log)
+        finally:
+            self._scratch.unlink(missing_ok=True)
+
+    def leave(self, where: Where, row_id: str, reason: str, *, bad: bool, detail: str = "") -> None:
+        """Count a row that is not kept. `reason` is one of a closed set of words; `detail` is for people."""
+        (self.bad if bad else self.dropped)[reason] += 1
+        if bad and not self._first_bad:
+            self._first_bad = f"{where} ({row_id or 'no id'}): {reason}{f', {detail}' if detail else ''}"
+        line = {"file": where.file, "row": where.row, "id": row_id, "reason": reason, "bad": bad, "detail": detail}
+        self._file.write(json.dumps(line) + "\n")
+
+    def check(self) -> None:
+        """Raise UserError when more rows are bad than `max_bad` (a share of the rows read) allows."""
+        broken = sum(self.bad.values())
+        if broken > self.max_bad * self.read:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in self.bad.most_common())
+            raise UserError(
+                f"{broken} of {self.read} rows are bad, more than --max-bad {self.max_bad:g} allows: {reasons}. "
+                f"First: {self._first_bad}. Mend the file, or allow more with --max-bad"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "read": self.read,
+            "kept": self.kept,
+            "bad": dict(sorted(self.bad.items())),
+            "dropped": dict(sorted(self.dropped.items())),
+            "notes": dict(sorted(self.notes.items())),
+        }
+
+
+def add_up(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """One summary of many shards'."""
+    total: dict[str, Any] = {"read": 0, "kept": 0, "bad": Counter(), "dropped": Counter(), "notes": Counter()}
+    for summary in summaries:
+        for key, value in summary.items():
+            if isinstance(value, dict):
+                total[key].update(value)
+            else:
+                total[key] += value
+    return {key: dict(sorted(value.items())) if isinstance(value, Counter) else value for key, value in total.items()}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside and rename."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,15 @@
+"""`proxygrm data ...`: one file a family of commands, each thin over `data_tools`."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.data.ingest import ingest
+
+
+@click.group()
+def data() -> None:
+    """Preference data: from public releases to training files."""
+
+
+data.add_command(ingest)
