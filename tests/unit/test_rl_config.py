@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from proxygrm.attention import FLASH
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.overrides import job_environment, verl_overrides
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+PAPER = dataclasses.replace(RlSettings.paper(), attention=FLASH)
 
 
 def overrides(settings: RlSettings, device: str = "cuda", output: str = "/runs/rl", **changes: object) -> list[str]:
@@ -38,13 +42,13 @@ def as_dict(lines: list[str]) -> dict[str, str]:
 
 
 def test_the_papers_overrides_are_the_ones_we_reviewed(request: pytest.FixtureRequest) -> None:
-    found = "\n".join(overrides(RlSettings.paper())) + "\n"
+    found = "\n".join(overrides(PAPER)) + "\n"
     golden = GOLDEN / "verl_paper_overrides.txt"
     assert found == golden.read_text(encoding="utf-8"), f"if the change is meant, write the new list to {golden}"
 
 
 def test_the_paper_settings_are_upstreams_hyper_parameters() -> None:
-    keys = as_dict(overrides(RlSettings.paper()))
+    keys = as_dict(overrides(PAPER))
     wanted = {
         "algorithm.adv_estimator": "grpo",
         "data.train_batch_size": "256",
@@ -73,7 +77,7 @@ def test_the_reward_function_stands_where_this_verl_reads_it() -> None:
 
 
 def test_the_cpu_platform_is_asked_for_on_cpus_only() -> None:
-    on_gpu, on_cpu = overrides(RlSettings.paper()), overrides(RlSettings.demo(), "cpu")
+    on_gpu, on_cpu = overrides(PAPER), overrides(RlSettings.demo(), "cpu")
     assert not any("proxygrm.rl.cpu" in line for line in on_gpu)
     assert "actor_rollout_ref.model.external_lib=proxygrm.rl.cpu.engine" in on_cpu
     assert "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM=cpu" in on_cpu
@@ -107,7 +111,7 @@ def test_a_batch_that_no_mini_batch_divides_is_refused() -> None:
 
 def test_too_few_rows_for_one_batch_are_refused_before_anything_starts() -> None:
     with pytest.raises(UserError, match="do not fill one batch"):
-        RlSettings.paper().check_against(rows=100, devices=8)
+        PAPER.check_against(rows=100, devices=8)
 
 
 def test_devices_that_cannot_share_a_batch_are_refused() -> None:
@@ -140,7 +144,7 @@ print("CONFIGS", json.dumps(found))
 def test_verl_composes_and_accepts_the_paper_and_the_demo_settings() -> None:
     # The second line is the demo in a folder whose name has everything Hydra's grammar acts on.
     awkward = "/runs/it's {a}, [b] = \\ c: $d"
-    lists = [overrides(RlSettings.paper()), overrides(RlSettings.demo(), "cpu", output=awkward)]
+    lists = [overrides(PAPER), overrides(RlSettings.demo(), "cpu", output=awkward)]
     run = subprocess.run(
         [sys.executable, "-c", COMPOSE], input=json.dumps(lists), capture_output=True, text=True, check=False
     )

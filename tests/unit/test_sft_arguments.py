@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxygrm.attention import FLASH
 from proxygrm.errors import UserError
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
 from proxygrm.sft.train import collect_metrics, last_checkpoint, train_sft, why
@@ -21,7 +22,7 @@ def arguments(settings: SftSettings, device: str = "cuda", **more: object) -> di
 
 
 def test_the_papers_values_reach_ms_swift() -> None:
-    found = arguments(SftSettings.paper())
+    found = arguments(replace(SftSettings.paper(), attention=FLASH))
     wanted = {
         "--tuner_type": "full",
         "--freeze_vit": "false",
@@ -153,7 +154,7 @@ def test_ms_swifts_own_argument_class_takes_both_recipes(tmp_path: Path) -> None
     model, rows = tmp_path / "model", tmp_path / "rows.jsonl"
     build_tiny_model(model, demo_corpus(0, n=50))
     rows.write_text('{"messages": []}\n')
-    settings = {"paper": ("cuda", SftSettings.paper()), "demo": ("cpu", SftSettings.demo())}
+    settings = {"paper": ("cuda", replace(SftSettings.paper(), attention=FLASH)), "demo": ("cpu", SftSettings.demo())}
     lists = [
         swift_arguments(chosen, model, rows, tmp_path / name, device) for name, (device, chosen) in settings.items()
     ]

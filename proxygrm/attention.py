@@ -1,0 +1,18 @@
+"""Which attention kernel a training uses."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+FLASH, TORCH = "flash_attention_2", "sdpa"
+
+
+def attention(asked: str, device: str) -> str:
+    """`asked`, or for "auto" flash_attention_2 on GPUs where flash-attn is installed, and torch's own elsewhere.
+
+    Both compute the same. flash-attn is compiled against the site's CUDA, so it cannot stand in the locks; set-up
+    builds it where there is a compiler.
+    """
+    if asked != "auto":
+        return asked
+    return FLASH if device == "cuda" and find_spec("flash_attn") else TORCH
