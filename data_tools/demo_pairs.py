@@ -24,13 +24,15 @@ def write_demo_pairs(
     held_out: int,
     seed: int,
     kinds: Mapping[str, float] | Iterable[str] = MOSTLY_COLOUR,
+    fog: float = 0.0,
 ) -> None:
     """Write `out/train.parquet` and `out/held_out.parquet`.
 
     `kinds`: share of each kind of question (or just their names, for equal shares). The combinations (shape x colour
     x colour, and so on) of the two files are disjoint. Ingestion decides by a hash of the id which response comes
     first; ids are chosen so that labels 1 and 2 come out equally often (odd numbers: one apart), in each kind too.
-    Raises UserError for an unknown kind or a negative number.
+    `fog`: share of the colour questions whose picture is in fog. Raises UserError for an unknown kind or a number
+    that makes no sense.
     """
     shares = dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(kinds, 1.0)
     unknown = sorted(set(shares) - set(KINDS))
@@ -38,6 +40,8 @@ def write_demo_pairs(
         raise UserError(f"demo kinds {shares!r} make no sense; give shares of some of: {', '.join(KINDS)}")
     if train < 1 or held_out < 1:
         raise UserError(f"demo pairs: {train} training and {held_out} held-out pairs asked for; both must be above 0")
+    if not 0 <= fog <= 1:
+        raise UserError(f"demo pairs: fog is {fog}; it is a share between 0 and 1")
     out.mkdir(parents=True, exist_ok=True)
     for name, count, first, which in (("train", train, 0, 0), ("held_out", held_out, _HELD_OUT_FROM, 1)):
         rng = random.Random(f"{name} {seed}")
@@ -45,7 +49,7 @@ def write_demo_pairs(
         for kind, amount in _apportion(count, shares).items():
             wanted += _with_labels(separate(kind, seed)[which], amount, surplus=_surplus(wanted))
         rng.shuffle(wanted)
-        _write(out / f"{name}.parquet", _rows(wanted, first, name, rng))
+        _write(out / f"{name}.parquet", _rows(wanted, first, name, rng, fog))
 
 
 def _with_labels(pool: list[Combination], amount: int, surplus: int) -> list[tuple[Combination, int]]:
@@ -76,7 +80,7 @@ def _apportion(count: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 
 def _rows(
-    wanted: list[tuple[Combination, int]], first: int, split: str, rng: random.Random
+    wanted: list[tuple[Combination, int]], first: int, split: str, rng: random.Random, fog: float
 ) -> Iterator[dict[str, Any]]:
     """Rows in the order given; the next index is the next one whose id hashes to the wanted label."""
     idx = first
@@ -84,14 +88,15 @@ def _rows(
         while label_for(row_id(DS_NAME, idx)) != label:
             idx += 1
         path = f"demo/{split}/{idx}.png"
+        in_fog = combination.kind == "colour" and rng.random() < fog
         yield {
             "ds_name": DS_NAME,
-            "image": {"bytes": draw(combination, rng), "path": path},
+            "image": {"bytes": draw(combination, rng, in_fog), "path": path},
             "question": combination.question,
             "chosen": combination.response(combination.right),
             "rejected": combination.response(combination.wrong),
             "origin_dataset": "drawn",
-            "origin_split": combination.kind,
+            "origin_split": f"{combination.kind}{' in fog' if in_fog else ''}",
             "idx": idx,
             "image_path": path,
         }

@@ -24,6 +24,7 @@ from jobs.plan import Planned
 from jobs.request import Request, Resolved
 from jobs.stage import Stage, closure
 from proxygrm.errors import UserError
+from slurm.profile import Profile
 
 out = Console(highlight=False)
 REFRESH_S = 2.0
@@ -59,13 +60,13 @@ def of_run(run: Path | None) -> tuple[Resolved, Ledger]:
             raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`")
         run = written[-1].parent
     resolved = requests.of_run(run)
-    connect(resolved, start=False)
+    connect(resolved.profile, start=False)
     return resolved, Ledger(run)
 
 
-def connect(resolved: Resolved, start: bool) -> None:
+def connect(profile: Profile, start: bool) -> None:
     """Point SLURM's commands at the private cluster when the profile is the one that uses it."""
-    if not resolved.profile.private_cluster:
+    if not profile.private_cluster:
         return
     from slurm.local import cluster
     from slurm.local.folder import default_folder
@@ -99,7 +100,7 @@ def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Itera
 def _scheduler_answers(resolved: Resolved) -> bool:
     """A plan can be read without a scheduler; then nothing is known of queued jobs, and it says so."""
     try:
-        connect(resolved, start=False)
+        connect(resolved.profile, start=False)
         submission.require_slurm()
     except UserError as error:
         out.print(f"[yellow]planning without a scheduler:[/] {escape(str(error))}")
@@ -154,7 +155,7 @@ def submit(asked: dict[str, Any], stages: Iterable[str], redo: Iterable[str], wa
 def send(resolved: Resolved, ledger: Ledger, stages: Iterable[str] = (), redo: Iterable[str] = ()) -> None:
     """Plan, check and submit under the run folder's lock."""
     with ledger.lock("submit"):
-        connect(resolved, start=True)
+        connect(resolved.profile, start=True)
         submission.require_slurm()
         planned = _plan(resolved, ledger, stages, redo, ask=True)
         show_plan(planned, resolved, ledger)

@@ -16,8 +16,11 @@ from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request
 from proxygrm.errors import UserError
 
-SIZES = {"train": 4000, "held_out": 160, "seed": 0, "recipe": 4}
-"""Pairs to draw. Part of the stamp: another size draws anew."""
+TRAIN, HELD_OUT, SEED = 5000, 160, 0
+FOG = 0.6
+"""Share of the pictures in fog."""
+STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 5}
+"""Of prepared inputs: another stamp, and they are made anew."""
 
 
 def run(folder: Path, quick: bool, prepare_only: bool) -> None:
@@ -67,7 +70,7 @@ def prepare(inputs: Path) -> None:
 
     Built beside and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
     """
-    if read_json(inputs / "READY.json") == SIZES:
+    if read_json(inputs / "READY.json") == STAMP:
         return
     from data_tools.demo_pairs import write_demo_pairs
     from data_tools.rlaif_v import ingest
@@ -78,10 +81,10 @@ def prepare(inputs: Path) -> None:
     part = inputs.with_name(inputs.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_demo_pairs(part / "release", SIZES["train"], SIZES["held_out"], SIZES["seed"], kinds=("colour",))
+    write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, ("colour",), FOG)
     for name, target in (("train", "pairs"), ("held_out", "held_out")):
         ingest(part / "release" / f"{name}.parquet", part / target)
-    build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SIZES["seed"]), seed=SIZES["seed"])
-    write_json(part / "READY.json", SIZES)
+    build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED), seed=SEED)
+    write_json(part / "READY.json", STAMP)
     shutil.rmtree(inputs, ignore_errors=True)
     part.rename(inputs)

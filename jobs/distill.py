@@ -33,8 +33,10 @@ class Sampling:
     """0600 file with the key of a remote endpoint; empty when it wants none."""
     tensor_parallel: int = 8
     max_model_len: int = 32000
-    error_rate: float = 0.35
-    """Only of the rule-based teacher: share of pairs it misreads."""
+    error_rate: float = 0.2
+    """Only of the rule-based teacher: share of clear pictures it misreads."""
+    fog_error_rate: float = 0.5
+    """The same for pictures in fog."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def _rule_based(run: StageRun) -> Iterator[str]:
     port_file = folder / "port"
     command = [sys.executable, "-m", "proxygrm.teacher.rule_judge", "--host", "127.0.0.1", "--port", "0"]
     command += ["--port-file", str(port_file), "--error-rate", str(settings.sampling.error_rate)]
+    command += ["--fog-error-rate", str(settings.sampling.fog_error_rate)]
     process = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + TEACHER_START_S

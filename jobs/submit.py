@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from data_tools.shards import Step, all_shards
 from jobs.ledger import Ledger
 from jobs.plan import Planned, log_folder, sbatch_parameters
-from jobs.stage import Stage
-from jobs.worker import StageJob
+from jobs.stage import Resources, Stage, StageRun
+from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
 from slurm.profile import Profile
 
@@ -87,6 +88,29 @@ def submit(
         ledger.record_submission(stage.name, job_id, line.fingerprint)
         said(line, job_id)
     return job_ids
+
+
+def submit_step(step: Step, shards: int, profile: Profile, on: Resources) -> tuple[str, str]:
+    """Send a data step as a job array of `shards` elements and its merge after them; returns both job ids.
+
+    `on` is what one element asks for. Shards that are done already end at once.
+    """
+    folder = step.parts / "jobs"
+    run = Stage(name=step.name, run=_not_a_chain, makes=(), on=on, array=shards)
+    join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=on)
+    try:
+        executor = _executor(run, profile, folder, [])
+        with executor.batch():
+            jobs = [executor.submit(StepJob(step, shard)) for shard in all_shards(shards)]
+        array_id = jobs[0].job_id.split("_")[0]
+        merge_id = _executor(join, profile, folder, [array_id]).submit(StepJob(step, None, shards)).job_id
+    except Exception as error:
+        raise UserError(f"{step.name} was not accepted: {_reason(error)}") from error
+    return array_id, merge_id
+
+
+def _not_a_chain(run: StageRun) -> None:
+    raise AssertionError("a data step is no stage of a chain; only its resources are those of one")
 
 
 def _reason(error: Exception) -> str:

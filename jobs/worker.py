@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from data_tools.shards import Shard, Step
 from jobs.ledger import Done, Ledger, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
@@ -183,3 +184,25 @@ class MemoryPeak:
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join(timeout=MEMORY_SAMPLE_S)
+
+
+class StepJob:
+    """One shard of a data step, or (shard None) the merge of `shards` of them; requeued like a StageJob."""
+
+    def __init__(self, step: Step, shard: Shard | None, shards: int = 0) -> None:
+        self.step, self.shard, self.shards = step, shard, shards
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def __call__(self) -> None:
+        try:
+            if self.shard is not None:
+                self.step.run_one(self.shard)
+            elif self.step.finished() is None:
+                self.step.finish(self.shards)
+        except UserError as error:
+            print(f"{self.step.name} failed: {error}", file=sys.stderr, flush=True)
+            raise

@@ -11,14 +11,33 @@ import click
 from data_tools.shards import Shard, Step, carry_out
 
 
+def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
+    context.meta[f"{__name__}.{option.name}"] = value
+
+
 def step_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--shards, --shard, --workers, --max-bad; pass them on to `run_step`."""
+    """--shards, --shard, --workers, --max-bad: pass them on to `run_step`. --submit and its own: it finds them itself."""
     options = [
         click.option("--shards", type=click.IntRange(1), default=None, help="Parts to cut the work in.  [cores]"),
         click.option("--shard", default=None, metavar="I/N", help="Do only this part, e.g. 3/8."),
         click.option("--workers", type=click.IntRange(1), default=None, help="Processes at once.  [cores]"),
         click.option(
             "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Bad rows allowed, a share."
+        ),
+        click.option(
+            "--submit",
+            is_flag=True,
+            expose_value=False,
+            callback=_remember,
+            help="As a SLURM job array of --shards elements, with the merge after it.",
+        ),
+        click.option(
+            "--profile",
+            default="local",
+            show_default=True,
+            expose_value=False,
+            callback=_remember,
+            help="With --submit: the cluster.",
         ),
     ]
     for option in reversed(options):
@@ -27,11 +46,15 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_step(step: Step, shards: int | None, shard: str | None, workers: int | None) -> dict[str, Any] | None:
-    """Carry the step out and return its report; None when only one shard was asked for."""
+    """Carry the step out and return its report; None when it was sent to the queue, or one shard was asked for."""
     from rich.progress import Progress
 
     from jobs.console import out
 
+    told = click.get_current_context().meta
+    if told.get(f"{__name__}.submit"):
+        _send(step, shards or 8, told[f"{__name__}.profile"])
+        return None
     if shard is not None:
         part = Shard.parse(shard)
         step.run_one(part)
@@ -41,3 +64,19 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
         task = bar.add_task(step.name)
         count = shards or len(os.sched_getaffinity(0))
         return carry_out(step, count, workers, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _send(step: Step, shards: int, profile_name: str) -> None:
+    from jobs.console import connect, out
+    from jobs.stage import Resources
+    from jobs.submit import require_slurm, submit_step
+    from slurm import profile as profiles
+
+    if step.finished() is not None:
+        out.print(f"{step.name}: {step.out} is complete; nothing to send")
+        return
+    profile = profiles.load(profile_name)
+    connect(profile, start=True)
+    require_slurm()
+    array, merge = submit_step(step, shards, profile, Resources(cpus_per_node=1, memory_gb=4, walltime_min=240))
+    out.print(f"{step.name}: job array {array} of {shards}, then the merge {merge}; logs in {step.parts / 'jobs'}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from proxygrm.tiny.scenes import COLOURS, COUNTS
+
+_FOG_STD = 15.0  # the left edge is plain ground, unless there is fog
 
 
 class NotADemoPicture(ValueError):
@@ -14,13 +17,25 @@ class NotADemoPicture(ValueError):
 
 @dataclass(frozen=True)
 class Seen:
-    colour: str
-    shape: str
-    count: str
-    position: str
+    """What can be told from a picture; in fog that is the colour alone, and not for certain."""
+
+    colours: tuple[str, ...]  # the likeliest first
+    shape: str = ""
+    count: str = ""
+    position: str = ""
+
+    @property
+    def fog(self) -> bool:
+        return not self.shape
 
     def fact(self, kind: str) -> str:
-        return getattr(self, kind)
+        return self.colours[0] if kind == "colour" else getattr(self, kind)
+
+    def likeliest(self, kind: str, facts: Collection[str]) -> str:
+        """The fact, or in fog the likelier one of `facts`."""
+        if kind == "colour" and self.fog:
+            return next((colour for colour in self.colours if colour in facts), self.colours[0])
+        return self.fact(kind)
 
 
 def look(data: bytes) -> Seen:
@@ -35,14 +50,30 @@ def look(data: bytes) -> Seen:
         raise NotADemoPicture(f"the picture cannot be decoded: {error}") from error
     if not 16 <= min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= 512:
         raise NotADemoPicture(f"the picture is {pixels.shape[1]} x {pixels.shape[0]} pixels, not a drawn one")
+    if pixels[:, 0].std() > _FOG_STD:
+        return _look_through_fog(pixels)
     mask = np.abs(pixels - pixels[0, 0]).max(axis=2) > 40
     blobs = [blob for blob in _blobs(mask) if blob.area > 20]
     if not 1 <= len(blobs) <= len(COUNTS):
         raise NotADemoPicture(f"{len(blobs)} shapes found, expected 1 to {len(COUNTS)}")
     first = blobs[0]
     mean = np.mean([pixels[y, a:b].mean(axis=0) for y, a, b in first.runs[len(first.runs) // 3 :]], axis=0)
-    colour = min(COLOURS, key=lambda name: float(np.sum((mean - np.array(COLOURS[name])) ** 2)))
-    return Seen(colour, _shape(first), COUNTS[len(blobs) - 1], _position(first, *mask.shape))
+    colours = sorted(COLOURS, key=lambda name: float(np.sum((mean - np.array(COLOURS[name])) ** 2)))
+    return Seen(tuple(colours), _shape(first), COUNTS[len(blobs) - 1], _position(first, *mask.shape))
+
+
+def _look_through_fog(pixels) -> Seen:
+    """The ground is grey, so the mean of all pixels leans towards the shape's colour, however faint it is."""
+    import numpy as np
+
+    cast = pixels.mean(axis=(0, 1))
+
+    def leaning(name: str) -> float:
+        hue = np.array(COLOURS[name], dtype=float)
+        hue -= hue.mean()
+        return float((cast - cast.mean()) @ hue / np.linalg.norm(hue))
+
+    return Seen(tuple(sorted(COLOURS, key=leaning, reverse=True)))
 
 
 @dataclass

@@ -1,13 +1,13 @@
-"""A stand-in teacher for the laptop demo. It is not a model.
+"""The stand-in teacher for the laptop demo. It is not a model.
 
 It speaks the OpenAI chat API, takes the same instruction and picture as a real teacher, reads the shapes and colours
 off the pixels by rule, and writes a critique from a few fixed sentences. On a known share of pairs it misreads the
-picture on purpose, so that rubric, evaluation and verdict are consistently wrong: that is where the demo's "hard"
-pairs come from. Whether a pair is misread is decided by a hash of picture, question and responses (in either
-order), so asking again changes nothing. It judges the demo's drawn pairs only; everything else is answered with
-HTTP 422 and counted in `/health`.
+picture on purpose, more often in fog, so that rubric, evaluation and verdict are consistently wrong: that is where
+the demo's "hard" pairs come from. (In fog it errs by itself now and then, too.) Whether a pair is misread is decided
+by a hash of picture, question and responses (in either order), so asking again changes nothing. It judges the demo's
+drawn pairs only; everything else is answered with HTTP 422 and counted in `/health`.
 
-    python -m proxygrm.teacher.rule_judge --port 0 --port-file judge.port --error-rate 0.35
+    python -m proxygrm.teacher.rule_judge --port 0 --port-file judge.port --error-rate 0.2 --fog-error-rate 0.5
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Judgement:
     misread: bool
 
 
-def judge(picture: bytes, prompt: str, error_rate: float) -> Judgement:
+def judge(picture: bytes, prompt: str, error_rate: float, fog_error_rate: float = 0.0) -> Judgement:
     """The critique of one pair. Pure. Raises Refused for anything but a drawn demo pair."""
     parts = read_grm_prompt(prompt)
     if parts is None:
@@ -54,13 +54,14 @@ def judge(picture: bytes, prompt: str, error_rate: float) -> Judgement:
         kind = read_question(question)
         if kind is None:
             raise Refused(f"not a question of the demo: {question[:80]!r}")
-        seen = look(picture).fact(kind)
+        said = {fact for response in responses if (fact := read_fact(kind, response))}
+        view = look(picture)
+        seen = view.likeliest(kind, said)
         key = "\0".join((question, *sorted(responses))).encode()
         digest = hashlib.sha256(hashlib.sha256(picture).digest() + key).digest()
-        misread = int.from_bytes(digest[:8]) / 2**64 < error_rate
-        if misread:
-            others = {read_fact(kind, response) for response in responses} - {seen, None}
-            seen = others.pop() or seen if len(others) == 1 else seen
+        misread = int.from_bytes(digest[:8]) / 2**64 < (fog_error_rate if view.fog else error_rate)
+        if misread and len(said - {seen}) == 1:
+            (seen,) = said - {seen}
         return Judgement(write_critique(*parts, seen, digest[8] % STYLES), misread)
     except (NotADemoPicture, NotADemoPair) as error:
         raise Refused(str(error)) from error
@@ -82,7 +83,7 @@ def read_messages(body: dict[str, Any]) -> tuple[bytes, str]:
         raise Refused(f"the image's base64 is broken: {error}") from error
 
 
-def build_app(error_rate: float = 0.35):
+def build_app(error_rate: float = 0.2, fog_error_rate: float = 0.5):
     """The FastAPI application; its counts are at `/health`."""
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
@@ -99,7 +100,7 @@ def build_app(error_rate: float = 0.35):
         except ValueError as error:
             return refuse(f"the body is not JSON: {error}", 400)
         try:
-            judgement = judge(*read_messages(body), error_rate)
+            judgement = judge(*read_messages(body), error_rate, fog_error_rate)
         except Refused as error:
             return refuse(str(error))
         counts.update(answered=1, misread=int(judgement.misread))
@@ -120,7 +121,7 @@ def build_app(error_rate: float = 0.35):
         return {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "proxygrm"}]}
 
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "error_rate": error_rate, **counts}
+        return {"status": "ok", "error_rate": error_rate, "fog_error_rate": fog_error_rate, **counts}
 
     # The types of the handlers are strings here (postponed annotations), and FastAPI cannot see local names.
     chat.__annotations__ = {"request": Request}
@@ -134,21 +135,23 @@ def build_app(error_rate: float = 0.35):
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8009, show_default=True, help="0 takes a free one.")
-@click.option("--error-rate", default=0.35, show_default=True, help="Share of pairs to misread, 0 to 1.")
+@click.option("--error-rate", default=0.2, show_default=True, help="Share of clear pictures to misread, 0 to 1.")
+@click.option("--fog-error-rate", default=0.5, show_default=True, help="The same for pictures in fog.")
 @click.option("--port-file", type=click.Path(path_type=Path), help="Write the port here once it is bound.")
-def main(host: str, port: int, error_rate: float, port_file: Path | None) -> None:
+def main(host: str, port: int, error_rate: float, fog_error_rate: float, port_file: Path | None) -> None:
     try:
-        serve(host, port, error_rate, port_file)
+        serve(host, port, error_rate, fog_error_rate, port_file)
     except UserError as error:
         raise click.UsageError(str(error)) from error
 
 
-def serve(host: str, port: int, error_rate: float, port_file: Path | None = None) -> None:
+def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_file: Path | None = None) -> None:
     """Serve until a signal. The port is bound before it is announced, so a client may connect at once."""
     import uvicorn
 
-    if not 0 <= error_rate <= 1:
-        raise UserError(f"--error-rate is {error_rate}, it must be between 0 and 1")
+    for name, rate in (("--error-rate", error_rate), ("--fog-error-rate", fog_error_rate)):
+        if not 0 <= rate <= 1:
+            raise UserError(f"{name} is {rate}, it must be between 0 and 1")
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -161,8 +164,11 @@ def serve(host: str, port: int, error_rate: float, port_file: Path | None = None
         scratch = port_file.with_name(f".{port_file.name}.{os.getpid()}")
         scratch.write_text(f"{port}\n")
         scratch.replace(port_file)
-    click.echo(f"rule judge (not a model) at http://{host}:{port}, misreads {error_rate:.0%} of pairs")
-    config = uvicorn.Config(build_app(error_rate), log_level="warning", access_log=False)
+    click.echo(
+        f"rule judge (not a model) at http://{host}:{port}, misreads {error_rate:.0%} of clear "
+        f"pictures and {fog_error_rate:.0%} of those in fog"
+    )
+    config = uvicorn.Config(build_app(error_rate, fog_error_rate), log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[bound])
 
 

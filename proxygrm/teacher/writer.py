@@ -31,10 +31,13 @@ def write_critique(question: str, response_1: str, response_2: str, seen: str, s
     verdict = 1 + facts.index(seen)
     words = {"noun": KINDS[kind].noun, "fact": seen}
     rubric, reason = (text.format(**words) for text in _STYLES[style % STYLES])
-    # Word before number, twice: a tiny model then finds the verdict by recalling what stood after the fact.
-    says = ", ".join(f"{fact} {i}" for i, fact in enumerate(facts, 1))
+    # The fact first, then one look at each response: the order in which a tiny model learns to find the verdict.
+    words_of = ("right", "wrong") if verdict == 1 else ("wrong", "right")
+    says = " ".join(
+        f"Response {i} says {fact}: {word}." for i, (fact, word) in enumerate(zip(facts, words_of, strict=True), 1)
+    )
     return (
         f"<rubric>\n{rubric}\n<justify>{reason}</justify>\n</rubric>\n"
-        f"<eval>\nResponses say: {says}. The image shows {seen} {verdict}.\n</eval>\n"
+        f"<eval>\nThe image shows {seen}. {says}\n</eval>\n"
         f"<answer>{verdict}</answer>"
     )

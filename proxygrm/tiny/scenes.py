@@ -3,6 +3,7 @@
 A picture is 56 x 56 (four visual tokens of Qwen2.5-VL): one shape, or one to four alike, on grey ground. Position,
 size and shade vary, so that nearly every pair has a picture of its own. A question has one right fact and several
 wrong ones of the same kind, and neither question nor responses give it away: the picture must be looked at.
+Colours can also be asked of a shape in fog, which is hard to see: those are the demo's hard pairs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("square", "circle", "triangle", "cross")
 COUNTS = ("one", "two", "three", "four")
 PLACES = ("left", "right", "top", "bottom")
+FOG_CONTRAST = (0.01, 0.08)  # of a shape in fog, where 1 is a clear picture
+FOG_NOISE = 40.0  # standard deviation of each pixel, of 255
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def separate(kind: str, seed: int, held_out_share: float = 0.2) -> tuple[list[Co
     return parts[0], parts[1]
 
 
-def draw(combination: Combination, rng: random.Random) -> bytes:
+def draw(combination: Combination, rng: random.Random, fog: bool = False) -> bytes:
     """A PNG that shows the combination's right fact; everything the question leaves open is drawn at random."""
     from PIL import Image, ImageDraw
 
@@ -101,9 +104,21 @@ def draw(combination: Combination, rng: random.Random) -> bytes:
     canvas = ImageDraw.Draw(picture)
     for left, top, side in _places(kind, right, rng):
         _draw_shape(canvas, shape, left, top, side, shade)
+    if fog:
+        picture = _in_fog(picture, ground, rng)
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
+
+
+def _in_fog(picture, ground: int, rng: random.Random):
+    """The picture with next to no contrast left, and every pixel disturbed."""
+    import numpy as np
+    from PIL import Image
+
+    faint = ground + rng.uniform(*FOG_CONTRAST) * (np.asarray(picture, dtype=float) - ground)
+    noise = np.random.default_rng(rng.getrandbits(64)).normal(0.0, FOG_NOISE, faint.shape)
+    return Image.fromarray(np.clip(np.round(faint + noise), 0, 255).astype(np.uint8))
 
 
 def _places(kind: str, right: str, rng: random.Random) -> Iterator[tuple[int, int, int]]:

@@ -46,7 +46,7 @@ def test_held_out_combinations_are_never_seen_in_training(drawn):
 def _other(row):
     # "It is a circle." and "The number is two." do not say the subject; the picture does
     seen = look(row["image"]["bytes"])
-    return {"shape": seen.colour, "count": seen.shape}.get(row["origin_split"], "")
+    return {"shape": seen.fact("colour"), "count": seen.shape}.get(row["origin_split"], "")
 
 
 def test_every_fact_is_right_and_wrong_in_training_too():
@@ -57,20 +57,28 @@ def test_every_fact_is_right_and_wrong_in_training_too():
         assert {c.right for c in train} == {c.wrong for c in train} == set(KINDS[kind].facts)
 
 
+def test_the_share_of_pictures_in_fog_is_the_one_asked_for(tmp_path):
+    write_demo_pairs(tmp_path, train=300, held_out=10, seed=1, kinds=("colour",), fog=0.5)
+    foggy = [look(row["image"]["bytes"]).fog for row in pq.read_table(tmp_path / "train.parquet").to_pylist()]
+    assert 120 < sum(foggy) < 180
+    with pytest.raises(UserError, match="fog"):
+        write_demo_pairs(tmp_path, train=3, held_out=1, seed=1, fog=1.5)
+
+
 def test_labels_are_exactly_balanced_after_ingestion(drawn, tmp_path):
     for name, count in (("train", 300), ("held_out", 80)):
         report = ingest(drawn / f"{name}.parquet", tmp_path / name)
-        assert report.labels == {1: count // 2, 2: count // 2}
-        assert report.dropped == {}
-        assert report.pictures == count
+        assert report["labels"] == {"1": count // 2, "2": count // 2}
+        assert report["dropped"] == report["bad"] == {}
+        assert report["pictures"] == count
 
 
 @pytest.mark.parametrize(("train", "held_out"), [(1, 1), (7, 3), (101, 41)])
 def test_odd_numbers_leave_the_labels_at_most_one_apart(tmp_path, train, held_out):
     write_demo_pairs(tmp_path, train, held_out, seed=0)
     for name in ("train", "held_out"):
-        labels = ingest(tmp_path / f"{name}.parquet", tmp_path / name).labels
-        assert abs(labels[1] - labels[2]) <= 1
+        labels = ingest(tmp_path / f"{name}.parquet", tmp_path / name)["labels"]
+        assert abs(labels["1"] - labels["2"]) <= 1
 
 
 def test_the_texts_alone_do_not_tell_the_label(tmp_path):

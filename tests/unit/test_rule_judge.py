@@ -13,6 +13,7 @@ import pytest
 from proxygrm.critique import parse, rubric_for_proxy
 from proxygrm.prompts import grm_prompt
 from proxygrm.targets import proxy_answer
+from proxygrm.teacher.look import look
 from proxygrm.teacher.rule_judge import Refused, build_app, judge
 from proxygrm.teacher.writer import STYLES, NotADemoPair, write_critique
 from proxygrm.tiny.scenes import KINDS, Combination, combinations, draw
@@ -65,6 +66,18 @@ def test_the_share_of_misread_pairs_is_the_one_asked_for_and_those_are_wrong_thr
     assert 300 < wrong < 400
 
 
+def test_in_fog_the_judge_mostly_sees_the_colour_and_misreads_at_a_rate_of_its_own():
+    rng, seen_right, misread = random.Random(0), 0, 0
+    for combination in (combinations("colour") * 10)[:400]:
+        prompt = pair(combination, rng)[1]
+        picture = draw(combination, rng, fog=True)
+        assert look(picture).fog
+        seen_right += parse(judge(picture, prompt, 1.0, 0.0).critique).verdict == 1
+        misread += judge(picture, prompt, 0.0, 0.5).misread
+    assert seen_right > 320
+    assert 150 < misread < 250
+
+
 def test_asking_again_and_in_the_other_order_misreads_the_same_pairs():
     rng = random.Random(0)
     for combination in combinations("colour")[:100]:
@@ -95,7 +108,7 @@ def test_what_is_not_a_demo_pair_is_refused_with_its_reason():
 def test_the_proxy_answer_thinks_the_evaluation_and_ends_in_the_verdict():
     critique = parse(write_critique(RED.question, "red", "blue", "red"))
     assert proxy_answer(critique) == (
-        "<think>Responses say: red 1, blue 2. The image shows red 1.</think><answer>1</answer>"
+        "<think>The image shows red. Response 1 says red: right. Response 2 says blue: wrong.</think><answer>1</answer>"
     )
 
 

@@ -96,7 +96,7 @@ def test_sft_rows_are_right_and_rl_rows_are_pairs_the_teacher_got_wrong(distille
         prompt, answer = (message["content"] for message in row["messages"])
         assert prompt.endswith("</rubric>")
         assert "<justify>" not in prompt
-        assert answer.startswith("<think>Responses say: ")
+        assert answer.startswith("<think>The image shows ")
         assert parse_proxy_verdict(answer) == pairs[row["id"]].label
     for name in ("grm_rl", "grm_rl_val"):
         for row in pq.read_table(out / f"{name}.parquet").to_pylist():
