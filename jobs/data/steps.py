@@ -16,7 +16,7 @@ def _remember(context: click.Context, option: click.Parameter, value: Any) -> No
 
 
 def step_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--shards, --shard, --workers, --max-bad: pass them on to `run_step`. --submit and its own: it finds them itself."""
+    """--shards, --shard, --workers, --max-bad: pass them on to `run_step`; --submit and --profile it finds itself."""
     options = [
         click.option("--shards", type=click.IntRange(1), default=None, help="Parts to cut the work in.  [cores]"),
         click.option("--shard", default=None, metavar="I/N", help="Do only this part, e.g. 3/8."),
