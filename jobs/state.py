@@ -75,7 +75,7 @@ def query(job_ids: list[str]) -> dict[str, list[JobState]]:
     queue = _lines(["squeue", "-h", "-r", "-a", "-t", "all", "-j", ids, "-o", "%F|%T|%r|%N"], tolerate="Invalid job id")
     for line in queue:
         job, state, reason, nodes = line.split("|")
-        found.setdefault(job, []).append(JobState(state, reason, nodes))
+        found.setdefault(job, []).append(JobState(state, "" if reason == "None" else reason, nodes))
     missing = [job for job in job_ids if job not in found]
     if missing:
         fields = "JobID,State,ExitCode,NodeList"

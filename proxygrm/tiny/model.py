@@ -86,6 +86,7 @@ def build_tiny_model(
         Qwen2VLImageProcessor,
         Qwen2VLVideoProcessor,
     )
+    from transformers.utils.logging import disable_progress_bar
 
     if hidden < 64 or hidden % 64:
         raise ValueError(f"hidden is {hidden}; it must be a multiple of 64 (pairs of heads of {HEAD_DIM})")
@@ -102,6 +103,7 @@ def build_tiny_model(
         eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"], do_sample=True
     )
     out.mkdir(parents=True, exist_ok=True)
+    disable_progress_bar()  # of saving one small file
     model.save_pretrained(out)
     pixels = {"shortest_edge": SIZE * SIZE, "longest_edge": 4 * SIZE * SIZE}
     patches = {"size": pixels, "patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2}
