@@ -95,7 +95,7 @@ def submit_step(step: Step, shards: int, profile: Profile, on: Resources) -> tup
 
     `on` is what one element asks for. Shards that are done already end at once.
     """
-    folder = step.parts / "jobs"
+    folder = step.out / ".jobs"  # beside the parts, which the merge removes
     run = Stage(name=step.name, run=_not_a_chain, makes=(), on=on, array=shards)
     join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=on)
     try:

@@ -79,4 +79,4 @@ def _send(step: Step, shards: int, profile_name: str) -> None:
     connect(profile, start=True)
     require_slurm()
     array, merge = submit_step(step, shards, profile, Resources(cpus_per_node=1, memory_gb=4, walltime_min=240))
-    out.print(f"{step.name}: job array {array} of {shards}, then the merge {merge}; logs in {step.parts / 'jobs'}")
+    out.print(f"{step.name}: job array {array} of {shards}, then the merge {merge}; logs in {step.out / '.jobs'}")
