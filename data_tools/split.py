@@ -1,42 +1,40 @@
 """Critiques -> training sets. Pairs that the teacher judged right feed SFT, those it got wrong feed RL.
 
-| set        | from  | file               | row                                              |
-|------------|-------|--------------------|--------------------------------------------------|
-| proxy_sft  | right | proxy_sft.jsonl    | pair + the teacher's rubric -> thought, verdict  |
-| grm_sft    | right | grm_sft.jsonl      | pair -> the teacher's critique                   |
-| grm_rl     | wrong | grm_rl.parquet     | pair with its label; the critique is not used    |
-| grm_rl_val | wrong | grm_rl_val.parquet | the same, for validation                         |
+| set        | from  | file               | row                                                         |
+|------------|-------|--------------------|-------------------------------------------------------------|
+| proxy_sft  | right | proxy_sft.jsonl    | pair + the teacher's rubric -> thought, verdict             |
+| proxy_rl   | right | proxy_rl.parquet   | pair + the teacher's rubric, with its label                 |
+| grm_sft    | right | grm_sft.jsonl      | pair -> the teacher's critique                              |
+| grm_rl     | wrong | grm_rl.parquet     | pair with its label; the critique is not used               |
+| grm_rl_val | wrong | grm_rl_val.parquet | the same, for validation                                    |
 
-No picture stands in two sets, both labels are equally frequent in each, and everything left out is counted.
+No picture stands in two sets, both labels are equally frequent in each, sources are as frequent as in the pool, and
+everything left out is counted. Texts are never all in memory: about 0.5 kB a pair is, whatever its length.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_tools.preference import PreferencePair, read_pairs
-from data_tools.to_swift import grm_row, proxy_row, write_jsonl
-from data_tools.to_verl import write_verl
-from proxygrm.critique import Problem, parse
+import numpy as np
+import pyarrow as pa
+
+from data_tools.account import write_json
+from data_tools.allocate import POOLS, Candidate, allocate, by_picture, fit
+from data_tools.critique_index import CritiqueIndex, CritiqueReader, index_critiques
+from data_tools.pair_tables import Spill, pair_tables
+from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
+from data_tools.to_verl import VerlWriter
+from proxygrm.critique import Problem
 from proxygrm.errors import UserError
-from proxygrm.teacher.critiques import CritiqueRow, read_critiques
 
-Pool = Literal["right", "wrong"]
-POOLS: dict[str, Pool] = {"proxy_sft": "right", "grm_sft": "right", "grm_rl": "wrong", "grm_rl_val": "wrong"}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    pair: PreferencePair
-    critique: str
-    pool: Pool
+SIZES = {"proxy_sft": 5_000, "proxy_rl": 10_000, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256}
+"""The paper's (which validates on the benchmarks; a few pairs are kept back here)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,9 @@ class SplitReport:
     sets: dict[str, dict[str, int]]  # set -> rows, label_1, label_2, pictures
     left_over: dict[str, int] = field(default_factory=dict)  # pool -> usable pairs in no set
     seed: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)  # as asked for
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)  # pool or set -> source -> rows
+    shared_picture: dict[str, int] = field(default_factory=dict)  # of left_over: a picture is in another pool's set
 
 
 def split(
@@ -61,130 +62,130 @@ def split(
     seed: int = 0,
     short: Literal["refuse", "take"] = "refuse",
 ) -> SplitReport:
-    """Write the four sets and `report.json` into `out_dir`.
+    """Write the sets and `report.json` into `out_dir`.
 
-    `sizes`: rows of each set. When the critiques do not give that many, `short="refuse"` raises UserError with the
-    missing numbers, and "take" makes the sets as large as they can be. The same input and seed give the same rows
-    in the same order, whatever the order of the files.
+    `sizes`: rows of each set; 0, or a name that is left out, leaves the set out. When the critiques do not give
+    that many, `short="refuse"` raises UserError with the missing numbers, and "take" makes the sets as large as they
+    can be in the proportions asked for. The same pairs, critiques and seed give the same rows in the same order,
+    whatever the order of the rows or of the files.
     """
-    unknown = sorted(set(sizes) ^ set(POOLS))
-    if unknown or min(sizes.values()) < 1:
-        raise UserError(f"split sizes {dict(sizes)} must give at least one row to each of: {', '.join(POOLS)}")
-    pairs = read_pairs(pairs_dir)
-    rows = [row for path in sorted(critique_files) for row in read_critiques(path)]
-    candidates, dropped, remarks = sort_by_teacher(pairs, rows)
+    sizes = _checked(sizes)
+    index = index_critiques(critique_files)
+    candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index)
     groups = by_picture(candidates, seed)
-    sets = allocate(groups, sizes)
+    sets = allocate(groups, sizes, seed) if short == "refuse" else fit(groups, sizes, seed)
     _check_sizes(sets, sizes, candidates, short)
-
+    _write(sets, pairs_dir, index, out_dir)
+    for name in set(POOLS) - set(sets):  # of an earlier split into this folder: it may share pictures with these
+        (out_dir / _file(name)).unlink(missing_ok=True)
     pool_sizes = Counter(c.pool for c in candidates)
-    used = Counter(c.pool for members in sets.values() for c in members)
+    used = {c.id for members in sets.values() for c in members}
+    own = {image for members in sets.values() for c in members for image in c.images}
+    left = [c for c in candidates if c.id not in used]
     report = SplitReport(
-        pairs=len(pairs),
-        critiques=len(rows),
-        teachers=sorted({row.model for row in rows}),
+        pairs=count,
+        critiques=index.rows,
+        teachers=sorted(index.teachers),
         right=pool_sizes["right"],
         wrong=pool_sizes["wrong"],
         dropped=dict(sorted(dropped.items())),
         remarks=dict(sorted(remarks.items())),
         sets={name: _describe(members) for name, members in sets.items()},
-        left_over={pool: pool_sizes[pool] - used[pool] for pool in ("right", "wrong")},
+        left_over={pool: sum(c.pool == pool for c in left) for pool in ("right", "wrong")},
         seed=seed,
+        sizes=dict(sizes),
+        sources={
+            **{pool: _sources([c for c in candidates if c.pool == pool]) for pool in ("right", "wrong")},
+            **{name: _sources(members) for name, members in sets.items()},
+        },
+        shared_picture={
+            pool: sum(c.pool == pool and not own.isdisjoint(c.images) for c in left) for pool in ("right", "wrong")
+        },
     )
-    write_jsonl(out_dir / "proxy_sft.jsonl", (proxy_row(c.pair, c.critique, pairs_dir) for c in sets["proxy_sft"]))
-    write_jsonl(out_dir / "grm_sft.jsonl", (grm_row(c.pair, c.critique, pairs_dir) for c in sets["grm_sft"]))
-    for name in ("grm_rl", "grm_rl_val"):
-        write_verl(out_dir / f"{name}.parquet", (c.pair for c in sets[name]), name, pairs_dir)
-    scratch = out_dir / f".report.json.{os.getpid()}"
-    scratch.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    scratch.replace(out_dir / "report.json")
+    write_json(out_dir / "report.json", asdict(report))
     return report
 
 
-def sort_by_teacher(
-    pairs: Sequence[PreferencePair], rows: Iterable[CritiqueRow]
-) -> tuple[list[Candidate], Counter[str], Counter[str]]:
-    """(candidates, dropped pairs by reason, remarks on kept ones).
+def _checked(sizes: Mapping[str, int]) -> dict[str, int]:
+    """In the order of POOLS, without the sets that are left out. Raises UserError."""
+    unknown = sorted(set(sizes) - set(POOLS))
+    if unknown:
+        raise UserError(f"no set is called {', '.join(unknown)}; there are: {', '.join(POOLS)}")
+    if any(size < 0 for size in sizes.values()) or not any(sizes.values()):
+        raise UserError(f"split sizes {dict(sizes)} must be 0 or more, and at least one row to some set")
+    return {name: sizes[name] for name in POOLS if sizes.get(name)}
+
+
+def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candidate], Counter[str], Counter[str], int]:
+    """(candidates, dropped pairs by reason, remarks on kept ones, number of pairs).
 
     A right critique whose rubric names the winner is dropped: it would teach the leak. A wrong one is kept, because
     RL uses only the pair. Raises UserError for a critique of a pair that is not there.
     """
-    known = {pair.id for pair in pairs}
-    first: dict[str, CritiqueRow] = {}
     dropped, remarks, candidates = Counter[str](), Counter[str](), []
-    for row in rows:
-        if row.id not in known:
-            raise UserError(f"there is a critique of {row.id!r}, but no such pair; these critiques are of other pairs")
-        if first.setdefault(row.id, row) is not row:
-            remarks["repeated_critique"] += 1
-    for pair in pairs:
-        found = first.get(pair.id)
-        if found is None:
-            dropped["no_critique"] += 1
-            continue
-        critique = parse(found.critique)  # read again: the contract of today counts, not of the day of distilling
-        right = critique.verdict == pair.label
-        if critique.reason:
-            dropped[critique.reason] += 1
-        elif right and Problem.NAMES_WINNER in critique.problems:
-            dropped[Problem.NAMES_WINNER.value] += 1
-        else:
-            remarks.update(problem.value for problem in critique.problems)
-            candidates.append(Candidate(pair, found.critique, "right" if right else "wrong"))
-    return candidates, dropped, remarks
+    row, critiques_met = 0, 0
+    for table in pair_tables(pairs_dir, columns=("id", "source", "label", "images")):
+        for pair in table.to_pylist():
+            found = index.found.get(pair["id"])
+            critiques_met += found is not None
+            right = found is not None and found.verdict == pair["label"]
+            if found is None:
+                dropped["no_critique"] += 1
+            elif found.reason:
+                dropped[found.reason] += 1
+            elif right and found.names_winner:
+                dropped[Problem.NAMES_WINNER.value] += 1
+            else:
+                remarks.update(found.remarks)
+                images = tuple(pair["images"])
+                pool: Literal["right", "wrong"] = "right" if right else "wrong"
+                candidates.append(Candidate(pair["id"], pair["source"], pair["label"], images, pool, row))
+            row += 1
+    if critiques_met < len(index.found):
+        known = {pair_id for table in pair_tables(pairs_dir, columns=("id",)) for pair_id in table["id"].to_pylist()}
+        stranger = next(pair_id for pair_id in index.found if pair_id not in known)
+        raise UserError(f"there is a critique of {stranger!r}, but no such pair; these critiques are of other pairs")
+    if index.repeated:
+        remarks["repeated_critique"] = index.repeated
+    return candidates, dropped, remarks, row
 
 
-def by_picture(candidates: Sequence[Candidate], seed: int) -> list[list[Candidate]]:
-    """Groups that share no picture with each other, in an order decided by the seed and the ids alone."""
-    leader: dict[str, str] = {}
-
-    def find(node: str) -> str:
-        while leader.setdefault(node, node) != node:
-            leader[node] = leader[leader[node]]
-            node = leader[node]
-        return node
-
-    for candidate in candidates:
-        for image in candidate.pair.images:
-            leader[find(f"image {image}")] = find(f"pair {candidate.pair.id}")
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        groups[find(f"pair {candidate.pair.id}")].append(candidate)
-
-    def key(candidate: Candidate) -> bytes:
-        return hashlib.sha256(f"{seed} {candidate.pair.id}".encode()).digest()
-
-    ordered = [sorted(group, key=key) for group in groups.values()]
-    return sorted(ordered, key=lambda group: key(group[0]))
+def _write(sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: CritiqueIndex, out_dir: Path) -> None:
+    """All sets; the pairs file is read once, and the rows that are wanted wait on disk for their turn."""
+    wanted = np.array(sorted(c.row for members in sets.values() for c in members))
+    with Spill(out_dir / f".rows.{os.getpid()}") as spill, index.reader() as critiques:
+        at = 0
+        for table in pair_tables(pairs_dir):
+            first, last = (int(np.searchsorted(wanted, edge)) for edge in (at, at + table.num_rows))
+            if first < last:
+                spill.add(table.take(pa.array(wanted[first:last] - at)))
+            at += table.num_rows
+        for name, members in sets.items():
+            order = [int(np.searchsorted(wanted, c.row)) for c in members]
+            _write_set(out_dir, name, spill, order, critiques)
 
 
-def allocate(groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int]) -> dict[str, list[Candidate]]:
-    """Each group goes to one set: the one that can use most of it, weighted by the share of rows it still lacks.
+def _write_set(out_dir: Path, name: str, spill: Spill, order: list[int], critiques: CritiqueReader) -> None:
+    def texts(table: pa.Table) -> list[str]:
+        return [critiques.text(pair_id) for pair_id in table["id"].to_pylist()]
 
-    Half of each set's places are for either label (one more for label 1 when the size is odd).
-    """
-    room = {(name, label): (size + 2 - label) // 2 for name, size in sizes.items() for label in (1, 2)}
-    sets: dict[str, list[Candidate]] = {name: [] for name in sizes}
-    for group in groups:
-        offers = Counter((candidate.pool, candidate.pair.label) for candidate in group)
+    if name in ("proxy_sft", "grm_sft"):
+        lines = proxy_lines if name == "proxy_sft" else grm_lines
+        tables = spill.in_order(order)
+        write_jsonl(out_dir / _file(name), (line for table in tables for line in lines(table, texts(table))))
+        return
+    with VerlWriter(out_dir / _file(name), name, rubrics=name == "proxy_rl") as writer:
+        for table in spill.in_order(order):
+            writer.write(table, rubrics_of(table, texts(table)) if name == "proxy_rl" else None)
 
-        def use(name: str, offers: Counter = offers) -> float:
-            usable = sum(min(offers[POOLS[name], label], room[name, label]) for label in (1, 2))
-            return usable * (room[name, 1] + room[name, 2]) / sizes[name]
 
-        best = max(sizes, key=use)
-        for candidate in group:
-            place = (best, candidate.pair.label)
-            if candidate.pool == POOLS[best] and room[place]:
-                room[place] -= 1
-                sets[best].append(candidate)
-    return sets
+def _file(name: str) -> str:
+    return f"{name}.jsonl" if name in ("proxy_sft", "grm_sft") else f"{name}.parquet"
 
 
 def _check_sizes(
-    sets: dict[str, list[Candidate]], sizes: Mapping[str, int], candidates: Sequence[Candidate], short: str
+    sets: Mapping[str, list[Candidate]], sizes: Mapping[str, int], candidates: Sequence[Candidate], short: str
 ) -> None:
-    """Refuse, or trim the sets that came out short to equal labels."""
     lacking = {name: size - len(sets[name]) for name, size in sizes.items() if len(sets[name]) < size}
     if lacking and short == "refuse":
         have = Counter(candidate.pool for candidate in candidates)
@@ -194,21 +195,16 @@ def _check_sizes(
             "wrong; half of each set goes to either label, and no picture to two sets). Distil more pairs or ask for "
             "smaller sets"
         )
-    for name in lacking:
-        labels = Counter(candidate.pair.label for candidate in sets[name])
-        most = min(labels[1], labels[2])
-        kept: Counter[int] = Counter()
-        trimmed = []
-        for candidate in sets[name]:
-            kept[candidate.pair.label] += 1
-            if kept[candidate.pair.label] <= most:
-                trimmed.append(candidate)
-        sets[name] = trimmed
-        if not trimmed:
-            raise UserError(f"{name} would be empty: the teacher left no usable pairs of both labels for it")
+    empty = [name for name in lacking if not sets[name]]
+    if empty:
+        raise UserError(f"{empty[0]} would be empty: the teacher left no usable pairs of both labels for it")
 
 
 def _describe(members: Sequence[Candidate]) -> dict[str, int]:
-    labels = Counter(candidate.pair.label for candidate in members)
-    pictures = {image for candidate in members for image in candidate.pair.images}
+    labels = Counter(candidate.label for candidate in members)
+    pictures = {image for candidate in members for image in candidate.images}
     return {"rows": len(members), "label_1": labels[1], "label_2": labels[2], "pictures": len(pictures)}
+
+
+def _sources(members: Sequence[Candidate]) -> dict[str, int]:
+    return dict(sorted(Counter(c.source for c in members).items()))

@@ -1,46 +1,61 @@
-"""Training rows for ms-swift: JSONL of {messages, images}, with absolute picture paths."""
+"""Training rows for ms-swift: JSONL of {id, messages, images}, with absolute picture paths.
+
+How many pixels a picture may have is ms-swift's MAX_PIXELS, when it loads the row.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from data_tools.preference import PreferencePair
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_tools.prompt_columns import grm_prompts, proxy_prompts
+from data_tools.to_verl import one_array
 from proxygrm.critique import parse, rubric_for_proxy
-from proxygrm.prompts import grm_prompt, proxy_prompt
 from proxygrm.targets import proxy_answer
 
 
-def grm_row(pair: PreferencePair, critique: str, pairs_dir: Path) -> dict[str, Any]:
+def grm_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
     """The reward model's cold start: the instruction, and the teacher's critique as the answer."""
-    prompt = grm_prompt(pair.question, pair.response_1, pair.response_2, images=len(pair.images))
-    return _row(pair, prompt, critique.strip(), pairs_dir)
+    question, response_1, response_2, counts = _texts(pairs)
+    prompts = grm_prompts(question, response_1, response_2, counts)
+    return _lines(pairs, prompts, [critique.strip() for critique in critiques])
 
 
-def proxy_row(pair: PreferencePair, critique: str, pairs_dir: Path) -> dict[str, Any]:
+def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
     """The proxy's training: the pair with the teacher's rubric, and a short thought with the verdict as the answer.
 
     Raises ValueError for a critique that has no rubric to show, no evaluation or no verdict.
     """
-    rubric = rubric_for_proxy(critique)
-    if rubric is None:
-        raise ValueError(f"pair {pair.id!r}: the critique has no closed rubric")
-    prompt = proxy_prompt(pair.question, pair.response_1, pair.response_2, rubric, images=len(pair.images))
-    return _row(pair, prompt, proxy_answer(parse(critique)), pairs_dir)
+    question, response_1, response_2, counts = _texts(pairs)
+    prompts = proxy_prompts(question, response_1, response_2, pa.array(rubrics_of(pairs, critiques)), counts)
+    return _lines(pairs, prompts, [proxy_answer(parse(critique)) for critique in critiques])
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write the rows, whole or not at all; returns their number."""
+def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
+    """The rubrics as the proxy sees them. Raises ValueError, naming the pair, when there is none to show."""
+    rubrics = []
+    for pair_id, critique in zip(pairs["id"].to_pylist(), critiques, strict=True):
+        rubric = rubric_for_proxy(critique)
+        if rubric is None:
+            raise ValueError(f"pair {pair_id!r}: the critique has no closed rubric")
+        rubrics.append(rubric)
+    return rubrics
+
+
+def write_jsonl(path: Path, lines: Iterable[bytes]) -> int:
+    """Write the lines (each with its end of line), whole or not at all; returns their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
     try:
-        with scratch.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with scratch.open("wb") as file:
+            for line in lines:
+                file.write(line)
                 count += 1
         scratch.replace(path)
     finally:
@@ -48,9 +63,14 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _row(pair: PreferencePair, prompt: str, answer: str, pairs_dir: Path) -> dict[str, Any]:
-    return {
-        "id": pair.id,
-        "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}],
-        "images": [str(path) for path in pair.image_paths(pairs_dir)],
-    }
+def _texts(pairs: pa.Table) -> list[pa.Array]:
+    columns = [one_array(pairs[name]) for name in ("question", "response_1", "response_2", "images")]
+    return [*columns[:3], pc.list_value_length(columns[3])]
+
+
+def _lines(pairs: pa.Table, prompts: pa.Array, answers: Sequence[str]) -> Iterator[bytes]:
+    ids, images = pairs["id"].to_pylist(), pairs["images"].to_pylist()
+    for pair_id, prompt, answer, paths in zip(ids, prompts.to_pylist(), answers, images, strict=True):
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        row = {"id": pair_id, "messages": messages, "images": paths}
+        yield orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,97 +1,224 @@
-"""Training rows for verl: parquet with the pictures' bytes inside.
+"""Training rows for verl: parquet, written a table at a time. The one place that knows what such a row holds.
 
 verl takes `images` out of a row before the reward function sees it, so `extra_info` carries what the proxy needs:
 the texts, and the picture's path in the pairs folder, which every node can read.
+
+A picture is {"bytes", "path": null}, or {"image": path}. The second is not {"path": ...}: verl opens what is under
+"bytes" even when it is null, and hands the rest to qwen_vl_utils, which reads "image" (verl 0.9.1, `rl_dataset.py`).
+How large a picture may be is not decided here: verl and vLLM bound the pixels when they load it
+(`mm_processor_kwargs.max_pixels`; SFT by MAX_PIXELS), so the same file serves every bound.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 
-from data_tools.preference import PreferencePair
-from proxygrm.prompts import IMAGE_TAG, grm_prompt
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_tools.prompt_columns import grm_prompts, proxy_prompts
+from proxygrm.errors import UserError
+from proxygrm.prompts import IMAGE_TAG
 
 DATA_SOURCE = "proxygrm"
-_BATCH = 256
+Pictures = Literal["bytes", "path"]
+_ROWS, _BYTES = 2048, 16 << 20  # a row group is no longer than either, a single larger row aside
+_WORDS = ("split", "id", "source", "question", "response_1", "response_2")
+_FEW_VALUES = [
+    "data_source", "ability", "prompt.list.element.role", "reward_model.style", "reward_model.ground_truth",
+    "extra_info.split", "extra_info.source", "extra_info.label",
+]  # fmt: skip
 
 
-def verl_row(pair: PreferencePair, index: int, split: str, pairs_dir: Path) -> dict[str, Any]:
-    """One row; `reward_model.ground_truth` is the label as text and `extra_info.label` the same as a number."""
-    paths = pair.image_paths(pairs_dir)
-    prompt = grm_prompt(pair.question, pair.response_1, pair.response_2, images=len(paths))
-    return {
-        "data_source": DATA_SOURCE,
-        "prompt": [{"role": "user", "content": prompt}],
-        "images": [{"bytes": path.read_bytes(), "path": None} for path in paths],
-        "ability": "judge",
-        "reward_model": {"style": "rule", "ground_truth": str(pair.label)},
-        "extra_info": {
-            "index": index,
-            "split": split,
-            "id": pair.id,
-            "source": pair.source,
-            "question": pair.question,
-            "response_1": pair.response_1,
-            "response_2": pair.response_2,
-            "label": pair.label,
-            "image": str(paths[0]) if paths else None,
-            "images": [str(path) for path in paths],
-        },
-    }
-
-
-def check_row(row: dict[str, Any]) -> None:
-    """Accuracy reads the label from one field and the proxy from another: they must agree. So must the pictures."""
-    truth, label = row["reward_model"]["ground_truth"], row["extra_info"]["label"]
-    if truth != str(label) or label not in (1, 2):
-        raise ValueError(f"row {row['extra_info']['id']!r}: ground truth {truth!r} against label {label!r}")
-    tags = row["prompt"][0]["content"].count(IMAGE_TAG)
-    if tags != len(row["images"]) or tags != len(row["extra_info"]["images"]):
-        raise ValueError(f"row {row['extra_info']['id']!r}: {tags} image tags for {len(row['images'])} pictures")
-
-
-def write_verl(path: Path, pairs: Iterable[PreferencePair], split: str, pairs_dir: Path) -> int:
-    """Write the pairs (in order) as verl's parquet, whole or not at all; returns their number. Streams."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    count, batch = 0, []
-    try:
-        with pq.ParquetWriter(scratch, _schema(), compression="zstd") as writer:
-            for pair in pairs:
-                row = verl_row(pair, count, split, pairs_dir)
-                check_row(row)
-                batch.append(row)
-                count += 1
-                if len(batch) == _BATCH:
-                    writer.write_table(pa.Table.from_pylist(batch, schema=_schema()))
-                    batch = []
-            writer.write_table(pa.Table.from_pylist(batch, schema=_schema()))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return count
-
-
-def _schema():
-    import pyarrow as pa
-
+def verl_schema(pictures: Pictures = "bytes", rubric: bool = False) -> pa.Schema:
+    """rubric: rows of the proxy's own task carry the rubric that they show."""
     text = pa.string()
-    words = ("split", "id", "source", "question", "response_1", "response_2")
-    extra = [("index", pa.int64()), *((word, text) for word in words)]
+    extra = [("index", pa.int64()), *((word, text) for word in _WORDS)]
     extra += [("label", pa.int64()), ("image", text), ("images", pa.list_(text))]
+    extra += [("rubric", text)] if rubric else []
+    picture = [("bytes", pa.binary()), ("path", text)] if pictures == "bytes" else [("image", text)]
     return pa.schema(
         [
             ("data_source", text),
             ("prompt", pa.list_(pa.struct([("role", text), ("content", text)]))),
-            ("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)]))),
+            ("images", pa.list_(pa.struct(picture))),
             ("ability", text),
             ("reward_model", pa.struct([("style", text), ("ground_truth", text)])),
             ("extra_info", pa.struct(extra)),
         ]
     )
+
+
+class VerlWriter:
+    """Writes verl's parquet: whole or not at all, under its name when the `with` block ends without an error.
+
+    split: goes into `extra_info`. rubrics: rows are the proxy's own task, and `write` wants a rubric for each.
+    first: `extra_info.index` of the first row. Memory: the table at hand, and pictures up to 16 MB at a time.
+    """
+
+    def __init__(
+        self, path: Path, split: str, pictures: Pictures = "bytes", rubrics: bool = False, first: int = 0
+    ) -> None:
+        self.path, self.split, self.pictures, self.rubrics = path, split, pictures, rubrics
+        self.count, self._first = 0, first
+        self.schema = verl_schema(pictures, rubrics)
+        self._scratch = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def __enter__(self) -> VerlWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open_parquet(self._scratch, self.schema)
+        return self
+
+    def write(self, pairs: pa.Table, rubrics: Sequence[str] | None = None) -> None:
+        """Rows of pairs (columns of a pairs file; `images` are absolute paths), in order.
+
+        Raises UserError for a picture that cannot be read, ValueError for a label that is none or for pictures and
+        `<image>` tags that do not agree.
+        """
+        if self.rubrics != (rubrics is not None):
+            raise ValueError("rubrics are given exactly for the proxy's own task")
+        for begin in range(0, pairs.num_rows, _ROWS):
+            batch = pairs.slice(begin, _ROWS).combine_chunks()
+            given = pa.array(rubrics[begin : begin + _ROWS], pa.string()) if rubrics is not None else None
+            self._write(batch, given)
+
+    def _write(self, pairs: pa.Table, rubrics: pa.Array | None) -> None:
+        columns = {name: one_array(pairs[name]) for name in pairs.column_names}
+        prompts, extra = self._texts(columns, rubrics)
+        paths = columns["images"]
+        for begin, end in self._cuts(paths):
+            count = end - begin
+            texts, own = prompts.slice(begin, count), [column.slice(begin, count) for column in extra]
+            truth = columns["label"].slice(begin, count).cast(pa.string())
+            arrays = [
+                _same(DATA_SOURCE, count),
+                _lists(pa.StructArray.from_arrays([_same("user", count), texts], ["role", "content"])),
+                self._pictures(paths.slice(begin, count)),
+                _same("judge", count),
+                pa.StructArray.from_arrays([_same("rule", count), truth], ["style", "ground_truth"]),
+                pa.StructArray.from_arrays(own, fields=list(self.schema.field("extra_info").type)),
+            ]
+            self._file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        self.count += len(paths)
+
+    def _texts(self, columns: dict[str, pa.Array], rubrics: pa.Array | None) -> tuple[pa.Array, list[pa.Array]]:
+        """(prompts, columns of extra_info). What reads the label reads one column: it cannot differ."""
+        label, paths = columns["label"], columns["images"]
+        wrong = set(pc.unique(label).to_pylist()) - {1, 2}
+        if wrong:
+            raise ValueError(f"labels {sorted(wrong, key=str)}; they must be 1 or 2")
+        question, one, two = (columns[name] for name in ("question", "response_1", "response_2"))
+        numbers = pc.list_value_length(paths)
+        prompts = (
+            grm_prompts(question, one, two, numbers)
+            if rubrics is None
+            else proxy_prompts(question, one, two, rubrics, numbers)
+        )
+        tags = pc.count_substring(prompts, IMAGE_TAG)
+        if not pc.all(pc.equal(tags, numbers)).as_py():
+            at = pc.index(pc.equal(tags, numbers), False).as_py()
+            raise ValueError(f"row {columns['id'][at].as_py()!r}: {tags[at]} image tags for {numbers[at]} pictures")
+        index: np.ndarray = np.arange(len(label), dtype=np.int64) + self._first + self.count
+        extra = [
+            pa.array(index), _same(self.split, len(label)), columns["id"], columns["source"], question, one, two,
+            label.cast(pa.int64()), first_items(paths), paths,
+        ]  # fmt: skip
+        return prompts, extra + ([rubrics] if rubrics is not None else [])
+
+    def _cuts(self, paths: pa.Array) -> list[tuple[int, int]]:
+        """Row ranges whose pictures fit into memory together; one range when only their paths are written."""
+        if self.pictures == "path" or not len(paths):
+            return [(0, len(paths))] if len(paths) else []
+        cuts, begin, size = [], 0, 0
+        for i, row in enumerate(paths.to_pylist()):
+            more = sum(_size(path) for path in row)
+            if i > begin and size + more > _BYTES:
+                cuts.append((begin, i))
+                begin, size = i, 0
+            size += more
+        return [*cuts, (begin, len(paths))]
+
+    def _pictures(self, paths: pa.Array) -> pa.Array:
+        kind = self.schema.field("images").type
+        flat = paths.flatten()
+        if self.pictures == "path":
+            items = pa.StructArray.from_arrays([flat], fields=list(kind.value_type))
+        else:
+            data = pa.array([_bytes(path) for path in flat.to_pylist()], pa.binary())
+            nothing = pa.nulls(len(data), pa.string())
+            items = pa.StructArray.from_arrays([data, nothing], fields=list(kind.value_type))
+        offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(paths).to_numpy(zero_copy_only=False))])
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=kind)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if kind is None and not self.count:
+                self._file.write_table(self.schema.empty_table())
+            self._file.close()
+            if kind is None:
+                self._scratch.replace(self.path)
+        finally:
+            self._scratch.unlink(missing_ok=True)
+
+
+def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Compression where it pays: not for pictures, which are compressed, and dictionaries for short words only."""
+    leaves: list[str] = []
+    for field in schema:
+        _leaves(field, field.name, leaves)
+    packed: Any = {leaf: "NONE" if leaf.endswith(".bytes") else "ZSTD" for leaf in leaves}
+    few = [leaf for leaf in leaves if leaf in _FEW_VALUES]
+    return pq.ParquetWriter(path, schema, compression=packed, use_dictionary=few, write_statistics=False)
+
+
+def _leaves(field: pa.Field, path: str, found: list[str]) -> None:
+    if pa.types.is_struct(field.type):
+        for child in field.type:
+            _leaves(child, f"{path}.{child.name}", found)
+    elif pa.types.is_list(field.type):
+        _leaves(field.type.value_field, f"{path}.list.element", found)
+    else:
+        found.append(path)
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array that starts at offset 0."""
+    joined = column.combine_chunks()
+    array = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
+    return pa.concat_arrays([array]) if array.offset else array
+
+
+def first_items(lists: pa.Array) -> pa.Array:
+    """The first element of every list; null for an empty one."""
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    starts = np.cumsum(lengths) - lengths
+    return lists.flatten().take(pa.array(starts, mask=lengths == 0))
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError as error:
+        raise UserError(f"the picture {path} cannot be read ({error.strerror}); ingest the data again") from error
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"the picture {path} cannot be read ({error.strerror}); ingest the data again") from error
+
+
+def _same(word: str, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(word), count)
+
+
+def _lists(items: pa.Array) -> pa.Array:
+    """Each item as a list of one."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)

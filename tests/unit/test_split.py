@@ -5,15 +5,17 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from data_tools.allocate import POOLS, Candidate, allocate, by_picture, fit, in_proportion
 from data_tools.demo_pairs import write_demo_pairs
 from data_tools.preference import PreferencePair, read_pairs, write_pairs
 from data_tools.rlaif_v import ingest
-from data_tools.split import Candidate, allocate, by_picture, split
-from data_tools.to_verl import check_row, verl_row
-from proxygrm.critique import parse, parse_proxy_verdict
+from data_tools.split import split
+from proxygrm.critique import parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.errors import UserError
-from proxygrm.prompts import read_grm_prompt
+from proxygrm.prompts import proxy_prompt, read_grm_prompt
 from proxygrm.teacher.critiques import append, critique_row
 from proxygrm.teacher.rule_judge import judge
 
@@ -128,8 +130,13 @@ def test_too_few_rows_are_refused_with_the_numbers_or_taken_when_asked(distilled
 
 
 def test_wrong_sizes_and_foreign_critiques_are_refused(distilled, tmp_path):
-    with pytest.raises(UserError, match="at least one row"):
-        split(distilled / "pairs", files(distilled), tmp_path, {"grm_sft": 3})
+    for sizes, why in (
+        ({}, "at least one row"),
+        ({"grm_sft": -1, "grm_rl": 2}, "0 or more"),
+        ({"sft": 3}, "no set is"),
+    ):
+        with pytest.raises(UserError, match=why):
+            split(distilled / "pairs", files(distilled), tmp_path, sizes)
     append(tmp_path / "x.jsonl", [critique_row("who:1", "", "m")])
     with pytest.raises(UserError, match="no such pair"):
         split(distilled / "pairs", [tmp_path / "x.jsonl"], tmp_path, SIZES)
@@ -152,41 +159,126 @@ def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
     assert (report.right, report.wrong) == (18, 19)
 
 
-def test_pairs_that_share_pictures_stay_together_even_through_a_third():
-    def candidate(i, images, pool="right"):
-        return Candidate(PreferencePair(f"s:{i}", "s", "q", "a", "b", 1 + i % 2, images, "mit"), "", pool)
+def test_the_proxys_own_set_shows_the_teachers_rubric_last_and_keeps_the_label(distilled, tmp_path):
+    sizes = {"proxy_rl": 20, "proxy_sft": 20, "grm_sft": 0}
+    report = split(distilled / "pairs", files(distilled), tmp_path, sizes)
+    assert set(report.sets) == {"proxy_sft", "proxy_rl"}
+    assert not (tmp_path / "grm_sft.jsonl").exists()
+    pairs = {pair.id: pair for pair in read_pairs(distilled / "pairs")}
+    critiques = {row["id"]: row["critique"] for path in files(distilled) for row in jsonl(path)}
+    rows = pq.read_table(tmp_path / "proxy_rl.parquet").to_pylist()
+    assert len(rows) == 20
+    for row in rows:
+        pair, rubric = pairs[row["extra_info"]["id"]], rubric_for_proxy(critiques[row["extra_info"]["id"]])
+        prompt = row["prompt"][0]["content"]
+        assert prompt == proxy_prompt(pair.question, pair.response_1, pair.response_2, rubric, images=1)
+        assert prompt.endswith("</rubric>")
+        assert row["extra_info"]["rubric"] == rubric
+        assert row["reward_model"]["ground_truth"] == str(pair.label)
 
+
+def test_splitting_again_without_a_set_leaves_no_old_file_of_it(distilled, tmp_path):
+    split(distilled / "pairs", files(distilled), tmp_path, SIZES)
+    split(distilled / "pairs", files(distilled), tmp_path, {"grm_sft": 10})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grm_sft.jsonl", "report.json"]
+
+
+def candidate(i, images, pool="right", source="s"):
+    return Candidate(f"s:{i}", source, 1 + i % 2, images, pool, i)
+
+
+def test_pairs_that_share_pictures_stay_together_even_through_a_third():
     chain = [candidate(0, ("a",)), candidate(1, ("a", "b"), "wrong"), candidate(2, ("b",)), candidate(3, ("c",))]
     groups = by_picture(chain, seed=0)
     assert sorted(len(group) for group in groups) == [1, 3]
     sets = allocate(groups, {"proxy_sft": 2, "grm_sft": 2, "grm_rl": 2, "grm_rl_val": 2})
-    where = {c.pair.id: name for name, members in sets.items() for c in members}
+    where = {c.id: name for name, members in sets.items() for c in members}
     assert len({where[i] for i in ("s:0", "s:1", "s:2") if i in where}) == 1
 
 
 def test_many_pairs_to_a_picture_still_fill_the_sets_without_sharing():
     candidates = [
-        Candidate(
-            PreferencePair(f"s:{i}", "s", "q", "a", "b", 1 + (i // 3) % 2, (f"{i // 6}.png",), "mit"), "",
-            "right" if i % 3 else "wrong",
-        )
+        Candidate(f"s:{i}", "s", 1 + (i // 3) % 2, (f"{i // 6}.png",), "right" if i % 3 else "wrong")
         for i in range(3000)
-    ]  # fmt: skip
+    ]
     sizes = {"proxy_sft": 200, "grm_sft": 400, "grm_rl": 300, "grm_rl_val": 50}
     sets = allocate(by_picture(candidates, 0), sizes)
     assert {name: len(members) for name, members in sets.items()} == sizes
-    owners = Counter(image for members in sets.values() for image in {c.pair.images[0] for c in members})
+    owners = Counter(image for members in sets.values() for image in {c.images[0] for c in members})
     assert max(owners.values()) == 1
 
 
-def test_a_row_whose_labels_disagree_is_never_written(distilled):
-    pair = read_pairs(distilled / "pairs")[0]
-    row = verl_row(pair, 0, "train", distilled / "pairs")
-    check_row(row)
-    row["reward_model"]["ground_truth"] = str(3 - pair.label)
-    with pytest.raises(ValueError, match="ground truth"):
-        check_row(row)
-    row = verl_row(pair, 0, "train", distilled / "pairs")
-    row["images"] = []
-    with pytest.raises(ValueError, match="image tags"):
-        check_row(row)
+def test_sources_stand_in_each_set_as_in_the_pool():
+    candidates = [candidate(i, (), source="big" if i % 10 else "small") for i in range(1000)]
+    candidates += [candidate(i, (), source="small") for i in range(1001, 1100, 2)]  # label 2 only
+    sets = allocate(by_picture(candidates, 0), {"proxy_sft": 100, "grm_sft": 300})
+    for name, members in sets.items():
+        small = Counter(c.label for c in members if c.source == "small")
+        share = {1: 0.2 * 0.5, 2: 0.5 * 50 / 550}
+        for label in (1, 2):
+            assert small[label] == pytest.approx(share[label] * len(members), abs=1), (name, label)
+
+
+def test_too_few_pairs_shrink_all_sets_of_a_pool_alike():
+    candidates = [candidate(i, ()) for i in range(300)] + [candidate(i, (), "wrong") for i in range(300, 400)]
+    sizes = {"proxy_sft": 500, "proxy_rl": 1000, "grm_sft": 1000, "grm_rl": 60, "grm_rl_val": 10}
+    sets = fit(by_picture(candidates, 0), sizes)
+    assert {name: len(members) for name, members in sets.items()} == {
+        "proxy_sft": 60, "proxy_rl": 120, "grm_sft": 120, "grm_rl": 60, "grm_rl_val": 10,
+    }  # fmt: skip
+    for members in sets.values():
+        assert len({Counter(c.label for c in members)[label] for label in (1, 2)}) == 1
+
+
+@given(st.integers(0, 200), st.dictionaries(st.text("ab<ö", max_size=3), st.integers(0, 99), max_size=5))
+def test_shares_add_up_to_the_whole_and_are_within_one_of_exact(total, weights):
+    shares = in_proportion(total, weights)
+    whole = sum(weights.values())
+    if whole:
+        assert sum(shares.values()) == total
+        assert all(abs(shares[name] - total * weight / whole) < 1 for name, weight in weights.items())
+        assert all(shares[name] == 0 for name, weight in weights.items() if not weight)
+
+
+PAIRS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.sampled_from([1, 2]), st.lists(st.integers(0, 30), max_size=2),
+              st.sampled_from(["right", "wrong"])), max_size=60,
+)  # fmt: skip
+WANTED = st.fixed_dictionaries({name: st.integers(1, 12) for name in POOLS})
+
+
+@given(PAIRS, WANTED, st.randoms(use_true_random=False), st.sampled_from([allocate, fit]))
+@settings(max_examples=150, deadline=None)
+def test_sets_share_no_picture_hold_no_more_than_asked_and_do_not_depend_on_the_order(rows, sizes, random, how):
+    candidates = [
+        Candidate(f"i{i}", source, label, tuple(f"{n}.png" for n in images), pool, i)
+        for i, (source, label, images, pool) in enumerate(rows)
+    ]
+    sets = how(by_picture(candidates, 7), sizes, 7)
+    owner = {}
+    for name, members in sets.items():
+        assert len(members) <= sizes[name]
+        assert len({c.id for c in members}) == len(members)
+        assert all(c.pool == POOLS[name] for c in members)
+        labels = Counter(c.label for c in members)
+        if how is fit:
+            assert abs(labels[1] - labels[2]) <= 1
+        for c in members:
+            for image in c.images:
+                assert owner.setdefault(image, name) == name
+    random.shuffle(candidates)
+    assert how(by_picture(candidates, 7), sizes, 7) == sets
+
+
+@given(WANTED, st.integers(0, 3))
+@settings(max_examples=50, deadline=None)
+def test_sets_are_full_when_every_pair_has_a_picture_of_its_own_and_there_are_just_enough(sizes, seed):
+    candidates = []
+    for pool in ("right", "wrong"):
+        for label in (1, 2):
+            needed = sum((size + 2 - label) // 2 for name, size in sizes.items() if POOLS[name] == pool)
+            for i in range(needed):
+                name = f"{pool}{label}{i}"
+                candidates.append(Candidate(name, "ab"[i % 3 == 0], label, (name,), pool))
+    sets = allocate(by_picture(candidates, seed), sizes, seed)
+    assert {name: len(members) for name, members in sets.items()} == sizes

@@ -1,0 +1,106 @@
+"""Where each pair's critique stands, without keeping the texts: a teacher writes gigabytes for 200k pairs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from proxygrm.critique import Problem, parse
+from proxygrm.errors import UserError
+from proxygrm.teacher.critiques import CritiqueRow
+
+
+class Found(NamedTuple):
+    """The first critique of a pair, read again: the contract of today counts, not of the day of distilling."""
+
+    file: int
+    offset: int  # of its line, in bytes
+    verdict: int | None
+    reason: str | None  # why it is unusable, a value of `Problem`
+    remarks: tuple[str, ...]  # values of `Problem` about a usable one
+
+    @property
+    def names_winner(self) -> bool:
+        return Problem.NAMES_WINNER.value in self.remarks
+
+
+@dataclass
+class CritiqueIndex:
+    files: list[Path]
+    found: dict[str, Found] = field(default_factory=dict)  # pair id -> its critique
+    rows: int = 0
+    repeated: int = 0
+    teachers: Counter[str] = field(default_factory=Counter)
+
+    def reader(self) -> CritiqueReader:
+        return CritiqueReader(self)
+
+
+def index_critiques(files: Sequence[Path]) -> CritiqueIndex:
+    """Read the files in order of name; of several critiques of a pair the first counts.
+
+    Raises UserError with the line number for anything that is not a whole row, and for files without any.
+    """
+    index = CritiqueIndex(sorted(files))
+    for number, path in enumerate(index.files):
+        try:
+            with path.open("rb") as lines:
+                at = 0
+                for line_number, line in enumerate(lines, 1):
+                    if line.strip():
+                        _take(index, number, at, _row(line, path, line_number))
+                    at += len(line)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); distill the shard first") from error
+    if not index.rows:
+        raise UserError(f"no critiques in {', '.join(map(str, files)) or 'no file'}; distill first")
+    return index
+
+
+def _take(index: CritiqueIndex, file: int, offset: int, row: CritiqueRow) -> None:
+    index.rows += 1
+    index.teachers[row.model] += 1
+    if row.id in index.found:
+        index.repeated += 1
+        return
+    critique = parse(row.critique)
+    remarks = tuple(problem.value for problem in critique.problems) if critique.reason is None else ()
+    index.found[row.id] = Found(file, offset, critique.verdict, critique.reason, remarks)
+
+
+def _row(line: bytes, path: Path, number: int) -> CritiqueRow:
+    try:
+        row = CritiqueRow(**json.loads(line))
+        if not isinstance(row.id, str) or not isinstance(row.critique, str):
+            raise ValueError("id and critique must be texts")
+        row.critique.encode()  # a lone surrogate can stand in JSON, but in none of the files to write
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
+    return row
+
+
+class CritiqueReader:
+    """Texts by pair id, from the files; a context manager."""
+
+    def __init__(self, index: CritiqueIndex) -> None:
+        self._index, self._open = index, dict[int, IO[bytes]]()
+
+    def __enter__(self) -> CritiqueReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def text(self, pair_id: str) -> str:
+        found = self._index.found[pair_id]
+        if found.file not in self._open:
+            self._open[found.file] = self._index.files[found.file].open("rb")
+        file = self._open[found.file]
+        file.seek(found.offset)
+        text: str = json.loads(file.readline())["critique"]
+        return text

@@ -1,0 +1,107 @@
+"""Pairs as arrow tables, a row group at a time: for steps that handle columns and need no `PreferencePair`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_tools.preference import pairs_file
+from proxygrm.errors import UserError
+
+TEXTS = ("id", "source", "question", "response_1", "response_2")
+_CHUNK = 512  # rows fetched together from a spilled file
+
+
+def pair_tables(path: Path, span: range | None = None, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The pairs of a folder in file order, `images` as absolute paths; `span`: only these positions (contiguous).
+
+    Raises UserError when the folder is none, or its file is damaged.
+    """
+    source = pairs_file(path)
+    folder = pictures_folder(path)
+    at = 0
+    try:
+        for group in range(source.num_row_groups):
+            rows = source.metadata.row_group(group).num_rows
+            first, last = (span.start, span.stop) if span is not None else (0, at + rows)
+            if at + rows > first and at < last:
+                table = source.read_row_group(group, columns=list(columns) if columns else None, use_threads=False)
+                table = table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0))
+                if "images" in table.column_names:
+                    place = table.schema.get_field_index("images")
+                    table = table.set_column(place, "images", absolute(table["images"], folder))
+                yield table
+            at += rows
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); write the pairs folder again") from error
+
+
+def pictures_folder(path: Path) -> Path:
+    """Where the pictures of a pairs folder (or of the pairs file in it) lie."""
+    folder = path.parent if path.suffix == ".parquet" else path
+    return folder.resolve() / "images"
+
+
+def absolute(images: pa.ChunkedArray, folder: Path) -> pa.Array:
+    """Lists of file names -> lists of paths in `folder`."""
+    names = pa.concat_arrays(images.chunks) if images.num_chunks else pa.array([], images.type)
+    flat = pc.binary_join_element_wise(pa.scalar(f"{folder}/"), names.flatten(), pa.scalar(""))
+    offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(names).to_numpy(zero_copy_only=False))])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+class Spill:
+    """Rows put aside on disk in the order in which they come, and read back in any other.
+
+    Memory: one row group while writing, `_CHUNK` rows while reading (the file is mapped, and what was read can be
+    dropped by the system).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: pa.RecordBatchFileWriter | None = None
+        self._starts = [0]
+
+    def __enter__(self) -> Spill:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def add(self, table: pa.Table) -> None:
+        if self._file is None:
+            self._file = pa.ipc.new_file(os.fspath(self.path), table.schema)
+        for batch in table.combine_chunks().to_batches():
+            self._file.write_batch(batch)
+            self._starts.append(self._starts[-1] + batch.num_rows)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def in_order(self, rows: Sequence[int]) -> Iterator[pa.Table]:
+        """The rows of these numbers (from 0, in the order of `add`), in this order, some at a time."""
+        if not rows:
+            return
+        self.close()
+        with pa.memory_map(os.fspath(self.path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            starts = np.array(self._starts)
+            for begin in range(0, len(rows), _CHUNK):
+                wanted = np.asarray(rows[begin : begin + _CHUNK])
+                batch_of = np.searchsorted(starts, wanted, side="right") - 1
+                found, places = [], []
+                for batch in np.unique(batch_of):
+                    here = np.flatnonzero(batch_of == batch)
+                    found.append(reader.get_batch(int(batch)).take(pa.array(wanted[here] - starts[batch])))
+                    places.append(here)
+                back = np.argsort(np.concatenate(places))
+                yield pa.Table.from_batches(found).combine_chunks().take(pa.array(back))

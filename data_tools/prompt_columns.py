@@ -1,0 +1,84 @@
+"""The project's prompts for whole columns of pairs, byte for byte those of `proxygrm.prompts`.
+
+The wording is taken from the plain functions themselves (filled with marks, then cut at the marks), so there is
+nothing to keep in step. Texts that need no cleaning, nearly all, are joined by arrow; the others go through
+`proxygrm.prompts.inert` one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from proxygrm.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
+
+_MARKS = "\ue000\ue001\ue002\ue003"  # private use; not in our wording
+# At least what `inert` changes: which texts to hand to it. A mark too many costs time, one too few would be a bug.
+_SUSPECT = r"<\||<(?i:/?(rubric|justify|eval|answer|think|image|video|audio|bbox|ref-object|cot-process|start-image))>"
+
+
+def grm_prompts(question: pa.Array, response_1: pa.Array, response_2: pa.Array, images: pa.Array) -> pa.Array:
+    """`grm_prompt` of every row; images: pictures a row (integers)."""
+    return _fill("grm", [question, response_1, response_2], None, images)
+
+
+def proxy_prompts(
+    question: pa.Array, response_1: pa.Array, response_2: pa.Array, rubric: pa.Array, images: pa.Array
+) -> pa.Array:
+    """`proxy_prompt` of every row."""
+    return _fill("proxy", [question, response_1, response_2], rubric, images)
+
+
+def _fill(name: str, texts: list[pa.Array], rubric: pa.Array | None, images: pa.Array) -> pa.Array:
+    values = [cleaned(text) for text in texts]
+    if rubric is not None:
+        values.append(cleaned(rubric, contract=False))
+    parts: list[pa.Array | pa.Scalar] = [_tags(images)]
+    for piece in _pieces(name):
+        parts.append(values[_MARKS.index(piece)] if piece in _MARKS else pa.scalar(piece))
+    return pc.binary_join_element_wise(*parts, pa.scalar(""))
+
+
+@cache
+def _pieces(name: str) -> tuple[str, ...]:
+    """The wording and, between its pieces, the marks that stand for question, responses and rubric."""
+    question, response_1, response_2, rubric = _MARKS
+    if name == "grm":
+        filled = grm_prompt(question, response_1, response_2, images=0)
+    else:
+        filled = proxy_prompt(question, response_1, response_2, rubric, images=0)
+    return tuple(piece for piece in re.split(f"([{_MARKS}])", filled) if piece)
+
+
+def cleaned(texts: pa.Array, contract: bool = True) -> pa.Array:
+    """`inert(text, contract).strip()` of every text (strings, no nulls)."""
+    doubtful = np.flatnonzero(_edges(texts) | pc.match_substring_regex(texts, _SUSPECT).to_numpy(zero_copy_only=False))
+    if not len(doubtful):
+        return texts
+    mended = [inert(text, contract).strip() for text in texts.take(pa.array(doubtful)).to_pylist()]
+    mask: np.ndarray = np.zeros(len(texts), dtype=bool)
+    mask[doubtful] = True
+    return pc.replace_with_mask(texts, pa.array(mask), pa.array(mended, texts.type))
+
+
+def _edges(texts: pa.Array) -> np.ndarray:
+    """Where the first or last byte may belong to white space: a control character, a space, or not ASCII."""
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)
+    first, last = offsets[:-1], offsets[1:] - 1
+    found: np.ndarray = np.zeros(len(texts), dtype=bool)
+    filled = last >= first
+    for at in (first, last):
+        byte = data[at[filled]]
+        found[filled] |= (byte <= 0x20) | (byte >= 0x80)
+    return found
+
+
+def _tags(images: pa.Array) -> pa.Array:
+    counts = images.to_numpy(zero_copy_only=False)
+    most = int(counts.max()) if len(counts) else 0
+    return pa.array([IMAGE_TAG * count for count in range(most + 1)]).take(pa.array(counts))
