@@ -60,8 +60,9 @@ def _chain(ledger: Ledger, quick: bool) -> None:
 
 
 def show_result(folder: Path) -> None:
-    from proxygrm.report.console import result_table
+    from proxygrm.report.console import result_table, training_table
 
+    console.out.print(training_table(folder / "grm_rl" / "metrics.jsonl"))
     console.out.print(result_table(folder / "evaluate" / "summary.json"))
 
 

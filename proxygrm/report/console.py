@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,4 +33,34 @@ def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(Text(name), justify="right")
     for index, column in enumerate(COLUMNS, 1):
         table.add_row(column.title, *(Text(row[index]) for row in rows))
+    return table
+
+
+_RL_FIGURES = {
+    "Reward": ("reward/score_mean", "{:+.2f}"),
+    "Right verdicts": ("reward/accuracy", "{:.1%}"),
+    "Proxy agrees": ("reward/proxy_agreement", "{:.1%}"),
+    "Format": ("reward/format", "{:.1%}"),
+}
+
+
+def training_table(metrics: Path, parts: int = 3) -> Table:
+    """Means over the rollouts of RL, the steps cut in `parts`: single steps of few prompts say little."""
+    from rich.table import Table
+
+    try:
+        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"no metrics in {metrics}: {error}") from error
+    parts = min(parts, len(rows))
+    cuts = [len(rows) * i // parts for i in range(parts + 1)] if parts else []
+    spans = [rows[a:b] for a, b in pairwise(cuts)]
+    table = Table(title="Rollouts during RL", title_justify="left")
+    table.add_column("")
+    for span in spans:
+        first, last = span[0]["step"], span[-1]["step"]
+        table.add_column(f"steps {first}-{last}" if last > first else f"step {first}", justify="right")
+    for title, (name, form) in _RL_FIGURES.items():
+        found = [[row[name] for row in span if name in row] for span in spans]
+        table.add_row(title, *(form.format(sum(values) / len(values)) if values else "–" for values in found))
     return table

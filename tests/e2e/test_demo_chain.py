@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
 STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "report")
-STEPS, PROMPTS, GROUP = 2, 6, 8
+STEPS, PROMPTS, GROUP = 2, 10, 8
 
 
 @dataclass(frozen=True)

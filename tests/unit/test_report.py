@@ -309,3 +309,25 @@ def test_the_terminal_table_has_a_column_a_model_and_fits_80_characters(tmp_path
 
 def test_durations_are_said_as_people_do():
     assert [duration(s) for s in (None, 4.4, 75, 3720)] == ["", "4 s", "1 min 15 s", "1 h 02 min"]
+
+
+def test_the_training_table_shows_means_over_parts_of_the_steps(tmp_path):
+    from rich.console import Console
+
+    from proxygrm.report.console import training_table
+
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": i, "reward/score_mean": float(i), "reward/accuracy": 0.5} for i in range(1, 7)]
+    rows[5]["reward/proxy_agreement"] = 0.75
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    console = Console(width=100, record=True)
+    console.print(training_table(path))
+    shown = console.export_text()
+    assert "steps 1-2" in shown
+    assert "+1.50" in shown
+    assert "+5.50" in shown
+    assert "75.0%" in shown
+    path.write_text(json.dumps(rows[0]) + "\n")
+    assert len(training_table(path).columns) == 2
+    with pytest.raises(UserError, match="no metrics"):
+        training_table(tmp_path / "nowhere.jsonl")
