@@ -10,9 +10,9 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Pool = Literal["right", "wrong"]
+from data_tools.critique_index import Pool
+
 POOLS: dict[str, Pool] = {
     "proxy_sft": "right", "proxy_rl": "right", "grm_sft": "right", "grm_rl": "wrong", "grm_rl_val": "wrong",
 }  # fmt: skip

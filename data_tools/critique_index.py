@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from proxygrm.critique import Problem, parse
 from proxygrm.errors import UserError
 from proxygrm.teacher.critiques import CritiqueRow
+
+Pool = Literal["right", "wrong"]
 
 
 class Found(NamedTuple):
@@ -23,9 +25,16 @@ class Found(NamedTuple):
     reason: str | None  # why it is unusable, a value of `Problem`
     remarks: tuple[str, ...]  # values of `Problem` about a usable one
 
-    @property
-    def names_winner(self) -> bool:
-        return Problem.NAMES_WINNER.value in self.remarks
+    def pool(self, label: int) -> Pool | None:
+        """Whether the teacher judged a pair with this label right; None: see `fault`."""
+        return None if self.fault(label) else "right" if self.verdict == label else "wrong"
+
+    def fault(self, label: int) -> str | None:
+        """Why the pair is of no use. A right critique whose rubric names the winner would teach the leak; a wrong
+        one is kept, because RL uses only the pair."""
+        if self.reason is None and self.verdict == label and Problem.NAMES_WINNER.value in self.remarks:
+            return Problem.NAMES_WINNER.value
+        return self.reason
 
 
 @dataclass
@@ -40,9 +49,10 @@ class CritiqueIndex:
         return CritiqueReader(self)
 
 
-def index_critiques(files: Sequence[Path]) -> CritiqueIndex:
+def index_critiques(files: Sequence[Path], wanted: Collection[str] | None = None) -> CritiqueIndex:
     """Read the files in order of name; of several critiques of a pair the first counts.
 
+    wanted: look only at the critiques of these pairs (all rows are counted).
     Raises UserError with the line number for anything that is not a whole row, and for files without any.
     """
     index = CritiqueIndex(sorted(files))
@@ -52,7 +62,7 @@ def index_critiques(files: Sequence[Path]) -> CritiqueIndex:
                 at = 0
                 for line_number, line in enumerate(lines, 1):
                     if line.strip():
-                        _take(index, number, at, _row(line, path, line_number))
+                        _take(index, number, at, _row(line, path, line_number), wanted)
                     at += len(line)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); distill the shard first") from error
@@ -61,9 +71,11 @@ def index_critiques(files: Sequence[Path]) -> CritiqueIndex:
     return index
 
 
-def _take(index: CritiqueIndex, file: int, offset: int, row: CritiqueRow) -> None:
+def _take(index: CritiqueIndex, file: int, offset: int, row: CritiqueRow, wanted: Collection[str] | None) -> None:
     index.rows += 1
     index.teachers[row.model] += 1
+    if wanted is not None and row.id not in wanted:
+        return
     if row.id in index.found:
         index.repeated += 1
         return

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_tools.arrays import one_array, regrouped
 from data_tools.preference import pairs_file
 from proxygrm.errors import UserError
 
@@ -50,10 +51,8 @@ def pictures_folder(path: Path) -> Path:
 
 def absolute(images: pa.ChunkedArray, folder: Path) -> pa.Array:
     """Lists of file names -> lists of paths in `folder`."""
-    names = pa.concat_arrays(images.chunks) if images.num_chunks else pa.array([], images.type)
-    flat = pc.binary_join_element_wise(pa.scalar(f"{folder}/"), names.flatten(), pa.scalar(""))
-    offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(names).to_numpy(zero_copy_only=False))])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+    names = one_array(images)
+    return regrouped(names, pc.binary_join_element_wise(pa.scalar(f"{folder}/"), names.flatten(), pa.scalar("")))
 
 
 class Spill:

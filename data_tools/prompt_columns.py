@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from functools import cache
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxygrm.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
 
-_MARKS = "\ue000\ue001\ue002\ue003"  # private use; not in our wording
+_MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private use; not in our wording
 # At least what `inert` changes: which texts to hand to it. A mark too many costs time, one too few would be a bug.
-_SUSPECT = r"<\||<(?i:/?(rubric|justify|eval|answer|think|image|video|audio|bbox|ref-object|cot-process|start-image))>"
+_SUSPECT = r"<(\||(?i:/?(rubric|justify|eval|answer|think|image|video|audio|bbox|ref-object|cot-process|start-image))>)"
+# What `str.strip` strips.
+SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 
 
 def grm_prompts(question: pa.Array, response_1: pa.Array, response_2: pa.Array, images: pa.Array) -> pa.Array:
@@ -51,31 +52,17 @@ def _pieces(name: str) -> tuple[str, ...]:
         filled = grm_prompt(question, response_1, response_2, images=0)
     else:
         filled = proxy_prompt(question, response_1, response_2, rubric, images=0)
-    return tuple(piece for piece in re.split(f"([{_MARKS}])", filled) if piece)
+    return tuple(piece for piece in re.split(f"([{''.join(_MARKS)}])", filled) if piece)
 
 
 def cleaned(texts: pa.Array, contract: bool = True) -> pa.Array:
     """`inert(text, contract).strip()` of every text (strings, no nulls)."""
-    doubtful = np.flatnonzero(_edges(texts) | pc.match_substring_regex(texts, _SUSPECT).to_numpy(zero_copy_only=False))
-    if not len(doubtful):
+    texts = pc.utf8_trim(texts, characters=SPACE)
+    suspect = pc.match_substring_regex(texts, _SUSPECT)
+    if not pc.any(suspect).as_py():
         return texts
-    mended = [inert(text, contract).strip() for text in texts.take(pa.array(doubtful)).to_pylist()]
-    mask: np.ndarray = np.zeros(len(texts), dtype=bool)
-    mask[doubtful] = True
-    return pc.replace_with_mask(texts, pa.array(mask), pa.array(mended, texts.type))
-
-
-def _edges(texts: pa.Array) -> np.ndarray:
-    """Where the first or last byte may belong to white space: a control character, a space, or not ASCII."""
-    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    data = np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)
-    first, last = offsets[:-1], offsets[1:] - 1
-    found: np.ndarray = np.zeros(len(texts), dtype=bool)
-    filled = last >= first
-    for at in (first, last):
-        byte = data[at[filled]]
-        found[filled] |= (byte <= 0x20) | (byte >= 0x80)
-    return found
+    mended = [inert(text, contract) for text in texts.filter(suspect).to_pylist()]
+    return pc.replace_with_mask(texts, suspect, pa.array(mended, texts.type))
 
 
 def _tags(images: pa.Array) -> pa.Array:

@@ -30,7 +30,6 @@ from data_tools.critique_index import CritiqueIndex, CritiqueReader, index_criti
 from data_tools.pair_tables import Spill, pair_tables
 from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.to_verl import VerlWriter
-from proxygrm.critique import Problem
 from proxygrm.errors import UserError
 
 SIZES = {"proxy_sft": 5_000, "proxy_rl": 10_000, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256}
@@ -119,8 +118,7 @@ def _checked(sizes: Mapping[str, int]) -> dict[str, int]:
 def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candidate], Counter[str], Counter[str], int]:
     """(candidates, dropped pairs by reason, remarks on kept ones, number of pairs).
 
-    A right critique whose rubric names the winner is dropped: it would teach the leak. A wrong one is kept, because
-    RL uses only the pair. Raises UserError for a critique of a pair that is not there.
+    Raises UserError for a critique of a pair that is not there.
     """
     dropped, remarks, candidates = Counter[str](), Counter[str](), []
     row, critiques_met = 0, 0
@@ -128,17 +126,13 @@ def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candida
         for pair in table.to_pylist():
             found = index.found.get(pair["id"])
             critiques_met += found is not None
-            right = found is not None and found.verdict == pair["label"]
-            if found is None:
-                dropped["no_critique"] += 1
-            elif found.reason:
-                dropped[found.reason] += 1
-            elif right and found.names_winner:
-                dropped[Problem.NAMES_WINNER.value] += 1
+            fault = found.fault(pair["label"]) if found else "no_critique"
+            pool = found.pool(pair["label"]) if found else None
+            if found is None or pool is None:
+                dropped[str(fault)] += 1
             else:
                 remarks.update(found.remarks)
                 images = tuple(pair["images"])
-                pool: Literal["right", "wrong"] = "right" if right else "wrong"
                 candidates.append(Candidate(pair["id"], pair["source"], pair["label"], images, pool, row))
             row += 1
     if critiques_met < len(index.found):

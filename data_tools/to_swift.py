@@ -13,8 +13,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_tools.arrays import one_array
 from data_tools.prompt_columns import grm_prompts, proxy_prompts
-from data_tools.to_verl import one_array
 from proxygrm.critique import parse, rubric_for_proxy
 from proxygrm.targets import proxy_answer
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_tools.arrays import first_items, in_lists, one_array, regrouped
 from data_tools.prompt_columns import grm_prompts, proxy_prompts
 from proxygrm.errors import UserError
 from proxygrm.prompts import IMAGE_TAG
@@ -98,10 +99,10 @@ class VerlWriter:
             truth = columns["label"].slice(begin, count).cast(pa.string())
             arrays = [
                 _same(DATA_SOURCE, count),
-                _lists(pa.StructArray.from_arrays([_same("user", count), texts], ["role", "content"])),
+                in_lists(np.ones(count, dtype=np.int32), _struct([_same("user", count), texts], ["role", "content"])),
                 self._pictures(paths.slice(begin, count)),
                 _same("judge", count),
-                pa.StructArray.from_arrays([_same("rule", count), truth], ["style", "ground_truth"]),
+                _struct([_same("rule", count), truth], ["style", "ground_truth"]),
                 pa.StructArray.from_arrays(own, fields=list(self.schema.field("extra_info").type)),
             ]
             self._file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
@@ -153,8 +154,7 @@ class VerlWriter:
             data = pa.array([_bytes(path) for path in flat.to_pylist()], pa.binary())
             nothing = pa.nulls(len(data), pa.string())
             items = pa.StructArray.from_arrays([data, nothing], fields=list(kind.value_type))
-        offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(paths).to_numpy(zero_copy_only=False))])
-        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=kind)
+        return regrouped(paths, items).cast(kind)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
@@ -187,20 +187,6 @@ def _leaves(field: pa.Field, path: str, found: list[str]) -> None:
         found.append(path)
 
 
-def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array that starts at offset 0."""
-    joined = column.combine_chunks()
-    array = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
-    return pa.concat_arrays([array]) if array.offset else array
-
-
-def first_items(lists: pa.Array) -> pa.Array:
-    """The first element of every list; null for an empty one."""
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    starts = np.cumsum(lengths) - lengths
-    return lists.flatten().take(pa.array(starts, mask=lengths == 0))
-
-
 def _size(path: str) -> int:
     try:
         return Path(path).stat().st_size
@@ -219,6 +205,5 @@ def _same(word: str, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(word), count)
 
 
-def _lists(items: pa.Array) -> pa.Array:
-    """Each item as a list of one."""
-    return pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)
+def _struct(columns: list[pa.Array], names: list[str]) -> pa.Array:
+    return pa.StructArray.from_arrays(columns, names)
