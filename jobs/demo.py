@@ -17,9 +17,10 @@ from jobs.request import Request
 from proxygrm.errors import UserError
 
 TRAIN, HELD_OUT, SEED = 5000, 160, 0
+KINDS = ("colour",)
 FOG = 0.6
 """Share of the pictures in fog."""
-STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 5}
+STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 6}
 """Of prepared inputs: another stamp, and they are made anew."""
 
 
@@ -82,10 +83,10 @@ def prepare(inputs: Path) -> None:
     part = inputs.with_name(inputs.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, ("colour",), FOG)
+    write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
     for name, target in (("train", "pairs"), ("held_out", "held_out")):
         ingest(part / "release" / f"{name}.parquet", part / target)
-    build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED), seed=SEED)
+    build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED, kinds=KINDS), seed=SEED)
     write_json(part / "READY.json", STAMP)
     shutil.rmtree(inputs, ignore_errors=True)
     part.rename(inputs)

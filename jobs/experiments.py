@@ -99,7 +99,7 @@ def demo() -> Experiment:
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
         split=split.Settings(proxy_sft=1250, grm_sft=1250, grm_rl=80, grm_rl_val=16),
-        proxy_sft=SftSettings.demo(max_steps=500),
+        proxy_sft=SftSettings.demo(max_steps=400),
         grm_sft=SftSettings.demo(max_steps=350),
         rl=RlSettings.demo(),
         proxy_server=ProxySettings(

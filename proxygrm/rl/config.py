@@ -75,7 +75,7 @@ class RlSettings:
             batch=10,
             mini_batch=10,
             micro_batch=16,
-            lr=2e-4,
+            lr=1.5e-4,
             temperature=1.2,  # a tiny model is sure of itself after SFT: explore more than a real one needs
             prompt_length=512,
             response_length=160,
