@@ -16,7 +16,7 @@ def demo_corpus(seed: int = 0, n: int = 2000, kinds: Sequence[str] = tuple(KINDS
     """`n` times four texts: GRM instruction, critique, proxy instruction, proxy answer of one random demo pair.
 
     Kinds, combinations, label and style are drawn evenly, so rare kinds are as frequent as common ones. Instructions
-    carry no `<image>` tag. `kinds`: of questions; the words of others cost a tiny model's time. Deterministic in `seed`.
+    carry no `<image>` tag. `kinds`: of questions; the words of others cost a tiny model's time. Deterministic.
     """
     rng = random.Random(f"corpus {seed}")
     every = {kind: combinations(kind) for kind in kinds}
