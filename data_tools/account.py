@@ -61,9 +61,24 @@ class Account:
         """Count a row that is not kept. `reason` is one of a closed set of words; `detail` is for people."""
         (self.bad if bad else self.dropped)[reason] += 1
         if bad and not self._first_bad:
-            self._first_bad = f"{where} ({row_id or 'no id'}): {reason}{f', {detail}' if detail else ''}"
+            self._first_bad = _describe(where, row_id, reason, detail)
         line = {"file": where.file, "row": where.row, "id": row_id, "reason": reason, "bad": bad, "detail": detail}
         self._file.write(json.dumps(line) + "\n")
+
+    def absorb(self, summary: Path, log: Path) -> None:
+        """Add the account of a shard: its `summary()` as JSON, and its log."""
+        for key, value in json.loads(summary.read_text(encoding="utf-8")).items():
+            if isinstance(value, dict):
+                getattr(self, key).update(value)
+            else:
+                setattr(self, key, getattr(self, key) + value)
+        with log.open(encoding="utf-8") as lines:
+            for line in lines:
+                self._file.write(line)
+                if not self._first_bad and '"bad": true' in line:
+                    row = json.loads(line)
+                    where = Where(row["file"], row["row"])
+                    self._first_bad = _describe(where, row["id"], row["reason"], row["detail"])
 
     def check(self) -> None:
         """Raise UserError when more rows are bad than `max_bad` (a share of the rows read) allows."""
@@ -79,10 +94,15 @@ class Account:
         return {
             "read": self.read,
             "kept": self.kept,
-            "bad": dict(sorted(self.bad.items())),
-            "dropped": dict(sorted(self.dropped.items())),
-            "notes": dict(sorted(self.notes.items())),
+            **{
+                name: {k: v for k, v in sorted(getattr(self, name).items()) if v}
+                for name in ("bad", "dropped", "notes")
+            },
         }
+
+
+def _describe(where: Where, row_id: str, reason: str, detail: str) -> str:
+    return f"{where} ({row_id or 'no id'}): {reason}{f', {detail}' if detail else ''}"
 
 
 def add_up(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:

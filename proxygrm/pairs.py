@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
@@ -24,6 +25,7 @@ _COLUMNS = (
     "id", "source", "question", "response_1", "response_2", "label", "images", "license", "category", "group",
 )  # fmt: skip
 _BATCH = 2048
+_BATCH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class PairsWriter:
         self._ids: set[bytes] = set()
         self._pictures: set[str] = set()
         self._batch: list[dict[str, object]] = []
+        self._tables: list[Any] = []  # arrow tables that wait for a whole batch
 
     def __enter__(self) -> PairsWriter:
         import pyarrow.parquet as pq
@@ -165,33 +168,67 @@ class PairsWriter:
         if key in self._ids:
             raise UserError(f"pair id {pair.id!r} comes twice in {self.pairs_dir}; ids must be unique")
         self._ids.add(key)
-        for name in pair.images:
-            if name not in self._pictures:
-                if not (self.pairs_dir / "images" / name).is_file():
-                    raise UserError(
-                        f"pair {pair.id!r} names the picture {name!r}, which is not in {self.pairs_dir / 'images'}"
-                    )
-                self._pictures.add(name)
+        self._check_pictures(pair.images, f"pair {pair.id!r}")
         self._batch.append({name: getattr(pair, name) for name in _COLUMNS})
         self.count += 1
         if len(self._batch) == _BATCH:
             self._flush()
 
+    def add_table(self, table: Any) -> None:
+        """Rows as an arrow table (more columns are ignored), for a caller that made sure that ids are unique.
+
+        Row groups come out the same however the rows are cut into tables, unless a batch is above 64 MB of text.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wrong = set(pc.unique(table["label"]).to_pylist()) - {1, 2}
+        if wrong:
+            raise UserError(f"pairs for {self.pairs_dir} have the labels {sorted(wrong)}; they must be 1 or 2")
+        names = pc.unique(pc.list_flatten(table["images"])).to_pylist()
+        self._check_pictures(names, "a pair")
+        self._flush()
+        self._tables.append(table.select(list(_COLUMNS)).cast(self._schema))
+        self.count += table.num_rows
+        rows = sum(waiting.num_rows for waiting in self._tables)
+        while rows >= _BATCH or (rows and sum(waiting.nbytes for waiting in self._tables) > _BATCH_BYTES):
+            whole = pa.concat_tables(self._tables)
+            self._parquet.write_table(whole.slice(0, _BATCH).combine_chunks())
+            self._tables = [whole.slice(_BATCH)]
+            rows = self._tables[0].num_rows
+
+    @property
+    def picture_count(self) -> int:
+        """Distinct pictures of the rows so far."""
+        return len(self._pictures)
+
+    def _check_pictures(self, names: Iterable[str], whose: str) -> None:
+        for name in names:
+            if name not in self._pictures:
+                if not (self.pairs_dir / "images" / name).is_file():
+                    raise UserError(f"{whose} names the picture {name!r}, which is not in {self.pairs_dir / 'images'}")
+                self._pictures.add(name)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._flush()
+                self._flush(last=True)
             self._parquet.close()
             if kind is None:
                 self._scratch.replace(self.target)
         finally:
             self._scratch.unlink(missing_ok=True)
 
-    def _flush(self) -> None:
+    def _flush(self, last: bool = False) -> None:
+        """Write the rows that wait; those of `add_table` only before others, and at the end."""
         import pyarrow as pa
 
-        self._parquet.write_table(pa.Table.from_pylist(self._batch, schema=self._schema))
-        self._batch = []
+        if self._tables and (last or self._batch):
+            self._parquet.write_table(pa.concat_tables(self._tables).combine_chunks())
+            self._tables = []
+        if self._batch or (last and not self.count):
+            self._parquet.write_table(pa.Table.from_pylist(self._batch, schema=self._schema))
+            self._batch = []
 
 
 def write_pairs(pairs_dir: Path, rows: Iterable[PreferencePair], metadata: dict[str, str] | None = None) -> int:

@@ -17,9 +17,11 @@ NAMES = ("grm", "proxy")
 IMAGE_TAG = "<image>"
 
 _SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")
-# What ms-swift and verl count as media, and the control tokens of the Qwen chat template. Inside other
-# people's text they would add a picture that does not exist, or end the turn.
-_ACTIVE = re.compile(r"<(image|video|audio)>|<\|([a-z_]{1,40})\|>")
+# What ms-swift and verl count as media (and what ms-swift's templates replace), and the control tokens of chat
+# templates. Inside other people's text they would add a picture that does not exist, or end the turn.
+_ACTIVE = re.compile(r"<(image|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
+# The tags of the critique contract: a response must not look like a rubric or a verdict to its judge.
+_CONTRACT = re.compile(r"<(/?(?:rubric|justify|eval|answer|think))>", re.IGNORECASE)
 
 
 class Compared(NamedTuple):
@@ -41,14 +43,19 @@ def prompt_hash(name: str) -> str:
     return hashlib.sha256(template(name).encode()).hexdigest()[:16]
 
 
-def inert(text: str) -> str:
-    """The text with media tags and control tokens defused: `<image>` -> `[image]`, `<|x|>` -> `[x]`."""
-    return _ACTIVE.sub(lambda m: f"[{m.group(1) or m.group(2)}]", text)
+def inert(text: str, contract: bool = True) -> str:
+    """The text with active marks defused: `<image>` -> `[image]`, `<|x|>` -> `[x]`, `</answer>` -> `[/answer]`.
+
+    This is the one place where that happens: pairs on disk keep people's words as they are, and every prompt is
+    filled through here. contract: tags of the critique contract too; not in a rubric, whose own tags they are.
+    """
+    text = _ACTIVE.sub(lambda m: f"[{m.group(1) or m.group(2)}]", text)
+    return _CONTRACT.sub(lambda m: f"[{m.group(1)}]", text) if contract else text
 
 
 def _fill(name: str, values: dict[str, str], images: int) -> str:
     # One pass over the template: braces and slot names inside the values stay what they are.
-    body = _SLOT.sub(lambda m: inert(values[m.group(1)]).strip(), template(name))
+    body = _SLOT.sub(lambda m: inert(values[m.group(1)], contract=m.group(1) != "rubric").strip(), template(name))
     return IMAGE_TAG * images + body
 
 
