@@ -1,10 +1,29 @@
-"""Small tools for arrow's lists, whose offsets need not begin at 0."""
+"""Small tools between arrow and numpy, and for arrow's lists, whose offsets need not begin at 0."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+
+def from_numpy(values: np.ndarray) -> pa.Array:
+    """Integers or booleans, without a copy where numpy and arrow agree."""
+    if values.dtype == bool:
+        return from_numpy(values.view(np.uint8)).cast(pa.bool_())
+    kind = getattr(pa, str(values.dtype))()
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def to_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Integers or booleans without nulls."""
+    array = one_array(values)
+    if array.null_count:
+        raise ValueError("nulls where numbers should be")
+    if pa.types.is_boolean(array.type):
+        return to_numpy(array.cast(pa.uint8())).view(bool)
+    data = array.buffers()[1] if len(array) else b""
+    return np.frombuffer(data, dtype=str(array.type), count=len(array))
 
 
 def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -17,18 +36,20 @@ def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def first_items(lists: pa.Array) -> pa.Array:
     """The first element of every list; null for an empty one."""
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    starts = np.cumsum(lengths) - lengths
-    return lists.flatten().take(pa.array(starts, mask=lengths == 0))
+    lengths = to_numpy(pc.list_value_length(lists))
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    here = pc.if_else(from_numpy(lengths > 0), from_numpy(starts), pa.scalar(None, pa.int64()))
+    return lists.flatten().take(here)
 
 
 def regrouped(lists: pa.Array, items: pa.Array) -> pa.Array:
     """Lists as long as these (which have no nulls), of other items."""
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    lengths = to_numpy(pc.list_value_length(lists))
     return in_lists(lengths, items)
 
 
 def in_lists(lengths: np.ndarray, items: pa.Array) -> pa.Array:
     """The items in lists of these lengths."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
+    offsets: np.ndarray = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.ListArray.from_arrays(from_numpy(offsets), items)

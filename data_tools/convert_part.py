@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from data_tools.account import Account, Where
-from data_tools.arrays import one_array, regrouped
+from data_tools.arrays import from_numpy, one_array, regrouped
 from data_tools.critique_index import index_critiques
 from data_tools.pair_tables import pair_tables
 from data_tools.picture_paths import MissingPicture, OutsideRoot, resolve
@@ -189,6 +189,6 @@ def _indexed(table: pa.Table, first: int) -> pa.Table:
     kind = extra.type
     children = [extra.field(i) for i in range(kind.num_fields)]
     index: np.ndarray = np.arange(first, first + len(extra), dtype=np.int64)
-    children[kind.get_field_index("index")] = pa.array(index)
+    children[kind.get_field_index("index")] = from_numpy(index)
     rebuilt = pa.StructArray.from_arrays(children, fields=list(kind))
     return table.set_column(place, table.schema.field(place), rebuilt)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_tools.arrays import one_array, regrouped
+from data_tools.arrays import from_numpy, one_array, regrouped
 from data_tools.preference import pairs_file
 from proxygrm.errors import UserError
 
@@ -100,7 +100,7 @@ class Spill:
                 found, places = [], []
                 for batch in np.unique(batch_of):
                     here = np.flatnonzero(batch_of == batch)
-                    found.append(reader.get_batch(int(batch)).take(pa.array(wanted[here] - starts[batch])))
+                    found.append(reader.get_batch(int(batch)).take(from_numpy(wanted[here] - starts[batch])))
                     places.append(here)
                 back = np.argsort(np.concatenate(places))
-                yield pa.Table.from_batches(found).combine_chunks().take(pa.array(back))
+                yield pa.Table.from_batches(found).combine_chunks().take(from_numpy(back))

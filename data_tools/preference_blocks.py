@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from data_tools import preference_jsonl
-from data_tools.arrays import in_lists, one_array
+from data_tools.arrays import from_numpy, in_lists, one_array, to_numpy
 from data_tools.line_blocks import Block, line_blocks
 from data_tools.preference import label_for
 from data_tools.prompt_columns import SPACE
@@ -59,9 +59,9 @@ def _read(block: Block, leave: Leave) -> pa.Table:
         if not odd.any():
             return table.drop_columns(["odd"])
         lines = dict(block.lines())
-        numbers = [int(n) for n in table["line"].filter(pa.array(odd)).to_pylist()]
+        numbers = [int(n) for n in table["line"].filter(from_numpy(odd)).to_pylist()]
         slow = _plain([(n, lines[n]) for n in numbers], leave, block.data.endswith(b"\n"), numbers[-1])
-        both = pa.concat_tables([table.drop_columns(["odd"]).filter(pa.array(~odd)), slow])
+        both = pa.concat_tables([table.drop_columns(["odd"]).filter(from_numpy(~odd)), slow])
         return both.sort_by("line")
     halves = block.halves() if block.data.count(b"\n", 0, -1) >= _FEW else None
     if halves is None:
@@ -84,7 +84,7 @@ def _columns(block: Block) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     lines = table.num_rows
-    line = pa.array(np.arange(block.first, block.first + lines))
+    line = from_numpy(np.arange(block.first, block.first + lines))
     if lines != block.data.count(b"\n") + (not block.data.endswith(b"\n")):
         numbers = [number for number, _ in block.lines()]
         if len(numbers) != lines:  # two objects on a line
@@ -92,7 +92,7 @@ def _columns(block: Block) -> pa.Table | None:
         line = pa.array(numbers, pa.int64())
     have = {field: table[field] for field in schema.names}
     nothing = pa.nulls(lines, pa.string())
-    odd = pa.array(np.zeros(lines, dtype=bool))
+    odd = from_numpy(np.zeros(lines, dtype=bool))
     if "video" in have:
         odd = pc.or_(odd, _given(have["video"]))
     question = pc.coalesce(have.get("question", nothing), have.get("prompt", nothing))
@@ -142,22 +142,22 @@ def _layout(data: bytes) -> pa.Schema | None:
 
 def _pictures(have: dict[str, Any], lines: int) -> tuple[pa.Array, Any]:
     """(lists of paths, rows to look at): `images` where it is given, else `image`."""
-    found, odd = None, pa.array(np.zeros(lines, dtype=bool))
+    found, odd = None, from_numpy(np.zeros(lines, dtype=bool))
     for name in ("images", "image"):
         column = have[name]
         if pa.types.is_list(column.type):
             lists = one_array(column)
             blank = pc.invert(_given(lists.flatten()))
             if pc.any(blank).as_py():
-                bad = np.unique(pc.list_parent_indices(lists).filter(blank).to_numpy(zero_copy_only=False))
+                bad = np.unique(to_numpy(pc.list_parent_indices(lists).filter(blank)))
                 mask: np.ndarray = np.zeros(lines, dtype=bool)
                 mask[bad] = True
-                odd = pc.or_(odd, pa.array(mask))
+                odd = pc.or_(odd, from_numpy(mask))
             here = lists
         else:
             flat = one_array(column)
             given = _given(flat)
-            lists = in_lists(given.to_numpy(zero_copy_only=False), flat.filter(given))
+            lists = in_lists(to_numpy(given), flat.filter(given))
             here = pc.if_else(pc.is_valid(flat), lists, pa.nulls(lines, lists.type))
         found = here if found is None else pc.coalesce(found, here)
     return pc.coalesce(found, pa.scalar([], pa.list_(pa.string()))), odd
@@ -174,8 +174,7 @@ def _odd(table: pa.Table) -> np.ndarray:
     for text in trimmed:
         odd = pc.or_(odd, pc.invert(_given(text)))
     odd = pc.or_(odd, pc.fill_null(pc.equal(trimmed[1], trimmed[2]), True))
-    found: np.ndarray = odd.to_numpy()
-    return found
+    return to_numpy(odd)
 
 
 def _plain(lines: list[tuple[int, bytes]], leave: Leave, whole: bool, last: int) -> pa.Table:
@@ -229,7 +228,7 @@ def _arranged(table: pa.Table, name: str) -> pa.Table:
     words = pa.array([slug(source) or name for source in sources.dictionary.to_pylist()], pa.string())
     source = pc.fill_null(words.take(sources.indices), name)
     ids = pc.binary_join_element_wise(source, table["id"], ":")
-    label = pa.array(np.fromiter(map(label_for, ids.to_pylist()), dtype=np.int8, count=table.num_rows))
+    label = pa.array(map(label_for, ids.to_pylist()), pa.int8())
     first = pc.equal(label, 1)
     one, two = (
         pc.if_else(first, table[better], table[worse])

@@ -13,6 +13,7 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_tools.arrays import to_numpy
 from proxygrm.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
 
 _MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private use; not in our wording
@@ -56,16 +57,21 @@ def _pieces(name: str) -> tuple[str, ...]:
 
 
 def cleaned(texts: pa.Array, contract: bool = True) -> pa.Array:
-    """`inert(text, contract).strip()` of every text (strings, no nulls)."""
+    """`inert(text, contract).strip()` of every text (strings, no nulls).
+
+    Raises ValueError when an `<image>` is left, which would ask for a picture that does not exist.
+    """
     texts = pc.utf8_trim(texts, characters=SPACE)
     suspect = pc.match_substring_regex(texts, _SUSPECT)
     if not pc.any(suspect).as_py():
         return texts
     mended = [inert(text, contract) for text in texts.filter(suspect).to_pylist()]
+    if any(IMAGE_TAG in text for text in mended):
+        raise ValueError(f"a text still has {IMAGE_TAG} after cleaning")
     return pc.replace_with_mask(texts, suspect, pa.array(mended, texts.type))
 
 
 def _tags(images: pa.Array) -> pa.Array:
-    counts = images.to_numpy(zero_copy_only=False)
+    counts = to_numpy(images)
     most = int(counts.max()) if len(counts) else 0
-    return pa.array([IMAGE_TAG * count for count in range(most + 1)]).take(pa.array(counts))
+    return pa.array([IMAGE_TAG * count for count in range(most + 1)]).take(images)

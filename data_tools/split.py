@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from data_tools.account import write_json
 from data_tools.allocate import POOLS, Candidate, allocate, by_picture, fit
+from data_tools.arrays import from_numpy
 from data_tools.critique_index import CritiqueIndex, CritiqueReader, index_critiques
 from data_tools.pair_tables import Spill, pair_tables
 from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
@@ -152,7 +153,7 @@ def _write(sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: Critique
         for table in pair_tables(pairs_dir):
             first, last = (int(np.searchsorted(wanted, edge)) for edge in (at, at + table.num_rows))
             if first < last:
-                spill.add(table.take(pa.array(wanted[first:last] - at)))
+                spill.add(table.take(from_numpy(wanted[first:last] - at)))
             at += table.num_rows
         for name, members in sets.items():
             order = [int(np.searchsorted(wanted, c.row)) for c in members]

@@ -12,7 +12,7 @@ How large a picture may be is not decided here: verl and vLLM bound the pixels w
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,10 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_tools.arrays import first_items, in_lists, one_array, regrouped
+from data_tools.arrays import first_items, from_numpy, in_lists, one_array, regrouped
+from data_tools.picture_bytes import PictureBytes
 from data_tools.prompt_columns import grm_prompts, proxy_prompts
-from proxygrm.errors import UserError
-from proxygrm.prompts import IMAGE_TAG
 
 DATA_SOURCE = "proxygrm"
 Pictures = Literal["bytes", "path"]
@@ -68,6 +67,7 @@ class VerlWriter:
     ) -> None:
         self.path, self.split, self.pictures, self.rubrics = path, split, pictures, rubrics
         self.count, self._first = 0, first
+        self._reader = PictureBytes(_BYTES)
         self.schema = verl_schema(pictures, rubrics)
         self._scratch = path.with_name(f".{path.name}.{os.getpid()}")
 
@@ -79,8 +79,8 @@ class VerlWriter:
     def write(self, pairs: pa.Table, rubrics: Sequence[str] | None = None) -> None:
         """Rows of pairs (columns of a pairs file; `images` are absolute paths), in order.
 
-        Raises UserError for a picture that cannot be read, ValueError for a label that is none or for pictures and
-        `<image>` tags that do not agree.
+        Raises UserError for a picture that cannot be read, ValueError for a label that is none. A prompt has as many
+        `<image>` tags as pictures: `prompt_columns` puts them there, and leaves none in a text.
         """
         if self.rubrics != (rubrics is not None):
             raise ValueError("rubrics are given exactly for the proxy's own task")
@@ -93,14 +93,14 @@ class VerlWriter:
         columns = {name: one_array(pairs[name]) for name in pairs.column_names}
         prompts, extra = self._texts(columns, rubrics)
         paths = columns["images"]
-        for begin, end in self._cuts(paths):
+        for begin, end, sizes in self._cuts(paths):
             count = end - begin
             texts, own = prompts.slice(begin, count), [column.slice(begin, count) for column in extra]
             truth = columns["label"].slice(begin, count).cast(pa.string())
             arrays = [
                 _same(DATA_SOURCE, count),
                 in_lists(np.ones(count, dtype=np.int32), _struct([_same("user", count), texts], ["role", "content"])),
-                self._pictures(paths.slice(begin, count)),
+                self._pictures(paths.slice(begin, count), sizes),
                 _same("judge", count),
                 _struct([_same("rule", count), truth], ["style", "ground_truth"]),
                 pa.StructArray.from_arrays(own, fields=list(self.schema.field("extra_info").type)),
@@ -121,40 +121,26 @@ class VerlWriter:
             if rubrics is None
             else proxy_prompts(question, one, two, rubrics, numbers)
         )
-        tags = pc.count_substring(prompts, IMAGE_TAG)
-        if not pc.all(pc.equal(tags, numbers)).as_py():
-            at = pc.index(pc.equal(tags, numbers), False).as_py()
-            raise ValueError(f"row {columns['id'][at].as_py()!r}: {tags[at]} image tags for {numbers[at]} pictures")
         index: np.ndarray = np.arange(len(label), dtype=np.int64) + self._first + self.count
         extra = [
-            pa.array(index), _same(self.split, len(label)), columns["id"], columns["source"], question, one, two,
+            from_numpy(index), _same(self.split, len(label)), columns["id"], columns["source"], question, one, two,
             label.cast(pa.int64()), first_items(paths), paths,
         ]  # fmt: skip
         return prompts, extra + ([rubrics] if rubrics is not None else [])
 
-    def _cuts(self, paths: pa.Array) -> list[tuple[int, int]]:
+    def _cuts(self, paths: pa.Array) -> Iterator[tuple[int, int, list[int]]]:
         """Row ranges whose pictures fit into memory together; one range when only their paths are written."""
-        if self.pictures == "path" or not len(paths):
-            return [(0, len(paths))] if len(paths) else []
-        cuts, begin, size = [], 0, 0
-        for i, row in enumerate(paths.to_pylist()):
-            more = sum(_size(path) for path in row)
-            if i > begin and size + more > _BYTES:
-                cuts.append((begin, i))
-                begin, size = i, 0
-            size += more
-        return [*cuts, (begin, len(paths))]
+        if self.pictures == "bytes":
+            yield from self._reader.cuts(paths)
+        elif len(paths):
+            yield 0, len(paths), []
 
-    def _pictures(self, paths: pa.Array) -> pa.Array:
-        kind = self.schema.field("images").type
-        flat = paths.flatten()
-        if self.pictures == "path":
-            items = pa.StructArray.from_arrays([flat], fields=list(kind.value_type))
-        else:
-            data = pa.array([_bytes(path) for path in flat.to_pylist()], pa.binary())
-            nothing = pa.nulls(len(data), pa.string())
-            items = pa.StructArray.from_arrays([data, nothing], fields=list(kind.value_type))
-        return regrouped(paths, items).cast(kind)
+    def _pictures(self, paths: pa.Array, sizes: list[int]) -> pa.Array:
+        fields = list(self.schema.field("images").type.value_type)
+        columns = [paths.flatten()]
+        if self.pictures == "bytes":
+            columns = [self._reader.read(columns[0].to_pylist(), sizes), pa.nulls(len(sizes), pa.string())]
+        return regrouped(paths, pa.StructArray.from_arrays(columns, fields=fields))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
@@ -172,7 +158,7 @@ def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     leaves: list[str] = []
     for field in schema:
         _leaves(field, field.name, leaves)
-    packed: Any = {leaf: "NONE" if leaf.endswith(".bytes") else "ZSTD" for leaf in leaves}
+    packed: Any = {leaf: "NONE" if leaf.endswith(".bytes") else "SNAPPY" for leaf in leaves}
     few = [leaf for leaf in leaves if leaf in _FEW_VALUES]
     return pq.ParquetWriter(path, schema, compression=packed, use_dictionary=few, write_statistics=False)
 
@@ -185,20 +171,6 @@ def _leaves(field: pa.Field, path: str, found: list[str]) -> None:
         _leaves(field.type.value_field, f"{path}.list.element", found)
     else:
         found.append(path)
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError as error:
-        raise UserError(f"the picture {path} cannot be read ({error.strerror}); ingest the data again") from error
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"the picture {path} cannot be read ({error.strerror}); ingest the data again") from error
 
 
 def _same(word: str, count: int) -> pa.Array:
