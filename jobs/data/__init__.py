@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from jobs.data.convert import convert
 from jobs.data.ingest import ingest
+from jobs.data.split import split
 
 
 @click.group()
@@ -13,3 +15,5 @@ def data() -> None:
 
 
 data.add_command(ingest)
+data.add_command(split)
+data.add_command(convert)

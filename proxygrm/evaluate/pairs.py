@@ -81,7 +81,7 @@ def _from_row(row: Any, images_dir: Path, source: str) -> EvalPair:
         raise TypeError("it is not a JSON object")
     if row.get("video"):
         raise ValueError("it has a video, which cannot be judged; `proxygrm data ingest` drops and counts such rows")
-    image = row.get("image") or []
+    image = row.get("image") or row.get("images") or []
     chosen, rejected, id_ = str(row["chosen"]), str(row["rejected"]), str(row["id"])
     label = label_for(id_)
     return EvalPair(
