@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from data_tools.arrays import one_array
 from data_tools.prompt_columns import grm_prompts, proxy_prompts
 from proxygrm.critique import parse, rubric_for_proxy
+from proxygrm.prompts import inert
 from proxygrm.targets import proxy_answer
 
 
@@ -23,7 +24,7 @@ def grm_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
     """The reward model's cold start: the instruction, and the teacher's critique as the answer."""
     question, response_1, response_2, counts = _texts(pairs)
     prompts = grm_prompts(question, response_1, response_2, counts)
-    return _lines(pairs, prompts, [critique.strip() for critique in critiques])
+    return _lines(pairs, prompts, [_answer(critique.strip()) for critique in critiques])
 
 
 def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
@@ -33,7 +34,7 @@ def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
     """
     question, response_1, response_2, counts = _texts(pairs)
     prompts = proxy_prompts(question, response_1, response_2, pa.array(rubrics_of(pairs, critiques)), counts)
-    return _lines(pairs, prompts, [proxy_answer(parse(critique)) for critique in critiques])
+    return _lines(pairs, prompts, [_answer(proxy_answer(parse(critique))) for critique in critiques])
 
 
 def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
@@ -61,6 +62,11 @@ def write_jsonl(path: Path, lines: Iterable[bytes]) -> int:
     finally:
         scratch.unlink(missing_ok=True)
     return count
+
+
+def _answer(text: str) -> str:
+    """A teacher may quote `<image>`: ms-swift would ask for one more picture, in an answer as in a prompt."""
+    return inert(text, contract=False)
 
 
 def _texts(pairs: pa.Table) -> list[pa.Array]:

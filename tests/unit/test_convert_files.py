@@ -18,7 +18,7 @@ from jobs.data import data
 from proxygrm.critique import parse, rubric_for_proxy
 from proxygrm.errors import UserError
 from proxygrm.evaluate.pairs import load_pairs
-from proxygrm.prompts import grm_prompt, proxy_prompt
+from proxygrm.prompts import grm_prompt, inert, proxy_prompt
 from proxygrm.targets import proxy_answer
 from proxygrm.teacher.critiques import append, critique_row
 
@@ -61,9 +61,10 @@ def test_ms_swift_rows_are_those_of_pairs_judged_right_and_the_rest_is_named(fol
     wanted = [pair for i, pair in enumerate(read_pairs(folder / "pairs")) if i % 5 == 0]
     for pair, row in zip(wanted, rows, strict=True):
         three, critique, n = (pair.question, pair.response_1, pair.response_2), critiques[pair.id], len(pair.images)
-        prompt, answer = grm_prompt(*three, n), critique
+        prompt, answer = grm_prompt(*three, n), inert(critique, contract=False)
         if to == "swift-proxy":
             prompt, answer = proxy_prompt(*three, rubric_for_proxy(critique), n), proxy_answer(parse(critique))
+            answer = inert(answer, contract=False)
         assert row == {
             "id": pair.id,
             "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}],
