@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobs.data import data
+from jobs.eval import evaluation
 from proxygrm.errors import UserError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -235,6 +236,7 @@ def cluster_env(folder: Path | None) -> None:
 
 
 main.add_command(data)
+main.add_command(evaluation)
 
 
 @main.command("evaluate")

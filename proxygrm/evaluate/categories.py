@@ -1,16 +1,8 @@
-"""Categories of the public benchmarks, by id, as their own scripts assign them."""
+"""The category of a pair whose row does not carry one; the rules stand in `proxygrm.benchmarks`."""
 
 from __future__ import annotations
 
-# VL-RewardBench: the official split is 183 general / 749 hallucination / 318 reasoning. Ids are spelled
-# RLAIF-V and RLHF-V; looking them up in lower case only moves 301 of them to `general`.
-_VL_REWARDBENCH = {
-    "hallucination_pair": "hallucination",
-    "rlaif-v": "hallucination",
-    "rlhf-v": "hallucination",
-    "mathverse": "reasoning",
-    "mmmu": "reasoning",
-}
+from proxygrm.benchmarks import vl_rewardbench
 
 
 def category_of(source: str, pair_id: str) -> str:
@@ -22,5 +14,4 @@ def category_of(source: str, pair_id: str) -> str:
     name = source.lower().replace("-", "").replace("_", "")
     if not name.startswith("vlreward"):
         return ""
-    bare = pair_id.removeprefix(f"{source}:").lower()
-    return next((c for prefix, c in _VL_REWARDBENCH.items() if bare.startswith(prefix)), "general")
+    return vl_rewardbench.category_of(pair_id.removeprefix(f"{source}:"))

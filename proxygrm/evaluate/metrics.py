@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from math import sqrt
+from math import exp, fsum, lgamma, log, sqrt
 from typing import Any
 
 Row = dict[str, Any]
@@ -124,3 +124,68 @@ def _by_pair(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
 
 def _share(part: float, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+RESAMPLES = 10_000
+
+
+def macro_interval(groups: Sequence[Any], resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of the groups' means (Efron & Tibshirani 1993, chapter 13).
+
+    groups: one array of scores per category, none empty. Rows are drawn within their category, whose sizes are part
+    of the benchmark's design. Only how often each score occurs enters, so the order of the rows does not.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    means = [_resampled_means(np.asarray(group), resamples, rng) for group in groups]
+    return _middle_95(np.mean(means, axis=0))
+
+
+def clustered_interval(
+    scores: Any, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """As above for the mean of `scores` whose rows hang together in `clusters` (ids): whole clusters are drawn."""
+    import numpy as np
+
+    sums: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for score, cluster in zip(scores, clusters, strict=True):
+        sums[cluster][0] += float(score)
+        sums[cluster][1] += 1
+    kinds, often = np.unique(np.array(list(sums.values())), axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(sums), often / often.sum(), size=resamples) @ kinds
+    return _middle_95(drawn[:, 0] / drawn[:, 1])
+
+
+def paired_difference(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:
+    """(mean of b - a, low, high): 95 % percentile bootstrap over the pairs, both scores of a pair drawn together."""
+    import numpy as np
+
+    difference = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
+    drawn = _resampled_means(difference, resamples, np.random.default_rng(seed))
+    return float(difference.mean()), *_middle_95(drawn)
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided exact p of McNemar's test: under no difference, each discordant pair is a fair coin's throw.
+
+    only_a, only_b: pairs that only the one, only the other has right. 1 when there is none.
+    """
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    log_half = n * log(0.5)
+    tail = fsum(exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + log_half) for k in range(fewer + 1))
+    return min(1.0, 2 * tail)
+
+
+def _resampled_means(scores: Any, resamples: int, rng: Any) -> Any:
+    """Means of `resamples` draws with replacement, through the counts of the distinct scores: exact, and fast."""
+    import numpy as np
+
+    values, often = np.unique(scores, return_counts=True)
+    return rng.multinomial(len(scores), often / len(scores), size=resamples) @ values / len(scores)
+
+
+def _middle_95(values: Any) -> tuple[float, float]:
+    import numpy as np
+
+    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))

@@ -1,0 +1,127 @@
+"""`proxygrm eval ...`: scoring, comparing and ranking from judgements that are there already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+BENCHES = ("vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench", "pairs")
+POLICIES = ("wrong", "drop", "official", "recorded")
+_FILE = click.Path(path_type=Path)
+
+BENCH = click.option("--bench", type=click.Choice(BENCHES), required=True)
+PAIRS = click.option(
+    "--pairs", "pairs", type=_FILE, default=None, help="The pairs that were to be judged (folder or JSONL)."
+)  # fmt: skip
+PARTIAL = click.option("--partial", is_flag=True, help="Score a file in which rows are missing, and say so.")
+POLICY = click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default="wrong",
+    show_default=True,
+    help="Unparsed verdicts and ties: wrong, left out, as the official script does, or as recorded in the file.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
+
+
+@click.group("eval")
+def evaluation() -> None:
+    """Benchmarks: exact scores with intervals, comparisons, best-of-N."""
+
+
+@evaluation.command()
+@BENCH
+@click.option("--answers", type=_FILE, multiple=True, help="JSONL of answers; several are samples that vote.")
+@PAIRS
+@click.option("--partition", default="official", show_default=True, help="official, upstream, or split (Multimodal).")
+@POLICY
+@click.option("--votes", type=click.IntRange(0), default=0, help="Majority of the first K samples.  [all]")
+@PARTIAL
+@click.option("--audit", is_flag=True, help="Check that the figures add up, and which partition --published fits.")
+@click.option(
+    "--published", default="", metavar="NAME=NUMBER,...", help="e.g. general=60.1,reasoning=59.0,overall=71.9"
+)
+@JSON
+def score(
+    bench: str,
+    answers: tuple[Path, ...],
+    pairs: Path | None,
+    partition: str,
+    policy: str,
+    votes: int,
+    partial: bool,
+    audit: bool,
+    published: str,
+    as_json: bool,
+) -> None:
+    """Score answers: upstream's files (id, rewards, reverse, critic) or this suite's judgement rows.
+
+    \b
+    proxygrm eval score --bench vl-rewardbench --answers answers.jsonl
+    proxygrm eval score --bench vl-rewardbench --audit \\
+        --published general=60.1,hallucination=75.2,reasoning=59,overall=71.9
+
+    All shares in the JSON are between 0 and 1. N is checked against the benchmark: missing, repeated, torn or foreign
+    rows end with exit status 2 and their row numbers.
+    """
+    from proxygrm.benchmarks import benchmark
+    from proxygrm.errors import UserError
+    from proxygrm.evaluate import score as scoring
+
+    if not answers and not published:
+        raise UserError("nothing to score: give --answers FILE (or --audit --published NUMBERS alone)")
+    figures: dict[str, Any] = {}
+    read = None
+    if answers:
+        read = scoring.read(bench, answers, partial, _expected(pairs))
+        figures = scoring.score(read, partition, policy, votes)
+    if audit or published:
+        figures["audit"] = _audit(benchmark(bench), read, figures, published)
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        for note in figures.get("notes", []):
+            if note.startswith("PARTIAL"):
+                click.secho(f"proxygrm: {note}", err=True, fg="red")
+        return
+    from jobs.console import out
+    from proxygrm.evaluate.score_print import show, show_audit
+
+    if read:
+        show(figures, out)
+    if "audit" in figures:
+        show_audit(figures["audit"], out)
+
+
+def _expected(pairs: Path | None) -> list[str] | None:
+    if pairs is None:
+        return None
+    from proxygrm.evaluate.score_expected import ids_of
+
+    return ids_of(pairs)
+
+
+def _audit(bench: Any, read: Any, figures: dict[str, Any], published: str) -> dict[str, Any]:
+    from proxygrm.evaluate.score import sizes
+    from proxygrm.evaluate.score_audit import (
+        fitting_partitions,
+        fitting_revisions,
+        published_numbers,
+        weighted_check,
+    )
+
+    audit: dict[str, Any] = {}
+    if read:
+        audit["weighted"] = weighted_check(figures)
+    if published:
+        numbers = published_numbers(published, bench)
+        audit["published"] = numbers
+        audit["partitions"] = fitting_partitions(bench, numbers, sizes(read) if read else None)
+        if "overall" in numbers:
+            audit["revisions"] = [
+                {"name": revision.name, "rows": revision.rows, "right": right}
+                for revision, right in fitting_revisions(bench, numbers["overall"])
+            ]
+    return audit

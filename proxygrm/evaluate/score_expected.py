@@ -1,0 +1,34 @@
+"""Which pairs a file of answers must cover, from the pairs themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from proxygrm.errors import UserError
+from proxygrm.evaluate.score_rows import bare_id
+
+
+def ids_of(path: Path) -> list[str]:
+    """The release's ids of a pairs folder, or of a JSONL with `id` or `ID`; one for each row, repeats included."""
+    path = Path(path)
+    if (path / "pairs.parquet").is_file() or path.suffix == ".parquet":
+        from proxygrm.pairs import pairs_file
+
+        table = pairs_file(path).read(columns=["id", "source"])
+        return [bare_id(i, s) for i, s in zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True)]
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give a pairs folder, or the JSONL whose rows were judged")
+    ids = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                ids.append(str(row["id"] if "id" in row else row["ID"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path} line {number} is not a pair with an id: {type(error).__name__} {error}"
+                ) from error
+    return ids

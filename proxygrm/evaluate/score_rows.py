@@ -1,0 +1,222 @@
+"""Reading answers to score: upstream's answer files and this suite's own judgement rows, checked row by row.
+
+upstream  id (or ID), rewards [r1, r2]; optional reverse, critic, sample, prompt, chosen, rejected, image or video,
+          Category
+own       id, label, verdict; optional copy, order, sample, source, category, group, question, response_1,
+          response_2, image
+
+In an upstream row r1 belongs to the response shown first: the chosen one, or the rejected one when `reverse`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proxygrm.benchmarks import Facts
+from proxygrm.errors import UserError
+
+RIGHT, WRONG, TIE, UNPARSED = 0, 1, 2, 3
+_SHOWN_ROWS = 5
+_ORDERS = ("as_is", "swapped")
+_REPEAT = re.compile(r"#\d+$")  # ingestion numbers repeated ids
+
+
+class Judgement(NamedTuple):
+    row: int  # line in the file, from 1
+    file: int  # position among the files given: one sample each
+    key: tuple[str, int]  # (id, hash of the texts or 0): rows with the same key judge the same pair
+    facts: Facts
+    group: str  # the id that acc+ counts
+    source: str  # of an own row, "" elsewhere
+    swapped: bool | None  # the better one was shown second; None: the file does not say
+    sample: int
+    outcome: int  # RIGHT, WRONG, TIE or UNPARSED
+    said: int  # the response named, as shown: 1, 2, or 0 for none
+    recorded: bool  # right by the recorded numbers alone, as upstream's scripts count
+
+
+class Broken(ValueError):
+    """Why a row cannot be scored."""
+
+
+class Torn(NamedTuple):
+    """A last line that is cut off."""
+
+    file: Path
+    row: int
+
+
+def read_answers(files: list[Path], partial: bool) -> tuple[list[Judgement], list[Torn]]:
+    """All rows of all files. UserError names the rows that cannot be scored; a torn last line only unless `partial`."""
+    judgements: list[Judgement] = []
+    torn = []
+    for number, path in enumerate(files):
+        broken: dict[str, list[int]] = {}
+        before = len(judgements)
+        for row, value in _lines(path, broken):
+            try:
+                judgement = _judgement(value, row, number)
+            except Broken as why:
+                broken.setdefault(str(why), []).append(row)
+            else:
+                if judgement is not None:
+                    judgements.append(judgement)
+        cut = broken.pop(_TORN, None)
+        if cut and not broken:
+            if not partial:
+                raise UserError(
+                    f"{path}: the last line (row {cut[0]}) is cut off: the run was interrupted; finish it, or score "
+                    "the whole rows with --partial"
+                )
+            torn.append(Torn(path, cut[0]))
+        if broken:
+            reasons = "; ".join(f"{why} in {rows_text(rows)}" for why, rows in broken.items())
+            raise UserError(f"{path}: {reasons}; nothing was scored, mend these rows or judge them again")
+        if len(judgements) == before:
+            raise UserError(f"{path} holds no answers; give a JSONL of {{id, rewards, reverse}} or of judgement rows")
+    return judgements, torn
+
+
+def rows_text(rows: list[int]) -> str:
+    """ "row 5", "rows 5, 9 and 14", "812 rows (5, 9, 14, 20, 31, ...)"."""
+    if len(rows) == 1:
+        return f"row {rows[0]:,}"
+    if len(rows) <= _SHOWN_ROWS:
+        return f"rows {', '.join(f'{row:,}' for row in rows[:-1])} and {rows[-1]:,}"
+    return f"{len(rows):,} rows ({', '.join(f'{row:,}' for row in rows[:_SHOWN_ROWS])}, ...)"
+
+
+def bare_id(full_id: str, source: str) -> str:
+    """The release's id: without the source before it and the number that ingestion gives to repeated ids."""
+    return _REPEAT.sub("", full_id.removeprefix(f"{source}:") if source else full_id)
+
+
+_TORN = "the line is cut off"
+
+
+def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]]:
+    import orjson
+
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give the JSONL file of answers")
+    data = path.read_bytes()
+    whole = data.endswith(b"\n")
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    del data
+    if not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield number, orjson.loads(line)
+        except orjson.JSONDecodeError:
+            if not line.strip():
+                continue
+            try:
+                yield number, json.loads(line)  # takes NaN and lone surrogates, which the faster one refuses
+            except ValueError:
+                last = number == len(lines) and not whole
+                broken.setdefault(_TORN if last else "the line is not JSON", []).append(number)
+
+
+def _judgement(row: Any, number: int, file: int) -> Judgement | None:
+    if type(row) is not dict:
+        raise Broken("the line is not a JSON object")
+    if "rewards" in row:
+        return _upstream(row, number, file)
+    if "verdict" in row:
+        return _own(row, number, file)
+    if set(row) == {"made_by"}:
+        return None
+    raise Broken("neither `rewards` nor `verdict`")
+
+
+def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
+    get = row.get
+    row_id = get("id", get("ID"))
+    if row_id is None or row_id == "":
+        raise Broken("no id")
+    row_id = str(row_id)
+    rewards = row["rewards"]
+    if type(rewards) is not list or len(rewards) != 2:
+        raise Broken("`rewards` is not a pair of numbers")
+    first, second = rewards
+    if type(first) not in _NUMBERS or type(second) not in _NUMBERS:
+        raise Broken("`rewards` is not a pair of numbers")
+    if first - first != 0 or second - second != 0:  # NaN and infinities
+        raise Broken("`rewards` holds NaN or an infinity")
+    reverse = get("reverse")
+    if reverse is not None and type(reverse) is not bool and reverse not in (0, 1):
+        raise Broken("`reverse` is neither true nor false")
+    critic = get("critic")
+    judged = isinstance(critic, str)
+    recorded = first < second if reverse else first > second
+    if isinstance(critic, str) and "1" not in critic and "2" not in critic:
+        outcome, said = UNPARSED, 0  # no verdict in it, whatever was written into `rewards`
+    elif first == second:
+        outcome, said = UNPARSED if judged else TIE, 0
+    else:
+        outcome, said = RIGHT if recorded else WRONG, 1 if first > second else 2
+    texts = 0
+    if "chosen" in row:
+        texts = hash((str(get("prompt")), str(row["chosen"]), str(get("rejected"))))
+    media = get("image", get("Image")) or get("video")
+    if type(media) is list:
+        media = media[0] if media else None
+    facts = Facts(
+        row_id,
+        str(get("Category", get("category")) or ""),
+        media if type(media) is str else "",
+        row_id if "id" in row else "",
+    )
+    swapped = None if reverse is None else bool(reverse)
+    return Judgement(number, file, (row_id, texts), facts, row_id, "", swapped, _sample(row), outcome, said, recorded)
+
+
+def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
+    get = row.get
+    source, full_id = str(get("source") or ""), get("id")
+    if full_id is None or full_id == "":
+        raise Broken("no id")
+    label, verdict = get("label"), row["verdict"]
+    if label not in (1, 2) or type(label) is bool:
+        raise Broken("`label` is neither 1 nor 2")
+    if verdict == "tie":
+        outcome, said = TIE, 0
+    elif verdict is None:
+        outcome, said = UNPARSED, 0
+    elif verdict in (1, 2) and type(verdict) is not bool:
+        outcome, said = (RIGHT if verdict == label else WRONG), int(verdict)
+    else:
+        raise Broken("`verdict` is not 1, 2, tie or null")
+    order = get("order")
+    if order is not None and order not in _ORDERS:
+        raise Broken("`order` is neither as_is nor swapped")
+    numbered = str(full_id).removeprefix(f"{source}:") if source else str(full_id)
+    bare = bare_id(str(full_id), source)
+    texts = 0
+    if "response_1" in row and "response_2" in row:
+        better, worse = ("response_1", "response_2") if label == 1 else ("response_2", "response_1")
+        texts = hash((str(get("question")), str(row[better]), str(row[worse])))
+    key = (f"{numbered}#{get('copy')}" if get("copy") else numbered) if not texts else bare
+    images = get("image") or get("video")
+    facts = Facts(bare, str(get("category") or ""), images if type(images) is str else "", bare)
+    group = str(get("group") or bare)
+    return Judgement(
+        number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, said, outcome == RIGHT
+    )
+
+
+_NUMBERS = (int, float)
+
+
+def _sample(row: dict[str, Any]) -> int:
+    sample = row.get("sample")
+    if sample is None:
+        return 0
+    if type(sample) is not int or sample < 0:
+        raise Broken("`sample` is not a number from 0")
+    return sample
