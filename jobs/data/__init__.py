@@ -6,6 +6,7 @@ import click
 
 from jobs.data.convert import convert
 from jobs.data.ingest import ingest
+from jobs.data.look import check, show, stats
 from jobs.data.split import split
 
 
@@ -17,3 +18,6 @@ def data() -> None:
 data.add_command(ingest)
 data.add_command(split)
 data.add_command(convert)
+data.add_command(check)
+data.add_command(stats)
+data.add_command(show)

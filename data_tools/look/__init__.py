@@ -1,0 +1,1 @@
+"""What a file of this field is, whether its rows are in order, what is in it, and how it looks."""
