@@ -1,0 +1,42 @@
+"""MM-RLHF-RewardBench as released (mm_reward_bench.jsonl; 170 pairs of 46 ids, pictures and videos by path).
+
+A row: id, image or video, prompt, chosen, rejected, chosen_reason, rejected_reason. The category is the first
+component of the relative path (mcq, long, short, safety, video), and nothing else in it. Rows of one id make a
+`group`: acc+ counts the ids with every pair right. A video is judged from 32 frames at equal distances, read from
+a folder of pictures (`video/x/` for `video/x.mp4`), because judges take pictures.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from data_tools.source import Found, Frames, Left, Picture, Source, pictures_in
+
+FRAMES = 32
+
+
+def read(row: dict[str, Any]) -> Found | Left:
+    id_, video = row.get("id"), row.get("video")
+    if video and not isinstance(video, str):
+        return Left("bad_video", f"`video` is {type(video).__name__}, not a path", id=id_)
+    pictures: tuple[Picture, ...] = (Frames(video, FRAMES),) if video else pictures_in(row.get("image"))
+    if not pictures:
+        return Left("no_picture", "neither image nor video", id=id_)
+    path = pictures[0].path if isinstance(pictures[0], Frames) else pictures[0]
+    parts = [part for part in PurePosixPath(path).parts if part != "."] if isinstance(path, str) else []
+    category = parts[0] if len(parts) > 1 else ""
+    return Found(
+        id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures,
+        category=category, group="" if id_ is None else str(id_),
+    )  # fmt: skip
+
+
+SOURCE = Source(
+    "mm-rlhf-rewardbench",
+    columns=("id", "prompt", "chosen", "rejected"),
+    read=read,
+    give="mm_reward_bench.jsonl, with --images-root when its pictures lie elsewhere",
+    benchmark=True,
+    optional=("image", "video"),
+)

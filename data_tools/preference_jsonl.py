@@ -1,0 +1,61 @@
+"""People's own preferences: one JSON object a line.
+
+| field                            | value                                                                       |
+|----------------------------------|-----------------------------------------------------------------------------|
+| id (optional)                    | text or number; the line number stands in                                   |
+| question or prompt               | text                                                                        |
+| chosen, rejected                 | texts; or response_1, response_2 and label (1 or 2: the better; "tie" drops) |
+| image or images (optional)       | a path or a list of paths, below the file's folder or --images-root         |
+| source, license, category (opt.) | text                                                                        |
+
+More fields are ignored. `<image>` in a text is a word like any other: pictures come from `images` alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_tools.source import Found, Left, Source, pictures_in, slug
+
+TIES = ("tie", "equal")
+
+
+def read(row: dict[str, Any]) -> Found | Left:
+    id_ = row.get("id")
+    if row.get("video"):
+        return Left("video", "videos are not read; give their frames as images", id=id_)
+    question = row["question"] if row.get("question") is not None else row.get("prompt")
+    if "chosen" in row or "rejected" in row:
+        chosen, rejected = row.get("chosen"), row.get("rejected")
+    elif "response_1" in row or "response_2" in row:
+        label = label_of(row.get("label"))
+        if isinstance(label, Left):
+            return label._replace(id=id_)
+        chosen, rejected = row.get(f"response_{label}"), row.get(f"response_{3 - label}")
+    else:
+        return Left("missing_field", "neither chosen and rejected nor response_1, response_2 and label", id=id_)
+    pictures = pictures_in(row["images"] if row.get("images") is not None else row.get("image"))
+    source, license, category = (str(row.get(name) or "") for name in ("source", "license", "category"))
+    return Found(id_, question, chosen, rejected, pictures, slug(source), license, category)
+
+
+def label_of(label: Any) -> int | Left:
+    """1 or 2 as number or text; anything else is not guessed at (0 and 1 could mean two things)."""
+    if isinstance(label, str):
+        word = label.strip().lower()
+        if word in TIES:
+            return Left("tie", bad=False)
+        label = int(word) if word in ("1", "2") else label
+    if isinstance(label, (int, float)) and not isinstance(label, bool) and label in (1, 2):
+        return int(label)
+    return Left("no_label" if label is None else "bad_label", f"label is {label!r}, not 1 or 2")
+
+
+SOURCE = Source(
+    "preference-jsonl",
+    columns=(("question", "chosen", "rejected"), ("prompt", "chosen", "rejected"),
+             ("question", "response_1", "response_2", "label"), ("prompt", "response_1", "response_2", "label")),
+    read=read,
+    give="a JSONL file of {question, chosen, rejected, images}",
+    optional=("id", "question", "prompt", "image", "images", "source", "license", "category"),
+)  # fmt: skip

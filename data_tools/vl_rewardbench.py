@@ -1,0 +1,40 @@
+"""VL-RewardBench, as released or in the JSONL shape that other repositories use.
+
+* parquet (MMInstruction/VL-RewardBench, 1,250 rows; a later revision 1,247): id, query, response[2], image {bytes},
+  human_ranking[2] (0 is the better one), and more;
+* JSONL: {id, prompt, chosen, rejected, image (path), ...}.
+
+Only 1,225 ids are distinct: a repeated one gets a number. The category comes from the id, as in the official script.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_tools.source import Found, Left, Source, pictures_in
+from proxygrm.evaluate.categories import category_of
+
+
+def read(row: dict[str, Any]) -> Found | Left:
+    id_ = row.get("id")
+    category = category_of("vl_rewardbench", str(id_))
+    if "response" not in row:
+        pictures = pictures_in(row.get("image"))
+        return Found(id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures, category=category)
+    responses, ranking = row["response"], row.get("human_ranking")
+    if not isinstance(responses, list) or len(responses) != 2:
+        return Left("not_two_responses", repr(responses)[:100], id=id_)
+    if not isinstance(ranking, list) or sorted(ranking, key=str) != [0, 1]:
+        return Left("no_label", f"human_ranking is {ranking!r}, not [0, 1] or [1, 0]", id=id_)
+    best = ranking.index(0)
+    pictures = pictures_in(row.get("image"))
+    return Found(id_, row.get("query"), responses[best], responses[1 - best], pictures, category=category)
+
+
+SOURCE = Source(
+    "vl-rewardbench",
+    columns=(("id", "query", "response", "image", "human_ranking"), ("id", "prompt", "chosen", "rejected", "image")),
+    read=read,
+    give="VL-RewardBench's parquet, or a JSONL of {id, prompt, chosen, rejected, image}",
+    benchmark=True,
+)
