@@ -125,3 +125,87 @@ def _audit(bench: Any, read: Any, figures: dict[str, Any], published: str) -> di
                 for revision, right in fitting_revisions(bench, numbers["overall"])
             ]
     return audit
+
+
+@evaluation.command()
+@BENCH
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]ANSWERS...")
+@PAIRS
+@click.option("--partition", default="official", show_default=True)
+@POLICY
+@click.option("--common", is_flag=True, help="Where runs judged different pairs, compare on those both have.")
+@PARTIAL
+@JSON
+def compare(
+    bench: str,
+    runs: tuple[str, ...],
+    pairs: Path | None,
+    partition: str,
+    policy: str,
+    common: bool,
+    partial: bool,
+    as_json: bool,
+) -> None:
+    """The first run against the others on the same pairs, beside published results.
+
+    \b
+    proxygrm eval compare --bench vl-rewardbench sft=sft.jsonl rl=rl.jsonl
+
+    Differences come with a paired bootstrap interval and McNemar's exact test (Holm-corrected for several runs).
+    """
+    from proxygrm.evaluate import score as scoring
+    from proxygrm.evaluate.compare import compare as compared
+
+    expected = _expected(pairs)
+    read = {name: scoring.read(bench, [path], partial, expected) for name, path in _named(runs).items()}
+    figures = compared(read, partition, policy, common)
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        return
+    from jobs.console import out
+    from proxygrm.evaluate.compare_print import show
+
+    show(figures, out)
+
+
+def _named(runs: tuple[str, ...]) -> dict[str, Path]:
+    """ "sft=a/rl.jsonl" -> {"sft": path}; without a name the file's own, with its folder where two share one."""
+    from proxygrm.errors import UserError
+
+    found: dict[str, Path] = {}
+    for run in runs:
+        name, given, path = run.partition("=")
+        file = Path(path) if given and not Path(run).exists() else Path(run)
+        label = name if file != Path(run) else file.stem
+        label = f"{file.parent.name}/{label}" if label in found else label
+        if label in found:
+            raise UserError(f"two runs are called {label!r}; name them: compare a=FILE b=FILE")
+        found[label] = file
+    return found
+
+
+@evaluation.command("best-of-n")
+@click.argument("candidates", type=_FILE)
+@click.argument("judgements", type=_FILE)
+@click.option("--reference", is_flag=True, help="Rank by wins against the reference instead of one another.")
+@click.option("--out", type=_FILE, default=None, help="Write the ranking of every prompt (JSONL).")
+@JSON
+def best_of_n(candidates: Path, judgements: Path, reference: bool, out: Path | None, as_json: bool) -> None:
+    """Rank candidates by pairwise judgements; accuracy@N for N = 1, 2, 4, 8, ...
+
+    \b
+    CANDIDATES  {"id", "candidates": [{"response", "correct"}, ...]}              one prompt a line
+    JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement a line
+
+    A tie or an unparsed verdict is half a win; candidates with the same highest score share the choice.
+    """
+    from proxygrm.evaluate.best_of_n import best_of_n as ranked
+
+    figures = ranked(candidates, judgements, reference, out)
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        return
+    from jobs.console import out as console
+    from proxygrm.evaluate.best_of_n_print import show
+
+    show(figures, console)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from proxygrm.evaluate.score_pairs import (
     order_figures,
     pair_scores,
     unclear_counts,
+    vote_counts,
 )
 from proxygrm.evaluate.score_rows import Torn, read_answers, rows_text
 
@@ -47,9 +50,10 @@ def read(
     Raises UserError for everything that cannot be scored, with row numbers.
     """
     bench = benchmark(bench_name)
-    judgements, torn = read_answers(list(files), partial)
-    check_benchmark(judgements, bench, list(BENCHMARKS.values()))
-    arranged = arrange(judgements, bench, partial)
+    with _collector_at_rest():
+        judgements, torn = read_answers(list(files), partial)
+        check_benchmark(judgements, bench, list(BENCHMARKS.values()))
+        arranged = arrange(judgements, bench, partial)
     revision = check_whole(arranged, bench, partial, expected)
     if expected is not None:
         wanted: int | None = len(expected)
@@ -59,6 +63,18 @@ def read(
         wanted = max((r.rows for r in bench.revisions), default=None)
     short = wanted is not None and len(arranged.pairs) < wanted
     return Answers(bench, arranged, revision, wanted, short or bool(arranged.uneven or torn), torn)
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Rows are many tuples without cycles; looking through them for garbage takes a quarter of the time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def score(answers: Answers, partition_name: str = "official", policy: str = "wrong", votes: int = 0) -> Figures:
@@ -74,7 +90,8 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     if policy not in POLICIES:
         raise UserError(f"no policy is called {policy!r}; there are: {', '.join(POLICIES)}")
     names = _names(arranged, cut.category, cut)
-    scores = pair_scores(arranged, policy, bench, votes)
+    counts = vote_counts(arranged, votes)
+    scores = pair_scores(counts, policy, bench)
     if not _counted(scores).any():
         raise UserError(f"no verdict is clear, so with the policy {policy!r} nothing is left to count")
     low, high = _wilson(scores)
@@ -103,13 +120,13 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
         "ties_share": ties / judged,
         "position": order_figures(arranged),
         "policies": {
-            name: _summary(pair_scores(arranged, name, bench, votes), names, cut)
+            name: _summary(pair_scores(counts, name, bench), names, cut)
             for name in POLICIES
         },
     }  # fmt: skip
     if arranged.samples > 1:
         figures["votes"] = {
-            str(k): _summary(pair_scores(arranged, policy, bench, k), names, cut)
+            str(k): _summary(pair_scores(vote_counts(arranged, k), policy, bench), names, cut)
             for k in VOTES
             if k <= arranged.samples
         }

@@ -47,6 +47,9 @@ def arrange(judgements: Sequence[Judgement], bench: Benchmark, partial: bool) ->
     found: dict[tuple[Any, int], list[Judgement]] = defaultdict(list)
     repeated = []
     for (key, _), rows in slots.items():
+        if len(rows) == 1:
+            found[key, 0].append(rows[0])
+            continue
         seen: Counter[bool | None] = Counter()
         for j in rows:
             order = j.swapped if both else None
@@ -145,22 +148,38 @@ def check_benchmark(judgements: Sequence[Judgement], bench: Benchmark, others: S
             )
 
 
-def pair_scores(arranged: Arranged, policy: str, bench: Benchmark, votes: int = 0) -> Any:
-    """What each pair scores, 0 to 1, as an array beside `arranged.pairs`; NaN where it leaves the denominator.
+def vote_counts(arranged: Arranged, votes: int = 0) -> Any:
+    """Array [pair, order, (right, wrong, unclear, right as recorded)] of the first `votes` samples; 0 takes all.
 
-    policy: "wrong" an unparsed verdict or a tie is not right; "drop" it does not count; "official" what the
-    benchmark's script does; "recorded" by the numbers in the file alone. votes: only the first so many samples of a
-    pair; 0 takes all. With both orders, each order votes for itself and the pair scores their mean.
+    Without both orders, everything stands under the first one.
     """
     import numpy as np
 
-    counts = np.zeros((len(arranged.pairs), 2, 4))  # pair, order, [right, wrong, unclear, right as recorded]
-    for at, pair in enumerate(arranged.pairs):
-        for j in _first_samples(pair.judgements, votes * (2 if arranged.both_orders else 1)):
-            order = int(bool(j.swapped)) if arranged.both_orders else 0
-            column = 0 if j.outcome == RIGHT else 1 if j.outcome == WRONG else 2
-            counts[at, order, column] += 1
-            counts[at, order, 3] += j.recorded
+    both = arranged.both_orders
+    most = votes * (2 if both else 1)
+    counts = np.zeros(len(arranged.pairs) * 8)
+    at: list[int] = []
+    recorded: list[int] = []
+    for number, pair in enumerate(arranged.pairs):
+        for j in pair.judgements if not most else _first_samples(pair.judgements, most):
+            start = 8 * number + (4 if both and j.swapped else 0)
+            at.append(start + (j.outcome if j.outcome in (RIGHT, WRONG) else 2))
+            if j.recorded:
+                recorded.append(start + 3)
+    np.add.at(counts, at, 1)
+    np.add.at(counts, recorded, 1)
+    return counts.reshape(-1, 2, 4)
+
+
+def pair_scores(counts: Any, policy: str, bench: Benchmark) -> Any:
+    """What each pair of `vote_counts` scores, 0 to 1; NaN where it leaves the denominator.
+
+    policy: "wrong" an unparsed verdict or a tie is not right; "drop" it does not count; "official" what the
+    benchmark's script does; "recorded" by the numbers in the file alone. A majority of all votes is needed, of the
+    clear ones with "drop". With both orders, each order votes for itself and the pair scores their mean.
+    """
+    import numpy as np
+
     right, wrong, unclear, recorded = np.moveaxis(counts, 2, 0)
     total = right + wrong + unclear
     rule = bench.official if policy == "official" else policy
@@ -182,7 +201,7 @@ def pair_scores(arranged: Arranged, policy: str, bench: Benchmark, votes: int = 
 
 
 def _first_samples(judgements: tuple[Judgement, ...], count: int) -> Sequence[Judgement]:
-    if not count or len(judgements) <= count:
+    if len(judgements) <= count:
         return judgements
     return sorted(judgements, key=lambda j: (j.sample, bool(j.swapped)))[:count]
 

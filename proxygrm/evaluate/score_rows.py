@@ -103,23 +103,19 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
 
     if not path.is_file():
         raise UserError(f"{path} does not exist; give the JSONL file of answers")
-    data = path.read_bytes()
-    whole = data.endswith(b"\n")
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    del data
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, 1):
-        try:
-            yield number, orjson.loads(line)
-        except orjson.JSONDecodeError:
-            if not line.strip():
-                continue
+    with path.open("rb", buffering=1 << 20) as file:
+        for number, line in enumerate(file, 1):
             try:
-                yield number, json.loads(line)  # takes NaN and lone surrogates, which the faster one refuses
-            except ValueError:
-                last = number == len(lines) and not whole
-                broken.setdefault(_TORN if last else "the line is not JSON", []).append(number)
+                yield number, orjson.loads(line)
+            except orjson.JSONDecodeError:
+                text = line.removeprefix(b"\xef\xbb\xbf").strip()
+                if not text:
+                    continue
+                try:
+                    yield number, json.loads(text)  # takes NaN and lone surrogates, which the faster one refuses
+                except ValueError:
+                    torn = not line.endswith(b"\n")  # only the last line can lack it
+                    broken.setdefault(_TORN if torn else "the line is not JSON", []).append(number)
 
 
 def _judgement(row: Any, number: int, file: int) -> Judgement | None:

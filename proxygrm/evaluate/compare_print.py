@@ -1,0 +1,57 @@
+"""The comparison of runs, and the leaderboard beside published numbers, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from proxygrm.benchmarks import benchmark
+from proxygrm.evaluate.score_print import between, per_cent
+
+MARKS = {"yes": "=", "nearly": "~", "no": "x"}
+
+
+def show(figures: Mapping[str, Any], console: Console) -> None:
+    console.print(
+        f"[bold]{benchmark(figures['bench']).title}[/]  partition {figures['partition']}, policy {figures['policy']}",
+        highlight=False,
+    )
+    board = Table("", "run", "N", "overall %", "95 %", "macro %", "comparable?")
+    for name, run in figures["runs"].items():
+        expected = f" of {run['expected']:,}" if run["expected"] is not None else ""
+        board.add_row(
+            "", f"[bold]{name}[/]", f"{run['rows']:,}{expected}", per_cent(run["overall"]),
+            between(*run["overall_interval"]), per_cent(run["macro"]), "[red]partial[/]" if run["partial"] else "",
+        )  # fmt: skip
+    if figures["anchors"]:
+        board.add_section()
+    for anchor in figures["anchors"]:
+        mark = MARKS[anchor["comparable"]]
+        board.add_row(mark, f"[dim]{anchor['name']}[/]", "", anchor["per_cent"], "", "", f"[dim]{anchor['why']}[/]")
+    console.print(board)
+    if figures["anchors"]:
+        console.print("~ comparable but for what is said, x not comparable", style="dim", highlight=False)
+    if not figures["against"]:
+        return
+    table = Table(
+        f"against {figures['baseline']}", "pairs", "difference %", "95 %",
+        "only baseline", "only run", "McNemar p", "Holm",
+    )  # fmt: skip
+    for row in figures["against"]:
+        table.add_row(
+            row["run"], f"{row['pairs']:,}", f"{100 * row['difference']:+.2f}", between(row["low"], row["high"]),
+            f"{row['only_baseline']:,}", f"{row['only_run']:,}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}",
+        )  # fmt: skip
+    console.print(table)
+    for row in figures["against"]:
+        if row["left_out"]:
+            console.print(f"{row['run']}: {row['left_out']:,} pairs left out by the policy", highlight=False)
+        if row["not_shared"]:
+            console.print(
+                f"{row['run']}: {row['not_shared']:,} pairs that only one of the two runs judged are left out",
+                style="bold red",
+                highlight=False,
+            )
