@@ -9,34 +9,26 @@ from dataclasses import dataclass
 class Anchor:
     name: str
     values: dict[str, str]  # benchmark -> per cent, as printed: its decimals say how far it was rounded
+    counted: str  # what is known of order and parse failures
+
+
+def _values(vl: str, multimodal: str, mm_rlhf: str) -> dict[str, str]:
+    return {"vl-rewardbench": vl, "multimodal-rewardbench": multimodal, "mm-rlhf-rewardbench": mm_rlhf}
 
 
 ANCHORS = (
     Anchor(
-        "Proxy-GRM 7B",
-        {"vl-rewardbench": "75.22", "multimodal-rewardbench": "85.62", "mm-rlhf-rewardbench": "82.94"},
+        "Proxy-GRM 7B", _values("75.22", "85.62", "82.94"),
+        "one unseeded random order; a parse failure is wrong on VL-RewardBench and a verdict for 2 on the others",
     ),
+    Anchor("UnifiedReward-Think", _values("73.80", "84.40", "81.18"), "order and parse failures not known here"),
     Anchor(
-        "UnifiedReward-Think",
-        {"vl-rewardbench": "73.80", "multimodal-rewardbench": "84.40", "mm-rlhf-rewardbench": "81.18"},
+        "R1-Reward (200k pairs)", _values("71.92", "82.20", "80.59"),
+        "its released script shows the better response first, always; a parse failure is wrong",
     ),
-    Anchor(
-        "R1-Reward (200k pairs)",
-        {"vl-rewardbench": "71.92", "multimodal-rewardbench": "82.20", "mm-rlhf-rewardbench": "80.59"},
-    ),
-    Anchor(
-        "BaseReward 7B (2.8M pairs)",
-        {"vl-rewardbench": "82.2", "multimodal-rewardbench": "72.8", "mm-rlhf-rewardbench": "91.76"},
-    ),
-)
-"""Accuracies in per cent, from the Proxy-GRM paper's table (arXiv 2603.16600) and the papers of the others."""
-
-HOW_COUNTED = {
-    "vl-rewardbench": "one unseeded random order; a parse failure is wrong (R1-Reward: better one always first)",
-    "multimodal-rewardbench": "one unseeded random order; a parse failure counts as '2 wins'",
-    "mm-rlhf-rewardbench": "one unseeded random order; a parse failure counts as '2 wins'",
-}
-"""What upstream's scripts do on each benchmark, and this suite's default does not."""
+    Anchor("BaseReward 7B (2.8M pairs)", _values("82.2", "72.8", "91.76"), "scalar rewards: no order, no parsing"),
+)  # fmt: skip
+"""Accuracies in per cent, as the Proxy-GRM paper (arXiv 2603.16600) prints them; protocols from released scripts."""
 
 
 def decimals(value: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from proxygrm.benchmarks.anchors import ANCHORS, HOW_COUNTED, right_of
+from proxygrm.benchmarks.anchors import ANCHORS, right_of
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import mcnemar_exact, paired_difference
 from proxygrm.evaluate.score import Answers, score
@@ -92,7 +92,7 @@ def beside_anchors(answers: Answers, policy: str) -> list[Figures]:
         if value is None:
             continue
         fits = [r for r in bench.revisions if right_of(value, r.rows) is not None]
-        why = [f"theirs: {HOW_COUNTED[bench.name]}", *reserves]
+        why = [f"theirs: {anchor.counted}", *reserves]
         if answers.partial:
             comparable, why = "no", [f"your file is partial: {rows:,} of {answers.expected:,} pairs", *why]
         elif answers.revision not in bench.revisions:

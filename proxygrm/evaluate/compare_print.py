@@ -19,31 +19,33 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
         f"[bold]{benchmark(figures['bench']).title}[/]  partition {figures['partition']}, policy {figures['policy']}",
         highlight=False,
     )
-    board = Table("", "run", "N", "overall %", "95 %", "macro %", "comparable?")
+    plus = any("acc_plus" in run for run in figures["runs"].values())
+    board = Table("", "run", "N", "overall %", "95 %", "macro %", *(["acc+ %"] if plus else []))
     for name, run in figures["runs"].items():
         expected = f" of {run['expected']:,}" if run["expected"] is not None else ""
+        partial = " [red]partial[/]" if run["partial"] else ""
         board.add_row(
-            "", f"[bold]{name}[/]", f"{run['rows']:,}{expected}", per_cent(run["overall"]),
-            between(*run["overall_interval"]), per_cent(run["macro"]), "[red]partial[/]" if run["partial"] else "",
+            "", f"[bold]{name}[/]", f"{run['rows']:,}{expected}{partial}", per_cent(run["overall"]),
+            between(*run["overall_interval"]), per_cent(run["macro"]),
+            *([per_cent(run["acc_plus"])] if plus else []),
         )  # fmt: skip
     if figures["anchors"]:
         board.add_section()
     for anchor in figures["anchors"]:
-        mark = MARKS[anchor["comparable"]]
-        board.add_row(mark, f"[dim]{anchor['name']}[/]", "", anchor["per_cent"], "", "", f"[dim]{anchor['why']}[/]")
+        board.add_row(MARKS[anchor["comparable"]], f"[dim]{anchor['name']}[/]", "", anchor["per_cent"], "", "")
     console.print(board)
     if figures["anchors"]:
-        console.print("~ comparable but for what is said, x not comparable", style="dim", highlight=False)
+        console.print("published numbers: ~ comparable but for what is said, x not comparable", style="dim")
+    for anchor in figures["anchors"]:
+        console.print(f"{MARKS[anchor['comparable']]} {anchor['name']}: {anchor['why']}", style="dim", highlight=False)
     if not figures["against"]:
         return
-    table = Table(
-        f"against {figures['baseline']}", "pairs", "difference %", "95 %",
-        "only baseline", "only run", "McNemar p", "Holm",
-    )  # fmt: skip
+    console.print(f"against [bold]{figures['baseline']}[/], pair by pair", highlight=False)
+    table = Table("run", "pairs", "points", "95 %", "won", "lost", "McNemar p", "Holm")
     for row in figures["against"]:
         table.add_row(
             row["run"], f"{row['pairs']:,}", f"{100 * row['difference']:+.2f}", between(row["low"], row["high"]),
-            f"{row['only_baseline']:,}", f"{row['only_run']:,}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}",
+            f"{row['only_run']:,}", f"{row['only_baseline']:,}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}",
         )  # fmt: skip
     console.print(table)
     for row in figures["against"]:

@@ -129,17 +129,20 @@ def _share(part: float, whole: int) -> float | None:
 RESAMPLES = 10_000
 
 
-def macro_interval(groups: Sequence[Any], resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+def macro_interval(
+    groups: Sequence[Any], weights: Sequence[float] | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of the groups' means (Efron & Tibshirani 1993, chapter 13).
 
-    groups: one array of scores per category, none empty. Rows are drawn within their category, whose sizes are part
-    of the benchmark's design. Only how often each score occurs enters, so the order of the rows does not.
+    groups: one array of scores per category, none empty; weights: of the groups, instead of equal ones. Rows are
+    drawn within their category, whose sizes are part of the benchmark's design. Only how often each score occurs
+    enters, so the order of the rows does not.
     """
     import numpy as np
 
     rng = np.random.default_rng(seed)
     means = [_resampled_means(np.asarray(group), resamples, rng) for group in groups]
-    return _middle_95(np.mean(means, axis=0))
+    return _middle_95(np.average(means, axis=0, weights=weights))
 
 
 def clustered_interval(

@@ -81,9 +81,10 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     """All figures of `answers`; shares are between 0 and 1, None where there is nothing to count.
 
     Keys: n (pairs in the denominator), overall, macro, categories {NAME: {n, accuracy, low, high}}, acc_plus
-    (MM-RLHF), and how it was counted: bench, partition, policy, rows, expected, partial, orders, samples, unparsed,
-    ties, position, policies {NAME: {n, overall, macro}}, votes {K: ...}, splits, notes. `low` and `high` are 95 %:
-    Wilson for shares (the pair is the trial), bootstrap for the macro.
+    (MM-RLHF); how it was counted: bench, revision, partition, policy, rows, expected, partial, orders, samples,
+    judgements; what hangs on it: unparsed, ties, consistency, position_bias, position, policies {NAME: {n, overall,
+    macro}}, votes {K: ...}, splits; and notes. `low` and `high` are 95 %: Wilson for shares (the pair is the trial),
+    bootstrap for the macro.
     """
     bench, arranged = answers.bench, answers.arranged
     cut = partition(bench, partition_name)
@@ -96,13 +97,14 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
         raise UserError(f"no verdict is clear, so with the policy {policy!r} nothing is left to count")
     low, high = _wilson(scores)
     unparsed, ties, judged = unclear_counts(arranged)
+    position = order_figures(arranged)
     figures: Figures = _summary(scores, names, cut)
     figures["categories"] = _by_name(scores, names, cut.names)
     if bench.acc_plus:
         figures |= _acc_plus(scores, [pair.group for pair in arranged.pairs], names, cut)
     figures |= {
         "overall_interval": [low, high],
-        "macro_interval": _macro_interval(scores, names),
+        "macro_interval": _macro_interval(scores, names, cut),
         "bench": bench.name,
         "revision": answers.revision.name if answers.revision else None,
         "expected": answers.expected,
@@ -118,7 +120,9 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
         "unparsed_share": unparsed / judged,
         "ties": ties,
         "ties_share": ties / judged,
-        "position": order_figures(arranged),
+        "consistency": position["consistency"],
+        "position_bias": position["bias"],
+        "position": position,
         "policies": {
             name: _summary(pair_scores(counts, name, bench), names, cut)
             for name in POLICIES
@@ -185,9 +189,11 @@ def _wilson(scores: Any) -> tuple[float, float]:
     return wilson(float(counted.sum()), len(counted))
 
 
-def _macro_interval(scores: Any, names: Sequence[str]) -> list[float] | None:
+def _macro_interval(scores: Any, names: Sequence[str], cut: Partition) -> list[float]:
     groups = [group for group in _grouped(scores, names).values() if len(group)]
-    return list(macro_interval(groups)) if groups else None
+    rows = sum(len(group) for group in groups)
+    extra = 1.0 if cut.macro_with_all else 0.0  # the overall is the groups' mean too, weighted by their rows
+    return list(macro_interval(groups, [1 + extra * len(group) / rows for group in groups]))
 
 
 def _acc_plus(scores: Any, groups: Sequence[str], names: Sequence[str], cut: Partition) -> Figures:
@@ -237,7 +243,7 @@ def _notes(answers: Answers, cut: Partition, figures: Figures) -> list[str]:
             notes.append(f"no pair of {', '.join(gone)}: the macro is the mean of the other categories")
     if answers.expected is None:
         notes.append("how many pairs there should be is not known; say it with --pairs")
-    if answers.revision and answers.revision.sizes and figures["partition"] == "official":
+    if answers.revision and not answers.partial and figures["partition"] == "official":
         for name, size in answers.revision.sizes.items():
             found = sum(
                 1 for pair in arranged.pairs if name in (cut.category(pair.facts), (bench.splits or _none)(pair.facts))

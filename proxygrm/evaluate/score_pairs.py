@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from proxygrm.benchmarks import Benchmark, Facts, Revision
 from proxygrm.errors import UserError
+from proxygrm.evaluate.metrics import wilson
 from proxygrm.evaluate.score_rows import RIGHT, UNPARSED, WRONG, Judgement, rows_text
 
 
@@ -86,7 +87,7 @@ def check_whole(arranged: Arranged, bench: Benchmark, partial: bool, expected: S
     rows, ids = len(arranged.pairs), Counter(pair.facts.id for pair in arranged.pairs)
     if expected is not None:
         _check_ids(arranged, ids, Counter(expected), partial)
-        return Revision("the given pairs", len(expected))
+        return bench.revision(len(expected)) or Revision("the given pairs", len(expected))
     if not bench.revisions:
         return None
     revision = bench.revision(rows)
@@ -210,7 +211,9 @@ def order_figures(arranged: Arranged) -> dict[str, float | int | None]:
     """How the order of showing matters.
 
     consistency: of the pairs whose verdicts are all clear in both orders, those with the same majority response.
-    says_1: share of verdicts that name the response shown first; better_first: how often the better one stood there.
+    says_1: share of verdicts that name the response shown first; better_first: how often the better one stood there;
+    bias: their difference, 0 for a judge that does not mind places (or is always right).
+    right_in_all: pairs right in every judgement / pairs.
     """
     said = Counter(j.said for pair in arranged.pairs for j in pair.judgements if j.said)
     judged = said[1] + said[2]
@@ -225,11 +228,19 @@ def order_figures(arranged: Arranged) -> dict[str, float | int | None]:
             if ahead[0] and ahead[1] and len(pair.judgements) > 1:
                 compared += 1
                 same += (ahead[0] > 0) == (ahead[1] > 0)
+    says_1 = said[1] / judged if judged else None
+    low, high = wilson(said[1], judged)
+    better_first = len(by_place[False]) / len(known) if known else None
+    right = sum(all(j.outcome == RIGHT for j in pair.judgements) for pair in arranged.pairs)
     return {
         "consistency": same / compared if compared else None,
         "consistency_pairs": compared,
-        "says_1": said[1] / judged if judged else None,
-        "better_first": len(by_place[False]) / len(known) if known else None,
+        "says_1": says_1,
+        "says_1_low": low,
+        "says_1_high": high,
+        "better_first": better_first,
+        "bias": None if says_1 is None or better_first is None else says_1 - better_first,
+        "right_in_all": right / len(arranged.pairs),
         "verdicts": judged,
         "accuracy_better_first": _right(by_place[False]),
         "accuracy_better_second": _right(by_place[True]),

@@ -75,10 +75,12 @@ def _lines(figures: Mapping[str, Any]) -> str:
             f"both orders name the same response: {per_cent(position['consistency'])} % "
             f"of {position['consistency_pairs']:,} pairs"
         )
+        lines[-1] += f"; right in both: {per_cent(position['right_in_all'])} %"
     if position["says_1"] is not None:
         better = position["better_first"]
+        interval = between(position["says_1_low"], position["says_1_high"])
         lines.append(
-            f"says 1: {per_cent(position['says_1'])} %"
+            f"says 1: {per_cent(position['says_1'])} % ({interval})"
             + ("" if better is None else f"; the better one stood first in {per_cent(better)} %")
         )
     if position["accuracy_better_first"] is not None and position["accuracy_better_second"] is not None:

@@ -2,10 +2,11 @@
 
 upstream  id (or ID), rewards [r1, r2]; optional reverse, critic, sample, prompt, chosen, rejected, image or video,
           Category
-own       id, label, verdict; optional copy, order, sample, source, category, group, question, response_1,
+own       id, label, verdict; optional copy, sample, source, category, group, question, response_1,
           response_2, image
 
-In an upstream row r1 belongs to the response shown first: the chosen one, or the rejected one when `reverse`.
+In an upstream row r1 belongs to the response shown first: the chosen one, or the rejected one when `reverse`. In an
+own row, label and verdict are places as shown, so the label says in which order the pair was shown.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from proxygrm.errors import UserError
 
 RIGHT, WRONG, TIE, UNPARSED = 0, 1, 2, 3
 _SHOWN_ROWS = 5
-_ORDERS = ("as_is", "swapped")
 _REPEAT = re.compile(r"#\d+$")  # ingestion numbers repeated ids
 
 
@@ -188,9 +188,6 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
         outcome, said = (RIGHT if verdict == label else WRONG), int(verdict)
     else:
         raise Broken("`verdict` is not 1, 2, tie or null")
-    order = get("order")
-    if order is not None and order not in _ORDERS:
-        raise Broken("`order` is neither as_is nor swapped")
     numbered = str(full_id).removeprefix(f"{source}:") if source else str(full_id)
     bare = bare_id(str(full_id), source)
     texts = 0

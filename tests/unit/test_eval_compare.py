@@ -127,7 +127,7 @@ def test_the_audit_names_the_partition_that_published_numbers_fit():
     for published, fits in ((official, [True, False]), (upstream, [False, True])):
         assert [found["fits"] for found in fitting_partitions(bench, published)] == fits
     assert published_numbers("general=0.6011,overall=0.6960", bench) == {"general": "60.11", "overall": "69.60"}
-    for wrong in ("generally=1,overall=2", "general=x,overall=2", "general=101,overall=2", "overall=2"):
+    for wrong in ("generally=1,overall=2", "general=x,overall=2", "general=101,overall=2", " ,"):
         with pytest.raises(UserError, match="--published"):
             published_numbers(wrong, bench)
 

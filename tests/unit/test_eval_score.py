@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark, mm_rlhf_rewardbench, multimodal_rewardbench
 from proxygrm.benchmarks.vl_rewardbench import category_of, upstream_category_of
 from proxygrm.errors import UserError
+from proxygrm.evaluate.metrics import wilson
 from proxygrm.evaluate.score import read, score
 
 VL_IDS = [
@@ -143,6 +144,8 @@ def test_both_orders_are_one_pair_with_consistency_and_position_bias(tmp_path):
     assert figures["overall"] == pytest.approx((1 + 0.5 + 0 + 0.5) / 4)
     assert (figures["position"]["consistency"], figures["position"]["consistency_pairs"]) == (pytest.approx(2 / 3), 3)
     assert figures["position"]["says_1"] == pytest.approx(4 / 7)  # a says 1, 2; b 1, 1; c 2, 1; d 2
+    assert figures["position_bias"] == pytest.approx(4 / 7 - 3 / 7)  # d's verdict is the one with the better one second
+    assert figures["position"]["right_in_all"] == 1 / 4
     drop = figures["policies"]["drop"]
     assert (drop["n"], drop["overall"]) == (4, pytest.approx((1 + 0.5 + 0 + 1) / 4))
     with pytest.raises(UserError, match=r"1 of 4 pairs lack one of their two orders \(row 7\)"):
@@ -256,6 +259,31 @@ def test_own_judgement_rows_score_like_upstream_rows(tmp_path):
     assert {name: c["n"] for name, c in figures["categories"].items()} == {"hallucination": 2, "reasoning": 1}
 
 
+def test_rows_as_the_judge_writes_them_agree_with_its_own_summary(tmp_path):
+    from proxygrm.evaluate.metrics import summarise
+    from proxygrm.evaluate.pairs import EvalPair
+    from proxygrm.evaluate.shown import judged_row, shown_in_orders
+
+    rng = random.Random(4)
+    pairs = [
+        EvalPair(id_, f"question {at}", "one", "two", rng.choice([1, 2]), category=category_of(id_))
+        for at, id_ in enumerate(VL_IDS[280:400])
+    ]
+    critique = "<rubric>a (100%)<justify>b</justify></rubric><eval>c</eval><answer>{}</answer>"
+    rows = []
+    for shown in shown_in_orders(pairs):
+        text = critique.format(rng.choice([1, 2]) if rng.random() < 0.9 else "both")
+        rows.append(judged_row(shown, {"text": text, "tokens": 9, "truncated": False, "problem": None}))
+    summary, figures = summarise(rows), scored(tmp_path, rows, partial=True)
+    assert figures["n"] == summary["pairs"] == 120
+    assert figures["unparsed"] == summary["unparsed"] > 0
+    assert figures["overall"] == pytest.approx(summary["accuracy_unparsed_wrong"])
+    assert figures["overall_interval"] == pytest.approx(wilson(summary["accuracy_unparsed_wrong"] * 120, 120))
+    assert figures["consistency"] == pytest.approx(summary["order_consistency"])
+    assert figures["position"]["says_1"] == pytest.approx(summary["says_1"])
+    assert figures["position"]["right_in_all"] == pytest.approx(summary["both_orders_accuracy"])
+
+
 GOOD = answer("mmmu_1", True)
 
 
@@ -325,6 +353,33 @@ def test_nasty_ids_and_texts_are_read(tmp_path):
     assert scored(tmp_path, rows, partial=True)["n"] == 2
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(
+        st.dictionaries(
+            st.sampled_from(["id", "ID", "rewards", "reverse", "critic", "chosen", "image", "Category", "sample",
+                             "verdict", "label", "source", "copy", "response_1", "response_2", "group"]),
+            ANYTHING | st.lists(st.floats() | st.integers(), min_size=2, max_size=2) | st.sampled_from([1, 2]),
+        ), max_size=4,
+    ),
+    bench=st.sampled_from(sorted(BENCHMARKS)),
+)  # fmt: skip
+def test_whatever_stands_in_the_rows_there_are_figures_or_one_line(tmp_path_factory, rows, bench):
+    try:
+        figures = scored(tmp_path_factory.mktemp("any"), rows, bench, partial=True)
+    except UserError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert 0 <= figures["overall"] <= 1
+
+
 def slow_wilson(right: int, n: int) -> tuple[float, float]:
     """The interval by its definition: all p that the score test does not reject, searched by bisection."""
 
@@ -343,8 +398,6 @@ def slow_wilson(right: int, n: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("right", "n"), [(3, 10), (1, 46), (938, 1247), (17, 34)])
 def test_intervals_agree_with_their_definition(right, n):
-    from proxygrm.evaluate.metrics import wilson
-
     assert wilson(right, n) == pytest.approx(slow_wilson(right, n), abs=1e-9)
 
 
