@@ -81,7 +81,7 @@ def score(
     if audit or published:
         figures["audit"] = _audit(benchmark(bench), read, figures, published)
     if as_json:
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(figures, indent=2))
         for note in figures.get("notes", []):
             if note.startswith("PARTIAL"):
                 click.secho(f"proxygrm: {note}", err=True, fg="red")
@@ -160,7 +160,7 @@ def compare(
     read = {name: scoring.read(bench, [path], partial, expected) for name, path in _named(runs).items()}
     figures = compared(read, partition, policy, common)
     if as_json:
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(figures, indent=2))
         return
     from jobs.console import out
     from proxygrm.evaluate.compare_print import show
@@ -203,7 +203,7 @@ def best_of_n(candidates: Path, judgements: Path, reference: bool, out: Path | N
 
     figures = ranked(candidates, judgements, reference, out)
     if as_json:
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(figures, indent=2))
         return
     from jobs.console import out as console
     from proxygrm.evaluate.best_of_n_print import show

@@ -25,7 +25,7 @@ from typing import Any
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import clustered_interval
-from proxygrm.evaluate.score_rows import rows_text
+from proxygrm.evaluate.score_rows import named, rows_text
 
 REFERENCE = -1
 SUBSETS = 200
@@ -102,7 +102,7 @@ def read_wins(path: Path, prompts: Mapping[str, Prompt]) -> list[Ranked]:
         raise UserError(f"{path}: {rows_text(foreign)} judge prompts that are not among the candidates")
     silent = [name for name in prompts if name not in points and prompts[name].count > 1]
     if silent:
-        raise UserError(f"{path} has no judgement of {len(silent):,} of {len(prompts):,} prompts ({silent[0]}, ...)")
+        raise UserError(f"{path} has no judgement of {len(silent):,} of {len(prompts):,} prompts ({named(silent)})")
     return [
         Ranked(prompt, {pair: sum(won) / len(won) for pair, won in points[name].items()}, unclear[name])
         for name, prompt in prompts.items()
@@ -114,7 +114,7 @@ def _position(value: Any, prompt: Prompt, path: Path, number: int) -> int:
         return REFERENCE
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < prompt.count:
         return value
-    raise UserError(f"{path} row {number} names candidate {value!r}; {prompt.id} has 0 to {prompt.count - 1}")
+    raise UserError(f"{path} row {number} names candidate {value!r}; {named([prompt.id])} has 0 to {prompt.count - 1}")
 
 
 def rank(ranked: Ranked, against_reference: bool = False) -> list[Figures]:
@@ -210,14 +210,14 @@ def best_of_n(candidates: Path, judgements: Path, against_reference: bool = Fals
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSONL file")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except ValueError as error:
-                cut = "is cut off" if not line.endswith("\n") else "is not JSON"
+                cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
                 raise UserError(f"{path} row {number} {cut} ({error})") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path} row {number} is not a JSON object")

@@ -11,10 +11,10 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import mcnemar_exact, paired_difference
 from proxygrm.evaluate.score import Answers, score
 from proxygrm.evaluate.score_pairs import pair_scores, vote_counts
+from proxygrm.evaluate.score_rows import named
 
 Figures = dict[str, Any]
 Scores = dict[Any, float]  # pair -> 0 to 1, NaN where the policy leaves it out
-_SHOWN = 3
 
 
 def compare(
@@ -127,7 +127,7 @@ def _aligned(name_a: str, a: Scores, name_b: str, b: Scores, common: bool) -> tu
     if shared and (common or len(shared) == len(a) == len(b)):
         return a, b, shared
     parts = [
-        f"{len(lack):,} only in {name} ({', '.join(lack[:_SHOWN])}{', ...' if len(lack) > _SHOWN else ''})"
+        f"{len(lack):,} only in {name} ({named(lack)})"
         for name, lack in (
             (name_a, [_id(key) for key in a if key not in b]),
             (name_b, [_id(key) for key in b if key not in a]),

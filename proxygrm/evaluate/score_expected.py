@@ -20,7 +20,7 @@ def ids_of(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a pairs folder, or the JSONL whose rows were judged")
     ids = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from proxygrm.benchmarks import Benchmark, Facts, Revision
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import wilson
-from proxygrm.evaluate.score_rows import RIGHT, UNPARSED, WRONG, Judgement, rows_text
+from proxygrm.evaluate.score_rows import RIGHT, UNPARSED, WRONG, Judgement, named, rows_text
 
 
 class Pair(NamedTuple):
@@ -109,7 +109,7 @@ def check_whole(arranged: Arranged, bench: Benchmark, partial: bool, expected: S
         most = [name for name, count in ids.most_common(3) if count > 1]
         raise UserError(
             f"{rows:,} pairs as there should be, but of {len(ids):,} ids instead of {revision.ids:,}: some rows are "
-            f"missing and others stand twice{twice} (most frequent: {', '.join(most) or 'none'})"
+            f"missing and others stand twice{twice} (most frequent: {named(most) or 'none'})"
         )
     return revision
 
@@ -120,12 +120,12 @@ def _check_ids(arranged: Arranged, ids: Counter[str], wanted: Counter[str], part
         rows = sorted(j.row for pair in arranged.pairs if pair.facts.id in extra for j in pair.judgements)
         raise UserError(
             f"{extra.total():,} pairs of the answers are not among the given pairs, or stand there less often: "
-            f"{', '.join(sorted(extra)[:3])} ({rows_text(rows)}); are these answers to other pairs?"
+            f"{named(sorted(extra))} ({rows_text(rows)}); are these answers to other pairs?"
         )
     if missing and not partial:
         raise UserError(
-            f"{missing.total():,} of {wanted.total():,} pairs have no answer: {', '.join(sorted(missing)[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}; judge them, or score what is there with --partial"
+            f"{missing.total():,} of {wanted.total():,} pairs have no answer: {named(sorted(missing))}; judge "
+            "them, or score what is there with --partial"
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +88,15 @@ def rows_text(rows: list[int]) -> str:
     if len(rows) <= _SHOWN_ROWS:
         return f"rows {', '.join(f'{row:,}' for row in rows[:-1])} and {rows[-1]:,}"
     return f"{len(rows):,} rows ({', '.join(f'{row:,}' for row in rows[:_SHOWN_ROWS])}, ...)"
+
+
+def named(ids: Iterable[str], most: int = 3) -> str:
+    """The first few ids, each on one line however long it is: "a, b, c, ..."."""
+    ids = list(ids)
+    shown = [
+        " ".join(name.split())[:60].encode(errors="backslashreplace").decode() or repr(name) for name in ids[:most]
+    ]
+    return ", ".join([*shown, "..."] if len(ids) > most else shown)
 
 
 def bare_id(full_id: str, source: str) -> str:

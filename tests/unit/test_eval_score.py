@@ -1,57 +1,17 @@
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-from fractions import Fraction
-from math import comb
 
 import pytest
+from eval_answers import VL_IDS, answer, own, scored, vl_rows, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark, mm_rlhf_rewardbench, multimodal_rewardbench
+from proxygrm.benchmarks import Facts, benchmark, mm_rlhf_rewardbench, multimodal_rewardbench
 from proxygrm.benchmarks.vl_rewardbench import category_of, upstream_category_of
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import wilson
 from proxygrm.evaluate.score import read, score
-
-VL_IDS = [
-    *(f"hallucination_pair-{i}" for i in range(448)),
-    *(f"RLAIF-V-{i}" for i in range(200)),
-    *(f"RLHF-V-{i}" for i in range(101)),
-    *(f"mathverse_{i}" for i in range(200)),
-    *(f"mmmu_pro_test_Art_{i}" for i in range(118)),
-    *(f"wildvision-battle-{i}" for i in range(150)),
-    *(f"jailbreak-typo-{i}" for i in range(33)),
-]
-VL_IDS[300:325] = VL_IDS[:25]  # 1,250 rows of 1,225 ids, as in the release
-
-
-def answer(id_: str, right: bool | None, reverse: bool = False, **more) -> dict:
-    """right None: a generative judge without a verdict, as upstream writes it."""
-    rewards = [0, 0] if right is None else [1, 0] if right != reverse else [0, 1]
-    critic = "no idea" if right is None else f"<answer>{1 if rewards[0] else 2}</answer>"
-    return {"id": id_, "rewards": rewards, "reverse": reverse, "critic": critic} | more
-
-
-def write(path, rows) -> list:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return [path]
-
-
-def vl_rows(rng: random.Random) -> list[dict]:
-    return [
-        answer(
-            id_, rng.choice([True, True, False, None]), rng.random() < 0.5, prompt=f"q{at}", chosen="a", rejected="b"
-        )
-        for at, id_ in enumerate(VL_IDS)
-    ]
-
-
-def scored(tmp_path, rows, bench="vl-rewardbench", partition="official", policy="wrong", votes=0, **options):
-    return score(read(bench, write(tmp_path / "answers.jsonl", rows), **options), partition, policy, votes)
 
 
 def test_a_table_counted_by_hand(tmp_path):
@@ -242,10 +202,6 @@ def test_upstreams_script_does_not_see_the_field_ID():
     assert partitions["upstream"].category(facts) == "safety/toxicity"
 
 
-def own(id_, order, label, verdict, **more):
-    return {"id": id_, "source": "vl_rewardbench", "order": order, "label": label, "verdict": verdict} | more
-
-
 def test_own_judgement_rows_score_like_upstream_rows(tmp_path):
     rows = [
         {"made_by": {"model": "x"}},
@@ -282,166 +238,3 @@ def test_rows_as_the_judge_writes_them_agree_with_its_own_summary(tmp_path):
     assert figures["consistency"] == pytest.approx(summary["order_consistency"])
     assert figures["position"]["says_1"] == pytest.approx(summary["says_1"])
     assert figures["position"]["right_in_all"] == pytest.approx(summary["both_orders_accuracy"])
-
-
-GOOD = answer("mmmu_1", True)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([GOOD, GOOD | {"rewards": [1]}], "not a pair of numbers in row 2"),
-        ([GOOD | {"rewards": [1, None]}], "not a pair of numbers in row 1"),
-        ([GOOD | {"rewards": [True, False]}], "not a pair of numbers in row 1"),
-        ([GOOD | {"rewards": "10"}], "not a pair of numbers in row 1"),
-        ([GOOD | {"rewards": [float("nan"), 0]}], "NaN or an infinity in row 1"),
-        ([GOOD | {"rewards": [float("-inf"), 0]}], "NaN or an infinity in row 1"),
-        ([GOOD | {"reverse": "false"}], "`reverse` is neither true nor false in row 1"),
-        ([GOOD, answer("", True)], "no id in row 2"),
-        ([GOOD, "not json", "[1]"], "not JSON in row 2; the line is not a JSON object in row 3"),
-        ([GOOD] * 3 + ["{}"] * 7, r"neither `rewards` nor `verdict` in 7 rows \(4, 5, 6, 7, 8, ...\)"),
-        ([own("a", "as_is", 3, 1)], "`label` is neither 1 nor 2"),
-        ([own("a", "as_is", 1, 0)], "`verdict` is not 1, 2, tie or null"),
-        ([GOOD, {k: v for k, v in answer("mmmu_2", True).items() if k != "reverse"}], "`reverse` is missing in row 2"),
-        ([], "holds no answers"),
-    ],
-)
-def test_rows_that_cannot_be_scored_are_named_even_with_partial(tmp_path, rows, message):
-    with pytest.raises(UserError, match=message):
-        scored(tmp_path, rows, partial=True)
-
-
-def test_a_torn_last_line_is_named_and_left_out_only_on_request(tmp_path):
-    file = tmp_path / "answers.jsonl"
-    file.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD)[:20])
-    with pytest.raises(UserError, match=r"the last line \(row 2\) is cut off"):
-        read("vl-rewardbench", [file])
-    figures = score(read("vl-rewardbench", [file], partial=True))
-    assert figures["partial"]
-    assert figures["n"] == 1
-    assert figures["notes"][0].startswith("PARTIAL: 1 of 1,250")
-    assert any("row 2) is cut off" in note for note in figures["notes"])
-
-
-def test_missing_repeated_and_foreign_rows_are_refused(tmp_path):
-    rows = vl_rows(random.Random(1))
-    with pytest.raises(UserError, match=r"1,249 pairs, but VL-RewardBench has 1,250 or 1,247: 1 are missing"):
-        scored(tmp_path, rows[:-1])
-    with pytest.raises(UserError, match=r"1,251 pairs.* row 1,251 repeat"):
-        scored(tmp_path, [*rows, rows[3]])
-    with pytest.raises(UserError, match=r"of 1,224 ids instead of 1,225: .*row 1,250 repeat"):
-        scored(tmp_path, [*rows[:-1], rows[40]])
-    with pytest.raises(UserError, match=r"row 2 of 1,250 are answers to MM-RLHF-RewardBench"):
-        scored(tmp_path, [rows[0], rows[-1] | {"image": "mcq/1.png"}, *rows[2:]])
-    with pytest.raises(UserError, match="--bench vl-rewardbench"):
-        scored(tmp_path, rows, "mm-rlhf-rewardbench", partial=True)
-    with pytest.raises(UserError, match="no category can be told, because the row lacks a `Category`"):
-        scored(tmp_path, [answer("x", True)], "multimodal-rewardbench", partial=True)
-
-
-def test_the_given_pairs_say_what_must_be_there(tmp_path):
-    rows = [answer("a", True), answer("a", False), answer("b", True)]
-    assert scored(tmp_path, rows, "pairs", expected=["a", "b", "a"])["expected"] == 3
-    with pytest.raises(UserError, match=r"1 of 4 pairs have no answer: c; "):
-        scored(tmp_path, rows, "pairs", expected=["a", "b", "a", "c"])
-    with pytest.raises(UserError, match=r"not among the given pairs, or stand there less often: a \(rows 1 and 2\)"):
-        scored(tmp_path, rows, "pairs", expected=["a", "b", "c"])
-
-
-def test_nasty_ids_and_texts_are_read(tmp_path):
-    rows = [answer('mmmu "q"\n\u2028é', True), '{"id": "mmmu_\\ud800", "rewards": [1, 0], "reverse": false}']
-    assert scored(tmp_path, rows, partial=True)["n"] == 2
-
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    rows=st.lists(
-        st.dictionaries(
-            st.sampled_from(["id", "ID", "rewards", "reverse", "critic", "chosen", "image", "Category", "sample",
-                             "verdict", "label", "source", "copy", "response_1", "response_2", "group"]),
-            ANYTHING | st.lists(st.floats() | st.integers(), min_size=2, max_size=2) | st.sampled_from([1, 2]),
-        ), max_size=4,
-    ),
-    bench=st.sampled_from(sorted(BENCHMARKS)),
-)  # fmt: skip
-def test_whatever_stands_in_the_rows_there_are_figures_or_one_line(tmp_path_factory, rows, bench):
-    try:
-        figures = scored(tmp_path_factory.mktemp("any"), rows, bench, partial=True)
-    except UserError as error:
-        assert "\n" not in str(error)  # noqa: PT017
-    else:
-        assert 0 <= figures["overall"] <= 1
-
-
-def slow_wilson(right: int, n: int) -> tuple[float, float]:
-    """The interval by its definition: all p that the score test does not reject, searched by bisection."""
-
-    def inside(p: float) -> bool:
-        return (right / n - p) ** 2 <= 1.959964**2 * p * (1 - p) / n
-
-    ends = []
-    for far in (0.0, 1.0):
-        near, edge = right / n, far
-        for _ in range(60):
-            middle = (near + edge) / 2
-            near, edge = (middle, edge) if inside(middle) else (near, middle)
-        ends.append(near)
-    return ends[0], ends[1]
-
-
-@pytest.mark.parametrize(("right", "n"), [(3, 10), (1, 46), (938, 1247), (17, 34)])
-def test_intervals_agree_with_their_definition(right, n):
-    assert wilson(right, n) == pytest.approx(slow_wilson(right, n), abs=1e-9)
-
-
-def test_the_bootstrap_agrees_with_one_that_draws_rows():
-    import numpy as np
-
-    from proxygrm.evaluate.metrics import macro_interval
-
-    groups = [np.repeat([0.0, 0.5, 1.0], [9, 4, 7]), np.repeat([0.0, 1.0], [30, 70])]
-    rng = np.random.default_rng(5)
-    slow = [np.mean([rng.choice(group, len(group)).mean() for group in groups]) for _ in range(4000)]
-    assert macro_interval(groups) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.012)
-
-
-@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 9), (10, 10), (40, 61)])
-def test_mcnemar_is_the_exact_binomial_test(b, c):
-    from proxygrm.evaluate.metrics import mcnemar_exact
-
-    n = b + c
-    tail = sum(Fraction(comb(n, k), 2**n) for k in range(min(b, c) + 1))
-    assert mcnemar_exact(b, c) == pytest.approx(min(1.0, float(2 * tail)))
-
-
-def test_every_benchmark_has_an_official_partition_first():
-    for bench in BENCHMARKS.values():
-        assert next(iter(bench.partitions)) == "official"
-    with pytest.raises(UserError, match="no benchmark is called 'x'"):
-        benchmark("x")
-
-
-def command(*arguments):
-    return subprocess.run([sys.executable, "-m", "jobs", "eval", *map(str, arguments)], capture_output=True, text=True)
-
-
-def test_the_command_prints_json_and_ends_with_2_on_bad_input(tmp_path):
-    (file,) = write(tmp_path / "my answers.jsonl", vl_rows(random.Random(2)))
-    done = command("score", "--bench", "vl-rewardbench", "--answers", file, "--json", "--audit")
-    figures = json.loads(done.stdout)
-    assert done.returncode == 0, done.stderr
-    assert {"n", "overall", "macro", "categories"} <= set(figures)
-    assert figures["audit"]["weighted"]["holds"]
-    write(file, [GOOD])
-    done = command("score", "--bench", "vl-rewardbench", "--answers", file, "--json")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    done = command("score", "--bench", "vl-rewardbench", "--answers", file, "--json", "--partial")
-    assert done.returncode == 0
-    assert "PARTIAL: 1 of 1,250 pairs" in done.stderr
