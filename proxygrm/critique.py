@@ -1,22 +1,28 @@
 """The critique contract: what a critique must look like, and what can be read from one that does not.
 
-A critique is, from first to last character (white space aside):
+A critique is, from first to last character (white space between the parts aside):
 
     <rubric> items with weights <justify>...</justify> </rubric> <eval>...</eval> <answer>1|2</answer>
 
+Tags are lower case and have no blanks or attributes. White space is what Unicode calls so; zero-width characters and
+byte-order marks are text. The answer is the ASCII digit 1 or 2, white space around it allowed. A code fence is text
+like any other: it makes a critique malformed, and the tags in it still count.
+
 Nothing here guesses. "10" or "1/2" is no verdict, a text without tags has none, and a rubric that was never
 closed is never shown to the proxy, because what follows it is the evaluation and the verdict.
-Every function is linear in the length of the text, whatever the text is.
+Every function is linear in the length of the text, whatever the text is. Upstream's looser reading is `upstream.py`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, cast
+from functools import cached_property
+from typing import Literal
 
-from proxygrm.rubric import RubricItem, names_winner, read_items
+from proxygrm.rubric import RubricItem, names_winner, read_items, total_weight
 
 __all__ = [
     "REMARKS",
@@ -43,6 +49,7 @@ class Problem(Enum):
     NO_RUBRIC = "no_rubric"
     UNCLOSED_RUBRIC = "unclosed_rubric"
     EMPTY_RUBRIC = "empty_rubric"
+    TAG_IN_RUBRIC = "tag_in_rubric"
     NO_JUSTIFY = "no_justification"
     NO_EVAL = "no_evaluation"
     UNCLOSED_EVAL = "unclosed_evaluation"
@@ -61,86 +68,95 @@ REMARKS = frozenset({Problem.NO_WEIGHTS, Problem.WEIGHTS_NOT_100, Problem.NAMES_
 
 @dataclass(frozen=True)
 class Critique:
-    rubric: str | None  # inner text of the closed rubric without <justify>; None when there is none to show
-    items: tuple[RubricItem, ...]
+    """What was read. `items` and the remarks are worked out when first asked for: rewards need few of them."""
+
+    rubric: str | None  # text of the closed rubric before its <justify>; None when there is none to show
     justification: str | None
     evaluation: str | None
     verdict: Label | None
-    well_formed: bool
-    problems: tuple[Problem, ...]  # in the order of the enum; remarks included
+    faults: tuple[Problem, ...]  # departures from the contract, in the order of the enum
+
+    @property
+    def well_formed(self) -> bool:
+        return not self.faults
 
     @property
     def reason(self) -> str | None:
         """Why the critique is unusable, one value of `Problem`; None when it is well formed."""
-        return next((p.value for p in self.problems if p not in REMARKS), None)
+        return self.faults[0].value if self.faults else None
+
+    @property
+    def shown(self) -> str | None:
+        """The closed rubric as the proxy sees it, and nothing else of the critique; None: nothing is sent."""
+        return f"<rubric>\n{self.rubric}\n</rubric>" if self.rubric else None
+
+    @cached_property
+    def items(self) -> tuple[RubricItem, ...]:
+        return read_items(self.rubric) if self.rubric else ()
+
+    @cached_property
+    def names_winner(self) -> bool:
+        return self.rubric is not None and names_winner(self.rubric)
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """Faults and remarks, in the order of the enum."""
+        return self.faults + tuple(self._remarks())
+
+    def _remarks(self) -> Iterator[Problem]:
+        if self.rubric is None:
+            return
+        if not self.items:
+            yield Problem.NO_WEIGHTS
+        elif abs(total_weight(self.items) - 100) > 0.5:
+            yield Problem.WEIGHTS_NOT_100
+        if self.names_winner:
+            yield Problem.NAMES_WINNER
 
 
-@dataclass(frozen=True)
-class _Tag:
-    name: str
-    closes: bool
-    start: int
-    end: int
-
-
-_TAG = re.compile(r"<(/?)(rubric|justify|eval|answer)>")
-_ORDER = ("rubric", "/rubric", "eval", "/eval", "answer", "/answer")
+_TAG = re.compile(r"(</?(?:rubric|justify|eval|answer)>)")
+_CONTRACT = ["<rubric>", "<justify>", "</justify>", "</rubric>", "<eval>", "</eval>", "<answer>", "</answer>"]
+_PLACE = {tag: place for place, tag in enumerate(_CONTRACT)}
+_JUSTIFY = _CONTRACT[1:3]
+_ANY_TAG = re.compile(r"<\s{0,3}/?\s{0,3}(?:rubric|justify|eval|answer|think|summary)\b", re.IGNORECASE)
 
 
 def parse(text: str) -> Critique:
     """Read a critique. Never raises; whatever can be read strictly is, the rest is None with its problem named.
 
     The verdict needs exactly one `<answer>` and one `</answer>` with 1 or 2 between them, but no more: accuracy
-    and format are separate rewards.
+    and format are separate rewards. For the rubric see `rubric_for_proxy`.
     """
-    tags = [_Tag(m[2], bool(m[1]), m.start(), m.end()) for m in _TAG.finditer(text)]
-    problems: set[Problem] = set()
-    if not text.strip():
-        problems.add(Problem.EMPTY)
-    if any(_count(tags, name) > 1 or _count(tags, name, True) > 1 for name in ("rubric", "eval", "answer")):
-        problems.add(Problem.REPEATED_TAG)
-
-    inner = _only_body(text, tags, "rubric", Problem.NO_RUBRIC, Problem.UNCLOSED_RUBRIC, problems)
-    evaluation = _only_body(text, tags, "eval", Problem.NO_EVAL, Problem.UNCLOSED_EVAL, problems)
-    answer = _only_body(text, tags, "answer", Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, problems)
-
-    verdict = _digit(answer)
-    if answer is not None and verdict is None:
-        problems.add(Problem.BAD_ANSWER)
-    if evaluation is not None and not evaluation.strip():
-        problems.add(Problem.EMPTY_EVAL)
-    _check_layout(text, tags, problems)
-
-    shown = _closed_rubric(text)
-    justification = None
-    if inner is not None:
-        justification = _justification(inner)
-        if justification is None:
-            problems.add(Problem.NO_JUSTIFY)
-        if not _without_justify(inner).strip():
-            problems.add(Problem.EMPTY_RUBRIC)
-    items = read_items(shown) if shown else ()
-    if shown:
-        problems |= _remarks(shown, items)
+    pieces = _TAG.split(text)  # text, tag, text, tag, ..., text
+    texts, tags = pieces[::2], pieces[1::2]
+    if tags == _CONTRACT:
+        before, _, justification, *rest, evaluation, gap, answer, after = texts
+        outside = "".join((before, *rest, gap, after))
+        critique = Critique(_rubric(texts, tags), _text(justification), _text(evaluation), _digit(answer), ())
+        whole = critique.rubric and critique.justification and critique.evaluation and critique.verdict
+        if whole and (not outside or outside.isspace()):
+            return critique
+    rubric_tags, rubric_texts = _part(texts, tags, "rubric")
+    told = rubric_texts[1] if rubric_tags == _JUSTIFY else None
+    verdict, evaluation_body = _digit(_body(pieces, tags, "answer")), _body(pieces, tags, "eval")
+    faults = set(_faults(text, texts, tags, verdict))
     return Critique(
-        rubric=shown,
-        items=items,
-        justification=justification,
-        evaluation=evaluation.strip() if evaluation and evaluation.strip() else None,
+        rubric=_rubric(texts, tags),
+        justification=_text(told),
+        evaluation=_text(evaluation_body),
         verdict=verdict,
-        well_formed=not (problems - REMARKS),
-        problems=tuple(p for p in Problem if p in problems),
+        faults=tuple(problem for problem in Problem if problem in faults),
     )
 
 
 def rubric_for_proxy(text: str) -> str | None:
     """`<rubric>...</rubric>` without its justification, or None: then nothing goes to the proxy.
 
-    None when the first rubric is not closed, is empty, or has another part (or another rubric) inside.
-    A justification that is not closed is cut to the end of the rubric.
+    What is shown ends at the first `<justify>`. None when the text's first tag is not `<rubric>`, when that rubric is
+    not closed, is empty, has another part (or another rubric) inside, has a `</justify>` that closes nothing, or
+    has anything before its justification that looks like a tag of a critique in other spelling (`<Answer >`).
     """
-    inner = _closed_rubric(text)
-    return f"<rubric>\n{inner}\n</rubric>" if inner else None
+    return parse(text).shown
 
 
 def parse_proxy_verdict(text: str) -> Label | None:
@@ -151,88 +167,93 @@ def parse_proxy_verdict(text: str) -> Label | None:
     return _digit(text[start:end]) if start <= end else None
 
 
-def _count(tags: list[_Tag], name: str, closes: bool = False) -> int:
-    return sum(1 for tag in tags if tag.name == name and tag.closes == closes)
-
-
-def _only_body(
-    text: str, tags: list[_Tag], name: str, missing: Problem, unclosed: Problem, problems: set[Problem]
-) -> str | None:
-    """What stands between the only opening and the only closing tag of a part, as written."""
-    opens = [t for t in tags if t.name == name and not t.closes]
-    closes = [t for t in tags if t.name == name and t.closes]
-    if not opens:
-        problems.add(missing)
-    elif not closes:
-        problems.add(unclosed)
-    if len(opens) != 1 or len(closes) != 1 or closes[0].start < opens[0].end:
-        return None
-    return text[opens[0].end : closes[0].start]
-
-
-def _check_layout(text: str, tags: list[_Tag], problems: set[Problem]) -> None:
-    """Order of the six part tags, where <justify> stands, and that only white space stands between parts."""
-    parts = [t for t in tags if t.name != "justify"]
-    present = [("/" if t.closes else "") + t.name for t in parts]
-    if present != sorted(present, key=_ORDER.index):
-        problems.add(Problem.WRONG_ORDER)
-    at, inside = 0, False
-    for tag in parts:
-        if not inside and text[at : tag.start].strip():
-            problems.add(Problem.TEXT_OUTSIDE)
-        at, inside = tag.end, not tag.closes
-    if not inside and text[at:].strip():
-        problems.add(Problem.TEXT_OUTSIDE)
-    in_rubric = False
-    for tag in tags:
-        if tag.name == "rubric":
-            in_rubric = not tag.closes
-        elif tag.name == "justify" and not in_rubric:
-            problems.add(Problem.WRONG_ORDER)
-
-
-def _closed_rubric(text: str) -> str | None:
-    start = text.find("<rubric>")
-    end = text.find("</rubric>", start)
-    if start < 0 or end < 0:
-        return None
-    inner = text[start + len("<rubric>") : end]
-    if any(m[2] != "justify" for m in _TAG.finditer(inner)):
-        return None
-    return _without_justify(inner).strip() or None
-
-
-def _without_justify(inner: str) -> str:
-    """The rubric without any <justify>...</justify>; one that is not closed runs to the end."""
-    kept, at = [], 0
-    while (start := inner.find("<justify>", at)) >= 0:
-        kept.append(inner[at:start])
-        end = inner.find("</justify>", start)
-        if end < 0:
-            at = len(inner)
-            break
-        at = end + len("</justify>")
-    kept.append(inner[at:])
-    return "".join(kept).replace("</justify>", "")
-
-
-def _justification(inner: str) -> str | None:
-    if inner.count("<justify>") != 1 or inner.count("</justify>") != 1:
-        return None
-    _, _, rest = inner.partition("<justify>")
-    body, closed, _ = rest.partition("</justify>")
-    return body.strip() or None if closed else None
+def _text(body: str | None) -> str | None:
+    return (body.strip() or None) if body else None
 
 
 def _digit(body: str | None) -> Label | None:
-    stripped = body.strip() if body is not None else None
-    return cast(Label, int(stripped)) if stripped in ("1", "2") else None
+    stripped = body.strip() if body else None
+    return 1 if stripped == "1" else 2 if stripped == "2" else None
 
 
-def _remarks(rubric: str, items: tuple[RubricItem, ...]) -> set[Problem]:
-    remarks = {Problem.NAMES_WINNER} if names_winner(rubric) else set()
-    if not items:
-        remarks.add(Problem.NO_WEIGHTS)
-    elif abs(sum(item.weight for item in items) - 100) > 0.5:
-        remarks.add(Problem.WEIGHTS_NOT_100)
-    return remarks
+def _rubric(texts: list[str], tags: list[str]) -> str | None:
+    """See `rubric_for_proxy`. `texts[i]` stands before `tags[i]`."""
+    if len(tags) < 2 or tags[0] != "<rubric>" or tags[1] not in ("</rubric>", "<justify>"):
+        return None
+    shown = texts[1].strip()
+    if not shown or ("<" in shown and _ANY_TAG.search(shown)):
+        return None
+    closing = next((tag for tag in tags[1:] if tag not in _JUSTIFY), None)
+    return shown if closing == "</rubric>" else None
+
+
+def _only(tags: list[str], name: str) -> tuple[int, int] | None:
+    """Where the only opening and the only closing tag of a part stand, if they do and in this order."""
+    opening, closing = f"<{name}>", f"</{name}>"
+    if tags.count(opening) != 1 or tags.count(closing) != 1:
+        return None
+    start, end = tags.index(opening), tags.index(closing)
+    return (start, end) if start < end else None
+
+
+def _part(texts: list[str], tags: list[str], name: str) -> tuple[list[str], list[str]]:
+    """Tags and texts inside the only such part; no texts when there is none or several."""
+    found = _only(tags, name)
+    return (tags[found[0] + 1 : found[1]], texts[found[0] + 1 : found[1] + 1]) if found else ([], [])
+
+
+def _body(pieces: list[str], tags: list[str], name: str) -> str | None:
+    """What stands inside the only such part, as written."""
+    found = _only(tags, name)
+    return "".join(pieces[2 * found[0] + 2 : 2 * found[1] + 1]) if found else None
+
+
+def _faults(text: str, texts: list[str], tags: list[str], verdict: Label | None) -> Iterator[Problem]:
+    if not text.strip():
+        yield Problem.EMPTY
+    yield from _layout_faults(texts, tags)
+    for name, missing, unclosed in (
+        ("rubric", Problem.NO_RUBRIC, Problem.UNCLOSED_RUBRIC),
+        ("eval", Problem.NO_EVAL, Problem.UNCLOSED_EVAL),
+        ("answer", Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER),
+    ):
+        opened, closed = tags.count(f"<{name}>"), tags.count(f"</{name}>")
+        if not opened:
+            yield missing
+        elif not closed:
+            yield unclosed
+        if opened > 1 or closed > 1:
+            yield Problem.REPEATED_TAG
+    inside, bodies = _part(texts, tags, "rubric")
+    if bodies:
+        if not bodies[0].strip() and (not inside or inside[0] == "<justify>"):
+            yield Problem.EMPTY_RUBRIC
+        if "<" in bodies[0] and _ANY_TAG.search(bodies[0]):
+            yield Problem.TAG_IN_RUBRIC
+        if inside != _JUSTIFY or not bodies[1].strip():
+            yield Problem.NO_JUSTIFY
+        elif bodies[2].strip():
+            yield Problem.TEXT_OUTSIDE
+    _, evaluation = _part(texts, tags, "eval")
+    if len(evaluation) == 1 and not evaluation[0].strip():
+        yield Problem.EMPTY_EVAL
+    if verdict is None and _only(tags, "answer"):
+        yield Problem.BAD_ANSWER
+
+
+def _layout_faults(texts: list[str], tags: list[str]) -> Iterator[Problem]:
+    """Order of the parts, where <justify> stands, and that only white space stands between parts."""
+    place, inside, in_rubric = 0, False, False
+    for text, tag in zip(texts, tags, strict=False):
+        if not inside and text.strip():
+            yield Problem.TEXT_OUTSIDE
+        if tag in _JUSTIFY:
+            if not in_rubric:
+                yield Problem.WRONG_ORDER
+            continue
+        if _PLACE[tag] < place:
+            yield Problem.WRONG_ORDER
+        place, inside = _PLACE[tag], not tag.startswith("</")
+        in_rubric = tag == "<rubric>" or (in_rubric and tag != "</rubric>")
+    if not inside and texts[-1].strip():
+        yield Problem.TEXT_OUTSIDE

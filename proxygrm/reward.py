@@ -3,6 +3,11 @@
 The paper's ablation compares eleven ways to put accuracy and proxy agreement together. Its plain sum
 ("implicit" aggregation) is the best and the default; the others are conditional ("explicit"). The columns are
 (accuracy, proxy) with + for right/agrees, and "failed" where there is no proxy opinion.
+
+Who takes the "failed" column: a rollout that gave the proxy nothing to judge, which is its own doing and is learnt
+from. A rollout whose judgeable rubric got no opinion (proxy down, late or unreadable) lost its reward: it is marked
+`unscored`, to be masked, whatever number stands in `score`. Upstream scores such a rollout by the same column as any
+other; `upstream.score` does so too.
 """
 
 from __future__ import annotations
@@ -10,10 +15,11 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from proxygrm.critique import Critique, Problem, parse
+from proxygrm.critique import Critique, Label, Problem, parse
 from proxygrm.errors import UserError
 
 FORMAT_WEIGHT = 0.5
+UNSCORED = "unscored"
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ AGGREGATIONS: dict[str, Row] = {
 NUMBERS: dict[str, str] = {str(i): name for i, name in enumerate(AGGREGATIONS)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RewardParts:
     accuracy: float  # +1 right, -1 wrong or no verdict
     format: float  # 1 to the contract, 0 not
@@ -72,56 +78,78 @@ def resolve_aggregation(name: str | int) -> str:
     return key
 
 
-def rubric_to_judge(response: str) -> str | None:
-    """The closed rubric to send to the proxy; None when there is none, or when it names the winner.
+def as_label(value: object) -> Label:
+    """The label from 1 or 2 as a number or text. Raises ValueError: a wrong label must not become a reward."""
+    text = str(value).strip()
+    if text in ("1", "1.0"):
+        return 1
+    if text in ("2", "2.0"):
+        return 2
+    raise ValueError(f"ground truth is {value!r}, it must be 1 or 2")
 
-    Sending a rubric that names the winner would reward the leak and not the rubric.
+
+def as_proxy_reward(value: object) -> float | None:
+    """1.0 or -1.0 from a number, None from None. Raises ValueError for anything else, 0 and True included."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value in (1, -1):
+        return float(value)
+    raise ValueError(f"proxy reward is {value!r}, it must be 1, -1 or null")
+
+
+def rubric_to_judge(response: str | Critique, deny_leaks: bool = True) -> str | None:
+    """The closed rubric to send to the proxy; None when there is none.
+
+    deny_leaks: nor when it names the winner (`rubric.names_winner`): judging it would reward the leak and not the
+    rubric.
     """
-    critique = parse(response)
-    return f"<rubric>\n{critique.rubric}\n</rubric>" if _judgeable(critique) else None
+    critique = parse(response) if isinstance(response, str) else response
+    return critique.shown if _judgeable(critique, deny_leaks) else None
 
 
 def score(
-    response: str,
+    response: str | Critique,
     ground_truth: str | int,
     proxy_reward: float | None,
     aggregation: str | int = "sum",
     use_proxy: bool = True,
+    deny_leaks: bool = True,
 ) -> RewardParts:
     """Reward of one rollout. Pure.
 
-    `ground_truth`: the label, 1 or 2. `proxy_reward`: +1.0 when the proxy's verdict is the label, -1.0 when it is
-    not, None when the proxy could not be asked or gave no verdict. `use_proxy=False`: score = a + 0.5 f.
+    `response`: the text, or what `parse` made of it. `ground_truth`: the label, 1 or 2. `proxy_reward`: +1.0 when the
+    proxy's verdict is the label, -1.0 when it is not, None when the proxy could not be asked or gave no verdict.
+    `use_proxy=False`: score = a + 0.5 f. `deny_leaks`: see `rubric_to_judge`.
 
-    A rollout with no judgeable rubric (see `rubric_to_judge`) takes the table's "failed" column: that is the
-    rollout's own doing and is learnt from. With a judgeable rubric and no opinion it also takes that column for the
-    record, but is marked unscored.
+    A rollout with no judgeable rubric takes the table's "failed" column, whatever `proxy_reward` is. With a
+    judgeable rubric and no opinion it also takes that column for the record, but is marked unscored.
 
     Raises ValueError for a label or a proxy reward that is none: wrong data must not become a reward.
     """
-    label = str(ground_truth).strip()
-    if label not in ("1", "2"):
-        raise ValueError(f"ground truth is {ground_truth!r}, it must be 1 or 2")
-    if proxy_reward is not None and proxy_reward not in (1.0, -1.0):
-        raise ValueError(f"proxy reward is {proxy_reward!r}, it must be 1.0, -1.0 or None")
-    critique = parse(response)
-    right = critique.verdict is not None and str(critique.verdict) == label
+    critique = parse(response) if isinstance(response, str) else response
+    right = critique.verdict == as_label(ground_truth)
+    opinion = as_proxy_reward(proxy_reward)
     accuracy, well_formed = (1.0 if right else -1.0), (1.0 if critique.well_formed else 0.0)
     problem = critique.reason
     if not use_proxy:
         return RewardParts(accuracy, well_formed, None, accuracy + FORMAT_WEIGHT * well_formed, False, problem)
 
-    row = AGGREGATIONS[resolve_aggregation(aggregation)]
-    judgeable = _judgeable(critique)
-    opinion = proxy_reward if judgeable else None
-    unscored = judgeable and opinion is None
-    value = row.value(right, None if opinion is None else opinion > 0)
-    if problem is None and not judgeable:
-        problem = Problem.NAMES_WINNER.value
-    if unscored:
-        problem = "unscored"
-    return RewardParts(accuracy, well_formed, opinion, value + FORMAT_WEIGHT * well_formed, unscored, problem)
+    unscored = False
+    if not _judgeable(critique, deny_leaks):
+        opinion, problem = None, problem or Problem.NAMES_WINNER.value
+    elif opinion is None:
+        unscored, problem = True, UNSCORED
+    value = aggregate(aggregation, right, opinion) + FORMAT_WEIGHT * well_formed
+    return RewardParts(accuracy, well_formed, opinion, value, unscored, problem)
 
 
-def _judgeable(critique: Critique) -> bool:
-    return critique.rubric is not None and Problem.NAMES_WINNER not in critique.problems
+def aggregate(aggregation: str | int, right: bool, opinion: float | None) -> float:
+    """Score before the format term; `opinion` is +1, -1 or None as in `score`."""
+    row = AGGREGATIONS.get(aggregation) if isinstance(aggregation, str) else None
+    if row is None:
+        row = AGGREGATIONS[resolve_aggregation(aggregation)]
+    return row.value(right, None if opinion is None else opinion > 0)
+
+
+def _judgeable(critique: Critique, deny_leaks: bool) -> bool:
+    return critique.rubric is not None and not (deny_leaks and critique.names_winner)
