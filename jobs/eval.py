@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-BENCHES = ("vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench", "pairs")
-POLICIES = ("wrong", "drop", "official", "recorded")
+from proxygrm.benchmarks import BENCHMARKS, POLICIES
+
 _FILE = click.Path(path_type=Path)
 
-BENCH = click.option("--bench", type=click.Choice(BENCHES), required=True)
+BENCH = click.option("--bench", type=click.Choice(list(BENCHMARKS)), required=True)
 PAIRS = click.option(
     "--pairs", "pairs", type=_FILE, default=None, help="The pairs that were to be judged (folder or JSONL)."
 )  # fmt: skip

@@ -37,6 +37,7 @@ class Judgement(NamedTuple):
     outcome: int  # RIGHT, WRONG, TIE or UNPARSED
     said: int  # the response named, as shown: 1, 2, or 0 for none
     recorded: bool  # right by the recorded numbers alone, as upstream's scripts count
+    guessed: bool = False  # a verdict is recorded, but the critique has no <answer>: some digit in it was taken
 
 
 class Broken(ValueError):
@@ -178,7 +179,10 @@ def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
         row_id if "id" in row else "",
     )
     swapped = None if reverse is None else bool(reverse)
-    return Judgement(number, file, (row_id, texts), facts, row_id, "", swapped, _sample(row), outcome, said, recorded)
+    guessed = isinstance(critic, str) and said > 0 and "<answer>" not in critic
+    return Judgement(
+        number, file, (row_id, texts), facts, row_id, "", swapped, _sample(row), outcome, said, recorded, guessed
+    )
 
 
 def _own(row: dict[str, Any], number: int, file: int) -> Judgement:

@@ -144,3 +144,6 @@ def test_the_audit_sees_the_macro_that_averages_all_in_again():
         published |= {"overall": f"{overall:.2f}", "macro": f"{macro:.2f}"}
         found = fitting_partitions(bench, published, {"split": sizes, "upstream": sizes})
         assert {f["partition"]: f["fits"] for f in found if f["partition"] != "official"} == fits
+    # Without sizes, the macro still tells.
+    told = {f["partition"]: f["fits"] for f in fitting_partitions(bench, published)}
+    assert told == {"official": None, "split": False, "upstream": True}

@@ -143,6 +143,34 @@ def test_votes_of_k_samples(tmp_path, votes, wrong, drop, official):
         assert set(figures["votes"]) == {str(k) for k in (1, 3, 5, 7, 9) if k <= len(votes)}
 
 
+def test_both_orders_vote_apart_and_the_pair_scores_their_mean(tmp_path):
+    votes = {False: (True, False, True), True: (False, False, True)}
+    rows = [
+        answer("mmmu_1", right, reverse, sample=sample)
+        for reverse, rights in votes.items()
+        for sample, right in enumerate(rights)
+    ]
+    answers = read("vl-rewardbench", write(tmp_path / "a.jsonl", rows), partial=True)
+    figures = score(answers)
+    assert (figures["n"], figures["orders"], figures["samples"], figures["overall"]) == (1, 2, 3, 0.5)
+    assert {k: v["overall"] for k, v in figures["votes"].items()} == {"1": 0.5, "3": 0.5}
+    assert score(answers, votes=1)["overall"] == 0.5
+    assert figures["consistency"] == 0
+
+
+def test_samples_in_random_orders_vote_together(tmp_path):
+    rows = [answer(f"mmmu_{at}", s < 2, reverse=(s + at) % 2 == 0, sample=s) for at in range(4) for s in range(3)]
+    figures = scored(tmp_path, rows, partial=True)
+    assert (figures["n"], figures["orders"], figures["samples"], figures["overall"]) == (4, 1, 3, 1.0)
+
+
+def test_a_verdict_without_its_tag_is_counted_and_said(tmp_path):
+    rows = [answer("mmmu_1", True), answer("mmmu_2", True) | {"critic": "Response 1 is better"}]
+    figures = scored(tmp_path, rows, partial=True)
+    assert figures["overall"] == 1
+    assert any(note.startswith("1 verdicts come from critiques without <answer>") for note in figures["notes"])
+
+
 def test_acc_plus_counts_ids_with_every_pair_right(tmp_path):
     def row(id_, path, right, text):
         return answer(id_, right, image=path, prompt="p", chosen=text, rejected="r")
