@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobs.data.convert import convert
+from jobs.data.filter import filter_pairs
 from jobs.data.ingest import ingest
 from jobs.data.look import check, show, stats
 from jobs.data.split import split
@@ -16,6 +17,7 @@ def data() -> None:
 
 
 data.add_command(ingest)
+data.add_command(filter_pairs)
 data.add_command(split)
 data.add_command(convert)
 data.add_command(check)
