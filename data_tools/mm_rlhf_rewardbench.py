@@ -8,10 +8,10 @@ a folder of pictures (`video/x/` for `video/x.mp4`), because judges take picture
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
 from data_tools.source import Found, Frames, Left, Picture, Source, pictures_in
+from proxygrm.benchmarks.mm_rlhf_rewardbench import category_of
 
 FRAMES = 32
 
@@ -24,8 +24,7 @@ def read(row: dict[str, Any]) -> Found | Left:
     if not pictures:
         return Left("no_picture", "neither image nor video", id=id_)
     path = pictures[0].path if isinstance(pictures[0], Frames) else pictures[0]
-    parts = [part for part in PurePosixPath(path).parts if part != "."] if isinstance(path, str) else []
-    category = parts[0] if len(parts) > 1 else ""
+    category = (category_of(path) or "") if isinstance(path, str) else ""
     return Found(
         id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures,
         category=category, group="" if id_ is None else str(id_),

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.source import Found, Left, Source, pictures_in
+from proxygrm.benchmarks.multimodal_rewardbench import split_of
 
 _COLUMNS = ("ID", "Image", "Text", "Output1", "Output2", "Better", "Category")
 
@@ -22,18 +23,9 @@ def read(row: dict[str, Any]) -> Found | Left:
     if better not in ("Output1", "Output2"):
         return Left("no_label", f"Better is {better!r}, not Output1 or Output2", id=row.get("ID"))
     worse = "Output2" if better == "Output1" else "Output1"
-    category = category_of(str(row.get("ID")), str(row.get("Category") or ""))
+    category = split_of(str(row.get("ID")), str(row.get("Category") or ""))
     pictures = pictures_in(row.get("Image"))
     return Found(row.get("ID"), row.get("Text"), row.get(better), row.get(worse), pictures, category=category)
-
-
-def category_of(row_id: str, category: str) -> str:
-    category, start = category.strip().lower(), row_id.lower()
-    if category == "safety":
-        return "safety/bias" if start.startswith("pairs") else "safety/toxicity"
-    if category == "reasoning":
-        return "reasoning/math" if start.startswith("math") else "reasoning/coding"
-    return category
 
 
 SOURCE = Source(

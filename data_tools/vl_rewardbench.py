@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.source import Found, Left, Source, pictures_in
-from proxygrm.evaluate.categories import category_of
+from proxygrm.benchmarks.vl_rewardbench import category_of
 
 
 def read(row: dict[str, Any]) -> Found | Left:
     id_ = row.get("id")
-    category = category_of("vl_rewardbench", str(id_))
+    category = category_of(str(id_))
     if "response" not in row:
         pictures = pictures_in(row.get("image"))
         return Found(id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures, category=category)

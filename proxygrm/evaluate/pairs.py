@@ -25,6 +25,7 @@ class EvalPair:
     images: tuple[Path, ...] = ()
     source: str = ""
     category: str = ""
+    group: str = ""
 
 
 def load_pairs(path: Path, images_dir: Path | None = None) -> list[EvalPair]:
@@ -51,7 +52,8 @@ def _from_folder(folder: Path) -> list[EvalPair]:
             label=pair.label,
             images=tuple(pair.image_paths(folder)),
             source=pair.source,
-            category=category_of(pair.source, pair.id),
+            category=pair.category or category_of(pair.source, pair.id),
+            group=pair.group,
         )
         for pair in read_pairs(folder)
     ]

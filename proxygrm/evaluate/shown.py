@@ -66,6 +66,7 @@ def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | Non
         "order": shown.order,
         "source": pair.source,
         "category": pair.category,
+        "group": pair.group,
         "label": shown.label,
         "verdict": critique.verdict,
         "correct": None if critique.verdict is None else critique.verdict == shown.label,
