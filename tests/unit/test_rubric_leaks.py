@@ -54,7 +54,7 @@ LEAKS = [
 
 CRITERIA = [
     "1. Visual accuracy (60%): names the red bicycle and the two people.\n2. Clarity (40%): one clear sentence.",
-    "1. **Factual correctness** (50%): all claims agree with the image.\n2. **Completeness** (30%)\n3. **Brevity** (20%)",
+    "1. **Factual correctness** (50%): claims agree with the image.\n2. **Completeness** (30%)\n3. **Brevity** (20%)",
     "1. Counting (70%): says that there are 2 boats.\n2. Style (30%)",
     "1. Counting (70%): the correct answer 2 is given.\n2. Style (30%)",
     "1. Final answer (80%): the answer is 1.5 kg.\n2. Units (20%)",
