@@ -12,6 +12,7 @@ import click
 
 from jobs.data import data
 from jobs.eval import evaluation
+from jobs.reward import reward
 from proxygrm.errors import UserError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -236,6 +237,7 @@ def cluster_env(folder: Path | None) -> None:
 
 
 main.add_command(data)
+main.add_command(reward)
 main.add_command(evaluation)
 
 
