@@ -15,8 +15,10 @@ SERVED_NAME = "proxy"
 
 @dataclass(frozen=True)
 class Endpoints:
-    """replicas: base URLs without a path (`http://IP:PORT`). model: the name to ask for. The rest are the
-    limits the replicas were started with, so that a client needs nothing but this file."""
+    """replicas: base URLs without a path (`http://IP:PORT`). model: the name to ask for. picture_folder: pictures in it
+    are sent as `file:` URLs, because the replicas may read it. pictures_by_name: they remember pictures by the `uuid`
+    of a message part, as vLLM does. The rest are the limits the replicas were started with, so that a client needs
+    nothing but this file."""
 
     replicas: tuple[str, ...]
     api_key: str = field(repr=False)
@@ -24,6 +26,8 @@ class Endpoints:
     max_tokens: int = 1024
     max_num_seqs: int = 64
     call_timeout_s: float = 600.0
+    picture_folder: str = ""
+    pictures_by_name: bool = False
 
     def write(self, path: Path) -> Path:
         """Atomically, readable by the owner only."""

@@ -9,47 +9,65 @@ from typing import Any
 from proxygrm.proxy.routing import Cause
 
 _KEPT_LATENCIES = 4096
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "max": 1.0}
 
 
 class Tally:
-    """Thread-safe counters of one client."""
+    """Thread-safe counters of one client.
+
+    calls = scored + unscored. requests: sent to replicas, retries and hedges included. warm: those that went to a
+    replica which has had their prompt. spilled: those that did not go to their prompt's home.
+    """
+
+    COUNTS = ("calls", "scored", "agreed", "requests", "retried", "hedged", "hedges_won", "spilled", "warm", "uploads")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.calls = self.scored = self.agreed = self.retried = self.spilled = 0
+        self._counts: Counter[str] = Counter()
         self._unscored: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_KEPT_LATENCIES)
+        self._step_counts: Counter[str] = Counter()
+        self._step_unscored: Counter[str] = Counter()
+        self._step_latencies: deque[float] = deque(maxlen=_KEPT_LATENCIES * 16)
+
+    def count(self, name: str, by: int = 1) -> None:
+        with self._lock:
+            self._counts[name] += by
 
     def ended(self, verdict: int | None, agrees: bool | None, cause: Cause | None, latency_s: float) -> None:
         with self._lock:
-            self.calls += 1
+            self._counts["calls"] += 1
             self._latencies.append(latency_s)
+            self._step_latencies.append(latency_s)
             if verdict is not None:
-                self.scored += 1
-                self.agreed += bool(agrees)
+                self._counts["scored"] += 1
+                self._counts["agreed"] += bool(agrees)
             elif cause is not None:
                 self._unscored[cause.value] += 1
 
-    def retry(self) -> None:
-        with self._lock:
-            self.retried += 1
-
-    def spill(self) -> None:
-        with self._lock:
-            self.spilled += 1
-
     def snapshot(self) -> dict[str, Any]:
-        """calls = scored + the sum of unscored; latencies (s) are of the last 4096 calls, waiting included."""
+        """Counters since the start, `unscored` by cause; latencies (s) are of the last 4096 calls, waiting included."""
         with self._lock:
-            latencies = sorted(self._latencies)
-            return {
-                "calls": self.calls,
-                "scored": self.scored,
-                "agreed": self.agreed,
-                "retried": self.retried,
-                "spilled": self.spilled,
-                "unscored": dict(self._unscored),
-                "latency_mean_s": sum(latencies) / len(latencies) if latencies else 0.0,
-                "latency_p95_s": latencies[int(0.95 * (len(latencies) - 1))] if latencies else 0.0,
-                "latency_max_s": latencies[-1] if latencies else 0.0,
-            }
+            counts = {name: self._counts[name] for name in self.COUNTS}
+            return {**counts, "unscored": dict(self._unscored), **_quantiles(self._latencies)}
+
+    def step(self) -> dict[str, float]:
+        """The same since the last `step`, flat and ready to log: `proxy/...`, shares in 0..1, latencies in s."""
+        with self._lock:
+            counts, unscored = self._counts - self._step_counts, self._unscored - self._step_unscored
+            latencies = list(self._step_latencies)
+            self._step_latencies.clear()
+            self._step_counts, self._step_unscored = Counter(self._counts), Counter(self._unscored)
+        found = {f"proxy/{name}": float(counts[name]) for name in self.COUNTS}
+        found["proxy/unscored"] = float(unscored.total())
+        found |= {f"proxy/unscored/{cause}": float(count) for cause, count in sorted(unscored.items())}
+        found["proxy/prefix_hit_share"] = counts["warm"] / counts["requests"] if counts["requests"] else 0.0
+        return found | {f"proxy/{name}": value for name, value in _quantiles(latencies).items()}
+
+
+def _quantiles(latencies: deque[float] | list[float]) -> dict[str, float]:
+    ordered = sorted(latencies)
+    found = {"latency_mean_s": sum(ordered) / len(ordered) if ordered else 0.0}
+    for name, share in _QUANTILES.items():
+        found[f"latency_{name}_s"] = ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
+    return found

@@ -69,7 +69,7 @@ def judgements(serving: Serving, number: int) -> list[Any]:
 
 def answered(judgement: Any) -> bool:
     """A random model answers, though hardly ever to the contract."""
-    return judgement.text != "" and judgement.cause in (None, Cause.UNPARSED)
+    return judgement.text != "" and judgement.cause in (None, Cause.UNPARSED, Cause.CUT_OFF)
 
 
 def started_by_us() -> dict[int, list[str]]:

@@ -1,0 +1,89 @@
+"""How the pictures of a request reach one replica: in full the first time, afterwards by name.
+
+vLLM keeps the pictures it has prepared and finds them by the `uuid` of a message part, whose picture may then be left
+out. When it has dropped one it refuses with a clear error and the request is sent once more in full. So that the
+rollouts of one prompt, which often come together, upload their picture once, those that come while it is under way
+wait for that upload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+from proxygrm.proxy.picture import Part
+
+REMEMBERED = 4096
+"""Pictures a replica is believed to have."""
+MISS_PAUSES_S = (0.05, 0.2)
+"""A picture that has just arrived is prepared for a moment before it can be named."""
+CHUNK_BYTES = 256 * 1024
+
+
+class Delivery:
+    """What one replica has of pictures. by_name: it is a server that remembers them (vLLM)."""
+
+    def __init__(self, by_name: bool) -> None:
+        self.by_name = by_name
+        self.reads_paths = True
+        self._has: OrderedDict[str, None] = OrderedDict()
+        self._uploads: dict[str, asyncio.Future[None]] = {}
+
+    async def named(self, parts: Sequence[Part]) -> frozenset[str]:
+        """Names that may be sent without their picture. Waits for uploads of the same pictures by others."""
+        if not self.by_name:
+            return frozenset()
+        for part in parts:
+            upload = self._uploads.get(part.name)
+            if upload is not None and part.name not in self._has:
+                await asyncio.shield(upload)
+        return frozenset(part.name for part in parts if part.name in self._has)
+
+    @contextlib.contextmanager
+    def sending(self, parts: Sequence[Part], named: frozenset[str]) -> Iterator[Callable[[], None]]:
+        """For the time of a request's upload; yields a function to call when all of it has been sent."""
+        mine = {part.name for part in parts if part.uploads and part.name not in named} if self.by_name else set()
+        mine -= self._uploads.keys()
+        turn = asyncio.get_running_loop().create_future()
+        self._uploads |= dict.fromkeys(mine, turn)
+
+        def sent() -> None:
+            if not turn.done():
+                for name in mine:
+                    self._uploads.pop(name, None)
+                    self._remember(name)
+                turn.set_result(None)
+
+        try:
+            yield sent
+        finally:
+            if not turn.done():  # it failed: those who waited send it themselves
+                for name in mine:
+                    self._uploads.pop(name, None)
+                turn.set_result(None)
+
+    def answered(self, parts: Sequence[Part]) -> None:
+        """The replica has used these pictures."""
+        if self.by_name:
+            for part in parts:
+                self._remember(part.name)
+
+    def forget(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            self._has.pop(part.name, None)
+
+    def _remember(self, name: str) -> None:
+        self._has[name] = None
+        self._has.move_to_end(name)
+        if len(self._has) > REMEMBERED:
+            self._has.popitem(last=False)
+
+
+async def in_chunks(body: bytes, sent: Callable[[], None]) -> AsyncIterator[bytes]:
+    """A large body bit by bit, so that other calls go on meanwhile; `sent` is called after the last bit."""
+    view = memoryview(body)
+    for start in range(0, len(body), CHUNK_BYTES):
+        yield bytes(view[start : start + CHUNK_BYTES])
+    sent()

@@ -1,0 +1,168 @@
+"""One request to one replica, as OpenAI's chat API has it: what is sent, and what the answer says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxygrm.prompts import proxy_prompt
+from proxygrm.proxy.delivery import CHUNK_BYTES, MISS_PAUSES_S, Delivery, in_chunks
+from proxygrm.proxy.endpoints import Endpoints
+from proxygrm.proxy.picture import Part, Parts, Picture
+from proxygrm.proxy.routing import Cause, cause_of
+from proxygrm.proxy.tally import Tally
+
+KEEP_ALIVE_S = 3.0
+"""vLLM drops idle connections after 5 s; dropping them first saves a failed attempt."""
+CONNECT_TIMEOUT_S = 10.0
+MOST_ANSWER_BYTES = 16 * 1024**2
+"""More than any max_tokens can be; an answer that goes on is garbage."""
+_WITHOUT_PICTURE = frozenset({400, 404, 422, 500})
+"""Statuses that may only say that the server has not got a picture we did not send."""
+
+
+class Failed(Exception):
+    """This attempt brought no answer."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Answer:
+    """text: what the proxy wrote. cut_off: it reached max_tokens."""
+
+    text: str
+    cut_off: bool
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A request without its destination. The body is put together of bytes, because pictures are large."""
+
+    head: bytes
+    pictures: tuple[Picture, ...]
+    parts: tuple[Part, ...]
+    tail: bytes
+
+    @classmethod
+    def of(
+        cls,
+        endpoints: Endpoints,
+        max_tokens: int,
+        asked: tuple[str, str, str, str],
+        pictures: Sequence[Picture],
+        parts: Sequence[Part],
+    ) -> Chat:
+        """asked: question, response 1, response 2, rubric.
+
+        Pictures, then text, rubric last: the layout of training, and the shared part first for the KV cache.
+        """
+        settings = json.dumps({"model": endpoints.model, "temperature": 0, "max_tokens": max_tokens}).encode()
+        text = json.dumps({"type": "text", "text": proxy_prompt(*asked, images=0)}).encode()
+        head = settings[:-1] + b',"messages":[{"role":"user","content":['
+        return cls(head, tuple(pictures), tuple(parts), text + b"]}]}")
+
+    def body(self, parts: Sequence[Part], by_name: bool, named: frozenset[str]) -> bytes:
+        shown = [part.by_name() if part.name in named else part.whole(by_name) for part in parts]
+        return self.head + b",".join([*shown, self.tail])
+
+
+class Wire:
+    """The connections of one event loop, and what each replica has of pictures."""
+
+    def __init__(self, endpoints: Endpoints, tally: Tally) -> None:
+        import aiohttp
+
+        self.parts = Parts(endpoints.picture_folder)
+        self._uploads = Parts("")
+        self._tally = tally
+        self._deliveries = {replica: Delivery(endpoints.pictures_by_name) for replica in endpoints.replicas}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            headers={"Authorization": f"Bearer {endpoints.api_key}", "Content-Type": "application/json"},
+            trust_env=False,  # a site's HTTP proxy has no business between two nodes of one job
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def send(self, replica: str, chat: Chat) -> Answer:
+        """Raises Failed. Cancelled, it closes the connection, and the server drops the request."""
+        delivery = self._deliveries[replica]
+        parts = chat.parts if delivery.reads_paths else await self._uploaded(chat)
+        named = await delivery.named(parts)
+        pauses = iter(MISS_PAUSES_S)
+        while True:
+            status, answer = await self._post(replica, chat, parts, named)
+            if status == 200:
+                delivery.answered(parts)
+                return read_answer(answer)
+            if status not in _WITHOUT_PICTURE:
+                raise Failed(cause_of(status))
+            if named:
+                pause = next(pauses, None) if b"Cache miss" in answer else None
+                if pause is not None:
+                    await asyncio.sleep(pause)
+                    continue
+                delivery.forget(parts)
+                named = frozenset()
+            elif any(not part.uploads for part in parts):
+                # It cannot read our paths: another machine, or a folder it was not told of. (If the fault lies
+                # elsewhere, the second answer says so.)
+                parts = await self._uploaded(chat)
+                delivery.reads_paths = False
+            else:
+                raise Failed(cause_of(status))
+
+    async def _uploaded(self, chat: Chat) -> tuple[Part, ...]:
+        try:
+            return tuple([await self._uploads.part(picture) for picture in chat.pictures])
+        except (OSError, ValueError) as error:
+            raise Failed(Cause.PICTURE_MISSING) from error
+
+    async def _post(self, replica: str, chat: Chat, parts: Sequence[Part], named: frozenset[str]) -> tuple[int, bytes]:
+        """Status and body."""
+        import aiohttp
+
+        delivery = self._deliveries[replica]
+        body = chat.body(parts, delivery.by_name, named)
+        self._tally.count("uploads", sum(part.uploads and part.name not in named for part in parts))
+        data: Any = body
+        with delivery.sending(parts, named) as sent:
+            if len(body) > CHUNK_BYTES:
+                data = in_chunks(body, sent)
+            try:
+                async with self._session.post(
+                    f"{replica}/v1/chat/completions", data=data, headers={"Content-Length": str(len(body))}
+                ) as response:
+                    sent()
+                    answer = bytearray()
+                    async for chunk in response.content.iter_any():
+                        answer += chunk
+                        if len(answer) > MOST_ANSWER_BYTES:
+                            raise Failed(Cause.GARBAGE)
+                    return response.status, bytes(answer)
+            except aiohttp.ServerTimeoutError as error:  # also a TimeoutError: nobody accepted the connection
+                raise Failed(Cause.CONNECTION) from error
+            except (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError) as error:
+                raise Failed(Cause.GARBAGE) from error  # not even HTTP
+            except (aiohttp.ClientError, OSError) as error:
+                raise Failed(Cause.CONNECTION) from error
+
+
+def read_answer(answer: bytes) -> Answer:
+    """Raises Failed(GARBAGE) for what is no chat completion with a text."""
+    try:
+        choice = json.loads(answer)["choices"][0]
+        text = choice["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise Failed(Cause.GARBAGE) from error
+    if not isinstance(text, str):
+        raise Failed(Cause.GARBAGE)
+    return Answer(text, choice.get("finish_reason") == "length")
