@@ -14,13 +14,14 @@ from types import FrameType
 from typing import Any
 
 from data_tools.shards import Shard, Step
-from jobs.ledger import Done, Ledger, write_json
+from jobs.ledger import Done, Ledger, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
 from slurm.profile import Profile
 
 MEMORY_SAMPLE_S = 5.0
 PROGRESS_WRITE_S = 1.0
+ENDED_LOOK_S = 0.2
 
 
 class Terminated(SystemExit):
@@ -79,8 +80,11 @@ class StageJob:
         run.out.mkdir(parents=True, exist_ok=True)
         with memory:
             self.stage.run(run)
+        ended = Ended(run.out, self.cell)
         if rank:
+            ended.tell(rank, memory.peak_mb)
             return
+        peaks = [memory.peak_mb, *ended.of_others(run.nodes)]
         if self.stage.array == 1 and (problem := ledger.failed_check(self.stage)):
             raise UserError(f"it ran to its end, but {problem}")
         ledger.write_done(
@@ -93,7 +97,7 @@ class StageJob:
                 finished=time.time(),
                 job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "none"),
                 nodes=_node_names(),
-                peak_memory_mb=memory.peak_mb,
+                peak_memory_mb=max(peaks),
                 attempts=1 + int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             ),
         )
@@ -109,6 +113,33 @@ class StageJob:
         node = os.environ.get("SLURMD_NODENAME", "")
         if not path.exists():
             write_json(path, {"reason": reason, "node": node, "rank": rank, "time": time.time()})
+
+
+class Ended:
+    """How node 0 learns that the stage has ended on the other nodes, before it checks what they made.
+
+    A node that fails instead ends the whole job (srun's --kill-on-bad-exit), so waiting needs no deadline.
+    """
+
+    def __init__(self, folder: Path, cell: int) -> None:
+        attempt = (os.environ.get("SLURM_JOB_ID", "none"), os.environ.get("SLURM_RESTART_COUNT", "0"))
+        self.folder, self.cell, self.attempt = folder, cell, list(attempt)
+
+    def _path(self, rank: int) -> Path:
+        return self.folder / f".ended.{self.cell}.{rank}.json"
+
+    def tell(self, rank: int, peak_mb: int) -> None:
+        write_json(self._path(rank), {"attempt": self.attempt, "peak_memory_mb": peak_mb})
+
+    def of_others(self, nodes: int) -> list[int]:
+        """Peak memory of nodes 1 and up, MB, once all of them have ended."""
+        peaks = []
+        for rank in range(1, nodes):
+            while (row := read_json(self._path(rank))) is None or row["attempt"] != self.attempt:
+                time.sleep(ENDED_LOOK_S)
+            self._path(rank).unlink()
+            peaks.append(row["peak_memory_mb"])
+        return peaks
 
 
 class Progress:

@@ -46,6 +46,7 @@ def join_rows(run: StageRun) -> None:
 
 
 def use_gpus_on_every_node(run: StageRun) -> None:
+    time.sleep(3 * run.rank)  # node 0 must wait for the others before it says done
     (run.out / f"node-{run.rank}").write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} of {run.nodes}")
 
 
