@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxygrm.critique import parse
 from proxygrm.errors import UserError
 from proxygrm.reward import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score
 
@@ -76,6 +77,22 @@ def test_a_rubric_that_names_the_winner_earns_nothing_from_the_proxy(proxy):
     assert (parts.score, parts.proxy, parts.unscored, parts.problem) == (1.5, None, False, "rubric_names_winner")
 
 
+@pytest.mark.parametrize(("proxy", "expected", "unscored"), [(1.0, 2.5, False), (-1.0, 0.5, False), (None, 1.5, True)])
+def test_a_leak_may_be_allowed_and_then_counts_like_any_rubric(proxy, expected, unscored):
+    leak = GOOD.format(1).replace("Names red", "Response 1 is better")
+    assert rubric_to_judge(leak, deny_leaks=False) == "<rubric>\nResponse 1 is better (100%)\n</rubric>"
+    parts = score(leak, "1", proxy, deny_leaks=False)
+    assert (parts.score, parts.proxy, parts.unscored) == (expected, proxy, unscored)
+
+
+@pytest.mark.parametrize("response", [GOOD.format(1), GOOD.format(2), "", "x" + GOOD.format(1), "<rubric>a</rubric>"])
+def test_a_critique_that_was_read_before_scores_as_its_text(response):
+    critique = parse(response)
+    assert rubric_to_judge(critique) == rubric_to_judge(response)
+    for proxy, use_proxy in ((1.0, True), (None, True), (None, False)):
+        assert score(critique, 1, proxy, use_proxy=use_proxy) == score(response, 1, proxy, use_proxy=use_proxy)
+
+
 def test_the_rubric_to_judge_has_neither_justification_nor_verdict():
     assert rubric_to_judge(GOOD.format(1)) == "<rubric>\nNames red (100%)\n</rubric>"
 
@@ -92,8 +109,20 @@ def test_an_unknown_aggregation_names_the_nearest():
         resolve_aggregation(11)
 
 
-def test_a_label_or_proxy_reward_that_is_none_of_the_allowed_is_refused():
+@pytest.mark.parametrize("label", ["Output1", "", "12", 0, 3, 1.5, True, None, "１", "1/2", [1]])
+def test_a_label_that_is_neither_1_nor_2_is_refused(label):
     with pytest.raises(ValueError, match="1 or 2"):
-        score(GOOD.format(1), "Output1", 1.0)
+        score(GOOD.format(1), label, 1.0)
+
+
+@pytest.mark.parametrize("proxy", [0.0, 0, 2, -0.5, float("nan"), True, "1", "", [1]])
+def test_a_proxy_reward_that_is_none_of_the_allowed_is_refused(proxy):
     with pytest.raises(ValueError, match="proxy reward"):
-        score(GOOD.format(1), "1", 0.0)
+        score(GOOD.format(1), "1", proxy)
+    with pytest.raises(ValueError, match="proxy reward"):
+        score("nothing to judge", "1", proxy)
+
+
+@pytest.mark.parametrize("label", [1, "1", 1.0, " 1\n", "1.0"])
+def test_a_label_may_be_a_number_or_text(label):
+    assert score(GOOD.format(1), label, 1).score == 2.5

@@ -192,7 +192,7 @@ def test_files_that_cannot_be_are_refused(tmp_path):
     assert "no rows" in said(empty, tmp_path / "out.jsonl")
     assert "is the input" in said(full, full)
     assert "is a folder" in said(full, tmp_path)
-    assert "Not a directory" in said(full, full / "out.jsonl")
+    assert "File exists" in said(full, full / "out.jsonl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "full.jsonl"]
 
 
