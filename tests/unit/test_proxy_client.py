@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
-import json
 import socket
 import time
 
 import pytest
 from aiohttp import web
+from proxy_stub import Server, running
 
 from proxygrm.proxy.client import ProxyClient
 from proxygrm.proxy.endpoints import Endpoints
@@ -20,48 +19,6 @@ from proxygrm.proxy.routing import Cause, preference, prompt_key
 PICTURE = b"\x89PNG not really"
 PAIR = {"question": "What colour?", "response_1": "Red.", "response_2": "Blue.", "images": PICTURE}
 RUBRIC = "<rubric>\nNames the colour (100%)\n</rubric>"
-
-
-class Server:
-    """Answers `<answer>VERDICT</answer>`, unless told how to misbehave."""
-
-    def __init__(self, verdict="1", behave=None):
-        self.verdict, self.behave = verdict, behave
-        self.seen: list[dict] = []
-        self.now = self.most = 0
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append({"body": json.loads(await request.read()), "headers": dict(request.headers)})
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            if self.behave is not None and (answer := await self.behave(request, len(self.seen))) is not None:
-                return answer
-            text = f"<think>the rubric says so</think><answer>{self.verdict}</answer>"
-            return web.json_response({"choices": [{"message": {"content": text}}]})
-        finally:
-            self.now -= 1
-
-
-@contextlib.asynccontextmanager
-async def running(tmp_path, *servers: Server, **client):
-    urls, runners = [], []
-    for server in servers:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", server.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        runners.append(runner)
-        urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
-    file = Endpoints(tuple(urls), api_key="key", max_tokens=64).write(tmp_path / "endpoints.json")
-    proxy = ProxyClient(file, **{"timeout_s": 10.0, **client})
-    try:
-        yield proxy, urls
-    finally:
-        await proxy.aclose()
-        for runner in runners:
-            await runner.cleanup()
 
 
 def preferred(urls):
@@ -79,7 +36,7 @@ def misbehave_where_preferred(servers, urls, behave):
 def test_a_request_carries_picture_then_text_with_the_rubric_last_greedy_and_the_key(tmp_path):
     async def scene():
         server = Server("2")
-        async with running(tmp_path, server) as (proxy, _):
+        async with running(server) as (proxy, _):
             found = await proxy.judge(**PAIR, rubric=RUBRIC, label=2)
             return found, server.seen[0], proxy.snapshot()
 
@@ -100,7 +57,7 @@ def test_the_rollouts_of_one_prompt_go_to_one_replica_until_it_is_full(tmp_path)
 
     async def scene(limit, calls):
         servers = [Server(behave=slow), Server(behave=slow)]
-        async with running(tmp_path, *servers, max_in_flight_per_replica=limit) as (proxy, _):
+        async with running(*servers, max_in_flight_per_replica=limit) as (proxy, _):
             await asyncio.gather(*(proxy.judge(**PAIR, rubric=f"{RUBRIC}{i}") for i in range(calls)))
             return sorted(len(s.seen) for s in servers), [s.most for s in servers], proxy.snapshot()
 
@@ -127,7 +84,7 @@ def test_a_replica_that_fails_is_replaced_by_another(tmp_path, how):
 
     async def scene():
         servers = [Server(), Server()]
-        async with running(tmp_path, *servers, timeout_s=3.0) as (proxy, urls):
+        async with running(*servers, timeout_s=3.0) as (proxy, urls):
             if how == "refuses":
                 with socket.socket() as taken:
                     taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
@@ -155,7 +112,7 @@ def test_a_single_replica_that_comes_back_in_time_loses_nothing(tmp_path):
             request.transport.close()
 
     async def scene():
-        async with running(tmp_path, Server(behave=behave)) as (proxy, _):
+        async with running(Server(behave=behave)) as (proxy, _):
             return await proxy.judge(**PAIR, rubric=RUBRIC), proxy.snapshot()
 
     found, counted = asyncio.run(scene())
@@ -181,7 +138,7 @@ def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, c
 
     async def scene():
         server = Server(behave=behave)
-        async with running(tmp_path, server, timeout_s=1.0 if how == "hangs" else 10.0) as (proxy, _):
+        async with running(server, timeout_s=1.0 if how == "hangs" else 10.0) as (proxy, _):
             started = time.monotonic()
             found = await proxy.judge(**PAIR, rubric=RUBRIC, label=1)
             return found, len(server.seen), proxy.snapshot(), time.monotonic() - started
@@ -197,7 +154,7 @@ def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, c
 def test_what_cannot_be_asked_is_not_sent(tmp_path):
     async def scene():
         server = Server()
-        async with running(tmp_path, server) as (proxy, _):
+        async with running(server) as (proxy, _):
             causes = [
                 (await proxy.judge(**PAIR, rubric=None)).cause,
                 (await proxy.judge(**PAIR, rubric="  ")).cause,
@@ -217,7 +174,7 @@ def test_one_client_serves_several_event_loops_and_ignores_the_sites_http_proxy(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
     async def scene():
-        async with running(tmp_path, Server()) as (proxy, _):
+        async with running(Server()) as (proxy, _):
 
             def in_another_loop():
                 async def ask():
@@ -240,7 +197,7 @@ def test_many_calls_at_once_are_all_answered_while_a_replica_dies_in_the_middle(
 
     async def scene():
         servers = [Server(behave=dies), Server(), Server()]
-        async with running(tmp_path, *servers, max_in_flight_per_replica=16) as (proxy, _):
+        async with running(*servers, max_in_flight_per_replica=16) as (proxy, _):
             calls = (proxy.judge(f"Question {i // 8}?", "a", "b", f"{RUBRIC}{i}", label=1) for i in range(400))
             found = await asyncio.gather(*calls)
             return found, proxy.snapshot()
@@ -258,7 +215,7 @@ def test_cancelled_calls_close_their_requests_and_leave_no_place_taken(tmp_path)
 
     async def scene():
         server = Server(behave=hangs)
-        async with running(tmp_path, server, max_in_flight_per_replica=4) as (proxy, _):
+        async with running(server, max_in_flight_per_replica=4) as (proxy, _):
             calls = [asyncio.create_task(proxy.judge(**PAIR, rubric=f"{RUBRIC}{i}")) for i in range(8)]
             await asyncio.sleep(0.2)
             assert server.now == 4
