@@ -12,6 +12,7 @@ import click
 
 from jobs.data import data
 from jobs.eval import evaluation
+from jobs.proxy import proxy
 from jobs.reward import reward
 from proxygrm.errors import UserError
 
@@ -239,6 +240,7 @@ def cluster_env(folder: Path | None) -> None:
 main.add_command(data)
 main.add_command(reward)
 main.add_command(evaluation)
+main.add_command(proxy)
 
 
 @main.command("evaluate")

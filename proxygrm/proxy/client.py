@@ -121,6 +121,12 @@ class ProxyClient:
             verdict, agrees, cause, latency_s, progress.replica, progress.retries, text, progress.hedged
         )
 
+    async def alive(self, timeout_s: float = 3.0) -> dict[str, bool]:
+        """Which replicas say that they are well, by URL."""
+        wire, replicas = self._state().wire, self.endpoints.replicas
+        found = await asyncio.gather(*(wire.alive(replica, timeout_s) for replica in replicas))
+        return dict(zip(replicas, found, strict=True))
+
     def snapshot(self) -> dict[str, Any]:
         """Counters since the start: see `Tally.snapshot`."""
         return self.tally.snapshot()

@@ -26,7 +26,8 @@ CPU_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """name: also of its log. address: of the node, bound and published. gpus: CUDA numbers, empty on CPUs."""
+    """name: also of its log. address: of the node, bound and published. gpus: CUDA numbers, empty on CPUs.
+    pictures: absolute path of the folder whose pictures requests may name by `file:` URL; "" for none."""
 
     name: str
     node: str
@@ -36,6 +37,7 @@ class ReplicaSpec:
     gpus: tuple[str, ...]
     log_dir: Path
     settings: ProxySettings
+    pictures: str = ""
 
     @property
     def log(self) -> Path:
@@ -53,6 +55,8 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
     # The checkpoint's own sampling defaults (Qwen2.5-VL: a repetition penalty) would change a greedy answer.
     command += ["--generation-config", "vllm"]
     command += ["--limit-mm-per-prompt", json.dumps({"image": 8, "video": 0})]
+    if spec.pictures:
+        command += ["--allowed-local-media-path", spec.pictures]
     if s.max_pixels:
         command += ["--mm-processor-kwargs", json.dumps({"max_pixels": s.max_pixels})]
     if spec.device == "cpu":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from proxygrm.errors import UserError
 
@@ -39,6 +41,27 @@ class Endpoints:
             os.fsync(file.fileno())
         part.replace(path)
         return path
+
+    @classmethod
+    def of_urls(
+        cls, urls: Sequence[str], model: str, api_key_file: Path | None, max_tokens: int, max_num_seqs: int
+    ) -> Endpoints:
+        """Of servers that somebody else has started. UserError: a URL that is none, no key in the key file."""
+        bases = [url.rstrip("/").removesuffix("/v1") for url in urls]
+        for base in bases:
+            if not (base.startswith(("http://", "https://")) and urlsplit(base).hostname):
+                raise UserError(f"{base!r} is not the URL of a server (http://HOST:PORT)")
+        if len(set(bases)) < len(bases):
+            raise UserError("a --url is given twice")
+        key = "none"
+        if api_key_file is not None:
+            try:
+                key = api_key_file.read_text(encoding="utf-8").strip()
+            except (OSError, ValueError) as error:
+                raise UserError(f"cannot read the key in {api_key_file}: {error}") from error
+        if not key or not key.isascii() or not key.isprintable():
+            raise UserError(f"there is no key in {api_key_file}")
+        return cls(tuple(bases), key, model, max_tokens, max_num_seqs)
 
     @classmethod
     def read(cls, path: Path | str) -> Endpoints:

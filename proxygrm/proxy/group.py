@@ -53,12 +53,14 @@ class ProxyGroup:
         folder: Path,
         *,
         device: str = "cuda",
+        pictures: Path | None = None,
         said: Callable[[str], None] = lambda line: None,
     ) -> ProxyGroup:
         """Start all replicas and wait until they answer; the calling process is connected to Ray.
 
         Writes folder/endpoints.json (0600) and folder/proxy-N.log; `folder` is on the shared file system. From then
         on a replica past its restarts ends the job through `handle`. On CPUs a replica takes one proxy_gpu.
+        pictures: shared folder whose pictures go to the replicas by path; others are uploaded.
         UserError: no checkpoint, too few proxy GPUs, a replica that fails or is late (named, with its log's words).
         """
         import ray
@@ -69,10 +71,11 @@ class ProxyGroup:
         places = place_replicas(nodes, settings.replicas, parallel)
         folder.mkdir(parents=True, exist_ok=True)
         key = secrets.token_urlsafe(32)
+        readable = str(pictures.resolve()) if pictures else ""
         actors = []
         for place in places:
             name = f"proxy-{place.replica}"
-            spec = ReplicaSpec(name, place.node, str(model), place.address, device, (), folder, settings)
+            spec = ReplicaSpec(name, place.node, str(model), place.address, device, (), folder, settings, readable)
             actor = ray.remote(ReplicaActor).options(
                 num_cpus=0,
                 num_gpus=0,
@@ -86,7 +89,7 @@ class ProxyGroup:
         except BaseException:
             group.stop()
             raise
-        endpoints_of([status.url for status in statuses], key, settings).write(group.endpoints_file)
+        endpoints_of([status.url for status in statuses], key, settings, readable).write(group.endpoints_file)
         handle.watch(group.why_dead)
         return group
 

@@ -20,10 +20,13 @@ App = Callable[[Mapping[str, Any], Any, Send], Awaitable[None]]
 
 
 class RequireKey:
-    """ASGI middleware: 401 for whatever does not carry `Authorization: Bearer $VLLM_API_KEY`, OPEN paths aside."""
+    """ASGI middleware: 401 for whatever does not carry `Authorization: Bearer KEY`, OPEN paths aside.
 
-    def __init__(self, app: App) -> None:
-        key = os.environ.get("VLLM_API_KEY", "")
+    key: "" takes $VLLM_API_KEY, which is how vLLM, that starts it by name, hands it over.
+    """
+
+    def __init__(self, app: App, key: str = "") -> None:
+        key = key or os.environ.get("VLLM_API_KEY", "")
         if not key:
             raise RuntimeError("the proxy's server was started without VLLM_API_KEY")
         self._app, self._wanted = app, f"Bearer {key}".encode()

@@ -65,38 +65,52 @@ def serve(
     *,
     device: str = "cuda",
     address: str = "127.0.0.1",
+    port: int = 0,
+    pictures: Path | None = None,
     said: Callable[[str], None] = lambda line: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Serving]:
     """Start the replicas, wait until all answer, yield; stop them at the end, whatever happens.
 
-    Writes folder/endpoints.json (0600, for `ProxyClient`) and folder/proxy-N.log. address: bound and published;
-    anybody who reaches it needs the key. UserError: no checkpoint, replicas do not fit, one fails or is late.
+    Writes folder/endpoints.json (0600, for `ProxyClient`; it goes with the replicas) and folder/proxy-N.log.
+    address: bound and published; anybody who reaches it needs the key. port: of the first replica, the next ones
+    follow; 0: free ones. pictures: a folder whose pictures may be asked about by path. check: called every second
+    while the replicas start, and may raise. UserError: no checkpoint, replicas do not fit, one fails or is late.
     """
     is_hf_checkpoint(Path(model))
     parallel = 1 if device == "cpu" else settings.tensor_parallel
     machine = ThisMachine("this machine", address, settings.replicas * parallel)
     key = secrets.token_urlsafe(32)
+    readable = str(pictures.resolve()) if pictures else ""
     servers: list[ReplicaServer] = []
+    file = folder / "endpoints.json"
     try:
         for place in place_replicas([machine], settings.replicas, parallel):
             gpus = () if device == "cpu" else gpu_numbers(place.gpus)
             name = f"proxy-{place.replica}"
-            spec = ReplicaSpec(name, machine.name, str(model), address, device, gpus, folder, settings)
-            servers.append(ReplicaServer(spec, key))
-            servers[-1].start()
-        wait_until_healthy(lambda: [server.status() for server in servers], settings.start_timeout_s, said)
-        file = endpoints_of([server.url for server in servers], key, settings).write(folder / "endpoints.json")
+            spec = ReplicaSpec(name, machine.name, str(model), address, device, gpus, folder, settings, readable)
+            servers.append(ReplicaServer(spec, key, port=port + place.replica if port else 0))
+        for server in servers:
+            server.start()
+        wait_until_healthy(lambda: [server.status() for server in servers], settings.start_timeout_s, said, check)
+        endpoints_of([server.url for server in servers], key, settings, readable).write(file)
         yield Serving(file, tuple(servers))
     finally:
+        file.unlink(missing_ok=True)
+        for server in servers:
+            server.ask_to_stop()
         for server in servers:
             server.stop()
 
 
-def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings) -> Endpoints:
+def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings, pictures: str = "") -> Endpoints:
+    """pictures: absolute path of the folder that the replicas may read, or ""."""
     return Endpoints(
         replicas=tuple(urls),
         api_key=key,
         max_tokens=settings.max_tokens,
         max_num_seqs=settings.max_num_seqs,
         call_timeout_s=settings.call_timeout_s,
+        picture_folder=pictures,
+        pictures_by_name=True,
     )

@@ -66,15 +66,27 @@ class ReplicaServer:
     """One supervised server. Its port is chosen once and kept over restarts, so its URL stays valid."""
 
     def __init__(
-        self, spec: ReplicaSpec, api_key: str, command: Callable[[ReplicaSpec, int], list[str]] = serve_command
+        self,
+        spec: ReplicaSpec,
+        api_key: str,
+        command: Callable[[ReplicaSpec, int], list[str]] = serve_command,
+        port: int = 0,
     ) -> None:
+        """port: 0 takes a free one. UserError when the port or the address cannot be had."""
         self.spec = spec
         self._key, self._command = api_key, command
         # Bound for good but never listening: nobody else is given the port, and vLLM, which reuses
         # addresses, may listen on it.
         self._port_holder = socket.socket()
         self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._port_holder.bind((spec.address, 0))
+        try:
+            self._port_holder.bind((spec.address, port))
+        except OSError as error:
+            self._port_holder.close()
+            why = error.strerror or error
+            raise UserError(
+                f"{spec.name} cannot have {spec.address} port {port}: {why}; --port 0 takes a free one"
+            ) from error
         self.port: int = self._port_holder.getsockname()[1]
         self._state: State = "starting"
         self._restarts = 0
@@ -95,9 +107,13 @@ class ReplicaServer:
         detail = self._detail or ("" if state == "healthy" else last_words(self.spec.log))
         return ReplicaStatus(self.spec.name, self.spec.node, self.url, state, self._restarts, detail)
 
+    def ask_to_stop(self) -> None:
+        """Without waiting, so that several can end at the same time."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End the server and everything it started; returns when it is gone."""
-        self._stopping.set()
+        self.ask_to_stop()
         if self._thread.ident is not None:
             self._thread.join(STOP_GRACE_S + 10)
         self._port_holder.close()

@@ -92,6 +92,15 @@ class Wire:
     async def close(self) -> None:
         await self._session.close()
 
+    async def alive(self, replica: str, timeout_s: float) -> bool:
+        import aiohttp
+
+        try:
+            async with asyncio.timeout(timeout_s), self._session.get(f"{replica}/health") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
     async def send(self, replica: str, chat: Chat) -> Answer:
         """Raises Failed. Cancelled, it closes the connection, and the server drops the request."""
         delivery = self._deliveries[replica]

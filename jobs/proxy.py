@@ -1,0 +1,109 @@
+"""`proxygrm proxy ...`: the frozen proxy without a training around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+_PICTURES = click.option("--pictures", type=_PATH, help="Folder whose pictures may be asked about by path.")
+
+
+@click.group()
+def proxy() -> None:
+    """The frozen judge of rubrics: replicas, a front end for other programs."""
+
+
+@proxy.command()
+@click.option("--model", type=_PATH, required=True, help="Checkpoint folder of the proxy.")
+@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs a replica.")
+@_HOST
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Of the first replica; the next ones follow. 0: free ones.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_PICTURES
+@click.option("--dir", "folder", type=_PATH, help="For endpoints.json and the logs.  [a temporary one]")
+@click.option("--max-model-len", type=click.IntRange(2), default=32000, show_default=True, help="Prompt and answer.")
+@click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="Longest answer.")
+def serve(
+    model: Path,
+    replicas: int,
+    tensor_parallel: int,
+    host: str,
+    port: int,
+    device: str,
+    pictures: Path | None,
+    folder: Path | None,
+    max_model_len: int,
+    max_num_seqs: int,
+    max_tokens: int,
+) -> None:
+    """Start vLLM replicas on this machine and keep them running until Ctrl-C.
+
+    Each asks for the key in the endpoints file, which is made for this run and removed with it.
+    """
+    from proxygrm.proxy import standalone
+    from proxygrm.proxy.settings import ProxySettings
+
+    settings = ProxySettings(
+        replicas=replicas,
+        tensor_parallel=tensor_parallel,
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+        max_tokens=max_tokens,
+    )
+    standalone.run(
+        model, settings, folder=folder, device=device, host=host, port=port, pictures=pictures, said=click.echo
+    )
+
+
+@proxy.command()
+@click.option("--endpoints", type=_PATH, help="Endpoints file of `proxy serve` or of a job.")
+@click.option("--url", "urls", multiple=True, metavar="URL", help="Instead: any OpenAI-compatible server; repeat it.")
+@click.option("--served-model", default="proxy", show_default=True, help="With --url: the name to ask for.")
+@click.option("--api-key-file", type=_PATH, help="With --url: file with the key those servers want.")
+@click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="With --url.")
+@click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True, help="With --url: a server.")
+@_HOST
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
+@click.option("--key-file", type=_PATH, help="Key that callers need; made when missing.  [front.key beside ENDPOINTS]")
+@_PICTURES
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one call.")
+def front(
+    endpoints: Path | None,
+    urls: tuple[str, ...],
+    served_model: str,
+    api_key_file: Path | None,
+    max_tokens: int,
+    max_num_seqs: int,
+    host: str,
+    port: int,
+    key_file: Path | None,
+    pictures: Path | None,
+    timeout_s: float | None,
+) -> None:
+    """Answer upstream's POST /get_reward_mllm, a typed /score, /health and /metrics until Ctrl-C.
+
+    Give --endpoints or --url. A call that gets no verdict is answered 503 with its cause, never with a reward.
+    """
+    from proxygrm.errors import UserError
+    from proxygrm.proxy import front_server
+    from proxygrm.proxy.endpoints import Endpoints
+
+    if bool(endpoints) == bool(urls):
+        raise UserError("proxy front: give either --endpoints FILE or one --url or more")
+    if endpoints is not None:
+        found = Endpoints.read(endpoints)
+    else:
+        found = Endpoints.of_urls(urls, served_model, api_key_file, max_tokens, max_num_seqs)
+    key = key_file or (endpoints.with_name("front.key") if endpoints else Path("front.key"))
+    front_server.run(found, key, host=host, port=port, pictures=pictures, timeout_s=timeout_s, said=click.echo)
