@@ -63,6 +63,7 @@ class Problem(Enum):
     NAMES_WINNER = "rubric_names_winner"
 
 
+_RANK = {problem: rank for rank, problem in enumerate(Problem)}
 REMARKS = frozenset({Problem.NO_WEIGHTS, Problem.WEIGHTS_NOT_100, Problem.NAMES_WINNER})
 
 
@@ -130,22 +131,22 @@ def parse(text: str) -> Critique:
     pieces = _TAG.split(text)  # text, tag, text, tag, ..., text
     texts, tags = pieces[::2], pieces[1::2]
     if tags == _CONTRACT:
-        before, _, justification, *rest, evaluation, gap, answer, after = texts
-        outside = "".join((before, *rest, gap, after))
-        critique = Critique(_rubric(texts, tags), _text(justification), _text(evaluation), _digit(answer), ())
+        before, rubric, justification, after_why, gap, evaluation, gap_2, answer, after = texts
+        outside = before + after_why + gap + gap_2 + after
+        critique = Critique(_showable(rubric), _text(justification), _text(evaluation), _digit(answer), ())
         whole = critique.rubric and critique.justification and critique.evaluation and critique.verdict
         if whole and (not outside or outside.isspace()):
             return critique
     rubric_tags, rubric_texts = _part(texts, tags, "rubric")
     told = rubric_texts[1] if rubric_tags == _JUSTIFY else None
     verdict, evaluation_body = _digit(_body(pieces, tags, "answer")), _body(pieces, tags, "eval")
-    faults = set(_faults(text, texts, tags, verdict))
+    faults = {*_faults(text, texts, tags, verdict)}
     return Critique(
         rubric=_rubric(texts, tags),
         justification=_text(told),
         evaluation=_text(evaluation_body),
         verdict=verdict,
-        faults=tuple(problem for problem in Problem if problem in faults),
+        faults=tuple(sorted(faults, key=_RANK.__getitem__)),
     )
 
 
@@ -180,11 +181,14 @@ def _rubric(texts: list[str], tags: list[str]) -> str | None:
     """See `rubric_for_proxy`. `texts[i]` stands before `tags[i]`."""
     if len(tags) < 2 or tags[0] != "<rubric>" or tags[1] not in ("</rubric>", "<justify>"):
         return None
-    shown = texts[1].strip()
-    if not shown or ("<" in shown and _ANY_TAG.search(shown)):
-        return None
     closing = next((tag for tag in tags[1:] if tag not in _JUSTIFY), None)
-    return shown if closing == "</rubric>" else None
+    return _showable(texts[1]) if closing == "</rubric>" else None
+
+
+def _showable(body: str) -> str | None:
+    """Unless empty or with what looks like a tag of a critique in other spelling."""
+    shown = body.strip()
+    return None if not shown or ("<" in shown and _ANY_TAG.search(shown)) else shown
 
 
 def _only(tags: list[str], name: str) -> tuple[int, int] | None:

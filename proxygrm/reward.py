@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from proxygrm.critique import Critique, Label, Problem, parse
 from proxygrm.errors import UserError
@@ -58,8 +59,7 @@ AGGREGATIONS: dict[str, Row] = {
 NUMBERS: dict[str, str] = {str(i): name for i, name in enumerate(AGGREGATIONS)}
 
 
-@dataclass(frozen=True, slots=True)
-class RewardParts:
+class RewardParts(NamedTuple):
     accuracy: float  # +1 right, -1 wrong or no verdict
     format: float  # 1 to the contract, 0 not
     proxy: float | None  # +1 agrees with the label, -1 does not, None: no opinion
@@ -88,11 +88,11 @@ def as_label(value: object) -> Label:
     raise ValueError(f"ground truth is {value!r}, it must be 1 or 2")
 
 
-def as_proxy_reward(value: object) -> float | None:
+def as_proxy_reward(value: Any) -> float | None:
     """1.0 or -1.0 from a number, None from None. Raises ValueError for anything else, 0 and True included."""
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and value in (1, -1):
+    if value in (1, -1) and not isinstance(value, bool):
         return float(value)
     raise ValueError(f"proxy reward is {value!r}, it must be 1, -1 or null")
 

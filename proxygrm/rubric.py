@@ -142,13 +142,15 @@ _LONE_DIGIT = re.compile(r"\n[\s*#>(\[]{0,4}[12][\s*)\]]{0,4}(?:\n|$)")
 _NUMBER_OF_A_SIDE = (
     r"\b(?!\s?%|\.\d)(?:(?<=(?:se|es|nt|ts|er|te|ut|el|ly|ct|is|be|ce|ck|or|th|ur|no|o\.|ne) .)|(?<=[a-z][_-].)"
     r"|(?<=[:=#>[].)|(?<=[:=#>[*] .)|(?<=[*(].)(?![.):*])|(?<=e\s\(.)|(?<=e\(.)|(?<=[a-z]\s.)(?![.):]|\s?[a-z])"
-    r"|(?=\s(?:is|wins)\b))"
+    r"|(?=\s(?:is|wins)\b)|(?=[\s*)\]]{0,4}(?:\n|$)))"
 )
 _SIDE_NOUN = r"\s{1,3}(?:response|answer|assistant|candidate|reply|output|description|caption|one|is|wins)"
 _SIGNS_LOWER = [(d, re.compile(d + _NUMBER_OF_A_SIDE)) for d in "12"]
 _SIGNS_LOWER += [(word, re.compile(word + _SIDE_NOUN)) for word in ("first", "second", "former", "latter")]
-_SIGNS_LOWER += [(words, re.compile(re.escape(words))) for words in ("response one", "response two", "[[")]
-_SIGNS = [(x, re.compile(x + r"\b(?:(?<=(?:se|SE|nt|NT|er|ck|ct|is|IS|or) .)|(?<=: .)(?!\s[a-z]))")) for x in "AB"]
+_SIGNS_LOWER += [(words, re.compile(re.escape(words))) for words in ("response one", "response two")]
+_SIGNS = [
+    (x, re.compile(x + r"\b(?:(?<=(?:se|SE|nt|NT|er|ck|ct|is|IS|or) .)|(?<=: .)(?!\s[a-z])|(?<=\[.))")) for x in "AB"
+]
 _INVISIBLE = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF])
 
 
@@ -172,10 +174,10 @@ def names_winner(rubric: str) -> bool:
     that hints in other words passes. Linear in the length of the rubric.
     """
     rubric = _plain(rubric)
-    if _LONE_DIGIT.search(f"\n{rubric}"):
-        return True
     if not _may_name(rubric):
         return False
+    if _LONE_DIGIT.search(f"\n{rubric}"):
+        return True
     before: set[int] = set()
     for sentence in _SENTENCE.split(rubric):
         if _may_name(sentence):
@@ -200,9 +202,10 @@ def _plain(text: str) -> str:
 def _may_name(text: str) -> bool:
     """A quick look that never misses what the patterns above would find."""
     lower = text.lower()
-    return any(sign in lower and pattern.search(lower) for sign, pattern in _SIGNS_LOWER) or any(
-        sign in text and pattern.search(text) for sign, pattern in _SIGNS
-    )
+    for sign, pattern in _SIGNS_LOWER:
+        if sign in lower and pattern.search(lower):
+            return True
+    return any(sign in text and pattern.search(text) for sign, pattern in _SIGNS)
 
 
 def _sides(text: str) -> set[int]:
