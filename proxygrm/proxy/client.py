@@ -19,7 +19,7 @@ from proxygrm.critique import Label, parse_proxy_verdict
 from proxygrm.proxy.balancer import Balancer, Place
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.hedging import Hedging
-from proxygrm.proxy.picture import Picture
+from proxygrm.proxy.picture import Picture, Shown, identify
 from proxygrm.proxy.routing import Cause, Route, back_off_s, gives_up, preference, prompt_key
 from proxygrm.proxy.tally import Tally
 from proxygrm.proxy.wire import Answer, Chat, Failed, Wire
@@ -87,6 +87,7 @@ class ProxyClient:
         self.limit = max_in_flight_per_replica or self.endpoints.max_num_seqs
         self.hedge = hedge and len(self.endpoints.replicas) > 1
         self.tally = Tally()
+        self._folder = Path(self.endpoints.picture_folder).resolve() if self.endpoints.picture_folder else None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -153,12 +154,12 @@ class ProxyClient:
         try:
             async with asyncio.timeout(self.timeout_s):
                 try:
-                    parts = [await state.wire.parts.part(picture) for picture in pictures]
+                    known = [identify(picture, self._folder) for picture in pictures]
                 except (OSError, ValueError):
                     return Cause.PICTURE_MISSING
-                key = prompt_key(*asked[:3], [part.name.encode() for part in parts])
-                chat = Chat.of(self.endpoints, self.max_tokens, asked, pictures, parts)
-                return await self._ask(state, chat, Route(key, preference(key, self.endpoints.replicas)), progress)
+                key = prompt_key(*asked[:3], [picture.name.encode() for picture in known])
+                route = Route(key, preference(key, self.endpoints.replicas))
+                return await self._ask(state, asked, known, route, progress)
         except Failed as failure:
             return failure.cause
         except TimeoutError:
@@ -166,12 +167,22 @@ class ProxyClient:
                 return Cause.BREAKER_OPEN if state.balancer.all_open() else Cause.NO_ROOM
             return progress.cause
 
-    async def _ask(self, state: _Loop, chat: Chat, route: Route, progress: _Progress) -> Answer:
+    async def _ask(
+        self,
+        state: _Loop,
+        asked: tuple[str, str, str, str],
+        pictures: Sequence[Shown],
+        route: Route,
+        progress: _Progress,
+    ) -> Answer:
         """The answer of whichever replica gives one; raises Failed when another attempt is pointless."""
         state.hedging.started()
         failures = answered = 0
+        chat: Chat | None = None
         while True:
             place = await state.balancer.take(route)
+            if chat is None:  # not before: a step's calls may all come at once, and only some are sent at once
+                chat = Chat.of(self.endpoints, self.max_tokens, asked, pictures)
             progress.replica, progress.cause = place.replica, Cause.TIMEOUT
             try:
                 return await self._race(state, chat, route, place, progress)

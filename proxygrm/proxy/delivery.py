@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 
-from proxygrm.proxy.picture import Part
+from proxygrm.proxy.picture import Shown
 
 REMEMBERED = 4096
 """Pictures a replica is believed to have."""
@@ -31,21 +31,20 @@ class Delivery:
         self._has: OrderedDict[str, None] = OrderedDict()
         self._uploads: dict[str, asyncio.Future[None]] = {}
 
-    async def named(self, parts: Sequence[Part]) -> frozenset[str]:
+    async def named(self, pictures: Sequence[Shown]) -> frozenset[str]:
         """Names that may be sent without their picture. Waits for uploads of the same pictures by others."""
         if not self.by_name:
             return frozenset()
-        for part in parts:
-            upload = self._uploads.get(part.name)
-            if upload is not None and part.name not in self._has:
+        for picture in pictures:
+            upload = self._uploads.get(picture.name)
+            if upload is not None and picture.name not in self._has:
                 await asyncio.shield(upload)
-        return frozenset(part.name for part in parts if part.name in self._has)
+        return frozenset(picture.name for picture in pictures if picture.name in self._has)
 
     @contextlib.contextmanager
-    def sending(self, parts: Sequence[Part], named: frozenset[str]) -> Iterator[Callable[[], None]]:
-        """For the time of a request's upload; yields a function to call when all of it has been sent."""
-        mine = {part.name for part in parts if part.uploads and part.name not in named} if self.by_name else set()
-        mine -= self._uploads.keys()
+    def sending(self, names: Collection[str]) -> Iterator[Callable[[], None]]:
+        """For the time of a request that uploads these pictures; yields a function to call when all has been sent."""
+        mine = set(names) - self._uploads.keys() if self.by_name else set()
         turn = asyncio.get_running_loop().create_future()
         self._uploads |= dict.fromkeys(mine, turn)
 
@@ -64,15 +63,15 @@ class Delivery:
                     self._uploads.pop(name, None)
                 turn.set_result(None)
 
-    def answered(self, parts: Sequence[Part]) -> None:
+    def answered(self, pictures: Sequence[Shown]) -> None:
         """The replica has used these pictures."""
         if self.by_name:
-            for part in parts:
-                self._remember(part.name)
+            for picture in pictures:
+                self._remember(picture.name)
 
-    def forget(self, parts: Sequence[Part]) -> None:
-        for part in parts:
-            self._has.pop(part.name, None)
+    def forget(self, pictures: Sequence[Shown]) -> None:
+        for picture in pictures:
+            self._has.pop(picture.name, None)
 
     def _remember(self, name: str) -> None:
         self._has[name] = None

@@ -11,7 +11,7 @@ from typing import Any
 from proxygrm.prompts import proxy_prompt
 from proxygrm.proxy.delivery import CHUNK_BYTES, MISS_PAUSES_S, Delivery, in_chunks
 from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.picture import Part, Parts, Picture
+from proxygrm.proxy.picture import Encoder, Shown
 from proxygrm.proxy.routing import Cause, cause_of
 from proxygrm.proxy.tally import Tally
 
@@ -45,18 +45,12 @@ class Chat:
     """A request without its destination. The body is put together of bytes, because pictures are large."""
 
     head: bytes
-    pictures: tuple[Picture, ...]
-    parts: tuple[Part, ...]
+    pictures: tuple[Shown, ...]
     tail: bytes
 
     @classmethod
     def of(
-        cls,
-        endpoints: Endpoints,
-        max_tokens: int,
-        asked: tuple[str, str, str, str],
-        pictures: Sequence[Picture],
-        parts: Sequence[Part],
+        cls, endpoints: Endpoints, max_tokens: int, asked: tuple[str, str, str, str], pictures: Sequence[Shown]
     ) -> Chat:
         """asked: question, response 1, response 2, rubric.
 
@@ -65,11 +59,10 @@ class Chat:
         settings = json.dumps({"model": endpoints.model, "temperature": 0, "max_tokens": max_tokens}).encode()
         text = json.dumps({"type": "text", "text": proxy_prompt(*asked, images=0)}).encode()
         head = settings[:-1] + b',"messages":[{"role":"user","content":['
-        return cls(head, tuple(pictures), tuple(parts), text + b"]}]}")
+        return cls(head, tuple(pictures), text + b"]}]}")
 
-    def body(self, parts: Sequence[Part], by_name: bool, named: frozenset[str]) -> bytes:
-        shown = [part.by_name() if part.name in named else part.whole(by_name) for part in parts]
-        return self.head + b",".join([*shown, self.tail])
+    def body(self, parts: Sequence[bytes]) -> bytes:
+        return self.head + b",".join([*parts, self.tail])
 
 
 class Wire:
@@ -78,8 +71,7 @@ class Wire:
     def __init__(self, endpoints: Endpoints, tally: Tally) -> None:
         import aiohttp
 
-        self.parts = Parts(endpoints.picture_folder)
-        self._uploads = Parts("")
+        self._encoder = Encoder()
         self._tally = tally
         self._deliveries = {replica: Delivery(endpoints.pictures_by_name) for replica in endpoints.replicas}
         self._session = aiohttp.ClientSession(
@@ -104,13 +96,13 @@ class Wire:
     async def send(self, replica: str, chat: Chat) -> Answer:
         """Raises Failed. Cancelled, it closes the connection, and the server drops the request."""
         delivery = self._deliveries[replica]
-        parts = chat.parts if delivery.reads_paths else await self._uploaded(chat)
-        named = await delivery.named(parts)
+        named = await delivery.named(chat.pictures)
         pauses = iter(MISS_PAUSES_S)
         while True:
-            status, answer = await self._post(replica, chat, parts, named)
+            by_path = delivery.reads_paths and any(picture.path_url for picture in chat.pictures)
+            status, answer = await self._post(replica, chat, named)
             if status == 200:
-                delivery.answered(parts)
+                delivery.answered(chat.pictures)
                 return read_answer(answer)
             if status not in _WITHOUT_PICTURE:
                 raise Failed(cause_of(status))
@@ -119,31 +111,36 @@ class Wire:
                 if pause is not None:
                     await asyncio.sleep(pause)
                     continue
-                delivery.forget(parts)
+                delivery.forget(chat.pictures)
                 named = frozenset()
-            elif any(not part.uploads for part in parts):
+            elif by_path:
                 # It cannot read our paths: another machine, or a folder it was not told of. (If the fault lies
                 # elsewhere, the second answer says so.)
-                parts = await self._uploaded(chat)
                 delivery.reads_paths = False
             else:
                 raise Failed(cause_of(status))
 
-    async def _uploaded(self, chat: Chat) -> tuple[Part, ...]:
+    async def _part(self, delivery: Delivery, picture: Shown, named: frozenset[str], uploads: Sequence[str]) -> bytes:
+        if picture.name in named:
+            return picture.part_by_name()
+        if picture.path_url and picture.name not in uploads:
+            return picture.part(picture.path_url, delivery.by_name)
         try:
-            return tuple([await self._uploads.part(picture) for picture in chat.pictures])
+            return picture.part(await self._encoder.data_url(picture), delivery.by_name)
         except (OSError, ValueError) as error:
             raise Failed(Cause.PICTURE_MISSING) from error
 
-    async def _post(self, replica: str, chat: Chat, parts: Sequence[Part], named: frozenset[str]) -> tuple[int, bytes]:
+    async def _post(self, replica: str, chat: Chat, named: frozenset[str]) -> tuple[int, bytes]:
         """Status and body."""
         import aiohttp
 
         delivery = self._deliveries[replica]
-        body = chat.body(parts, delivery.by_name, named)
-        self._tally.count("uploads", sum(part.uploads and part.name not in named for part in parts))
-        data: Any = body
-        with delivery.sending(parts, named) as sent:
+        absent = [picture for picture in chat.pictures if picture.name not in named]
+        uploads = [picture.name for picture in absent if not (picture.path_url and delivery.reads_paths)]
+        self._tally.count("uploads", len(uploads))
+        with delivery.sending(uploads) as sent:  # from before the pictures are read, so that nobody else reads them
+            body = chat.body([await self._part(delivery, picture, named, uploads) for picture in chat.pictures])
+            data: Any = body
             if len(body) > CHUNK_BYTES:
                 data = in_chunks(body, sent)
             try:

@@ -116,7 +116,7 @@ def test_when_all_are_dead_calls_wait_and_are_judged_by_the_first_that_comes_bac
 def test_when_all_stay_dead_every_call_ends_at_its_deadline_with_a_cause():
     async def scene():
         servers = [Server(), Server()]
-        async with running(*servers, timeout_s=1.0) as (proxy, _):
+        async with running(*servers, timeout_s=0.7) as (proxy, _):
             for server in servers:
                 await server.stop()
             started = time.monotonic()

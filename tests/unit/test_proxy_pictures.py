@@ -10,16 +10,11 @@ import pytest
 from proxy_stub import Server, running
 
 from proxygrm.proxy import picture as picture_module
-from proxygrm.proxy.picture import Part, Parts, _Cache
+from proxygrm.proxy.picture import Encoder, Shown, identify
 from proxygrm.proxy.routing import Cause
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 4000  # a body of several chunks
 RUBRIC = "<rubric>\nNames the colour (100%)\n</rubric>"
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(monkeypatch):
-    monkeypatch.setattr(picture_module, "_CACHE", _Cache(256 * 1024**2))
 
 
 def judge(proxy, pictures, number=0):
@@ -144,31 +139,52 @@ def test_a_picture_that_vanished_is_a_cause_of_its_own_and_nothing_is_sent(tmp_p
     assert asyncio.run(scene()) == (Cause.PICTURE_MISSING, 0, {"picture_missing": 1})
 
 
-def test_a_file_is_read_once_for_many_callers_and_again_when_it_has_changed(tmp_path, monkeypatch):
+def test_a_file_is_read_once_for_many_callers_and_has_another_name_when_it_has_changed(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(PICTURE)
     reads = []
-    read = picture_module._read
-    monkeypatch.setattr(picture_module, "_read", lambda *given: reads.append(given) or read(*given))
+    encode = picture_module._encode
+    monkeypatch.setattr(picture_module, "_encode", lambda given: reads.append(given) or encode(given))
 
     async def scene():
-        parts = Parts("")
-        first = await asyncio.gather(*(parts.part(path) for _ in range(8)))
-        again = await parts.part(str(path))
+        encoder, before = Encoder(), identify(path, None)
+        urls = await asyncio.gather(*(encoder.data_url(before) for _ in range(8)))
+        urls.append(await encoder.data_url(identify(str(path), None)))
         path.write_bytes(PICTURE[::-1])
         os.utime(path, ns=(1, 1))
-        return {part.name for part in [*first, again]}, (await parts.part(path)).name
+        after = identify(path, None)
+        return set(urls), before.name != after.name, await encoder.data_url(after)
 
-    (before,), after = asyncio.run(scene())
-    assert len(reads) == 2
-    assert before != after
+    urls, renamed, last = asyncio.run(scene())
+    assert (len(reads), len(urls), renamed) == (2, 1, True)
+    assert last not in urls
 
 
-def test_the_cache_of_encoded_pictures_has_a_bound_in_bytes():
-    cache = _Cache(1000)
-    for number in range(10):
-        cache.add(str(number), Part(str(number), b"x" * 300))
-    assert [number for number in range(10) if cache.get(str(number))] == [7, 8, 9]
-    cache.add("large", Part("large", b"x" * 5000))
-    assert cache.get("large")
-    assert cache.get("9") is None
+def test_the_cache_of_encoded_pictures_has_a_bound_in_bytes(monkeypatch):
+    reads = []
+    monkeypatch.setattr(picture_module, "_encode", lambda given: reads.append(given) or given)
+
+    async def scene():
+        encoder = Encoder(1000)
+        for number in [*range(10), 7, 8, 9, 6]:
+            await encoder.data_url(Shown(str(number), b"%d" % number * 300, None))
+        await encoder.data_url(Shown("large", b"x" * 5000, None))
+        return encoder._size, [int(given[:1]) for given in reads[10:-1]]
+
+    assert asyncio.run(scene()) == (5000, [6])
+
+
+def test_a_file_that_vanishes_between_the_call_and_its_turn_is_a_cause(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PICTURE)
+
+    async def behave(request, number):
+        path.unlink(missing_ok=True)
+        await asyncio.sleep(0.1)
+
+    async def scene():
+        async with running(Server(behave=behave), max_in_flight_per_replica=1) as (proxy, _):
+            return await asyncio.gather(judge(proxy, PICTURE), judge(proxy, path))
+
+    first, second = asyncio.run(scene())
+    assert (first.verdict, second.cause) == (1, Cause.PICTURE_MISSING)

@@ -1,0 +1,266 @@
+"""How close the proxy client comes to an ideal one, on stub replicas of 64 slots and log-normal answer times.
+
+    python benchmarks/proxy_pool.py [--scale 0.25] [--rounds 8] [--only rewards,pictures,routing]
+
+Answer times have a mean of 2 s and a sigma of 0.3, times `scale`: the client's own work then weighs 1/scale times as
+much as in truth. Every request's time is drawn from its number, so both clients meet the same ones.
+
+rewards   rewards a second against the ideal: 64 tasks a server that do nothing but post bytes made beforehand, so no
+          slot is ever left empty while there is work. 1, 2 and 4 servers; the aim is 0.97.
+pictures  the same client with pictures of 1 megapixel that the servers cannot read, against pictures they read by
+          path. The aim is 0.95.
+routing   requests that find their prompt's prefix on the replica they go to, against what one replica for everything
+          would find (7 of 8), with 1, 2, 4 and 8 replicas of 16 slots; rollouts in order, and shuffled. The aim is
+          0.95. For scale: with random routing it would be 1, 0.80, 0.50 and 0.28 or so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import math
+import multiprocessing
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from proxygrm.proxy.client import ProxyClient
+from proxygrm.proxy.endpoints import Endpoints
+from proxygrm.proxy.wire import Chat
+
+MEAN_S, SIGMA, SLOTS, GROUP = 2.0, 0.3, 64, 8
+RESPONSES = ("The sign is red. " * 20, "The sign is blue. " * 20)
+_NUMBER = re.compile(rb"call-(\d+)-")
+_PROMPT = re.compile(rb"prompt-(\d+)-")
+_NAME = re.compile(rb'"uuid":"([0-9a-f]+)"')
+ANSWER = b'{"choices":[{"message":{"content":"<think>so</think><answer>1</answer>"},"finish_reason":"stop"}]}'
+
+
+class Stub:
+    """A replica with slots, which knows prompts and pictures it has had."""
+
+    def __init__(self, slots: int, scale: float) -> None:
+        self.room, self.scale = asyncio.Semaphore(slots), scale
+        self.forget()
+
+    def forget(self) -> None:
+        self.prompts: set[bytes] = set()
+        self.pictures: set[bytes] = set()
+        self.calls = self.warm = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        start, end = body[:2000], body[-6000:]  # pictures lie between
+        name = _NAME.search(end) or _NAME.search(start)
+        if name is not None:
+            if b'"image_url":null' in start and name[1] not in self.pictures:
+                return web.Response(status=400, body=b"Cache miss for image at index 0 but data is not provided.")
+            self.pictures.add(name[1])
+        number, prompt = _NUMBER.search(end), _PROMPT.search(end)
+        assert number is not None, "not a call of this benchmark"
+        assert prompt is not None, "not a call of this benchmark"
+        async with self.room:
+            self.calls += 1
+            self.warm += prompt[1] in self.prompts
+            self.prompts.add(prompt[1])
+            await asyncio.sleep(self.scale * answer_s(int(number[1])))
+        return web.Response(body=ANSWER, content_type="application/json")
+
+    async def counts(self, request: web.Request) -> web.Response:
+        found = {"calls": self.calls, "warm": self.warm, "prompts": len(self.prompts)}
+        self.forget()
+        return web.json_response(found)
+
+
+def answer_s(number: int) -> float:
+    return MEAN_S * math.exp(random.Random(number).gauss(0, SIGMA) - SIGMA**2 / 2)
+
+
+def stub_process(servers: int, slots: int, scale: float, ports: Any) -> None:
+    async def serve() -> None:
+        found = []
+        for _ in range(servers):
+            stub, app = Stub(slots, scale), web.Application(client_max_size=64 * 1024**2)
+            app.router.add_post("/v1/chat/completions", stub.answer)
+            app.router.add_post("/counts", stub.counts)
+            runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+            found.append(runner.addresses[0][1])
+        ports.put(found)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+@contextmanager
+def stubs(servers: int, slots: int, scale: float) -> Iterator[list[str]]:
+    context = multiprocessing.get_context("spawn")
+    ports = context.Queue()
+    process = context.Process(target=stub_process, args=(servers, slots, scale, ports), daemon=True)
+    process.start()
+    try:
+        yield [f"http://127.0.0.1:{port}" for port in ports.get(timeout=60)]
+    finally:
+        process.terminate()
+        process.join()
+
+
+@dataclass(frozen=True)
+class Call:
+    number: int
+
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        rubric = f"<rubric>\ncall-{self.number}- {'Names the colour of the sign (10%). ' * 40}\n</rubric>"
+        return (f"prompt-{self.number // GROUP}- What colour is the sign?", *RESPONSES, rubric)
+
+
+def endpoints(urls: list[str], slots: int, **pictures: Any) -> Endpoints:
+    return Endpoints(tuple(urls), "key", max_num_seqs=slots, **pictures)
+
+
+async def ideal(urls: list[str], calls: int) -> float:
+    """Seconds for all calls."""
+    found = endpoints(urls, SLOTS)
+    bodies = [Chat.of(found, 1024, Call(number).texts, ()).body([]) for number in range(calls)]
+    queue = iter(bodies)
+    headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
+
+        async def work(url: str) -> None:
+            for body in queue:
+                async with session.post(f"{url}/v1/chat/completions", data=body) as response:
+                    assert response.status == 200
+                    await response.read()
+
+        started = time.monotonic()
+        await asyncio.gather(*(work(url) for _ in range(SLOTS) for url in urls))
+        return time.monotonic() - started
+
+
+async def ours(
+    found: Endpoints, calls: int, pictures: list[Path] | None = None, shuffled: bool = False
+) -> tuple[float, ProxyClient]:
+    """Seconds for all calls, and the client that made them."""
+    client = ProxyClient(found)
+    order = list(range(calls))
+    if shuffled:
+        random.Random(0).shuffle(order)
+
+    def judge(number: int) -> Any:
+        shown = [pictures[number // GROUP]] if pictures else []
+        return client.judge(*Call(number).texts, images=shown, label=1)
+
+    started = time.monotonic()
+    judgements = await asyncio.gather(*(judge(number) for number in order))
+    took = time.monotonic() - started
+    await client.aclose()
+    lost = [judgement.cause for judgement in judgements if judgement.verdict is None]
+    assert not lost, lost[:3]
+    return took, client
+
+
+async def counts(urls: list[str]) -> list[dict[str, int]]:
+    async with aiohttp.ClientSession() as session:
+        found = []
+        for url in urls:
+            async with session.post(f"{url}/counts") as response:
+                found.append(await response.json())
+        return found
+
+
+def rewards(scale: float, rounds: int) -> None:
+    print("servers   calls   ideal 1/s   ours 1/s   ratio   cpu ms/call   latency p95 s")
+    for servers in (1, 2, 4):
+        calls = servers * SLOTS * rounds
+        with stubs(servers, SLOTS, scale) as urls:
+            best = asyncio.run(ideal(urls, calls))
+            before = time.process_time()
+            took, client = asyncio.run(ours(endpoints(urls, SLOTS), calls))
+            cpu = (time.process_time() - before) / calls
+        p95 = client.snapshot()["latency_p95_s"]
+        print(
+            f"{servers:7d} {calls:7d} {calls / best:11.1f} {calls / took:10.1f} {best / took:7.3f}"
+            f" {1000 * cpu:13.2f} {p95:15.2f}"
+        )
+
+
+def picture() -> bytes:
+    """A PNG of 1 megapixel whose size is like a photograph's."""
+    import numpy as np
+    from PIL import Image
+
+    x = np.arange(1024)
+    smooth = 100 + 60 * np.sin(x[:, None, None] / 90 + np.arange(3)) + 40 * np.cos(x[None, :, None] / 70)
+    noise = np.random.default_rng(0).normal(0, 3, (1024, 1024, 3))
+    content = io.BytesIO()
+    Image.fromarray((smooth + noise).clip(0, 255).astype("uint8")).save(content, "PNG")
+    return content.getvalue()
+
+
+def pictures(scale: float, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        content = picture()
+        first = Path(folder).resolve() / "first.png"
+        first.write_bytes(content)
+        print("servers   calls   PNG MB   by path 1/s   by bytes 1/s   ratio   uploads")
+        for servers in (1, 2, 4):
+            calls = servers * SLOTS * rounds
+            paths = [first.with_name(f"{servers}-{number}.png") for number in range(calls // GROUP)]
+            for path in paths:
+                os.link(first, path)  # one file on the disk, but many pictures to the client
+            with stubs(servers, SLOTS, scale) as urls:
+                by_path = endpoints(urls, SLOTS, pictures_by_name=True, picture_folder=str(first.parent))
+                path_took, _ = asyncio.run(ours(by_path, calls, paths))
+                asyncio.run(counts(urls))
+                took, client = asyncio.run(ours(endpoints(urls, SLOTS, pictures_by_name=True), calls, paths))
+            print(
+                f"{servers:7d} {calls:7d} {len(content) / 1e6:8.2f} {calls / path_took:13.1f} {calls / took:14.1f}"
+                f" {path_took / took:7.3f} {client.snapshot()['uploads']:6d} for {calls // GROUP} prompts"
+            )
+
+
+def routing(scale: float, rounds: int) -> None:
+    print("replicas   calls   rollouts   prefix hits   of optimum   client's own count")
+    slots = 16
+    for servers in (1, 2, 4, 8):
+        calls = servers * slots * rounds
+        with stubs(servers, slots, scale) as urls:
+            for shuffled in (False, True):
+                _, client = asyncio.run(ours(endpoints(urls, slots), calls, shuffled=shuffled))
+                found = asyncio.run(counts(urls))
+                asked = sum(one["calls"] for one in found)
+                hits, best = sum(one["warm"] for one in found) / asked, 1 - 1 / GROUP
+                own = client.step_metrics()["proxy/prefix_hit_share"]
+                order = "shuffled" if shuffled else "in order"
+                print(f"{servers:8d} {calls:7d} {order:>10} {hits:13.3f} {hits / best:12.3f} {own:20.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=0.25, help="of the answer times")
+    parser.add_argument("--rounds", type=int, default=8, help="calls for each slot")
+    parser.add_argument("--only", default="rewards,pictures,routing")
+    asked = parser.parse_args()
+    started = time.monotonic()
+    print(f"mean answer {asked.scale * MEAN_S:.2f} s (2 s x {asked.scale}), load average {os.getloadavg()[0]:.1f}")
+    for name in asked.only.split(","):
+        print(f"\n{name}")
+        {"rewards": rewards, "pictures": pictures, "routing": routing}[name](asked.scale, asked.rounds)
+    print(f"\n{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
