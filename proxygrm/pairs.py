@@ -283,8 +283,10 @@ def iter_pairs(path: Path, span: range | None = None) -> Iterator[PreferencePair
             first, last = (span.start, span.stop) if span is not None else (0, at + rows)
             if at + rows > first and at < last:
                 table = source.read_row_group(group, columns=list(_COLUMNS))
-                for row in table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0)).to_pylist():
-                    yield PreferencePair(**{**row, "images": tuple(row["images"])})
+                table = table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0))
+                columns = [table[name].to_pylist() for name in _COLUMNS]
+                columns[_COLUMNS.index("images")] = list(map(tuple, columns[_COLUMNS.index("images")]))
+                yield from map(PreferencePair, *columns)
             at += rows
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); write the pairs folder again") from error

@@ -10,6 +10,7 @@ are written out here, so a signature is the same on every machine and under ever
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -21,14 +22,15 @@ from data_tools.filters.plain_text import spaced
 PLACES = 128
 SIGNATURE_BYTES = 4 * PLACES  # a row
 TEXT_CHARS = 1 << 20  # of a text; what comes after is not looked at, so that one row's memory has a bound
-_BLOCK = 1 << 17  # bytes of text whose words are hashed at once, with 25 bytes of memory each
+_BLOCK = 1 << 17  # characters of text whose words are hashed at once
 _CHUNK = 1 << 16  # shingles that pass through the 128 functions at once: 256 kB, so they stay in the cache
 _BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2**64
 
 _FIRST, _SECOND = np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
 
-_IS_SPACE: np.ndarray = np.zeros(256, dtype=bool)
-_IS_SPACE[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True  # what str.split takes as white space in ASCII
+# What `spaced` does to ASCII, byte by byte: lower case, and what str.split takes as white space as a space.
+_LOWER = bytes(32 if chr(i).isspace() else ord(chr(i).lower()) for i in range(128)) + bytes(range(128, 256))
+_MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)  # the first `count` bytes of eight
 
 
 def signatures(rows: Sequence[tuple[str, ...]]) -> np.ndarray:
@@ -67,7 +69,8 @@ def band_keys(signs: np.ndarray, bands: int, start: np.ndarray | None = None) ->
 
 def _shingles(rows: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """(32-bit hashes of all rows' shingles, (n + 1) positions where each row's begin)."""
-    words, counts = _words([spaced(text[:TEXT_CHARS]).encode() for row in rows for text in row])
+    texts = [text[:TEXT_CHARS] for row in rows for text in row]
+    words, counts = _words([text if text.isascii() else spaced(text) for text in texts])  # ASCII: see _LOWER
     ends = np.cumsum(counts)
     begins = ends - counts
     hashes = words * _FIRST
@@ -86,9 +89,9 @@ def _shingles(rows: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
     return (hashes >> np.uint64(32)).astype(np.uint32), np.concatenate([[0], np.cumsum(per_row)])
 
 
-def _words(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+def _words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(64-bit hashes of all words, words of each text). The texts pass in blocks of about 128 kB."""
-    blocks: list[list[bytes]] = [[]]
+    blocks: list[list[str]] = [[]]
     size = 0
     for text in texts:
         if size >= _BLOCK:
@@ -100,31 +103,25 @@ def _words(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([hashes for hashes, _ in found]), np.concatenate([counts for _, counts in found])
 
 
-def _words_of_block(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """A word's hash is a polynomial in its bytes. One running sum over the block serves all words: the difference
-    of two of its values, divided by the power at the word's begin, is that polynomial (modulo 2**64)."""
-    data = np.frombuffer(b" " + b" ".join(texts) + b" ", dtype=np.uint8)
-    is_space = _IS_SPACE[data]
+def _words_of_block(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Words are read eight bytes at a time, all words at once; the few above 64 bytes are hashed one by one."""
+    data = f" {' '.join(texts)} {' ' * 8}".encode().translate(_LOWER)
+    is_space = np.frombuffer(data, dtype=np.uint8)[:-8] == 32
     edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1  # begin, end, begin, end, ...
     begins, ends = edges[0::2], edges[1::2]
-    powers, inverses = _powers(max(1 << (len(data) - 1).bit_length(), 1 << 16))
-    sums: np.ndarray = np.zeros(len(data) + 1, dtype=np.uint64)
-    np.multiply(data.astype(np.uint64), powers[: len(data)], out=sums[1:])
-    np.cumsum(sums, out=sums)
-    hashes = _mixed((sums[ends] - sums[begins]) * inverses[begins] + (ends - begins).astype(np.uint64))
-    text_ends = np.cumsum([len(text) + 1 for text in texts]) + 1
-    return hashes, np.diff(np.searchsorted(begins, text_ends), prepend=0)
-
-
-@cache
-def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """_BASE ** i and its inverse, i < count."""
-    tables = []
-    for base in (_BASE, pow(_BASE, -1, 1 << 64)):
-        powers: np.ndarray = np.full(count, base, dtype=np.uint64)
-        powers[0] = 1
-        tables.append(np.cumprod(powers, dtype=np.uint64))
-    return tables[0], tables[1]
+    lengths = ends - begins
+    eight: np.ndarray = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,))  # the 8 bytes from each on
+    hashes = _mixed((eight[begins] & _MASKS[np.minimum(lengths, 8)]) + lengths.astype(np.uint64) * _FIRST)
+    longer = np.flatnonzero(lengths > 8)
+    for at in range(8, 64, 8):
+        part = eight[begins[longer] + at] & _MASKS[np.minimum(lengths[longer] - at, 8)]
+        hashes[longer] = _mixed(hashes[longer] * _SECOND + part)
+        longer = longer[lengths[longer] > at + 8]
+    for word in longer.tolist():
+        digest = hashlib.blake2b(data[begins[word] : ends[word]], digest_size=8).digest()
+        hashes[word] = int.from_bytes(digest, "little")
+    sizes = np.array([len(text) if text.isascii() else len(text.encode()) for text in texts], dtype=np.int64)
+    return hashes, np.diff(np.searchsorted(begins, np.cumsum(sizes + 1) + 1), prepend=0)
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ def test_what_stays_and_what_left_are_the_input_and_filtering_again_changes_noth
 def test_each_row_is_named_with_the_row_it_collides_with(tmp_path):
     first = pair("first", images=["1"])
     rows = [
-        first, pair("copy", first.question, first.response_2, first.response_1 + " too", ["1 again"]),
+        first, pair("copy", first.question, first.response_2, first.response_1 + " and a few words more", ["1 again"]),
         pair("text", first.question, first.response_1, first.response_2, ["2"]), pair("short", "?"),
     ]  # fmt: skip
     out, report = run(tmp_path, rows)

@@ -90,7 +90,7 @@ def test_a_signature_does_not_depend_on_the_batch_nor_on_the_order_of_the_texts(
 def test_signatures_never_change():
     """Parts of one run may be computed on different machines."""
     sign = signatures([("What is it?", "A red bicycle leans on a wall.", "Ein Fahrrad – größer, 自行车")])[0]
-    assert sign[:4].tolist() == [144926979, 285220866, 208545559, 39874199]
+    assert sign[:4].tolist() == [6463610, 141332229, 109569518, 229235428]
 
 
 @settings(max_examples=60, deadline=None)
