@@ -49,6 +49,8 @@ class RlSettings:
     aggregation: str = "sum"
     """How accuracy, proxy and format become one score: `proxygrm.reward`."""
     use_proxy: bool = True
+    deny_leaks: bool = True
+    """A rubric that names the winner is not shown to the proxy, and earns nothing from it."""
     max_unscored: float = 0.1
     """Largest share of a step's rollouts that may go without a reward before the run stops."""
 

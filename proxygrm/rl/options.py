@@ -24,6 +24,7 @@ class RewardOptions:
     endpoints: str = ""
     """Endpoints file of the proxy group; required with `use_proxy`."""
     aggregation: str = "sum"
+    deny_leaks: bool = True
     max_unscored: float = 0.1
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from proxygrm.critique import parse
 from proxygrm.reward import RewardParts, rubric_to_judge, score
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import LABEL_MISMATCH
@@ -57,10 +58,11 @@ async def _scored(
     if str(pair["label"]) != str(ground_truth):
         return _row(UNSCORED, text, ground_truth, pair, LABEL_MISMATCH)
     opinion, why = None, ""
-    rubric = rubric_to_judge(text) if options.use_proxy else None
+    critique = parse(text)
+    rubric = rubric_to_judge(critique, options.deny_leaks) if options.use_proxy else None
     if rubric is not None:
         opinion, why = await _opinion(pair, rubric, options)
-    parts = score(text, ground_truth, opinion, options.aggregation, options.use_proxy)
+    parts = score(critique, ground_truth, opinion, options.aggregation, options.use_proxy, options.deny_leaks)
     return _row(parts, text, ground_truth, pair, why if parts.unscored else parts.problem or "")
 
 

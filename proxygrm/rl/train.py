@@ -79,6 +79,7 @@ def train_grpo_command(
         use_proxy=settings.use_proxy,
         endpoints=str(endpoints or ""),
         aggregation=settings.aggregation,
+        deny_leaks=settings.deny_leaks,
         max_unscored=settings.max_unscored,
     ).write(out / "reward_options.json")
     environment = job_environment(device=device, output=out, attempt=attempt)
