@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from proxygrm.proxy.wire import Answer, Chat, Failed, Wire
 
 ATTEMPT_SHARE = 0.5
 """Of a call's time for one attempt, so that a replica that hangs leaves time for another."""
+IN_WAIT = 16
+"""One request for so many of a replica's sequences stands ready in its queue, so that no slot waits for the network."""
 _TROUBLE = frozenset({Cause.TIMEOUT, Cause.HTTP_ERROR, Cause.CONNECTION, Cause.GARBAGE})
 """Causes that speak against the replica and not against the request."""
 
@@ -84,7 +86,7 @@ class ProxyClient:
         self.endpoints = endpoints if isinstance(endpoints, Endpoints) else Endpoints.read(endpoints)
         self.max_tokens = max_tokens or self.endpoints.max_tokens
         self.timeout_s = timeout_s or self.endpoints.call_timeout_s
-        self.limit = max_in_flight_per_replica or self.endpoints.max_num_seqs
+        self.limit = max_in_flight_per_replica or self.endpoints.max_num_seqs + self.endpoints.max_num_seqs // IN_WAIT
         self.hedge = hedge and len(self.endpoints.replicas) > 1
         self.tally = Tally()
         self._folder = Path(self.endpoints.picture_folder).resolve() if self.endpoints.picture_folder else None
@@ -245,12 +247,18 @@ class ProxyClient:
         self.tally.count("requests")
         self.tally.count("warm", place.warm)
         self.tally.count("spilled", not place.home)
-        attempt = asyncio.create_task(self._attempt(state, chat, place.replica))
-        attempt.add_done_callback(lambda _: state.balancer.give_back(place.replica))
+        held = [place.replica]
+
+        def give_back(_: object = None) -> None:
+            if held:
+                state.balancer.give_back(held.pop())
+
+        attempt = asyncio.create_task(self._attempt(state, chat, place.replica, give_back))
+        attempt.add_done_callback(give_back)
         return attempt
 
-    async def _attempt(self, state: _Loop, chat: Chat, replica: str) -> Answer:
-        """Raises Failed."""
+    async def _attempt(self, state: _Loop, chat: Chat, replica: str, give_back: Callable[[], None]) -> Answer:
+        """Raises Failed. Gives its place back at its end, and not a turn of the loop later."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(self.timeout_s * ATTEMPT_SHARE):
@@ -264,9 +272,12 @@ class ProxyClient:
             elif failure.cause is Cause.REFUSED:
                 state.balancer.succeeded(replica)
             raise
-        state.balancer.succeeded(replica)
-        state.hedging.answered(time.monotonic() - started)
-        return answer
+        else:
+            state.balancer.succeeded(replica)
+            state.hedging.answered(time.monotonic() - started)
+            return answer
+        finally:
+            give_back()
 
     def _state(self) -> _Loop:
         loop = asyncio.get_running_loop()
