@@ -15,6 +15,7 @@ the same picture, or none, share a third of their text and more.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,8 @@ from data_tools.filters.picture_likeness import BITS, Likeness, all_near, likene
 from proxygrm.errors import UserError
 
 Names = tuple[str, ...]
-_ROWS = 8192  # signatures that are compared at once: 4 MB
+_ROWS = 4096  # signatures that are read at once: 2 MB
+_SCATTERED = 64  # the same for pairs that lie anywhere in the file: each maps up to 0.25 MB about it
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def _groups(signs: np.ndarray, extra: np.ndarray, bands: int) -> np.ndarray:
         for at in range(0, count, _ROWS):
             part = np.ascontiguousarray(signs[at : at + _ROWS, band * width : (band + 1) * width])
             keys[at : at + _ROWS] = band_keys(part, 1, extra[at : at + _ROWS])[:, 0]
-        order = np.argsort(keys, kind="stable")
+            _release(signs)
+        order = np.argsort(keys)  # any order of equal keys will do: the links of a band are the same group
         ordered = keys[order]
         repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
         if len(repeats):
@@ -116,6 +119,12 @@ def _groups(signs: np.ndarray, extra: np.ndarray, bands: int) -> np.ndarray:
     return _connected(
         count, (links >> np.uint64(32)).astype(np.int64), (links & np.uint64(0xFFFFFFFF)).astype(np.int64)
     )
+
+
+def _release(signs: np.ndarray) -> None:
+    """Pages of a mapped file that were read need not stay in this process; the system keeps them while it can."""
+    if isinstance(signs.base, mmap.mmap):
+        signs.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _connected(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -157,6 +166,8 @@ def _picture_keys(pictures: Sequence[Names], looks: dict[str, Likeness | None], 
     stands_for = {name: seen[label] for name, label in zip(seen, labels.tolist(), strict=True)}
 
     def key(names: Names) -> int:
+        if not names:
+            return 0
         text = "\n".join(stands_for.get(name, name) for name in names)
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -175,9 +186,10 @@ def _lead(signs: np.ndarray, groups: np.ndarray, need: int, near: Callable[[int,
         firsts = rows[is_first][np.cumsum(is_first) - 1]
         rows, firsts = rows[~is_first], firsts[~is_first]
         agree: np.ndarray = np.zeros(len(rows), dtype=np.int64)
-        for at in range(0, len(rows), _ROWS):
-            here = slice(at, at + _ROWS)
+        for at in range(0, len(rows), _SCATTERED):
+            here = slice(at, at + _SCATTERED)
             agree[here] = np.count_nonzero(signs[rows[here]] == signs[firsts[here]], axis=1)
+            _release(signs)
         leaves = agree >= need
         if near is not None:
             pairs = zip(rows[leaves].tolist(), firsts[leaves].tolist(), strict=True)
