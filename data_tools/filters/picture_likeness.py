@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 BITS = 64
-MEAN_TOLERANCE = 12  # of 255, a channel; JPEG at quality 30 moves a mean by less than 3
+MEAN_TOLERANCE = 12  # of 255, a channel; JPEG at quality 30 moved no mean by more than 1
 
 
 class Likeness(NamedTuple):
@@ -31,8 +31,8 @@ class Likeness(NamedTuple):
 
 
 def likeness(path: Path) -> Likeness | None:
-    """None when the file is no picture that can be decoded. JPEGs are decoded at an eighth to a half where they are
-    large: about 1 ms a picture."""
+    """None when the file is no picture that can be decoded. JPEGs are decoded at a fraction of their size where
+    they are large: 2 ms a picture of 800 x 600 pixels, 20 ms at 6 million."""
     from PIL import Image
 
     try:
