@@ -33,14 +33,19 @@ class Balancer:
         self.breakers = {replica: Breaker() for replica in self.replicas}
         self._waiting: dict[int, tuple[Route, asyncio.Future[Place]]] = {}
         self._arrived = 0
+        self._spilling = False
         self._had: OrderedDict[bytes, set[str]] = OrderedDict()
 
     async def take(self, route: Route) -> Place:
         """Wait for a place on the best replica that has one."""
-        replica = choose(route, self.in_flight, self._limits(), self._warm(route))
+        loop = asyncio.get_running_loop()
+        replica = choose(route, self.in_flight, self._limits(), self._warm(route), spill=False)
         if replica is not None:
             return self._assign(route, replica)
-        turn = asyncio.get_running_loop().create_future()
+        turn = loop.create_future()
+        if not self._spilling:  # after all calls that have come at the same time: who is at home there goes first
+            self._spilling = True
+            loop.call_soon(self._spill)
         self._arrived += 1
         number = self._arrived
         self._waiting[number] = (route, turn)
@@ -78,8 +83,7 @@ class Balancer:
         if back_off is not None:
             # A little later than the back-off, so that it is over by the breaker's clock too.
             asyncio.get_running_loop().call_later(back_off + 0.01, self._fill, replica)
-            for other in self.replicas:  # those who waited for this one may go elsewhere now
-                self._fill(other)
+            self._spill()  # those who waited for this one may go elsewhere now
 
     def all_open(self) -> bool:
         return not any(self._limits().values())
@@ -88,10 +92,17 @@ class Balancer:
         now = time.monotonic()
         return {replica: breaker.limit(now, self.limit) for replica, breaker in self.breakers.items()}
 
-    def _fill(self, replica: str) -> None:
+    def _spill(self) -> None:
+        """Give all room away, each replica's first to those who belong there."""
+        self._spilling = False
+        for spill in (False, True):
+            for replica in self.replicas:
+                self._fill(replica, spill)
+
+    def _fill(self, replica: str, spill: bool = True) -> None:
         limits = self._limits()
         while self._waiting and self.in_flight[replica] < limits[replica]:
-            number = pick(self._queue(), replica, limits)
+            number = pick(self._queue(), replica, limits, spill)
             if number is None:
                 return
             route, turn = self._waiting.pop(number)

@@ -80,9 +80,9 @@ class Delivery:
             self._has.popitem(last=False)
 
 
-async def in_chunks(body: bytes, sent: Callable[[], None]) -> AsyncIterator[bytes]:
+async def in_chunks(body: bytes, sent: Callable[[], None]) -> AsyncIterator[memoryview]:
     """A large body bit by bit, so that other calls go on meanwhile; `sent` is called after the last bit."""
     view = memoryview(body)
     for start in range(0, len(body), CHUNK_BYTES):
-        yield bytes(view[start : start + CHUNK_BYTES])
+        yield view[start : start + CHUNK_BYTES]
     sent()

@@ -81,10 +81,12 @@ def usable(route: Route, limits: Mapping[str, int]) -> Sequence[str]:
     return [replica for replica in open_ if replica not in route.avoid] or open_
 
 
-def choose(route: Route, load: Mapping[str, int], limits: Mapping[str, int], warm: Collection[str] = ()) -> str | None:
-    """A replica with room for a call that has just come; None: let it wait.
+def choose(
+    route: Route, load: Mapping[str, int], limits: Mapping[str, int], warm: Collection[str] = (), spill: bool = True
+) -> str | None:
+    """A replica with room for a call; None: let it wait.
 
-    First one that has had the prompt (`warm`), then the prompt's home, then the least loaded.
+    First one that has had the prompt (`warm`), then the prompt's home, then, if it may `spill`, the least loaded.
     """
     able = usable(route, limits)
     roomy = [replica for replica in able if load[replica] < limits[replica]]
@@ -93,26 +95,34 @@ def choose(route: Route, load: Mapping[str, int], limits: Mapping[str, int], war
     had_it = [replica for replica in roomy if replica in warm]
     if not had_it and roomy[0] == able[0]:
         return roomy[0]
+    if not had_it and not spill:
+        return None
     return min(had_it or roomy, key=lambda replica: load[replica])
 
 
-def pick(waiting: Iterable[tuple[int, Route, Collection[str]]], replica: str, limits: Mapping[str, int]) -> int | None:
+def pick(
+    waiting: Iterable[tuple[int, Route, Collection[str]]],
+    replica: str,
+    limits: Mapping[str, int],
+    spill: bool = True,
+) -> int | None:
     """Which waiting call gets the room that has come up on `replica`; None when none may go there.
 
     waiting: (number, route, replicas that have had its prompt), the oldest first. The oldest whose prompt belongs
-    here wins. Only when there is none is a prompt taken from another replica, rather one that nobody has begun.
+    here wins. Only when there is none is a prompt taken from another replica: one that nobody has begun, else the one
+    with the most calls waiting, because they will follow. Not at all without `spill`.
     """
-    best, best_rank = None, 3
+    strangers: dict[tuple[int, bytes], list[int]] = {}
     for number, route, warm in waiting:
         able = usable(route, limits)
         if replica not in able:
             continue
-        rank = 0 if replica in warm or (not warm and able[0] == replica) else 2 if warm else 1
-        if rank == 0:
+        if replica in warm or (not warm and able[0] == replica):
             return number
-        if rank < best_rank:
-            best, best_rank = number, rank
-    return best
+        strangers.setdefault((1 if warm else 0, route.key), []).append(number)
+    if not (strangers and spill):
+        return None
+    return strangers[min(strangers, key=lambda found: (found[0], -len(strangers[found])))][0]
 
 
 def back_off_s(failures: int) -> float:

@@ -49,6 +49,8 @@ def test_a_full_replica_spills_to_the_least_loaded_and_full_replicas_make_the_ca
     assert choose(route(), load(8, 5, 3, 8), limits(9)) == A
     assert choose(route(), load(8, 5, 3, 8), limits(8)) == C
     assert choose(route(), load(8, 5, 3, 8), limits(3)) is None
+    assert choose(route(), load(8, 5, 3, 8), limits(8), spill=False) is None
+    assert choose(route(), load(8, 5, 3, 8), limits(8), warm={B}, spill=False) == B
 
 
 def test_a_prompt_that_spilled_stays_where_its_prefix_is():
@@ -76,6 +78,8 @@ def test_room_goes_to_the_oldest_call_that_belongs_there_and_else_to_a_prompt_no
     assert pick([(1, route(avoid=[B]), {B})], B, limits(4)) is None
     assert pick([(1, route(avoid=[B]), ())], B, limits(0, b=1)) == 1
     assert pick([], B, limits(4)) is None
+    assert pick([(1, elsewhere, ())], B, limits(4), spill=False) is None
+    assert pick([(1, elsewhere, ()), (2, here, ())], B, limits(4), spill=False) == 2
 
 
 def test_a_breaker_opens_after_failures_in_a_row_lets_one_probe_pass_and_waits_longer_each_time():
