@@ -32,6 +32,7 @@ def split(pairs: Path, critiques: tuple[Path, ...], out: Path, sizes: str, seed:
     got wrong to grm_rl (35,000) and grm_rl_val (256). No picture stands in two sets; labels are balanced, sources as
     in the pool; OUT/report.json counts what was left out, and why.
     """
+    from data_tools.filters.difficulty import critique_files
     from data_tools.split import SIZES
     from data_tools.split import split as split_pairs
     from jobs.console import out as console
@@ -51,17 +52,6 @@ def read_sizes(text: str, names: tuple[str, ...]) -> dict[str, int]:
             raise UserError(f"--sizes: {item!r} is not NAME=ROWS with one of the names {', '.join(names)}")
         sizes[name] = int(number)
     return sizes
-
-
-def critique_files(given: tuple[Path, ...]) -> list[Path]:
-    """The files, and those of folders. Raises UserError for a folder without any."""
-    files = []
-    for path in given:
-        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{path} has no .jsonl file; give the teacher's critiques")
-        files += inside
-    return files
 
 
 def table(report):
