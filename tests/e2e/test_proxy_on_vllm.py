@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def serving(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serve(checkpoint, SETTINGS, tmp_path_factory.mktemp("proxy"), device="cpu") as found:
+    folder = tmp_path_factory.mktemp("proxy")
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "red.png").write_bytes(picture())
+    with serve(checkpoint, SETTINGS, folder, device="cpu", pictures=folder / "pictures") as found:
         yield found
+    assert not found.endpoints_file.exists()
     assert started_by_us() == {}
 
 
@@ -95,6 +101,82 @@ def test_a_replica_answers_those_only_who_have_the_key(serving: Serving) -> None
         assert client.get("/health").status_code == 200
     assert not [line for line in started_by_us().values() if found.api_key in " ".join(line)]
     assert all(answered(judgement) for judgement in judgements(serving, 8))
+
+
+def test_a_picture_goes_by_path_or_once_in_full_and_then_by_name_and_the_proxy_writes_the_same(
+    serving: Serving,
+) -> None:
+    by_path = serving.endpoints_file.parent / "pictures" / "red.png"
+
+    async def scene() -> tuple[list[str], list[int], list[Any]]:
+        texts, uploads, problems = [], [], []
+        for shown, by_name in ((by_path, False), (picture(), False), (by_path, True), (picture(), True)):
+            client = ProxyClient(replace(Endpoints.read(serving.endpoints_file), pictures_by_name=by_name))
+            asked = ("Colour?", "The square is red.", "The square is blue.", RUBRIC)
+            for _ in range(2):
+                found = await asyncio.gather(*(client.judge(*asked, shown) for _ in range(4)))
+                texts += [judgement.text for judgement in found]
+                problems += [judgement for judgement in found if not answered(judgement) or judgement.retries]
+            uploads.append(client.snapshot()["uploads"])
+            await client.aclose()
+        return texts, uploads, problems
+
+    texts, uploads, problems = asyncio.run(scene())
+    assert problems == []
+    assert len(set(texts)) == 1
+    assert uploads == [0, 8, 0, 1]
+
+
+def test_a_replica_that_has_not_got_a_named_picture_is_sent_it_in_the_same_attempt(serving: Serving) -> None:
+    async def scene() -> tuple[Any, int]:
+        client = ProxyClient(serving.endpoints_file)
+        other = picture() + b"another name for the same pixels"
+        delivery = client._state().wire._deliveries[client.endpoints.replicas[0]]
+        delivery._remember(hashlib.sha256(other).hexdigest())  # as if it had been there before a restart
+        found = await client.judge("Colour?", "Red.", "Blue.", RUBRIC, other)
+        await client.aclose()
+        return found, client.snapshot()["uploads"]
+
+    found, uploads = asyncio.run(scene())
+    assert answered(found)
+    assert (found.retries, uploads) == (0, 1)
+
+
+def test_cancelled_calls_are_aborted_in_the_engine(serving: Serving) -> None:
+    endpoints = Endpoints.read(serving.endpoints_file)
+
+    async def in_the_engine(http: httpx.AsyncClient) -> int:
+        text = (await http.get(f"{endpoints.replicas[0]}/metrics")).text
+        lines = [
+            line
+            for line in text.splitlines()
+            if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
+        ]
+        return int(sum(float(line.split()[-1]) for line in lines))
+
+    async def scene() -> tuple[int, int]:
+        client = ProxyClient(serving.endpoints_file, max_tokens=700)
+        headers = {"Authorization": f"Bearer {endpoints.api_key}"}
+        async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
+            asked = ("Colour?", "The square is red.", "The square is blue.")
+            calls = [asyncio.create_task(client.judge(*asked, f"{RUBRIC} {i}", picture())) for i in range(12)]
+            before, deadline = 0, time.monotonic() + 20
+            while before < 4 and time.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+                before = await in_the_engine(http)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            await client.aclose()
+            after, deadline = before, time.monotonic() + 3
+            while after and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
+                after = await in_the_engine(http)
+            return before, after
+
+    before, after = asyncio.run(scene())
+    assert before >= 4
+    assert after == 0
 
 
 def test_a_killed_server_is_started_again_and_the_calls_of_meanwhile_are_answered(serving: Serving) -> None:
