@@ -203,14 +203,15 @@ class ProxyClient:
     async def _race(self, state: _Loop, chat: Chat, route: Route, place: Place, progress: _Progress) -> Answer:
         """One attempt, and a second one on another replica if the first takes long; raises the last Failed."""
         running = {self._start(state, chat, place): place}
-        started, hedged, won = time.monotonic(), False, False
+        hedged_at: float | None = None
+        won = False
         try:
             while True:
-                delay = state.hedging.delay_s() if self.hedge and not hedged else None
+                delay = state.hedging.delay_s() if self.hedge and hedged_at is None else None
                 done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     if (spare := self._spare(state, route, place)) is not None:
-                        hedged = progress.hedged = True
+                        hedged_at, progress.hedged = time.monotonic(), True
                         running[self._start(state, chat, spare)] = spare
                     continue
                 for attempt in done:
@@ -228,8 +229,9 @@ class ProxyClient:
         finally:
             for attempt, its in running.items():
                 attempt.cancel()
-                if won and its is place and state.balancer.breakers[its.replica].last_success < started:
-                    state.balancer.failed(its.replica)  # slower than another, and silent to all others: it may hang
+                silent = hedged_at is not None and state.balancer.breakers[its.replica].last_success < hedged_at
+                if won and its is place and silent:  # another was quicker, and it answered nobody else meanwhile
+                    state.balancer.failed(its.replica)
             await asyncio.gather(*running, return_exceptions=True)
 
     def _spare(self, state: _Loop, route: Route, place: Place) -> Place | None:
