@@ -144,9 +144,9 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
             found = understand(source, raw)
             made = found if isinstance(found, Left) else _checked(job, found, file, number, pictures, account)
             if isinstance(made, Left):
-                row_id = ascii(made.id)[1:-1] if isinstance(made.id, str) else "" if made.id is None else str(made.id)
+                row_id = repr(made.id)[1:-1] if isinstance(made.id, str) else "" if made.id is None else repr(made.id)
                 where = Where(job.files[file].name, number)
-                account.leave(where, row_id, made.reason, bad=made.bad, detail=made.detail[:300])
+                account.leave(where, row_id[:300], made.reason, bad=made.bad, detail=made.detail[:300])
             elif isinstance(made, PreferencePair):
                 pairs.add(pair_values(made, file, number), _size(made.question, made.response_1, made.response_2))
                 account.kept += 1

@@ -32,14 +32,22 @@ _TWO = re.compile(
 _ONE = re.compile(
     _EDGE + r"(?:the[ \t]+)?(?:lmm(?:'s)?[ \t]+|model(?:'s)?[ \t]+)?(?:response|answer)[ \t*]*:[ \t*]*", re.I
 )
-_SAID = re.compile(
-    r"the[ \t]{1,4}better[ \t]{1,4}response[ \t*]{0,4}(?:is)?[ \t*]{0,4}:?[ \t*]{0,4}\[?[ \t*]{0,4}"
-    r"(?:the[ \t]{1,4}|response[ \t]{1,4})?"
-    r"(first|second|[12ab])(?![a-z0-9])",
-    re.I,
+# The verdict in brackets, or in plain words after "is" or a colon. A bare digit or capital must be all that is said:
+# "the better response is a matter of taste" and "is 2 lines longer" are no verdicts.
+_BETTER = r"(?i:the[ \t]{1,4}better[ \t]{1,4}response)[ \t*]{0,4}"
+_IN_BRACKETS = re.compile(
+    _BETTER + r"(?i:(?:is)?[ \t*]{0,4}:?[ \t*]{0,4}\[[ \t*]{0,4}(?:the[ \t]{1,4})?(?:response[ \t]{1,4})?"
+    r"(first|second|[12ab])(?:[ \t]{1,4}response)?[ \t*]{0,4}\])"
 )
-_SAID_OTHERWISE = re.compile(
-    r"(?:the[ \t]+(first|second)[ \t]+response|response[ \t]+([12ab]))[ \t]+is[ \t]+better", re.I
+_IN_WORDS = re.compile(
+    _BETTER + r"(?:(?i:is)(?![A-Za-z])[ \t*]{0,4}:?|:)[ \t*]{0,4}(?:(?i:the[ \t]{1,4})?((?i:first|second))(?![A-Za-z])|"
+    r"(?i:response[ \t]{1,4})?([12AB])(?![A-Za-z0-9])"
+    r"(?=[ \t*]{0,4}(?:[^A-Za-z0-9 \t*]|\Z|(?i:as|because|due|for|since)(?![A-Za-z]))))"
+)
+_IN_THE_END = re.compile(
+    r"(?:the[ \t]{1,4}(first|second)[ \t]{1,4}response|response[ \t]{1,4}([12ab]))[ \t]{1,4}is[ \t]{1,4}better"
+    r"(?:[ \t]{1,4}overall)?[.!*\]\s]{0,8}\Z",
+    re.I,
 )
 _TIE = re.compile(r"equally[ \t]+good", re.I)
 _SCORES = re.compile(r"\s*(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)[ \t,]+(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)[ \t.]*(?:\n|$)")
@@ -66,14 +74,19 @@ def read(row: dict[str, Any]) -> Found | Scored | Left:
 
 def verdict_of(gpt: str) -> int | Left:
     """1 or 2, as the turn says outright; a tie, no verdict, or two different ones are a `Left`."""
-    places = {_PLACE[match.group(1).lower()] for match in _SAID.finditer(gpt)}
+    gpt = gpt.rstrip()
+    places = {_place(match) for mark in (_IN_BRACKETS, _IN_WORDS) for match in mark.finditer(gpt)}
     if not places and _TIE.search(gpt):
         return Left("tie", bad=False)
     if not places:
-        places = {_PLACE[(match.group(1) or match.group(2)).lower()] for match in _SAID_OTHERWISE.finditer(gpt)}
+        places = {_place(match) for match in _IN_THE_END.finditer(gpt, max(len(gpt) - 100, 0))}
     if len(places) == 1:
         return places.pop()
     return Left("two_verdicts" if places else "no_verdict", gpt[-80:])
+
+
+def _place(match: re.Match[str]) -> int:
+    return _PLACE[next(word for word in match.groups() if word).lower()]
 
 
 def _turn(row: dict[str, Any], who: str) -> str | None:
@@ -105,7 +118,7 @@ def _by_assistants(human: str, gpt: str) -> Found | Left | None:
 
 
 def _pairwise(human: str, gpt: str) -> Found | Left | None:
-    places = [(m, _PLACE[(m.group(1) or m.group(2)).lower()]) for m in _TWO.finditer(human)]
+    places = [(match, _place(match)) for match in _TWO.finditer(human)]
     if not any(place == 2 for _, place in places):
         return None
     verdict = verdict_of(gpt)

@@ -98,13 +98,20 @@ def files_of(picture: str | Frames, root: Path) -> list[str]:
         return [picture]
     for candidate in (picture.path, str(Path(picture.path).with_suffix("")) if picture.path.strip("./") else ""):
         folder = _inside(candidate, root) if candidate else root
-        if candidate and folder.is_dir():
+        if candidate and _is_folder(folder):
             frames = sorted(
                 (file.name for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES), key=_by_number
             )
             if frames:
                 return [f"{candidate}/{frames[i]}" for i in uniform(len(frames), picture.wanted)]
     raise MissingPicture(f"{picture.path} has no folder of frames")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def uniform(total: int, wanted: int) -> list[int]:

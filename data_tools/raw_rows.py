@@ -241,6 +241,11 @@ def _elements(file: Path) -> Iterator[tuple[int, int, Any]]:
         while True:
             at = _skip(text, at)
             if at < len(text) and text[at] == "]":
+                rest = text[at + 1 :] + opened.read(_CHUNK)
+                if rest.strip():
+                    raise UserError(
+                        f"{file} goes on after its array ends ({rest.strip()[:40]!r}); give one array a file"
+                    )
                 return
             try:
                 value, end = decode(text, at)

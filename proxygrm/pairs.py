@@ -131,8 +131,8 @@ def _decode(data: bytes) -> tuple[str, bytes | None]:
                 ImageOps.exif_transpose(picture).convert("RGB").save(out, "PNG")
                 return kind, out.getvalue()
             return kind, None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadablePicture(str(error)) from error
+    except Exception as error:  # decoders raise whatever they meet: EOFError, struct.error, NotImplementedError, ...
+        raise UnreadablePicture(str(error) or type(error).__name__) from error
 
 
 class PairsWriter:
