@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from data_tools.critique_index import Pool
 
 POOLS: dict[str, Pool] = {
-    "proxy_sft": "right", "proxy_rl": "right", "grm_sft": "right", "grm_rl": "wrong", "grm_rl_val": "wrong",
+    "proxy_sft": "right", "proxy_rl": "right", "proxy_rl_val": "right", "grm_sft": "right",
+    "grm_rl": "wrong", "grm_rl_val": "wrong",
 }  # fmt: skip
 
 

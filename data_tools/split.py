@@ -6,7 +6,8 @@
 | proxy_rl   | right | proxy_rl.parquet   | pair + the teacher's rubric, with its label                 |
 | grm_sft    | right | grm_sft.jsonl      | pair -> the teacher's critique                              |
 | grm_rl     | wrong | grm_rl.parquet     | pair with its label; the critique is not used               |
-| grm_rl_val | wrong | grm_rl_val.parquet | the same, for validation                                    |
+
+proxy_rl_val and grm_rl_val are small sets like those of their names, for validation.
 
 No picture stands in two sets, both labels are equally frequent in each, sources are as frequent as in the pool, and
 everything left out is counted. Texts are never all in memory: about 0.5 kB a pair is, whatever its length.
@@ -33,8 +34,11 @@ from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.to_verl import VerlWriter
 from proxygrm.errors import UserError
 
-SIZES = {"proxy_sft": 5_000, "proxy_rl": 10_000, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256}
+SIZES = {
+    "proxy_sft": 5_000, "proxy_rl": 10_000, "proxy_rl_val": 256, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256,
+}  # fmt: skip
 """The paper's (which validates on the benchmarks; a few pairs are kept back here)."""
+PROXY_RL = ("proxy_rl", "proxy_rl_val")
 
 
 @dataclass(frozen=True)
@@ -169,9 +173,9 @@ def _write_set(out_dir: Path, name: str, spill: Spill, order: list[int], critiqu
         tables = spill.in_order(order)
         write_jsonl(out_dir / _file(name), (line for table in tables for line in lines(table, texts(table))))
         return
-    with VerlWriter(out_dir / _file(name), name, rubrics=name == "proxy_rl") as writer:
+    with VerlWriter(out_dir / _file(name), name, rubrics=name in PROXY_RL) as writer:
         for table in spill.in_order(order):
-            writer.write(table, rubrics_of(table, texts(table)) if name == "proxy_rl" else None)
+            writer.write(table, rubrics_of(table, texts(table)) if name in PROXY_RL else None)
 
 
 def _file(name: str) -> str:

@@ -40,6 +40,8 @@ def chain(x: Experiment) -> list[Stage]:
         needs={"pairs": pairs, "critiques": critiques / "critiques"},
         makes=(
             Artifact("proxy_sft.jsonl"),
+            Artifact("proxy_rl.parquet"),
+            Artifact("proxy_rl_val.parquet"),
             Artifact("grm_sft.jsonl"),
             Artifact("grm_rl.parquet"),
             Artifact("grm_rl_val.parquet"),
@@ -67,13 +69,32 @@ def chain(x: Experiment) -> list[Stage]:
         config=x.grm_sft,
     )
 
+    # The paper's second proxy: GRPO on its own verdict, from the start checkpoint or after SFT.
+    proxy_rl = Stage(
+        name="proxy_rl",
+        run=rl.train_grpo,
+        needs={
+            "policy": proxy_sft / "model" if x.proxy_training == "sft+rl" else proxy,
+            "train": splits / "proxy_rl.parquet",
+            "validation": splits / "proxy_rl_val.parquet",
+        },
+        makes=(Artifact("policy", check=is_hf_checkpoint), Artifact("metrics.jsonl")),
+        on=x.on.proxy_rl,
+        config=rl.Settings(grpo=x.proxy_rl),
+    )
+    proxy_stages, judge = {
+        "sft": ([proxy_sft], proxy_sft / "model"),
+        "rl": ([proxy_rl], proxy_rl / "policy"),
+        "sft+rl": ([proxy_sft, proxy_rl], proxy_rl / "policy"),
+    }[x.proxy_training]
+
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
     grm_rl = Stage(
         name="grm_rl",
         run=rl.train_grpo,
         needs={
             "policy": grm_sft / "model",
-            "proxy": proxy_sft / "model",
+            "proxy": judge,
             "train": splits / "grm_rl.parquet",
             "validation": splits / "grm_rl_val.parquet",
         },
@@ -89,7 +110,7 @@ def chain(x: Experiment) -> list[Stage]:
         run=evaluate.judge_held_out,
         needs={
             "held_out": held_out,
-            "proxy": proxy_sft / "model",
+            "proxy": judge,
             "start": policy,
             "sft": grm_sft / "model",
             "rl": grm_rl / "policy",
@@ -106,7 +127,7 @@ def chain(x: Experiment) -> list[Stage]:
         makes=(Artifact("report.html"),),
         on=x.on.report,
     )
-    return [critiques, splits, proxy_sft, grm_sft, grm_rl, scores, page]
+    return [critiques, splits, *proxy_stages, grm_sft, grm_rl, scores, page]
 
 
 def aggregation_ablation(x: Experiment, cells: tuple[str, ...]) -> list[Stage]:
@@ -132,5 +153,5 @@ def aggregation_ablation(x: Experiment, cells: tuple[str, ...]) -> list[Stage]:
         },
         config=ablation.Evaluation(cells, x.evaluate),
     )
-    upstream = [stages[name] for name in ("distill", "split", "proxy_sft", "grm_sft")]
+    upstream = [stage for stage in stages.values() if stage.name not in ("grm_rl", "evaluate", "report")]
     return [*upstream, trained, judged]

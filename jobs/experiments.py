@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from jobs import distill, split
 from jobs.stage import Resources
@@ -25,6 +26,7 @@ class StageResources:
     distill: Resources
     split: Resources
     proxy_sft: Resources
+    proxy_rl: Resources
     grm_sft: Resources
     grm_rl: Resources
     evaluate: Resources
@@ -44,7 +46,11 @@ class Experiment:
     shards: int
     distill: distill.Sampling
     split: split.Settings
+    proxy_training: Literal["sft", "rl", "sft+rl"]
+    """How the proxy learns to judge by a rubric: the paper's Proxy-SFT, its Proxy-RL (GRPO from the start checkpoint),
+    or GRPO after SFT. The paper found Proxy-SFT to be the better judge."""
     proxy_sft: SftSettings
+    proxy_rl: RlSettings
     grm_sft: SftSettings
     rl: RlSettings
     proxy_server: ProxySettings
@@ -67,7 +73,9 @@ def paper() -> Experiment:
         shards=4,
         distill=distill.Sampling(),
         split=split.Settings(),
+        proxy_training="sft",
         proxy_sft=SftSettings.paper(),
+        proxy_rl=RlSettings.paper().for_proxy(response_length=4096),
         grm_sft=SftSettings.paper(),
         rl=RlSettings.paper(),
         proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
@@ -77,6 +85,7 @@ def paper() -> Experiment:
             distill=eight,
             split=Resources(cpus_per_node=8, memory_gb=64, walltime_min=60),
             proxy_sft=replace(eight, gpus_per_node=4, cpus_per_node=32, memory_gb=450, walltime_min=480),
+            proxy_rl=eight,
             grm_sft=replace(eight, gpus_per_node=4, cpus_per_node=32, memory_gb=450, walltime_min=480),
             grm_rl=replace(eight, nodes=2, walltime_min=2880),
             evaluate=replace(eight, gpus_per_node=1, cpus_per_node=16, memory_gb=200, walltime_min=240),
@@ -98,8 +107,10 @@ def demo() -> Experiment:
         teacher=distill.RULE_BASED,
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
-        split=split.Settings(proxy_sft=1250, grm_sft=1250, grm_rl=80, grm_rl_val=16),
+        split=split.Settings(proxy_sft=1250, proxy_rl=80, proxy_rl_val=16, grm_sft=1250, grm_rl=80, grm_rl_val=16),
+        proxy_training="sft",
         proxy_sft=SftSettings.demo(max_steps=400),
+        proxy_rl=RlSettings.demo(total_steps=8).for_proxy(response_length=64),
         grm_sft=SftSettings.demo(max_steps=350),
         rl=RlSettings.demo(),
         proxy_server=ProxySettings(
@@ -117,6 +128,7 @@ def demo() -> Experiment:
             distill=small,
             split=small,
             proxy_sft=one_gpu,
+            proxy_rl=replace(one_gpu, cpus_per_node=4, memory_gb=16),
             grm_sft=one_gpu,
             grm_rl=replace(one_gpu, nodes=2, cpus_per_node=4, memory_gb=16),
             evaluate=one_gpu,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from proxygrm.errors import UserError
 
@@ -58,6 +58,10 @@ def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:
     kind = str(hint)
     if text.lower() in {"none", "null"} and "None" in kind:
         return None
+    if get_origin(hint) is Literal:
+        if text not in get_args(hint):
+            raise UserError(f"--set {path}: {text!r} is not one of {', '.join(map(str, get_args(hint)))}")
+        return text
     try:
         if isinstance(old, bool) or hint is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,11 @@ CPU_SLOTS = 16
 
 @dataclass(frozen=True)
 class Settings:
+    """proxy: of the frozen judge; not used, nor are its nodes, when `grpo.use_proxy` is off."""
+
     grpo: RlSettings
-    proxy: ProxySettings
-    proxy_nodes: int
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    proxy_nodes: int = 0
 
 
 def train_grpo(run: StageRun) -> None:

@@ -12,24 +12,26 @@ from proxygrm.errors import UserError
 
 @dataclass(frozen=True)
 class Settings:
-    """Rows of each set; 0 leaves a set out. The defaults are the paper's sizes, but for proxy_rl (10k there)."""
+    """Rows of each set. The defaults are the paper's sizes. proxy_rl is cut off even where the chain does not train
+    that proxy, so that the other choice needs no other split."""
 
     proxy_sft: int = 5_000
     grm_sft: int = 10_000
     grm_rl: int = 35_000
     grm_rl_val: int = 256
-    proxy_rl: int = 0
-    """For a proxy trained by RL, which the paper found to judge worse than the one by SFT; no stage here uses it."""
+    proxy_rl: int = 10_000
+    proxy_rl_val: int = 256
     seed: int = 0
     short: Literal["refuse", "take"] = "refuse"
     """Too few pairs for a set: `refuse`, or `take` what there is (smaller, in the same proportions)."""
 
 
 def write_splits(run: StageRun) -> None:
+    from data_tools.allocate import POOLS
     from data_tools.split import split
 
     settings: Settings = run.config
-    sizes = {name: getattr(settings, name) for name in ("proxy_sft", "proxy_rl", "grm_sft", "grm_rl", "grm_rl_val")}
+    sizes = {name: getattr(settings, name) for name in POOLS}
     shards = sorted(run.inputs["critiques"].glob("shard-*.jsonl"))
     split(run.inputs["pairs"], shards, run.out, sizes, settings.seed, short=settings.short)
 

@@ -119,6 +119,8 @@ _TAG = re.compile(r"(</?(?:rubric|justify|eval|answer)>)")
 _CONTRACT = ["<rubric>", "<justify>", "</justify>", "</rubric>", "<eval>", "</eval>", "<answer>", "</answer>"]
 _PLACE = {tag: place for place, tag in enumerate(_CONTRACT)}
 _JUSTIFY = _CONTRACT[1:3]
+_PROXY_TAG = re.compile(r"(</?(?:think|answer)>)")
+_PROXY_CONTRACT = ["<think>", "</think>", "<answer>", "</answer>"]
 _ANY_TAG = re.compile(r"<\s{0,3}/?\s{0,3}(?:rubric|justify|eval|answer|think|summary)\b", re.IGNORECASE)
 
 
@@ -166,6 +168,14 @@ def parse_proxy_verdict(text: str) -> Label | None:
         return None
     start, end = text.index("<answer>") + len("<answer>"), text.index("</answer>")
     return _digit(text[start:end]) if start <= end else None
+
+
+def proxy_well_formed(text: str) -> bool:
+    """Whether the proxy wrote to its contract: `<think>...</think><answer>1|2</answer>`, reasons not empty, and nothing
+    but white space around and between the two."""
+    pieces = _PROXY_TAG.split(text)
+    before, reasons, between, _, after = pieces[::2] if pieces[1::2] == _PROXY_CONTRACT else ("x", "", "", "", "")
+    return not (before + between + after).strip() and bool(reasons.strip()) and parse_proxy_verdict(text) is not None
 
 
 def _text(body: str | None) -> str | None:

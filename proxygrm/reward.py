@@ -16,7 +16,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from proxygrm.critique import Critique, Label, Problem, parse
+from proxygrm.critique import Critique, Label, Problem, parse, parse_proxy_verdict, proxy_well_formed
 from proxygrm.errors import UserError
 
 FORMAT_WEIGHT = 0.5
@@ -141,6 +141,19 @@ def score(
         unscored, problem = True, UNSCORED
     value = aggregate(aggregation, right, opinion) + FORMAT_WEIGHT * well_formed
     return RewardParts(accuracy, well_formed, opinion, value, unscored, problem)
+
+
+def score_proxy(response: str, ground_truth: str | int) -> RewardParts:
+    """Reward of a proxy that is itself trained by RL: a + 0.5 f of its own verdict. Pure.
+
+    The paper's Proxy-RL; its text says accuracy and format and gives no weights, so they are those of the reward
+    model. Raises ValueError for a label that is none.
+    """
+    verdict, label = parse_proxy_verdict(response), as_label(ground_truth)
+    accuracy = 1.0 if verdict == label else -1.0
+    well_formed = 1.0 if proxy_well_formed(response) else 0.0
+    problem = None if well_formed else "proxy_layout" if verdict else "proxy_no_verdict"
+    return RewardParts(accuracy, well_formed, None, accuracy + FORMAT_WEIGHT * well_formed, False, problem)
 
 
 def aggregate(aggregation: str | int, right: bool, opinion: float | None) -> float:

@@ -28,9 +28,9 @@ _PATH = click.Path(path_type=Path)
 def split(pairs: Path, critiques: tuple[Path, ...], out: Path, sizes: str, seed: int, short: str) -> None:
     """Cut the PAIRS folder in sets by the teacher's CRITIQUES (files, or a folder of shard-*.jsonl).
 
-    Pairs that the teacher judged right go to proxy_sft (5,000), proxy_rl (10,000) and grm_sft (10,000); those that it
-    got wrong to grm_rl (35,000) and grm_rl_val (256). No picture stands in two sets; labels are balanced, sources as
-    in the pool; OUT/report.json counts what was left out, and why.
+    Pairs that the teacher judged right go to proxy_sft (5,000), proxy_rl (10,000), proxy_rl_val (256) and grm_sft
+    (10,000); those that it got wrong to grm_rl (35,000) and grm_rl_val (256). No picture stands in two sets;
+    labels are balanced, sources as in the pool; OUT/report.json counts what was left out, and why.
     """
     from data_tools.filters.difficulty import critique_files
     from data_tools.split import SIZES

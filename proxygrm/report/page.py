@@ -19,6 +19,7 @@ STAGE_TITLES = {
     "distill": "teacher's critiques",
     "split": "training sets",
     "proxy_sft": "proxy, SFT",
+    "proxy_rl": "proxy, RL",
     "grm_sft": "reward model, SFT",
     "grm_rl": "reward model, RL",
     "evaluate": "held-out pairs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from proxygrm.errors import UserError
 
@@ -46,6 +47,8 @@ class RlSettings:
     storage_units: int = 8
     """Processes that hold the rollouts between the steps of an iteration (TransferQueue)."""
     dataloader_workers: int = 8
+    task: Literal["grm", "proxy"] = "grm"
+    """What the policy writes: critiques, or a proxy's verdicts (whose reward is accuracy + 0.5 format, no proxy)."""
     aggregation: str = "sum"
     """How accuracy, proxy and format become one score: `proxygrm.reward`."""
     use_proxy: bool = True
@@ -59,6 +62,8 @@ class RlSettings:
             raise UserError(f"rl: batch {self.batch} is not a multiple of mini_batch {self.mini_batch}")
         if self.n < 2:
             raise UserError(f"rl: n is {self.n}; GRPO compares rollouts of one prompt and needs at least 2")
+        if self.task == "proxy" and self.use_proxy:
+            raise UserError("rl: task is proxy, and a proxy in training is judged by no other; set use_proxy=false")
         if not 0 <= self.max_unscored <= 1:
             raise UserError(f"rl: max_unscored is {self.max_unscored}; it is a share between 0 and 1")
 
@@ -93,6 +98,10 @@ class RlSettings:
             dataloader_workers=0,
             max_unscored=0.3,  # a tiny proxy does not always answer to its contract
         )
+
+    def for_proxy(self, response_length: int) -> RlSettings:
+        """The same for training the proxy itself: its answers are short, and nobody judges them but the label."""
+        return replace(self, task="proxy", use_proxy=False, response_length=response_length)
 
     def fitted(self, devices: int) -> RlSettings:
         """The same with the largest batches, no larger than asked, that `devices` can share evenly.

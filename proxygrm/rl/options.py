@@ -23,6 +23,7 @@ class RewardOptions:
     use_proxy: bool = True
     endpoints: str = ""
     """Endpoints file of the proxy group; required with `use_proxy`."""
+    task: str = "grm"
     aggregation: str = "sum"
     deny_leaks: bool = True
     max_unscored: float = 0.1

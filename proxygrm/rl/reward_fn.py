@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from proxygrm.critique import parse
-from proxygrm.reward import RewardParts, rubric_to_judge, score
+from proxygrm.reward import RewardParts, rubric_to_judge, score, score_proxy
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import LABEL_MISMATCH
 
@@ -57,6 +57,9 @@ async def _scored(
 ) -> dict[str, float | str]:
     if str(pair["label"]) != str(ground_truth):
         return _row(UNSCORED, text, ground_truth, pair, LABEL_MISMATCH)
+    if options.task == "proxy":
+        parts = score_proxy(text, ground_truth)
+        return _row(parts, text, ground_truth, pair, parts.problem or "")
     opinion, why = None, ""
     critique = parse(text)
     rubric = rubric_to_judge(critique, options.deny_leaks) if options.use_proxy else None

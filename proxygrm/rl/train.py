@@ -77,6 +77,7 @@ def train_grpo_command(
         stop_file=str(_stop_file(out)),
         group_size=settings.n,
         use_proxy=settings.use_proxy,
+        task=settings.task,
         endpoints=str(endpoints or ""),
         aggregation=settings.aggregation,
         deny_leaks=settings.deny_leaks,

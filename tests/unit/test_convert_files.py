@@ -141,7 +141,7 @@ def test_the_commands_write_what_they_say(folder, tmp_path):
     critiques = ["--critiques", folder / "a.jsonl", "--critiques", folder / "b.jsonl"]
     said = run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "s.jsonl", *critiques, "--workers", 1)
     assert "12 of 60 rows" in said
-    sizes = "proxy_sft=2,proxy_rl=2,grm_sft=0,grm_rl=0,grm_rl_val=0"
+    sizes = "proxy_sft=2,proxy_rl=2,proxy_rl_val=0,grm_sft=0,grm_rl=0,grm_rl_val=0"
     said = run("split", folder / "pairs", folder / "a.jsonl", folder / "b.jsonl", "--out", tmp_path / "sets", "--sizes",
                sizes, "--short", "take")  # fmt: skip
     assert "proxy_rl" in said

@@ -32,6 +32,35 @@ def test_every_experiment_is_the_same_chain(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("choice", "stages", "judge"),
+    [
+        ("sft", {"proxy_sft"}, "proxy_sft"),
+        ("rl", {"proxy_rl"}, "proxy_rl"),
+        ("sft+rl", {"proxy_sft", "proxy_rl"}, "proxy_rl"),
+    ],
+)
+def test_the_proxy_is_trained_as_chosen_and_the_other_way_needs_no_other_split(
+    choice: str, stages: set[str], judge: str
+) -> None:
+    found = {stage.name: stage for stage in resolve(Request(assignments=(f"proxy_training={choice}",))).stages}
+    assert found.keys() & {"proxy_sft", "proxy_rl"} == stages
+    assert {parent.name for parent in found["grm_rl"].upstream()} == {"split", judge, "grm_sft"}
+    assert judge in {parent.name for parent in found["evaluate"].upstream()}
+    default = {stage.name: stage for stage in resolve(Request()).stages}
+    assert found["split"].fingerprint() == default["split"].fingerprint()
+    if judge == "proxy_rl":
+        settings = found["proxy_rl"].config
+        assert (settings.grpo.task, settings.grpo.use_proxy, settings.proxy_nodes) == ("proxy", False, 0)
+        start = {parent.name for parent in found["proxy_rl"].upstream()}
+        assert start == {"split"} | (stages - {"proxy_rl"})
+
+
+def test_a_way_of_training_the_proxy_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match=r"proxy_training.*sft"):
+        resolve(Request(assignments=("proxy_training=dpo",)))
+
+
 @pytest.mark.parametrize("site", ["a100", "h100"])
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
-from proxygrm.reward import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score
+from proxygrm.reward import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score, score_proxy
 
 GOOD = "<rubric>Names red (100%)<justify>j</justify></rubric><eval>1 says red.</eval><answer>{}</answer>"
 # The table of the specification, written out again on purpose: number -> ++, +-, -+, --, +failed, -failed.
@@ -126,3 +126,32 @@ def test_a_proxy_reward_that_is_none_of_the_allowed_is_refused(proxy):
 @pytest.mark.parametrize("label", [1, "1", 1.0, " 1\n", "1.0"])
 def test_a_label_may_be_a_number_or_text(label):
     assert score(GOOD.format(1), label, 1).score == 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<think>red is right</think><answer>1</answer>", (1, 1, 1.5, None)),
+        (" <think>x</think>\n\n<answer> 1 </answer>\n", (1, 1, 1.5, None)),
+        ("<think>x</think><answer>2</answer>", (-1, 1, -0.5, None)),
+        ("<think>x</think> so <answer>1</answer>", (1, 0, 1, "proxy_layout")),
+        ("<answer>1</answer><think>x</think>", (1, 0, 1, "proxy_layout")),
+        ("<think> </think><answer>1</answer>", (1, 0, 1, "proxy_layout")),
+        ("<think>a</think><think>b</think><answer>1</answer>", (1, 0, 1, "proxy_layout")),
+        ("<think>x</think><answer>10</answer>", (-1, 0, -1, "proxy_no_verdict")),
+        ("<think>x</think><answer>1</answer><answer>1</answer>", (-1, 0, -1, "proxy_no_verdict")),
+        ("", (-1, 0, -1, "proxy_no_verdict")),
+    ],
+)
+def test_a_proxy_in_training_earns_accuracy_and_half_a_point_for_its_layout(
+    text: str, expected: tuple[float, float, float, str | None]
+) -> None:
+    parts = score_proxy(text, "1")
+    assert (parts.accuracy, parts.format, parts.score, parts.problem) == expected
+    assert parts.proxy is None
+    assert not parts.unscored
+
+
+def test_a_proxy_in_training_has_no_reward_from_a_label_that_is_none() -> None:
+    with pytest.raises(ValueError, match="must be 1 or 2"):
+        score_proxy("<think>x</think><answer>1</answer>", "3")

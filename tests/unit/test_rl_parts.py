@@ -125,3 +125,14 @@ def test_options_with_a_wrong_key_or_type_are_refused(tmp_path: Path, change: di
     path.write_text(json.dumps({"rollouts": "r", "stop_file": "s", "group_size": 8, "endpoints": "e", **change}))
     with pytest.raises(UserError, match=word):
         RewardOptions.read(path)
+
+
+def test_a_proxy_in_training_is_scored_by_its_own_verdict(tmp_path: Path) -> None:
+    path = RewardOptions(
+        rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=2, use_proxy=False, task="proxy"
+    ).write(tmp_path / "options.json")
+    right, wrong = (
+        scored(f"<think>x</think><answer>{digit}</answer>", "1", {**PAIR, "rubric": "r"}, str(path)) for digit in (1, 2)
+    )
+    assert (right["score"], wrong["score"], right["unscored"]) == (1.5, -0.5, 0.0)
+    assert right.keys() == scored("", "2", PAIR, str(path)).keys()
