@@ -54,6 +54,8 @@ class RlSettings:
     use_proxy: bool = True
     deny_leaks: bool = True
     """A rubric that names the winner is not shown to the proxy, and earns nothing from it."""
+    early_rubric: bool = False
+    """Let the proxy judge a rubric as soon as it is closed, while evaluation and verdict are still being generated."""
     max_unscored: float = 0.1
     """Largest share of a step's rollouts that may go without a reward before the run stops."""
 

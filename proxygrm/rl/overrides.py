@@ -151,6 +151,9 @@ def verl_overrides(
         "+ray_kwargs.ray_init._node_ip_address": host,
         "hydra.run.dir": output / "hydra",
     }
+    if s.early_rubric and s.use_proxy:
+        values["actor_rollout_ref.rollout.agent.default_agent_loop"] = "early_rubric"
+        values["actor_rollout_ref.rollout.agent.agent_loop_config_path"] = Path(__file__).with_name("agent_loops.yaml")
     if cpu:
         values |= _cpu_values()
     if cpu and nursery is not None:

@@ -1,7 +1,8 @@
 """Decisions about one step's rollouts: means of the reward's parts, who is left out, when to stop. Pure.
 
 A row is what `reward_fn.compute_score` returned: score, accuracy (+1|-1), proxy (+1|-1, 0 when there is none),
-format (1|0), unscored (0|1), problem ("" or a word), plus `group`, the id of the prompt it was sampled from.
+format (1|0), unscored (0|1), problem ("" or a word), early (1: judged while it was being generated),
+plus `group`, the id of the prompt it was sampled from.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def step_metrics(rows: Sequence[Row], expected: int) -> dict[str, float]:
     }
     if judged:
         metrics["reward/proxy_agreement"] = _mean([float(row["proxy"] > 0) for row in judged])
+        if any(row.get("early") for row in judged):
+            metrics["reward/judged_early"] = _mean([float(row.get("early", 0.0)) for row in judged])
     for problem, count in Counter(row["problem"] for row in rows if row["problem"]).items():
         metrics[f"reward/problem/{problem}"] = float(count)
     return metrics

@@ -16,6 +16,8 @@ from proxygrm.reward import RewardParts, rubric_to_judge, score, score_proxy
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import LABEL_MISMATCH
 
+EARLY = "early_opinion"
+"""Key of `extra_info` for what the proxy said while the rollout was still being generated (`judge_early`)."""
 UNSCORED = RewardParts(accuracy=0.0, format=0.0, proxy=None, score=0.0, unscored=True, problem=None)
 
 
@@ -60,13 +62,38 @@ async def _scored(
     if options.task == "proxy":
         parts = score_proxy(text, ground_truth)
         return _row(parts, text, ground_truth, pair, parts.problem or "")
-    opinion, why = None, ""
+    opinion, why, in_time = None, "", False
     critique = parse(text)
     rubric = rubric_to_judge(critique, options.deny_leaks) if options.use_proxy else None
     if rubric is not None:
-        opinion, why = await _opinion(pair, rubric, options)
+        early = pair.get(EARLY) or {}
+        in_time = early.get("rubric") == rubric
+        opinion, why = (early["opinion"], early["why"]) if in_time else await _opinion(pair, rubric, options)
     parts = score(critique, ground_truth, opinion, options.aggregation, options.use_proxy, options.deny_leaks)
-    return _row(parts, text, ground_truth, pair, why if parts.unscored else parts.problem or "")
+    return _row(parts, text, ground_truth, pair, why if parts.unscored else parts.problem or "", in_time)
+
+
+async def judge_early(
+    text: str, ground_truth: str, pair: Mapping[str, Any], options: str
+) -> dict[str, float | str | None] | None:
+    """The proxy's opinion on a rollout that begins with `text`, to be put into `extra_info[EARLY]` of
+    `compute_score`; None when that would not ask the proxy either. Arguments as there. Never raises.
+
+    A rubric once closed is the same whatever follows it; `compute_score` compares them all the same.
+    """
+    try:
+        found = _options(options)
+        rubric = rubric_to_judge(text, found.deny_leaks) if found.use_proxy else None
+        if rubric is None or str(pair["label"]) != str(ground_truth):
+            return None
+    except Exception:  # compute_score meets it too, and counts it
+        return None
+    try:
+        opinion, why = await _opinion(pair, rubric, found)
+    except Exception as error:
+        _show_once(error)
+        opinion, why = None, f"error_{type(error).__name__}"
+    return {"rubric": rubric, "opinion": opinion, "why": why}
 
 
 async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> tuple[float | None, str]:
@@ -85,7 +112,7 @@ async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions)
 
 
 def _row(
-    parts: RewardParts, text: str, ground_truth: str, pair: Mapping[str, Any], problem: str
+    parts: RewardParts, text: str, ground_truth: str, pair: Mapping[str, Any], problem: str, early: bool = False
 ) -> dict[str, float | str]:
     # Every row has the same keys: verl refuses validation rows that differ.
     return {
@@ -95,6 +122,7 @@ def _row(
         "proxy": parts.proxy or 0.0,
         "unscored": float(parts.unscored),
         "problem": problem,
+        "early": float(early),
         "id": str(pair.get("id", "")),
         "label": str(ground_truth),
         "critique": text,

@@ -1,0 +1,136 @@
+"""A rollout generated in two calls, so that the proxy can judge its rubric while the rest is still being written.
+
+    one call    | rubric ------- | evaluation, verdict ------------ | proxy |
+    two calls   | rubric ------- | evaluation, verdict ------------ |
+                                 | proxy |
+
+The first call stops where `</rubric>` is closed, the second goes on from the very tokens of the first with the same
+request id: verl sends it to the same replica, whose prefix cache holds them. What comes back is one output, as if it
+had been one call. Nothing here imports verl: see `early_rubric_loop` for its agent loop, docs/early-rubric.md for
+when this helps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+CLOSING = "</rubric>"
+ABORTED = ("aborted", "abort")
+MEMORYLESS = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logprobs", "max_tokens", "max_new_tokens"}
+)
+"""Sampling parameters that mean the same in two calls as in one. (repetition_penalty counts the prompt too; a seed
+would repeat the first call's noise in the second, and other penalties would forget what the first call wrote.)"""
+
+
+class TwoCalls:
+    """Stands in for verl's server client in one rollout; `generate` has its signature and answers like it.
+
+    decode: text of tokens, special tokens left out. closed: called with the text so far once it holds a closed
+    rubric. response_length, max_model_len: verl's limits of a rollout and of the model, in tokens (None: no limit).
+    """
+
+    def __init__(
+        self,
+        server: Any,
+        decode: Callable[[Sequence[int]], str],
+        closed: Callable[[str], None],
+        response_length: int,
+        max_model_len: int | None = None,
+    ) -> None:
+        self.server, self.decode, self.closed = server, decode, closed
+        self.response_length, self.max_model_len = response_length, max_model_len
+
+    async def generate(
+        self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **rest: Any
+    ) -> Any:
+        """verl's TokenOutput of the whole response."""
+        if not sampling_params.keys() <= MEMORYLESS:
+            return await self.server.generate(
+                request_id=request_id, prompt_ids=prompt_ids, sampling_params=sampling_params, **rest
+            )
+        first = await self.server.generate(
+            request_id=request_id,
+            prompt_ids=prompt_ids,
+            # The server keeps the tokens whatever it does with the text; the tag in the text keeps both in step.
+            sampling_params={**sampling_params, "stop": [CLOSING], "include_stop_str_in_output": True},
+            **rest,
+        )
+        text = self.decode(first.token_ids)
+        if first.stop_reason in ABORTED or CLOSING not in text:  # it ended before there was a rubric
+            return first
+        self.closed(text)
+        left = self._left(prompt_ids, first.token_ids, sampling_params)
+        if left < 1 or not self.decode(first.token_ids[-1:]):  # full, or its last token is an end of sequence
+            return first
+        unlimited = {key: value for key, value in sampling_params.items() if key != "max_new_tokens"}
+        second = await self.server.generate(
+            request_id=request_id,
+            prompt_ids=[*prompt_ids, *first.token_ids],
+            sampling_params={**unlimited, "max_tokens": left},
+            **rest,
+        )
+        return joined(first, second)
+
+    def _left(self, prompt_ids: Sequence[int], done: Sequence[int], sampling_params: dict[str, Any]) -> int:
+        """Tokens that may follow: without a limit of ours, verl's server would grant a whole response again."""
+        asked = sampling_params.get("max_tokens", sampling_params.get("max_new_tokens"))
+        most = self.response_length if asked is None else asked
+        if self.max_model_len is not None:
+            most = min(most, self.max_model_len - len(prompt_ids))
+        return most - len(done)
+
+
+def joined(first: Any, second: Any) -> Any:
+    """One TokenOutput of two, the second's prompt being the first's and its tokens."""
+    log_probs = None if first.log_probs is None else [*first.log_probs, *(second.log_probs or [])]
+    preempted = [part.num_preempted for part in (first, second) if part.num_preempted is not None]
+    # The weights' version may change between the calls; of the prefix cache, the prompt's hits are what is counted.
+    from_first = {
+        key: first.extra_fields[key] for key in ("min_global_steps", "num_cached_tokens") if key in first.extra_fields
+    }
+    return second.model_copy(
+        update={
+            "token_ids": [*first.token_ids, *second.token_ids],
+            "log_probs": log_probs,
+            "routed_experts": _joined_experts(first.routed_experts, second.routed_experts, len(second.token_ids)),
+            "num_preempted": sum(preempted) if preempted else None,
+            "extra_fields": {**second.extra_fields, **from_first},
+        }
+    )
+
+
+def _joined_experts(first: Any, second: Any, new: int) -> Any:
+    """Rows of the first call, then those of the second's new tokens: verl joins resumed rollouts so."""
+    if first is None or second is None or new == 0:
+        return first
+    import numpy as np
+
+    return np.concatenate([first, second[-new:]])
+
+
+class Judging:
+    """The proxy's work on one rollout: started at most once, waited for or cancelled."""
+
+    def __init__(self, ask: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
+        self.ask = ask
+        self._task: asyncio.Task[dict[str, Any] | None] | None = None
+
+    def start(self, text: str) -> None:
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run(text))
+
+    async def _run(self, text: str) -> dict[str, Any] | None:
+        return await self.ask(text)
+
+    async def result(self) -> dict[str, Any] | None:
+        """What `ask` returned; None when it was never asked."""
+        return None if self._task is None else await self._task
+
+    async def cancel(self) -> None:
+        """If it is still under way; returns when the proxy's client has let go of its place."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
