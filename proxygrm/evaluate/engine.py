@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,13 +30,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` is empty when there is a `problem`: the prompt never reached the model."""
+    """`text` is empty when there is a `problem`: the prompt never reached the model.
+
+    seed: of the sampling, None when greedy; seconds: from handing the prompt over to the last token.
+    """
 
     key: str
     text: str
     tokens: int = 0
     truncated: bool = False
     problem: str | None = None
+    seed: int | None = None
+    seconds: float = 0.0
 
 
 class Engine:
@@ -50,7 +56,7 @@ class Engine:
         A prompt the model cannot take (too long, unreadable picture) comes back as an Answer with a problem;
         when it takes none at all, that is a UserError.
         """
-        waiting, running, refused = iter(requests), dict[str, Request](), list[Answer]()
+        waiting, running, refused = iter(requests), dict[str, tuple[Request, float]](), list[Answer]()
         accepted = False
         exhausted = False
         while True:
@@ -64,7 +70,7 @@ class Engine:
                 except (ValueError, OSError) as error:
                     refused.append(Answer(request.key, "", problem=_one_line(error)))
                 else:
-                    running[number] = request
+                    running[number] = request, time.monotonic()
                     accepted = True
             if accepted:
                 yield from refused
@@ -73,9 +79,14 @@ class Engine:
                 break
             for output in self.llm.llm_engine.step():
                 if output.finished:
-                    done, best = running.pop(output.request_id), output.outputs[0]
+                    (done, since), best = running.pop(output.request_id), output.outputs[0]
                     yield Answer(
-                        done.key, best.text, tokens=len(best.token_ids), truncated=best.finish_reason == "length"
+                        done.key,
+                        best.text,
+                        tokens=len(best.token_ids),
+                        truncated=best.finish_reason == "length",
+                        seed=self.settings.seed_of(done.key),
+                        seconds=round(time.monotonic() - since, 4),
                     )
         if refused:
             raise UserError(f"{self.model} takes none of the {len(refused)} prompts: {refused[0].problem}")
@@ -90,7 +101,7 @@ class Engine:
         params = SamplingParams(
             temperature=self.settings.temperature,
             max_tokens=max_tokens,
-            seed=_seed(self.settings, request.key),
+            seed=self.settings.seed_of(request.key),
         )
         (internal,) = self.llm.enqueue_chat([{"role": "user", "content": content}], params, use_tqdm=False)
         return internal.split("-")[0]  # vLLM adds random characters; outputs carry the number alone
@@ -165,11 +176,18 @@ def _device(asked: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def blank_picture() -> Any:
+    """The grey PIL image that stands in for a missing one."""
+    from PIL import Image
+
+    return Image.new("RGB", (BLANK_SIDE_PX, BLANK_SIDE_PX), (128, 128, 128))
+
+
 def _picture(path: Path) -> Any:
     from PIL import Image
 
     if not path.is_file():  # only with missing_images="blank"; else it was refused before the model was loaded
-        return Image.new("RGB", (BLANK_SIDE_PX, BLANK_SIDE_PX), (128, 128, 128))
+        return blank_picture()
     with Image.open(path) as image:
         return image.convert("RGB")
 
@@ -177,13 +195,6 @@ def _picture(path: Path) -> Any:
 def _uuid(path: Path) -> str:
     """Lets vLLM recognise a picture it has just prepared (the swapped order) without hashing its pixels."""
     return hashlib.sha256(str(path).encode()).hexdigest()
-
-
-def _seed(settings: EvaluateSettings, key: str) -> int | None:
-    """A seed of its own for each judgement: one seed for all would make the samples share their noise."""
-    if settings.temperature == 0:
-        return None
-    return int.from_bytes(hashlib.sha256(f"{settings.seed}/{key}".encode(errors="backslashreplace")).digest()[:4])
 
 
 def _one_line(error: Exception) -> str:

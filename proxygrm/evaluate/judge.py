@@ -11,24 +11,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proxygrm.critique import rubric_for_proxy
 from proxygrm.errors import UserError
-from proxygrm.evaluate.engine import Answer, Engine, Request, open_engine
+from proxygrm.evaluate.engine import Engine, Request, open_engine
+from proxygrm.evaluate.judges import CheckpointJudge, Progress, answer_row, answered, checkpoint_identity, made_by
 from proxygrm.evaluate.metrics import summarise
 from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
 from proxygrm.evaluate.rows import Row, RowFile, write_rows
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
-from proxygrm.prompts import grm_prompt, prompt_hash, proxy_prompt
+from proxygrm.prompts import proxy_prompt
 from proxygrm.tracking import track
 
-Progress = Callable[[int, int, str], None]
+__all__ = ["checkpoint_identity", "evaluate_models", "judge_pairs", "judge_rubrics"]
 
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_WEIGHT_SAMPLE_BYTES = 1 << 16
 
 
 def judge_pairs(
@@ -44,22 +44,8 @@ def judge_pairs(
     was begun with another model, prompt or setting.
     """
     check_pairs(pairs, settings.missing_images)
-    shown = shown_in_orders(pairs, settings.both_orders)
-    made_by = _made_by(model, "grm", settings, settings.max_tokens)
-    with RowFile(out_file, made_by) as file:
-        answers = {row["key"]: row for row in file.rows}
-        missing = [s for s in shown if s.key not in answers]
-        if missing:
-            progress(len(shown) - len(missing), len(shown), f"loading {model}")
-            with open_engine(model, settings, _most_images(pairs)) as engine:
-                requests = (
-                    Request(s.key, grm_prompt(s.pair.question, *s.responses, images=0), s.pair.images) for s in missing
-                )
-                done = len(shown) - len(missing)
-                for row in _run(engine, requests, settings.max_tokens, file):
-                    answers[row["key"]] = row
-                    done += 1
-                    progress(done, len(shown), f"judging with {out_file.name.split('.')[0]}")
+    shown = _shown(pairs, settings)
+    answers = answered(CheckpointJudge(model, settings), shown, out_file, progress)
     return [judged_row(s, answers[s.key]) for s in shown]
 
 
@@ -77,15 +63,14 @@ def judge_rubrics(
     `proxy_asked` false. All tags go through one loaded proxy, row by row, because they share everything
     before the rubric.
     """
-    shown = shown_in_orders(pairs, settings.both_orders)
+    shown = _shown(pairs, settings)
     prompts: list[tuple[str, str, Shown]] = []
     for index, s in enumerate(shown):
         for tag, rows in judged.items():
             if rubric := rubric_for_proxy(rows[index]["critique"]):
                 key = f"{tag}/{s.key}/{hashlib.sha256(rubric.encode()).hexdigest()[:12]}"
                 prompts.append((key, rubric, s))
-    made_by = _made_by(proxy, "proxy", settings, settings.proxy_max_tokens)
-    with RowFile(out_file, made_by) as file:
+    with RowFile(out_file, made_by(proxy, "proxy", settings, settings.proxy_max_tokens)) as file:
         answers = {row["key"]: row for row in file.rows}
         missing = [p for p in prompts if p[0] not in answers]
         if missing:
@@ -125,7 +110,7 @@ def evaluate_models(
     pairs = load_pairs(pairs_path)
     pairs = pairs[: settings.max_pairs] if settings.max_pairs else pairs
     check_pairs(pairs, settings.missing_images)
-    per_model = len(pairs) * (2 if settings.both_orders else 1)
+    per_model = len(_shown(pairs, settings))
     total = per_model * len(models) * (2 if proxy else 1)
     judged: dict[str, list[Row]] = {}
     for number, (tag, path) in enumerate(models.items()):
@@ -149,19 +134,9 @@ def evaluate_models(
 
 def _run(engine: Engine, requests: Iterable[Request], max_tokens: int, file: RowFile) -> Iterator[Row]:
     for answer in engine.answers(requests, max_tokens):
-        row = _answer_row(answer)
+        row = answer_row(answer)
         file.append(row)
         yield row
-
-
-def _answer_row(answer: Answer) -> Row:
-    return {
-        "key": answer.key,
-        "text": answer.text,
-        "tokens": answer.tokens,
-        "truncated": answer.truncated,
-        "problem": answer.problem,
-    }
 
 
 def _as_answer(row: Row) -> Row:
@@ -170,39 +145,18 @@ def _as_answer(row: Row) -> Row:
         "tokens": row["tokens"],
         "truncated": row["truncated"],
         "problem": row["refused"],
+        "seed": row["seed"],
+        "seconds": row["seconds"],
+        "prompt_hash": row["prompt_hash"],
     }
-
-
-def _made_by(model: Path, prompt: str, settings: EvaluateSettings, max_tokens: int) -> Row:
-    """What an answer depends on, besides the pair itself."""
-    return {
-        "model": checkpoint_identity(model),
-        "prompt": prompt_hash(prompt),
-        "max_tokens": max_tokens,
-        "max_model_len": settings.max_model_len,
-        "temperature": settings.temperature,
-        "seed": settings.seed,
-        "max_pixels": settings.max_pixels,
-        "missing_images": settings.missing_images,
-    }
-
-
-def checkpoint_identity(model: Path) -> str:
-    """16 hex digits over the small files, and over the size and last bytes of each weight file."""
-    if not (model / "config.json").is_file():
-        raise UserError(f"no checkpoint at {model}: it has no config.json")
-    digest = hashlib.sha256()
-    for path in [*sorted(model.glob("*.safetensors")), model / "config.json"]:
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            file.seek(max(0, size - _WEIGHT_SAMPLE_BYTES))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
 
 
 def _most_images(pairs: Sequence[EvalPair]) -> int:
     return max(len(pair.images) for pair in pairs)
+
+
+def _shown(pairs: Sequence[EvalPair], settings: EvaluateSettings) -> list[Shown]:
+    return shown_in_orders(pairs, settings.orders, settings.votes, settings.seed)
 
 
 def _shifted(progress: Progress, before: int, total: int) -> Progress:

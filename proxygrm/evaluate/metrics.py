@@ -28,7 +28,7 @@ def wilson(right: float, n: int, z: float = Z_95) -> tuple[float, float]:
 def summarise(rows: Sequence[Row]) -> Row:
     """Figures of one model from its rows (`shown.judged_row`); a share with nothing to count is None.
 
-    accuracy                  right verdicts / verdicts (unparsed left out, as VL-RewardBench's own script does)
+    accuracy                  right verdicts / verdicts (unparsed and ties left out, as VL-RewardBench's script does)
     accuracy_unparsed_wrong   right verdicts / judgements
     accuracy_low, _high       95 % Wilson interval of `accuracy`; the pair is the trial, because its two orders
                               are not independent. So it is rather too wide than too narrow
@@ -43,15 +43,14 @@ def summarise(rows: Sequence[Row]) -> Row:
     macro_accuracy            mean of the categories' accuracies, when rows have categories
     """
     figures = _shares(rows)
-    verdicts = [r for r in rows if r["verdict"] is not None]
+    verdicts = _clear(rows)
     proxied = [r for r in rows if r["proxy_verdict"] is not None]
-    pairs = _by_pair(rows)
     figures |= {
-        "order_consistency": _order_consistency(pairs),
+        "order_consistency": _order_consistency(_by_sight(rows)),
         "says_1": _share(sum(r["verdict"] == 1 for r in verdicts), len(verdicts)),
         "proxy_same_verdict": _share(
-            sum(r["proxy_verdict"] == r["verdict"] for r in proxied if r["verdict"] is not None),
-            sum(r["verdict"] is not None for r in proxied),
+            sum(r["proxy_verdict"] == r["verdict"] for r in _clear(proxied)),
+            len(_clear(proxied)),
         ),
         "no_rubric": sum(r["rubric"] is None for r in rows),
         "names_winner": sum(bool(r["names_winner"]) for r in rows),
@@ -77,16 +76,15 @@ def summarise(rows: Sequence[Row]) -> Row:
 
 def _shares(rows: Sequence[Row]) -> Row:
     """The figures that are also given for each source and category."""
-    pairs = _by_pair(rows)
-    verdicts = [r for r in rows if r["verdict"] is not None]
+    verdicts = _clear(rows)
     right = sum(bool(r["correct"]) for r in verdicts)
     proxied = [r for r in rows if r["proxy_verdict"] is not None]
     agree = sum(bool(r["proxy_agrees"]) for r in proxied)
     low, high = _interval(right, verdicts)
     proxy_low, proxy_high = _interval(agree, proxied)
-    twice = [orders for orders in pairs.values() if len(orders) == 2]
+    twice = [orders for orders in _by_sight(rows).values() if len(orders) == 2]
     return {
-        "pairs": len(pairs),
+        "pairs": len(_by_pair(rows)),
         "judgements": len(rows),
         "unparsed": len(rows) - len(verdicts),
         "accuracy": _share(right, len(verdicts)),
@@ -110,7 +108,7 @@ def _interval(right: int, rows: Sequence[Row]) -> tuple[float | None, float | No
 
 
 def _order_consistency(pairs: dict[Hashable, list[Row]]) -> float | None:
-    both = [o for o in pairs.values() if len(o) == 2 and all(r["verdict"] is not None for r in o)]
+    both = [o for o in pairs.values() if len(_clear(o)) == 2]
     # Right in both or wrong in both: the same response was named, in whatever place it stood.
     return _share(sum(o[0]["correct"] == o[1]["correct"] for o in both), len(both))
 
@@ -120,6 +118,19 @@ def _by_pair(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
     for row in rows:
         pairs[row["id"], row["copy"]].append(row)
     return pairs
+
+
+def _by_sight(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
+    """The orders of a pair, each vote apart."""
+    sights: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in rows:
+        sights[row["id"], row["copy"], row.get("sample", 0)].append(row)
+    return sights
+
+
+def _clear(rows: Sequence[Row]) -> list[Row]:
+    """Rows with a verdict for one of the two: neither unparsed nor a tie."""
+    return [row for row in rows if row["verdict"] in (1, 2)]
 
 
 def _share(part: float, whole: int) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.categories import category_of
+from proxygrm.evaluate.score_rows import rows_text
 from proxygrm.pairs import label_for, read_pairs
 
 
@@ -99,14 +101,38 @@ def _from_row(row: Any, images_dir: Path, source: str) -> EvalPair:
 
 
 def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
-    """Number of pictures that are not there; UserError when they are refused, or when there is no pair."""
+    """Number of pictures that are not there. UserError, with the rows (from 1), when they are refused, when a file is
+    no picture, or when there is no pair."""
     if not pairs:
         raise UserError("there are no pairs to judge")
-    paths = {image for pair in pairs for image in pair.images}
-    missing = sorted(str(path) for path in paths if not path.is_file())
+    rows: dict[Path, list[int]] = defaultdict(list)
+    for number, pair in enumerate(pairs, 1):
+        for image in pair.images:
+            rows[image].append(number)
+    missing = sorted(path for path in rows if not path.is_file())
     if missing and missing_images == "refuse":
         raise UserError(
-            f"{len(missing)} of {len(paths)} pictures are missing, first {missing[0]}; "
+            f"{len(missing)} of {len(rows)} pictures are missing ({_rows(rows, missing)}), first {missing[0]}; "
             "put them there, or pass --missing-images blank to judge without seeing them"
         )
+    if broken := [path for path in rows.keys() - {*missing} if not _is_picture(path)]:
+        raise UserError(
+            f"{len(broken)} of {len(rows)} files are no pictures ({_rows(rows, broken)}), first {min(broken)}; "
+            "mend them, or leave these rows out"
+        )
     return len(missing)
+
+
+def _rows(rows: dict[Path, list[int]], paths: Sequence[Path]) -> str:
+    return rows_text(sorted({number for path in paths for number in rows[path]}))
+
+
+def _is_picture(path: Path) -> bool:
+    """By its header: whole pictures would take long, and one that breaks off is refused when it is judged."""
+    from PIL import Image
+
+    try:
+        with Image.open(path):
+            return True
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False

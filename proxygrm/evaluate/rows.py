@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -22,7 +23,8 @@ class RowFile:
     """Appends rows and remembers what an earlier attempt wrote.
 
     `made_by` says what the rows depend on; it stands in the first line. A file made by something else is
-    refused, because half of its rows would come from another model or other settings.
+    refused, because half of its rows would come from another model or other settings; so is one that another
+    process on this machine is writing.
     """
 
     def __init__(self, path: Path, made_by: Row) -> None:
@@ -35,10 +37,15 @@ class RowFile:
 
     def __enter__(self) -> RowFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._recover()
         self._file = self.path.open("a", encoding="utf-8", errors=_ERRORS)
-        if self._file.tell() == 0:
-            self._write([{"made_by": self.made_by}])
+        try:
+            self._lock()
+            self._recover()
+            if self.path.stat().st_size == 0:
+                self._write([{"made_by": self.made_by}])
+        except BaseException:
+            self._file.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
@@ -68,28 +75,41 @@ class RowFile:
                 f"cannot write {self.path}: {error.strerror}; free space and start again, it resumes"
             ) from error
 
-    def _recover(self) -> None:
-        if not self.path.exists():
-            return
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        self.torn_bytes = len(data) - len(whole)
-        if self.torn_bytes:
-            os.truncate(self.path, len(whole))
+    def _lock(self) -> None:
         try:
-            rows = [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise UserError(f"{self.path} is damaged ({error}); delete it and start again") from error
-        if not rows:
-            return
-        before = rows[0].get("made_by")
-        if before != self.made_by:
-            changed = [k for k in self.made_by if (before or {}).get(k) != self.made_by[k]]
-            raise UserError(
-                f"{self.path} was begun with another {', '.join(changed) or 'layout'}; "
-                "delete it to start again, or choose another output folder"
-            )
-        self.rows = rows[1:]
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is writing {self.path}; let it finish, or stop it") from error
+        except OSError:  # a file system without locks
+            pass
+
+    def _recover(self) -> None:
+        self.rows, self.torn_bytes = _whole_rows(self.path, self.made_by)
+        if self.torn_bytes:
+            os.truncate(self.path, self.path.stat().st_size - self.torn_bytes)
+
+
+def read_rows(path: Path, made_by: Row) -> list[Row]:
+    """The whole rows of a `RowFile` that may be growing; nothing is written. UserError as there."""
+    return _whole_rows(path, made_by)[0]
+
+
+def _whole_rows(path: Path, made_by: Row) -> tuple[list[Row], int]:
+    """(rows, bytes after the last whole one)."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    try:
+        rows = [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and start again") from error
+    if rows and rows[0].get("made_by") != made_by:
+        before = rows[0].get("made_by") or {}
+        changed = [k for k in made_by if before.get(k) != made_by[k]]
+        raise UserError(
+            f"{path} was begun with another {', '.join(changed) or 'layout'}; "
+            "delete it to start again, or choose another output folder"
+        )
+    return rows[1:], len(data) - len(whole)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

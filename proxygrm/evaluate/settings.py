@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from proxygrm.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
 MISSING_IMAGES = ("refuse", "blank")
+BOTH, HASHED, AS_GIVEN = ORDERS = ("both", "hashed", "as-given")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,10 @@ class EvaluateSettings:
     gpu_memory_utilization: float = 0.9
     tensor_parallel: int = 1
     device: str = "auto"
-    both_orders: bool = True
+    orders: str = BOTH
+    """`both` orders of each pair, one order `hashed` from the row's content and the seed, or `as-given`."""
+    votes: int = 1
+    """Samples of each judgement; more than one needs a temperature."""
     missing_images: str = "refuse"
     """`refuse`, or `blank`: a grey picture stands in, and the summary counts how often."""
     max_pairs: int = 0
@@ -39,11 +44,26 @@ class EvaluateSettings:
         for name, value, known in (
             ("device", self.device, DEVICES),
             ("missing_images", self.missing_images, MISSING_IMAGES),
+            ("orders", self.orders, ORDERS),
         ):
             if value not in known:
                 raise UserError(f"evaluate.{name} is {value!r}; it is one of {', '.join(known)}")
-        for name in ("max_tokens", "proxy_max_tokens", "max_model_len", "max_num_seqs", "tensor_parallel"):
+        for name in ("max_tokens", "proxy_max_tokens", "max_model_len", "max_num_seqs", "tensor_parallel", "votes"):
             if getattr(self, name) < 1:
                 raise UserError(f"evaluate.{name} is {getattr(self, name)}; it must be at least 1")
         if self.temperature < 0:
             raise UserError(f"evaluate.temperature is {self.temperature}; it must be 0 (greedy) or more")
+        if self.votes > 1 and self.temperature == 0:
+            raise UserError(
+                f"evaluate.votes is {self.votes}, but at temperature 0 all are the same; give a temperature, 0.7 say"
+            )
+
+    @property
+    def both_orders(self) -> bool:
+        return self.orders == BOTH
+
+    def seed_of(self, key: str) -> int | None:
+        """A seed of its own for each judgement: one seed for all would make the samples share their noise."""
+        if self.temperature == 0:
+            return None
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{key}".encode(errors="backslashreplace")).digest()[:4])

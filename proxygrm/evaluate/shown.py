@@ -10,24 +10,27 @@ from typing import Any
 
 from proxygrm.critique import Problem, parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.evaluate.pairs import EvalPair
+from proxygrm.evaluate.settings import AS_GIVEN, BOTH, HASHED
 
 AS_IS, SWAPPED = "as_is", "swapped"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair as the model sees it. `copy` counts earlier pairs with the same id, since benchmarks repeat ids."""
+    """A pair as the model sees it. `copy` counts earlier pairs with the same id, since benchmarks repeat ids; `sample`
+    counts the votes of one judge on the same sight."""
 
     pair: EvalPair
     order: str
     copy: int = 0
+    sample: int = 0
 
     @property
     def key(self) -> str:
         """Names the judgement in the files an interrupted run resumes from; changes with what is shown."""
         content = [self.pair.question, *self.responses, *(path.name for path in self.pair.images)]
         digest = hashlib.sha256("\0".join(content).encode(errors="backslashreplace")).hexdigest()[:12]
-        return f"{self.pair.id}#{self.copy}/{self.order}/{digest}"
+        return f"{self.pair.id}#{self.copy}/{self.order}/{digest}" + (f"/{self.sample}" if self.sample else "")
 
     @property
     def responses(self) -> tuple[str, str]:
@@ -40,42 +43,68 @@ class Shown:
         return self.pair.label if self.order == AS_IS else 3 - self.pair.label
 
 
-def shown_in_orders(pairs: Sequence[EvalPair], both_orders: bool = True) -> list[Shown]:
-    """Both orders of a pair stand side by side: they share picture, instruction and question (prefix cache)."""
+def shown_in_orders(pairs: Sequence[EvalPair], orders: str | bool = BOTH, votes: int = 1, seed: int = 0) -> list[Shown]:
+    """The judgements to make, in the order of the pairs; `orders` is one of `settings.ORDERS` (True: both, False: as
+    given).
+
+    Those of one pair stand side by side: they share picture, instruction and question (prefix cache).
+    """
+    orders = orders if isinstance(orders, str) else BOTH if orders else AS_GIVEN
     seen: Counter[str] = Counter()
     shown = []
     for pair in pairs:
-        for order in (AS_IS, SWAPPED) if both_orders else (AS_IS,):
-            shown.append(Shown(pair, order, seen[pair.id]))
+        for sample in range(votes):
+            sights = (AS_IS, SWAPPED) if orders == BOTH else (AS_IS,)
+            if orders == HASHED:
+                sights = (hashed_order(pair, seed, sample),)
+            shown += [Shown(pair, order, seen[pair.id], sample) for order in sights]
         seen[pair.id] += 1
     return shown
 
 
-def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One line of `TAG.jsonl`.
+def hashed_order(pair: EvalPair, seed: int, sample: int = 0) -> str:
+    """An order that looks drawn, but depends on nothing but the seed, the vote, and what the pair says: not on its
+    place in the file, nor on which response stands first there."""
+    better, worse = (pair.response_1, pair.response_2)[:: 1 if pair.label == 1 else -1]
+    content = [str(seed), str(sample), pair.question, better, worse, *(path.name for path in pair.images)]
+    better_first = hashlib.sha256("\0".join(content).encode(errors="backslashreplace")).digest()[0] % 2 == 0
+    return AS_IS if better_first == (pair.label == 1) else SWAPPED
 
-    `answer` and `proxy` are {text, tokens, truncated, problem}; `proxy` is None when the proxy was not asked.
-    `correct` and `proxy_agrees` are None when there is no verdict to compare.
+
+def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One line of `TAG.jsonl` or `answers.jsonl`.
+
+    `answer` and `proxy` are {text, tokens, truncated, problem}, more of `answer` is optional; `proxy` is None when the
+    proxy was not asked. A scalar judge's answer has `scores`, as shown, from which the verdict follows ("tie" when they
+    are equal). `correct` and `proxy_agrees` are None when there is no verdict to compare.
     """
     pair, (response_1, response_2) = shown.pair, shown.responses
     critique = parse(answer["text"])
+    scores = answer.get("scores")
+    verdict = critique.verdict if scores is None else _verdict_of(*scores)
+    problems = [] if scores else ["prompt_refused"] if answer["problem"] else [p.value for p in critique.problems]
     proxy_verdict = parse_proxy_verdict(proxy["text"]) if proxy else None
     return {
         "id": pair.id,
         "copy": shown.copy,
         "order": shown.order,
+        "sample": shown.sample,
         "source": pair.source,
         "category": pair.category,
         "group": pair.group,
         "label": shown.label,
-        "verdict": critique.verdict,
-        "correct": None if critique.verdict is None else critique.verdict == shown.label,
+        "verdict": verdict,
+        "correct": verdict == shown.label if verdict in (1, 2) else None,
         "well_formed": critique.well_formed,
         "names_winner": Problem.NAMES_WINNER in critique.problems,
-        "problems": ["prompt_refused"] if answer["problem"] else [p.value for p in critique.problems],
+        "problems": problems,
         "refused": answer["problem"],
         "truncated": answer["truncated"],
         "tokens": answer["tokens"],
+        "seed": answer.get("seed"),
+        "seconds": answer.get("seconds"),
+        "prompt_hash": answer.get("prompt_hash"),
+        "scores": scores,
         "proxy_asked": proxy is not None,
         "proxy_verdict": proxy_verdict,
         "proxy_agrees": None if proxy_verdict is None else proxy_verdict == shown.label,
@@ -92,3 +121,7 @@ def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | Non
         "images": [str(path) for path in pair.images],
         "image_missing": any(not path.is_file() for path in pair.images),
     }
+
+
+def _verdict_of(first: float, second: float) -> Any:
+    return "tie" if first == second else 1 if first > second else 2

@@ -7,7 +7,7 @@ import base64
 import random
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -26,15 +26,30 @@ class RowFailed(Exception):
         self.reason = reason
 
 
+class Completion(NamedTuple):
+    text: str
+    truncated: bool  # it reached the longest answer allowed
+    tokens: int  # of the answer; 0 where the service does not count
+
+
 def open_client(
-    endpoint: str, concurrency: int, timeout_s: float, api_key_file: str | Path | None
+    endpoint: str,
+    concurrency: int,
+    timeout_s: float,
+    api_key_file: str | Path | None,
+    api_key: str = "",
+    who: str = "teacher",
 ) -> httpx.AsyncClient:
-    """`endpoint` with or without `/v1`. Proxy variables of the environment are ignored (teachers live in-cluster)."""
+    """`endpoint` with or without `/v1`. Proxy variables of the environment are ignored (teachers live in-cluster).
+
+    api_key: instead of a file; `who` names the endpoint's part in messages.
+    """
     if not endpoint.startswith(("http://", "https://")):
-        raise UserError(f"teacher endpoint {endpoint!r} is no URL; it starts with http:// or https://")
+        raise UserError(f"{who} endpoint {endpoint!r} is no URL; it starts with http:// or https://")
     base = endpoint.rstrip("/")
     base = base if base.endswith("/v1") else base + "/v1"
-    headers = {"Authorization": f"Bearer {read_key(Path(api_key_file))}"} if api_key_file else {}
+    key = read_key(Path(api_key_file)) if api_key_file else api_key
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     return httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout_s, limits=limits, trust_env=False)
 
@@ -64,7 +79,7 @@ def chat_body(model: str, prompt: str, images: list[Path], temperature: float, m
     }
 
 
-async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5) -> None:
+async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5, who: str = "teacher") -> None:
     """Fail early and clearly: nobody answers, the key is refused, or the model is not served there."""
     last = ""
     for attempt in range(attempts):
@@ -74,7 +89,7 @@ async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5) 
             last = f"{type(error).__name__} {error}".strip()
         else:
             if answer.status_code in (401, 403):
-                raise UserError(f"{client.base_url}: {FATAL[answer.status_code]}; check the API key file")
+                raise UserError(f"{client.base_url}: {FATAL[answer.status_code]}; check the API key")
             if answer.status_code < 500:
                 served = _served(answer)
                 if served and model not in served:
@@ -83,25 +98,32 @@ async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5) 
             last = f"HTTP {answer.status_code}"
         if attempt + 1 < attempts:
             await asyncio.sleep(_wait_s(attempt))
-    raise UserError(f"no teacher answers at {client.base_url} ({last}); start it, or correct the endpoint")
+    raise UserError(f"no {who} answers at {client.base_url} ({last}); start it, or correct the endpoint")
 
 
 async def ask(client: httpx.AsyncClient, body: dict[str, Any], attempts: int) -> str:
-    """The critique text. Retries time-outs, lost connections, 429 and 5xx with growing pauses.
+    """The text of `complete`."""
+    return (await complete(client, body, attempts)).text
+
+
+async def complete(client: httpx.AsyncClient, body: dict[str, Any], attempts: int) -> Completion:
+    """One answer. Retries time-outs, lost connections, 429 and 5xx with growing pauses; the client's time-out bounds
+    each attempt as a whole, an answer that trickles in included.
 
     Raises RowFailed when this pair gets no answer, UserError when no pair will (wrong key, unknown model).
     """
     failure = RowFailed("no_attempt", "")
     for attempt in range(attempts):
         try:
-            answer = await client.post("chat/completions", json=body)
-        except httpx.TimeoutException as error:
-            failure = RowFailed("timeout", str(error))
+            async with asyncio.timeout(client.timeout.read):
+                answer = await client.post("chat/completions", json=body)
+        except (httpx.TimeoutException, TimeoutError) as error:
+            failure = RowFailed("timeout", str(error) or f"no whole answer in {client.timeout.read:g} s")
         except httpx.TransportError as error:
             failure = RowFailed("connection", str(error))
         else:
             if answer.status_code == 200:
-                return _content(answer)
+                return _completion(answer)
             detail = answer.text[:200]
             if answer.status_code in FATAL:
                 raise UserError(f"{client.base_url}: {FATAL[answer.status_code]} ({detail})")
@@ -117,14 +139,19 @@ def _wait_s(attempt: int) -> float:
     return min(MAX_WAIT_S, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
 
 
-def _content(answer: httpx.Response) -> str:
+def _completion(answer: httpx.Response) -> Completion:
     try:
-        content = answer.json()["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        told = answer.json()
+        choice = told["choices"][0]
+        content = choice["message"]["content"]
+        usage = told.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        truncated = choice.get("finish_reason") == "length"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise RowFailed("malformed_answer", answer.text[:200]) from error
     if not isinstance(content, str):
         raise RowFailed("malformed_answer", "the message has no text")
-    return content
+    return Completion(content, truncated, tokens if isinstance(tokens, int) else 0)
 
 
 def _served(answer: httpx.Response) -> list[str]:

@@ -17,7 +17,7 @@ JUDGE = """
 import json, sys
 from pathlib import Path
 from proxygrm.evaluate import EvaluateSettings, evaluate_models, judge_pairs, load_pairs
-from proxygrm.evaluate.judge import _made_by
+from proxygrm.evaluate.judges import made_by
 from proxygrm.evaluate.rows import RowFile
 from proxygrm.evaluate.shown import shown_in_orders
 from proxygrm.tiny.corpus import demo_corpus
@@ -33,8 +33,7 @@ pairs = load_pairs(folder / "pairs.jsonl")
 
 # An untrained model writes no rubric, so one model's answers are given; only the proxy is asked about them.
 good = "<rubric>1. Names red (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
-made_by = _made_by(model, "grm", settings, settings.max_tokens)
-with RowFile(out / "parts" / "taught.critiques.jsonl", made_by) as file:
+with RowFile(out / "parts" / "taught.critiques.jsonl", made_by(model, "grm", settings, settings.max_tokens)) as file:
     for shown in shown_in_orders(pairs):
         file.append({"key": shown.key, "text": good, "tokens": 30, "truncated": False, "problem": None})
 

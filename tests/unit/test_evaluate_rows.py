@@ -84,7 +84,7 @@ def test_both_orders_stand_side_by_side_with_the_label_turned():
     first, second = shown_in_orders([PAIR])
     assert (first.responses, first.label) == (("good", "bad"), 1)
     assert (second.responses, second.label) == (("bad", "good"), 2)
-    assert len(shown_in_orders([PAIR], both_orders=False)) == 1
+    assert len(shown_in_orders([PAIR], "as-given")) == 1
 
 
 def test_repeated_ids_and_changed_texts_have_keys_of_their_own():

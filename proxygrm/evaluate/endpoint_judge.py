@@ -1,0 +1,149 @@
+"""A judge behind an OpenAI-compatible chat API: many calls at once, retried, each with a deadline, failures counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from proxygrm.errors import UserError
+from proxygrm.evaluate.engine import blank_picture
+from proxygrm.evaluate.judges import judge_prompt, text_hash
+from proxygrm.evaluate.rows import Row
+from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.shown import Shown
+from proxygrm.prompts import prompt_hash
+from proxygrm.teacher.client import RowFailed, chat_body, check_model, complete, open_client
+
+_FEW_FAILURES = 20
+_FAILED_SHARE = 0.05
+_REFUSED = ("http_400", "http_413", "http_422")  # of this prompt: asking again changes nothing
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where, and how it is asked. The key is only named: by a variable, or by a file with mode 0600."""
+
+    url: str
+    model: str
+    concurrency: int = 32
+    timeout_s: float = 300.0
+    """Of one attempt, from sending to the last byte."""
+    attempts: int = 5
+    api_key_env: str = ""
+    api_key_file: str = ""
+
+    def key(self) -> str:
+        if not self.api_key_env:
+            return ""
+        if found := os.environ.get(self.api_key_env, "").strip():
+            return found
+        raise UserError(f"the environment variable {self.api_key_env} is not set; export the endpoint's key in it")
+
+
+class EndpointJudge:
+    """Rows that got no answer after all attempts are not taken, so running again asks for them again; they are counted
+    and end the run with an error. A prompt the service refuses (too long, say) is an answer with a problem."""
+
+    def __init__(self, endpoint: Endpoint, settings: EvaluateSettings) -> None:
+        if settings.max_pixels:
+            raise UserError("an endpoint scales pictures itself; leave --max-pixels out, or set it where it is served")
+        self.endpoint, self.settings, self.name = endpoint, settings, f"{endpoint.model} at {endpoint.url}"
+        self.made_by = {
+            "model": endpoint.model,
+            "prompt": prompt_hash("grm"),
+            "max_tokens": settings.max_tokens,
+            "temperature": settings.temperature,
+            "seed": settings.seed,
+            "missing_images": settings.missing_images,
+        }
+
+    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None]) -> None:
+        with tempfile.TemporaryDirectory(prefix="blank-picture-") as folder:
+            blank = Path(folder) / "blank.png"
+            blank_picture().save(blank)
+            asyncio.run(self._judge(shown, take, blank))
+
+    async def _judge(self, shown: Sequence[Shown], take: Callable[[Row], None], blank: Path) -> None:
+        where = self.endpoint
+        client = open_client(
+            where.url, where.concurrency, where.timeout_s, where.api_key_file or None, where.key(), who="judge"
+        )
+        work = _Work(len(shown), take)
+        async with client:
+            await check_model(client, where.model, who="judge")
+            waiting = iter(shown)
+            try:
+                async with asyncio.TaskGroup() as askers:
+                    for _ in range(min(where.concurrency, len(shown))):
+                        askers.create_task(self._ask(client, waiting, work, blank))
+            except* UserError as group:
+                raise group.exceptions[0] from None
+        work.check(self.name)
+
+    async def _ask(self, client: httpx.AsyncClient, waiting: Iterator[Shown], work: _Work, blank: Path) -> None:
+        for shown in waiting:
+            if work.hopeless:
+                return
+            started, seed = time.monotonic(), self.settings.seed_of(shown.key)
+            prompt = judge_prompt(shown)
+            row = {"key": shown.key, "text": "", "tokens": 0, "truncated": False, "problem": None}
+            row |= {"seed": seed, "prompt_hash": text_hash(prompt)}
+            try:
+                body = await asyncio.to_thread(self._body, shown, prompt, seed, blank)
+                answer = await complete(client, body, self.endpoint.attempts)
+            except RowFailed as failure:
+                if failure.reason not in _REFUSED:
+                    work.failed[failure.reason] += 1
+                    continue
+                work.refusal = row["problem"] = " ".join(str(failure).split())[:300]
+                work.refused += 1
+            else:
+                row |= {"text": answer.text, "tokens": answer.tokens, "truncated": answer.truncated}
+                work.accepted = True
+            row["seconds"] = round(time.monotonic() - started, 4)
+            work.add(row)
+
+    def _body(self, shown: Shown, prompt: str, seed: int | None, blank: Path) -> Row:
+        images = [path if path.is_file() else blank for path in shown.pair.images]
+        body = chat_body(self.endpoint.model, prompt, images, self.settings.temperature, self.settings.max_tokens)
+        return body if seed is None else body | {"seed": seed}
+
+
+class _Work:
+    """What came of the calls. Refusals wait until the service has taken some prompt: one that takes none is broken."""
+
+    def __init__(self, total: int, take: Callable[[Row], None]) -> None:
+        self.total, self.take = total, take
+        self.failed: Counter[str] = Counter()
+        self.refused, self.refusal, self.accepted = 0, "", False
+        self._held: list[Row] = []
+
+    @property
+    def hopeless(self) -> bool:
+        return self.failed.total() > max(_FEW_FAILURES, _FAILED_SHARE * self.total)
+
+    def add(self, row: Row) -> None:
+        self._held.append(row)
+        if self.accepted:
+            for held in self._held:
+                self.take(held)
+            self._held = []
+
+    def check(self, name: str) -> None:
+        if self._held:
+            raise UserError(f"{name} takes none of the {self.refused} prompts: {self.refusal}")
+        if self.failed:
+            causes = ", ".join(f"{reason} {count:,}" for reason, count in self.failed.most_common())
+            early = "; it was given up early" if self.hopeless else ""
+            raise UserError(
+                f"{name}: {self.failed.total():,} of {self.total:,} judgements got no answer ({causes}){early}. What "
+                "came is kept; mend the endpoint, and the same command asks for the rest"
+            )
