@@ -127,9 +127,10 @@ def test_when_all_stay_dead_every_call_ends_at_its_deadline_with_a_cause():
 
     found, took, late, counted = asyncio.run(scene())
     assert {f.verdict for f in found} == {None}
-    assert {f.cause for f in found} <= {Cause.CONNECTION, Cause.BREAKER_OPEN}
-    assert late.cause in (Cause.CONNECTION, Cause.BREAKER_OPEN)
-    assert took < 2
+    down = {Cause.CONNECTION, Cause.BREAKER_OPEN, Cause.TIMEOUT}  # the last when it ended in the middle of an attempt
+    assert {f.cause for f in found} <= down
+    assert late.cause in down
+    assert took < 5
     settled(counted, 65)
 
 
