@@ -57,12 +57,53 @@ class Node:
 class Environment:
     """What a job does before Python starts."""
 
+    modules: list[str] = field(default_factory=list)
+    """Environment modules to load, in this order, for example `cuda/13.0`; a job ends where one cannot be loaded."""
+    venv: str = ""
+    """A virtual environment to activate, as the compute nodes see it."""
     setup: list[str] = field(default_factory=list)
-    """Shell lines, for example `module load cuda/12.8`."""
+    """Further shell lines, after modules and venv."""
     variables: dict[str, str] = field(default_factory=dict)
     """Exported into the job. Not for secrets: they would stand in the submitted script."""
     python: str = ""
-    """Interpreter in the job; empty means the one that submits."""
+    """Interpreter in the job; empty means the venv's, in a container `python3`, else the one that submits."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The image jobs run in. The repository and the run folder are mounted under their own paths by themselves."""
+
+    runtime: str = ""
+    """`pyxis` (srun --container-image, with enroot) or `apptainer`; empty: no container."""
+    image: str = ""
+    """A file on the shared file system (.sqsh, .sif), or what the runtime pulls from."""
+    mounts: list[str] = field(default_factory=list)
+    """HOST, HOST:INSIDE or HOST:INSIDE:ro; what else jobs read: data, models, SLURM's client."""
+    options: list[str] = field(default_factory=list)
+    """Further options of srun (pyxis) or of `apptainer exec`, for example `--no-container-mount-home`."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a node must show before work starts on it; jobs with GPUs or with several nodes look first."""
+
+    preflight: bool = True
+    command: str = ""
+    """The site's own check, run by bash on each node: an exit code other than 0 makes the node bad, its last line
+    of output says why."""
+    slow_factor: float = 1.5
+    """How many times the group's median a node's matrix product or all-reduce may take."""
+    min_shm_gb: float = 1.0
+    """Free space in /dev/shm, where Ray, NCCL and vLLM keep buffers."""
+    gpu_memory_free: float = 0.9
+    """Share of each GPU's memory that nobody uses yet."""
+    max_clock_skew_s: float = 5.0
+    max_requeues: int = 2
+    """How often a job is requeued without its bad nodes before it fails and names them."""
+    timeout_s: float = 180.0
+    """A node that has not answered by then is bad."""
+    end_stale: bool = False
+    """End what this suite's earlier jobs left on a node; only named otherwise."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +119,8 @@ class Profile:
     scheduler: Scheduler = Scheduler()
     node: Node = Node()
     environment: Environment = Environment()
+    container: Container = Container()
+    health: Health = Health()
 
 
 def names() -> list[str]:
@@ -102,7 +145,27 @@ def load(name: str) -> Profile:
                 f"{path}: environment.variables.{variable} looks like a secret and would be written into "
                 "submitted scripts; export it in your shell or keep it in a 0600 file instead"
             )
+    if problem := _unusable(profile):
+        raise UserError(f"{path}: {problem}")
     return profile
+
+
+def _unusable(profile: Profile) -> str | None:
+    """What no type tells: values that would only fail in the job, or do something else there."""
+    container, health = profile.container, profile.health
+    for name in profile.environment.modules:
+        if not re.fullmatch(r"[\w.+/@:=-]+", name):
+            return f"environment.modules: {name!r} is no name of a module; shell lines belong into environment.setup"
+    if container.runtime not in ("", "pyxis", "apptainer"):
+        return f"container.runtime: {container.runtime!r} is unknown; there are pyxis and apptainer"
+    if bool(container.runtime) != bool(container.image):
+        return "container: runtime and image belong together; give both or neither"
+    for mount in container.mounts:
+        if not re.fullmatch(r"/[^:,]*(:/[^:,]*)?(:r[ow])?", mount):
+            return f"container.mounts: {mount!r} is not /HOST, /HOST:/INSIDE or /HOST:/INSIDE:ro"
+    if health.slow_factor < 1 or health.timeout_s <= 0 or not 0 <= health.gpu_memory_free <= 1:
+        return "health: slow_factor is at least 1, timeout_s above 0, gpu_memory_free a share of 1"
+    return None
 
 
 def strict(kind: type[T], table: dict[str, Any], where: str) -> T:

@@ -1,0 +1,72 @@
+"""How a job gets its Python: modules, a virtual environment, a container. Pure: profile in, shell words out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from proxygrm.errors import UserError
+from slurm.profile import Profile
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONTAINER_PYTHON = "python3"
+
+
+def setup_lines(profile: Profile) -> list[str]:
+    """Shell lines for a batch script, before anything of ours starts."""
+    environment = profile.environment
+    lines = []
+    if environment.modules:
+        # Batch shells are no login shells: where the submitter's shell did not export `module`, it is read here.
+        lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")
+        lines += [f"module load {shlex.quote(name)} || exit 1" for name in environment.modules]
+    if environment.venv:
+        lines.append(f". {shlex.quote(str(Path(environment.venv) / 'bin' / 'activate'))} || exit 1")
+    lines += environment.setup
+    lines += [f"export {key}={shlex.quote(value)}" for key, value in environment.variables.items()]
+    if profile.container.runtime:
+        # What is installed in the image need not know this repository, which is mounted.
+        lines.append(f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    return lines
+
+
+def srun_arguments(profile: Profile, run_dir: Path) -> list[str]:
+    """Arguments of srun that put its tasks into the profile's container; none where srun has no part in it."""
+    container = profile.container
+    if container.runtime != "pyxis":
+        return []
+    return [
+        f"--container-image={container.image}",
+        f"--container-mounts={','.join(_mounts(profile, run_dir))}",
+        f"--container-workdir={REPOSITORY}",
+        *container.options,
+    ]
+
+
+def python_command(profile: Profile, run_dir: Path) -> str:
+    """The interpreter in the job as shell text, apptainer around it where the profile says so."""
+    environment, container = profile.environment, profile.container
+    if environment.python:
+        python = environment.python
+    elif environment.venv:
+        python = shlex.quote(str(Path(environment.venv) / "bin" / "python"))
+    else:
+        python = CONTAINER_PYTHON if container.runtime else shlex.quote(sys.executable)
+    if container.runtime != "apptainer":
+        return python
+    gpus = ["--nv"] if profile.node.device == "cuda" else []
+    mounts = [word for mount in _mounts(profile, run_dir) for word in ("--bind", mount)]
+    words = ["apptainer", "exec", *gpus, *mounts, "--pwd", str(REPOSITORY), *container.options, container.image]
+    return f"{shlex.join(words)} {python}"
+
+
+def _mounts(profile: Profile, run_dir: Path) -> list[str]:
+    """HOST:INSIDE of the repository, the run folder and what the profile names; each once."""
+    own = [str(REPOSITORY), str(run_dir.absolute())]
+    for path in own:
+        if re.search(r"[:,]", path):
+            raise UserError(f"{path} cannot be mounted into a container: rename what has a colon or a comma")
+    given = [mount if ":/" in mount else re.sub(r"^([^:]+)", r"\1:\1", mount) for mount in profile.container.mounts]
+    return list(dict.fromkeys([*(f"{path}:{path}" for path in own), *given]))
