@@ -90,14 +90,17 @@ def submit(
     return job_ids
 
 
-def submit_step(step: Step, shards: int, profile: Profile, on: Resources) -> tuple[str, str]:
-    """Send a data step as a job array of `shards` elements and its merge after them; returns both job ids.
+def submit_step(
+    step: Step, shards: int, profile: Profile, on: Resources, merge_on: Resources | None = None
+) -> tuple[str, str]:
+    """Send a step as a job array of `shards` elements and its merge after them; returns both job ids.
 
-    `on` is what one element asks for. Shards that are done already end at once.
+    `on` is what one element asks for, `merge_on` the merge (the same by default). Shards that are done already end at
+    once.
     """
     folder = step.out / ".jobs"  # beside the parts, which the merge removes
     run = Stage(name=step.name, run=_not_a_chain, makes=(), on=on, array=shards)
-    join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=on)
+    join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=merge_on or on)
     try:
         executor = _executor(run, profile, folder, [])
         with executor.batch():
