@@ -7,6 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 PROFILE ?= local
 RUN ?= runs/$(PROFILE)
 NODES ?=
+SPEC ?= aggregation
 ARGS ?=
 nodes = $(if $(NODES),--nodes $(NODES))
 submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
@@ -16,7 +17,7 @@ submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  ARGS='--set rl.learning_rate=1e-6'"
+	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  SPEC=NAME  ARGS='--set rl.learning_rate=1e-6'"
 
 setup: ## Python environment and SLURM packages; does nothing when they are there
 	@bash requirements/setup.sh
@@ -54,8 +55,8 @@ submit-eval: ## evaluation
 submit-chain: ## everything that is missing, in one go
 	@$(submit)
 
-ablation: ## the eleven reward aggregations as one job array
-	@proxygrm ablation --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+ablation: ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
+	@proxygrm ablate $(SPEC) --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
 plan: ## what a submit would do, and why
 	@proxygrm plan --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)

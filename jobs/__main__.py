@@ -109,19 +109,51 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 
 
 @main.command()
+@click.argument("spec", required=False)
 @request_options
-@click.option("--aggregations", default="0,1,2,3,4,5,6,7,8,9,10", show_default=True, help="Reward aggregations.")
+@click.option("--only", multiple=True, metavar="CELL", help="Of the spec only these cells; `*` stands for anything.")
+@click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the scripts, send nothing.")
-@click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended.")
-def ablation(aggregations: str, dry_run: bool, watch: bool, **asked: Any) -> None:
-    """One RL run for each reward aggregation, as one job array over the cluster, then one evaluation."""
-    from jobs import console
+@click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended, then the table.")
+@click.option("--table", is_flag=True, help="Only show the results so far of the ablation in --run.")
+@click.option("--json", "as_json", is_flag=True, help="That table as JSON.")
+def ablate(
+    spec: str | None,
+    only: tuple[str, ...],
+    throttle: int | None,
+    dry_run: bool,
+    watch: bool,
+    table: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Train and evaluate every cell of SPEC: all RLs one job array, then all evaluations.
 
-    asked["ablation"] = tuple(part.strip() for part in aggregations.split(",") if part.strip())
+    \b
+    proxygrm ablate                                              the shipped specs
+    proxygrm ablate aggregation --profile h100 --nodes 2         eleven RL runs, eight at a time
+    proxygrm ablate my.toml --run runs/mine --watch
+    proxygrm ablate --table --run runs/mine                      mean and spread over seeds
+
+    Cells share every stage they do not differ in. Cells that are done are skipped; submitting again runs the failed
+    ones alone.
+    """
+    from jobs import ablate as ablating
+    from jobs import console
+    from jobs.ablation import read_spec
+
+    if table or as_json:
+        return ablating.show_table(asked["run"], as_json)
+    if spec is None:
+        return ablating.list_shipped()
+    found = read_spec(spec, only)
+    asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
     if dry_run:
         console.plan(asked, (), script=True, redo=())
-    else:
-        console.submit(asked, (), (), watch)
+        return
+    folder = console.submit(asked, (), (), watch)
+    if watch:
+        ablating.show_table(folder, as_json=False)
 
 
 @main.command("run-stage")

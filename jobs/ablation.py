@@ -1,49 +1,195 @@
-"""Reward ablations: one RL run a cell, all cells at once as a job array, then one evaluation of all of them."""
+"""Ablations: the chain once for each cell of a grid, everything the cells have in common made once.
+
+A spec is a TOML file, one of `jobs/ablations/` or your own:
+
+    about = "Does the reward's aggregation matter?"
+    throttle = 8                                # cells that train at a time
+    [grid]                                      # every combination is a cell
+    "rl.aggregation" = ["sum", "bonus"]
+    "rl.seed" = [1, 2, 3]
+    [[cells]]                                   # instead of, or multiplied with, a grid
+    name = "proxy-rl"
+    set = ["proxy_training=rl"]
+
+A cell is a pair of ordinary stages, so it has its own fingerprint, DONE record and failure: adding a seed trains that
+seed alone, and submitting again runs what is missing.
+"""
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import re
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from jobs import rl
-from jobs.stage import Check, StageRun
-from proxygrm.checkpoints import is_hf_checkpoint
+from jobs import overrides
+from jobs.experiments import Experiment
+from jobs.stage import Output, Stage, StageRun
+from proxygrm.errors import UserError
+
+SHIPPED = Path(__file__).parent / "ablations"
+RL, EVALUATE = "ablation_rl", "ablation_evaluate"
+OF_A_CELL = {"grm_rl": RL, "evaluate": EVALUATE}
+"""Stages that every cell has for itself -> the job array that holds them."""
+LEFT_OUT = ("report", "transfer")
+KEYS = ("about", "throttle", "grid", "cells")
 
 
 @dataclass(frozen=True)
-class Settings:
-    rl: rl.Settings
-    aggregations: tuple[str, ...]
+class Cell:
+    """name: its folder. settings: what `--set` would be given. axes: (axis, value) of each, for the table."""
+
+    name: str
+    settings: tuple[str, ...]
+    axes: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Cell:
+        """Back from JSON."""
+        return cls(row["name"], tuple(row["settings"]), tuple((axis, value) for axis, value in row["axes"]))
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    aggregations: tuple[str, ...]
-    evaluate: Any
+class Spec:
+    name: str
+    about: str
+    cells: tuple[Cell, ...]
+    throttle: int = 0
+    """Cells that train at a time; 0 leaves it to the scheduler."""
 
 
-def cell_name(aggregation: str) -> str:
-    return f"aggregation-{aggregation}"
+def shipped() -> list[Spec]:
+    return [read_spec(str(path)) for path in sorted(SHIPPED.glob("*.toml"))]
 
 
-def every_cell(aggregations: tuple[str, ...]) -> Check:
-    def check(folder: Path) -> None:
-        for aggregation in aggregations:
-            is_hf_checkpoint(folder / cell_name(aggregation) / "policy")
+def read_spec(name: str, only: Sequence[str] = ()) -> Spec:
+    """The spec in a file, or the shipped one of that name. Raises UserError that says what is wrong, and where.
 
-    return check
+    only: names of the cells to take, as shell patterns; none takes all.
+    """
+    path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = [file.stem for file in sorted(SHIPPED.glob("*.toml"))]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, or the path of a .toml file"
+        raise UserError(f"no ablation {name!r}; {hint}") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if unknown := sorted(set(found) - set(KEYS)):
+        raise UserError(f"{path}: unknown key {unknown[0]!r}; there are {', '.join(KEYS)}")
+    throttle = found.get("throttle", 0)
+    if not isinstance(throttle, int) or isinstance(throttle, bool) or throttle < 0:
+        raise UserError(f"{path}: throttle is {throttle!r}; it is a number of cells, 0 for no limit")
+    cells = _chosen(_cells(found.get("cells", []), found.get("grid", {}), path), only, path)
+    return Spec(path.stem, str(found.get("about", "")), tuple(cells), throttle)
 
 
-def train_cell(run: StageRun) -> None:
-    aggregation = run.config.aggregations[run.cell]
-    settings = replace(run.config.rl, grpo=replace(run.config.rl.grpo, aggregation=aggregation))
-    rl.train(run, settings, run.out / "cells" / cell_name(aggregation))
+def _cells(named: Any, grid: Any, path: Path) -> list[Cell]:
+    rows = [_named(row, path) for row in named] if isinstance(named, list) else None
+    if rows is None or not isinstance(grid, dict) or not (rows or grid):
+        raise UserError(f"{path}: give a [grid] of NAME = [VALUES], [[cells]] with name and set, or both")
+    for axis, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{path}: grid {axis!r} is {values!r}; it is a list of at least one value")
+    found = []
+    for base in rows or [Cell("", ())]:
+        for values in itertools.product(*grid.values()):
+            axes = [(axis, _text(value)) for axis, value in zip(grid, values, strict=True)]
+            words = [f"{axis.split('.')[-1]}-{_short(value)}" for axis, value in axes]
+            name = "_".join(filter(None, [base.name, *words]))
+            settings = (*base.settings, *(f"{axis}={value}" for axis, value in axes))
+            found.append(Cell(name, settings, (*base.axes, *axes)))
+    names = [cell.name for cell in found]
+    if twice := sorted({name for name in names if names.count(name) > 1})[:1] if len(set(names)) < len(names) else []:
+        raise UserError(f"{path}: two cells are called {twice[0]!r}; name them apart with [[cells]]")
+    return found
 
 
-def judge_cells(run: StageRun) -> None:
+def _chosen(cells: list[Cell], only: Sequence[str], path: Path) -> list[Cell]:
+    for pattern in only:
+        if not any(fnmatchcase(cell.name, pattern) for cell in cells):
+            raise UserError(f"{path}: no cell is called {pattern!r}; there are {', '.join(c.name for c in cells[:12])}")
+    return [cell for cell in cells if not only or any(fnmatchcase(cell.name, pattern) for pattern in only)]
+
+
+def _named(row: Any, path: Path) -> Cell:
+    settings: Any = row.get("set", []) if isinstance(row, dict) else None
+    plain = isinstance(settings, list) and all(isinstance(text, str) and "=" in text for text in settings)
+    if not plain or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", str(row.get("name", ""))) or len(row) > 2:
+        raise UserError(f'{path}: a cell is name = "letters, digits, . + -" and set = ["NAME=VALUE", ...]; got {row!r}')
+    return Cell(row["name"], tuple(settings), (("cell", row["name"]),))
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _short(value: str) -> str:
+    """A value as a part of a folder's name; of a path, what tells it apart."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", value.rstrip("/").split("/")[-1]).strip("-.") or "empty"
+
+
+def experiment(x: Experiment, cell: Cell) -> Experiment:
+    """The experiment of one cell. Raises UserError that names the cell."""
+    try:
+        return overrides.apply(x, cell.settings)
+    except UserError as error:
+        raise UserError(f"cell {cell.name}: {error}") from None
+
+
+def cell_stages(
+    base: Sequence[Stage], chains: Sequence[tuple[Cell, Sequence[Stage]]], throttle: int = 0
+) -> list[Stage]:
+    """One list of stages for the chains of all cells.
+
+    RL and evaluation of a cell stand in `cells/NAME/`; all RLs are one job array, and so are all evaluations. Of any
+    other stage there is one for each way the cells configure it: as in the chain without cells (`base`) it keeps its
+    name, otherwise it is called NAME-FINGERPRINT.
+    """
+    kept: dict[str, Stage] = {}
+    known = {stage.name: stage.fingerprint() for stage in base}
+    for cell, stages in chains:
+        mine: dict[str, Stage] = {}
+        for stage in stages:
+            if stage.name in LEFT_OUT:
+                continue
+            needs = {
+                label: Output(mine[need.stage.name], need.path) if isinstance(need, Output) else need
+                for label, need in stage.needs.items()
+            }
+            if stage.name in OF_A_CELL:
+                found = replace(
+                    stage,
+                    name=f"cells/{cell.name}/{stage.name}",
+                    needs=needs if stage.name == "grm_rl" else _of_the_policy(needs),
+                    run=stage.run if stage.name == "grm_rl" else judge_policy,
+                    batch=OF_A_CELL[stage.name],
+                    throttle=throttle if stage.name == "grm_rl" else 0,
+                )
+            else:
+                fingerprint = stage.fingerprint()
+                as_ever = known.get(stage.name, fingerprint) == fingerprint
+                name = stage.name if as_ever else f"{stage.name}-{fingerprint[:6]}"
+                found = replace(stage, name=name, needs=needs)
+            mine[stage.name] = kept.setdefault(found.name, found)
+    order = [[s for s in kept.values() if s.batch == batch] for batch in ("", RL, EVALUATE)]
+    return [stage for group in order for stage in group]
+
+
+def _of_the_policy(needs: dict[str, Any]) -> dict[str, Any]:
+    """Of what evaluation judges, only what differs between cells."""
+    return {label: need for label, need in needs.items() if label in ("held_out", "proxy", "rl")}
+
+
+def judge_policy(run: StageRun) -> None:
     from proxygrm.evaluate import evaluate_models
 
-    models = {name: run.inputs["cells"] / cell_name(name) / "policy" for name in run.config.aggregations}
-    settings = run.config.evaluate
-    evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, settings, run.progress)
+    models = {"rl": run.inputs["rl"]}
+    evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, run.config, run.progress)

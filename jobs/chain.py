@@ -6,11 +6,9 @@ from `needs` alone. What a stage does is in the file named after it beside this 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jobs import ablation, distill, evaluate, report, rl, sft, split
 from jobs.experiments import Experiment
-from jobs.stage import Artifact, Given, Stage
+from jobs.stage import Artifact, Given, Output, Stage
 from proxygrm.checkpoints import is_hf_checkpoint
 
 
@@ -82,11 +80,13 @@ def chain(x: Experiment) -> list[Stage]:
         on=x.on.proxy_rl,
         config=rl.Settings(grpo=x.proxy_rl),
     )
-    proxy_stages, judge = {
+    ways: dict[str, tuple[list[Stage], Given | Output]] = {
+        "none": ([], proxy),
         "sft": ([proxy_sft], proxy_sft / "model"),
         "rl": ([proxy_rl], proxy_rl / "policy"),
         "sft+rl": ([proxy_sft, proxy_rl], proxy_rl / "policy"),
-    }[x.proxy_training]
+    }
+    proxy_stages, judge = ways[x.proxy_training]
 
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
     grm_rl = Stage(
@@ -130,28 +130,6 @@ def chain(x: Experiment) -> list[Stage]:
     return [critiques, splits, *proxy_stages, grm_sft, grm_rl, scores, page]
 
 
-def aggregation_ablation(x: Experiment, cells: tuple[str, ...]) -> list[Stage]:
-    """The same chain up to the SFT models, then one RL run a reward aggregation, all at once as a job array."""
-    stages = {stage.name: stage for stage in chain(x)}
-    grm_rl, scores = stages["grm_rl"], stages["evaluate"]
-    trained = replace(
-        grm_rl,
-        name="ablation_rl",
-        run=ablation.train_cell,
-        makes=(Artifact("cells", check=ablation.every_cell(cells)),),
-        config=ablation.Settings(rl=grm_rl.config, aggregations=cells),
-        array=len(cells),
-    )
-    judged = replace(
-        scores,
-        name="ablation_evaluate",
-        run=ablation.judge_cells,
-        needs={
-            "held_out": scores.needs["held_out"],
-            "proxy": scores.needs["proxy"],
-            "cells": trained / "cells",
-        },
-        config=ablation.Evaluation(cells, x.evaluate),
-    )
-    upstream = [stage for stage in stages.values() if stage.name not in ("grm_rl", "evaluate", "report")]
-    return [*upstream, trained, judged]
+def ablation_chain(x: Experiment, cells: tuple[ablation.Cell, ...], throttle: int = 0) -> list[Stage]:
+    """The same chain for every cell, up to the evaluation of its policy; what cells have in common is made once."""
+    return ablation.cell_stages(chain(x), [(cell, chain(ablation.experiment(x, cell))) for cell in cells], throttle)

@@ -46,9 +46,10 @@ def _resolved(asked: dict[str, Any]) -> tuple[Resolved, Ledger]:
         assignments=tuple(asked["assignments"]),
         scheduler=tuple((key, asked[key]) for key in scheduler if asked[key]),
         ablation=asked.get("ablation", ()),
+        throttle=asked.get("throttle", 0),
     )
-    name = Path(request.profile).stem
-    folder = asked["run"] or Path("runs") / (f"{name}-ablation" if request.ablation else name)
+    name = "-".join(filter(None, [Path(request.profile).stem, asked.get("ablation_name")]))
+    folder = asked["run"] or Path("runs") / name
     return requests.resolve(request), Ledger(folder)
 
 
@@ -90,10 +91,9 @@ def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Itera
     show_plan(planned, resolved, ledger)
     if script:
         ids = {p.stage.name: p.job_id for p in planned if p.job_id}
-        for line in planned:
-            if line.action == "run":
-                out.rule(escape(line.stage.name), style="dim")
-                click.echo(submission.rendered(line, resolved.profile, ledger.folder, ids))
+        for lines in planning.in_batches(planned):
+            out.rule(escape(lines[0].stage.batch or lines[0].stage.name), style="dim")
+            click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids))
     refuse(planned, resolved)
 
 
@@ -129,15 +129,16 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
     for column in ("stage", "action", "because", "after", "resources"):
         table.add_column(column, overflow="fold")
     colours = {"run": "cyan", "skip": "green", "wait": "yellow"}
-    for line in planned:
-        on, stage = line.stage.on, line.stage
+    for lines in _alike(planned):
+        line, stage = lines[0], lines[0].stage
+        on, number = stage.on, len(lines) if stage.batch else stage.array
         gpus = f" x {on.gpus_per_node} GPU" if on.gpus_per_node else ""
-        array = f"{stage.array} x " if stage.array > 1 else ""
+        array = f"{number} x " if number > 1 else ""
         table.add_row(
-            stage.name,
+            stage.batch or stage.name,
             f"[{colours[line.action]}]{line.action}[/]",
-            escape(line.because),
-            ", ".join(line.after),
+            escape(line.because) if len(lines) == 1 else f"{len(lines)} cells, {lines[0].because}",
+            ", ".join(line.after) if len(lines) == 1 else _after(lines),
             f"{array}{on.nodes} node{'s' * (on.nodes > 1)}{gpus}, {on.cpus_per_node} CPU, {on.memory_gb} GB, "
             f"{on.walltime_min} min",
         )
@@ -145,11 +146,26 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
     out.print(f"at most {planning.gpu_hours(planned):.1f} GPU-hours, if every job used its whole time")
 
 
-def submit(asked: dict[str, Any], stages: Iterable[str], redo: Iterable[str], watch: bool) -> None:
+def _alike(planned: list[Planned]) -> list[list[Planned]]:
+    """Lines of the table: a stage each, or the stages of a batch with which the same is done."""
+    groups: dict[tuple[str, str], list[Planned]] = {}
+    for line in planned:
+        groups.setdefault((line.stage.batch or line.stage.name, line.action), []).append(line)
+    return list(groups.values())
+
+
+def _after(lines: list[Planned]) -> str:
+    batch_of = {parent.name: parent.batch for line in lines for parent in line.stage.upstream()}
+    return ", ".join(dict.fromkeys(batch_of[name] or name for line in lines for name in line.after))
+
+
+def submit(asked: dict[str, Any], stages: Iterable[str], redo: Iterable[str], watch: bool) -> Path:
+    """Returns the run folder."""
     resolved, ledger = _resolved(asked)
     send(resolved, ledger, stages, redo)
     if watch:
         follow(resolved, ledger)
+    return ledger.folder
 
 
 def send(resolved: Resolved, ledger: Ledger, stages: Iterable[str] = (), redo: Iterable[str] = ()) -> None:
@@ -250,7 +266,9 @@ def logs(run: Path | None, stage: str | None, follow_log: bool, lines: int) -> N
         odd = [s.stage for s in states if s.word not in {"done", "pending", "not submitted", "running"}]
         running = [s.stage for s in states if s.word == "running"]
         stage = (odd + running + [resolved.stages[0].name])[0]
-    newest = newest_logs(closure(resolved.stages, [stage])[-1], ledger)
+    of_batch = [s for s in resolved.stages if s.batch == stage]
+    chosen = of_batch or closure(resolved.stages, [stage])[-1:]
+    newest = [path for one in chosen for path in newest_logs(one, ledger)]
     if not newest:
         raise UserError(f"{stage} has no log yet; `proxygrm status` says where it stands")
     command = ["tail", "-n", str(lines), *(["-F"] if follow_log else []), *map(str, newest)]

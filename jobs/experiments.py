@@ -46,9 +46,9 @@ class Experiment:
     shards: int
     distill: distill.Sampling
     split: split.Settings
-    proxy_training: Literal["sft", "rl", "sft+rl"]
+    proxy_training: Literal["none", "sft", "rl", "sft+rl"]
     """How the proxy learns to judge by a rubric: the paper's Proxy-SFT, its Proxy-RL (GRPO from the start checkpoint),
-    or GRPO after SFT. The paper found Proxy-SFT to be the better judge."""
+    GRPO after SFT, or not at all. The paper found Proxy-SFT to be the best judge."""
     proxy_sft: SftSettings
     proxy_rl: RlSettings
     grm_sft: SftSettings

@@ -150,9 +150,11 @@ class Ledger:
     def submissions(self) -> dict[str, dict[str, Any]]:
         return read_json(self.folder / "submissions.json") or {}
 
-    def record_submission(self, stage: str, job_id: str, fingerprint: str) -> None:
-        rows = self.submissions()
-        rows[stage] = {"job_id": job_id, "fingerprint": fingerprint, "submitted": time.time()}
+    def record_submissions(self, sent: Mapping[str, tuple[str, str]]) -> None:
+        """sent: stage -> (job id, fingerprint)."""
+        rows, now = self.submissions(), time.time()
+        for stage, (job_id, fingerprint) in sent.items():
+            rows[stage] = {"job_id": job_id, "fingerprint": fingerprint, "submitted": now}
         write_json(self.folder / "submissions.json", rows)
 
     def prepare(self, stage: Stage, fingerprint: str, redo: bool = False) -> None:

@@ -74,12 +74,49 @@ def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] =
     return list(planned.values())
 
 
-def sbatch_parameters(stage: Stage, profile: Profile, depends_on: list[str]) -> dict[str, Any]:
-    """What a submission asks of SLURM, in submitit's own parameter names."""
+def in_batches(planned: list[Planned]) -> list[list[Planned]]:
+    """What has to run, as it is sent: stages of one batch together, each other one alone.
+
+    Elements whose upstream element is sent now are kept apart from those whose upstream is done: only the first can
+    wait for it element by element.
+    """
+    due = [line for line in planned if line.action == "run"]
+    batch_of = {line.stage.name: line.stage.batch for line in due}
+    groups: dict[tuple[str, bool], list[Planned]] = {}
+    for line in due:
+        waits = any(batch_of.get(name) for name in line.after)
+        groups.setdefault((line.stage.batch or line.stage.name, waits), []).append(line)
+    return list(groups.values())
+
+
+def dependency(lines: list[Planned], job_ids: Mapping[str, str]) -> str:
+    """SLURM's dependency of one submission; "" when nothing is waited for.
+
+    An element of a batch waits for the corresponding element of the batch before it (aftercorr), so that one failed
+    cell costs its own successor and nobody else's. What is not submitted yet stands there as <its name>.
+    """
+    batch_of = {parent.name: parent.batch for line in lines for parent in line.stage.upstream()}
+    others: dict[str, None] = {}
+    elements: list[str] = []
+    for line in lines:
+        for name in line.after:
+            if batch_of[name]:
+                elements.append(job_ids.get(name, f"<{batch_of[name]}>_{len(elements)}"))
+            else:
+                others[job_ids.get(name, f"<{name}>")] = None
+    array = elements[0].removesuffix("_0") if elements else ""
+    corresponding = len(lines) > 1 and elements == [f"{array}_{number}" for number in range(len(lines))]
+    ok = [*others, *([] if corresponding else dict.fromkeys(elements))]
+    parts = ["afterok:" + ":".join(ok)] if ok else []
+    return ",".join([*parts, f"aftercorr:{array}"] if corresponding else parts)
+
+
+def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str) -> dict[str, Any]:
+    """What a submission asks of SLURM, in submitit's own parameter names. depends_on: as `dependency` words it."""
     scheduler, on = profile.scheduler, stage.on
     partition = scheduler.partition if on.gpus_per_node else scheduler.cpu_partition or scheduler.partition
     parameters: dict[str, Any] = {
-        "job_name": stage.name,
+        "job_name": stage.batch or stage.name,
         "time": on.walltime_min,
         "nodes": on.nodes,
         "ntasks_per_node": 1,
@@ -106,7 +143,7 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: list[str]) -> 
     if scheduler.reservation:
         more["reservation"] = scheduler.reservation
     if depends_on:
-        parameters["dependency"] = "afterok:" + ":".join(depends_on)
+        parameters["dependency"] = depends_on
         # Without it a stage whose upstream failed would stay in the queue for ever on sites that do not set
         # kill_invalid_depend.
         more["kill-on-invalid-dep"] = "yes"
@@ -143,4 +180,4 @@ def with_nodes(stage: Stage, nodes: int) -> Stage:
 
 
 def log_folder(run_dir: Path, stage: Stage) -> Path:
-    return run_dir / stage.name / "jobs"
+    return run_dir / (stage.batch or stage.name) / "jobs"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs import overrides
-from jobs.chain import aggregation_ablation, chain
+from jobs.ablation import Cell
+from jobs.chain import ablation_chain, chain
 from jobs.experiments import EXPERIMENTS, Experiment
 from jobs.ledger import Ledger, read_json
 from jobs.plan import with_nodes
@@ -17,7 +18,7 @@ from proxygrm.errors import UserError
 from slurm import profile as profiles
 from slurm.profile import Profile
 
-MULTI_NODE = ("grm_rl", "ablation_rl")
+MULTI_NODE = ("grm_rl",)
 """Stages that `--nodes` speaks of."""
 
 
@@ -31,7 +32,9 @@ class Request:
     assignments: tuple[str, ...] = ()
     scheduler: tuple[tuple[str, str], ...] = ()
     """Values that replace the profile's [scheduler] ones, from --partition, --account and so on."""
-    ablation: tuple[str, ...] = ()
+    ablation: tuple[Cell, ...] = ()
+    throttle: int = 0
+    """Cells of the ablation that train at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ def resolve(request: Request) -> Resolved:
         raise UserError(f"no experiment {name!r}; {hint}")
     experiment = overrides.apply(EXPERIMENTS[name](), request.assignments)
     cells = request.ablation
-    stages = aggregation_ablation(experiment, cells) if cells else chain(experiment)
+    stages = ablation_chain(experiment, cells, request.throttle) if cells else chain(experiment)
     if request.nodes:
-        stages = [with_nodes(s, request.nodes) if s.name in MULTI_NODE else s for s in stages]
+        stages = [with_nodes(s, request.nodes) if s.name.split("/")[-1] in MULTI_NODE else s for s in stages]
     return Resolved(request, experiment, profile, stages)
 
 
@@ -77,6 +80,7 @@ def of_run(folder: Path) -> Resolved:
             nodes=row["nodes"],
             assignments=tuple(row["assignments"]),
             scheduler=tuple((key, value) for key, value in row["scheduler"]),
-            ablation=tuple(row["ablation"]),
+            ablation=tuple(Cell.of(cell) for cell in row["ablation"]),
+            throttle=row.get("throttle", 0),
         )
     )

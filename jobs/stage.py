@@ -107,6 +107,7 @@ class Stage:
     makes: checked after `run` and again whenever somebody plans.
     config: a frozen dataclass; a change of it makes the stage, and all that needs it, due again.
     array: number of elements when the stage is a job array.
+    batch: stages of one batch are sent together, as the elements of one job array; throttle: so many at a time.
     """
 
     name: str
@@ -118,6 +119,8 @@ class Stage:
     prompts: tuple[str, ...] = ()
     array: int = 1
     max_requeues: int = 5
+    batch: str = ""
+    throttle: int = 0
 
     def __truediv__(self, path: str) -> Output:
         if all(a.path != path for a in self.makes):

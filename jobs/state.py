@@ -67,24 +67,38 @@ WORDS = {
 
 
 def query(job_ids: list[str]) -> dict[str, list[JobState]]:
-    """States of the given jobs; the queue's word goes before the accounting's."""
-    found: dict[str, list[JobState]] = {}
-    if not job_ids:
-        return found
-    ids = ",".join(job_ids)
-    queue = _lines(["squeue", "-h", "-r", "-a", "-t", "all", "-j", ids, "-o", "%F|%T|%r|%N"], tolerate="Invalid job id")
-    for line in queue:
-        job, state, reason, nodes = line.split("|")
-        found.setdefault(job, []).append(JobState(state, "" if reason == "None" else reason, nodes))
-    missing = [job for job in job_ids if job not in found]
-    if missing:
+    """States of the given jobs; the queue's word goes before the accounting's.
+
+    An id is that of a job or a whole array ("12": all its elements), or of one element ("12_3").
+    """
+    rows: dict[str, dict[str, JobState]] = {job.split("_")[0]: {} for job in job_ids}
+    if not rows:
+        return {}
+    command = ["squeue", "-h", "-r", "-a", "-t", "all", "-j", ",".join(rows), "-o", "%F|%K|%T|%r|%N"]
+    for line in _lines(command, tolerate="Invalid job id"):
+        job, element, state, reason, nodes = line.split("|")
+        rows[job][element] = JobState(state, "" if reason == "None" else reason, nodes)
+    if missing := list(dict.fromkeys(job.split("_")[0] for job in job_ids if not _of(rows, job))):
         fields = "JobID,State,ExitCode,NodeList"
-        past = _lines(["sacct", "-X", "-n", "-P", "-j", ",".join(missing), "-o", fields], tolerate="")
-        for line in past:
-            job, state, exit_code, nodes = line.split("|")
-            word = state.split()[0].rstrip("+")
-            found.setdefault(job.split("_")[0], []).append(JobState(word, "", nodes, exit_code))
-    return found
+        for line in _lines(["sacct", "-X", "-n", "-P", "-j", ",".join(missing), "-o", fields], tolerate=""):
+            name, state, exit_code, nodes = line.split("|")
+            job, _, element = name.partition("_")
+            for one in _elements(element):
+                rows[job].setdefault(one, JobState(state.split()[0].rstrip("+"), "", nodes, exit_code))
+    return {job: states for job in job_ids if (states := _of(rows, job))}
+
+
+def _of(rows: dict[str, dict[str, JobState]], job_id: str) -> list[JobState]:
+    job, _, element = job_id.partition("_")
+    return [rows[job][element]] if element in rows[job] else [] if element else list(rows[job].values())
+
+
+def _elements(text: str) -> list[str]:
+    """sacct's name for elements of an array: "3", or "[0-4,7%2]" while they wait or when they never started."""
+    if not text.startswith("["):
+        return [text]
+    spans = [span.split("-") for span in text.strip("[]").split("%")[0].split(",")]
+    return [str(number) for span in spans for number in range(int(span[0]), int(span[-1]) + 1)]
 
 
 def _lines(command: list[str], tolerate: str) -> list[str]:
@@ -122,9 +136,29 @@ def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> di
 
 
 def status(stages: list[Stage], ledger: Ledger) -> list[StageState]:
+    """One a stage, and one a batch of stages."""
     submissions = ledger.submissions()
     states = query([submissions[s.name]["job_id"] for s in stages if s.name in submissions])
-    return [_stage_state(stage, ledger, submissions.get(stage.name, {}), states) for stage in stages]
+    found = [_stage_state(stage, ledger, submissions.get(stage.name, {}), states) for stage in stages]
+    batches: dict[str, list[StageState]] = {}
+    for stage, state in zip(stages, found, strict=True):
+        batches.setdefault(stage.batch or stage.name, []).append(state)
+    return [of_batch(name, members) for name, members in batches.items()]
+
+
+def of_batch(name: str, members: list[StageState]) -> StageState:
+    """Its word is that of the worst of its members: what failed, then what is on its way."""
+    if len(members) == 1 and members[0].stage == name:
+        return members[0]
+    counts = Counter(member.word for member in members)
+    calm = ("running", "pending", "not submitted", "done")
+    word = next((w for w in counts if w not in calm), None) or next(w for w in calm if counts[w])
+    first = next(member for member in members if member.word == word)
+    summary = ", ".join(f"{count} {text}" for text, count in counts.most_common())
+    detail = summary if word in calm else f"{summary}; {first.stage}: {first.detail}"
+    done = counts["done"]
+    seconds = max((member.seconds for member in members), default=0.0)
+    return StageState(name, word, detail, first.job_id.split("_")[0], done, len(members), seconds)
 
 
 def _stage_state(stage: Stage, ledger: Ledger, row: dict[str, Any], states: dict[str, list[JobState]]) -> StageState:

@@ -7,18 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from data_tools.shards import Step, all_shards
 from jobs.ledger import Ledger
-from jobs.plan import Planned, log_folder, sbatch_parameters
+from jobs.plan import Planned, dependency, in_batches, log_folder, sbatch_parameters
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
 from slurm.profile import Profile
 
 
-def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: list[str]):
+def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str):
     import submitit
 
     executor = submitit.SlurmExecutor(
@@ -27,6 +28,8 @@ def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: list[st
         python=profile.environment.python or None,
     )
     executor.update_parameters(**sbatch_parameters(stage, profile, depends_on))
+    if stage.throttle:
+        executor.update_parameters(array_parallelism=stage.throttle)
     return executor
 
 
@@ -42,15 +45,18 @@ def require_slurm() -> None:
         raise UserError(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
 
 
-def rendered(planned: Planned, profile: Profile, run_dir: Path, job_ids: dict[str, str]) -> str:
-    """The exact batch script; a stage not yet submitted stands in the dependency as <its name>."""
-    depends_on = [job_ids.get(name, f"<{name}>") for name in planned.after]
+def rendered(lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str]) -> str:
+    """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>."""
     from submitit.slurm import slurm
 
-    parameters = sbatch_parameters(planned.stage, profile, depends_on)
-    if planned.stage.array > 1:
-        parameters["map_count"] = planned.stage.array
-    folder = log_folder(run_dir, planned.stage)
+    stage = lines[0].stage
+    parameters = sbatch_parameters(stage, profile, dependency(lines, job_ids))
+    elements = stage.array if len(lines) == 1 else len(lines)
+    if elements > 1:
+        parameters["map_count"] = elements
+        if stage.throttle:
+            parameters["array_parallelism"] = stage.throttle
+    folder = log_folder(run_dir, stage)
     python = profile.environment.python or shlex.quote(sys.executable)
     command = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     return slurm._make_sbatch_string(command=command, folder=folder, **parameters)
@@ -68,25 +74,28 @@ def submit(
     Each id is recorded before the next submission, so an interruption in the middle loses none of them.
     """
     job_ids = {p.stage.name: p.job_id for p in planned if p.job_id}
-    for line in planned:
-        if line.action != "run":
-            continue
-        stage = line.stage
-        ledger.prepare(stage, line.fingerprint, redo=stage.name in redo)
-        executor = _executor(stage, profile, ledger.folder, [job_ids[name] for name in line.after])
-        cells = [StageJob(stage, ledger.folder, profile, cell, line.fingerprint) for cell in range(stage.array)]
+    for lines in in_batches(planned):
+        for line in lines:
+            ledger.prepare(line.stage, line.fingerprint, redo=line.stage.name in redo)
+        executor = _executor(lines[0].stage, profile, ledger.folder, dependency(lines, job_ids))
+        elements = [
+            StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint)
+            for line in lines
+            for cell in range(line.stage.array)
+        ]
         try:
-            if len(cells) == 1:
-                job_id = executor.submit(cells[0]).job_id
-            else:
-                with executor.batch():
-                    jobs = [executor.submit(cell) for cell in cells]
-                job_id = jobs[0].job_id.split("_")[0]
+            with executor.batch() if len(elements) > 1 else nullcontext():
+                jobs = [executor.submit(element) for element in elements]
+            sent = [job.job_id for job in jobs]
         except Exception as error:  # submitit raises its own classes around sbatch's words
-            raise UserError(f"{stage.name} was not accepted: {_reason(error)}") from error
-        job_ids[stage.name] = job_id
-        ledger.record_submission(stage.name, job_id, line.fingerprint)
-        said(line, job_id)
+            raise UserError(f"{lines[0].stage.name} was not accepted: {_reason(error)}") from error
+        if len(lines) == 1:  # of an array of one stage's own elements: the array's id
+            sent = [sent[0].split("_")[0]]
+        found = {line.stage.name: job_id for line, job_id in zip(lines, sent, strict=True)}
+        ledger.record_submissions({line.stage.name: (found[line.stage.name], line.fingerprint) for line in lines})
+        job_ids |= found
+        for line in lines:
+            said(line, found[line.stage.name])
     return job_ids
 
 
@@ -102,11 +111,11 @@ def submit_step(
     run = Stage(name=step.name, run=_not_a_chain, makes=(), on=on, array=shards)
     join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=merge_on or on)
     try:
-        executor = _executor(run, profile, folder, [])
+        executor = _executor(run, profile, folder, "")
         with executor.batch():
             jobs = [executor.submit(StepJob(step, shard)) for shard in all_shards(shards)]
         array_id = jobs[0].job_id.split("_")[0]
-        merge_id = _executor(join, profile, folder, [array_id]).submit(StepJob(step, None, shards)).job_id
+        merge_id = _executor(join, profile, folder, f"afterok:{array_id}").submit(StepJob(step, None, shards)).job_id
     except Exception as error:
         raise UserError(f"{step.name} was not accepted: {_reason(error)}") from error
     return array_id, merge_id

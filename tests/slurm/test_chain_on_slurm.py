@@ -154,6 +154,6 @@ def test_the_printed_script_is_the_one_that_was_sent(tmp_path: Path) -> None:
     job_ids = submit(planned, PROFILE, ledger)
     wait(stages, ledger)
     for line in planned:
-        script = rendered(line, PROFILE, ledger.folder, job_ids)
+        script = rendered([line], PROFILE, ledger.folder, job_ids)
         (sent,) = (ledger.folder / line.stage.name / "jobs").glob("*submission.sh")
         assert script == sent.read_text()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.chain import aggregation_ablation, chain
-from jobs.experiments import EXPERIMENTS, demo, paper
+from jobs.chain import chain
+from jobs.experiments import EXPERIMENTS, paper
 from jobs.plan import Facts, Planned, plan, within_limits
 from jobs.request import Request, resolve
 from jobs.submit import rendered
@@ -81,12 +81,6 @@ def test_nodes_speak_of_the_rl_stage_alone() -> None:
     assert on == dict.fromkeys(on, 1) | {"grm_rl": 4}
 
 
-def test_an_ablation_is_one_array_over_the_aggregations() -> None:
-    stages = {stage.name: stage for stage in aggregation_ablation(demo(), ("0", "1", "10"))}
-    assert stages["ablation_rl"].array == 3
-    assert {parent.name for parent in stages["ablation_evaluate"].upstream()} == {"proxy_sft", "ablation_rl"}
-
-
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
@@ -106,6 +100,6 @@ def test_the_h100_scripts_are_the_golden_ones(name: str) -> None:
     resolved = resolve(Request(profile="h100", nodes=4))
     planned = plan(resolved.stages, {stage.name: Facts("not done yet") for stage in resolved.stages})
     line: Planned = next(p for p in planned if p.stage.name == name)
-    script = rendered(line, profile.load("h100"), Path("/shared/runs/first run"), {"split": "11", "grm_sft": "13"})
+    script = rendered([line], profile.load("h100"), Path("/shared/runs/first run"), {"split": "11", "grm_sft": "13"})
     golden = GOLDEN / f"h100_{name}.sbatch"
     assert script.replace(sys.executable, "PYTHON") == golden.read_text()

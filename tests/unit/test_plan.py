@@ -199,7 +199,7 @@ PROFILE = Profile(
 
 def test_a_submission_carries_the_profile_and_the_dependency() -> None:
     stage = Stage("rl", nothing, (), Resources(nodes=2, gpus_per_node=8))
-    asked = sbatch_parameters(stage, PROFILE, ["11", "12"])
+    asked = sbatch_parameters(stage, PROFILE, "afterok:11:12")
     assert asked["dependency"] == "afterok:11:12"
     assert asked["gpus_per_node"] == "h100:8"
     assert asked["account"] == "lab"
