@@ -4,6 +4,11 @@ vLLM keeps the pictures it has prepared and finds them by the `uuid` of a messag
 out. When it has dropped one it refuses with a clear error and the request is sent once more in full. So that the
 rollouts of one prompt, which often come together, upload their picture once, those that come while it is under way
 wait for that upload.
+
+vLLM remembers a picture in two places, its front and its engine. A request that ends between the two (cancelled while
+its picture is prepared, or refused because picture and text are too long together) leaves a name that the front knows
+and the engine does not, and every request with that name fails from then on, also in full. The picture is then given
+another name.
 """
 
 from __future__ import annotations
@@ -29,7 +34,22 @@ class Delivery:
         self.by_name = by_name
         self.reads_paths = True
         self._has: OrderedDict[str, None] = OrderedDict()
+        self._renamed: dict[str, int] = {}
         self._uploads: dict[str, asyncio.Future[None]] = {}
+
+    def name_of(self, picture: Shown) -> str:
+        """What the server is told to remember it by; "" if it remembers none."""
+        if not self.by_name:
+            return ""
+        times = self._renamed.get(picture.name, 0)
+        return f"{picture.name}.{times}" if times else picture.name
+
+    def rename(self, pictures: Sequence[Shown], failed: Sequence[str]) -> None:
+        """failed: the names that the pictures had in the request that failed; who comes later finds them changed."""
+        for picture, name in zip(pictures, failed, strict=True):
+            if self.name_of(picture) == name:
+                self._renamed[picture.name] = self._renamed.get(picture.name, 0) + 1
+                self._has.pop(picture.name, None)
 
     async def named(self, pictures: Sequence[Shown]) -> frozenset[str]:
         """Names that may be sent without their picture. Waits for uploads of the same pictures by others."""

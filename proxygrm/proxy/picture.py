@@ -30,13 +30,16 @@ class Shown:
     picture: bytes | str = field(repr=False)
     path_url: bytes | None
 
-    def part(self, url: bytes, remember: bool) -> bytes:
-        """JSON of the message part with its picture."""
-        name = b',"uuid":"%s"' % self.name.encode() if remember else b""
-        return b'{"type":"image_url","image_url":{"url":%s}%s}' % (url, name)
 
-    def part_by_name(self) -> bytes:
-        return b'{"type":"image_url","image_url":null,"uuid":"%s"}' % self.name.encode()
+def part_in_full(url: bytes, name: str) -> bytes:
+    """JSON of a message part with its picture. name: for the server to remember it by; "" for none."""
+    remember = b',"uuid":"%s"' % name.encode() if name else b""
+    return b'{"type":"image_url","image_url":{"url":%s}%s}' % (url, remember)
+
+
+def part_by_name(name: str) -> bytes:
+    """The same for a picture that the server has."""
+    return b'{"type":"image_url","image_url":null,"uuid":"%s"}' % name.encode()
 
 
 def identify(picture: Picture, folder: Path | None) -> Shown:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxygrm.prompts import proxy_prompt
 from proxygrm.proxy.delivery import CHUNK_BYTES, MISS_PAUSES_S, Delivery, in_chunks
 from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.picture import Encoder, Shown
+from proxygrm.proxy.picture import Encoder, Shown, part_by_name, part_in_full
 from proxygrm.proxy.routing import Cause, cause_of
 from proxygrm.proxy.tally import Tally
 
@@ -20,6 +20,8 @@ KEEP_ALIVE_S = 3.0
 CONNECT_TIMEOUT_S = 10.0
 MOST_ANSWER_BYTES = 16 * 1024**2
 """More than any max_tokens can be; an answer that goes on is garbage."""
+MOST_NAMES = 2
+"""How often a request gives its pictures another name; see `delivery`."""
 _WITHOUT_PICTURE = frozenset({400, 404, 422, 500})
 """Statuses that may only say that the server has not got a picture we did not send."""
 
@@ -30,6 +32,20 @@ class Failed(Exception):
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause.value)
         self.cause = cause
+
+
+@dataclass(frozen=True)
+class _Way:
+    """named: pictures that go by their name alone. by_path: others go by path where they have one. fresh: on a new
+    connection."""
+
+    named: frozenset[str]
+    by_path: bool
+    fresh: bool = False
+
+
+class _Cut(Exception):
+    """A kept connection ended before there was an answer."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +90,25 @@ class Wire:
         self._encoder = Encoder()
         self._tally = tally
         self._deliveries = {replica: Delivery(endpoints.pictures_by_name) for replica in endpoints.replicas}
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            headers={"Authorization": f"Bearer {endpoints.api_key}", "Content-Type": "application/json"},
-            trust_env=False,  # a site's HTTP proxy has no business between two nodes of one job
+        kept = aiohttp.TraceConfig()
+        kept.on_connection_reuseconn.append(_on_a_kept_connection)
+        self._session, self._fresh = (
+            aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                headers={"Authorization": f"Bearer {endpoints.api_key}", "Content-Type": "application/json"},
+                trust_env=False,  # a site's HTTP proxy has no business between two nodes of one job
+                trace_configs=[kept],
+            )
+            for connector in (
+                aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                aiohttp.TCPConnector(limit=0, force_close=True),
+            )
         )
 
     async def close(self) -> None:
         await self._session.close()
+        await self._fresh.close()
 
     async def alive(self, replica: str, timeout_s: float) -> bool:
         import aiohttp
@@ -96,56 +122,80 @@ class Wire:
     async def send(self, replica: str, chat: Chat) -> Answer:
         """Raises Failed. Cancelled, it closes the connection, and the server drops the request."""
         delivery = self._deliveries[replica]
-        named = await delivery.named(chat.pictures)
+        way = _Way(await delivery.named(chat.pictures), delivery.reads_paths)
         pauses = iter(MISS_PAUSES_S)
+        names_left = MOST_NAMES
         while True:
-            by_path = delivery.reads_paths and any(picture.path_url for picture in chat.pictures)
-            status, answer = await self._post(replica, chat, named)
+            names = [delivery.name_of(picture) for picture in chat.pictures]
+            status, answer = await self._post(replica, chat, way)
             if status == 200:
                 delivery.answered(chat.pictures)
+                delivery.reads_paths &= way.by_path or not any(picture.path_url for picture in chat.pictures)
                 return read_answer(answer)
             if status not in _WITHOUT_PICTURE:
                 raise Failed(cause_of(status))
-            if named:
+            way = replace(way, fresh=True)  # vLLM's server cuts the connection a moment after such an answer
+            if status == 500 and any(names) and names_left:
+                names_left -= 1
+                delivery.rename(chat.pictures, names)
+                way = replace(way, named=await delivery.named(chat.pictures))
+            elif way.named:
                 pause = next(pauses, None) if b"Cache miss" in answer else None
                 if pause is not None:
                     await asyncio.sleep(pause)
                     continue
                 delivery.forget(chat.pictures)
-                named = frozenset()
-            elif by_path:
+                way = replace(way, named=frozenset())
+            elif way.by_path and any(picture.path_url for picture in chat.pictures):
                 # It cannot read our paths: another machine, or a folder it was not told of. (If the fault lies
                 # elsewhere, the second answer says so.)
-                delivery.reads_paths = False
+                way = replace(way, by_path=False)
             else:
                 raise Failed(cause_of(status))
 
     async def _part(self, delivery: Delivery, picture: Shown, named: frozenset[str], uploads: Sequence[str]) -> bytes:
+        name = delivery.name_of(picture)
         if picture.name in named:
-            return picture.part_by_name()
+            return part_by_name(name)
         if picture.path_url and picture.name not in uploads:
-            return picture.part(picture.path_url, delivery.by_name)
+            return part_in_full(picture.path_url, name)
         try:
-            return picture.part(await self._encoder.data_url(picture), delivery.by_name)
+            return part_in_full(await self._encoder.data_url(picture), name)
         except (OSError, ValueError) as error:
             raise Failed(Cause.PICTURE_MISSING) from error
 
-    async def _post(self, replica: str, chat: Chat, named: frozenset[str]) -> tuple[int, bytes]:
-        """Status and body."""
+    async def _post(self, replica: str, chat: Chat, way: _Way) -> tuple[int, bytes]:
+        """Status and body.
+
+        A server may cut a kept connection in the very moment it is used again; that is no failure of the replica, and
+        such a request is sent once more.
+        """
+        try:
+            return await self._post_once(replica, chat, way)
+        except _Cut:
+            return await self._post_once(replica, chat, replace(way, fresh=True))
+
+    async def _post_once(self, replica: str, chat: Chat, way: _Way) -> tuple[int, bytes]:
+        """Raises Failed, or _Cut when it was a kept connection."""
         import aiohttp
 
         delivery = self._deliveries[replica]
-        absent = [picture for picture in chat.pictures if picture.name not in named]
-        uploads = [picture.name for picture in absent if not (picture.path_url and delivery.reads_paths)]
+        session = self._fresh if way.fresh else self._session
+        absent = [picture for picture in chat.pictures if picture.name not in way.named]
+        uploads = [picture.name for picture in absent if not (picture.path_url and way.by_path)]
         self._tally.count("uploads", len(uploads))
         with delivery.sending(uploads) as sent:  # from before the pictures are read, so that nobody else reads them
-            body = chat.body([await self._part(delivery, picture, named, uploads) for picture in chat.pictures])
+            body = chat.body([await self._part(delivery, picture, way.named, uploads) for picture in chat.pictures])
             data: Any = body
+            kept: list[str] = []
             if len(body) > CHUNK_BYTES:
                 data = in_chunks(body, sent)
             try:
-                async with self._session.post(
-                    f"{replica}/v1/chat/completions", data=data, headers={"Content-Length": str(len(body))}
+                async with session.post(
+                    f"{replica}/v1/chat/completions",
+                    data=data,
+                    headers={"Content-Length": str(len(body))},
+                    trace_request_ctx=kept,
                 ) as response:
                     sent()
                     answer = bytearray()
@@ -159,7 +209,14 @@ class Wire:
             except (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError) as error:
                 raise Failed(Cause.GARBAGE) from error  # not even HTTP
             except (aiohttp.ClientError, OSError) as error:
+                if kept and not isinstance(error, aiohttp.ClientPayloadError):  # cut before the answer had begun
+                    raise _Cut from error
                 raise Failed(Cause.CONNECTION) from error
+
+
+async def _on_a_kept_connection(session: Any, context: Any, params: Any) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.append("kept")
 
 
 def read_answer(answer: bytes) -> Answer:

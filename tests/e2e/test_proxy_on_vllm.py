@@ -52,11 +52,11 @@ def serving(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert started_by_us() == {}
 
 
-def picture() -> bytes:
+def picture(side: int = 56) -> bytes:
     from PIL import Image
 
     content = io.BytesIO()
-    Image.new("RGB", (56, 56), (200, 30, 30)).save(content, "PNG")
+    Image.new("RGB", (side, side), (200, 30, 30)).save(content, "PNG")
     return content.getvalue()
 
 
@@ -128,18 +128,40 @@ def test_a_picture_goes_by_path_or_once_in_full_and_then_by_name_and_the_proxy_w
 
 
 def test_a_replica_that_has_not_got_a_named_picture_is_sent_it_in_the_same_attempt(serving: Serving) -> None:
-    async def scene() -> tuple[Any, int]:
+    async def scene() -> list[tuple[bool, int, int]]:
         client = ProxyClient(serving.endpoints_file)
-        other = picture() + b"another name for the same pixels"
         delivery = client._state().wire._deliveries[client.endpoints.replicas[0]]
-        delivery._remember(hashlib.sha256(other).hexdigest())  # as if it had been there before a restart
-        found = await client.judge("Colour?", "Red.", "Blue.", RUBRIC, other)
+        seen = []
+        for number in range(4):  # vLLM cuts the connection a moment after each refusal, now sooner, now later
+            other = picture() + b"another name for the same pixels %d" % number
+            delivery._remember(hashlib.sha256(other).hexdigest())  # as if it had been there before a restart
+            before = client.snapshot()["uploads"]
+            found = await client.judge("Colour?", "Red.", "Blue.", RUBRIC, other)
+            seen.append((answered(found), found.retries, client.snapshot()["uploads"] - before))
         await client.aclose()
-        return found, client.snapshot()["uploads"]
+        return seen
 
-    found, uploads = asyncio.run(scene())
-    assert answered(found)
-    assert (found.retries, uploads) == (0, 1)
+    assert asyncio.run(scene()) == [(True, 0, 1)] * 4
+
+
+def test_a_picture_that_came_with_too_long_a_text_is_not_lost_to_the_rollouts_that_show_it_too(
+    serving: Serving,
+) -> None:
+    """vLLM's front then believes that its engine has the picture, and fails whatever names it."""
+
+    async def scene() -> tuple[Any, list[Any], int]:
+        client = ProxyClient(serving.endpoints_file)
+        large = picture(420)  # 225 tokens
+        too_long = await client.judge("Colour?", "Red.", "Blue.", f"<rubric>{'red ' * 830}</rubric>", large)
+        others = (client.judge("Colour?", "Red.", "Blue.", f"{RUBRIC} {i}", large) for i in range(4))
+        found = await asyncio.gather(*others)
+        await client.aclose()
+        return too_long, found, client.snapshot()["uploads"]
+
+    too_long, found, uploads = asyncio.run(scene())
+    assert too_long.cause is Cause.REFUSED
+    assert [(answered(judgement), judgement.retries) for judgement in found] == [(True, 0)] * 4
+    assert uploads == 2
 
 
 def test_cancelled_calls_are_aborted_in_the_engine(serving: Serving) -> None:

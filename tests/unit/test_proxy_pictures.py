@@ -7,6 +7,7 @@ import base64
 import os
 
 import pytest
+from aiohttp import web
 from proxy_stub import Server, running
 
 from proxygrm.proxy import picture as picture_module
@@ -53,6 +54,87 @@ def test_a_replica_that_has_dropped_a_picture_is_sent_it_again(tmp_path):
     assert (found.verdict, found.retries) == (1, 0)
     assert counted["uploads"] == 4
     assert counted["requests"] == 2  # for routing and metrics it is one request
+
+
+def test_after_a_refusal_the_picture_goes_over_a_new_connection_because_the_old_one_may_be_cut_any_moment():
+    async def scene():
+        server = Server()
+        connections = []
+
+        async def behave(request, number):
+            connections.append(request.transport.get_extra_info("peername"))
+
+        server.behave = behave
+        async with running(server, endpoints={"pictures_by_name": True}) as (proxy, _):
+            await judge(proxy, PICTURE)
+            server.pictures.clear()
+            return (await judge(proxy, PICTURE)), connections, proxy.snapshot()
+
+    found, connections, counted = asyncio.run(scene())
+    assert (found.verdict, found.retries, counted["uploads"]) == (1, 0, 2)
+    assert connections[0] == connections[1]  # by name, on the kept connection
+    assert len(set(connections[1:])) == len(connections) - 1 >= 2
+
+
+def test_a_kept_connection_that_is_cut_as_it_is_used_again_is_no_failure_of_the_replica():
+    async def behave(request, number):
+        if number == 2:
+            request.transport.close()
+
+    async def scene():
+        server = Server(behave=behave)
+        async with running(server, endpoints={"pictures_by_name": True}) as (proxy, (url,)):
+            found = [await judge(proxy, PICTURE, i) for i in range(3)]
+            return found, len(server.seen), proxy._state().balancer.breakers[url].failures
+
+    found, seen, failures = asyncio.run(scene())
+    assert [(f.verdict, f.retries) for f in found] == [(1, 0)] * 3
+    assert (seen, failures) == (4, 0)
+
+
+def test_a_name_that_a_replica_stumbles_over_is_replaced_and_those_who_come_at_once_share_the_new_one():
+    broken = []
+
+    async def behave(request, number):
+        part = (await request.json())["messages"][0]["content"][0]
+        broken[:] = broken or [part["uuid"]]
+        if part["uuid"] in broken:
+            return web.Response(status=500, text="Internal server error")
+
+    async def scene():
+        server = Server(behave=behave)
+        async with running(server, endpoints={"pictures_by_name": True}) as (proxy, _):
+            found = await asyncio.gather(*(judge(proxy, PICTURE, i) for i in range(8)))
+            return found, pictures_of(server), proxy.snapshot()
+
+    found, sent, counted = asyncio.run(scene())
+    assert [(f.verdict, f.retries) for f in found] == [(1, 0)] * 8
+    assert len({part["uuid"] for part in sent}) == 2
+    assert counted["uploads"] == 2
+
+
+@pytest.mark.parametrize("why", ["vanished", "500"])
+def test_a_failure_that_is_not_the_paths_fault_leaves_paths_in_use(tmp_path, why):
+    path = tmp_path / "a.png"
+    path.write_bytes(PICTURE)
+
+    async def behave(request, number):
+        if number <= 4 and why == "500":
+            return web.Response(status=500)
+        if number == 1:
+            path.unlink()
+
+    async def scene():
+        server = Server(behave=behave)
+        async with running(server, endpoints={"picture_folder": str(tmp_path)}) as (proxy, _):
+            first = await judge(proxy, path)
+            path.write_bytes(PICTURE)
+            await judge(proxy, path)
+            return first, [part["image_url"]["url"][:5] for part in pictures_of(server)]
+
+    first, sent = asyncio.run(scene())
+    assert first.cause == (Cause.PICTURE_MISSING if why == "vanished" else None)
+    assert sent[-1] == "file:"
 
 
 def test_those_who_waited_for_an_upload_that_failed_send_the_picture_themselves(tmp_path):
