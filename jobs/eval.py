@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobs.eval_run import run as judged
 from proxygrm.benchmarks import BENCHMARKS, POLICIES
 
 _FILE = click.Path(path_type=Path)
@@ -29,7 +30,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Figures as JSON on 
 
 @click.group("eval")
 def evaluation() -> None:
-    """Benchmarks: exact scores with intervals, comparisons, best-of-N."""
+    """Benchmarks: judging, exact scores with intervals, comparisons, best-of-N."""
+
+
+evaluation.add_command(judged)
 
 
 @evaluation.command()

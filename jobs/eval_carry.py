@@ -1,0 +1,215 @@
+"""Carrying a judge's run out: in this process, by several copies of the model side by side, or on the cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from data_tools.shards import Shard, Step, all_shards, stamp_of
+from jobs.console import out as console
+from proxygrm.errors import UserError
+from proxygrm.evaluate.endpoint_judge import Endpoint
+from proxygrm.evaluate.run import ANSWERS, Run, Work, merge, open_run, raw_files, run_shard, size_line
+
+Progress = Callable[[int, int, str], None]
+POLL_S = 2.0
+
+
+def step_of(work: Work) -> Step:
+    """The run as a step in shards. A shard is done when its marker stands in the step's parts folder; the answers
+    themselves stand in OUT/raw, which later runs over more pairs go on from."""
+    run = work.run
+    source = run.pairs / "pairs.parquet" if run.pairs.is_dir() else run.pairs
+    options = (run.bench, run.settings.orders, run.settings.votes, run.settings.max_pairs, work.judge.made_by)
+    return Step(
+        f"eval run {run.bench}", run.out, "run.json", stamp_of(options, [source]),
+        run=partial(_run, run), done=_done, merge=partial(_merge, run),
+    )  # fmt: skip
+
+
+def _run(run: Run, shard: Shard, parts: Path, progress: Progress = lambda done, total, note: None) -> None:
+    run_shard(open_run(run), shard.index, shard.count, progress)
+    shard.path(parts / "judged").touch()
+
+
+def _done(shard: Shard, parts: Path) -> bool:
+    return shard.path(parts / "judged").exists()
+
+
+def _merge(run: Run, shards: list[Shard], parts: Path) -> dict[str, Any]:
+    return merge(open_run(run))
+
+
+def here(run: Run, copies: int | None) -> None:
+    """In this process, or with one process for each copy of the checkpoint."""
+    work = open_run(run)
+    step = _opened(work)
+    count = _copies(run, copies)
+    with _bar() as show:
+        if step.finished() is None:
+            if count == 1:
+                step.parts.mkdir(parents=True, exist_ok=True)
+                _run(run, Shard(0, 1), step.parts, show)
+            else:
+                _side_by_side(work, step, count, show)
+            step.finish(count)
+    _tell(work, step)
+
+
+def one(run: Run, text: str) -> None:
+    """One shard; whoever finds all shards done merges."""
+    work, shard = open_run(run), Shard.parse(text)
+    step = _opened(work)
+    if step.finished() is None:
+        with _bar() as show:
+            step.parts.mkdir(parents=True, exist_ok=True)
+            if not step.done(shard, step.parts):
+                _run(run, shard, step.parts, show)
+        if not all(step.done(other, step.parts) for other in all_shards(shard.count)):
+            console.print(f"{step.name}: shard {shard} is done; the last of {shard.count} merges")
+            return
+        try:
+            step.finish(shard.count)
+        except (UserError, OSError):
+            if step.finished() is None:  # else another shard ended in the same moment, and merged
+                raise
+    _tell(work, step)
+
+
+def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
+    """A job array, one copy of the checkpoint an element, and the merge after it."""
+    from jobs.console import connect
+    from jobs.stage import Resources
+    from jobs.submit import require_slurm, submit_step
+    from slurm import profile as profiles
+
+    profile = profiles.load(profile_name)
+    loads = not (isinstance(run.judge, Endpoint) or run.scalar)
+    if loads and run.settings.device == "auto":
+        run = replace(run, settings=replace(run.settings, device=profile.node.device))
+    work = open_run(run)
+    step = _opened(work)
+    console.print(size_line(work))
+    if step.finished() is not None:
+        console.print(f"{step.name}: {run.out / ANSWERS} is complete; nothing to send")
+        return
+    connect(profile, start=True)
+    require_slurm()
+    small = Resources(cpus_per_node=2, memory_gb=8, walltime_min=walltime_min)
+    gpus = run.settings.tensor_parallel if loads else 0
+    share = profile.node.memory_gb * gpus // max(profile.node.gpus, 1)
+    on = replace(small, gpus_per_node=gpus, cpus_per_node=2 + 6 * gpus, memory_gb=max(8, share)) if gpus else small
+    array, joined = submit_step(step, shards, profile, on, small)
+    console.print(f"{step.name}: job array {array} of {shards}, then the merge {joined}; logs in {run.out / '.jobs'}")
+
+
+def _opened(work: Work) -> Step:
+    """The step; a report whose answers were deleted does not count."""
+    step = step_of(work)
+    if step.finished() is not None and not (work.run.out / ANSWERS).is_file():
+        (work.run.out / step.report).unlink()
+    return step
+
+
+def _copies(run: Run, asked: int | None) -> int:
+    if isinstance(run.judge, Endpoint) or run.scalar:
+        return 1
+    if asked or run.settings.device == "cpu":
+        return asked or 1
+    import torch
+
+    return max(1, torch.cuda.device_count() // run.settings.tensor_parallel)
+
+
+def _side_by_side(work: Work, step: Step, count: int, show: Progress) -> None:
+    """One process a copy, each with GPUs of its own. The first failure is raised when all have ended: the others'
+    answers are worth keeping."""
+    each = work.run.settings.tensor_parallel
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = visible if visible != [""] else [str(number) for number in range(count * each)]
+    total, seen = len(work.shown()), _Growing(work.run.out)
+    pools: list[ProcessPoolExecutor] = []
+    try:
+        running: list[Future[None]] = []
+        for shard in all_shards(count):
+            mine = ",".join(gpus[shard.index * each : (shard.index + 1) * each])
+            pools.append(ProcessPoolExecutor(1, get_context("spawn"), initializer=_see, initargs=(mine,)))
+            running.append(pools[-1].submit(step.run_one, shard))
+        while not all(future.done() for future in running):
+            time.sleep(POLL_S)
+            show(min(seen.answers(), total), total, f"judging with {count} copies")
+        for future in running:
+            future.result()
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+def _see(gpus: str) -> None:
+    """Before CUDA is touched in this process."""
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+
+
+class _Growing:
+    """Counts the answers in files that grow, reading each byte once."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self._at, self._lines = out, dict[Path, int](), dict[Path, int]()
+
+    def answers(self) -> int:
+        for path in raw_files(self.out):
+            with path.open("rb") as file:
+                file.seek(self._at.get(path, 0))
+                new = file.read()
+            self._at[path] = self._at.get(path, 0) + len(new)
+            self._lines[path] = self._lines.get(path, 0) + new.count(b"\n")
+        return sum(max(0, lines - 1) for lines in self._lines.values())
+
+
+class _bar:
+    """A progress bar as a callback; silent where no terminal is."""
+
+    def __enter__(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        task = self._bar.add_task("reading", total=None)
+        self._bar.start()
+        return lambda done, total, note: self._bar.update(task, completed=done, total=total, description=note)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _tell(work: Work, step: Step) -> None:
+    """What was judged, against what should be, and what to do with it."""
+    report = step.finished() or {}
+    run = work.run
+    console.print(size_line(work))
+    facts = [f"{report['judgements']:,} judgements (orders {report['orders']}, votes {report['votes']})"]
+    facts += [
+        f"{report[name]:,} {words}"
+        for name, words in (
+            ("unparsed", "unparsed"), ("ties", "ties"), ("refused", "prompts refused"), ("truncated", "cut off"),
+            ("blank_pictures", "judged with a blank picture"), ("doubled", "doubled, the first counts"),
+        )
+        if report[name]
+    ]  # fmt: skip
+    console.print("; ".join(facts), soft_wrap=True)
+    for reason, count in report["why_unparsed"].items():
+        console.print(f"  unparsed: {reason.replace('_', ' ')} {count:,}")
+    partial_ = " --partial" if report["revision"] is None and report["expected"] != report["pairs"] else ""
+    if run.bench == "pairs" and report["pairs"] == work.available:
+        partial_ = f" --pairs {run.pairs}"
+    console.print(f"proxygrm eval score --bench {run.bench} --answers {run.out / ANSWERS}{partial_}", soft_wrap=True)

@@ -1,0 +1,145 @@
+"""`proxygrm eval run`: a judge over a benchmark, here, on all GPUs of this machine, or as a SLURM job array."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxygrm.benchmarks import BENCHMARKS
+from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES, ORDERS
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = [
+    click.option("--judge", required=True, help="A checkpoint folder, http://HOST:PORT, or a JSONL of scores."),
+    click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
+    click.option("--bench", type=click.Choice(list(BENCHMARKS)), default="pairs", show_default=True),
+    click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, prompt, chosen, rejected, image}."),
+    click.option("--data", type=_FILE, help="The benchmark as released; ingested into OUT/pairs first."),
+    click.option("--images-root", type=_FILE, help="With --data: where picture paths begin.  [the file's folder]"),
+    click.option(
+        "--orders", type=click.Choice(ORDERS), help="Of the two responses.  [both; of scores as-given]"
+    ),
+    click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Samples of each judgement."),
+    click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 is greedy."),
+    click.option("--seed", default=0, show_default=True, help="Of samples and hashed orders."),
+    click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Longest critique."),
+    click.option("--max-model-len", type=click.IntRange(1), default=16384, show_default=True, help="With the prompt."),
+    click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
+    click.option("--missing-images", type=click.Choice(MISSING_IMAGES), default="refuse", show_default=True),
+    click.option("--limit", type=click.IntRange(0), default=0, help="Only the first N pairs."),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+    click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one copy."),
+    click.option("--copies", type=click.IntRange(1), help="Copies of the checkpoint at once.  [as GPUs allow]"),
+    click.option("--model", default="", help="Endpoint: the model to ask for."),
+    click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
+    click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Endpoint: one call, s."),
+    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the variable that holds the key."),
+    click.option("--api-key-file", type=_FILE, help="Endpoint: a 0600 file that holds the key."),
+    click.option("--shard", metavar="I/N", help="Judge only this part; the last one merges."),
+    click.option("--shards", type=click.IntRange(1), default=8, show_default=True, help="With --submit: elements."),
+    click.option("--submit", is_flag=True, help="As a SLURM job array, one copy an element, with the merge after it."),
+    click.option("--profile", default="local", show_default=True, help="With --submit: the cluster."),
+    click.option("--walltime-min", type=click.IntRange(1), default=240, show_default=True, help="With --submit."),
+]  # fmt: skip
+
+
+def _options(command: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command("run")
+@_options
+def run(
+    shard: str | None, shards: int, submit: bool, profile: str, walltime_min: int, copies: int | None, **asked: Any
+) -> None:
+    """Judge a benchmark; resumes at the row, and ends with OUT/answers.jsonl for `eval score`.
+
+    \b
+    proxygrm eval run --bench vl-rewardbench --data VL-RewardBench/ --judge runs/h100/grm_rl/policy --out out/vl
+    proxygrm eval run --bench mm-rlhf-rewardbench --pairs data/mm --judge http://gpu7:8000 --model qwen --out out/mm
+    proxygrm eval run --pairs mine.jsonl --judge scores.jsonl --out out/scalar
+    proxygrm eval run ... --votes 5 --temperature 0.7
+    proxygrm eval run ... --submit --shards 16 --profile h100
+
+    \b
+    --judge scores.jsonl: {"id", "score_1", "score_2"} of the pairs' responses, or {"id", "rewards": [chosen, rejected]}
+    """
+    from jobs import eval_carry
+
+    made = request(**asked)
+    if submit:
+        eval_carry.send(made, shards, profile, walltime_min)
+    elif shard is not None:
+        eval_carry.one(made, shard)
+    else:
+        eval_carry.here(made, copies)
+
+
+def request(
+    judge: str,
+    out: Path,
+    bench: str,
+    pairs: Path | None,
+    data: Path | None,
+    images_root: Path | None,
+    orders: str | None,
+    limit: int,
+    model: str,
+    concurrency: int,
+    timeout_s: float,
+    api_key_env: str,
+    api_key_file: Path | None,
+    **settings: Any,
+) -> Any:
+    """The `proxygrm.evaluate.run.Run` that was asked for, released data ingested. UserError for what does not fit."""
+    from proxygrm.errors import UserError
+    from proxygrm.evaluate.endpoint_judge import Endpoint
+    from proxygrm.evaluate.run import Run
+    from proxygrm.evaluate.settings import AS_GIVEN, BOTH, EvaluateSettings
+
+    if (pairs is None) == (data is None):
+        raise UserError("give what to judge: --pairs PATH (a pairs folder or a JSONL), or --bench NAME --data FILE")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out is the folder to write")
+    who: Endpoint | Path = Path(judge)
+    if judge.startswith(("http://", "https://")):
+        if not model:
+            raise UserError(f"--judge {judge} is an endpoint: say which of its models to ask with --model NAME")
+        key_file = str(api_key_file.resolve()) if api_key_file else ""
+        who = Endpoint(judge, model, concurrency, timeout_s, api_key_env=api_key_env, api_key_file=key_file)
+    elif not (Path(judge).is_file() or (Path(judge) / "config.json").is_file()):
+        raise UserError(
+            f"--judge {judge} is no checkpoint (a folder with config.json), no endpoint (http://...), and no file of "
+            "scores"
+        )
+    else:
+        who = Path(judge).resolve()
+    scalar = isinstance(who, Path) and who.is_file()
+    if scalar and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
+        raise UserError("scores have no order and no votes; leave --orders and --votes out")
+    how = EvaluateSettings(orders=orders or (AS_GIVEN if scalar else BOTH), max_pairs=limit, **settings)
+    if data is None:
+        return Run(who, pairs.resolve(), bench, out.resolve(), how)  # type: ignore[union-attr]
+    folder, blank = _ingested(bench, data, out, images_root, "blank" if scalar else how.missing_images)
+    return Run(who, folder, bench, out.resolve(), how, "" if scalar else blank)
+
+
+def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missing: Any) -> tuple[Path, str]:
+    """(OUT/pairs, name of the stand-in picture in it). Every row of a benchmark counts, so none may be bad."""
+    from data_tools.ingest import ingest
+    from data_tools.picture_paths import blank_picture
+    from jobs.console import out as console
+    from proxygrm.errors import UserError
+
+    if bench == "pairs":
+        raise UserError("--data needs --bench NAME; your own pairs go to --pairs")
+    folder = (out / "pairs").resolve()
+    report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
+    notes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["notes"].items())
+    console.print(f"ingested {report['kept']:,} of {report['read']:,} rows{f' ({notes})' if notes else ''}")
+    return folder, f"{hashlib.sha256(blank_picture()).hexdigest()}.png"

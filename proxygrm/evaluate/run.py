@@ -1,0 +1,187 @@
+"""One judge over the pairs of one benchmark: cut in shards, resumed at the row, merged whole.
+
+OUT/raw/answers-00001-of-00008.jsonl   a shard's answers as they come; what stands in any of them is not asked again,
+                                       however the run was cut before
+OUT/answers.jsonl                      one row a judgement (`shown.judged_row`), in the order of the pairs
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark
+from proxygrm.errors import UserError
+from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
+from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
+from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
+from proxygrm.evaluate.rows import Row, read_rows, write_rows
+from proxygrm.evaluate.scalar_judge import ScalarJudge
+from proxygrm.evaluate.score_rows import bare_id, rows_text
+from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
+
+ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """`judge` is an endpoint, the folder of a checkpoint, or a file of scores; `blank` is the name of the picture that
+    stands where ingestion found none."""
+
+    judge: Endpoint | Path
+    pairs: Path
+    bench: str
+    out: Path
+    settings: EvaluateSettings
+    blank: str = ""
+
+    @property
+    def scalar(self) -> bool:
+        return isinstance(self.judge, Path) and self.judge.is_file()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run with its inputs read and found fit. `available` are the pairs there are, `pairs` those to judge."""
+
+    run: Run
+    judge: Judge
+    available: int
+    pairs: list[EvalPair]
+    missing_pictures: int
+
+    def shown(self, span: range | None = None) -> list[Shown]:
+        """The judgements of some pairs (all by default), as many and in the order of `shown_in_orders`."""
+        settings = self.run.settings
+        shown = shown_in_orders(self.pairs, settings.orders, settings.votes, settings.seed)
+        if span is None:
+            return shown
+        each = len(shown) // len(self.pairs)
+        return shown[span.start * each : span.stop * each]
+
+
+def open_run(run: Run) -> Work:
+    """Read and check everything a run stands on, before anything expensive starts. UserError says what is wrong."""
+    pairs = load_pairs(run.pairs)
+    _refuse_foreign(pairs, run.bench)
+    judge = _judge(run, pairs)
+    chosen = pairs[: run.settings.max_pairs] if run.settings.max_pairs else pairs
+    return Work(run, judge, len(pairs), chosen, 0 if run.scalar else check_pairs(chosen, run.settings.missing_images))
+
+
+def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
+    if isinstance(run.judge, Endpoint):
+        return EndpointJudge(run.judge, run.settings)
+    if run.scalar:
+        return ScalarJudge(run.judge, pairs)
+    return CheckpointJudge(run.judge, run.settings)
+
+
+def run_shard(work: Work, index: int, count: int, progress: Progress = lambda done, total, note: None) -> None:
+    """Judge part `index` (from 0) of `count`: a stretch of pairs with all their orders and votes."""
+    span = range(index * len(work.pairs) // count, (index + 1) * len(work.pairs) // count)
+    folder = work.run.out / "raw"
+    file = folder / f"answers-{index + 1:05d}-of-{count:05d}.jsonl"
+    others = [row for path in raw_files(work.run.out) if path != file for row in read_rows(path, work.judge.made_by)]
+    if shown := work.shown(span):
+        answered(work.judge, shown, file, progress, others)
+
+
+def merge(work: Work) -> Row:
+    """Write OUT/answers.jsonl and return the account of the run. UserError when a judgement is not there.
+
+    doubled: answers that two shards gave to the same question (a run that was cut anew while it ran); the first counts.
+    """
+    run, shown = work.run, work.shown()
+    found = Counter[str]()
+    answers: dict[str, Row] = {}
+    for path in raw_files(run.out):
+        for row in read_rows(path, work.judge.made_by):
+            found[row["key"]] += 1
+            answers.setdefault(row["key"], row)
+    if missing := [s for s in shown if s.key not in answers]:
+        without = {id(s.pair) for s in missing}
+        numbers = [number for number, pair in enumerate(work.pairs, 1) if id(pair) in without]
+        raise UserError(
+            f"{len(missing):,} of {len(shown):,} judgements are missing, those of {rows_text(numbers)}; run the shards "
+            "that are not done"
+        )
+    rows = [_row(s, answers[s.key], run.blank) for s in shown]
+    write_rows(run.out / ANSWERS, rows)
+    problems = Counter(problem for row in rows if row["verdict"] is None for problem in row["problems"][:1])
+    return {
+        "bench": run.bench,
+        "judge": work.judge.name,
+        "made_by": work.judge.made_by,
+        "pairs_from": str(run.pairs),
+        "orders": run.settings.orders,
+        "votes": run.settings.votes,
+        "pairs": len(work.pairs),
+        **expectation(work),
+        "judgements": len(rows),
+        "doubled": sum(found[s.key] - 1 for s in shown),
+        "unparsed": sum(row["verdict"] is None for row in rows),
+        "why_unparsed": dict(problems.most_common()),
+        "ties": sum(row["verdict"] == "tie" for row in rows),
+        "refused": sum(row["refused"] is not None for row in rows),
+        "truncated": sum(row["truncated"] for row in rows),
+        "blank_pictures": sum(row["image_missing"] for row in rows),
+        "tokens": sum(row["tokens"] for row in rows),
+    }
+
+
+def raw_files(out: Path) -> list[Path]:
+    return sorted((out / "raw").glob("answers-*-of-*.jsonl"))
+
+
+def expectation(work: Work) -> dict[str, Any]:
+    """expected: pairs of the benchmark's revision (None: not known); revision: its name, None when no size fits."""
+    bench = benchmark(work.run.bench)
+    revision = bench.revision(len(work.pairs))
+    largest = max((r.rows for r in bench.revisions), default=None)
+    if largest is None:
+        largest = work.available
+    return {"expected": revision.rows if revision else largest, "revision": revision.name if revision else None}
+
+
+def size_line(work: Work) -> str:
+    """N against what it should be, in words."""
+    bench, told = benchmark(work.run.bench), expectation(work)
+    limit = f"; --limit leaves out {left:,}" if (left := work.available - len(work.pairs)) else ""
+    if not bench.revisions:
+        return f"N = {len(work.pairs):,} of {work.available:,} pairs"
+    if told["revision"]:
+        return f"N = {len(work.pairs):,} pairs, all of {bench.title} ({told['revision']}){limit}"
+    return f"N = {len(work.pairs):,} pairs, but {bench.title} has {bench.sizes}: PARTIAL{limit}"
+
+
+def _row(shown: Shown, answer: Row, blank: str) -> Row:
+    row = judged_row(shown, answer)
+    row["image_missing"] = row["image_missing"] or any(path.name == blank for path in shown.pair.images)
+    return row
+
+
+def _refuse_foreign(pairs: Sequence[EvalPair], bench_name: str) -> None:
+    """UserError when rows can only belong to another benchmark."""
+    bench = benchmark(bench_name)
+    if not bench.revisions:
+        return
+    for other in BENCHMARKS.values():
+        if other.name == bench.name or not other.revisions:
+            continue
+        foreign = [n for n, pair in enumerate(pairs, 1) if _belongs(pair, other) and not _belongs(pair, bench)]
+        if foreign:
+            raise UserError(
+                f"{rows_text(foreign)} of {len(pairs):,} belong to {other.title}, not to {bench.title}; judge them "
+                f"with --bench {other.name}"
+            )
+
+
+def _belongs(pair: EvalPair, bench: Any) -> bool:
+    bare = bare_id(pair.id, pair.source)
+    plain = bench.name.replace("-", "_")
+    return pair.source.startswith(plain) or bench.evidence(Facts(bare, "", "", bare))
