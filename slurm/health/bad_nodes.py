@@ -1,0 +1,95 @@
+"""Doing without a bad node: written into the run folder, excluded from the job, the job requeued."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from proxygrm.errors import UserError
+from slurm.health.judge import Verdict
+from slurm.local.folder import write_atomically
+
+NAME = "bad_nodes.json"
+
+
+def job_name() -> str:
+    """This job as scontrol wants it: an element of an array by its own name, because the raw id of one of its
+    elements is the array's."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def read(run_dir: Path) -> list[dict[str, Any]]:
+    """Every bad node a run has met: node, check, reason, time, stage, job, restart."""
+    try:
+        return json.loads((run_dir / NAME).read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{run_dir / NAME} cannot be read ({error}); remove it") from error
+
+
+def requeues_of(rows: list[dict[str, Any]], job: str) -> int:
+    """How often a job has been requeued for bad nodes so far."""
+    return len({row["restart"] for row in rows if row["job"] == job})
+
+
+def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
+    """Add the verdict; returns how often this job had been requeued for bad nodes before. Jobs of one run may write
+    at the same time."""
+    job, restart = job_name(), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    with (run_dir / f".{NAME}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = read(run_dir)
+        now = [
+            {
+                "node": bad.node,
+                "check": bad.check,
+                "reason": bad.reason,
+                "time": time.time(),
+                "stage": stage,
+                "job": job,
+                "restart": restart,
+            }
+            for bad in verdict.bad
+        ]
+        write_atomically(run_dir / NAME, json.dumps([*before, *now], indent=2) + "\n", 0o644)
+    return requeues_of(before, job)
+
+
+def exclude_and_requeue(nodes: list[str]) -> None:
+    """Requeue this job under its own id, with these nodes on its list of nodes not to use.
+
+    SLURM changes that list of waiting jobs only, and the requeue ends this very process: so SIGTERM has to wait for
+    the second command. The job does not start in between, because SLURM holds a requeued job back until all of its
+    processes are gone and for the life of a credential (two minutes) after that.
+
+    Raises UserError when SLURM refuses.
+    """
+    job = job_name()
+    shown = _scontrol("show", "job", "-o", job)
+    before = re.search(r"\bExcNodeList=(\S+)", shown)
+    listed = [before[1]] if before and before[1] != "(null)" else []
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the commands inherit it
+    try:
+        _scontrol("requeue", job)
+        _scontrol("update", f"jobid={job}", f"ExcNodeList={','.join([*listed, *nodes])}")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _scontrol(*words: str) -> str:
+    try:
+        answer = subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"scontrol {words[0]}: {error}") from error
+    if answer.returncode:
+        raise UserError(f"scontrol {' '.join(words)}: {(answer.stderr or answer.stdout).strip()}")
+    return answer.stdout
