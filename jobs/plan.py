@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from jobs.stage import Resources, Stage
 from proxygrm.errors import UserError
+from slurm.environment import setup_lines
 from slurm.profile import Profile
 
 Action = Literal["run", "skip", "wait"]
@@ -126,10 +126,7 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str) -> dict[s
         "stderr_to_stdout": True,
         "srun_args": ["--kill-on-bad-exit=1"],
         "wckey": None,
-        "setup": [
-            *profile.environment.setup,
-            *(f"export {key}={shlex.quote(value)}" for key, value in profile.environment.variables.items()),
-        ],
+        "setup": setup_lines(profile),
     }
     if on.gpus_per_node:
         typed = f"{profile.node.gpu_type}:{on.gpus_per_node}" if profile.node.gpu_type else on.gpus_per_node

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from jobs.plan import Planned, dependency, in_batches, log_folder, sbatch_parame
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
+from slurm.environment import python_command
 from slurm.profile import Profile
 
 
@@ -25,7 +25,7 @@ def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str):
     executor = submitit.SlurmExecutor(
         folder=log_folder(run_dir, stage),
         max_num_timeout=stage.max_requeues,
-        python=profile.environment.python or None,
+        python=python_command(profile, run_dir),
     )
     executor.update_parameters(**sbatch_parameters(stage, profile, depends_on))
     if stage.throttle:
@@ -57,8 +57,7 @@ def rendered(lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dic
         if stage.throttle:
             parameters["array_parallelism"] = stage.throttle
     folder = log_folder(run_dir, stage)
-    python = profile.environment.python or shlex.quote(sys.executable)
-    command = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    command = f"{python_command(profile, run_dir)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     return slurm._make_sbatch_string(command=command, folder=folder, **parameters)
 
 

@@ -32,21 +32,11 @@ def setup_lines(profile: Profile) -> list[str]:
     return lines
 
 
-def srun_arguments(profile: Profile, run_dir: Path) -> list[str]:
-    """Arguments of srun that put its tasks into the profile's container; none where srun has no part in it."""
-    container = profile.container
-    if container.runtime != "pyxis":
-        return []
-    return [
-        f"--container-image={container.image}",
-        f"--container-mounts={','.join(_mounts(profile, run_dir))}",
-        f"--container-workdir={REPOSITORY}",
-        *container.options,
-    ]
-
-
 def python_command(profile: Profile, run_dir: Path) -> str:
-    """The interpreter in the job as shell text, apptainer around it where the profile says so."""
+    """What stands after `srun ` as shell text: the interpreter, and around it the container of the profile.
+
+    pyxis is a plug-in of srun, so its words are further options of srun; apptainer is a program of its own.
+    """
     environment, container = profile.environment, profile.container
     if environment.python:
         python = environment.python
@@ -54,11 +44,20 @@ def python_command(profile: Profile, run_dir: Path) -> str:
         python = shlex.quote(str(Path(environment.venv) / "bin" / "python"))
     else:
         python = CONTAINER_PYTHON if container.runtime else shlex.quote(sys.executable)
-    if container.runtime != "apptainer":
+    if not container.runtime:
         return python
-    gpus = ["--nv"] if profile.node.device == "cuda" else []
-    mounts = [word for mount in _mounts(profile, run_dir) for word in ("--bind", mount)]
-    words = ["apptainer", "exec", *gpus, *mounts, "--pwd", str(REPOSITORY), *container.options, container.image]
+    mounts = _mounts(profile, run_dir)
+    if container.runtime == "pyxis":
+        words = [
+            f"--container-image={container.image}",
+            f"--container-mounts={','.join(mounts)}",
+            f"--container-workdir={REPOSITORY}",
+            *container.options,
+        ]
+    else:
+        gpus = ["--nv"] if profile.node.device == "cuda" else []
+        binds = [word for mount in mounts for word in ("--bind", mount)]
+        words = ["apptainer", "exec", *gpus, *binds, "--pwd", str(REPOSITORY), *container.options, container.image]
     return f"{shlex.join(words)} {python}"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from proxygrm.errors import UserError
 from slurm import profile as profiles
-from slurm.environment import REPOSITORY, python_command, setup_lines, srun_arguments
+from slurm.environment import REPOSITORY, python_command, setup_lines
 from slurm.profile import Container, Environment, Node, Profile
 
 RUN = Path("/shared/runs/first run")
@@ -58,7 +58,7 @@ def test_a_venv_that_is_gone_ends_the_job_before_any_work() -> None:
 
 
 def test_without_container_nothing_is_added_to_srun() -> None:
-    assert srun_arguments(Profile("site"), RUN) == []
+    assert python_command(Profile("site", environment=Environment(python="python3.11")), RUN) == "python3.11"
 
 
 def test_apptainer_gets_the_gpus_only_where_there_are_any(tmp_path: Path) -> None:
@@ -79,14 +79,14 @@ def test_apptainer_gets_the_gpus_only_where_there_are_any(tmp_path: Path) -> Non
 
 def test_a_mount_without_an_inner_path_keeps_its_own() -> None:
     container = Container("pyxis", "/i.sqsh", mounts=["/data", "/home/me:ro", "/a:/b:ro"])
-    (mounts,) = [a for a in srun_arguments(Profile("s", container=container), RUN) if "mounts" in a]
-    assert mounts.endswith(",/data:/data,/home/me:/home/me:ro,/a:/b:ro")
+    words = python_command(Profile("s", container=container), RUN)
+    assert ",/data:/data,/home/me:/home/me:ro,/a:/b:ro' --container-workdir=" in words
 
 
 def test_a_run_folder_that_no_container_can_mount_is_refused() -> None:
     profile = Profile("site", container=Container("pyxis", "/i.sqsh"))
     with pytest.raises(UserError, match="colon or a comma"):
-        srun_arguments(profile, Path("/runs/a:b"))
+        python_command(profile, Path("/runs/a:b"))
 
 
 @pytest.mark.parametrize(
