@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from jobs.plan import Planned
+from jobs.stage import Resources, Stage, StageRun
+from jobs.submit import rendered
 from proxygrm.errors import UserError
 from slurm import profile as profiles
 from slurm.environment import REPOSITORY, python_command, setup_lines
 from slurm.profile import Container, Environment, Node, Profile
 
+GOLDEN = Path(__file__).parent.parent / "golden"
 RUN = Path("/shared/runs/first run")
 NASTY = 'it\'s $HOME `id` "x" ü'
 
@@ -108,3 +113,48 @@ def test_a_profile_that_would_fail_only_in_the_job_is_refused(tmp_path: Path, te
     file.write_text(text)
     with pytest.raises(UserError, match=expected):
         profiles.load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        (
+            "pyxis",
+            '[container]\nruntime = "pyxis"\nimage = "/shared/images/proxygrm 1.sqsh"\n'
+            'mounts = ["/shared/data:/data:ro", "/run/munge"]\noptions = ["--no-container-mount-home"]\n',
+        ),
+        (
+            "apptainer",
+            '[environment]\nmodules = ["apptainer/1.3"]\n[environment.variables]\nHF_HUB_OFFLINE = "1"\n'
+            '[container]\nruntime = "apptainer"\nimage = "/shared/images/proxygrm.sif"\nmounts = ["/shared/data"]\n',
+        ),
+        (
+            "modules",
+            '[environment]\nmodules = ["gcc/13.2", "cuda/13.0"]\nvenv = "/shared/my envs/rl"\n'
+            'setup = ["ulimit -n 65536"]\n',
+        ),
+    ],
+)
+def test_a_job_in_a_container_or_with_modules_is_the_golden_one(tmp_path: Path, name: str, table: str) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(f'[scheduler]\npartition = "h100"\n[node]\ngpu_type = "h100"\ncpus = 96\nmemory_gb = 1900\n{table}')
+    profile = profiles.load(str(site))
+    on = Resources(nodes=2, gpus_per_node=8, cpus_per_node=64, memory_gb=900, walltime_min=60)
+    stage = Stage("grm_rl", _no_work, (), on)
+    script = rendered([Planned(stage, "run", "not done yet", "f")], profile, RUN, {})
+    golden = GOLDEN / f"site_{name}.sbatch"
+    assert script.replace(str(REPOSITORY), "/REPOSITORY") == golden.read_text()
+    assert shellcheck(script) == ""
+
+
+def shellcheck(script: str) -> str:
+    """What shellcheck says of a script; nothing where it is not installed (`make lint` insists on it)."""
+    if shutil.which("shellcheck") is None:
+        return ""
+    # SC1091: files that are sourced stand on the site.
+    words = ["shellcheck", "--exclude=SC1091", "-"]
+    return subprocess.run(words, input=script, capture_output=True, text=True, check=False).stdout
+
+
+def _no_work(run: StageRun) -> None:
+    """Only rendered, never run."""
