@@ -17,13 +17,14 @@ from jobs.plan import plan
 from jobs.stage import Artifact, Resources, Stage, StageRun
 from jobs.submit import rendered, submit
 from proxygrm.errors import UserError
-from slurm.profile import Profile, Scheduler
+from slurm.profile import Health, Profile, Scheduler
 
 pytestmark = pytest.mark.cluster
 # The job cannot import this test module, so its functions travel by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10))
+NO_PREFLIGHT = Health(preflight=False)  # of GPUs that are names only
+PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10), health=NO_PREFLIGHT)
 SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
 
 

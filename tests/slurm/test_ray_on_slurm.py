@@ -17,13 +17,14 @@ from jobs.ledger import Ledger
 from jobs.plan import plan
 from jobs.stage import Artifact, Resources, Stage, StageRun
 from jobs.submit import submit
-from slurm.profile import Profile, Scheduler
+from slurm.profile import Health, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.heavy]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-PROFILE = Profile("test", scheduler=Scheduler(partition="gpu"))
+NO_PREFLIGHT = Health(preflight=False)  # of GPUs that are names only
+PROFILE = Profile("test", scheduler=Scheduler(partition="gpu"), health=NO_PREFLIGHT)
 TWO_NODES = Resources(nodes=2, gpus_per_node=1, cpus_per_node=2, memory_gb=4, walltime_min=10)
 OPTIONS = ClusterOptions(gpus_per_node=1, proxy_nodes=1, shared_proxy_gpus=0, cpus=2, device="cpu")
 
