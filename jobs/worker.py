@@ -17,6 +17,7 @@ from data_tools.shards import Shard, Step
 from jobs.ledger import Done, Ledger, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
+from slurm.health import preflight, stale
 from slurm.profile import Profile
 
 MEMORY_SAMPLE_S = 5.0
@@ -78,6 +79,17 @@ class StageJob:
             nodes=int(os.environ.get("SLURM_NNODES", "1")),
         )
         run.out.mkdir(parents=True, exist_ok=True)
+        os.environ[stale.MARK] = self.stage.name
+        if preflight.wanted(self.profile, self.stage.on.gpus_per_node, run.nodes):
+            preflight.check_nodes(
+                self.profile,
+                gpus=self.stage.on.gpus_per_node,
+                rank=rank,
+                size=run.nodes,
+                folder=run.out / "preflight",
+                run_dir=self.run_dir,
+                stage=self.stage.name,
+            )
         with memory:
             self.stage.run(run)
         ended = Ended(run.out, self.cell)

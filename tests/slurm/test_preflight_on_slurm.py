@@ -1,0 +1,120 @@
+"""The preflight on the real local scheduler: a node that fails its check is left out and the job goes on elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from jobs import state
+from jobs.ledger import Ledger, read_json
+from jobs.plan import plan
+from jobs.stage import Artifact, Resources, Stage, StageRun
+from jobs.submit import submit
+from slurm.health import bad_nodes
+from slurm.profile import Health, Node, Profile, Scheduler
+
+pytestmark = pytest.mark.cluster
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+ON = Resources(gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+
+
+def profile(**health: object) -> Profile:
+    settings = Health(slow_factor=50.0, timeout_s=120.0, **health)  # type: ignore[arg-type]
+    return Profile("test", scheduler=Scheduler(partition="gpu"), node=Node(device="cpu"), health=settings)
+
+
+def say_where(run: StageRun) -> None:
+    with (run.out / "nodes").open("a") as file:
+        file.write(os.environ["SLURMD_NODENAME"] + "\n")
+
+
+def ended(stage: Stage, ledger: Ledger, asked: Profile, seconds: float = 90) -> state.StageState:
+    ledger.create()
+    (job,) = submit(plan([stage], state.facts([stage], ledger)), asked, ledger).values()
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        (found,) = state.status([stage], ledger)
+        if found.word not in {"running", "pending", "requeued"} and not found.word.startswith("requeue"):
+            return found
+        # SLURM holds a requeued job back for a while; a person would do the same.
+        subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True, check=False)
+        time.sleep(0.3)
+    raise AssertionError(f"still {found}: {log_of(stage, ledger)}")
+
+
+def log_of(stage: Stage, ledger: Ledger) -> str:
+    logs = sorted((ledger.folder / stage.name / "jobs").glob("*.out"))
+    return "\n".join(path.read_text(errors="replace") for path in logs)
+
+
+@pytest.fixture(autouse=True)
+def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in local_cluster.env.items():
+        monkeypatch.setenv(key, value)
+
+
+def test_a_node_that_fails_the_site_s_check_is_excluded_and_the_job_runs_elsewhere(tmp_path: Path) -> None:
+    """The check fails on whatever node comes first, and on that node only."""
+    claimed = tmp_path / "broken node"
+    check = (
+        f'(set -C; echo "$SLURMD_NODENAME" > "{claimed}") 2> /dev/null; '
+        f'if [ "$(cat "{claimed}")" = "$SLURMD_NODENAME" ]; then echo "disk sdb is \'read only\'"; exit 3; fi'
+    )
+    ledger, stage = Ledger(tmp_path / "a run"), Stage("work", say_where, (Artifact("nodes"),), ON)
+    found = ended(stage, ledger, profile(command=check))
+    assert found.word == "done", (found, log_of(stage, ledger))
+    broken = claimed.read_text().strip()
+    assert (ledger.folder / "work" / "nodes").read_text().split() != [broken]
+    (row,) = bad_nodes.read(ledger.folder)
+    assert (row["node"], row["check"], row["stage"], row["restart"]) == (broken, "site check", "work", 0)
+    assert row["reason"] == "the site's check failed: disk sdb is 'read only'"
+    assert f"preflight: node {broken}: the site's check failed" in log_of(stage, ledger)
+    record = read_json(ledger.done_path(stage))
+    assert record["attempts"] == 2
+    assert record["job_id"] == row["job"]
+
+
+def test_a_job_that_meets_bad_nodes_only_stops_after_the_allowed_requeues_and_names_them(tmp_path: Path) -> None:
+    ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), ON)
+    found = ended(stage, ledger, profile(command="echo always; false", max_requeues=1))
+    assert found.word == "failed"
+    assert "the site's check failed: always; requeued 1 times already (health.max_requeues = 1)" in found.detail
+    rows = bad_nodes.read(ledger.folder)
+    assert [row["restart"] for row in rows] == [0, 1]
+    assert rows[0]["node"] != rows[1]["node"], "the first bad node must not have been used again"
+
+
+@pytest.mark.heavy
+def test_four_nodes_are_measured_and_a_bad_one_of_them_costs_no_other(tmp_path: Path) -> None:
+    on = Resources(nodes=3, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), on)
+    found = ended(stage, ledger, profile(command='[ "$SLURMD_NODENAME" != a100-2 ]'), seconds=180)
+    assert found.word == "done", (found, log_of(stage, ledger))
+    nodes = (ledger.folder / "work" / "nodes").read_text().split()
+    assert sorted(nodes) == ["a100-1", "h100-1", "h100-2"]
+    assert [row["node"] for row in bad_nodes.read(ledger.folder)] == ["a100-2"]
+    (meeting,) = [f for f in (ledger.folder / "work" / "preflight").iterdir() if f.name.endswith("-1")]
+    said = [json.loads((meeting / f"health-{rank}").read_text()) for rank in range(3)]
+    assert all(list(row["links_s"].values()).count(None) == 0 and len(row["links_s"]) == 2 for row in said), said
+    assert all(abs(row["clock"]["seconds"]) < 0.5 and row["gemm_s"] > 0 and row["gpus"] == 2 for row in said), said
+
+
+@pytest.mark.heavy
+def test_an_interface_that_no_node_has_ends_the_job_with_the_remedy_and_no_requeue(tmp_path: Path) -> None:
+    on = Resources(nodes=2, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), on)
+    asked = profile()
+    asked = Profile("t", scheduler=asked.scheduler, node=Node(device="cpu", interface="ib7"), health=asked.health)
+    found = ended(stage, ledger, asked)
+    assert found.word == "failed"
+    assert "no network interface 'ib7'" in found.detail
+    assert "node.interface" in found.detail
+    assert bad_nodes.read(ledger.folder) == []
