@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
 from proxygrm.proxy.routing import Cause
@@ -49,7 +50,7 @@ class Tally:
         """Counters since the start, `unscored` by cause; latencies (s) are of the last 4096 calls, waiting included."""
         with self._lock:
             counts = {name: self._counts[name] for name in self.COUNTS}
-            return {**counts, "unscored": dict(self._unscored), **_quantiles(self._latencies)}
+            return {**counts, "unscored": dict(self._unscored), **quantiles(self._latencies)}
 
     def step(self) -> dict[str, float]:
         """The same since the last `step`, flat and ready to log: `proxy/...`, shares in 0..1, latencies in s."""
@@ -62,10 +63,11 @@ class Tally:
         found["proxy/unscored"] = float(unscored.total())
         found |= {f"proxy/unscored/{cause}": float(count) for cause, count in sorted(unscored.items())}
         found["proxy/prefix_hit_share"] = counts["warm"] / counts["requests"] if counts["requests"] else 0.0
-        return found | {f"proxy/{name}": value for name, value in _quantiles(latencies).items()}
+        return found | {f"proxy/{name}": value for name, value in quantiles(latencies).items()}
 
 
-def _quantiles(latencies: deque[float] | list[float]) -> dict[str, float]:
+def quantiles(latencies: Iterable[float]) -> dict[str, float]:
+    """Mean and quantiles by name, in s; 0.0 of nothing."""
     ordered = sorted(latencies)
     found = {"latency_mean_s": sum(ordered) / len(ordered) if ordered else 0.0}
     for name, share in _QUANTILES.items():

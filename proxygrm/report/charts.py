@@ -34,6 +34,8 @@ CURVES = (
     Curve("Proxy agrees with label", ("reward/proxy_agreement",), share=True),
     Curve("Format right", ("reward/format",), share=True),
     Curve("Unscored rollouts", ("reward/unscored",)),
+    Curve("Proxy's answer, 95th percentile, s", ("proxy/latency_p95_s",)),
+    Curve("Prompts the proxy had already", ("proxy/prefix_hit_share",), share=True),
     Curve("Response length, tokens", ("response_length/mean",)),
     Curve("KL to the start", ("actor/kl_loss", "actor/ppo_kl")),
 )

@@ -56,8 +56,11 @@ class RlSettings:
     """A rubric that names the winner is not shown to the proxy, and earns nothing from it."""
     early_rubric: bool = False
     """Let the proxy judge a rubric as soon as it is closed, while evaluation and verdict are still being generated."""
-    max_unscored: float = 0.1
-    """Largest share of a step's rollouts that may go without a reward before the run stops."""
+    max_unscored: float = 0.02
+    """Largest share of a step's rollouts that may lose their reward before the run stops: the proxy could not be
+    asked, a picture is gone, a rollout was never generated. See docs/proxy.md."""
+    max_no_verdict: float = 0.1
+    """Largest share of a step's rollouts on which the proxy may answer without a verdict before the run stops."""
 
     def __post_init__(self) -> None:
         if self.batch % self.mini_batch:
@@ -66,8 +69,9 @@ class RlSettings:
             raise UserError(f"rl: n is {self.n}; GRPO compares rollouts of one prompt and needs at least 2")
         if self.task == "proxy" and self.use_proxy:
             raise UserError("rl: task is proxy, and a proxy in training is judged by no other; set use_proxy=false")
-        if not 0 <= self.max_unscored <= 1:
-            raise UserError(f"rl: max_unscored is {self.max_unscored}; it is a share between 0 and 1")
+        for name in ("max_unscored", "max_no_verdict"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"rl: {name} is {getattr(self, name)}; it is a share between 0 and 1")
 
     @classmethod
     def paper(cls) -> RlSettings:
@@ -98,7 +102,7 @@ class RlSettings:
             reward_workers=1,
             storage_units=1,
             dataloader_workers=0,
-            max_unscored=0.3,  # a tiny proxy does not always answer to its contract
+            max_no_verdict=0.3,  # a tiny proxy does not always answer to its contract
         )
 
     def for_proxy(self, response_length: int) -> RlSettings:

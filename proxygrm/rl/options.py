@@ -26,7 +26,8 @@ class RewardOptions:
     task: str = "grm"
     aggregation: str = "sum"
     deny_leaks: bool = True
-    max_unscored: float = 0.1
+    max_unscored: float = 0.02
+    max_no_verdict: float = 0.1
 
     def __post_init__(self) -> None:
         if self.use_proxy and not self.endpoints:

@@ -18,6 +18,15 @@ from proxygrm.rl.parts import LABEL_MISMATCH
 
 EARLY = "early_opinion"
 """Key of `extra_info` for what the proxy said while the rollout was still being generated (`judge_early`)."""
+NOT_ASKED = {
+    "proxy_asked": 0.0,
+    "proxy_latency_s": 0.0,
+    "proxy_retries": 0.0,
+    "proxy_hedged": 0.0,
+    "proxy_replica": "",
+}
+"""Of a row: was the proxy asked, how long did it take with waiting and retries, and which replica answered (or was
+asked last, "" if none)."""
 UNSCORED = RewardParts(accuracy=0.0, format=0.0, proxy=None, score=0.0, unscored=True, problem=None)
 
 
@@ -62,15 +71,17 @@ async def _scored(
     if options.task == "proxy":
         parts = score_proxy(text, ground_truth)
         return _row(parts, text, ground_truth, pair, parts.problem or "")
-    opinion, why, in_time = None, "", False
+    found: Mapping[str, Any] = {"opinion": None, "why": ""}
+    in_time = False
     critique = parse(text)
     rubric = rubric_to_judge(critique, options.deny_leaks) if options.use_proxy else None
     if rubric is not None:
         early = pair.get(EARLY) or {}
         in_time = early.get("rubric") == rubric
-        opinion, why = (early["opinion"], early["why"]) if in_time else await _opinion(pair, rubric, options)
-    parts = score(critique, ground_truth, opinion, options.aggregation, options.use_proxy, options.deny_leaks)
-    return _row(parts, text, ground_truth, pair, why if parts.unscored else parts.problem or "", in_time)
+        found = early if in_time else await _opinion(pair, rubric, options)
+    parts = score(critique, ground_truth, found["opinion"], options.aggregation, options.use_proxy, options.deny_leaks)
+    problem = found["why"] if parts.unscored else parts.problem or ""
+    return _row(parts, text, ground_truth, pair, problem, in_time, found)
 
 
 async def judge_early(
@@ -89,15 +100,15 @@ async def judge_early(
     except Exception:  # compute_score meets it too, and counts it
         return None
     try:
-        opinion, why = await _opinion(pair, rubric, found)
+        return {"rubric": rubric, **await _opinion(pair, rubric, found)}
     except Exception as error:
         _show_once(error)
-        opinion, why = None, f"error_{type(error).__name__}"
-    return {"rubric": rubric, "opinion": opinion, "why": why}
+        return {"rubric": rubric, "opinion": None, "why": f"error_{type(error).__name__}"}
 
 
-async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> tuple[float | None, str]:
-    """(+1.0 if the proxy's verdict is the label, -1.0 if not, None without verdict; reason for None)."""
+async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> dict[str, float | str | None]:
+    """opinion: +1.0 if the proxy's verdict is the label, -1.0 if not, None without verdict; why: reason for None;
+    and how the call went, as in NOT_ASKED."""
     judgement = await _client(options.endpoints).judge(
         pair["question"],
         pair["response_1"],
@@ -106,13 +117,25 @@ async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions)
         images=list(pair["images"]),
         label=int(pair["label"]),
     )
-    if judgement.agrees is None:
-        return None, f"proxy_{judgement.cause}"
-    return (1.0 if judgement.agrees else -1.0), ""
+    return {
+        "opinion": None if judgement.agrees is None else 1.0 if judgement.agrees else -1.0,
+        "why": f"proxy_{judgement.cause}" if judgement.agrees is None else "",
+        "proxy_asked": 1.0,
+        "proxy_latency_s": judgement.latency_s,
+        "proxy_retries": float(judgement.retries),
+        "proxy_hedged": float(judgement.hedged),
+        "proxy_replica": judgement.replica or "",
+    }
 
 
 def _row(
-    parts: RewardParts, text: str, ground_truth: str, pair: Mapping[str, Any], problem: str, early: bool = False
+    parts: RewardParts,
+    text: str,
+    ground_truth: str,
+    pair: Mapping[str, Any],
+    problem: str,
+    early: bool = False,
+    call: Mapping[str, Any] = NOT_ASKED,
 ) -> dict[str, float | str]:
     # Every row has the same keys: verl refuses validation rows that differ.
     return {
@@ -123,6 +146,7 @@ def _row(
         "unscored": float(parts.unscored),
         "problem": problem,
         "early": float(early),
+        **{name: call.get(name, nothing) for name, nothing in NOT_ASKED.items()},
         "id": str(pair.get("id", "")),
         "label": str(ground_truth),
         "critique": text,

@@ -39,7 +39,7 @@ class CountingReplayBuffer(ReplayBuffer):
         expected = batch_size * self.options.group_size
         self._write(global_steps, rows)
         found = step_metrics(rows, expected)
-        if reason := why_stop(rows, expected, self.options.max_unscored):
+        if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
             message = f"step {global_steps}: {reason}"
             Path(self.options.stop_file).write_text(message + "\n", encoding="utf-8")
             raise TooManyUnscored(message)

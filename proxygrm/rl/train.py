@@ -82,6 +82,7 @@ def train_grpo_command(
         aggregation=settings.aggregation,
         deny_leaks=settings.deny_leaks,
         max_unscored=settings.max_unscored,
+        max_no_verdict=settings.max_no_verdict,
     ).write(out / "reward_options.json")
     environment = job_environment(device=device, output=out, attempt=attempt)
     environment |= dict(extra_environment or {})

@@ -46,10 +46,20 @@ class Output(BaseModel):
 
 class Policy:
     """A server that continues any beginning of `script` with the rest of it, as vLLM would: a stop string is looked
-    for in what this call writes, and the token that completes it stays whole. abort: calls that are aborted at once."""
+    for in what this call writes, and the token that completes it stays whole. abort: the call that is aborted at once.
+    stop_after: tokens after which it stops anyway, having read its text otherwise than we do."""
 
-    def __init__(self, script: Sequence[int], *, default: int = 50, log_probs: bool = True, abort: int = -1) -> None:
+    def __init__(
+        self,
+        script: Sequence[int],
+        *,
+        default: int = 50,
+        log_probs: bool = True,
+        abort: int = -1,
+        stop_after: int | None = None,
+    ) -> None:
         self.script, self.default, self.log_probs, self.abort = list(script), default, log_probs, abort
+        self.stop_after = stop_after
         self.calls: list[dict[str, Any]] = []
 
     async def generate(self, **call: Any) -> Output:
@@ -64,7 +74,12 @@ class Policy:
         new: list[int] = []
         for token in self.script[len(done) : len(done) + most]:
             new.append(token)
-            if token == END or any(stop in decode(new) for stop in sampling.get("stop", [])):
+            stopping = sampling.get("stop", [])
+            if (
+                token == END
+                or any(stop in decode(new) for stop in stopping)
+                or (stopping and len(new) == self.stop_after)
+            ):
                 break
         at = len(self.calls)
         steps = {"global_steps": at, "min_global_steps": at, "max_global_steps": at, "num_cached_tokens": 10 * at}
@@ -82,7 +97,7 @@ def generated(policy: Policy, sampling: dict[str, Any] = SAMPLING, **limits: Any
     return found, told
 
 
-scripts = st.lists(st.integers(0, END), max_size=12)
+scripts = st.lists(st.integers(0, END), max_size=12).map(lambda script: [*script, END])
 
 
 @given(scripts, st.integers(1, 13), st.booleans())
@@ -126,11 +141,25 @@ def test_a_tag_in_the_middle_of_a_token_is_seen_and_the_token_kept_whole() -> No
     assert policy.calls[1]["prompt_ids"] == [*PROMPT, 0, 6, 5]
 
 
-@pytest.mark.parametrize("script", [[0, 6, END], [0, 6, 6, 6], [0, 2, END], []])
+@pytest.mark.parametrize("script", [[0, 6, END], [0, 6, 6, 6], [0, 2, 2, END], [END], []])
 def test_without_a_closed_rubric_there_is_one_call_and_nobody_is_told(script: list[int]) -> None:
-    policy = Policy(script)
+    policy = Policy(script, default=4)
     assert generated(policy)[1] == []
     assert len(policy.calls) == 1
+
+
+def test_a_server_that_saw_the_tag_where_we_do_not_is_asked_to_go_on() -> None:
+    policy = Policy([0, 6, 6, 6, END], stop_after=2)
+    found, told = generated(policy)
+    assert (found.token_ids, told) == ([0, 6, 6, 6, END], [])
+
+
+def test_the_rubric_is_told_before_the_second_call_begins() -> None:
+    policy = Policy([0, 6, 1, 6, END])
+    calls_then: list[int] = []
+    server = TwoCalls(policy, decode, lambda _: calls_then.append(len(policy.calls)), response_length=50)
+    asyncio.run(server.generate("r", prompt_ids=PROMPT, sampling_params=SAMPLING))
+    assert (calls_then, len(policy.calls)) == ([1], 2)
 
 
 @pytest.mark.parametrize(
@@ -226,12 +255,14 @@ def test_an_early_opinion_is_the_reward_s_and_the_proxy_is_asked_once(tmp_path: 
         return early, rows
 
     early, (with_it, without) = run(tmp_path, server, scene)
-    assert early == {"rubric": rubric_to_judge(GOOD), "opinion": 1.0, "why": ""}
+    assert early is not None
+    assert {"rubric": rubric_to_judge(GOOD), "opinion": 1.0, "why": "", "proxy_asked": 1.0}.items() <= early.items()
     assert len(server.seen) == 2  # one for the early opinion, one for the rollout that had none
     assert server.seen[0]["body"] == server.seen[1]["body"]
     assert "secret" not in json.dumps(server.seen)
     assert (with_it["early"], without["early"]) == (1.0, 0.0)
-    assert with_it | {"early": 0.0} == without
+    differs = {"early": 0.0, "proxy_latency_s": 0.0}
+    assert with_it | differs == without | differs
 
 
 def test_an_opinion_on_another_rubric_is_not_taken(tmp_path: Path) -> None:
