@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 CLOSING = "</rubric>"
-ABORTED = ("aborted", "abort")
+COMPLETED = "completed"
+"""verl's word for a call that ended by itself: at its limit, an end of sequence or a stop string."""
 MEMORYLESS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logprobs", "max_tokens", "max_new_tokens"}
 )
@@ -59,11 +60,11 @@ class TwoCalls:
             **rest,
         )
         text = self.decode(first.token_ids)
-        if first.stop_reason in ABORTED or CLOSING not in text:  # it ended before there was a rubric
-            return first
-        self.closed(text)
+        if CLOSING in text:
+            self.closed(text)
         left = self._left(prompt_ids, first.token_ids, sampling_params)
-        if left < 1 or not self.decode(first.token_ids[-1:]):  # full, or its last token is an end of sequence
+        # Aborted, full, or its last token is an end of sequence; whatever else stopped, stopped for the tag.
+        if first.stop_reason != COMPLETED or left < 1 or not self.decode(first.token_ids[-1:]):
             return first
         unlimited = {key: value for key, value in sampling_params.items() if key != "max_new_tokens"}
         second = await self.server.generate(

@@ -154,6 +154,8 @@ def verl_overrides(
     if s.early_rubric and s.use_proxy:
         values["actor_rollout_ref.rollout.agent.default_agent_loop"] = "early_rubric"
         values["actor_rollout_ref.rollout.agent.agent_loop_config_path"] = Path(__file__).with_name("agent_loops.yaml")
+        # A rollout is two requests: the second finds its picture prepared. vLLM keeps it right since 0.22.
+        values["+actor_rollout_ref.rollout.engine_kwargs.vllm.mm_processor_cache_gb"] = 4
     if cpu:
         values |= _cpu_values()
     if cpu and nursery is not None:
