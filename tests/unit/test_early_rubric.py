@@ -256,7 +256,7 @@ def test_an_early_opinion_is_the_reward_s_and_the_proxy_is_asked_once(tmp_path: 
 
     early, (with_it, without) = run(tmp_path, server, scene)
     assert early is not None
-    assert {"rubric": rubric_to_judge(GOOD), "opinion": 1.0, "why": ""}.items() <= early.items()
+    assert {"rubric": rubric_to_judge(GOOD), "opinion": 1.0, "why": "", "proxy_asked": 1.0}.items() <= early.items()
     assert len(server.seen) == 2  # one for the early opinion, one for the rollout that had none
     assert server.seen[0]["body"] == server.seen[1]["body"]
     assert "secret" not in json.dumps(server.seen)

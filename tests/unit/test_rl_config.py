@@ -144,12 +144,14 @@ print("CONFIGS", json.dumps(found))
 def test_verl_composes_and_accepts_the_paper_and_the_demo_settings() -> None:
     # The second line is the demo in a folder whose name has everything Hydra's grammar acts on.
     awkward = "/runs/it's {a}, [b] = \\ c: $d"
-    lists = [overrides(PAPER), overrides(RlSettings.demo(), "cpu", output=awkward)]
+    early = dataclasses.replace(PAPER, early_rubric=True)
+    lists = [overrides(PAPER), overrides(RlSettings.demo(), "cpu", output=awkward), overrides(early)]
     run = subprocess.run(
         [sys.executable, "-c", COMPOSE], input=json.dumps(lists), capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    paper, demo = json.loads(run.stdout.split("CONFIGS ", 1)[1])
+    paper, demo, early_on = json.loads(run.stdout.split("CONFIGS ", 1)[1])
+    assert early_on["actor_rollout_ref"]["rollout"]["agent"]["default_agent_loop"] == "early_rubric"
     assert paper["reward"]["custom_reward_function"]["path"] == "pkg://proxygrm.rl.reward_fn"
     assert paper["actor_rollout_ref"]["rollout"]["max_model_len"] == 4096 + 8192
     assert paper["actor_rollout_ref"]["actor"]["optim"]["lr"] == 3e-7
