@@ -146,16 +146,21 @@ def status(stages: list[Stage], ledger: Ledger) -> list[StageState]:
     return [of_batch(name, members) for name, members in batches.items()]
 
 
+CALM = ("running", "pending", "not submitted", "done")
+
+
 def of_batch(name: str, members: list[StageState]) -> StageState:
-    """Its word is that of the worst of its members: what failed, then what is on its way."""
+    """Its word: on its way while any member is, then that of a member that failed, then done."""
     if len(members) == 1 and members[0].stage == name:
         return members[0]
     counts = Counter(member.word for member in members)
-    calm = ("running", "pending", "not submitted", "done")
-    word = next((w for w in counts if w not in calm), None) or next(w for w in calm if counts[w])
+    failed = [member for member in members if member.word not in CALM]
+    order = ["running", "pending", *(member.word for member in failed), "not submitted", "done"]
+    word = next(w for w in order if counts[w])
     first = next(member for member in members if member.word == word)
-    summary = ", ".join(f"{count} {text}" for text, count in counts.most_common())
-    detail = summary if word in calm else f"{summary}; {first.stage}: {first.detail}"
+    detail = ", ".join(f"{count} {text}" for text, count in counts.most_common())
+    if failed:
+        detail += f"; {failed[0].stage}: {failed[0].detail}"
     done = counts["done"]
     seconds = max((member.seconds for member in members), default=0.0)
     return StageState(name, word, detail, first.job_id.split("_")[0], done, len(members), seconds)
