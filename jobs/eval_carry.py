@@ -134,6 +134,8 @@ def _side_by_side(work: Work, step: Step, count: int, show: Progress) -> None:
     each = work.run.settings.tensor_parallel
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     gpus = visible if visible != [""] else [str(number) for number in range(count * each)]
+    if work.run.settings.device != "cpu" and len(gpus) < count * each:
+        raise UserError(f"--copies {count} of --tensor-parallel {each} need {count * each} GPUs; {len(gpus)} are there")
     total, seen = len(work.shown()), _Growing(work.run.out)
     pools: list[ProcessPoolExecutor] = []
     try:
@@ -144,7 +146,7 @@ def _side_by_side(work: Work, step: Step, count: int, show: Progress) -> None:
             running.append(pools[-1].submit(step.run_one, shard))
         while not all(future.done() for future in running):
             time.sleep(POLL_S)
-            show(min(seen.answers(), total), total, f"judging with {count} copies")
+            show(min(seen.answers(), total), total, "judging")
         for future in running:
             future.result()
     finally:
@@ -186,7 +188,9 @@ class _bar:
         )  # fmt: skip
         task = self._bar.add_task("reading", total=None)
         self._bar.start()
-        return lambda done, total, note: self._bar.update(task, completed=done, total=total, description=note)
+        return lambda done, total, note: self._bar.update(
+            task, completed=done, total=total, description=note if note.startswith("loading") else "judging"
+        )
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +74,16 @@ def run(
     from jobs import eval_carry
 
     made = request(**asked)
-    if submit:
-        eval_carry.send(made, shards, profile, walltime_min)
-    elif shard is not None:
-        eval_carry.one(made, shard)
-    else:
-        eval_carry.here(made, copies)
+    try:
+        if submit:
+            eval_carry.send(made, shards, profile, walltime_min)
+        elif shard is not None:
+            eval_carry.one(made, shard)
+        else:
+            eval_carry.here(made, copies)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
+        sys.exit(130)
 
 
 def request(
@@ -139,7 +145,10 @@ def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missi
     if bench == "pairs":
         raise UserError("--data needs --bench NAME; your own pairs go to --pairs")
     folder = (out / "pairs").resolve()
-    report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".ingest.lock").open("w") as lock:  # shards that are started by hand all come by here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
     notes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["notes"].items())
     console.print(f"ingested {report['kept']:,} of {report['read']:,} rows{f' ({notes})' if notes else ''}")
     return folder, f"{hashlib.sha256(blank_picture()).hexdigest()}.png"

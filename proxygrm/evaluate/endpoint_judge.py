@@ -65,18 +65,17 @@ class EndpointJudge:
             "missing_images": settings.missing_images,
         }
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None]) -> None:
+    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
         with tempfile.TemporaryDirectory(prefix="blank-picture-") as folder:
             blank = Path(folder) / "blank.png"
             blank_picture().save(blank)
-            asyncio.run(self._judge(shown, take, blank))
+            asyncio.run(self._judge(shown, _Work(len(shown), take, works), blank))
 
-    async def _judge(self, shown: Sequence[Shown], take: Callable[[Row], None], blank: Path) -> None:
+    async def _judge(self, shown: Sequence[Shown], work: _Work, blank: Path) -> None:
         where = self.endpoint
         client = open_client(
             where.url, where.concurrency, where.timeout_s, where.api_key_file or None, where.key(), who="judge"
         )
-        work = _Work(len(shown), take)
         async with client:
             await check_model(client, where.model, who="judge")
             waiting = iter(shown)
@@ -120,10 +119,10 @@ class EndpointJudge:
 class _Work:
     """What came of the calls. Refusals wait until the service has taken some prompt: one that takes none is broken."""
 
-    def __init__(self, total: int, take: Callable[[Row], None]) -> None:
+    def __init__(self, total: int, take: Callable[[Row], None], works: bool) -> None:
         self.total, self.take = total, take
         self.failed: Counter[str] = Counter()
-        self.refused, self.refusal, self.accepted = 0, "", False
+        self.refused, self.refusal, self.accepted = 0, "", works
         self._held: list[Row] = []
 
     @property

@@ -50,14 +50,15 @@ class Engine:
     def __init__(self, model: str, llm: Any, settings: EvaluateSettings) -> None:
         self.model, self.llm, self.settings = model, llm, settings
 
-    def answers(self, requests: Iterable[Request], max_tokens: int) -> Iterator[Answer]:
+    def answers(self, requests: Iterable[Request], max_tokens: int, works: bool = False) -> Iterator[Answer]:
         """Each answer once, in the order of finishing.
 
         A prompt the model cannot take (too long, unreadable picture) comes back as an Answer with a problem;
-        when it takes none at all, that is a UserError.
+        when it takes none at all, that is a UserError, unless it is known that it `works`: the last rows of a resumed
+        run may all be too long.
         """
         waiting, running, refused = iter(requests), dict[str, tuple[Request, float]](), list[Answer]()
-        accepted = False
+        accepted = works
         exhausted = False
         while True:
             while not exhausted and len(running) < 2 * self.settings.max_num_seqs:

@@ -3,7 +3,7 @@
 DIR/parts/TAG.critiques.jsonl   answers of a model as they come; an interrupted run goes on from here
 DIR/parts/proxy.verdicts.jsonl  answers of the proxy to the rubrics of all models
 DIR/TAG.jsonl                   one row a judgement (`shown.judged_row`), in the order of the pairs
-DIR/summary.json                {TAG: figures} (`metrics.summarise`)
+DIR/summary.json                {TAG: figures}: what `eval score` says of the rows, and `metrics.summarise`
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from proxygrm.benchmarks import BENCHMARKS
 from proxygrm.critique import rubric_for_proxy
 from proxygrm.errors import UserError
+from proxygrm.evaluate import score as scoring
 from proxygrm.evaluate.engine import Engine, Request, open_engine
 from proxygrm.evaluate.judges import CheckpointJudge, Progress, answer_row, answered, checkpoint_identity, made_by
 from proxygrm.evaluate.metrics import summarise
 from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
 from proxygrm.evaluate.rows import Row, RowFile, write_rows
+from proxygrm.evaluate.score_rows import bare_id
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
 from proxygrm.prompts import proxy_prompt
@@ -123,13 +126,27 @@ def evaluate_models(
     summary = {}
     for tag, rows in judged.items():
         write_rows(out / f"{tag}.jsonl", rows)
-        summary[tag] = summarise(rows)
+        summary[tag] = _scored(out / f"{tag}.jsonl", pairs) | summarise(rows)
     part = out / ".summary.json"
     part.write_text(json.dumps(summary, indent=2, ensure_ascii=False))
     part.replace(out / "summary.json")
     _track(out, summary, {"pairs": str(pairs_path), "models": {t: str(p) for t, p in models.items()}})
     progress(total, total, "done")
     return summary
+
+
+def _scored(file: Path, pairs: Sequence[EvalPair]) -> Row:
+    """The figures of `eval score`; as plain pairs where the rows are of no benchmark, or cannot be scored as one."""
+    expected = [bare_id(pair.id, pair.source) for pair in pairs]
+    sources = {pair.source for pair in pairs}
+    for bench in BENCHMARKS.values():
+        if bench.revisions and all(source.startswith(bench.name.replace("-", "_")) for source in sources):
+            try:
+                return scoring.score(scoring.read(bench.name, [file], expected=expected))
+            except UserError as error:
+                figures = scoring.score(scoring.read("pairs", [file], expected=expected))
+                return figures | {"notes": [*figures["notes"], f"not scored as {bench.title}: {error}"]}
+    return scoring.score(scoring.read("pairs", [file], expected=expected))
 
 
 def _run(engine: Engine, requests: Iterable[Request], max_tokens: int, file: RowFile) -> Iterator[Row]:
@@ -167,5 +184,5 @@ def _track(out: Path, summary: Mapping[str, Row], config: Row) -> None:
     """One step a model, in the order of training, so that the figures draw a curve."""
     with track("evaluate", out, config) as run:
         for step, figures in enumerate(summary.values()):
-            numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+            numbers = {k: v for k, v in figures.items() if isinstance(v, int | float) and not isinstance(v, bool)}
             run.log({f"eval/{name}": value for name, value in numbers.items()}, step=step)

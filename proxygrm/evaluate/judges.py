@@ -25,10 +25,11 @@ class Judge(Protocol):
     name: str
     made_by: Row
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None]) -> None:
+    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
         """Hand `take` one row for each judgement, in any order: {key, text, tokens, truncated, problem, ...}.
 
-        UserError when none, or not enough, can be made; what was taken before stays.
+        UserError when not enough can be made, or none, unless it is known that the judge `works`; what was taken
+        before stays.
         """
 
 
@@ -39,11 +40,11 @@ class CheckpointJudge:
         self.model, self.settings, self.name = Path(model), settings, str(model)
         self.made_by = made_by(self.model, "grm", settings, settings.max_tokens)
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None]) -> None:
+    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
         prompts = {s.key: judge_prompt(s) for s in shown}
         with open_engine(self.model, self.settings, most_images(shown)) as engine:
             requests = (Request(s.key, prompts[s.key], s.pair.images) for s in shown)
-            for answer in engine.answers(requests, self.settings.max_tokens):
+            for answer in engine.answers(requests, self.settings.max_tokens, works):
                 take(answer_row(answer) | {"prompt_hash": text_hash(prompts[answer.key])})
 
 
@@ -72,7 +73,7 @@ def answered(
 
         if missing:
             progress(done, len(shown), f"loading {judge.name}")
-            judge.judge(missing, take)
+            judge.judge(missing, take, works=any(row["problem"] is None for row in answers.values()))
     return {s.key: answers[s.key] for s in shown}
 
 

@@ -52,7 +52,6 @@ class Work:
     judge: Judge
     available: int
     pairs: list[EvalPair]
-    missing_pictures: int
 
     def shown(self, span: range | None = None) -> list[Shown]:
         """The judgements of some pairs (all by default), as many and in the order of `shown_in_orders`."""
@@ -70,7 +69,9 @@ def open_run(run: Run) -> Work:
     _refuse_foreign(pairs, run.bench)
     judge = _judge(run, pairs)
     chosen = pairs[: run.settings.max_pairs] if run.settings.max_pairs else pairs
-    return Work(run, judge, len(pairs), chosen, 0 if run.scalar else check_pairs(chosen, run.settings.missing_images))
+    if not run.scalar:  # which has seen its pictures already
+        check_pairs(chosen, run.settings.missing_images)
+    return Work(run, judge, len(pairs), chosen)
 
 
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:

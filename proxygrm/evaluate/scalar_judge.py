@@ -33,7 +33,7 @@ class ScalarJudge:
         self.made_by: Row = {"scores": hashlib.sha256(scores.read_bytes()).hexdigest()[:16]}
         self._scores = _matched(scores, pairs)
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None]) -> None:
+    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
         for s in shown:
             first, second = self._scores[_place(s)]
             scores = [first, second] if s.order == AS_IS else [second, first]

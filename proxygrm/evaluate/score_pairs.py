@@ -133,6 +133,7 @@ def check_benchmark(judgements: Sequence[Judgement], bench: Benchmark, others: S
     """UserError when rows can only belong to another benchmark."""
     if bench.name == "pairs":
         return
+    own = bench.name.replace("-", "_")
     for other in others:
         if other.name in ("pairs", bench.name):
             continue
@@ -140,7 +141,8 @@ def check_benchmark(judgements: Sequence[Judgement], bench: Benchmark, others: S
         foreign = [
             j.row
             for j in judgements
-            if j.source.startswith(plain) or (other.evidence(j.facts) and not bench.evidence(j.facts))
+            if j.source.startswith(plain)
+            or (not j.source.startswith(own) and other.evidence(j.facts) and not bench.evidence(j.facts))
         ]
         if foreign:
             raise UserError(

@@ -235,3 +235,14 @@ def test_repeated_ids_of_a_release_take_their_scores_in_order(tmp_path):
     assert [row["scores"] if row["label"] == 1 else row["scores"][::-1] for row in rows(tmp_path / "out")] == [
         [0, 1], [1, 1], [2, 1],
     ]  # fmt: skip
+
+
+def test_a_run_can_end_with_rows_that_are_all_refused_once_the_judge_is_known_to_work(demo, judge, tmp_path):
+    options = ("--pairs", demo, *MODEL)
+    run(tmp_path, judge, *options)
+    (file,) = (tmp_path / "raw").iterdir()
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-2]))
+    (tmp_path / "run.json").unlink()
+    with serving(Flaky(400, every=1)) as url:
+        assert "2 prompts refused" in run(tmp_path, url, *options)
+    assert len(rows(tmp_path)) == 48

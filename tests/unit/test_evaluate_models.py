@@ -90,4 +90,8 @@ def test_pairs_are_judged_in_both_orders_resumed_and_their_rubrics_given_to_the_
     assert (summary["start"]["refused"], summary["start"]["image_missing"]) == (2, 2)
     assert (summary["taught"]["accuracy"], summary["taught"]["both_orders_accuracy"]) == (0.5, 0.0)
     assert (summary["taught"]["proxy_asked"], summary["taught"]["says_1"]) == (10, 1.0)
+    scores = summary["taught"]
+    assert (scores["n"], scores["overall"], scores["consistency"], scores["partial"]) == (5, 0.5, 0.0, False)
+    assert (scores["position_bias"], scores["unparsed_share"], summary["start"]["unparsed_share"]) == (0.5, 0.0, 1.0)
+    assert scores["categories"]["all"]["n"] == 5
     assert list((out / "swanlog").glob("run-*/*.swanlab"))
