@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobs.data import data
+from jobs.doctor import doctor
 from jobs.eval import evaluation
 from jobs.proxy import proxy
 from jobs.reward import reward
@@ -270,6 +271,7 @@ def cluster_env(folder: Path | None) -> None:
 
 
 main.add_command(data)
+main.add_command(doctor)
 main.add_command(reward)
 main.add_command(evaluation)
 main.add_command(proxy)
