@@ -101,7 +101,7 @@ def chain(x: Experiment) -> list[Stage]:
         makes=(Artifact("policy", check=is_hf_checkpoint), Artifact("metrics.jsonl")),
         on=x.on.grm_rl,
         config=rl.Settings(grpo=x.rl, proxy=x.proxy_server, proxy_nodes=x.proxy_nodes),
-        prompts=("proxy",),
+        prompts=("proxy", "proxy_verdict") if x.proxy_server.mode == "verdict" else ("proxy",),
     )
 
     # Held-out pairs, both response orders: before training, after SFT, after RL.

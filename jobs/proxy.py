@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from proxygrm.proxy.settings import MODES, Mode
+
 _PATH = click.Path(path_type=Path)
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+_MODE = click.Choice(MODES)
 _PICTURES = click.option("--pictures", type=_PATH, help="Folder whose pictures may be asked about by path.")
 
 
@@ -18,6 +22,7 @@ def proxy() -> None:
 
 @proxy.command()
 @click.option("--model", type=_PATH, required=True, help="Checkpoint folder of the proxy.")
+@click.option("--mode", type=_MODE, default="critique", show_default=True, help="Reason first, or a verdict at once.")
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs a replica.")
 @_HOST
@@ -36,6 +41,7 @@ def proxy() -> None:
 @click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="Longest answer.")
 def serve(
     model: Path,
+    mode: Mode,
     replicas: int,
     tensor_parallel: int,
     host: str,
@@ -55,6 +61,7 @@ def serve(
     from proxygrm.proxy.settings import ProxySettings
 
     settings = ProxySettings(
+        mode=mode,
         replicas=replicas,
         tensor_parallel=tensor_parallel,
         max_model_len=max_model_len,
@@ -68,6 +75,7 @@ def serve(
 
 @proxy.command()
 @click.option("--endpoints", type=_PATH, help="Endpoints file of `proxy serve` or of a job.")
+@click.option("--mode", type=_MODE, help="Reason first (critique), or a verdict at once.  [as the endpoints say]")
 @click.option("--url", "urls", multiple=True, metavar="URL", help="Instead: any OpenAI-compatible server; repeat it.")
 @click.option("--served-model", default="proxy", show_default=True, help="With --url: the name to ask for.")
 @click.option("--api-key-file", type=_PATH, help="With --url: file with the key those servers want.")
@@ -80,6 +88,7 @@ def serve(
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one call.")
 def front(
     endpoints: Path | None,
+    mode: Mode | None,
     urls: tuple[str, ...],
     served_model: str,
     api_key_file: Path | None,
@@ -105,5 +114,6 @@ def front(
         found = Endpoints.read(endpoints)
     else:
         found = Endpoints.of_urls(urls, served_model, api_key_file, max_tokens, max_num_seqs)
+    found = replace(found, mode=mode or found.mode)
     key = key_file or (endpoints.with_name("front.key") if endpoints else Path("front.key"))
     front_server.run(found, key, host=host, port=port, pictures=pictures, timeout_s=timeout_s, said=click.echo)

@@ -2,7 +2,7 @@
 
 `grm.txt` asks for a critique (distillation, GRM training, evaluation); `proxy.txt` asks the proxy for a
 verdict from a rubric. The rubric stands last, so the n rollouts of one prompt share everything before it
-(prefix cache).
+(prefix cache). `proxy_verdict.txt` is how the proxy's answer is begun for it when only its verdict is wanted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("grm", "proxy")
+NAMES = ("grm", "proxy", "proxy_verdict")
 IMAGE_TAG = "<image>"
 
 _SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")

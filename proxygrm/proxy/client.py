@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from proxygrm.critique import Label, parse_proxy_verdict
+from proxygrm.critique import Label
 from proxygrm.proxy.balancer import Balancer, Place
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.hedging import Hedging
 from proxygrm.proxy.picture import Picture, Shown, identify
 from proxygrm.proxy.routing import Cause, Route, back_off_s, gives_up, preference, prompt_key
+from proxygrm.proxy.settings import Mode
 from proxygrm.proxy.tally import Tally
 from proxygrm.proxy.wire import Answer, Chat, Failed, Wire
 
@@ -36,7 +37,8 @@ _TROUBLE = frozenset({Cause.TIMEOUT, Cause.HTTP_ERROR, Cause.CONNECTION, Cause.G
 class ProxyJudgement:
     """verdict: 1 or 2, None with a `cause`. agrees: verdict == label, None when there is no verdict or no label.
     replica: URL of the one that answered, or of the last one asked. retries: attempts after the first. text: what the
-    proxy wrote, also when it could not be parsed. hedged: a second replica was asked too."""
+    proxy wrote, also when it could not be parsed. hedged: a second replica was asked too. soft: probability of verdict
+    1 against verdict 2, in the mode `verdict`."""
 
     verdict: Label | None
     agrees: bool | None
@@ -46,6 +48,7 @@ class ProxyJudgement:
     retries: int = 0
     text: str = ""
     hedged: bool = False
+    soft: float | None = None
 
 
 @dataclass
@@ -70,8 +73,8 @@ class _Loop:
 class ProxyClient:
     """Usable from several event loops and threads; close it in each loop with `aclose`.
 
-    max_tokens, timeout_s, max_in_flight_per_replica: None takes what the endpoints say. timeout_s is the deadline of
-    a whole call: waiting for room, all attempts and pauses. hedge: a call that takes longer than most is sent to a
+    max_tokens, timeout_s, max_in_flight_per_replica, mode: None takes what the endpoints say. timeout_s is the deadline
+    of a whole call: waiting for room, all attempts and pauses. hedge: a call that takes longer than most is sent to a
     second replica too, and the first answer counts.
     """
 
@@ -82,11 +85,13 @@ class ProxyClient:
         timeout_s: float | None = None,
         max_in_flight_per_replica: int | None = None,
         hedge: bool = True,
+        mode: Mode | None = None,
     ) -> None:
         self.endpoints = endpoints if isinstance(endpoints, Endpoints) else Endpoints.read(endpoints)
         self.max_tokens = max_tokens or self.endpoints.max_tokens
         self.timeout_s = timeout_s or self.endpoints.call_timeout_s
         self.limit = max_in_flight_per_replica or self.endpoints.max_num_seqs + self.endpoints.max_num_seqs // IN_WAIT
+        self.mode: Mode = mode or self.endpoints.mode
         self.hedge = hedge and len(self.endpoints.replicas) > 1
         self.tally = Tally()
         self._folder = Path(self.endpoints.picture_folder).resolve() if self.endpoints.picture_folder else None
@@ -111,17 +116,20 @@ class ProxyClient:
         progress = _Progress()
         pictures = [images] if isinstance(images, bytes | str | Path) else images
         found = await self._answer((question, response_1, response_2, rubric or ""), pictures, progress)
-        verdict, cause, text = None, None, ""
-        if isinstance(found, Answer):
-            verdict, text = parse_proxy_verdict(found.text), found.text
-            cause = None if verdict else Cause.CUT_OFF if found.cut_off else Cause.UNPARSED
-        else:
-            cause = found
-        agrees = None if verdict is None or label is None else verdict == label
+        answer = found if isinstance(found, Answer) else Answer("", None, found)
+        agrees = None if answer.verdict is None or label is None else answer.verdict == label
         latency_s = time.monotonic() - started
-        self.tally.ended(verdict, agrees, cause, latency_s)
+        self.tally.ended(answer.verdict, agrees, answer.cause, latency_s)
         return ProxyJudgement(
-            verdict, agrees, cause, latency_s, progress.replica, progress.retries, text, progress.hedged
+            verdict=answer.verdict,
+            agrees=agrees,
+            cause=answer.cause,
+            latency_s=latency_s,
+            replica=progress.replica,
+            retries=progress.retries,
+            text=answer.text,
+            hedged=progress.hedged,
+            soft=answer.soft,
         )
 
     async def alive(self, timeout_s: float = 3.0) -> dict[str, bool]:
@@ -184,7 +192,7 @@ class ProxyClient:
         while True:
             place = await state.balancer.take(route)
             if chat is None:  # not before: a step's calls may all come at once, and only some are sent at once
-                chat = Chat.of(self.endpoints, self.max_tokens, asked, pictures)
+                chat = Chat.of(self.endpoints, self.max_tokens, asked, pictures, self.mode)
             progress.replica, progress.cause = place.replica, Cause.TIMEOUT
             try:
                 return await self._race(state, chat, route, place, progress)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from proxygrm.errors import UserError
+from proxygrm.proxy.settings import MODES, Mode
 
 SERVED_NAME = "proxy"
 
@@ -19,8 +20,8 @@ SERVED_NAME = "proxy"
 class Endpoints:
     """replicas: base URLs without a path (`http://IP:PORT`). model: the name to ask for. picture_folder: pictures in it
     are sent as `file:` URLs, because the replicas may read it. pictures_by_name: they remember pictures by the `uuid`
-    of a message part, as vLLM does. The rest are the limits the replicas were started with, so that a client needs
-    nothing but this file."""
+    of a message part, as vLLM does. mode: what the proxy is asked for. The rest are the limits the replicas were
+    started with, so that a client needs nothing but this file."""
 
     replicas: tuple[str, ...]
     api_key: str = field(repr=False)
@@ -30,6 +31,7 @@ class Endpoints:
     call_timeout_s: float = 600.0
     picture_folder: str = ""
     pictures_by_name: bool = False
+    mode: Mode = "critique"
 
     def write(self, path: Path) -> Path:
         """Atomically, readable by the owner only."""
@@ -74,4 +76,6 @@ class Endpoints:
             raise UserError(f"{path} is not an endpoints file of a proxy group: {error}") from error
         if not endpoints.replicas:
             raise UserError(f"{path} names no replica")
+        if endpoints.mode not in MODES:
+            raise UserError(f"{path} has the mode {endpoints.mode!r}; it must be {' or '.join(MODES)}")
         return endpoints

@@ -76,10 +76,12 @@ class ScoreRequest(BaseModel):
 
 
 class Scored(BaseModel):
-    """agrees: verdict == label, null without a verdict or label. cause: why there is no verdict."""
+    """agrees: verdict == label, null without a verdict or label. soft: probability of verdict 1 against verdict 2, in
+    the mode `verdict`. cause: why there is no verdict."""
 
     verdict: Literal[1, 2] | None
     agrees: bool | None
+    soft: float | None
     cause: str | None
     latency_s: float
     retries: int
@@ -118,6 +120,7 @@ def front(client: ProxyClient, key: str, pictures: Path | None = None) -> App:
         return Scored(
             verdict=found.verdict,
             agrees=found.agrees,
+            soft=found.soft,
             cause=found.cause,
             latency_s=found.latency_s,
             retries=found.retries,

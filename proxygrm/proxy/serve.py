@@ -113,4 +113,5 @@ def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings, picture
         call_timeout_s=settings.call_timeout_s,
         picture_folder=pictures,
         pictures_by_name=True,
+        mode=settings.mode,
     )

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from proxygrm.errors import UserError
+
+Mode = Literal["critique", "verdict"]
+"""critique: the proxy reasons, then says which response is better (upstream's). verdict: it says so at once, and the
+probabilities of the two digits give a score between. Another mode is another reward: docs/proxy-modes.md."""
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
 class ProxySettings:
     """The defaults are upstream's server (SPEC section 1): greedy, 32,000 tokens, 64 sequences, TP 4."""
 
+    mode: Mode = "critique"
+    """What the proxy is asked for."""
     replicas: int = 1
     tensor_parallel: int = 4
     """GPUs a replica."""
@@ -33,6 +41,8 @@ class ProxySettings:
     """Further arguments of `vllm serve`."""
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UserError(f"proxy: mode is {self.mode!r}; it must be {' or '.join(MODES)}")
         for name in ("replicas", "tensor_parallel", "max_model_len", "max_num_seqs", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"proxy: {name} is {getattr(self, name)}; it must be at least 1")

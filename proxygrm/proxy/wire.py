@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from proxygrm.prompts import proxy_prompt
+from proxygrm.critique import Label, parse_proxy_verdict
+from proxygrm.prompts import proxy_prompt, template
 from proxygrm.proxy.delivery import CHUNK_BYTES, MISS_PAUSES_S, Delivery, in_chunks
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.picture import Encoder, Shown, part_by_name, part_in_full
 from proxygrm.proxy.routing import Cause, cause_of
+from proxygrm.proxy.settings import Mode
 from proxygrm.proxy.tally import Tally
+from proxygrm.proxy.verdict import TOP_LOGPROBS, read_verdict
 
 KEEP_ALIVE_S = 3.0
 """vLLM drops idle connections after 5 s; dropping them first saves a failed attempt."""
@@ -50,10 +53,13 @@ class _Cut(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """text: what the proxy wrote. cut_off: it reached max_tokens."""
+    """text: what the proxy wrote. verdict: None with a `cause`. soft: probability of verdict 1 against verdict 2, None
+    where the proxy reasons first."""
 
     text: str
-    cut_off: bool
+    verdict: Label | None
+    cause: Cause | None = None
+    soft: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,19 +69,32 @@ class Chat:
     head: bytes
     pictures: tuple[Shown, ...]
     tail: bytes
+    mode: Mode
 
     @classmethod
     def of(
-        cls, endpoints: Endpoints, max_tokens: int, asked: tuple[str, str, str, str], pictures: Sequence[Shown]
+        cls,
+        endpoints: Endpoints,
+        max_tokens: int,
+        asked: tuple[str, str, str, str],
+        pictures: Sequence[Shown],
+        mode: Mode = "critique",
     ) -> Chat:
         """asked: question, response 1, response 2, rubric.
 
         Pictures, then text, rubric last: the layout of training, and the shared part first for the KV cache.
+        max_tokens: of the answer; for a mere verdict it is one token, after a turn of the proxy that we have begun.
         """
-        settings = json.dumps({"model": endpoints.model, "temperature": 0, "max_tokens": max_tokens}).encode()
+        settings: dict[str, Any] = {"model": endpoints.model, "temperature": 0, "max_tokens": max_tokens}
+        end = b"]}]}"
+        if mode == "verdict":
+            settings |= {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+            settings |= {"continue_final_message": True, "add_generation_prompt": False}
+            begun = json.dumps({"role": "assistant", "content": template("proxy_verdict")}).encode()
+            end = b"]}," + begun + b"]}"
         text = json.dumps({"type": "text", "text": proxy_prompt(*asked, images=0)}).encode()
-        head = settings[:-1] + b',"messages":[{"role":"user","content":['
-        return cls(head, tuple(pictures), text + b"]}]}")
+        head = json.dumps(settings).encode()[:-1] + b',"messages":[{"role":"user","content":['
+        return cls(head, tuple(pictures), text + end, mode)
 
     def body(self, parts: Sequence[bytes]) -> bytes:
         return self.head + b",".join([*parts, self.tail])
@@ -131,7 +150,7 @@ class Wire:
             if status == 200:
                 delivery.answered(chat.pictures)
                 delivery.reads_paths &= way.by_path or not any(picture.path_url for picture in chat.pictures)
-                return read_answer(answer)
+                return read_answer(answer, chat.mode)
             if status not in _WITHOUT_PICTURE:
                 raise Failed(cause_of(status))
             way = replace(way, fresh=True)  # vLLM's server cuts the connection a moment after such an answer
@@ -219,13 +238,18 @@ async def _on_a_kept_connection(session: Any, context: Any, params: Any) -> None
         context.trace_request_ctx.append("kept")
 
 
-def read_answer(answer: bytes) -> Answer:
-    """Raises Failed(GARBAGE) for what is no chat completion with a text."""
+def read_answer(answer: bytes, mode: Mode = "critique") -> Answer:
+    """Raises Failed(GARBAGE) for what is no chat completion with a text, and with probabilities where they belong."""
     try:
         choice = json.loads(answer)["choices"][0]
         text = choice["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        if not isinstance(text, str):
+            raise TypeError("the answer is no text")
+        if mode == "verdict":
+            verdict, soft = read_verdict(choice) or (None, None)
+            return Answer(text, verdict, None if verdict else Cause.UNPARSED, soft)
+        cut_off = choice.get("finish_reason") == "length"
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise Failed(Cause.GARBAGE) from error
-    if not isinstance(text, str):
-        raise Failed(Cause.GARBAGE)
-    return Answer(text, choice.get("finish_reason") == "length")
+    said = parse_proxy_verdict(text)
+    return Answer(text, said, None if said else Cause.CUT_OFF if cut_off else Cause.UNPARSED)

@@ -24,9 +24,11 @@ NOT_ASKED = {
     "proxy_retries": 0.0,
     "proxy_hedged": 0.0,
     "proxy_replica": "",
+    "proxy_soft": -1.0,
 }
-"""Of a row: was the proxy asked, how long did it take with waiting and retries, and which replica answered (or was
-asked last, "" if none)."""
+"""Of a row: was the proxy asked, how long did it take with waiting and retries, which replica answered (or was asked
+last, "" if none), and the probability of verdict 1 (proxy mode `verdict`; -1 if there is none). The reward does not
+look at that."""
 UNSCORED = RewardParts(accuracy=0.0, format=0.0, proxy=None, score=0.0, unscored=True, problem=None)
 
 
@@ -125,6 +127,7 @@ async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions)
         "proxy_retries": float(judgement.retries),
         "proxy_hedged": float(judgement.hedged),
         "proxy_replica": judgement.replica or "",
+        "proxy_soft": -1.0 if judgement.soft is None else judgement.soft,
     }
 
 

@@ -170,7 +170,7 @@ def test_a_row_says_how_the_proxys_call_went_and_why_there_is_no_opinion(tmp_pat
     assert (judged["proxy"], judged["proxy_asked"], judged["proxy_replica"], judged["proxy_retries"]) == (1, 1, url, 0)
     assert 0 < judged["proxy_latency_s"] < 10
     assert (lost["unscored"], lost["problem"], lost["proxy_asked"]) == (1.0, "proxy_picture_missing", 1.0)
-    assert lost["proxy_replica"] == ""
+    assert (lost["proxy_replica"], lost["proxy_soft"], judged["proxy_soft"]) == ("", -1, -1)
 
 
 def test_options_survive_the_file(tmp_path: Path) -> None:
