@@ -68,6 +68,7 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
             run_trainer(handle, run, settings, out, None, nursery)
             return
         from proxygrm.proxy.group import ProxyGroup
+        from proxygrm.rl.pictures import picture_folder
 
         run.progress(0, 0, "starting the proxy's replicas")
         group = ProxyGroup.start(
@@ -77,6 +78,7 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
             settings.proxy,
             out / "proxy",
             device=node.device,
+            pictures=picture_folder(run.inputs["train"], run.inputs["validation"]),
             said=lambda line: run.progress(0, 0, line),
         )
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from proxygrm.proxy.command import ReplicaSpec
 from proxygrm.proxy.serve import gpu_numbers
@@ -15,6 +16,9 @@ class ReplicaActor:
     def __init__(self, spec: ReplicaSpec, gpu_positions: tuple[int, ...], api_key: str) -> None:
         if spec.device != "cpu":
             spec = replace(spec, gpus=gpu_numbers(gpu_positions))
+        if spec.pictures and not Path(spec.pictures).is_dir():  # vLLM would not start; clients send the bytes instead
+            print(f"{spec.name}: {spec.node} has no folder {spec.pictures}, pictures come as bytes", flush=True)
+            spec = replace(spec, pictures="")
         self.server = ReplicaServer(spec, api_key)
         self.server.start()
 

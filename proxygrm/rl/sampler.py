@@ -3,7 +3,8 @@
 verl logs only the score of training rollouts; their parts stay in the queue's rows (`extra_fields`). This hook
 (`trainer.v1.sampler.custom_sampler`) sees each step's rows once, right before they are trained on: it writes
 them to `rollouts/step_NNNNN.jsonl`, returns their means as metrics of the step (so that every tracker of verl gets
-them), takes rollouts without a reward out of the batch, and ends the run when too many have none.
+them), takes rollouts without a reward out of the batch, and ends the run, with a checkpoint of the last finished
+step, when too many have none.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from proxygrm.rl.last_step import LastStep
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
 from proxygrm.tracking import KEY_VARIABLE, log_in
@@ -29,6 +31,7 @@ class CountingReplayBuffer(ReplayBuffer):
         super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=poll_interval, **kwargs)
         self.options = RewardOptions.read(sampler_kwargs["options"])
         Path(self.options.rollouts).mkdir(parents=True, exist_ok=True)
+        self.last_step = LastStep(self.refill_fn)
         _choose_swanlab_mode()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
@@ -40,7 +43,7 @@ class CountingReplayBuffer(ReplayBuffer):
         self._write(global_steps, rows)
         found = step_metrics(rows, expected)
         if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
-            message = f"step {global_steps}: {reason}"
+            message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}"
             Path(self.options.stop_file).write_text(message + "\n", encoding="utf-8")
             raise TooManyUnscored(message)
         keep = kept_rollouts(rows)
@@ -53,6 +56,7 @@ class CountingReplayBuffer(ReplayBuffer):
                 tags=[batch.tags[i] for i in keep],
             )
             tq.kv_clear(keys=gone, partition_id=partition_id)
+        self.last_step.sampled(global_steps)
         return batch, {**metrics, **found}
 
     def _rows(self, batch: Any) -> list[dict[str, Any]]:
