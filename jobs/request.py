@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs import overrides
+from jobs import overrides, secrecy
 from jobs.ablation import Cell
 from jobs.chain import ablation_chain, chain
 from jobs.experiments import EXPERIMENTS, Experiment
 from jobs.ledger import Ledger, read_json
 from jobs.plan import with_nodes
-from jobs.stage import Stage
+from jobs.stage import Stage, fingerprints
 from proxygrm.errors import UserError
 from slurm import profile as profiles
 from slurm.profile import Profile
@@ -55,6 +55,8 @@ def resolve(request: Request) -> Resolved:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EXPERIMENTS)}"
         raise UserError(f"no experiment {name!r}; {hint}")
     experiment = overrides.apply(EXPERIMENTS[name](), request.assignments)
+    secrecy.refuse(experiment, "the experiment")
+    secrecy.refuse(profile, f"profile {profile.name}")
     cells = request.ablation
     stages = ablation_chain(experiment, cells, request.throttle) if cells else chain(experiment)
     if request.nodes:
@@ -63,8 +65,8 @@ def resolve(request: Request) -> Resolved:
 
 
 def save(resolved: Resolved, ledger: Ledger) -> None:
-    fingerprints = {stage.name: stage.fingerprint() for stage in resolved.stages}
-    ledger.record_run(asdict(resolved.request), resolved.experiment, resolved.profile, fingerprints)
+    known = fingerprints(resolved.stages)
+    ledger.record_run(asdict(resolved.request), resolved.experiment, resolved.profile, known)
 
 
 def of_run(folder: Path) -> Resolved:
