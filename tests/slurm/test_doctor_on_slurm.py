@@ -1,0 +1,91 @@
+"""`proxygrm doctor` against the real local scheduler, its probe job included."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+SITE = """
+[scheduler]
+partition = "{partition}"
+max_nodes = 4
+[node]
+device = "cpu"
+gpus = 8
+gpu_type = "{gpu_type}"
+cpus = 64
+memory_gb = 400
+interface = "{interface}"
+[environment]
+setup = ["echo 'Loading a module'", "{setup}"]
+[environment.variables]
+HF_HUB_OFFLINE = "1"
+[health]
+min_shm_gb = 0.01
+"""
+
+
+@pytest.fixture
+def doctor(local_cluster, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Asks about a site; gives the exit status and the lines by check."""
+
+    def ask(partition: str = "h100", gpu_type: str = "h100", interface: str = "", setup: str = "true", *more: str):  # type: ignore[no-untyped-def]
+        site = tmp_path / "my site.toml"
+        site.write_text(SITE.format(partition=partition, gpu_type=gpu_type, interface=interface, setup=setup))
+        command = [sys.executable, "-m", "jobs", "doctor", "--profile", str(site), "--json"]
+        done = subprocess.run(
+            [*command, "--run", str(tmp_path / "it's runs"), *more],
+            env={**os.environ, **local_cluster.env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout, done.stderr
+        return done.returncode, {line["check"]: line for line in json.loads(done.stdout)}
+
+    return ask
+
+
+def test_a_profile_that_fits_passes_with_a_real_job_on_a_node(doctor, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, lines = doctor()
+    assert code == 0, lines
+    assert {line["level"] for line in lines.values()} <= {"ok", "warn"}, lines  # warn: what space this machine has
+    assert lines["nodes"]["said"].startswith("2 of 2 in h100 have h100:8")
+    assert lines["probe job"]["said"].startswith("ran on h100-")
+    assert lines["shared folder"]["level"] == "ok"
+    assert list((tmp_path / "it's runs").iterdir()) == [], "the probe leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("asked", "check", "words"),
+    [
+        ({"partition": "h10"}, "partition", "did you mean h100?"),
+        ({"gpu_type": "h200"}, "nodes", "none of h100 has h200:8"),
+        ({"interface": "ib7"}, "interface", "no network interface 'ib7'"),
+        ({"setup": "echo no such module >&2; exit 1"}, "probe job", "no such module"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_ends_with_1(doctor, asked: dict[str, str], check: str, words: str) -> None:  # type: ignore[no-untyped-def]
+    code, lines = doctor(**asked)
+    assert code == 1
+    assert lines[check]["level"] == "fail", lines
+    assert words in lines[check]["said"] + lines[check]["remedy"]
+
+
+def test_a_queue_without_a_free_place_is_no_fault(doctor, local_cluster) -> None:  # type: ignore[no-untyped-def]
+    job = local_cluster.submit("sleep 60", "--partition=h100", "--nodes=2", "--exclusive")
+    try:
+        local_cluster.wait(job, "RUNNING")
+        code, lines = doctor("h100", "h100", "", "true", "--wait", "1")
+        assert (code, lines["probe job"]["level"]) == (0, "warn"), lines
+        code, lines = doctor("h100", "h100", "", "true", "--no-job")
+        assert (code, "probe job" in lines) == (0, False)
+    finally:
+        local_cluster.run("scancel", str(job))
