@@ -32,6 +32,8 @@ COLOURS = {
     "done": "green",
     "running": "cyan",
     "pending": "yellow",
+    "waiting": "yellow",
+    "requeued": "yellow",
     "not submitted": "dim",
     "unknown": "magenta",
 }
@@ -191,7 +193,7 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     from jobs.worker import StageJob, requeue_on_signal
 
     if "SLURM_JOB_ID" not in os.environ:
-        raise UserError(f"run-stage runs inside a job; `sbatch slurm/templates/{name}.sbatch` starts one")
+        raise UserError(f"run-stage {name} runs inside a job; the files of slurm/templates start one with sbatch")
     resolved, ledger = _resolved(asked)
     stage = closure(resolved.stages, [name])[-1]
     fingerprint = stage.fingerprint()
@@ -201,7 +203,11 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
         requests.save(resolved, ledger)
     for key, value in resolved.profile.environment.variables.items():
         os.environ.setdefault(key, value)
-    cell = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    # An array of one-job stages (sft.sbatch) numbers the stages, not elements of one.
+    cell = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) if stage.array > 1 else 0
+    if cell >= stage.array:
+        out.print(f"{name} has {stage.array} shards, 0 to {stage.array - 1}: nothing to do for element {cell}")
+        return
     requeue_on_signal()
     StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
 
@@ -226,9 +232,6 @@ def status_table(states: list[state.StageState], ledger: Ledger) -> Table:
     return table
 
 
-LIVE = {"running", "pending"}
-
-
 def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
     """Show progress until nothing of the run is queued or running; plain lines where there is no terminal."""
     said: dict[str, str] = {}
@@ -244,7 +247,7 @@ def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
                     if said.get(row.stage) != line:
                         said[row.stage] = line
                         click.echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {line}")
-            if not any(row.word in LIVE for row in states):
+            if not any(row.live for row in states):
                 return states
             time.sleep(REFRESH_S)
 
@@ -252,7 +255,7 @@ def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
 def ended_well(states: list[state.StageState]) -> None:
     """Raise with the first failure when a followed run did not finish."""
     for row in states:
-        if row.word not in {"done", "not submitted", "pending", "running"}:
+        if row.word in state.BAD | {"unknown"}:
             raise UserError(f"{row.stage} {row.word}: {row.detail}; `proxygrm logs {row.stage}` shows its log")
     unfinished = [row.stage for row in states if row.word != "done"]
     if unfinished:
@@ -263,7 +266,7 @@ def logs(run: Path | None, stage: str | None, follow_log: bool, lines: int) -> N
     resolved, ledger = of_run(run)
     if stage is None:
         states = state.status(resolved.stages, ledger)
-        odd = [s.stage for s in states if s.word not in {"done", "pending", "not submitted", "running"}]
+        odd = [s.stage for s in states if s.word in state.BAD]
         running = [s.stage for s in states if s.word == "running"]
         stage = (odd + running + [resolved.stages[0].name])[0]
     of_batch = [s for s in resolved.stages if s.batch == stage]

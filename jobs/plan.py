@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.stage import Resources, Stage
+from jobs.stage import Resources, Stage, fingerprints
 from proxygrm.errors import UserError
 from slurm.environment import setup_lines
 from slurm.profile import Profile
@@ -46,8 +46,9 @@ class Planned:
 def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] = frozenset()) -> list[Planned]:
     """For each stage: run what is missing, skip what is proven, wait for what is already queued."""
     planned: dict[str, Planned] = {}
+    known = fingerprints(stages)
     for stage in stages:
-        fact, fingerprint = facts[stage.name], stage.fingerprint()
+        fact, fingerprint = facts[stage.name], known[stage.name]
         parents = [planned[p.name] for p in stage.upstream()]
         rerun = [p.stage.name for p in parents if p.action == "run"]
         waiting = [p.stage.name for p in parents if p.action == "wait"]

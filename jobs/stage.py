@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -133,12 +134,18 @@ class Stage:
         found = {need.stage.name: need.stage for need in self.needs.values() if isinstance(need, Output)}
         return tuple(found.values())
 
-    def fingerprint(self) -> str:
-        """Hash of the name, the configuration, the prompts and everything upstream (DESIGN: done means proven)."""
+    def fingerprint(self, known: dict[str, str] | None = None) -> str:
+        """Hash of the name, the configuration, the prompts and everything upstream (DESIGN: done means proven).
+
+        known: by name, what was computed just now; stages of one chain share most of their upstream.
+        """
         from proxygrm.prompts import prompt_hash
 
+        known = {} if known is None else known
+        if self.name in known:
+            return known[self.name]
         needs = {
-            label: need.identity() if isinstance(need, Given) else f"{need.stage.fingerprint()}/{need.path}"
+            label: need.identity() if isinstance(need, Given) else f"{need.stage.fingerprint(known)}/{need.path}"
             for label, need in self.needs.items()
         }
         facts = {
@@ -148,7 +155,8 @@ class Stage:
             "needs": needs,
             "prompts": {name: prompt_hash(name) for name in self.prompts},
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        known[self.name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return known[self.name]
 
     def input_paths(self, run_dir: Path) -> dict[str, Path]:
         return {
@@ -191,6 +199,12 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def fingerprints(stages: Iterable[Stage]) -> dict[str, str]:
+    """Of every stage of one chain, by name."""
+    known: dict[str, str] = {}
+    return {stage.name: stage.fingerprint(known) for stage in stages}
+
+
 def closure(stages: list[Stage], wanted: list[str]) -> list[Stage]:
     """The wanted stages and everything upstream of them, in the chain's own order."""
     by_name = {stage.name: stage for stage in stages}
@@ -204,6 +218,8 @@ def closure(stages: list[Stage], wanted: list[str]) -> list[Stage]:
 
     for name in wanted:
         if name not in by_name:
-            raise UserError(f"no stage {name!r} in this chain; it has {', '.join(by_name)}")
+            near = difflib.get_close_matches(name, by_name, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(list(by_name)[:20])}"
+            raise UserError(f"no stage {name!r} in this chain; {hint}")
         visit(by_name[name])
     return [stage for stage in stages if stage.name in keep]

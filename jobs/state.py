@@ -2,132 +2,104 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 from jobs.ledger import Ledger, read_json
 from jobs.plan import Facts
-from jobs.stage import Stage
-from proxygrm.errors import UserError
+from jobs.scheduler import ACTIVE, JobState, query
+from jobs.stage import Stage, fingerprints
 
-ENDED_WELL = {"COMPLETED"}
-ACTIVE = {
-    "PENDING",
-    "RUNNING",
-    "CONFIGURING",
-    "COMPLETING",
-    "REQUEUED",
-    "REQUEUE_HOLD",
-    "SUSPENDED",
-    "STAGE_OUT",
-    "RESIZING",
-    "REQUEUE_FED",
-    "SPECIAL_EXIT",
+Word = Literal[
+    "running",
+    "requeued",
+    "pending",
+    "waiting",
+    "failed",
+    "timed out",
+    "node failed",
+    "preempted",
+    "cancelled",
+    "unknown",
+    "not submitted",
+    "done",
+]
+"""All there are. The state of several elements is the first of these that any of them is in."""
+WORDS: tuple[Word, ...] = get_args(Word)
+LIVE = frozenset({"running", "requeued", "pending", "waiting"})
+"""On its way: in the queue or at work."""
+BAD = frozenset({"failed", "timed out", "node failed", "preempted", "cancelled"})
+
+ENDED: dict[str, Word] = {
+    "FAILED": "failed",
+    "OUT_OF_MEMORY": "failed",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+    "TIMEOUT": "timed out",
+    "DEADLINE": "timed out",
+    "NODE_FAIL": "node failed",
+    "BOOT_FAIL": "node failed",
+    "PREEMPTED": "preempted",
+    "COMPLETED": "failed",  # its DONE record is missing: otherwise nobody asks
 }
-
-
-@dataclass(frozen=True)
-class JobState:
-    """One element of one job as SLURM sees it."""
-
-    state: str
-    reason: str = ""
-    nodes: str = ""
-    exit_code: str = ""
+NO_RECORD = "ended without a DONE record"
 
 
 @dataclass(frozen=True)
 class StageState:
-    """What `proxygrm status` shows of a stage."""
+    """What `proxygrm status` shows of a stage, or of a batch of stages.
+
+    done, total: of the stage's own progress while it runs; of elements when there are several. counts: elements by
+    word, when there are several.
+    """
 
     stage: str
-    word: str
-    """done | running | pending | failed | cancelled | timed out | node failed | preempted | not submitted | unknown"""
+    word: Word
     detail: str = ""
     job_id: str = ""
     done: int = 0
     total: int = 0
     seconds: float = 0.0
+    attempt: int = 1
+    counts: Mapping[str, int] | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.word in LIVE
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 1)}
 
 
-WORDS = {
-    "COMPLETED": "ended without a DONE record",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-    "TIMEOUT": "timed out",
-    "NODE_FAIL": "node failed",
-    "PREEMPTED": "preempted",
-    "OUT_OF_MEMORY": "out of memory",
-    "BOOT_FAIL": "node failed",
-    "DEADLINE": "timed out",
-}
+def word_of(job: JobState) -> Word:
+    """One element that is not proven done."""
+    if job.state == "PENDING":
+        waits = job.reason.startswith("Dependency") and job.reason != "DependencyNeverSatisfied"
+        return "requeued" if job.restarts else "waiting" if waits else "pending"
+    if job.state in ACTIVE:
+        return "requeued" if job.state.startswith("REQUEUE") or job.state == "SPECIAL_EXIT" else "running"
+    return ENDED.get(job.state, "unknown")
 
 
-def query(job_ids: list[str]) -> dict[str, list[JobState]]:
-    """States of the given jobs; the queue's word goes before the accounting's.
-
-    An id is that of a job or a whole array ("12": all its elements), or of one element ("12_3").
-    """
-    rows: dict[str, dict[str, JobState]] = {job.split("_")[0]: {} for job in job_ids}
-    if not rows:
-        return {}
-    command = ["squeue", "-h", "-r", "-a", "-t", "all", "-j", ",".join(rows), "-o", "%F|%K|%T|%r|%N"]
-    for line in _lines(command, tolerate="Invalid job id"):
-        job, element, state, reason, nodes = line.split("|")
-        rows[job][element] = JobState(state, "" if reason == "None" else reason, nodes)
-    if missing := list(dict.fromkeys(job.split("_")[0] for job in job_ids if not _of(rows, job))):
-        fields = "JobID,State,ExitCode,NodeList"
-        for line in _lines(["sacct", "-X", "-n", "-P", "-j", ",".join(missing), "-o", fields], tolerate=""):
-            name, state, exit_code, nodes = line.split("|")
-            job, _, element = name.partition("_")
-            for one in _elements(element):
-                rows[job].setdefault(one, JobState(state.split()[0].rstrip("+"), "", nodes, exit_code))
-    return {job: states for job in job_ids if (states := _of(rows, job))}
-
-
-def _of(rows: dict[str, dict[str, JobState]], job_id: str) -> list[JobState]:
-    job, _, element = job_id.partition("_")
-    return [rows[job][element]] if element in rows[job] else [] if element else list(rows[job].values())
-
-
-def _elements(text: str) -> list[str]:
-    """sacct's name for elements of an array: "3", or "[0-4,7%2]" while they wait or when they never started."""
-    if not text.startswith("["):
-        return [text]
-    spans = [span.split("-") for span in text.strip("[]").split("%")[0].split(",")]
-    return [str(number) for span in spans for number in range(int(span[0]), int(span[-1]) + 1)]
-
-
-def _lines(command: list[str], tolerate: str) -> list[str]:
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
-        raise UserError(
-            f"no SLURM here: {command[0]} is not on PATH; log in to the cluster, or `make cluster-up`"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"SLURM did not answer {command[0]} within 60 s; try again") from None
-    if answer.returncode and not (tolerate and tolerate in answer.stderr):
-        if command[0] == "sacct":
-            return []  # sites without accounting: the caller then says unknown
-        raise UserError(f"{command[0]} failed: {answer.stderr.strip().splitlines()[-1:] or answer.returncode}")
-    return [line for line in answer.stdout.splitlines() if line]
+def elements(stage: Stage, job_id: str) -> list[str]:
+    """The scheduler's ids of a stage's elements."""
+    return [f"{job_id}_{cell}" for cell in range(stage.array)] if stage.array > 1 else [job_id]
 
 
 def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> dict[str, Facts]:
     """Everything `plan` needs to know."""
-    submissions = ledger.submissions()
+    submissions, known = ledger.submissions(), fingerprints(stages)
     ids = [submissions[s.name]["job_id"] for s in stages if s.name in submissions]
-    states = query(ids) if ask_scheduler else {}
+    states = query(ids, _since(submissions)) if ask_scheduler else {}
     result = {}
     for stage in stages:
         row: dict[str, Any] = submissions.get(stage.name, {})
         active = [j for j in states.get(row.get("job_id", ""), []) if j.state in ACTIVE]
         result[stage.name] = Facts(
-            unfinished=ledger.unfinished(stage, stage.fingerprint()),
+            unfinished=ledger.unfinished(stage, known[stage.name]),
             active_job=row["job_id"] if active else None,
             active_state=active[0].state if active else "",
             active_fingerprint=row.get("fingerprint", ""),
@@ -136,80 +108,127 @@ def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> di
 
 
 def status(stages: list[Stage], ledger: Ledger) -> list[StageState]:
-    """One a stage, and one a batch of stages."""
-    submissions = ledger.submissions()
-    states = query([submissions[s.name]["job_id"] for s in stages if s.name in submissions])
-    found = [_stage_state(stage, ledger, submissions.get(stage.name, {}), states) for stage in stages]
+    """One a stage, and one a batch of stages; the scheduler is asked once for all of them."""
+    submissions, known = ledger.submissions(), fingerprints(stages)
+    ids = [job for s in stages if s.name in submissions for job in elements(s, submissions[s.name]["job_id"])]
+    jobs = query(ids, _since(submissions))
+    found: dict[str, StageState] = {}
+    for stage in stages:
+        row = submissions.get(stage.name, {})
+        waits = [
+            parent.name for parent in stage.upstream() if parent.name in found and found[parent.name].word != "done"
+        ]
+        found[stage.name] = _stage_state(stage, ledger, row.get("job_id", ""), jobs, known[stage.name], waits)
     batches: dict[str, list[StageState]] = {}
-    for stage, state in zip(stages, found, strict=True):
-        batches.setdefault(stage.batch or stage.name, []).append(state)
+    for stage in stages:
+        batches.setdefault(stage.batch or stage.name, []).append(found[stage.name])
     return [of_batch(name, members) for name, members in batches.items()]
 
 
-CALM = ("running", "pending", "not submitted", "done")
+def _since(submissions: Mapping[str, Mapping[str, Any]]) -> float:
+    return min((row.get("first", row["submitted"]) for row in submissions.values()), default=0.0)
 
 
 def of_batch(name: str, members: list[StageState]) -> StageState:
     """Its word: on its way while any member is, then that of a member that failed, then done."""
     if len(members) == 1 and members[0].stage == name:
         return members[0]
-    counts = Counter(member.word for member in members)
-    failed = [member for member in members if member.word not in CALM]
-    order = ["running", "pending", *(member.word for member in failed), "not submitted", "done"]
-    word = next(w for w in order if counts[w])
-    first = next(member for member in members if member.word == word)
-    detail = ", ".join(f"{count} {text}" for text, count in counts.most_common())
-    if failed:
-        detail += f"; {failed[0].stage}: {failed[0].detail}"
+    counts: Counter[str] = Counter(member.word for member in members)
+    word = _first(counts)
+    lead = next(member for member in members if member.word == word)
+    bad = next((member for member in members if member.word in BAD), None)
+    detail = summary(counts)
+    if bad:
+        detail += f"; {bad.stage}: {bad.detail}"
+    elif lead.detail and lead.live and word != "running":
+        detail += f"; {lead.detail}"
     done = counts["done"]
     seconds = max((member.seconds for member in members), default=0.0)
-    return StageState(name, word, detail, first.job_id.split("_")[0], done, len(members), seconds)
+    return StageState(name, word, detail, lead.job_id.split("_")[0], done, len(members), seconds, counts=dict(counts))
 
 
-def _stage_state(stage: Stage, ledger: Ledger, row: dict[str, Any], states: dict[str, list[JobState]]) -> StageState:
-    job_id = row.get("job_id", "")
-    jobs = states.get(job_id, [])
-    counts = Counter(job.state for job in jobs)
-    active = [job for job in jobs if job.state in ACTIVE]
-    done, total, note, since = _progress(stage, ledger)
-    if not active and ledger.unfinished(stage, stage.fingerprint()) is None:
+def summary(counts: Mapping[str, int]) -> str:
+    """ "12 running, 980 pending, 8 failed" """
+    return ", ".join(f"{counts[word]} {word}" for word in WORDS if counts.get(word))
+
+
+def _first(counts: Mapping[str, int]) -> Word:
+    return next(word for word in WORDS if counts.get(word))
+
+
+def _stage_state(
+    stage: Stage, ledger: Ledger, job_id: str, jobs: Mapping[str, list[JobState]], fingerprint: str, waits: list[str]
+) -> StageState:
+    ids = elements(stage, job_id) if job_id else []
+    each = {cell: jobs[name][0] for cell, name in enumerate(ids) if name in jobs}
+    if not any(job.state in ACTIVE for job in each.values()) and ledger.unfinished(stage, fingerprint) is None:
         records = [ledger.done(stage, cell) for cell in range(stage.array)]
         seconds = max(r.finished for r in records if r) - min(r.started for r in records if r)
-        return StageState(stage.name, "done", "", job_id or (records[0].job_id if records[0] else ""), 1, 1, seconds)
+        last = max((r for r in records if r), key=lambda record: record.attempts)
+        return StageState(stage.name, "done", "", job_id or last.job_id, 1, 1, seconds, last.attempts)
     if not job_id:
         return StageState(stage.name, "not submitted")
-    running = [job for job in active if job.state != "PENDING"]
-    failed = [job for job in jobs if job.state not in ACTIVE | ENDED_WELL]
-    if failed:
-        word = WORDS.get(failed[0].state, failed[0].state.lower())
-        return StageState(stage.name, word, failure_reason(stage, ledger), job_id, done, total)
-    if running:
-        seconds = time.time() - since if since else 0.0
-        return StageState(stage.name, "running", f"{note} on {running[0].nodes}".strip(), job_id, done, total, seconds)
-    if active:
-        reason = active[0].reason
-        waits = [p.name for p in stage.upstream() if ledger.unfinished(p, p.fingerprint())]
-        detail = f"waits for {', '.join(waits)}" if reason.startswith("Dependency") and waits else reason
-        return StageState(stage.name, "pending", detail, job_id)
-    if counts:
-        return StageState(stage.name, WORDS["COMPLETED"], failure_reason(stage, ledger), job_id)
-    return StageState(stage.name, "unknown", "neither squeue nor sacct knows the job", job_id)
+    words: dict[int, Word] = {cell: word_of(each[cell]) if cell in each else "unknown" for cell in range(stage.array)}
+    if stage.array > 1:
+        words |= {c: "done" for c, j in each.items() if j.state == "COMPLETED" and ledger.done_path(stage, c).exists()}
+    counts: Counter[str] = Counter(words.values())
+    if set(counts) == {"done"}:  # every element has its record, and yet the stage is not finished
+        return StageState(stage.name, "failed", ledger.unfinished(stage, fingerprint) or NO_RECORD, job_id)
+    word = _first(counts)
+    cell = next(cell for cell in words if words[cell] == word)
+    job = each.get(cell, JobState(""))
+    detail = _detail(word, job, stage, ledger, waits)
+    done, total, note, started = _progress(stage, ledger, each)
+    if word == "running":
+        detail = f"{note} {detail}".strip()
+    if stage.array > 1:
+        detail = "; ".join(filter(None, [summary(counts), detail]))
+    seconds = time.time() - started if word == "running" and started else 0.0
+    several = dict(counts) if stage.array > 1 else None
+    return StageState(stage.name, word, detail, job_id, done, total, seconds, job.restarts + 1, several)
 
 
-def _progress(stage: Stage, ledger: Ledger) -> tuple[int, int, str, float]:
-    """Sum over array elements of (done, total), the last note, and when the job last started."""
-    found = (read_json(ledger.folder / stage.name / f"progress.{cell}.json") for cell in range(stage.array))
-    rows = [row for row in found if row]
-    if not rows:
-        return 0, 0, "", 0.0
-    return sum(r["done"] for r in rows), sum(r["total"] for r in rows), rows[-1]["note"], 0.0
+def _detail(word: Word, job: JobState, stage: Stage, ledger: Ledger, waits: list[str]) -> str:
+    if word == "waiting":
+        return f"for {', '.join(waits)}" if waits else "for a job that is not of this run"
+    if word == "requeued":
+        return ", ".join(filter(None, [f"{job.restarts} time{'s' * (job.restarts != 1)}", job.reason]))
+    if word == "pending":
+        return job.reason
+    if word == "running":
+        where = f"on {job.nodes}" if job.nodes else ""
+        return f"{where}, attempt {job.restarts + 1}" if job.restarts else where
+    if word == "unknown":
+        return f"SLURM says {job.state}" if job.state else "neither squeue nor sacct knows the job"
+    said = failure_reason(stage, ledger, since=job.started)
+    if said or word == "cancelled":
+        return said or ("what it needs will not be done" if job.reason == "DependencyNeverSatisfied" else "")
+    told = {"COMPLETED": NO_RECORD, "OUT_OF_MEMORY": "out of memory"}.get(job.state, "no reason recorded")
+    return f"{told}; see `proxygrm why {stage.name}`"
 
 
-def failure_reason(stage: Stage, ledger: Ledger) -> str:
-    """The first failure the jobs themselves wrote down, with its node."""
+def _progress(stage: Stage, ledger: Ledger, each: Mapping[int, JobState]) -> tuple[int, int, str, float]:
+    """Sum over array elements of (done, total), the last note, and when the first running element started.
+
+    What an earlier attempt wrote does not count: a job that was requeued has not got that far again.
+    """
+    found = []
+    for cell, job in each.items():
+        row = read_json(ledger.folder / stage.name / f"progress.{cell}.json")
+        if row and row["time"] >= job.started:
+            found.append(row)
+    started = min((job.started for job in each.values() if job.state == "RUNNING" and job.started), default=0.0)
+    if not found:
+        return 0, 0, "", started
+    last = max(found, key=lambda row: row["time"])
+    return sum(r["done"] for r in found), sum(r["total"] for r in found), last["note"], started
+
+
+def failure_reason(stage: Stage, ledger: Ledger, since: float = 0.0) -> str:
+    """The first failure the jobs themselves wrote down, with its node; "" when none did since then."""
     for cell in range(stage.array):
         row = read_json(ledger.folder / stage.name / f"FAILED.{cell}.json")
-        if row:
+        if row and row["time"] >= since:
             where = f" (on {row['node']})" if row["node"] else ""
             return f"{row['reason']}{where}"
-    return "no reason recorded; see `proxygrm logs`"
+    return ""

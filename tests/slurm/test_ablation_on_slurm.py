@@ -71,7 +71,7 @@ def wait(stages: list[Stage], ledger: Ledger) -> dict[str, state.StageState]:
     deadline = time.time() + 90
     while time.time() < deadline:
         states = {s.stage: s for s in state.status(stages, ledger)}
-        if not any(s.word in {"running", "pending"} for s in states.values()):
+        if not any(s.live for s in states.values()):
             return states
         time.sleep(0.5)
     raise AssertionError(f"still going: {states}")

@@ -42,7 +42,7 @@ def ended(stage: Stage, ledger: Ledger, asked: Profile, seconds: float = 90) -> 
     deadline = time.time() + seconds
     while time.time() < deadline:
         (found,) = state.status([stage], ledger)
-        if found.word not in {"running", "pending", "requeued"} and not found.word.startswith("requeue"):
+        if not found.live:
             return found
         # SLURM holds a requeued job back for a while; a person would do the same.
         subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True, check=False)

@@ -71,7 +71,7 @@ def finished(stage: Stage, folder: Path) -> tuple[state.StageState, Ledger]:
     deadline = time.time() + 240
     while time.time() < deadline:
         (found,) = state.status([stage], ledger)
-        if found.word not in {"running", "pending"}:
+        if not found.live:
             return found, ledger
         time.sleep(0.5)
     raise AssertionError(f"still {found}")

@@ -1,0 +1,202 @@
+"""What SLURM says of jobs: squeue for those it still holds, sacct for every attempt it ever started."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxygrm.errors import UserError
+
+ACTIVE = {
+    "PENDING",
+    "RUNNING",
+    "CONFIGURING",
+    "COMPLETING",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "SUSPENDED",
+    "STOPPED",
+    "SIGNALING",
+    "STAGE_OUT",
+    "RESIZING",
+    "REQUEUE_FED",
+    "SPECIAL_EXIT",
+}
+TIMEOUT_S = 60
+CLOCKS_DIFFER_S = 600.0
+QUEUE_FIELDS = "ArrayJobID:20|,ArrayTaskID:20|,State:20|,RestartCnt:10|,StartTime:20|,NodeList:2000|,Reason:200"
+"""The reason stands last: sites may write anything into it."""
+ACCOUNT_FIELDS = "JobID,State,ExitCode,Submit,Start,End,ElapsedRaw,TimelimitRaw,ReqTRES,AllocTRES,NodeList"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """One element of one job as SLURM sees it now. exit_code: "CODE:SIGNAL", known of ended jobs to sacct alone."""
+
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    exit_code: str = ""
+    restarts: int = 0
+    started: float = 0.0
+    """Seconds since the epoch; 0 while it waits."""
+
+
+@dataclass(frozen=True)
+class Tres:
+    """What an allocation holds: of all of its nodes together."""
+
+    cpus: int = 0
+    gpus: int = 0
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of one element of a job; a requeued job has several."""
+
+    job: str
+    state: str
+    exit_code: str
+    start: float
+    end: float
+    elapsed_s: int
+    limit_min: int
+    """0 where the job has no limit."""
+    asked: Tres
+    held: Tres
+    """All zero while it waits, and when it never started."""
+    nodes: str
+
+
+def query(job_ids: Iterable[str], since: float = 0.0) -> dict[str, list[JobState]]:
+    """States of the given jobs, by one squeue and, for what squeue has forgotten, one sacct.
+
+    An id is that of a job or a whole array ("12": all its elements), or of one element ("12_3"). Jobs that nobody
+    knows are not in the answer. since: as in `attempts`.
+    """
+    job_ids = list(dict.fromkeys(job_ids))
+    rows: dict[str, dict[str, JobState]] = {_base(job): {} for job in job_ids}
+    if not rows:
+        return {}
+    command = ["squeue", "-h", "-r", "-a", "-t", "all", "-j", ",".join(rows), "-O", QUEUE_FIELDS]
+    for line in _lines(command, tolerate="Invalid job id"):
+        job, element, state, restarts, start, nodes, reason = (part.strip() for part in line.split("|", 6))
+        rows[job]["" if element == "N/A" else element] = JobState(
+            state, "" if reason == "None" else reason, nodes, "", _int(restarts), _time(start)
+        )
+    missing = [job for job in job_ids if not _of(rows, job)]
+    for attempt in attempts(missing, since):
+        job, _, element = attempt.job.partition("_")
+        before = rows[job].get(element)
+        if before is None or before.exit_code:  # a later attempt of what only sacct knows replaces the earlier one
+            again = before.restarts + 1 if before else 0
+            rows[job][element] = JobState(attempt.state, "", attempt.nodes, attempt.exit_code, again, attempt.start)
+    return {job: states for job in job_ids if (states := _of(rows, job))}
+
+
+def attempts(job_ids: Iterable[str], since: float = 0.0) -> list[Attempt]:
+    """Every attempt of the given jobs that accounting knows, in the order in which they began; [] without accounting.
+
+    Of an id "12_3" only that element's; elements that never started are named one by one. since (seconds since the
+    epoch): when the first of them was submitted; accounting also keeps older jobs of the same number, from before the
+    scheduler began to count anew.
+    """
+    wanted = set(job_ids)
+    if not wanted:
+        return []
+    bases = dict.fromkeys(_base(job) for job in wanted)
+    command = ["sacct", "-D", "-X", "-n", "-P", "-j", ",".join(bases), "-o", ACCOUNT_FIELDS]
+    found = []
+    for line in _lines(command, tolerate=""):
+        name, state, exit_code, sent, start, end, elapsed, limit, asked, held, nodes = line.split("|", 10)
+        if _time(sent) < since - CLOCKS_DIFFER_S:
+            continue
+        job, _, element = name.partition("_")
+        for one in _elements(element):
+            full = f"{job}_{one}" if one else job
+            if full in wanted or job in wanted:
+                found.append(
+                    Attempt(
+                        job=full,
+                        state=state.split()[0].rstrip("+"),
+                        exit_code=exit_code,
+                        start=_time(start),
+                        end=_time(end),
+                        elapsed_s=_int(elapsed),
+                        limit_min=_int(limit),
+                        asked=_tres(asked),
+                        held=_tres(held),
+                        nodes="" if nodes.startswith("None") else nodes,
+                    )
+                )
+    return sorted(found, key=lambda attempt: attempt.start or float("inf"))
+
+
+def hosts(names: str) -> list[str]:
+    """ "n[1-2],m7" -> its nodes, in the order of a job's tasks (one task a node)."""
+    return _lines(["scontrol", "show", "hostnames", names], tolerate="") if names else []
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    answer = subprocess.run(["scancel", *job_ids], capture_output=True, text=True)
+    if answer.returncode:
+        raise UserError(f"scancel failed: {answer.stderr.strip()}")
+
+
+def _base(job_id: str) -> str:
+    return job_id.split("_")[0]
+
+
+def _of(rows: dict[str, dict[str, JobState]], job_id: str) -> list[JobState]:
+    job, _, element = job_id.partition("_")
+    return [rows[job][element]] if element in rows[job] and element else [] if element else list(rows[job].values())
+
+
+def _elements(text: str) -> list[str]:
+    """sacct's name for elements of an array: "3", or "[0-4,7%2]" while they wait or when they never started."""
+    if not text.startswith("["):
+        return [text]
+    spans = [span.split("-") for span in text.strip("[]").split("%")[0].split(",")]
+    return [str(number) for span in spans for number in range(int(span[0]), int(span[-1].split(":")[0]) + 1)]
+
+
+def _tres(text: str) -> Tres:
+    """ "billing=4,cpu=4,gres/gpu:h100=2,gres/gpu=2,mem=8G,node=1"; typed GPUs are counted in the untyped sum too."""
+    found = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    typed = sum(_int(value) for key, value in found.items() if key.startswith("gres/gpu:"))
+    return Tres(_int(found.get("cpu", "0")), max(_int(found.get("gres/gpu", "0")), typed), _int(found.get("node", "0")))
+
+
+def _int(text: str) -> int:
+    found = re.match(r"\d+", text)
+    return int(found[0]) if found else 0
+
+
+def _time(text: str) -> float:
+    """Of SLURM_TIME_FORMAT=%s; 0 for Unknown, None and N/A."""
+    return float(_int(text))
+
+
+def _lines(command: list[str], tolerate: str) -> list[str]:
+    # Epoch seconds: no time zone to guess. Untruncated lists of array elements.
+    env = {**os.environ, "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=env)
+    except FileNotFoundError:
+        if command[0] == "sacct":
+            return []
+        raise UserError(
+            f"no SLURM here: {command[0]} is not on PATH; log in to the cluster, or `make cluster-up`"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"SLURM did not answer {command[0]} within {TIMEOUT_S} s; try again") from None
+    if answer.returncode and not (tolerate and tolerate in answer.stderr):
+        if command[0] == "sacct":
+            return []  # sites without accounting: the caller then says unknown
+        last = (answer.stderr.strip().splitlines() or [str(answer.returncode)])[-1]
+        raise UserError(f"{command[0]} failed: {last}")
+    return [line for line in answer.stdout.splitlines() if line]
