@@ -131,6 +131,8 @@ def run_in_cluster(
         if rank == 0:
             _dismiss(meeting, "failed" if failed else "ok")
         node.stop(keep_logs=failed)
+        if rank == 0:
+            meeting.token.unlink(missing_ok=True)  # nothing secret outlives the job in its run folder
         meeting.say(f"left-{rank}", "")
         if rank and failed:
             # srun kills every task as soon as one ends with an error; rank 0 should get to say why first.

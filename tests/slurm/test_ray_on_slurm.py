@@ -97,6 +97,7 @@ def assert_no_ray_is_left(folder: Path) -> None:
     while (left := ray_processes_of(folder)) and time.time() < deadline:
         time.sleep(0.2)
     assert left == []
+    assert list(folder.rglob("token")) == []
 
 
 @pytest.fixture(autouse=True)
