@@ -16,6 +16,7 @@ from typing import Any
 
 from slurm.health import stale
 from slurm.health.clock import clock_offset
+from slurm.health.judge import ring_rounds
 from slurm.health.record import NodeHealth
 from slurm.profile import Health, Node
 from slurm.ray.addresses import interface_of
@@ -103,7 +104,7 @@ def speed(rank: int, size: int, meet: Meet | None, node: Node, address: str, unt
     left = max(1.0, until - time.monotonic())
     host, port = (meet.address, meet.store) if meet else ("", 0)
     command = [sys.executable, "-m", "slurm.health.speed", f"--rank={rank}", f"--size={size}", f"--host={host}"]
-    command += [f"--port={port}", f"--device={node.device}", f"--wait-s={left / 2:.0f}"]
+    command += [f"--port={port}", f"--device={node.device}", f"--wait-s={left / 3:.0f}"]
     interface = (node.interface or interface_of(address)) if meet else ""
     environment = {**os.environ, **({f"{kind}_SOCKET_IFNAME": interface for kind in ("NCCL", "GLOO")} if meet else {})}
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
@@ -121,6 +122,9 @@ def speed(rank: int, size: int, meet: Meet | None, node: Node, address: str, unt
             why = "it did not end in time" if code == -1 else (lines or [f"exit code {code}"])[-1].strip()[:300]
             if "gemm_s" not in found:
                 found["problem"] = f"matrix product: {why}"
+            else:  # it died among its links: those it could not tell of did not come about
+                missing = {str(pair[pair[0] == rank]) for pairs in ring_rounds(size) for pair in pairs if rank in pair}
+                found["links_s"] = dict.fromkeys(missing) | found["links_s"]
     return found
 
 

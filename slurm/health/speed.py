@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,8 +27,11 @@ GEMM_TIMES = {"cpu": 5, "cuda": 20}
 FLOATS = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Elements of an all-reduce: 4 MB on CPUs, 256 MB (bfloat16) on GPUs, enough to be bound by the network."""
 REDUCE_TIMES = 5
-LINK_S = 30.0
-"""How long a pair may take to come together once both are there."""
+LINK_S = 10.0
+"""How long a pair may take to come together once both are there; and as long again for its all-reduces."""
+# A link that fails is a finding; PyTorch's watchdogs would end the process for it.
+os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
+os.environ.setdefault("TORCH_NCCL_ENABLE_MONITORING", "0")
 
 
 def say(row: dict[str, Any]) -> None:
@@ -65,6 +70,25 @@ def matrix_products(device: str) -> None:
     say({"gpus": len(free), "gpu_free": free, "gemm_s": max(seconds) if seconds else None})
 
 
+def in_time(link: Callable[[], float]) -> dict[str, Any]:
+    """{"seconds": ...}, or null and why. In a thread, because a network that swallows packets makes libraries wait
+    for longer than they were told; the next link is tried beside a stuck one, and main() leaves without it."""
+    found: dict[str, Any] = {"seconds": None, "why": f"not done within {2 * LINK_S:.0f} s"}
+
+    def work() -> None:
+        try:
+            seconds = link()
+        except Exception as error:
+            found["why"] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        else:
+            found.update(seconds=seconds, why="")
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(2 * LINK_S)
+    return dict(found)
+
+
 def all_reduces(rank: int, size: int, host: str, port: int, device: str, wait_s: float) -> None:
     """With each neighbour in the ring, over the network that training will use (NCCL, or gloo on CPUs)."""
     import torch
@@ -80,17 +104,18 @@ def all_reduces(rank: int, size: int, host: str, port: int, device: str, wait_s:
     tensor = torch.ones(FLOATS[device], device=device, dtype=dtype)
     for pair in (pair for pairs in ring_rounds(size) for pair in pairs if rank in pair):
         other = pair[pair[0] == rank]
-        try:
-            if not store.check([f"here-{other}"]):
-                raise RuntimeError("it has not come")
-            seconds = _one_link(dist, store, pair, rank, tensor, device)
-            say({"link": other, "seconds": seconds})
-        except Exception as error:
-            say({"link": other, "seconds": None, "why": str(error).splitlines()[0][:200]})
+        if not store.check([f"here-{other}"]):
+            say({"link": other, "seconds": None, "why": "it has not come"})
+            continue
+        # The partner may still be held up by its other neighbour, which is not this link's fault.
+        store.set(f"ready-{other}-{rank}", "1")
+        with contextlib.suppress(RuntimeError):
+            store.wait([f"ready-{rank}-{other}"], timedelta(seconds=4 * LINK_S))
+        say({"link": other, **in_time(lambda pair=pair: _one_link(dist, store, pair, rank, tensor, device))})  # type: ignore[misc]
     store.set(f"left-{rank}", "1")
     if rank == 0:  # the store lives here
         with contextlib.suppress(RuntimeError):
-            store.wait([f"left-{other}" for other in range(size)], timedelta(seconds=3 * LINK_S))
+            store.wait([f"left-{other}" for other in range(size)], timedelta(seconds=6 * LINK_S))
 
 
 def _one_link(dist: Any, store: Any, pair: tuple[int, int], rank: int, tensor: Any, device: str) -> float:
@@ -123,4 +148,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a stuck link's thread must not keep the process
