@@ -125,7 +125,9 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str) -> dict[s
         "mem": f"{on.memory_gb}GB",
         "signal_delay_s": scheduler.signal_before_end_s,
         "stderr_to_stdout": True,
-        "srun_args": ["--kill-on-bad-exit=1"],
+        # Since SLURM 22.05 srun no longer takes the CPUs of a task from its batch job: without the number a site that
+        # binds tasks may give a whole node's training one core.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={on.cpus_per_node}"],
         "wckey": None,
         "setup": setup_lines(profile),
     }
