@@ -16,6 +16,7 @@ from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
 from slurm.environment import python_command
+from slurm.health import bad_nodes
 from slurm.profile import Profile
 
 
@@ -27,7 +28,7 @@ def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str):
         max_num_timeout=stage.max_requeues,
         python=python_command(profile, run_dir),
     )
-    executor.update_parameters(**sbatch_parameters(stage, profile, depends_on))
+    executor.update_parameters(**sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on))
     if stage.throttle:
         executor.update_parameters(array_parallelism=stage.throttle)
     return executor
@@ -50,7 +51,7 @@ def rendered(lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dic
     from submitit.slurm import slurm
 
     stage = lines[0].stage
-    parameters = sbatch_parameters(stage, profile, dependency(lines, job_ids))
+    parameters = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), dependency(lines, job_ids))
     elements = stage.array if len(lines) == 1 else len(lines)
     if elements > 1:
         parameters["map_count"] = elements

@@ -9,21 +9,24 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
 from slurm.health.judge import Verdict
 from slurm.local.folder import write_atomically
+from slurm.profile import Profile
 
 NAME = "bad_nodes.json"
+KEPT_S = 24 * 3600.0
 
 
 def job_name() -> str:
     """This job as scontrol wants it: an element of an array by its own name, because the raw id of one of its
     elements is the array's."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "none")
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
@@ -34,6 +37,17 @@ def read(run_dir: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{run_dir / NAME} cannot be read ({error}); remove it") from error
+
+
+def avoided(profile: Profile, run_dir: Path) -> Profile:
+    """The profile with what went bad in this run within a day added to the nodes not to use: the next stages of a
+    chain need not find out again. An older entry may have been repaired, and the preflight looks anyway."""
+    recent = {row["node"]: None for row in read(run_dir) if row["time"] > time.time() - KEPT_S}
+    nodes = [node for node in recent if node not in profile.scheduler.exclude.split(",")]
+    if not nodes:
+        return profile
+    exclude = ",".join(filter(None, [profile.scheduler.exclude, *nodes]))
+    return replace(profile, scheduler=replace(profile.scheduler, exclude=exclude))
 
 
 def requeues_of(rows: list[dict[str, Any]], job: str) -> int:

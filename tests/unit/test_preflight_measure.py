@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from proxygrm.errors import UserError
 from slurm.health import bad_nodes, measure
 from slurm.health.clock import clock_offset, clock_server
 from slurm.health.judge import Bad, Verdict, judge
 from slurm.health.stale import MARK, Seen, left_over
-from slurm.profile import Health, Node
+from slurm.profile import Health, Node, Profile, Scheduler
 from slurm.ray.node import free_port
 
 
@@ -180,6 +181,19 @@ def test_bad_nodes_are_added_to_and_requeues_are_counted_by_job(
     assert {**rows[0], "time": 0} == {
         "node": "n1", "check": "clock", "reason": "61 s off", "time": 0, "stage": "grm_rl", "job": "5", "restart": 0
     }  # fmt: skip
+
+
+def test_what_went_bad_in_a_run_is_not_asked_for_by_its_next_stages_for_a_day(tmp_path: Path) -> None:
+    profile = Profile("site", scheduler=Scheduler(exclude="n1,n9"))
+    assert bad_nodes.avoided(profile, tmp_path) is profile
+    now = time.time()
+    rows = [{"node": node, "time": now - age} for node, age in (("n2", 60), ("n3", 25 * 3600), ("n1", 5), ("n2", 1))]
+    (tmp_path / "bad_nodes.json").write_text(json.dumps(rows))
+    assert bad_nodes.avoided(profile, tmp_path).scheduler.exclude == "n1,n9,n2"
+    assert bad_nodes.avoided(Profile("site"), tmp_path).scheduler.exclude == "n2,n1"
+    (tmp_path / "bad_nodes.json").write_text('[{"node": "n')
+    with pytest.raises(UserError, match=r"bad_nodes\.json cannot be read"):
+        bad_nodes.avoided(profile, tmp_path)
 
 
 def test_an_element_of_an_array_is_requeued_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
