@@ -21,9 +21,13 @@ class LastStep:
     """Knows the trainer, and where in the training data the last finished step ended."""
 
     def __init__(self, refill_fn: Callable[..., Any] | None) -> None:
-        trainer = getattr(refill_fn, "__self__", None)
-        self._trainer: Any = trainer if all(hasattr(trainer, name) for name in _NEEDED) else None
+        self._owner = getattr(refill_fn, "__self__", None)
         self._step, self._place = 0, None
+
+    @property
+    def _trainer(self) -> Any:
+        """None where there is none that we know. The replay buffer is made while the trainer is still being built."""
+        return self._owner if all(hasattr(self._owner, name) for name in _NEEDED) else None
 
     def sampled(self, step: int) -> None:
         """`step` has its batch, and is going to be finished."""

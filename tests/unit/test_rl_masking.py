@@ -124,17 +124,22 @@ class Trainer:
 
     def __init__(self, folder: Path) -> None:
         from omegaconf import OmegaConf
-        from torchdata.stateful_dataloader import StatefulDataLoader
         from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
         self._save_checkpoint = PPOTrainer._save_checkpoint.__get__(self)
         trainer = {"default_local_dir": str(folder), "default_hdfs_dir": None}
         self.config = OmegaConf.create({"trainer": trainer, "actor_rollout_ref": {"actor": {}}})
-        self.train_dataloader = StatefulDataLoader(list(range(20)), batch_size=2)
-        self.global_steps, self.use_critic, self.trainer_mode = 0, False, "sync"
+        self.use_critic, self.trainer_mode = False, "sync"
         self.actor_rollout_wg = SimpleNamespace(save_checkpoint=self.save_actor)
         self.checkpoint_callback = SimpleNamespace(on_save=lambda **_: None)
         self.slept = 0
+
+    def init(self) -> Trainer:
+        """As verl's trainer, which makes its replay buffer before this."""
+        from torchdata.stateful_dataloader import StatefulDataLoader
+
+        self.train_dataloader, self.global_steps = StatefulDataLoader(list(range(20)), batch_size=2), 0
+        return self
 
     def save_actor(self, path: str, remote: str | None, step: int, max_ckpt_to_keep: int | None) -> None:
         assert self.slept == 1
@@ -154,7 +159,8 @@ def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_g
     import torch
 
     trainer = Trainer(tmp_path / "checkpoints")
-    run, data = step(trainer.add_prompts), iter(trainer.train_dataloader)
+    run = step(trainer.add_prompts)
+    data = iter(trainer.init().train_dataloader)
     fine = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
     for number in (1, 2):
         trainer.global_steps = number
@@ -167,7 +173,7 @@ def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_g
     assert (tmp_path / "stopped.txt").read_text().count("\n") == 1
     assert (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "2"
     assert (tmp_path / "checkpoints/global_step_2/actor/step").read_text() == "2"
-    again = Trainer(tmp_path / "checkpoints").train_dataloader
+    again = Trainer(tmp_path / "checkpoints").init().train_dataloader
     again.load_state_dict(torch.load(tmp_path / "checkpoints/global_step_2/data.pt", weights_only=False))
     assert next(iter(again)).tolist() == missed
     assert (trainer.global_steps, hasattr(trainer.train_dataloader, "batch_size")) == (3, True)
@@ -178,6 +184,7 @@ def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_g
 def test_a_checkpoint_that_cannot_be_saved_does_not_hide_why_the_run_ended(step: Any, tmp_path: Path) -> None:
     trainer = Trainer(tmp_path / "checkpoints")
     run = step(trainer.add_prompts)
+    trainer.init()
     fine = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
     run(1, fine)
     (tmp_path / "checkpoints").write_text("not a folder")
