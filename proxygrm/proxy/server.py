@@ -5,6 +5,7 @@ The same code works inside a Ray actor (`replica`) and in a plain process (`serv
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -12,10 +13,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from proxygrm.errors import UserError
 from proxygrm.leash import leashed
@@ -31,6 +32,8 @@ FORGIVEN_AFTER_S = 1800.0
 """Restarts are counted anew after so long a time in good health."""
 STOP_GRACE_S = 5.0
 MAX_PAUSE_S = 30.0
+LOG_ROOM_BYTES = 1 << 20
+"""On the disk of the log, for the lines of one start."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,14 @@ class ReplicaServer:
         self._port_holder.close()
 
     def _supervise(self) -> None:
+        try:
+            self._keep_running()
+        except Exception as error:  # for example no memory for a process: the job must hear of it
+            self._detail = f"its supervisor ended: {type(error).__name__}: {error}"
+            self._state = "failed"
+            raise
+
+    def _keep_running(self) -> None:
         ever_healthy = False
         while True:
             healthy_s = self._run_once()
@@ -140,7 +151,7 @@ class ReplicaServer:
         """One life of the server; returns for how long it was healthy (s)."""
         command = self._command(self.spec, self.port)
         environment = serve_environment(self.spec, self._key, os.environ)
-        with self.spec.log.open("ab") as log:
+        with self._output() as log:
             process = subprocess.Popen(
                 leashed(command, STOP_GRACE_S), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -172,8 +183,21 @@ class ReplicaServer:
         finally:
             connection.close()
 
+    @contextlib.contextmanager
+    def _output(self) -> Iterator[IO[bytes] | int]:
+        """Where the server writes: its log, or nowhere when the disk is full. vLLM bears a log that fills up while it
+        runs, but does not get through its start with one."""
+        try:
+            log = self.spec.log.open("ab")
+            disk = os.statvfs(self.spec.log_dir)
+        except OSError:
+            yield subprocess.DEVNULL
+            return
+        with log:
+            yield log if disk.f_bavail * disk.f_frsize >= LOG_ROOM_BYTES else subprocess.DEVNULL
+
     def _note(self, text: str) -> None:
-        with self.spec.log.open("a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), self.spec.log.open("a", encoding="utf-8") as log:
             log.write(f"[{time.strftime('%H:%M:%S')}] supervisor: {text}\n")
 
 

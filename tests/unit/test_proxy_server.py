@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import replace
@@ -157,6 +158,39 @@ def test_a_server_that_never_answers_is_named_at_the_deadline_with_its_last_word
         with pytest.raises(UserError, match=r"0 of 1 replicas.*proxy-0 on h100-2 is starting: loading weights"):
             wait_until_healthy(lambda: [one.status()], 1.5)
     finally:
+        one.stop()
+
+
+def test_a_server_is_started_again_although_the_disk_of_its_log_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "LOG_ROOM_BYTES", 1 << 60)  # more than any disk has
+    one = ReplicaServer(spec(tmp_path), "key", small_server("print('words', flush=True)" + HTTP_SERVER))
+    one.start()
+    try:
+        pids = set()
+        for _ in range(2):
+            wait_for(lambda: one.status().state == "healthy" and one._answers())
+            pids.add(get(f"{one.url}/health"))
+            os.kill(int(get(f"{one.url}/health")), signal.SIGKILL)
+            wait_for(lambda: one.status().state != "healthy")
+        assert len(pids) == 2
+        assert "words" not in one.spec.log.read_text()
+    finally:
+        one.stop()
+
+
+def test_a_supervisor_that_cannot_go_on_says_so_and_is_not_waited_for(tmp_path):
+    def no_memory(spec, port):
+        raise OSError("Cannot allocate memory")
+
+    one = ReplicaServer(spec(tmp_path), "key", no_memory)
+    monitored = threading.excepthook
+    threading.excepthook = lambda args: None
+    try:
+        one.start()
+        with pytest.raises(UserError, match="its supervisor ended: OSError: Cannot allocate memory"):
+            wait_until_healthy(lambda: [one.status()], 60)
+    finally:
+        threading.excepthook = monitored
         one.stop()
 
 
