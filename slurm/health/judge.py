@@ -138,12 +138,17 @@ def _bad_links(size: int, records: Mapping[int, NodeHealth], factor: float) -> d
     good = [value for value in best.values() if value is not None]
     usual = median_low(good) if good else 0.0
     return {
-        rank: f"no all-reduce with {' or '.join(records[p].node for p in _partners(rank, links))}"
+        rank: "no all-reduce with " + " or ".join(_failed(records[rank], records[p]) for p in _partners(rank, links))
         if value is None
         else f"all-reduce takes {value / usual:.1f} times the group's median"
         for rank, value in best.items()
         if value is None or value > factor * usual
     }
+
+
+def _failed(health: NodeHealth, partner: NodeHealth) -> str:
+    why = health.links_why.get(str(partner.rank))
+    return f"{partner.node} ({why})" if why else partner.node
 
 
 def _partners(rank: int, links: Mapping[tuple[int, int], float | None]) -> list[int]:

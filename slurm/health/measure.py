@@ -130,7 +130,7 @@ def speed(rank: int, size: int, meet: Meet | None, node: Node, address: str, unt
 
 def gathered(lines: list[str]) -> dict[str, Any]:
     """NodeHealth fields out of what speed.py printed; a half line at the end (killed) is left out."""
-    found: dict[str, Any] = {"links_s": {}}
+    found: dict[str, Any] = {"links_s": {}, "links_why": {}}
     for line in lines:
         try:
             row: Mapping[str, Any] = json.loads(line)
@@ -138,6 +138,8 @@ def gathered(lines: list[str]) -> dict[str, Any]:
             continue
         if "link" in row:
             found["links_s"][str(row["link"])] = row["seconds"]
+            if row["seconds"] is None:
+                found["links_why"][str(row["link"])] = row["why"]
         else:
             found |= row
     return found

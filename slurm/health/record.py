@@ -43,6 +43,8 @@ class NodeHealth:
     """A matrix product, the best of several; of several GPUs the slowest one's."""
     links_s: dict[str, float | None] = field(default_factory=dict)
     """Rank of a neighbour -> seconds of an all-reduce with it, the best of several; None: it did not come about."""
+    links_why: dict[str, str] = field(default_factory=dict)
+    """What kept an all-reduce from coming about."""
     shm_free_gb: float | None = None
     clock: Offset | None = None
     unreachable: str | None = None

@@ -111,6 +111,8 @@ def test_two_nodes_that_cannot_reach_each_other_are_a_matter_of_the_network() ->
     found = verdict(records)
     assert found.bad == ()
     assert "every node" in found.group
+    records[0] = replace(records[0], links_why={"1": "Connection reset"})
+    assert "no all-reduce with n1 (Connection reset)" in verdict(records).group
     records = group(2)
     records[1] = replace(records[1], unreachable="10.0.0.2 cannot call 10.0.0.1: No route to host", clock=None)
     assert "No route to host" in verdict(records).group

@@ -59,9 +59,12 @@ def test_a_check_that_hangs_is_ended() -> None:
 
 
 def test_what_a_killed_child_had_printed_counts() -> None:
-    lines = ['{"gpus": 8, "gpu_free": [1.0], "gemm_s": 0.002}', '{"link": 3, "seconds": 0.5}', '{"link": 1, "sec']
-    assert measure.gathered(lines) == {"gpus": 8, "gpu_free": [1.0], "gemm_s": 0.002, "links_s": {"3": 0.5}}
-    assert measure.gathered(["CUDA error"]) == {"links_s": {}}
+    lines = ['{"gpus": 8, "gpu_free": [1.0], "gemm_s": 0.002}', '{"link": 3, "seconds": 0.5, "why": ""}']
+    lines += ['{"link": 2, "seconds": null, "why": "reset"}', '{"link": 1, "sec']
+    assert measure.gathered(lines) == {
+        "gpus": 8, "gpu_free": [1.0], "gemm_s": 0.002, "links_s": {"3": 0.5, "2": None}, "links_why": {"2": "reset"}
+    }  # fmt: skip
+    assert measure.gathered(["CUDA error"]) == {"links_s": {}, "links_why": {}}
 
 
 def test_a_single_node_without_gpus_takes_no_time_to_look_at() -> None:
