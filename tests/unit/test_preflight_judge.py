@@ -21,7 +21,16 @@ def group(size: int, gpus: int = 8) -> dict[int, NodeHealth]:
     for a, b in (pair for pairs in ring_rounds(size) for pair in pairs):
         links[a][str(b)] = links[b][str(a)] = 0.010
     return {
-        rank: NodeHealth(rank, f"n{rank}", gpus, [0.99] * gpus, 0, 0.002, links[rank], 100.0, Offset(rank * 1e-4, 1e-3))
+        rank: NodeHealth(
+            rank,
+            f"n{rank}",
+            gpus,
+            [0.99] * gpus,
+            gemm_s=0.002,
+            links_s=links[rank],
+            shm_free_gb=100.0,
+            clock=Offset(rank * 1e-4, 1e-3),
+        )
         for rank in range(size)
     }
 
