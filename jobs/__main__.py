@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from jobs import watch
 from jobs.data import data
 from jobs.doctor import doctor
 from jobs.eval import evaluation
@@ -172,37 +173,6 @@ def run_stage(stage: str, **asked: Any) -> None:
 
 @main.command()
 @RUN
-@click.option("--watch", is_flag=True, help="Refresh until everything has ended.")
-def status(run: Path | None, watch: bool) -> None:
-    """Where every stage of a run stands, from squeue, sacct and its own records."""
-    from jobs import console
-
-    console.status(run, watch)
-
-
-@main.command()
-@click.argument("stage", required=False)
-@RUN
-@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
-@click.option("-n", "--lines", default=40, show_default=True, help="Lines from the end.")
-def logs(stage: str | None, run: Path | None, follow: bool, lines: int) -> None:
-    """The newest log of a stage (of the one that failed or runs, when none is named)."""
-    from jobs import console
-
-    console.logs(run, stage, follow, lines)
-
-
-@main.command()
-@RUN
-def cancel(run: Path | None) -> None:
-    """Cancel every queued or running job of a run. Its finished stages stay."""
-    from jobs import console
-
-    console.cancel(run)
-
-
-@main.command()
-@RUN
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Where.  [RUN/report.html]")
 def report(run: Path | None, output: Path | None) -> None:
     """Write one self-contained HTML page about a run, finished or not."""
@@ -270,6 +240,8 @@ def cluster_env(folder: Path | None) -> None:
     click.echo(local.exports(folder or default_folder()))
 
 
+for command in watch.COMMANDS:
+    main.add_command(command)
 main.add_command(data)
 main.add_command(doctor)
 main.add_command(reward)

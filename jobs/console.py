@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ from jobs import submit as submission
 from jobs.ledger import Ledger, missing_givens
 from jobs.plan import Planned
 from jobs.request import Request, Resolved
-from jobs.stage import Stage, closure
+from jobs.stage import closure
 from proxygrm.errors import UserError
 from slurm.profile import Profile
 
@@ -212,14 +211,6 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
 
 
-def status(run: Path | None, watch: bool) -> None:
-    resolved, ledger = of_run(run)
-    if watch:
-        follow(resolved, ledger)
-    else:
-        out.print(status_table(state.status(resolved.stages, ledger), ledger))
-
-
 def status_table(states: list[state.StageState], ledger: Ledger) -> Table:
     table = Table(title=f"{ledger.folder.name}  {time.strftime('%H:%M:%S')}", title_justify="left")
     for column in ("stage", "state", "job", "progress", "detail"):
@@ -260,43 +251,6 @@ def ended_well(states: list[state.StageState]) -> None:
     unfinished = [row.stage for row in states if row.word != "done"]
     if unfinished:
         raise UserError(f"not finished: {', '.join(unfinished)}; `proxygrm status` says where each stands")
-
-
-def logs(run: Path | None, stage: str | None, follow_log: bool, lines: int) -> None:
-    resolved, ledger = of_run(run)
-    if stage is None:
-        states = state.status(resolved.stages, ledger)
-        odd = [s.stage for s in states if s.word in state.BAD]
-        running = [s.stage for s in states if s.word == "running"]
-        stage = (odd + running + [resolved.stages[0].name])[0]
-    of_batch = [s for s in resolved.stages if s.batch == stage]
-    chosen = of_batch or closure(resolved.stages, [stage])[-1:]
-    newest = [path for one in chosen for path in newest_logs(one, ledger)]
-    if not newest:
-        raise UserError(f"{stage} has no log yet; `proxygrm status` says where it stands")
-    command = ["tail", "-n", str(lines), *(["-F"] if follow_log else []), *map(str, newest)]
-    subprocess.run(command)
-
-
-def newest_logs(stage: Stage, ledger: Ledger) -> list[Path]:
-    """Logs of the stage's last job, one a node (or array element)."""
-    folder = planning.log_folder(ledger.folder, stage)
-    job = ledger.submissions().get(stage.name, {}).get("job_id", "")
-    return sorted(folder.glob(f"{job}_*_log.out"))
-
-
-def cancel(run: Path | None) -> None:
-    _, ledger = of_run(run)
-    submissions = ledger.submissions()
-    states = state.query([row["job_id"] for row in submissions.values()])
-    active = [job for job, rows in states.items() if any(row.state in state.ACTIVE for row in rows)]
-    if not active:
-        out.print("nothing to cancel: no job of this run is queued or running")
-        return
-    answer = subprocess.run(["scancel", *active], capture_output=True, text=True)
-    if answer.returncode:
-        raise UserError(f"scancel failed: {answer.stderr.strip()}")
-    out.print(f"cancelled {len(active)} job{'s' * (len(active) > 1)}: {', '.join(active)}; finished stages stay")
 
 
 def report(run: Path | None, output: Path | None) -> None:

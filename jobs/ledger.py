@@ -154,7 +154,15 @@ class Ledger:
         """sent: stage -> (job id, fingerprint)."""
         rows, now = self.submissions(), time.time()
         for stage, (job_id, fingerprint) in sent.items():
-            rows[stage] = {"job_id": job_id, "fingerprint": fingerprint, "submitted": now}
+            before = rows.get(stage)
+            rows[stage] = {
+                "job_id": job_id,
+                "fingerprint": fingerprint,
+                "submitted": now,
+                # For logs and cost: what the stage has had before.
+                "earlier": [*before.get("earlier", []), before["job_id"]] if before else [],
+                "first": before.get("first", before["submitted"]) if before else now,
+            }
         write_json(self.folder / "submissions.json", rows)
 
     def prepare(self, stage: Stage, fingerprint: str, redo: bool = False) -> None:

@@ -107,18 +107,22 @@ def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> di
     return result
 
 
-def status(stages: list[Stage], ledger: Ledger) -> list[StageState]:
-    """One a stage, and one a batch of stages; the scheduler is asked once for all of them."""
+def each(stages: list[Stage], ledger: Ledger) -> dict[str, StageState]:
+    """The state of every stage by name; the scheduler is asked once for all of them."""
     submissions, known = ledger.submissions(), fingerprints(stages)
     ids = [job for s in stages if s.name in submissions for job in elements(s, submissions[s.name]["job_id"])]
     jobs = query(ids, _since(submissions))
     found: dict[str, StageState] = {}
     for stage in stages:
-        row = submissions.get(stage.name, {})
-        waits = [
-            parent.name for parent in stage.upstream() if parent.name in found and found[parent.name].word != "done"
-        ]
-        found[stage.name] = _stage_state(stage, ledger, row.get("job_id", ""), jobs, known[stage.name], waits)
+        job_id = submissions.get(stage.name, {}).get("job_id", "")
+        waits = [up.name for up in stage.upstream() if up.name in found and found[up.name].word != "done"]
+        found[stage.name] = _stage_state(stage, ledger, job_id, jobs, known[stage.name], waits)
+    return found
+
+
+def status(stages: list[Stage], ledger: Ledger) -> list[StageState]:
+    """One a stage, and one a batch of stages."""
+    found = each(stages, ledger)
     batches: dict[str, list[StageState]] = {}
     for stage in stages:
         batches.setdefault(stage.batch or stage.name, []).append(found[stage.name])

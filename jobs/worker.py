@@ -18,11 +18,15 @@ from jobs.ledger import Done, Ledger, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
 from slurm.health import preflight, stale
+from slurm.health.bad_nodes import job_name
 from slurm.profile import Profile
 
 MEMORY_SAMPLE_S = 5.0
 PROGRESS_WRITE_S = 1.0
 ENDED_LOOK_S = 0.2
+TO_MEND = 2
+"""Exit code of a job that ended with a UserError, as of every command of ours: a person has to change something.
+1 is an error in the program, 143 (128 + SIGTERM) an end asked for by the scheduler; docs/cluster-guide.md."""
 
 
 class Terminated(SystemExit):
@@ -49,12 +53,16 @@ class StageJob:
     def __call__(self) -> None:
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         signal.signal(signal.SIGTERM, _terminate)
+        node = os.environ.get("SLURMD_NODENAME", "")
+        print(
+            f"{self.stage.name}: attempt {_restarts() + 1} of job {job_name()}, task {rank} on node {node}", flush=True
+        )
         try:
             self._run(rank)
         except UserError as error:
             self._failed(rank, str(error))
             print(f"{self.stage.name} failed: {error}", file=sys.stderr, flush=True)
-            raise
+            raise SystemExit(TO_MEND) from error
         except Exception as error:
             self._failed(rank, f"{type(error).__name__}: {error}")
             traceback.print_exc()
@@ -66,6 +74,7 @@ class StageJob:
         if mine and mine.fingerprint == self.fingerprint and ledger.failed_check(self.stage) is None:
             print(f"{self.stage.name}: already done, nothing to do", flush=True)
             return
+        self._check_requeues()
         self._check_needs(ledger)
         started, memory = time.time(), MemoryPeak()
         run = StageRun(
@@ -110,9 +119,18 @@ class StageJob:
                 job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "none"),
                 nodes=_node_names(),
                 peak_memory_mb=max(peaks),
-                attempts=1 + int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+                attempts=1 + _restarts(),
             ),
         )
+
+    def _check_requeues(self) -> None:
+        """Without an end, a stage that takes its node down each time would go round for ever."""
+        most = self.profile.scheduler.max_requeues
+        if _restarts() > most:
+            raise UserError(
+                f"requeued {most} times already (scheduler.max_requeues in the profile); `proxygrm why "
+                f"{self.stage.name}` says what ended it, `proxygrm submit` goes on from where it is"
+            )
 
     def _check_needs(self, ledger: Ledger) -> None:
         """`afterok` on an id that SLURM has forgotten starts at once, so the records are checked here again."""
@@ -121,10 +139,12 @@ class StageJob:
                 raise UserError(f"{parent.name}, which it needs, is not done: {why}; run `proxygrm submit` again")
 
     def _failed(self, rank: int, reason: str) -> None:
+        """The first failure of an attempt stays; that of an earlier attempt is replaced."""
         path = self.run_dir / self.stage.name / f"FAILED.{self.cell}.json"
-        node = os.environ.get("SLURMD_NODENAME", "")
-        if not path.exists():
-            write_json(path, {"reason": reason, "node": node, "rank": rank, "time": time.time()})
+        node, attempt = os.environ.get("SLURMD_NODENAME", ""), [job_name(), _restarts() + 1]
+        before = read_json(path)
+        if before is None or before.get("attempt") != attempt:
+            write_json(path, {"reason": reason, "node": node, "rank": rank, "time": time.time(), "attempt": attempt})
 
 
 class Ended:
@@ -168,6 +188,10 @@ class Progress:
         self.written = now
         write_json(self.path, {"done": done, "total": total, "note": note, "time": now})
         print(f"[{time.strftime('%H:%M:%S')}] {done}/{total} {note}", flush=True)
+
+
+def _restarts() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _silent(done: int, total: int, note: str = "") -> None:

@@ -34,6 +34,8 @@ class Scheduler:
     max_walltime_min: int = 0
     signal_before_end_s: int = 120
     """How long before the time limit a job is told to save and requeue."""
+    max_requeues: int = 20
+    """Starts of one job after the first, whatever ended it (preemption, time limit, node failure); then it fails."""
     sbatch: dict[str, str] = field(default_factory=dict)
     """Any further sbatch option, by its long name."""
 

@@ -1,0 +1,80 @@
+"""`proxygrm cost`: GPU-hours and CPU-hours that the stages of a run asked for and used, from SLURM's accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs import scheduler
+from jobs.ledger import Ledger
+from jobs.scheduler import Attempt
+from jobs.stage import Stage
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hours of one stage, over every job it has had. asked: allocation x time limit, once for each job element, as
+    submitted. used: what was held x elapsed time, every attempt counted, those too that were lost. lost: the part of
+    used that ended in anything but a normal end or is not ended yet (running is not lost)."""
+
+    stage: str
+    jobs: int = 0
+    attempts: int = 0
+    asked_gpu_h: float = 0.0
+    used_gpu_h: float = 0.0
+    lost_gpu_h: float = 0.0
+    asked_cpu_h: float = 0.0
+    used_cpu_h: float = 0.0
+    lost_cpu_h: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+
+KEPT = {"COMPLETED", "RUNNING", "PENDING", "SUSPENDED", "COMPLETING"}
+
+
+def of_attempts(stage: str, attempts: Iterable[Attempt]) -> Cost:
+    """Pure: the sum over a stage's attempts."""
+    attempts = list(attempts)
+    asked_once = {attempt.job: attempt for attempt in attempts}.values()
+    lost = [attempt for attempt in attempts if attempt.state not in KEPT]
+    return Cost(
+        stage=stage,
+        jobs=len({attempt.job.split("_")[0] for attempt in attempts}),
+        attempts=sum(attempt.start > 0 and attempt.held.nodes > 0 for attempt in attempts),
+        asked_gpu_h=sum(one.limit_min / 60 * one.asked.gpus for one in asked_once),
+        used_gpu_h=sum(one.elapsed_s / 3600 * one.held.gpus for one in attempts),
+        lost_gpu_h=sum(one.elapsed_s / 3600 * one.held.gpus for one in lost),
+        asked_cpu_h=sum(one.limit_min / 60 * one.asked.cpus for one in asked_once),
+        used_cpu_h=sum(one.elapsed_s / 3600 * one.held.cpus for one in attempts),
+        lost_cpu_h=sum(one.elapsed_s / 3600 * one.held.cpus for one in lost),
+    )
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    sums: dict[str, Any] = {
+        key: sum(getattr(cost, key) for cost in costs) for key in Cost("").to_json() if key != "stage"
+    }
+    return Cost("chain", **sums)
+
+
+def of_run(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
+    """One a stage (or batch of stages) that was submitted, in the chain's order; accounting is asked once."""
+    submissions = ledger.submissions()
+    jobs: dict[str, list[str]] = {}
+    for stage in stages:
+        if row := submissions.get(stage.name):
+            jobs.setdefault(stage.batch or stage.name, []).extend(all_jobs(row))
+    since = min((row.get("first", row["submitted"]) for row in submissions.values()), default=0.0)
+    owner = {job: name for name, ids in jobs.items() for job in ids}
+    found: dict[str, list[Attempt]] = {name: [] for name in jobs}
+    for attempt in scheduler.attempts(owner, since):
+        name = owner.get(attempt.job) or owner[attempt.job.split("_")[0]]
+        found[name].append(attempt)
+    return [of_attempts(name, attempts) for name, attempts in found.items()]
+
+
+def all_jobs(row: Mapping[str, Any]) -> list[str]:
+    return [*row.get("earlier", []), row["job_id"]]

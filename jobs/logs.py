@@ -1,0 +1,137 @@
+"""The logs of a stage: one file a job, element and node; a requeued job appends, so a file holds several attempts."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.ledger import Ledger
+from jobs.plan import log_folder
+from jobs.stage import Stage
+from proxygrm.errors import UserError
+
+STARTS = re.compile(r"submitit INFO \(.*\) - Starting with JobEnvironment\(")
+ON_NODE = re.compile(r"attempt \d+ of job \S+, task \d+ on node (\S+)")
+"""What `worker.StageJob` says first. The host's own name may be another one."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one attempt of one task wrote. attempt: counted from 1 over all jobs the stage has had."""
+
+    path: Path
+    attempt: int
+    element: int
+    rank: int
+    first_line: int
+    lines: tuple[str, ...]
+
+    @property
+    def node(self) -> str:
+        return next((found[1] for line in self.lines[:40] if (found := ON_NODE.search(line))), "")
+
+
+def files(stage: Stage, ledger: Ledger, job_id: str) -> dict[tuple[int, int], Path]:
+    """(element, rank) -> log of one job; job_id may be that of an element ("12_3")."""
+    job, _, own = job_id.partition("_")
+    shape = re.compile(rf"{re.escape(job)}(?:_(\d+))?_(\d+)_log\.out")
+    found = {}
+    for path in log_folder(ledger.folder, stage).glob(f"{job}_*_log.out"):
+        if name := shape.fullmatch(path.name):
+            element = int(name[1] or 0)
+            if not own or element == int(own):
+                found[element, int(name[2])] = path
+    return dict(sorted(found.items()))
+
+
+def newest(stage: Stage, ledger: Ledger) -> list[Path]:
+    """Logs of the stage's last job, one a node (or array element)."""
+    job = ledger.submissions().get(stage.name, {}).get("job_id", "")
+    return list(files(stage, ledger, job).values()) if job else []
+
+
+def segments(stage: Stage, ledger: Ledger) -> list[Segment]:
+    """Every attempt of every task of a stage, of all the jobs it has had since its configuration last changed."""
+    row = ledger.submissions().get(stage.name)
+    if row is None:
+        return []
+    counted: dict[tuple[int, int], int] = {}
+    found = []
+    for job in [*row.get("earlier", []), row["job_id"]]:
+        for (element, rank), path in files(stage, ledger, job).items():
+            place = (0 if "_" in job else element, rank)
+            for first_line, lines in _split(path.read_text(errors="replace").splitlines()):
+                counted[place] = counted.get(place, 0) + 1
+                found.append(Segment(path, counted[place], place[0], rank, first_line, tuple(lines)))
+    return found
+
+
+def _split(lines: list[str]) -> list[tuple[int, list[str]]]:
+    """(number of its first line, lines) of each attempt in a file."""
+    starts = [number for number, line in enumerate(lines) if STARTS.match(line)] or ([0] if lines else [])
+    starts[:1] = [0] if starts else []  # what srun says before Python starts belongs to the first
+    return [
+        (start + 1, lines[start:end])
+        for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)
+        if end > start
+    ]
+
+
+def chosen(found: list[Segment], attempt: int | None, node: str | None) -> list[Segment]:
+    """Of each task the given attempt (the last one by default), on one node (its rank or its name).
+
+    Raises UserError that says what there is.
+    """
+    if not found:
+        return []
+    last: dict[tuple[int, int], Segment] = {}
+    for segment in found:
+        if attempt is None or segment.attempt == attempt:
+            last[segment.element, segment.rank] = segment
+    if not last:
+        raise UserError(f"there is no attempt {attempt}; the last one is {max(s.attempt for s in found)}")
+    on_node = [s for s in last.values() if node is None or node in (str(s.rank), s.node)]
+    if not on_node:
+        there = ", ".join(dict.fromkeys(f"{s.rank} ({s.node})" if s.node else str(s.rank) for s in last.values()))
+        raise UserError(f"no node {node!r} in that attempt; there are {there}")
+    return on_node
+
+
+OTHERS = ("*.log", "*.out", "*.err")
+NOT_LOGS = {"jobs", "checkpoints", "policy", "model", "rollouts", "swanlog", "swanlab", "verl_metrics"}
+TAIL_BYTES = 200_000
+MOST_FILES = 100
+
+
+def other_logs(folder: Path, since: float) -> list[Path]:
+    """Logs of what the stage started (trainer, servers, Ray), written to since then, the newest first."""
+    found: list[tuple[float, Path]] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in NOT_LOGS]
+        for name in names:
+            path = Path(root, name)
+            if any(path.match(shape) for shape in OTHERS) and (written := path.stat().st_mtime) >= since:
+                found.append((written, path))
+    return [path for _, path in sorted(found, reverse=True)[:MOST_FILES]]
+
+
+def tail(path: Path, most: int = TAIL_BYTES) -> tuple[int, list[str]]:
+    """(number of the first line, lines) of the end of a file of any size."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - most)
+        file.seek(0)
+        before = sum(block.count(b"\n") for block in _blocks(file, start))
+        file.seek(start)
+        lines = file.read(most).decode(errors="replace").splitlines()
+    return (before + 2, lines[1:]) if start else (1, lines)
+
+
+def _blocks(file, until: int) -> Iterable[bytes]:
+    left = until
+    while left > 0 and (block := file.read(min(left, 1 << 20))):
+        left -= len(block)
+        yield block
