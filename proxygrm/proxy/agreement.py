@@ -61,8 +61,8 @@ class How:
 def compare(
     found: Cases, a: Side, b: Side, how: How, out: Path | None = None, said: Callable[[str], None] = lambda line: None
 ) -> Figures:
-    """Ask both about every case and count; see `agreement_figures.figures`, plus `a` and `b` by name, `read` rows and
-    `left_out`.
+    """Ask both about every case and count; see `agreement_figures.figures`, plus what the sides are, and rows `read`,
+    `taken` and `left_out`.
 
     out: JSONL of all opinions, one line a side and distinct case; repeated with the same sides, the command asks only
     for what is missing there or was lost. UserError: both sides are one, a source is none or does not answer, too much
@@ -95,6 +95,7 @@ def compare(
         **counted,
         **{name: {**what, **counted[name]} for name, what in about.items()},
         "read": found.read,
+        "taken": found.taken,
         "left_out": dict(found.left_out.most_common()),
     }
 

@@ -15,7 +15,7 @@ from proxygrm.evaluate.score_print import between, per_cent
 def show(found: Mapping[str, Any], console: Console) -> None:
     left_out = _counts(found["left_out"])
     console.print(
-        f"{found['rows']:,} rubrics of {found['pairs']:,} pairs; {found['read']:,} rows read"
+        f"{found['rows']:,} rubrics of {found['pairs']:,} pairs; {found['read']:,} rows read, {found['taken']:,} taken"
         + (f", left out: {left_out}" if left_out else "")
     )
     same = found["same"]
@@ -24,13 +24,12 @@ def show(found: Mapping[str, Any], console: Console) -> None:
         f"   kappa {_number(found['kappa'])}"
     )
     console.print(f"unscored counted as disagreement: {per_cent(found['same_all'])} %")
-    table = Table("", "mode", "scored", "unscored", "right %", "95 %", "says 1 %", "Brier", "s", box=box.SIMPLE)
+    table = Table("", "mode", "scored", "right %", "95 %", "says 1 %", "Brier", "s each", box=box.SIMPLE)
     for name in ("a", "b"):
         side = found[name]
         table.add_row(
-            name, side["mode"], f"{side['scored']:,}", _counts(side["unscored"]) or "0",
-            per_cent(side["right"]["share"]), _between(side["right"]), per_cent(side["says_1"]),
-            _number(side["brier"]), _number(side["latency_mean_s"]),
+            name, side["mode"], f"{side['scored']:,}", per_cent(side["right"]["share"]), _between(side["right"]),
+            per_cent(side["says_1"], 1), _number(side["brier"]), _number(side["latency_mean_s"]),
         )  # fmt: skip
     console.print(table)
     verdicts, test = found["verdicts"], found["mcnemar"]
@@ -40,7 +39,8 @@ def show(found: Mapping[str, Any], console: Console) -> None:
         f"McNemar p {test['p']:.2g}"
     )
     for name in ("a", "b"):
-        console.print(f"{name}: {found[name]['source']}", style="dim", soft_wrap=True)
+        unscored = _counts(found[name]["unscored"]) or "none"
+        console.print(f"{name}: {found[name]['source']}; unscored: {unscored}", soft_wrap=True)
 
 
 def _between(share: Mapping[str, Any]) -> str:

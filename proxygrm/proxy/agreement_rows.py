@@ -43,11 +43,13 @@ class Case:
 
 @dataclass
 class Cases:
-    """read: rows in the files. left_out: rows that are no case, by reason; `nothing_to_judge` are those whose critique
-    has no closed rubric, or one that names the winner: as in training, no proxy is asked about them."""
+    """read: rows in the files; taken: those that a limit leaves. left_out: rows that are no case, by reason;
+    `nothing_to_judge` are those whose critique has no closed rubric, or one that names the winner: as in training, no
+    proxy is asked about them."""
 
     cases: list[Case] = field(default_factory=list)
     read: int = 0
+    taken: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -64,6 +66,7 @@ def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 
     rows = list(_rows(files, found))
     if limit and limit < len(rows):
         rows = [rows[place * len(rows) // limit] for place in range(limit)]
+    found.taken = len(rows) + found.left_out.total()
     if any(not _complete(row) for _, row in rows) and (source := pairs or _of_the_run(files)):
         known = {pair.id: pair for pair in _pairs(source)}
     for file, row in rows:

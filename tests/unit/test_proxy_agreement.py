@@ -107,7 +107,7 @@ def test_rows_that_are_no_case_are_counted_by_reason(tmp_path):
     file.write_text(file.read_text() + '\n[]\n"text"\n{"torn": ')
     found = read_cases([file])
     assert [case.id for case in found.cases] == ["p1"]
-    assert found.read == 10
+    assert (found.read, found.taken) == (10, 10)
     assert found.left_out == {
         "nothing_to_judge": 2,
         "no_label": 1,
@@ -151,7 +151,9 @@ def test_rollouts_of_a_run_find_their_pairs_in_its_training_file(tmp_path):
 
 def test_a_limit_takes_rows_from_all_of_the_input(tmp_path):
     file = written(tmp_path / "rows.jsonl", [row(number) for number in range(100)])
-    assert [case.id for case in read_cases([file], limit=4).cases] == ["p0", "p25", "p50", "p75"]
+    found = read_cases([file], limit=4)
+    assert [case.id for case in found.cases] == ["p0", "p25", "p50", "p75"]
+    assert (found.read, found.taken) == (100, 4)
 
 
 @pytest.mark.parametrize(
