@@ -67,7 +67,7 @@ FAILURES = (
     ),
     _row(
         "damaged checkpoint",
-        r"the checkpoint at \S+ is (?:damaged|incomplete)|SafetensorError|Error while deserializing header"
+        r"the checkpoint at .+ is (?:damaged|incomplete)|SafetensorError|Error while deserializing header"
         r"|PytorchStreamReader failed|size mismatch for \S+: copying a param|invalid load key",
         "a checkpoint cannot be read: it is damaged, or of another model",
         "remove the newest checkpoint of the stage (it was cut off while being written) or name another start, then "
