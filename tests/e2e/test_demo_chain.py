@@ -83,7 +83,11 @@ def test_rl_scored_every_rollout_with_the_real_proxy(demo: Demo) -> None:
     assert all(row["reward/proxy_coverage"] > 0.5 for row in metrics), "most rubrics should have reached the proxy"
     nodes = json.loads((demo.folder / "grm_rl" / "DONE.json").read_text())["nodes"]
     assert len(nodes) == 2
-    assert "APIServer" in (demo.folder / "grm_rl" / "proxy" / "proxy-0.log").read_text()
+    log = (demo.folder / "grm_rl" / "proxy" / "proxy-0.log").read_text()
+    assert "APIServer" in log
+    assert "'allowed_local_media_path': '/" in log  # pictures went by path
+    assert all(row["proxy/calls"] >= row["proxy/scored"] > 0 < row["proxy/latency_p95_s"] for row in metrics)
+    assert all(row["reward/unscored"] * PROMPTS * GROUP + row["reward/scored"] == PROMPTS * GROUP for row in metrics)
 
 
 def test_sft_and_evaluation_left_their_figures(demo: Demo) -> None:
