@@ -127,7 +127,8 @@ def run_trainer(
     device, trainers = run.profile.node.device, handle.plan.trainers
     grpo = settings.grpo.fitted(len(trainers) * trainers[0].trainer_gpus)
     if grpo != settings.grpo:
-        print(f"batch {grpo.batch} and mini_batch {grpo.mini_batch}: what the GPUs can share evenly", flush=True)
+        sizes = f"batch {grpo.batch}, mini_batch {grpo.mini_batch}, micro_batch {grpo.micro_batch}"
+        print(f"{sizes}: what the GPUs can share evenly", flush=True)
     command, environment = train_grpo_command(
         grpo,
         model=run.inputs["policy"],

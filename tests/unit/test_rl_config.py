@@ -158,3 +158,23 @@ def test_verl_composes_and_accepts_the_paper_and_the_demo_settings() -> None:
     assert demo["trainer"]["default_local_dir"] == f"{awkward}/checkpoints"
     assert demo["reward"]["custom_reward_function"]["reward_kwargs"]["options"] == f"{awkward}/reward_options.json"
     assert demo["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    "settings", [RlSettings.paper(), RlSettings.demo(), RlSettings(micro_batch=16, batch=10, mini_batch=10)]
+)
+def test_on_any_number_of_devices_every_share_is_whole_passes(settings: RlSettings) -> None:
+    """Three nodes of eight GPUs get 42 rollouts each: passes of 8 would stop verl minutes into the run."""
+    for devices in [*range(1, 9), 16, 24, 32, 40, 56, 64, 120]:
+        try:
+            fitted = settings.fitted(devices)
+        except UserError:
+            assert settings.mini_batch * settings.n < devices * settings.n
+            continue
+        share, rest = divmod(fitted.mini_batch * fitted.n, devices)
+        assert rest == 0
+        assert share % fitted.micro_batch == 0
+        assert 1 <= fitted.micro_batch <= settings.micro_batch
+        assert fitted.batch % fitted.mini_batch == 0
+    assert RlSettings.paper().fitted(24).micro_batch == 7
+    assert RlSettings.paper().fitted(8) == RlSettings.paper()
