@@ -92,7 +92,7 @@ def test_three_real_children_reduce_over_gloo_and_one_that_never_comes_is_the_ba
 
     def child(rank: int) -> dict:
         command = [sys.executable, "-m", "slurm.health.speed", f"--rank={rank}", "--size=4", "--host=127.0.0.1"]
-        command += [f"--port={port}", "--device=cpu", "--wait-s=15"]
+        command += [f"--port={port}", "--device=cpu", "--wait-s=10"]
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
