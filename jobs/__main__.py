@@ -74,10 +74,27 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def sending_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of one submission; the run does not keep them."""
+    options = [
+        click.option("--hold", is_flag=True, help="Queue it held; `scontrol release` starts it."),
+        click.option("--after", multiple=True, metavar="JOBID", help="Start when this other job has ended well."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+SCRIPT = click.option(
+    "--script", "--dry-run", "script", is_flag=True, help="Also print every batch script and every file, exactly."
+)
+
+
 @main.command()
 @click.argument("stages", nargs=-1)
 @request_options
-@click.option("--script/--no-script", default=False, help="Also print the exact batch script of every stage.")
+@sending_options
+@SCRIPT
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
 def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: Any) -> None:
     """Say what a submit would do with each stage, and why. Sends nothing.
@@ -85,6 +102,9 @@ def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: 
     \b
     proxygrm plan                                  the whole chain on the private local cluster
     proxygrm plan grm_rl --profile h100 --nodes 4  RL and whatever it still needs, on your H100s
+    proxygrm plan chain --profile h100 --script    with the batch scripts and the files a submit would write
+
+    What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
     """
     from jobs import console
 
@@ -94,11 +114,16 @@ def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: 
 @main.command()
 @click.argument("stages", nargs=-1)
 @request_options
-@click.option("--dry-run", is_flag=True, help="Same as `plan --script`.")
+@sending_options
+@click.option("--dry-run", is_flag=True, help="Same as `plan --script`: print everything, send nothing.")
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
 @click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended.")
 def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch: bool, **asked: Any) -> None:
     """Send every stage that is missing, chained by afterok. STAGES limits it to these and what they need.
+
+    \b
+    proxygrm submit chain --profile h100 --nodes 4 --run runs/first --watch
+    proxygrm submit grm_rl --profile h100 --hold --after 81231 --account lab --qos long
 
     Submitting again is safe: finished stages are skipped, queued ones are waited for.
     """
@@ -113,6 +138,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 @main.command()
 @click.argument("spec", required=False)
 @request_options
+@sending_options
 @click.option("--only", multiple=True, metavar="CELL", help="Of the spec only these cells; `*` stands for anything.")
 @click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the scripts, send nothing.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from jobs import limits, state
 from jobs import plan as planning
 from jobs import request as requests
-from jobs import state
 from jobs import submit as submission
 from jobs.ledger import Ledger, missing_givens
 from jobs.plan import Planned
@@ -81,6 +81,8 @@ def connect(profile: Profile, start: bool) -> None:
 
 def _plan(resolved: Resolved, ledger: Ledger, stages: Iterable[str], redo: Iterable[str], ask: bool) -> list[Planned]:
     wanted = list(stages) or [stage.name for stage in resolved.stages]
+    if wanted == ["chain"]:
+        wanted = [stage.name for stage in resolved.stages]
     chosen = closure(resolved.stages, wanted)
     closure(resolved.stages, list(redo))
     return planning.plan(chosen, state.facts(chosen, ledger, ask_scheduler=ask), frozenset(redo))
@@ -88,14 +90,26 @@ def _plan(resolved: Resolved, ledger: Ledger, stages: Iterable[str], redo: Itera
 
 def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Iterable[str]) -> None:
     resolved, ledger = _resolved(asked)
-    planned = _plan(resolved, ledger, stages, redo, ask=_scheduler_answers(resolved))
+    answers, sending = _scheduler_answers(resolved), _sending(asked)
+    planned = _plan(resolved, ledger, stages, redo, ask=answers)
     show_plan(planned, resolved, ledger)
     if script:
         ids = {p.stage.name: p.job_id for p in planned if p.job_id}
         for lines in planning.in_batches(planned):
             out.rule(escape(lines[0].stage.batch or lines[0].stage.name), style="dim")
-            click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids))
-    refuse(planned, resolved)
+            click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids, sending))
+        written = planning.files(planned, ledger.folder)
+        if written:
+            out.rule("files a submit would write", style="dim")
+        for path, what in written:
+            click.echo(f"{path}  {click.style(what, dim=True)}")
+    refuse(planned, resolved, answers)
+    if answers:
+        submission.check_after(sending.after)
+
+
+def _sending(asked: dict[str, Any]) -> planning.Sending:
+    return planning.Sending(asked.get("hold", False), tuple(asked.get("after", ())))
 
 
 def _scheduler_answers(resolved: Resolved) -> bool:
@@ -109,15 +123,17 @@ def _scheduler_answers(resolved: Resolved) -> bool:
     return True
 
 
-def refuse(planned: list[Planned], resolved: Resolved) -> None:
-    """Say everything a submit would fail on, before anything is sent."""
+def refuse(planned: list[Planned], resolved: Resolved, ask: bool) -> None:
+    """Say everything a submit would fail on, before anything is sent. ask: the scheduler too, which can be reached."""
     due = [p.stage for p in planned if p.action == "run"]
-    problems = [text for stage in due if (text := planning.within_limits(stage, resolved.profile))]
+    alike = {(stage.batch or stage.name, stage.on): stage for stage in due}.values()  # cells ask for the same
+    problems = [text for stage in alike if (text := planning.within_limits(stage, resolved.profile))]
+    problems += limits.problems(alike, resolved.profile) if ask else []
     problems += missing_givens(due)
     if not problems:
         return
     for problem in problems[1:]:
-        out.print(f"[red]missing:[/] {escape(problem)}")
+        out.print(f"[red]not possible:[/] {escape(problem)}", soft_wrap=True)
     more = f" ({len(problems) - 1} more above)" if len(problems) > 1 else ""
     demo = resolved.experiment.name in {"demo", "quick"}
     hint = "; `proxygrm demo --prepare-only` makes the demo's data and model" if demo else ""
@@ -129,6 +145,7 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
     table = Table(title=f"{ledger.folder.name}: {resolved.experiment.name} on {profile.name}", title_justify="left")
     for column in ("stage", "action", "because", "after", "resources"):
         table.add_column(column, overflow="fold")
+    table.add_column("GPU-h", justify="right")
     colours = {"run": "cyan", "skip": "green", "wait": "yellow"}
     for lines in _alike(planned):
         line, stage = lines[0], lines[0].stage
@@ -142,9 +159,16 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
             ", ".join(line.after) if len(lines) == 1 else _after(lines),
             f"{array}{on.nodes} node{'s' * (on.nodes > 1)}{gpus}, {on.cpus_per_node} CPU, {on.memory_gb} GB, "
             f"{on.walltime_min} min",
+            f"{planning.gpu_hours(one.stage for one in lines):.1f}" if gpus and line.action == "run" else "",
         )
     out.print(table)
-    out.print(f"at most {planning.gpu_hours(planned):.1f} GPU-hours, if every job used its whole time")
+    due = [one.stage for one in planned if one.action == "run"]
+    once, often = planning.gpu_hours(due), planning.gpu_hours(due, requeues=True)
+    out.print(
+        f"at most {once:.1f} GPU-hours if every job uses its whole time limit once; {often:.1f} if each also runs out "
+        "of time as often as it may be requeued for that",
+        soft_wrap=True,
+    )
 
 
 def _alike(planned: list[Planned]) -> list[list[Planned]]:
@@ -163,28 +187,53 @@ def _after(lines: list[Planned]) -> str:
 def submit(asked: dict[str, Any], stages: Iterable[str], redo: Iterable[str], watch: bool) -> Path:
     """Returns the run folder."""
     resolved, ledger = _resolved(asked)
-    send(resolved, ledger, stages, redo)
+    send(resolved, ledger, stages, redo, _sending(asked))
     if watch:
         follow(resolved, ledger)
     return ledger.folder
 
 
-def send(resolved: Resolved, ledger: Ledger, stages: Iterable[str] = (), redo: Iterable[str] = ()) -> None:
+def send(
+    resolved: Resolved,
+    ledger: Ledger,
+    stages: Iterable[str] = (),
+    redo: Iterable[str] = (),
+    sending: planning.Sending = submission.AT_ONCE,
+) -> None:
     """Plan, check and submit under the run folder's lock."""
     with ledger.lock("submit"):
         connect(resolved.profile, start=True)
         submission.require_slurm()
         planned = _plan(resolved, ledger, stages, redo, ask=True)
         show_plan(planned, resolved, ledger)
-        refuse(planned, resolved)
+        refuse(planned, resolved, ask=True)
+        submission.check_after(sending.after)
         requests.save(resolved, ledger)
         submission.submit(
             planned,
             resolved.profile,
             ledger,
             frozenset(redo),
-            lambda line, job: out.print(f"submitted [cyan]{line.stage.name}[/] as job {job}"),
+            _say_submitted(),
+            sending,
         )
+    if sending.hold and (held := [line.stage.name for line in planned if line.action == "run" and not line.after]):
+        rows = ledger.submissions()
+        jobs = ",".join(dict.fromkeys(rows[name]["job_id"].split("_")[0] for name in held))
+        out.print(f"held; they start after:  scontrol release {jobs}")
+
+
+def _say_submitted() -> Callable[[Planned, str], None]:
+    """A line for each stage, and one for all cells of a batch."""
+    said: set[str] = set()
+
+    def say(line: Planned, job: str) -> None:
+        array = job.split("_")[0] if line.stage.batch else job
+        if array not in said:
+            said.add(array)
+            out.print(f"submitted [cyan]{line.stage.batch or line.stage.name}[/] as job {array}")
+
+    return say
 
 
 def run_stage(asked: dict[str, Any], name: str) -> None:
@@ -197,7 +246,7 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     stage = closure(resolved.stages, [name])[-1]
     fingerprint = stage.fingerprint()
     if os.environ.get("SLURM_PROCID", "0") == "0":
-        refuse([Planned(stage, "run", "asked for", fingerprint)], resolved)
+        refuse([Planned(stage, "run", "asked for", fingerprint)], resolved, ask=False)
         (ledger.folder / stage.name).mkdir(parents=True, exist_ok=True)
         requests.save(resolved, ledger)
     for key, value in resolved.profile.environment.variables.items():

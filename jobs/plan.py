@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,18 @@ class Planned:
     after: tuple[str, ...] = ()
     """Names of stages of this plan whose jobs this one waits for."""
     job_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What is asked of one submission and not kept with the run. It concerns the jobs that wait for none of the run's
+    own: the others wait for those.
+
+    hold: they start only after `scontrol release`. after: ids of other jobs that must end well before.
+    """
+
+    hold: bool = False
+    after: tuple[str, ...] = ()
 
 
 def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] = frozenset()) -> list[Planned]:
@@ -90,14 +102,14 @@ def in_batches(planned: list[Planned]) -> list[list[Planned]]:
     return list(groups.values())
 
 
-def dependency(lines: list[Planned], job_ids: Mapping[str, str]) -> str:
-    """SLURM's dependency of one submission; "" when nothing is waited for.
+def dependency(lines: list[Planned], job_ids: Mapping[str, str], after: tuple[str, ...] = ()) -> str:
+    """SLURM's dependency of one submission; "" when nothing is waited for. after: as in `Sending`.
 
     An element of a batch waits for the corresponding element of the batch before it (aftercorr), so that one failed
     cell costs its own successor and nobody else's. What is not submitted yet stands there as <its name>.
     """
     batch_of = {parent.name: parent.batch for line in lines for parent in line.stage.upstream()}
-    others: dict[str, None] = {}
+    others: dict[str, None] = dict.fromkeys(after if waits_for_none(lines) else ())
     elements: list[str] = []
     for line in lines:
         for name in line.after:
@@ -112,10 +124,21 @@ def dependency(lines: list[Planned], job_ids: Mapping[str, str]) -> str:
     return ",".join([*parts, f"aftercorr:{array}"] if corresponding else parts)
 
 
-def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str) -> dict[str, Any]:
+def waits_for_none(lines: list[Planned]) -> bool:
+    """True of a submission that waits for no other job of the run."""
+    return not any(line.after for line in lines)
+
+
+def partition_of(stage: Stage, profile: Profile) -> str:
+    """ "" for the site's default."""
+    scheduler = profile.scheduler
+    return scheduler.partition if stage.on.gpus_per_node else scheduler.cpu_partition or scheduler.partition
+
+
+def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str, hold: bool = False) -> dict[str, Any]:
     """What a submission asks of SLURM, in submitit's own parameter names. depends_on: as `dependency` words it."""
     scheduler, on = profile.scheduler, stage.on
-    partition = scheduler.partition if on.gpus_per_node else scheduler.cpu_partition or scheduler.partition
+    partition = partition_of(stage, profile)
     parameters: dict[str, Any] = {
         "job_name": stage.batch or stage.name,
         "time": on.walltime_min,
@@ -148,6 +171,8 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str) -> dict[s
         # kill_invalid_depend.
         more["kill-on-invalid-dep"] = "yes"
     more["requeue"] = True  # type: ignore[assignment]
+    if hold:
+        more["hold"] = True  # type: ignore[assignment]
     parameters["additional_parameters"] = more
     return parameters
 
@@ -165,13 +190,39 @@ def within_limits(stage: Stage, profile: Profile) -> str | None:
     for what, number, limit, key in asked:
         if number > limit and not (limit == 0 and key.startswith("scheduler.")):
             return f"{stage.name} asks for {number} {what}, profile {profile.name} allows {limit} ({key})"
+    if scheduler.signal_before_end_s >= on.walltime_min * 60:
+        return (
+            f"{stage.name} has {on.walltime_min} min, and is told to stop {scheduler.signal_before_end_s} s before "
+            "they end (scheduler.signal_before_end_s): at once; give it more time or lower the lead"
+        )
     return None
 
 
-def gpu_hours(planned: list[Planned]) -> float:
-    """Upper bound of what the plan can use: every job to its time limit, without requeues."""
-    running = [p.stage for p in planned if p.action == "run"]
-    return sum(s.on.nodes * s.on.gpus_per_node * s.on.walltime_min / 60 * s.array for s in running)
+def gpu_hours(stages: Iterable[Stage], requeues: bool = False) -> float:
+    """Upper bound of what these can use: every job runs to its time limit, once, or (requeues) as often as it may be
+    requeued for running out of time. Preemptions and failed nodes come on top; their attempts are shorter."""
+    return sum(
+        s.on.nodes * s.on.gpus_per_node * s.on.walltime_min / 60 * s.array * (1 + s.max_requeues * requeues)
+        for s in stages
+    )
+
+
+def files(planned: list[Planned], run_dir: Path) -> list[tuple[str, str]]:
+    """Everything a submit of this plan writes itself: (path, what it is). What the jobs write is not among it."""
+    due = in_batches(planned)
+    if not due:
+        return []
+    found = [(f"{run_dir}/run.json", "what was asked, versions, fingerprints")]
+    for lines in due:
+        jobs = log_folder(run_dir, lines[0].stage)
+        for line in lines if len(lines) <= 3 else lines[:1]:
+            more = f" (and {len(lines) - 1} like it)" if len(lines) > 3 else ""
+            found.append((f"{run_dir / line.stage.name}/fingerprint", f"what it is made of{more}"))
+        found.append((f"{jobs}/JOB_submission.sh", "the script below, as sent"))
+        several = len(lines) > 1 or lines[0].stage.array > 1
+        found.append((f"{jobs}/JOB{'_ELEMENT' * several}_submitted.pkl", "what the job runs, read by submitit"))
+    found.append((f"{run_dir}/submissions.json", "job ids"))
+    return found
 
 
 def with_nodes(stage: Stage, nodes: int) -> Stage:

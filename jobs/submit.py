@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
 from data_tools.shards import Step, all_shards
 from jobs.ledger import Ledger
-from jobs.plan import Planned, dependency, in_batches, log_folder, sbatch_parameters
+from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
@@ -19,8 +20,10 @@ from slurm.environment import python_command
 from slurm.health import bad_nodes
 from slurm.profile import Profile
 
+AT_ONCE = Sending()
 
-def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str):
+
+def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str, hold: bool = False):
     import submitit
 
     executor = submitit.SlurmExecutor(
@@ -28,7 +31,7 @@ def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str):
         max_num_timeout=stage.max_requeues,
         python=python_command(profile, run_dir),
     )
-    executor.update_parameters(**sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on))
+    executor.update_parameters(**sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold))
     if stage.throttle:
         executor.update_parameters(array_parallelism=stage.throttle)
     return executor
@@ -46,12 +49,15 @@ def require_slurm() -> None:
         raise UserError(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
 
 
-def rendered(lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str]) -> str:
+def rendered(
+    lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str], sending: Sending = AT_ONCE
+) -> str:
     """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>."""
     from submitit.slurm import slurm
 
     stage = lines[0].stage
-    parameters = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), dependency(lines, job_ids))
+    depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
+    parameters = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold)
     elements = stage.array if len(lines) == 1 else len(lines)
     if elements > 1:
         parameters["map_count"] = elements
@@ -68,6 +74,7 @@ def submit(
     ledger: Ledger,
     redo: frozenset[str] = frozenset(),
     said: Callable[[Planned, str], None] = lambda planned, job_id: None,
+    sending: Sending = AT_ONCE,
 ) -> dict[str, str]:
     """Send every stage of the plan that has to run; returns stage -> job id, those already queued included.
 
@@ -77,7 +84,8 @@ def submit(
     for lines in in_batches(planned):
         for line in lines:
             ledger.prepare(line.stage, line.fingerprint, redo=line.stage.name in redo)
-        executor = _executor(lines[0].stage, profile, ledger.folder, dependency(lines, job_ids))
+        depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
+        executor = _executor(lines[0].stage, profile, ledger.folder, depends_on, hold)
         elements = [
             StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint)
             for line in lines
@@ -119,6 +127,18 @@ def submit_step(
     except Exception as error:
         raise UserError(f"{step.name} was not accepted: {_reason(error)}") from error
     return array_id, merge_id
+
+
+def check_after(job_ids: Iterable[str]) -> None:
+    """`afterok` on an id that SLURM does not know starts at once: such an id is refused."""
+    for job in job_ids:
+        if not re.fullmatch(r"\d+(_\d+)?", job):
+            raise UserError(f"--after {job}: that is no job id (12345, or 12345_7 for an element of an array)")
+        answer = subprocess.run(["squeue", "-h", "-t", "all", "-j", job], capture_output=True, text=True)
+        if answer.returncode or not answer.stdout.strip():
+            raise UserError(
+                f"--after {job}: SLURM has no such job (any more), and would take it for one that ended well"
+            )
 
 
 def _not_a_chain(run: StageRun) -> None:

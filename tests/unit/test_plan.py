@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from jobs.ledger import Done, Ledger, missing_givens
-from jobs.plan import Facts, plan, sbatch_parameters, within_limits
-from jobs.stage import Artifact, Given, Resources, Stage, StageRun, closure
+from jobs.plan import Facts, Sending, files, gpu_hours, plan, sbatch_parameters, within_limits
+from jobs.stage import Artifact, Given, Resources, Stage, StageRun, closure, fingerprints
+from jobs.submit import check_after, rendered
 from proxygrm.errors import UserError
 from slurm.profile import Node, Profile, Scheduler
 
@@ -221,3 +222,58 @@ def test_a_done_record_is_whole_json(tmp_path: Path, data: Path) -> None:
     finish(ledger, stage)
     assert json.loads(ledger.done_path(stage).read_text())["wall_s"] == 1.0
     assert not list((ledger.folder / "first").glob(".DONE*"))
+
+
+def test_a_hold_and_a_foreign_job_concern_the_first_jobs_of_a_submission_only(data: Path, tmp_path: Path) -> None:
+    stages = three_stages(data)
+    planned = plan(stages, facts_of(Ledger(tmp_path / "run"), stages))
+    sending = Sending(hold=True, after=("77", "78_1"))
+    scripts = [rendered([line], PROFILE, tmp_path / "run", {"first": "5"}, sending) for line in planned]
+    assert ["#SBATCH --hold\n" in script for script in scripts] == [True, False, False]
+    wanted = ["afterok:77:78_1", "afterok:5", "'afterok:<second>'"]
+    assert [f"#SBATCH --dependency={words}\n" in s for words, s in zip(wanted, scripts, strict=True)] == [True] * 3
+    assert "--hold" not in rendered([planned[0]], PROFILE, tmp_path / "run", {})
+
+
+@pytest.mark.parametrize("word", ["", "12; rm -rf /", "afterok:12", "-1", "1 2", "12_"])
+def test_what_is_no_job_id_is_refused_before_slurm_sees_it(word: str) -> None:
+    with pytest.raises(UserError, match="that is no job id"):
+        check_after([word])
+
+
+def test_every_file_of_a_submit_is_named_and_nothing_for_what_is_done(tmp_path: Path, data: Path) -> None:
+    ledger, stages = Ledger(tmp_path / "a run"), three_stages(data)
+    finish(ledger, stages[0])
+    paths = [path for path, _ in files(plan(stages, facts_of(ledger, stages)), ledger.folder)]
+    run = ledger.folder
+    assert paths[0] == f"{run}/run.json"
+    assert f"{run}/second/jobs/JOB_ELEMENT_submitted.pkl" in paths
+    assert f"{run}/third/jobs/JOB_submitted.pkl" in paths
+    assert not any("/first/" in path for path in paths)
+    for stage in stages[1:]:
+        finish(ledger, stage)
+    assert files(plan(stages, facts_of(ledger, stages)), ledger.folder) == []
+
+
+def test_the_ceiling_counts_every_element_and_says_what_requeues_add(data: Path) -> None:
+    on = Resources(nodes=2, gpus_per_node=4, walltime_min=30)
+    stage = Stage("rl", nothing, (), on, array=3, max_requeues=5)
+    assert gpu_hours([stage]) == 12.0
+    assert gpu_hours([stage], requeues=True) == 72.0
+    assert gpu_hours([Stage("split", nothing, (), Resources())]) == 0
+
+
+def test_a_stage_that_would_be_told_to_stop_as_it_starts_is_refused() -> None:
+    short = Stage("rl", nothing, (), Resources(walltime_min=2))
+    assert "at once" in (within_limits(short, PROFILE) or "")
+    assert within_limits(replace(short, on=Resources(walltime_min=3)), PROFILE) is None
+
+
+def test_fingerprints_of_a_chain_are_those_of_its_stages_alone(data: Path) -> None:
+    stages = three_stages(data)
+    assert fingerprints(stages) == {stage.name: stage.fingerprint() for stage in stages}
+
+
+def test_an_unknown_stage_names_the_nearest_one(data: Path) -> None:
+    with pytest.raises(UserError, match=r"did you mean second\?"):
+        closure(three_stages(data), ["secnd"])
