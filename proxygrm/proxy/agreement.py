@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,7 +73,7 @@ def compare(
         raise UserError("both proxies are the same in the same mode: give another --b, or another mode for one")
     made_by = {f"{name}_{key}": value for name, side in (("a", a), ("b", b)) for key, value in _made_by(side, how)}
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxygrm-agreement-")))
+        folder = stack.enter_context(_scratch())
         file = stack.enter_context(RowFile(out or folder / "opinions.jsonl", made_by))
         told = {(row["side"], row["key"]): row for row in file.rows if not row["cause"] or row["cause"] in ANSWERED}
         distinct = {case.key: case for case in found.cases}
@@ -108,12 +109,13 @@ class _Asking:
     ) -> None:
         self._name, self._side, self._file, self._told, self._said = name, side, file, told, said
         self._lost: Counter[str] = Counter()
-        self._answers = 0
+        self._answers = sum(known == side for known, _ in told)
 
     async def all(self, client: ProxyClient, cases: Sequence[Case]) -> None:
         try:
             if not any((await client.alive()).values()):
-                raise UserError(f"{self._name}: no replica answers at {', '.join(client.endpoints.replicas)}")
+                where = ", ".join(f"{replica}/health" for replica in client.endpoints.replicas)
+                raise UserError(f"{self._name}: nobody answers at {where}")
             self._said(f"{self._name}: {len(cases):,} rubrics to judge")
             # Not all at once: a judgement's deadline counts from when it is asked for.
             waiting, room = iter(cases), client.limit * len(client.endpoints.replicas)
@@ -179,6 +181,21 @@ def _made_by(side: Side, how: How) -> Iterator[tuple[str, Any]]:
         yield "max_pixels", how.settings.max_pixels
     else:
         yield "model", side.source if not side.is_url else f"{how.served_model} at {side.source}"
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder that goes at the end, unless an error names a log in it."""
+    folder = Path(tempfile.mkdtemp(prefix="proxygrm-agreement-"))
+    named = False
+    try:
+        yield folder
+    except UserError as error:
+        named = str(folder) in str(error)
+        raise
+    finally:
+        if not named:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

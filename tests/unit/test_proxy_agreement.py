@@ -260,6 +260,7 @@ def test_what_was_lost_has_its_cause_and_is_asked_for_again(tmp_path):
     found = compared(Failing(), tmp_path, rows, out)
     assert (found["a"]["unscored"], found["b"]["unscored"]) == ({"refused": 1}, {"refused": 1})
     assert (found["both"], found["rows"]) == (5, 6)
+    assert compared(Failing(), tmp_path, rows, out) == found  # what cannot be judged does not hold up the rest
     server = Proxy()
     assert compared(server, tmp_path, rows, out)["both"] == 6
     assert len(server.seen) == 2
@@ -292,7 +293,9 @@ def test_a_proxy_that_never_gives_a_verdict_is_counted_and_not_an_error(tmp_path
     assert (found["b"]["scored"], found["both"], found["same"]["share"]) == (2, 0, None)
 
 
-def test_bad_arguments_are_one_line_before_anything_is_asked(tmp_path):
+def test_bad_arguments_are_one_line_before_anything_is_asked(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     file = str(written(tmp_path / "rows.jsonl", [row(1)]))
     pool = str(Endpoints(("http://127.0.0.1:9",), "key").write(tmp_path / "pool.json"))
     (tmp_path / "folder").mkdir()
@@ -303,10 +306,11 @@ def test_bad_arguments_are_one_line_before_anything_is_asked(tmp_path):
     assert "the same in the same mode" in refused(file, "--a", pool, "--b", pool)
     assert "no endpoints file at" in refused(file, "--a", str(tmp_path / "gone"))
     assert "it has no config.json" in refused(file, "--a", str(tmp_path / "folder"))
-    assert "no replica answers at http://127.0.0.1:9" in refused(file, "--a", pool)
+    assert "nobody answers at http://127.0.0.1:9/health" in refused(file, "--a", pool)
     assert "not the URL of a server" in refused(file, "--a", "http://")
     assert "no key in" in refused(file, "--a", "http://127.0.0.1:9", "--api-key-file", "/dev/null")
     assert "no rollouts at" in refused(str(tmp_path / "gone"), "--a", pool)
+    assert list((tmp_path / "tmp").iterdir()) == []
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 32}')
     assert "leaves no room for a prompt" in refused(file, "--a", str(tmp_path / "model"), "--device", "cpu")
