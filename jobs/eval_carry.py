@@ -52,6 +52,7 @@ def here(run: Run, copies: int | None) -> None:
     work = open_run(run)
     step = _opened(work)
     count = _copies(run, copies)
+    console.print(size_line(work))
     with _bar() as show:
         if step.finished() is None:
             if count == 1:
@@ -67,6 +68,7 @@ def one(run: Run, text: str) -> None:
     """One shard; whoever finds all shards done merges."""
     work, shard = open_run(run), Shard.parse(text)
     step = _opened(work)
+    console.print(size_line(work))
     if step.finished() is None:
         with _bar() as show:
             step.parts.mkdir(parents=True, exist_ok=True)
@@ -197,10 +199,9 @@ class _bar:
 
 
 def _tell(work: Work, step: Step) -> None:
-    """What was judged, against what should be, and what to do with it."""
+    """What was judged, and what to do with it."""
     report = step.finished() or {}
     run = work.run
-    console.print(size_line(work))
     facts = [f"{report['judgements']:,} judgements (orders {report['orders']}, votes {report['votes']})"]
     facts += [
         f"{report[name]:,} {words}"

@@ -54,12 +54,12 @@ def _options(command: Any) -> Any:
     return command
 
 
-@click.command("run")
+@click.command("run", short_help="Judge a benchmark with a model, an endpoint or a file of scores.")
 @_options
 def run(
     shard: str | None, shards: int, submit: bool, profile: str, walltime_min: int, copies: int | None, **asked: Any
 ) -> None:
-    """Judge a benchmark; resumes at the row, and ends with OUT/answers.jsonl for `eval score`.
+    """Judge a benchmark. Resumes at the row, and ends with OUT/answers.jsonl for `eval score`.
 
     \b
     proxygrm eval run --bench vl-rewardbench --data VL-RewardBench/ --judge runs/h100/grm_rl/policy --out out/vl

@@ -98,8 +98,8 @@ class EndpointJudge:
             try:
                 body = await asyncio.to_thread(self._body, shown, prompt, seed, blank)
                 answer = await complete(client, body, self.endpoint.attempts)
-            except RowFailed as failure:
-                if failure.reason not in _REFUSED:
+            except (RowFailed, OSError) as failure:  # OSError: a picture that went away since the run began
+                if isinstance(failure, RowFailed) and failure.reason not in _REFUSED:
                     work.failed[failure.reason] += 1
                     continue
                 work.refusal = row["problem"] = " ".join(str(failure).split())[:300]
