@@ -157,6 +157,7 @@ def cell_stages(
     known = {stage.name: stage.fingerprint() for stage in base}
     for cell, stages in chains:
         mine: dict[str, Stage] = {}
+        fingerprints: dict[str, str] = {}
         for stage in stages:
             if stage.name in LEFT_OUT:
                 continue
@@ -174,7 +175,7 @@ def cell_stages(
                     throttle=throttle if stage.name == "grm_rl" else 0,
                 )
             else:
-                fingerprint = stage.fingerprint()
+                fingerprint = stage.fingerprint(fingerprints)
                 as_ever = known.get(stage.name, fingerprint) == fingerprint
                 name = stage.name if as_ever else f"{stage.name}-{fingerprint[:6]}"
                 found = replace(stage, name=name, needs=needs)

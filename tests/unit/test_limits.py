@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.limits import NodeFacts, forbidden, minutes, read_partition
+from jobs.limits import forbidden, gpus_of
 from jobs.stage import Resources, Stage, StageRun
+from slurm.health.site import SiteNode, parse_nodes, parse_partitions
 from slurm.profile import Node, Profile, Scheduler
 
 SCONTROL = (
@@ -15,10 +16,10 @@ SCONTROL = (
     "DefaultTime=01:00:00 DisableRootJobs=NO Hidden=NO MaxNodes={nodes} MaxTime={time} MinNodes=0 LLN=NO "
     "Nodes=a100-[1-2],h100-[1-2] State={state} TotalCPUs=256 TotalNodes=4 JobDefaults=(null)"
 )
-SINFO = """a1|gpu:a100:8|64|500000
-a2|gpu:a100:8(S:0-1)|64|500000
-h1|gpu:h100:4,gpu:1g.10gb:7|96|1000000
-c1|(null)|128|250000
+SINFO = """a1|gpu|idle|64|500000|(null)|gpu:a100:8
+a2|gpu|drained|64|500000|(null)|gpu:a100:8(S:0-1)
+h1|gpu|idle|96|1000000|(null)|gpu:h100:4,gpu:1g.10gb:7
+c1|gpu|idle|128|250000|(null)|(null)
 """
 PROFILE = Profile("site", scheduler=Scheduler(partition="gpu", account="lab"), node=Node(gpu_type="a100"))
 
@@ -31,7 +32,8 @@ def refusal(
     on: Resources, profile: Profile = PROFILE, accounts="ALL", nodes="UNLIMITED", time="UNLIMITED", state="UP"
 ) -> str | None:
     line = SCONTROL.format(accounts=accounts, nodes=nodes, time=time, state=state)
-    return forbidden(Stage("rl", nothing, (), on), profile, read_partition(line, SINFO))
+    (partition,) = parse_partitions(line)
+    return forbidden(Stage("rl", nothing, (), on), profile, partition, parse_nodes(SINFO))
 
 
 GPU_JOB = Resources(nodes=2, gpus_per_node=8, cpus_per_node=64, memory_gb=400, walltime_min=60)
@@ -56,7 +58,7 @@ def test_what_fits_is_not_refused() -> None:
         (replace(GPU_JOB, gpus_per_node=9), {}, "rl asks for 9 a100 GPUs a node, partition gpu has at most 8"),
         (replace(GPU_JOB, cpus_per_node=96), {}, "rl asks for 96 CPUs a node, partition gpu has at most 64"),
         (replace(GPU_JOB, memory_gb=490), {}, "rl asks for 490 GB a node, partition gpu has at most 488"),
-        (GPU_JOB, {"state": "DOWN"}, "partition gpu, where rl goes, is DOWN; name another with --partition"),
+        (GPU_JOB, {"state": "DOWN"}, "partition gpu, where rl goes, is not up; name another with --partition"),
         (GPU_JOB, {"accounts": "a,b"}, "partition gpu is not open to account lab; name another with --account"),
     ],
 )
@@ -75,17 +77,12 @@ def test_a_gpu_type_that_is_not_there_names_those_that_are() -> None:
     assert refusal(Resources(cpus_per_node=1, memory_gb=1), other) is None, "a stage without GPUs does not ask for it"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("UNLIMITED", 0), ("infinite", 0), ("30", 30), ("30:00", 30), ("1:30:00", 90), ("2-00:00:00", 2880),
-        ("2-12", 3600), ("1-00:30", 1470), ("nonsense", 0),
-    ],
-)  # fmt: skip
-def test_times_are_read_in_all_of_slurms_forms(text: str, expected: int) -> None:
-    assert minutes(text) == expected
-
-
 def test_gpus_of_any_type_are_the_most_of_one_type() -> None:
-    both = NodeFacts("n", (("a100", 2), ("h100", 4)), 8, 8)
-    assert (both.gpus_of(""), both.gpus_of("a100"), both.gpus_of("none")) == (4, 2, 0)
+    both = SiteNode("n", "gpu", "idle", 8, 8, (), (("a100", 2), ("h100", 4)))
+    assert (gpus_of(both, ""), gpus_of(both, "a100"), gpus_of(both, "none")) == (4, 2, 0)
+
+
+def test_a_partition_whose_nodes_are_not_told_refuses_nothing_by_them() -> None:
+    (partition,) = parse_partitions(SCONTROL.format(accounts="ALL", nodes="UNLIMITED", time="30:00", state="UP"))
+    stage = Stage("rl", nothing, (), replace(GPU_JOB, nodes=900, walltime_min=30))
+    assert forbidden(stage, PROFILE, partition, ()) is None
