@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -52,7 +53,7 @@ def here(run: Run, copies: int | None) -> None:
     work = open_run(run)
     step = _opened(work)
     count = _copies(run, copies)
-    console.print(size_line(work))
+    _say(size_line(work))
     with _bar() as show:
         if step.finished() is None:
             if count == 1:
@@ -68,14 +69,14 @@ def one(run: Run, text: str) -> None:
     """One shard; whoever finds all shards done merges."""
     work, shard = open_run(run), Shard.parse(text)
     step = _opened(work)
-    console.print(size_line(work))
+    _say(size_line(work))
     if step.finished() is None:
         with _bar() as show:
             step.parts.mkdir(parents=True, exist_ok=True)
             if not step.done(shard, step.parts):
                 _run(run, shard, step.parts, show)
         if not all(step.done(other, step.parts) for other in all_shards(shard.count)):
-            console.print(f"{step.name}: shard {shard} is done; the last of {shard.count} merges")
+            _say(f"{step.name}: shard {shard} is done; the last of {shard.count} merges")
             return
         try:
             step.finish(shard.count)
@@ -98,9 +99,9 @@ def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
         run = replace(run, settings=replace(run.settings, device=profile.node.device))
     work = open_run(run)
     step = _opened(work)
-    console.print(size_line(work))
+    _say(size_line(work))
     if step.finished() is not None:
-        console.print(f"{step.name}: {run.out / ANSWERS} is complete; nothing to send")
+        _say(f"{step.name}: {run.out / ANSWERS} is complete; nothing to send")
         return
     connect(profile, start=True)
     require_slurm()
@@ -109,7 +110,11 @@ def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
     share = profile.node.memory_gb * gpus // max(profile.node.gpus, 1)
     on = replace(small, gpus_per_node=gpus, cpus_per_node=2 + 6 * gpus, memory_gb=max(8, share)) if gpus else small
     array, joined = submit_step(step, shards, profile, on, small)
-    console.print(f"{step.name}: job array {array} of {shards}, then the merge {joined}; logs in {run.out / '.jobs'}")
+    _say(f"{step.name}: job array {array} of {shards}, then the merge {joined}; logs in {run.out / '.jobs'}")
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def _opened(work: Work) -> Step:
@@ -211,10 +216,10 @@ def _tell(work: Work, step: Step) -> None:
         )
         if report[name]
     ]  # fmt: skip
-    console.print("; ".join(facts), soft_wrap=True)
+    _say("; ".join(facts))
     for reason, count in report["why_unparsed"].items():
-        console.print(f"  unparsed: {reason.replace('_', ' ')} {count:,}")
-    partial_ = " --partial" if report["revision"] is None and report["expected"] != report["pairs"] else ""
+        _say(f"  unparsed: {reason.replace('_', ' ')} {count:,}")
+    options = " --partial" if report["revision"] is None and report["expected"] != report["pairs"] else ""
     if run.bench == "pairs" and report["pairs"] == work.available:
-        partial_ = f" --pairs {run.pairs}"
-    console.print(f"proxygrm eval score --bench {run.bench} --answers {run.out / ANSWERS}{partial_}", soft_wrap=True)
+        options = f" --pairs {shlex.quote(str(run.pairs))}"
+    _say(f"proxygrm eval score --bench {run.bench} --answers {shlex.quote(str(run.out / ANSWERS))}{options}")
