@@ -165,7 +165,7 @@ def _environment(device: str) -> None:
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             # Nothing but a sampler of a few lines would be compiled, at each start: 14 of 29 CPU seconds.
-            "TORCH_COMPILE_DISABLE": "1",
+            "TORCHDYNAMO_DISABLE": "1",
         }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
