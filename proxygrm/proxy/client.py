@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from proxygrm.critique import Label
 from proxygrm.proxy.balancer import Balancer, Place
 from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.hedging import Hedging
+from proxygrm.proxy.hedging import LOOK_AGAIN_S, Hedging
 from proxygrm.proxy.picture import Picture, Shown, identify
 from proxygrm.proxy.routing import Cause, Route, back_off_s, gives_up, preference, prompt_key
 from proxygrm.proxy.settings import Mode
@@ -215,10 +215,11 @@ class ProxyClient:
         won = False
         try:
             while True:
-                delay = state.hedging.delay_s() if self.hedge and hedged_at is None else None
-                done, _ = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+                may_hedge, delay = self.hedge and hedged_at is None, state.hedging.delay_s()
+                patience = (delay or LOOK_AGAIN_S) if may_hedge else None  # "long" may get a meaning meanwhile
+                done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
-                    if (spare := self._spare(state, route, place)) is not None:
+                    if delay and (spare := self._spare(state, route, place)) is not None:
                         hedged_at, progress.hedged = time.monotonic(), True
                         running[self._start(state, chat, spare)] = spare
                     continue

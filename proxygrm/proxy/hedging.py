@@ -15,6 +15,8 @@ BURST = 16
 """Hedges beyond that share, for the calls that one replica holds when it stops."""
 REFRESH = 32
 LEAST_DELAY_S = 0.05
+LOOK_AGAIN_S = 1.0
+"""While it is not known what takes long."""
 
 
 class Hedging:

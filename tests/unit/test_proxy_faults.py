@@ -50,6 +50,21 @@ def test_a_replica_that_hangs_in_mid_batch_loses_nothing_and_soon_gets_no_more_c
     settled(counted, 480)
 
 
+def test_calls_that_hung_before_anything_was_known_of_latencies_are_hedged_as_soon_as_it_is():
+    async def hangs(request, number):
+        await asyncio.sleep(60)
+
+    async def scene():
+        async with running(Server(behave=hangs), Server(), timeout_s=20.0, max_in_flight_per_replica=8) as (proxy, _):
+            return await asyncio.gather(*calls(proxy, 64)), proxy.snapshot()
+
+    found, counted = asyncio.run(scene())
+    assert [f.verdict for f in found] == [1] * 64
+    assert max(f.latency_s for f in found) < 5  # an attempt may take 10 s
+    assert counted["retried"] == 0
+    settled(counted, 64)
+
+
 def test_a_slow_call_is_hedged_once_and_the_loser_is_closed():
     async def slow(request, number):
         if b"slow" in await request.read():
