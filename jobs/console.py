@@ -26,7 +26,8 @@ from proxygrm.errors import UserError
 from slurm.profile import Profile
 
 out = Console(highlight=False)
-REFRESH_S = 2.0
+REFRESH_S, REFRESH_SHARED_S = 2.0, 15.0
+"""Between two looks at the queue: of the private cluster, and of one that serves other people too."""
 COLOURS = {
     "done": "green",
     "running": "cyan",
@@ -267,7 +268,7 @@ def status_table(states: list[state.StageState], ledger: Ledger) -> Table:
     for row in states:
         colour = COLOURS.get(row.word, "red")
         share = f"{row.done}/{row.total}" if row.total and row.word != "done" else ""
-        took = f"{row.seconds:.0f} s" if row.word == "done" else share
+        took = ", ".join(filter(None, [share, f"{row.seconds:.0f} s" if row.seconds else ""]))
         table.add_row(row.stage, f"[{colour}]{row.word}[/]", row.job_id, took, escape(row.detail))
     return table
 
@@ -289,7 +290,7 @@ def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
                         click.echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {line}")
             if not any(row.live for row in states):
                 return states
-            time.sleep(REFRESH_S)
+            time.sleep(REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S)
 
 
 def ended_well(states: list[state.StageState]) -> None:

@@ -106,7 +106,7 @@ TAIL_BYTES = 200_000
 MOST_FILES = 100
 
 
-def other_logs(folder: Path, since: float) -> list[Path]:
+def other_logs(folder: Path, since: float = 0.0) -> list[Path]:
     """Logs of what the stage started (trainer, servers, Ray), written to since then, the newest first."""
     found: list[tuple[float, Path]] = []
     for root, folders, names in os.walk(folder):
@@ -118,16 +118,28 @@ def other_logs(folder: Path, since: float) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)[:MOST_FILES]]
 
 
-def tail(path: Path, most: int = TAIL_BYTES) -> tuple[int, list[str]]:
-    """(number of the first line, lines) of the end of a file of any size."""
+def sizes_file(folder: Path, cell: int) -> Path:
+    """Where an attempt notes how long these logs are as it starts: what stands before is not its own."""
+    return folder / f".logs_at_start.{cell}.json"
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_size for path in other_logs(folder)}
+
+
+def tail(path: Path, most: int = TAIL_BYTES, start: int = 0) -> tuple[int, list[str]]:
+    """(number of the first line, lines) of the end of a file of any size; nothing from before byte `start`, unless the
+    file is shorter now (written anew)."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        start = max(0, size - most)
+        own = start if start <= size else 0
+        start = max(own, size - most)
         file.seek(0)
         before = sum(block.count(b"\n") for block in _blocks(file, start))
         file.seek(start)
         lines = file.read(most).decode(errors="replace").splitlines()
-    return (before + 2, lines[1:]) if start else (1, lines)
+    # A cut through the middle of a line leaves half of it out; an attempt's own start is no such cut.
+    return (before + 2, lines[1:]) if start > own else (before + 1, lines)
 
 
 def _blocks(file, until: int) -> Iterable[bytes]:

@@ -45,6 +45,8 @@ ENDED: dict[str, Word] = {
     "PREEMPTED": "preempted",
     "COMPLETED": "failed",  # its DONE record is missing: otherwise nobody asks
 }
+CLOCKS_DIFFER_S = 30.0
+"""A node's clock may be that much behind the scheduler's; a requeue takes longer."""
 NO_RECORD = "ended without a DONE record"
 
 
@@ -232,7 +234,14 @@ def failure_reason(stage: Stage, ledger: Ledger, since: float = 0.0) -> str:
     """The first failure the jobs themselves wrote down, with its node; "" when none did since then."""
     for cell in range(stage.array):
         row = read_json(ledger.folder / stage.name / f"FAILED.{cell}.json")
-        if row and row["time"] >= since:
-            where = f" (on {row['node']})" if row["node"] else ""
-            return f"{row['reason']}{where}"
+        if row and row["time"] >= since - CLOCKS_DIFFER_S:
+            return said(row)
     return ""
+
+
+def said(failure: Mapping[str, Any]) -> str:
+    """What a FAILED record says, in one line: of a long text its first and its last one."""
+    lines = [line.strip() for line in failure["reason"].splitlines() if line.strip()] or ["no reason given"]
+    text = lines[0] if len(lines) == 1 else f"{lines[0][:200]} ... {lines[-1]}"
+    where = f" (on {failure['node']})" if failure["node"] else ""
+    return f"{text[:600]}{where}"

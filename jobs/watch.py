@@ -179,14 +179,16 @@ def cancel(run: Path | None) -> None:
 
     _, ledger = console.of_run(run)
     # Of a job array all elements belong to this run: the array is cancelled as one.
-    jobs = list(dict.fromkeys(row["job_id"].split("_")[0] for row in ledger.submissions().values()))
-    active = _active(jobs)
+    rows = ledger.submissions().values()
+    jobs = list(dict.fromkeys(row["job_id"].split("_")[0] for row in rows))
+    since = min((row["submitted"] for row in rows), default=0.0)
+    active = _active(jobs, since)
     if not active:
         console.out.print("nothing to cancel: no job of this run is queued or running")
         return
     scheduler.cancel(active)
     deadline = time.monotonic() + CANCEL_WAIT_S
-    while left := _active(active):
+    while left := _active(active, since):
         if time.monotonic() > deadline:
             raise UserError(
                 f"cancelled, but after {CANCEL_WAIT_S:.0f} s SLURM still ends job {', '.join(left)} (squeue: CG); "
@@ -198,10 +200,10 @@ def cancel(run: Path | None) -> None:
     )
 
 
-def _active(jobs: list[str]) -> list[str]:
+def _active(jobs: list[str], since: float) -> list[str]:
     from jobs import scheduler
 
-    states = scheduler.query(jobs)
+    states = scheduler.query(jobs, since)
     return [job for job, rows in states.items() if any(row.state in scheduler.ACTIVE for row in rows)]
 
 

@@ -218,7 +218,7 @@ def _matches(texts: Sequence[Text], shape: re.Pattern[str]) -> list[Evidence]:
 
 def _echo(case: Case) -> tuple[Evidence, ...]:
     """Where the logs show what the job wrote down."""
-    words = re.compile(re.escape(re.sub(r" \(on [^()]*\)$", "", case.said).splitlines()[0][:120]))
+    words = re.compile(re.escape(re.sub(r" \(on [^()]*\)$", "", case.said)[:120]))
     return tuple(_matches(case.texts, words)[-1:])
 
 
@@ -259,12 +259,9 @@ def _case(stage: Stage, found: Mapping[str, StageState], ledger: Ledger) -> Case
     worst = [one for one in ended if one.state not in ("COMPLETED", "CANCELLED")] or ended
     last = worst[-1] if worst else None
     since = last.start if last else row["submitted"]
-    recent = [failure for failure in failures if failure and failure["time"] >= since]
-    first = min(recent, key=lambda failure: failure["time"], default=None)
-    said = ""
-    if first:
-        said = f"{first['reason']} (on {first['node']})" if first["node"] else first["reason"]
-    return Case(now, upstream, said, last, _texts(stage, ledger, since))
+    recent = [row for row in failures if row and row["time"] >= since - state.CLOCKS_DIFFER_S]
+    first = min(recent, key=lambda row: row["time"], default=None)
+    return Case(now, upstream, state.said(first) if first else "", last, _texts(stage, ledger, since))
 
 
 def _texts(stage: Stage, ledger: Ledger, since: float) -> list[Text]:
@@ -273,7 +270,10 @@ def _texts(stage: Stage, ledger: Ledger, since: float) -> list[Text]:
 
     own = logs.chosen(logs.segments(stage, ledger), None, None)
     texts = [Text(name(one.path), one.first_line, one.lines) for one in own]
+    before: dict[str, int] = {}
+    for cell in range(stage.array):
+        before |= read_json(logs.sizes_file(ledger.folder / stage.name, cell)) or {}
     for path in logs.other_logs(ledger.folder / stage.name, since):
-        first, lines = logs.tail(path)
+        first, lines = logs.tail(path, start=before.get(str(path.relative_to(ledger.folder / stage.name)), 0))
         texts.append(Text(name(path), first, lines))
     return texts

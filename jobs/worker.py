@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from data_tools.shards import Shard, Step
+from jobs import logs
 from jobs.ledger import Done, Ledger, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
@@ -88,6 +89,8 @@ class StageJob:
             nodes=int(os.environ.get("SLURM_NNODES", "1")),
         )
         run.out.mkdir(parents=True, exist_ok=True)
+        if rank == 0:
+            write_json(logs.sizes_file(run.out, self.cell), logs.sizes(run.out))
         os.environ[stale.MARK] = self.stage.name
         if preflight.wanted(self.profile, self.stage.on.gpus_per_node, run.nodes):
             preflight.check_nodes(

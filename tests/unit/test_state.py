@@ -107,6 +107,11 @@ def test_a_failure_written_by_an_earlier_attempt_is_not_told_of_this_one(
     _, second = run_with(monkeypatch, ledger, {"8": [JobState("FAILED", exit_code="1:0", started=200.0)]})
     assert second.word == "failed"
     assert "an old one" not in second.detail
+    long = "RayTaskError(OutOfMemoryError): ray::Worker()\n" + "  File x\n" * 500 + "OutOfMemoryError: no room\n"
+    assert state.said({"reason": long, "node": "n1"}) == (
+        "RayTaskError(OutOfMemoryError): ray::Worker() ... OutOfMemoryError: no room (on n1)"
+    )
+    assert state.said({"reason": " \n", "node": ""}) == "no reason given"
     assert "proxygrm why second" in second.detail
 
 

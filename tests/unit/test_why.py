@@ -256,6 +256,11 @@ def test_the_end_of_a_huge_log_is_read_with_its_line_numbers(tmp_path: Path) -> 
     first, lines = logs.tail(path, most=1000)
     assert lines[0].startswith(f"line {first} ")
     assert lines[-1].startswith("line 50000 ")
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"of the next attempt\n")
+    assert logs.tail(path, start=size) == (50_001, ["of the next attempt"])
+    assert logs.tail(path, start=10**9)[1][-1] == "of the next attempt", "written anew: all of it is its own"
     (tmp_path / "empty.log").touch()
     assert logs.tail(tmp_path / "empty.log") == (1, [])
 
@@ -267,3 +272,4 @@ def test_only_logs_that_were_written_since_then_are_looked_at(tmp_path: Path) ->
     found = [str(path.relative_to(tmp_path)) for path in logs.other_logs(tmp_path, since=0)]
     assert sorted(found) == ["proxy/proxy-0.log", "ray/9-0/ray-n1.log", "trainer.log"]
     assert logs.other_logs(tmp_path, since=4e9) == []
+    assert logs.sizes(tmp_path)["proxy/proxy-0.log"] == 1
