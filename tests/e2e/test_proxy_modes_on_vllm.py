@@ -1,0 +1,174 @@
+"""Both modes of the proxy from one real server, and their agreement as people measure it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from jobs.proxy import proxy
+from proxygrm.prompts import proxy_prompt
+from proxygrm.proxy.client import ProxyClient, ProxyJudgement
+from proxygrm.proxy.serve import Serving, serve
+from proxygrm.proxy.settings import MODES, Mode, ProxySettings
+
+pytestmark = pytest.mark.heavy
+
+SETTINGS = ProxySettings(
+    mode="verdict",
+    tensor_parallel=1,
+    max_model_len=1024,
+    max_num_seqs=16,
+    max_tokens=16,
+    call_timeout_s=120,
+    start_timeout_s=200,
+)
+WRITES = {"\n": ["<answer"], "<answer": [">"], ">": ["1", "2"], "1": ["</"], "2": ["</"], "</": ["answer"]}
+WRITES |= {"answer": ["><"], "><": ["<|im_end|>"]}
+"""What follows a token in the answers of the test's proxy: `<answer>1</answer><`, or 2."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
+    """A tiny model that has learned nothing but the form of a verdict: its last layer looks up what follows the last
+    token, and between 1 and 2 decides whatever makes the test's prompts differ most."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    from proxygrm.tiny.corpus import demo_corpus
+    from proxygrm.tiny.model import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("modes") / "model"
+    build_tiny_model(folder, demo_corpus(0, n=200), seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    known = tokenizer.get_vocab()
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    embedding, head = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
+    embedding /= embedding.norm(dim=1, keepdim=True)
+    head.zero_()
+    for token, following in WRITES.items():
+        for after in following:
+            head[known[after]] += 6 * embedding[known["\u010a" if token == "\n" else token]]
+    embedding *= 40  # so large that the layers add little to what the last token is
+    save_file(weights, file, {"format": "pt"})
+
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    with torch.no_grad():
+        prompts = [verdict_ids(tokenizer, row) for row in without_picture(rows)]
+        seen = torch.stack([model.model(input_ids=ids).last_hidden_state[0, -1] for ids in prompts])
+    middle = seen.mean(dim=0)
+    others = torch.linalg.qr(torch.stack([embedding[known[token]] for token in ("\u010a", "<answer", "1", "2")]).T).Q
+    towards = torch.linalg.svd(seen - middle, full_matrices=False).Vh[0]
+    towards -= others @ (others.T @ towards)  # what is said after other tokens stays
+    towards /= ((seen - middle) @ towards).std()
+    common = embedding[known[">"]] - others @ (others.T @ embedding[known[">"]])
+    apart = towards - (middle @ towards) / (middle @ common) * common
+    head[known["1"]] += apart
+    head[known["2"]] -= apart
+    save_file(weights, file, {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serving(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serve(checkpoint, SETTINGS, tmp_path_factory.mktemp("proxy"), device="cpu") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four rubrics for each of four pairs, two of them with a picture."""
+    folder = tmp_path_factory.mktemp("rows")
+    Image.new("RGB", (56, 56), (200, 30, 30)).save(folder / "a red one.png")
+    seen = []
+    for number in range(16):
+        colour = ("red", "blue", "green", "yellow")[number % 4]
+        row = {"id": f"p{number // 4}", "question": f"What colour is shape {number // 4}?", "label": 1 + number % 2}
+        row |= {"response_1": "It is red.", "response_2": "It is blue.", "images": ["a red one.png"] * (number // 8)}
+        row["critique"] = (
+            f"<rubric>1. Names {colour} (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
+        )
+        seen.append(row)
+    seen.append({**seen[0], "critique": "<rubric>never closed"})
+    file = folder / "rollouts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in seen))
+    return file
+
+
+def shown(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    asked = {key: row[key] for key in ("question", "response_1", "response_2", "label")}
+    return asked | {"rubric": rubric(row), "images": [folder / name for name in row["images"]]}
+
+
+def without_picture(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()[:8]]
+
+
+def verdict_ids(tokenizer: Any, row: dict[str, Any]) -> Any:
+    """Tokens of the instruction and the begun answer, as whoever trains the proxy would write them."""
+    text = proxy_prompt(row["question"], row["response_1"], row["response_2"], rubric(row), images=0)
+    chat = [{"role": "user", "content": text}]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    return tokenizer(prompt + "<think></think><answer>", return_tensors="pt").input_ids
+
+
+def rubric(row: dict[str, Any]) -> str:
+    return f"<rubric>\n{row['critique'].split('<justify>')[0].removeprefix('<rubric>')}\n</rubric>"
+
+
+def judgements(serving: Serving, file: Path, mode: Mode | None) -> list[ProxyJudgement]:
+    async def scene() -> list[ProxyJudgement]:
+        client = ProxyClient(serving.endpoints_file, mode=mode)
+        seen = [json.loads(line) for line in file.read_text().splitlines()[:-1]]
+        try:
+            return await asyncio.gather(*(client.judge(**shown(row, file.parent)) for row in seen))
+        finally:
+            await client.aclose()
+
+    return asyncio.run(scene())
+
+
+def test_one_server_answers_both_modes_and_the_score_is_what_the_model_itself_says(
+    serving: Serving, checkpoint: Path, rows: Path
+) -> None:
+    import torch
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    reasoned, soft = judgements(serving, rows, "critique"), judgements(serving, rows, None)  # None: as it is served
+    assert [j.cause for j in (*reasoned, *soft)] == [None] * 32
+    assert {j.soft for j in reasoned} == {None}
+    assert all(j.text == f"<answer>{j.verdict}</answer><" for j in reasoned)
+    assert all(j.text == str(j.verdict) and j.verdict == (1 if j.soft > 0.5 else 2) for j in soft)
+    assert {j.verdict for j in soft} == {1, 2}
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint)
+    digits = [tokenizer.convert_tokens_to_ids(digit) for digit in "12"]
+    for row, judgement in zip(without_picture(rows), soft, strict=False):
+        ids = verdict_ids(tokenizer, row)
+        with torch.no_grad():
+            expected = torch.softmax(model(input_ids=ids).logits[0, -1, digits], dim=0)[0].item()
+        assert judgement.soft == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_agreement_of_two_modes_is_measured_once_and_then_read_back(serving: Serving, rows: Path) -> None:
+    out = rows.with_name("opinions.jsonl")
+    words = ["agreement", rows, "--a", serving.endpoints_file, "--out", out, "--json"]
+    first, second = (CliRunner().invoke(proxy, list(map(str, words)), catch_exceptions=False) for _ in range(2))
+    found = json.loads(first.stdout)
+    assert json.loads(second.stdout) == found
+    assert second.stderr == ""  # nothing was asked
+    assert (found["rows"], found["pairs"], found["both"], found["left_out"]) == (16, 4, 16, {"nothing_to_judge": 1})
+    by_mode = [judgements(serving, rows, mode) for mode in MODES]
+    same = sum(a.verdict == b.verdict for a, b in zip(*by_mode, strict=True))
+    assert found["same"]["share"] == same / 16
+    assert [found[side]["right"]["share"] for side in "ab"] == [sum(bool(j.agrees) for j in js) / 16 for js in by_mode]
+    assert 0 < found["b"]["brier"] < 1
