@@ -126,7 +126,9 @@ def front(
 @click.option("--b", metavar="PROXY", help="The other one.  [A, in the mode verdict]")
 @click.option("--mode-a", type=_MODE, default="critique", show_default=True)
 @click.option("--mode-b", type=_MODE, help="[critique; verdict without --b]")
-@click.option("--pairs", type=_PATH, help="Where rows name their pair by id: RL's parquet.  [RUN/split/grm_rl.parquet]")
+@click.option(
+    "--pairs", type=_PATH, help="Rows name pairs by id: a folder or parquet of them.  [RUN/split/grm_rl.parquet]"
+)
 @click.option("--limit", type=click.IntRange(0), default=0, help="So many rows, spread evenly; 0: all.")
 @click.option("--out", type=_PATH, help="JSONL of every opinion; the same command goes on with it.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")

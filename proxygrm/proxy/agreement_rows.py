@@ -54,7 +54,8 @@ class Cases:
 
 
 def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 0) -> Cases:
-    """Rows of JSONL files, or of the JSONL files of folders (RL's `rollouts`, `answers.jsonl` of an evaluation).
+    """Rows of JSONL files, or of the JSONL files of folders: RL's `rollouts`, a teacher's `critiques`, `answers.jsonl`
+    of an evaluation.
 
     A row has `critique` (or `response`, or a mere `rubric`), `label` (or `ground_truth`), and question, response_1,
     response_2, images; or else the `id` of a pair in `pairs`: verl's parquet as RL was given it, a pairs folder or its
@@ -88,10 +89,11 @@ def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -
     written = next((row[key] for key in ("critique", "response", "rubric") if isinstance(row.get(key), str)), None)
     if written is None:
         return "no_critique"
+    pair = None if _complete(row) else known.get(name)
     try:
-        label = as_label(row.get("label", row.get("ground_truth")))
+        label = as_label(row.get("label", row.get("ground_truth", pair and pair.label)))
     except ValueError:
-        return "no_label"
+        return "no_label" if pair or _complete(row) else "pair_unknown"
     if _complete(row):
         question, response_1, response_2 = (row[key] for key in _TEXTS)
         given = row.get("images") or row.get("image") or []
@@ -99,7 +101,7 @@ def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -
         if not isinstance(listed, list) or not all(isinstance(image, str) for image in listed):
             return "images_are_no_paths"
         images = [str((folder / image).absolute()) for image in listed]
-    elif pair := known.get(name):
+    elif pair:
         if pair.label != label:
             return "label_mismatch"
         question, response_1, response_2 = pair.question, pair.response_1, pair.response_2

@@ -145,6 +145,10 @@ def test_rollouts_of_a_run_find_their_pairs_in_its_training_file(tmp_path):
     found = read_cases([rollouts])
     assert [(case.question, case.images, case.label) for case in found.cases] == [("Colour?", ("/x/p.png",), 2)]
     assert found.left_out == {"label_mismatch": 1, "pair_unknown": 1}
+    teachers = written(rollouts / "critiques.jsonl", [short, {**short, "id": "elsewhere"}, {**short, "label": None}])
+    found = read_cases([teachers])
+    assert ([case.label for case in found.cases], found.left_out) == ([2], {"pair_unknown": 1, "no_label": 1})
+    teachers.unlink()
     other = verl_parquet(tmp_path / "other.parquet", ("elsewhere", "Size?", "Big.", "Small.", 2))
     assert [case.question for case in read_cases([rollouts], other).cases] == ["Size?"]
 
