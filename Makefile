@@ -13,7 +13,7 @@ nodes = $(if $(NODES),--nodes $(NODES))
 submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report clean
+.PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ submit-chain: ## everything that is missing, in one go
 
 ablation: ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
 	@proxygrm ablate $(SPEC) --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+
+doctor: ## does the profile fit this cluster, and what to do where not
+	@proxygrm doctor --profile $(PROFILE) $(ARGS)
 
 plan: ## what a submit would do, and why
 	@proxygrm plan --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
