@@ -62,7 +62,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             help="Nodes of the RL stage, proxy node included.",
         ),
-        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. rl.learning_rate=1e-6"),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. rl.lr=1e-6"),
         click.option("--partition", default=None, help="Instead of the profile's."),
         click.option("--account", default=None),
         click.option("--qos", default=None),

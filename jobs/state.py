@@ -176,7 +176,10 @@ def _stage_state(
         return StageState(stage.name, "not submitted")
     words: dict[int, Word] = {cell: word_of(each[cell]) if cell in each else "unknown" for cell in range(stage.array)}
     if stage.array > 1:
-        words |= {c: "done" for c, j in each.items() if j.state == "COMPLETED" and ledger.done_path(stage, c).exists()}
+        for cell in words:
+            record = ledger.done(stage, cell) if cell not in each or each[cell].state == "COMPLETED" else None
+            if record and record.fingerprint == fingerprint:
+                words[cell] = "done"
     counts: Counter[str] = Counter(words.values())
     if set(counts) == {"done"}:  # every element has its record, and yet the stage is not finished
         return StageState(stage.name, "failed", ledger.unfinished(stage, fingerprint) or NO_RECORD, job_id)

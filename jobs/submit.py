@@ -13,6 +13,7 @@ from pathlib import Path
 from data_tools.shards import Step, all_shards
 from jobs.ledger import Ledger
 from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
+from jobs.scheduler import ACTIVE, query
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
@@ -130,15 +131,17 @@ def submit_step(
 
 
 def check_after(job_ids: Iterable[str]) -> None:
-    """`afterok` on an id that SLURM does not know starts at once: such an id is refused."""
+    """`afterok` on an id that SLURM does not know starts at once, on one that failed never: both are refused."""
+    job_ids = list(job_ids)
     for job in job_ids:
         if not re.fullmatch(r"\d+(_\d+)?", job):
             raise UserError(f"--after {job}: that is no job id (12345, or 12345_7 for an element of an array)")
-        answer = subprocess.run(["squeue", "-h", "-t", "all", "-j", job], capture_output=True, text=True)
-        if answer.returncode or not answer.stdout.strip():
-            raise UserError(
-                f"--after {job}: SLURM has no such job (any more), and would take it for one that ended well"
-            )
+    known = query(job_ids)
+    for job in job_ids:
+        if job not in known:
+            raise UserError(f"--after {job}: SLURM knows no such job, and would take it for one that ended well")
+        if bad := [one.state for one in known[job] if one.state not in ACTIVE | {"COMPLETED"}]:
+            raise UserError(f"--after {job}: that job has ended as {bad[0]}, so the chain would never start")
 
 
 def _not_a_chain(run: StageRun) -> None:

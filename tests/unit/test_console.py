@@ -1,0 +1,95 @@
+"""What plan, submit, status and their options say to a person, without a scheduler."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from jobs import console
+from jobs.__main__ import main
+from jobs.ledger import Ledger
+from jobs.state import StageState
+
+
+@pytest.fixture(autouse=True)
+def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(console, "out", Console(width=200, highlight=False))
+
+
+def say(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+def site(tmp_path: Path, more: str = "") -> str:
+    path = tmp_path / "my site.toml"
+    path.write_text(f'[scheduler]\npartition = "gpu"\n{more}\n')
+    return str(path)
+
+
+def test_a_plan_without_a_scheduler_says_so_and_shows_scripts_files_and_the_ceiling(tmp_path: Path) -> None:
+    run = tmp_path / "it's a run"
+    answer = say("plan", "chain", "--profile", site(tmp_path), "--dry-run", "--hold", "--run", str(run))
+    assert "planning without a scheduler: no SLURM here" in answer.output
+    assert "#SBATCH --hold" in answer.output
+    assert f"{run}/grm_rl/jobs/JOB_submission.sh" in answer.output
+    assert "GPU-hours if every job uses its whole time limit once" in answer.output
+    assert not run.exists(), "a plan writes nothing"
+
+
+def test_what_the_profile_forbids_is_refused_by_the_plan(tmp_path: Path) -> None:
+    limits = "max_nodes = 2\nmax_walltime_min = 600"
+    answer = say("plan", "grm_rl", "--profile", site(tmp_path, limits), "--nodes", "4", "--run", str(tmp_path / "run"))
+    assert answer.exit_code == 2
+    assert "grm_rl asks for 4 nodes, profile my site allows 2 (scheduler.max_nodes)" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["plan", "--acount", "x"], "--account"),
+        (["submit", "--reservatoin", "x"], "--reservation"),
+        (["plan", "grm_rll"], "did you mean grm_rl?"),
+        (["plan", "--set", "rl.max_unscord=1"], "did you mean 'max_unscored'?"),
+        (["plan", "--experiment", "papr"], "paper"),
+        (["plan", "--profile", "h10"], "h100"),
+        (["logs", "--atempt", "1"], "--attempt"),
+    ],
+)
+def test_a_misspelt_word_names_the_nearest_one(tmp_path: Path, words: list[str], near: str) -> None:
+    where = [] if "--profile" in words or words[0] != "plan" else ["--profile", site(tmp_path)]
+    answer = say(*words, *where)
+    assert answer.exit_code == 2
+    assert near in answer.output
+
+
+def test_the_assignment_the_help_shows_is_one_that_works(tmp_path: Path) -> None:
+    example = re.search(r"e\.g\. (rl\.\S+=\S+)", say("plan", "--help").output)
+    assert example
+    answer = say("plan", "--profile", site(tmp_path), "--run", str(tmp_path / "run"), "--set", example[1])
+    assert "--set" not in answer.output
+
+
+def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+    for command in (["status"], ["why", "grm_rl"], ["logs"], ["cost"], ["cancel"]):
+        answer = say(*command, "--run", str(tmp_path))
+        assert answer.exit_code == 2
+        assert "is not a run folder" in answer.output
+
+
+def test_the_table_shows_markup_of_others_as_text(tmp_path: Path) -> None:
+    rows = [
+        StageState("a", "failed", "[red]no [/room] (on n1)", "7"),
+        StageState("b", "running", "rows on n1", "8", 3, 10, 61.0),
+        StageState("c", "done", "", "6", 1, 1, 12.0),
+    ]
+    with console.out.capture() as shown:
+        console.out.print(console.status_table(rows, Ledger(tmp_path / "run")))
+    text = shown.get()
+    assert "[red]no [/room] (on n1)" in text
+    assert "3/10, 61 s" in text
+    assert "12 s" in text
