@@ -161,3 +161,42 @@ def test_a_checkpoint_with_fewer_positions_is_served_with_its_own(tmp_path):
 
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 4096}}))
     assert (context_length(tmp_path, 16384), context_length(tmp_path, 1024)) == (4096, 1024)
+
+
+def test_a_hashed_order_shows_the_same_sight_whichever_response_the_file_names_first():
+    sights = set()
+    for number in range(40):
+        pair = EvalPair(f"p{number}", f"q{number}", "good", "bad", 1)
+        turned = EvalPair("other id", f"q{number}", "bad", "good", 2)
+        (first,), (second,) = (shown_in_orders([p], "hashed", seed=3) for p in (pair, turned))
+        assert (first.responses, first.label) == (second.responses, second.label)
+        sights.add(first.responses)
+    assert len(sights) == 2
+
+
+def test_votes_stand_side_by_side_with_keys_and_seeds_of_their_own():
+    shown = shown_in_orders([PAIR], "both", votes=3)
+    settings = EvaluateSettings(temperature=1.0, votes=3, seed=7)
+    assert [(s.sample, s.order) for s in shown] == [(n, o) for n in range(3) for o in ("as_is", "swapped")]
+    assert len({s.key for s in shown}) == len({settings.seed_of(s.key) for s in shown}) == 6
+    assert shown_in_orders([PAIR])[0].key == shown[0].key
+    assert EvaluateSettings().seed_of(shown[0].key) is None
+
+
+def test_equal_scores_are_a_tie_and_count_as_no_verdict():
+    from proxygrm.evaluate import summarise
+
+    answer = {"text": "", "tokens": 0, "truncated": False, "problem": None}
+    rows = [judged_row(shown_in_orders([PAIR])[0], answer | {"scores": scores}) for scores in ([1, 1], [2, 1])]
+    assert [(row["verdict"], row["correct"], row["problems"]) for row in rows] == [("tie", None, []), (1, True, [])]
+    figures = summarise([row | {"id": str(n)} for n, row in enumerate(rows)])
+    assert (figures["accuracy"], figures["accuracy_unparsed_wrong"], figures["says_1"]) == (1.0, 0.5, 1.0)
+
+
+def test_a_file_that_another_process_writes_is_left_alone(tmp_path):
+    with (
+        RowFile(tmp_path / "a.jsonl", MADE_BY),
+        pytest.raises(UserError, match="another process is writing"),
+        RowFile(tmp_path / "a.jsonl", MADE_BY),
+    ):
+        pass
