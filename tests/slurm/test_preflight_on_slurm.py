@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -27,7 +30,7 @@ ON = Resources(gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
 
 
 def profile(**health: object) -> Profile:
-    settings = Health(slow_factor=50.0, timeout_s=120.0, **health)  # type: ignore[arg-type]
+    settings = Health(slow_factor=50.0, timeout_s=120.0, min_shm_gb=0.01, **health)  # type: ignore[arg-type]
     return Profile("test", scheduler=Scheduler(partition="gpu"), node=Node(device="cpu"), health=settings)
 
 
@@ -118,3 +121,23 @@ def test_an_interface_that_no_node_has_ends_the_job_with_the_remedy_and_no_reque
     assert "no network interface 'ib7'" in found.detail
     assert "node.interface" in found.detail
     assert bad_nodes.read(ledger.folder) == []
+
+
+def test_what_an_ended_job_left_on_the_node_is_ended_and_named(tmp_path: Path, local_cluster) -> None:  # type: ignore[no-untyped-def]
+    """A daemon that slipped away from its job: a second fork in a session of its own, so SLURM lost sight of it."""
+    script = "(setsid env PROXYGRM_STAGE=grm_rl sleep 1234 > /dev/null 2>&1 < /dev/null & echo left $!) & sleep 1"
+    before = local_cluster.submit(script, "--nodelist=h100-1", "--nodes=1")
+    local_cluster.wait(before, "COMPLETED")
+    left = int(local_cluster.output(before).split()[-1])
+    assert Path(f"/proc/{left}").exists(), "the test's own premise: SLURM did not end it"
+    asked = profile(end_stale=True)
+    asked = replace(asked, scheduler=Scheduler(partition="gpu", sbatch={"nodelist": "h100-1"}))
+    ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), ON)
+    try:
+        found = ended(stage, ledger, asked)
+        assert found.word == "done", (found, log_of(stage, ledger))
+        assert f"ended process {left} (sleep) of job {before}, which has ended" in log_of(stage, ledger)
+        assert not Path(f"/proc/{left}").exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
