@@ -297,7 +297,8 @@ def ended_well(states: list[state.StageState]) -> None:
     """Raise with the first failure when a followed run did not finish."""
     for row in states:
         if row.word in state.BAD | {"unknown"}:
-            raise UserError(f"{row.stage} {row.word}: {row.detail}; `proxygrm logs {row.stage}` shows its log")
+            hint = "" if "proxygrm why" in row.detail else f"; `proxygrm why {row.stage}` says more"
+            raise UserError(f"{row.stage} {row.word}: {row.detail}{hint}")
     unfinished = [row.stage for row in states if row.word != "done"]
     if unfinished:
         raise UserError(f"not finished: {', '.join(unfinished)}; `proxygrm status` says where each stands")
