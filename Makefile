@@ -32,7 +32,7 @@ test: setup lint ## style, types and all tests, the shortened demo chain include
 	@python -m pytest $(ARGS)
 
 lint: setup ## ruff, mypy, shellcheck
-	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' '*.sbatch' .ci/run | xargs -0 shellcheck
+	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck
 
 cluster-up: setup ## start the private SLURM of this machine
 	@proxygrm cluster up
