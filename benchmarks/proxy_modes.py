@@ -1,0 +1,95 @@
+"""What a verdict without reasons costs beside one with them: tokens, CPU seconds and time of the two proxy modes.
+
+    python benchmarks/proxy_modes.py runs/demo/distill/critiques --pairs PAIRS --model runs/demo/proxy_sft/model
+
+One replica on this machine's CPU. The rubrics are cut into four parts by pair, none of which shares a prompt with
+another; critique, verdict, verdict, critique, so that neither mode finds the other's prompts in the cache and a
+machine that gets slower meanwhile hurts both. CPU seconds are those of the replica's processes. What else a judgement
+costs (pictures, prompt) is the same in both modes; how much longer reasons take depends on how long they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from proxygrm.evaluate.engine import context_length
+from proxygrm.proxy.agreement_rows import Case, read_cases
+from proxygrm.proxy.client import ProxyClient
+from proxygrm.proxy.endpoints import Endpoints
+from proxygrm.proxy.serve import serve
+from proxygrm.proxy.settings import MODES, Mode, ProxySettings
+
+PLAN: tuple[Mode, ...] = ("critique", "verdict", "verdict", "critique")
+TOKENS = {"prompt tokens": "vllm:prompt_tokens_total", "tokens written": "vllm:generation_tokens_total"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rollouts", type=Path, nargs="+")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--rows", type=int, default=320)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    asked = parser.parse_args()
+    parts: list[list[Case]] = [[], [], [], []]
+    for case in {case.key: case for case in read_cases(asked.rollouts, asked.pairs, asked.rows).cases}.values():
+        parts[int(case.pair, 16) % 4].append(case)
+    settings = ProxySettings(
+        tensor_parallel=1,
+        max_model_len=context_length(asked.model, 4096),
+        max_num_seqs=16,
+        max_tokens=asked.max_tokens,
+    )
+    sums: dict[Mode, dict[str, float]] = {mode: defaultdict(float) for mode in MODES}
+    with tempfile.TemporaryDirectory() as name, serve(asked.model, settings, Path(name), device="cpu") as serving:
+        endpoints = Endpoints.read(serving.endpoints_file)
+        asyncio.run(judged(endpoints, "critique", parts[0][:4]))  # the first requests of a server are slow
+        asyncio.run(judged(endpoints, "verdict", parts[0][4:8]))
+        parts[0] = parts[0][8:]
+        for mode, part in zip(PLAN, parts, strict=True):
+            before = counted(endpoints)
+            verdicts = asyncio.run(judged(endpoints, mode, part))
+            for what, value in counted(endpoints).items():
+                sums[mode][what] += value - before[what]
+            sums[mode]["judgements"] += len(part)
+            sums[mode]["without verdict"] += len(part) - verdicts
+    print(f"{'per judgement':18}" + "".join(f"{mode:>12}" for mode in MODES) + f"{'ratio':>9}")
+    for what in (*TOKENS, "CPU ms", "ms, 16 at a time"):
+        one, other = (sums[mode][what] / sums[mode]["judgements"] for mode in MODES)
+        print(f"{what:18}{one:12.1f}{other:12.1f}{one / other:9.2f}")
+    for what in ("judgements", "without verdict"):
+        print(f"{what:18}" + "".join(f"{sums[mode][what]:12.0f}" for mode in MODES))
+
+
+async def judged(endpoints: Endpoints, mode: Mode, cases: list[Case]) -> int:
+    """Verdicts that came."""
+    client = ProxyClient(endpoints, mode=mode, max_in_flight_per_replica=16)
+    calls = (client.judge(c.question, c.response_1, c.response_2, c.rubric, c.images, c.label) for c in cases)
+    found = await asyncio.gather(*calls)
+    await client.aclose()
+    return sum(judgement.verdict is not None for judgement in found)
+
+
+def counted(endpoints: Endpoints) -> dict[str, float]:
+    """What the replica has counted and used since its start."""
+    headers = {"Authorization": f"Bearer {endpoints.api_key}"}
+    answer = httpx.get(f"{endpoints.replicas[0]}/metrics", headers=headers, trust_env=False)
+    lines = answer.raise_for_status().text.splitlines()
+    found = {what: sum(float(x.split()[-1]) for x in lines if x.startswith(name)) for what, name in TOKENS.items()}
+    times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+    found["CPU ms"] = 1000 * sum(spent.user + spent.system for spent in times)
+    return found | {"ms, 16 at a time": 1000 * time.monotonic()}
+
+
+if __name__ == "__main__":
+    main()
