@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark
+from proxygrm.critique import Problem
 from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
 from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
@@ -25,6 +26,10 @@ from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
 
 ANSWERS = "answers.jsonl"
+_ANSWER_FAULTS = (
+    Problem.EMPTY, Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, Problem.BAD_ANSWER, Problem.REPEATED_TAG,
+)  # fmt: skip
+_NO_VERDICT = {problem.value for problem in _ANSWER_FAULTS}
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def merge(work: Work) -> Row:
         )
     rows = [_row(s, answers[s.key], run.blank) for s in shown]
     write_rows(run.out / ANSWERS, rows)
-    problems = Counter(problem for row in rows if row["verdict"] is None for problem in row["problems"][:1])
+    unparsed = [row for row in rows if row["verdict"] is None]
     return {
         "bench": run.bench,
         "judge": work.judge.name,
@@ -125,8 +130,8 @@ def merge(work: Work) -> Row:
         **expectation(work),
         "judgements": len(rows),
         "doubled": sum(found[s.key] - 1 for s in shown),
-        "unparsed": sum(row["verdict"] is None for row in rows),
-        "why_unparsed": dict(problems.most_common()),
+        "unparsed": len(unparsed),
+        "why_unparsed": dict(Counter(map(_why_unparsed, unparsed)).most_common()),
         "ties": sum(row["verdict"] == "tie" for row in rows),
         "refused": sum(row["refused"] is not None for row in rows),
         "truncated": sum(row["truncated"] for row in rows),
@@ -164,6 +169,13 @@ def _row(shown: Shown, answer: Row, blank: str) -> Row:
     row = judged_row(shown, answer)
     row["image_missing"] = row["image_missing"] or any(path.name == blank for path in shown.pair.images)
     return row
+
+
+def _why_unparsed(row: Row) -> str:
+    """What kept a row from having a verdict: that it was cut off before what came of it, then faults of its answer."""
+    if row["truncated"]:
+        return "cut_off"
+    return next((problem for problem in row["problems"] if problem in _NO_VERDICT), row["problems"][0])
 
 
 def _refuse_foreign(pairs: Sequence[EvalPair], bench_name: str) -> None:

@@ -142,6 +142,7 @@ def test_lost_calls_are_retried_and_a_prompt_the_service_refuses_is_an_unparsed_
     with serving(Flaky(400, every=12)) as url:
         said = run(tmp_path / "refused", url, "--pairs", demo, *MODEL)
     assert "4 unparsed; 4 prompts refused" in said
+    assert "unparsed: prompt refused 4" in said
     found = rows(tmp_path / "refused")
     assert [row["refused"] for row in found if row["refused"]] == ["http_400: sorry"] * 4
     assert scored(tmp_path / "refused")["unparsed"] == 4
