@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from proxygrm.errors import UserError
@@ -48,9 +49,15 @@ def _replaced(value: Any, changes: dict[str, Any], where: str) -> Any:
         if group and not isinstance(change, dict):
             inner = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(old))
             raise UserError(f"--set {path}: that is a group of values; set one of {inner}")
-        hint = get_type_hints(type(value))[key]
+        hint = _hints(type(value))[key]
         new[key] = _replaced(old, change, f"{path}.") if group else _parsed(change, hint, old, path)
     return dataclasses.replace(value, **new)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Read once: an ablation sets the same few values for each of its many cells."""
+    return get_type_hints(kind)
 
 
 def _parsed(text: str, hint: Any, old: Any, path: str) -> Any:

@@ -144,7 +144,7 @@ def of_batch(name: str, members: list[StageState]) -> StageState:
     lead = next(member for member in members if member.word == word)
     bad = next((member for member in members if member.word in BAD), None)
     detail = summary(counts)
-    if bad:
+    if bad and bad.detail:
         detail += f"; {bad.stage}: {bad.detail}"
     elif lead.detail and lead.live and word != "running":
         detail += f"; {lead.detail}"
