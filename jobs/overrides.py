@@ -34,6 +34,7 @@ def apply(value: T, assignments: tuple[str, ...] | list[str]) -> T:
 
 
 def _replaced(value: Any, changes: dict[str, Any], where: str) -> Any:
+    kind: Any = type(value)
     names = [field.name for field in dataclasses.fields(value)]
     new: dict[str, Any] = {}
     for key, change in changes.items():
@@ -49,7 +50,7 @@ def _replaced(value: Any, changes: dict[str, Any], where: str) -> Any:
         if group and not isinstance(change, dict):
             inner = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(old))
             raise UserError(f"--set {path}: that is a group of values; set one of {inner}")
-        hint = _hints(type(value))[key]
+        hint = _hints(kind)[key]
         new[key] = _replaced(old, change, f"{path}.") if group else _parsed(change, hint, old, path)
     return dataclasses.replace(value, **new)
 
