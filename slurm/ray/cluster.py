@@ -85,8 +85,9 @@ class RayHandle:
         finally:
             end_group(process, 10.0)
         if process.returncode:
-            name = " ".join(command[1:3])
-            raise UserError(f"{name} ended with exit code {process.returncode}: {last_words(log)} (log: {log})")
+            code = process.returncode
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise UserError(f"{' '.join(command[1:3])} {how}: {last_words(log)} (log: {log})")
 
 
 def run_in_cluster(

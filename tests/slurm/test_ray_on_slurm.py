@@ -51,15 +51,28 @@ def look_around(run: StageRun) -> None:
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
 
 
-def lose_the_second_node(run: StageRun) -> None:
-    """Kills Ray on the other node while the driver waits for a child that would never end."""
+CHILD = ["sleep", "612"]
+
+
+def lose_a_part(run: StageRun) -> None:
+    """Kills Ray on the other node, the cluster's head or the trainer, while the driver waits for the trainer."""
 
     def driver(handle: RayHandle) -> None:
-        victim = handle.plan.nodes[1]
-        pattern = f"raylet.*--node_ip_address={victim.address}"
-        subprocess.run(["pkill", "-KILL", "-f", pattern], check=True)
-        (run.out / "killed").write_text(victim.name)
-        handle.run(["sleep", "600"], {}, run.out / "child.log", lambda: None)
+        head, other = handle.plan.nodes
+        port = handle.address.rpartition(":")[2]
+        patterns = {
+            "raylet": f"raylet.*--node_ip_address={other.address}",
+            "head": f"gcs_server.*--gcs_server_port={port}",
+            "trainer": " ".join(CHILD),
+        }
+        (run.out / "killed").write_text(other.name if run.config == "raylet" else head.name)
+
+        def kill() -> None:
+            if not (run.out / "at").exists():
+                subprocess.run(["pkill", "-KILL", "-f", patterns[run.config]], check=True)
+                (run.out / "at").write_text(str(time.time()))
+
+        handle.run(CHILD, {}, run.out / "child.log", kill)
 
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
 
@@ -118,10 +131,17 @@ def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(tmp_path:
     assert_no_ray_is_left(ledger.folder)
 
 
-def test_the_death_of_ray_on_one_node_ends_the_job_and_names_the_node(tmp_path: Path) -> None:
-    stage = Stage("ray_lost", lose_the_second_node, (Artifact("never"),), TWO_NODES)
+@pytest.mark.parametrize(
+    ("part", "said"), [("raylet", "node {victim}"), ("head", "{victim}"), ("trainer", "was killed by SIGKILL")]
+)
+def test_the_death_of_a_part_ends_the_job_says_which_and_leaves_no_process(
+    tmp_path: Path, part: str, said: str
+) -> None:
+    stage = Stage("ray_lost", lose_a_part, (Artifact("never"),), TWO_NODES, config=part)
     found, ledger = finished(stage, tmp_path / "run")
     victim = (ledger.folder / "ray_lost" / "killed").read_text()
     assert found.word == "failed"
-    assert f"node {victim}" in found.detail
+    assert said.format(victim=victim) in found.detail, found.detail
+    record = json.loads((ledger.folder / "ray_lost" / "FAILED.0.json").read_text())
+    assert record["time"] - float((ledger.folder / "ray_lost" / "at").read_text()) < 60
     assert_no_ray_is_left(ledger.folder)
