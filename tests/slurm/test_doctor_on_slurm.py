@@ -89,3 +89,53 @@ def test_a_queue_without_a_free_place_is_no_fault(doctor, local_cluster) -> None
         assert (code, "probe job" in lines) == (0, False)
     finally:
         local_cluster.run("scancel", str(job))
+
+
+STAND_IN = """#!/bin/bash
+# Reads its words as apptainer does; the image is this machine.
+printf '%s\\n' "$@" > "{log}"
+[ "$1" = exec ] && shift
+while [[ "$1" == --* ]]; do
+    case "$1" in
+        --bind) shift 2 ;;
+        --pwd) cd "$2" || exit 1; shift 2 ;;
+        *) shift ;;
+    esac
+done
+[ -f "$1" ] || {{ echo "FATAL: could not open image $1" >&2; exit 255; }}
+shift
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["an image", "no image"])
+def test_the_probe_goes_through_the_container_that_jobs_would_use(  # type: ignore[no-untyped-def]
+    local_cluster, tmp_path: Path, there: bool
+) -> None:
+    log, image = tmp_path / "words", tmp_path / "it's an image.sif"
+    (tmp_path / "apptainer").write_text(STAND_IN.format(log=log))
+    (tmp_path / "apptainer").chmod(0o755)
+    if there:
+        image.touch()
+    site = tmp_path / "site.toml"
+    text = SITE.format(partition="h100", gpu_type="h100", interface="", setup=f"export PATH='{tmp_path}':$PATH")
+    text = text.replace("[environment]", f'[environment]\npython = "{sys.executable}"')
+    site.write_text(f'{text}[container]\nruntime = "apptainer"\nimage = "{image}"\nmounts = ["/shared/da ta"]\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "doctor", "--profile", str(site), "--json", "--run", str(tmp_path / "a run")],
+        env={**os.environ, **local_cluster.env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = {line["check"]: line for line in json.loads(done.stdout)}
+    words = log.read_text().splitlines()
+    assert words[0] == "exec"
+    assert "/shared/da ta:/shared/da ta" in words
+    assert words[words.index("--pwd") + 2 : words.index("-m")] == [str(image), sys.executable]
+    if there:
+        assert done.returncode == 0, lines
+        assert lines["shared folder"]["level"] == "ok"
+    else:
+        assert done.returncode == 1
+        assert lines["probe job"]["said"] == f"FATAL: could not open image {image}"
