@@ -154,7 +154,8 @@ def _ended(case: Case) -> Explanation:
     again = "proxygrm submit: it goes on from where it was"
     slurm = _slurm_says(case, verb)
     if slurm:
-        return Explanation(name, now.word, slurm[0], slurm[1], slurm[2] or again, log_end=_end(case))
+        shown = tuple(_matches(case.texts, TASK_KILLED)[-1:]) if slurm[1] == "killed" else ()
+        return Explanation(name, now.word, slurm[0], slurm[1], slurm[2] or again, shown, _end(case))
     if case.said:
         return Explanation(name, now.word, f"{name} {verb}: {case.said}", log_end=_end(case))
     told = f" (exit code {code})" if code and code != "0:0" else ""
@@ -182,12 +183,23 @@ def _slurm_says(case: Case, verb: str) -> tuple[str, str, str] | None:
         return f"{name} was preempted and not requeued", "preemption", ""
     if word == "cancelled":
         return f"{name} was cancelled by a person or a script (scancel)", "cancelled", ""
-    if last and (last.exit_code.endswith(":9") or last.exit_code.startswith("137:")):
+    if (last and last.exit_code in KILLED) or _killed_alone(case):
         return (
             f"{name} {verb}: something killed it (SIGKILL), and no log says who; used-up memory is the usual reason",
             "killed", "sacct -o MaxRSS,ReqMem of the job; ask for more memory_gb",
         )  # fmt: skip
     return None
+
+
+KILLED = ("0:9", "9:0", "137:0")
+"""SIGKILL, as sacct shows it of the batch script, of a task under srun, and of a task under a shell."""
+TASK_KILLED = re.compile(r"srun: error: \S+: tasks? [\d,\-]+: Killed")
+TASK_EXITED = re.compile(r"srun: error: \S+: tasks? [\d,\-]+: Exited with exit code")
+
+
+def _killed_alone(case: Case) -> bool:
+    """srun also kills what is left when one task ends with an error: then that error is the cause."""
+    return bool(_matches(case.texts, TASK_KILLED)) and not _matches(case.texts, TASK_EXITED)
 
 
 def meaning(known: Known, evidence: Evidence) -> str:

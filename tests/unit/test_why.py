@@ -167,7 +167,14 @@ def test_without_any_log_slurm_alone_is_quoted() -> None:
     assert "its time limit of 60 min passed" in explain(case("timed out", last=attempt("TIMEOUT"))).sentence
     assert explain(case("node failed", last=attempt("NODE_FAIL"))).sentence == "grm_rl lost its node gpu-1"
     assert "memory was used up" in explain(case("failed", last=attempt("OUT_OF_MEMORY", "0:125"))).sentence
-    assert "SIGKILL" in explain(case("failed", last=attempt("FAILED", "0:9"))).sentence
+    for code in ("0:9", "9:0", "137:0"):
+        assert "SIGKILL" in explain(case("failed", last=attempt("FAILED", code))).sentence
+    killed = "srun: error: gpu-1: task 0: Killed\nsrun: Force Terminated StepId=4.0\n"
+    found = explain(case("failed", killed, last=attempt("FAILED", "1:0")))
+    assert found.cause == "killed"
+    assert found.lines[0].text == "srun: error: gpu-1: task 0: Killed"
+    after_another = "srun: error: gpu-2: task 1: Exited with exit code 3\n" + killed
+    assert explain(case("failed", after_another, last=attempt("FAILED", "3:0"))).cause == ""
     assert "scancel" in explain(case("cancelled", last=attempt("CANCELLED"))).sentence
 
 
