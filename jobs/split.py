@@ -40,3 +40,6 @@ def pairs_folder(path: Path) -> None:
     """Check of a given data set: a pairs folder as `data_tools` writes it."""
     if not (path / "pairs.parquet").is_file():
         raise UserError(f"{path} has no pairs.parquet; make one with `proxygrm data ingest SOURCE PATH --out DIR`")
+    from proxygrm.pairs import pairs_file
+
+    pairs_file(path).close()  # of a layout that this version reads
