@@ -8,7 +8,7 @@ from math import inf
 OPENS_AFTER = 3
 """Failures in a row."""
 FIRST_BACK_OFF_S = 1.0
-MAX_BACK_OFF_S = 30.0
+MAX_BACK_OFF_S = 10.0
 
 
 @dataclass
