@@ -282,7 +282,7 @@ def test_what_one_replica_spoils_the_other_judges_and_what_both_spoil_has_a_caus
     assert one.counted["retried"] + one.counted["hedged"] > 0
     assert both.outcomes[cause] > 0
     assert set(both.outcomes) <= {cause, *NEVER_SENT}
-    assert max(one.took_s - 10, both.took_s - 4) < 1.0
+    assert max(one.took_s - 10, both.took_s - 4) < 3.0
     assert "16 of 16 rollouts have lost their reward" in why_stop(both.rows, 16, 0.02, 0.1)
 
 
@@ -415,41 +415,34 @@ def test_a_replica_whose_engine_is_killed_in_mid_batch_loses_nothing_and_comes_b
     assert len({row["proxy_replica"] for row in after.rows}) == 2
 
 
-def test_a_full_disk_under_the_logs_costs_no_rollout_and_no_restart(serving: Serving, tmp_path: Path) -> None:
-    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=60.0)
-    logs, victim = serving.endpoints_file.parent, serving.servers[1]
-    filler = logs / "filler"
+@contextlib.contextmanager
+def full_disk(serving: Serving) -> Iterator[None]:
+    """No room for another byte of the replicas' logs."""
+    logs = serving.endpoints_file.parent
     if not logs.is_mount():  # no leave to mount: files that cannot grow any more are the next best
         for process in (p for server in serving.servers for p in processes(server)):
             process.rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY))
-        assert asyncio.run(judged(endpoints, tmp_path, 64)).outcomes == {"scored": 64}
+        yield
         return
+    filler = logs / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
     assert shutil.disk_usage(logs).free == 0
-
-    async def kill_it(client: ProxyClient) -> None:
-        await in_mid_batch(client, endpoints.replicas[1])
-        kill(victim)
-
-    step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_it))
-    assert step.outcomes == {"scored": 256}
-    tell("full disk under the logs, and a kill -9", step, back(victim))
-    filler.unlink()
-    assert asyncio.run(judged(endpoints, tmp_path, 32)).outcomes == {"scored": 32}
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
-def test_when_all_are_killed_the_calls_wait_for_the_one_that_comes_back_and_the_crash_loop_is_named(
+def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_the_one_that_comes_back(
     serving: Serving, tmp_path: Path
 ) -> None:
     endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=150.0)
     lasting, crashing = serving.servers[1], serving.servers[0]
-    died = [0.0]
 
     async def kill_all(client: ProxyClient) -> None:
         await in_mid_batch(client, endpoints.replicas[0])
-        died[0] = time.monotonic()
         for server in serving.servers:
             kill(server)
         deadline = time.monotonic() + 60
@@ -459,10 +452,14 @@ def test_when_all_are_killed_the_calls_wait_for_the_one_that_comes_back_and_the_
                 kill(crashing)
             await asyncio.sleep(0.5)
 
-    step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_all))
-    tell("all killed, one comes back", step, time.monotonic() - died[0])
+    with full_disk(serving):
+        step = asyncio.run(judged(endpoints, tmp_path, 64))
+        tell("disk under the logs full", step)
+        assert step.outcomes == {"scored": 64}
+        step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_all))
+        tell("disk full, all killed, one comes back", step)
     assert step.outcomes == {"scored": 256}
     assert {row["proxy_replica"] for row in step.rows if row["proxy_retries"]} == {lasting.url}
-    assert lasting.status().state == "healthy"
+    assert (lasting.status().state, lasting.status().restarts) == ("healthy", 1)
     with pytest.raises(UserError, match=r"proxy-0 .* failed after 2 restarts: was killed"):
         serving.check()
