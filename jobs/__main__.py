@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobs import watch
+from jobs.cluster import cluster
 from jobs.data import data
 from jobs.doctor import doctor
 from jobs.eval import evaluation
@@ -218,56 +219,9 @@ def demo(run: Path, quick: bool, prepare_only: bool) -> None:
     demonstration.run(run, quick, prepare_only)
 
 
-@main.group()
-def cluster() -> None:
-    """A private, real SLURM on this machine: four virtual nodes in one folder."""
-
-
-def _cluster_folder(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option("--dir", "folder", type=click.Path(path_type=Path), default=None, help="Where it lives.")(
-        command
-    )
-
-
-@cluster.command("up")
-@_cluster_folder
-def cluster_up(folder: Path | None) -> None:
-    """Start it (again). Does nothing when it is up."""
-    from jobs import console
-
-    console.cluster_up(folder)
-
-
-@cluster.command("down")
-@_cluster_folder
-def cluster_down(folder: Path | None) -> None:
-    """Cancel its jobs and stop its daemons."""
-    from jobs import console
-
-    console.cluster_down(folder)
-
-
-@cluster.command("status")
-@_cluster_folder
-def cluster_status(folder: Path | None) -> None:
-    """Its daemons and nodes."""
-    from jobs import console
-
-    console.cluster_status(folder)
-
-
-@cluster.command("env")
-@_cluster_folder
-def cluster_env(folder: Path | None) -> None:
-    """Print exports that point SLURM's own commands at it:  eval "$(proxygrm cluster env)"; squeue"""
-    from slurm.local import cluster as local
-    from slurm.local.folder import default_folder
-
-    click.echo(local.exports(folder or default_folder()))
-
-
 for command in watch.COMMANDS:
     main.add_command(command)
+main.add_command(cluster)
 main.add_command(data)
 main.add_command(doctor)
 main.add_command(reward)

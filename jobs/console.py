@@ -317,42 +317,6 @@ def report(run: Path | None, output: Path | None) -> None:
     out.print(f"wrote {page}")
 
 
-def cluster_up(folder: Path | None) -> None:
-    from slurm.local import cluster
-    from slurm.local.folder import default_folder
-
-    where = folder or default_folder()
-    started = time.time()
-    cluster.up(where)
-    out.print(f"private SLURM is up in {where} ({time.time() - started:.1f} s)")
-    out.print('point SLURM\'s commands at it with:  eval "$(proxygrm cluster env)"')
-
-
-def cluster_down(folder: Path | None) -> None:
-    from slurm.local import cluster
-    from slurm.local.folder import default_folder
-
-    where = folder or default_folder()
-    started = time.time()
-    cluster.down(where)
-    out.print(f"private SLURM is down ({time.time() - started:.1f} s)")
-
-
-def cluster_status(folder: Path | None) -> None:
-    from slurm.local import cluster
-    from slurm.local.folder import default_folder
-
-    found = cluster.status(folder or default_folder())
-    table = Table("daemon", "pid", "MB")
-    for daemon in found.daemons:
-        table.add_row(daemon.name, str(daemon.pid or "down"), f"{daemon.memory_mb:.0f}")
-    nodes = Table("node", "state", "partitions")
-    for node in found.nodes:
-        nodes.add_row(node.name, node.state, ", ".join(node.partitions))
-    out.print(table)
-    out.print(nodes)
-
-
 def evaluate(model: Path, pairs: Path, folder: Path, proxy: Path | None, **settings: Any) -> None:
     from rich.progress import Progress
 

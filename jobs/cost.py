@@ -38,7 +38,8 @@ KEPT = {"COMPLETED", "RUNNING", "PENDING", "SUSPENDED", "COMPLETING"}
 def of_attempts(stage: str, attempts: Iterable[Attempt]) -> Cost:
     """Pure: the sum over a stage's attempts."""
     attempts = list(attempts)
-    asked_once = {attempt.job: attempt for attempt in attempts}.values()
+    # Accounting fills in what a requeued job asked for only later: of its attempts the one that tells most.
+    asked_once = {attempt.job: attempt for attempt in sorted(attempts, key=_asked_cpu_min)}.values()
     lost = [attempt for attempt in attempts if attempt.state not in KEPT]
     return Cost(
         stage=stage,
@@ -51,6 +52,10 @@ def of_attempts(stage: str, attempts: Iterable[Attempt]) -> Cost:
         used_cpu_h=sum(one.elapsed_s / 3600 * one.held.cpus for one in attempts),
         lost_cpu_h=sum(one.elapsed_s / 3600 * one.held.cpus for one in lost),
     )
+
+
+def _asked_cpu_min(attempt: Attempt) -> int:
+    return attempt.limit_min * attempt.asked.cpus
 
 
 def total(costs: Sequence[Cost]) -> Cost:

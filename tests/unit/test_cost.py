@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_requeues_cost_hours_and_are_counted_as_lost_while_the_request_counts_on
     assert found.used_gpu_h == 12.0
     assert found.lost_gpu_h == 4.0
     assert (found.asked_cpu_h, found.used_cpu_h, found.lost_cpu_h) == (128.0, 96.0, 32.0)
+
+
+def test_an_attempt_of_which_accounting_does_not_know_the_request_yet_hides_nothing() -> None:
+    fresh = replace(attempt("9", "RUNNING", 0.1), limit_min=0, asked=Tres())
+    found = cost.of_attempts("rl", [attempt("9", "REQUEUED", 0.5), fresh])
+    assert (found.jobs, found.asked_gpu_h) == (1, 16.0)
 
 
 def test_a_job_that_never_started_asked_and_used_nothing() -> None:
