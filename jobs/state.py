@@ -223,6 +223,8 @@ def _progress(stage: Stage, ledger: Ledger, each: Mapping[int, JobState]) -> tup
     """
     found = []
     for cell, job in each.items():
+        if job.state == "PENDING":
+            continue  # a thousand waiting cells would be a thousand looks at a shared file system
         row = read_json(ledger.folder / stage.name / f"progress.{cell}.json")
         if row and row["time"] >= job.started:
             found.append(row)
