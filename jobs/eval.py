@@ -172,6 +172,37 @@ def compare(
     show(figures, out)
 
 
+@evaluation.command()
+@BENCH
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]ANSWERS...")
+@click.option("--out", type=_FILE, default=Path("report.html"), show_default=True, help="The page to write.")
+@PAIRS
+@click.option("--partition", default="official", show_default=True)
+@POLICY
+@click.option("--common", is_flag=True, help="Where runs judged different pairs, compare on those both have.")
+@PARTIAL
+def report(
+    bench: str,
+    runs: tuple[str, ...],
+    out: Path,
+    pairs: Path | None,
+    partition: str,
+    policy: str,
+    common: bool,
+    partial: bool,
+) -> None:
+    """Scores, published anchors and every judgement as one HTML page that needs no network.
+
+    \b
+    proxygrm eval report --bench vl-rewardbench sft=sft.jsonl rl=rl.jsonl --out report.html
+
+    The page holds the pictures as thumbnails and stays below 5 MB; what does not fit is counted on it.
+    """
+    from jobs.eval_report import write
+
+    write(bench, _named(runs), out, partition, policy, partial, common, _expected(pairs))
+
+
 def _named(runs: tuple[str, ...]) -> dict[str, Path]:
     """ "sft=a/rl.jsonl" -> {"sft": path}; without a name the file's own, with its folder where two share one."""
     from proxygrm.errors import UserError

@@ -60,7 +60,7 @@ def read_answers(files: list[Path], partial: bool) -> tuple[list[Judgement], lis
         before = len(judgements)
         for row, value in _lines(path, broken):
             try:
-                judgement = _judgement(value, row, number)
+                judgement = judgement_of(value, row, number)
             except Broken as why:
                 broken.setdefault(str(why), []).append(row)
             else:
@@ -128,7 +128,8 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
                     broken.setdefault(_TORN if torn else "the line is not JSON", []).append(number)
 
 
-def _judgement(row: Any, number: int, file: int) -> Judgement | None:
+def judgement_of(row: Any, number: int, file: int = 0) -> Judgement | None:
+    """One row, of either kind; None for the line that says what made the file. Raises Broken with the reason."""
     if type(row) is not dict:
         raise Broken("the line is not a JSON object")
     if "rewards" in row:

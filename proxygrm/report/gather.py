@@ -43,6 +43,7 @@ class RunFacts:
     funnel: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, dict[str, Any]] = field(default_factory=dict)
     judged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    answers: dict[str, Path] = field(default_factory=dict)  # the files that `judged` was read from
     notes: list[str] = field(default_factory=list)
     """What could not be read, in words; shown on the page."""
 
@@ -53,15 +54,16 @@ def gather(run_dir: Path) -> RunFacts:
     submissions = _object(run_dir / "submissions.json", facts.notes)
     for name in _stage_names(run_dir, facts.about):
         facts.stages.append(_stage(run_dir / name, name, submissions.get(name), facts.notes))
-        if rows := _lines(run_dir / name / "metrics.jsonl", facts.notes):
+        if rows := read_lines(run_dir / name / "metrics.jsonl", facts.notes):
             facts.curves[name] = rows
     for folder in ("split", "splits"):
         facts.funnel = facts.funnel or _object(run_dir / folder / "report.json", facts.notes)
     for name in ("evaluate", "ablation_evaluate"):
         facts.summary |= _object(run_dir / name / "summary.json", facts.notes)
         for tag in facts.summary:
-            if rows := _lines(run_dir / name / f"{tag}.jsonl", facts.notes):
+            if rows := read_lines(run_dir / name / f"{tag}.jsonl", facts.notes):
                 facts.judged[tag] = rows
+                facts.answers[tag] = run_dir / name / f"{tag}.jsonl"
     return facts
 
 
@@ -131,7 +133,7 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+def read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     """Rows of a JSONL; lines that are no JSON object (a torn last one, say) are left out and noted."""
     if not path.is_file():
         return []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxygrm.benchmarks import BENCHMARKS, Benchmark, partition
 from proxygrm.errors import UserError
-from proxygrm.report.browser import MAX_PAIRS, MAX_PICTURES, browser_data, embed
+from proxygrm.evaluate.score import read
+from proxygrm.report.benchmark import View, view
 from proxygrm.report.charts import stage_charts
 from proxygrm.report.gather import RunFacts, StageFacts, gather, number, tag_name
 from proxygrm.report.results import COLUMNS, group_rows, result_rows
+from proxygrm.report.shell import clock, render_page, write_page
 
 STAGE_TITLES = {
     "distill": "teacher's critiques",
@@ -36,42 +37,53 @@ def write_report(run_dir: Path, out_html: Path) -> Path:
     run_dir, out_html = Path(run_dir), Path(out_html)
     if not run_dir.is_dir():
         raise UserError(f"no run folder at {run_dir}; `proxygrm status` lists the runs")
-    html = render(gather(run_dir))
-    part = out_html.with_name(f".{out_html.name}.{os.getpid()}")
-    try:
-        out_html.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(html.encode("utf-8", "replace"))
-        part.replace(out_html)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"cannot write {out_html}: {error.strerror}; choose another place") from error
-    return out_html
+    return write_page(render(gather(run_dir)), out_html)
 
 
 def render(facts: RunFacts) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    bench = bench_of(facts.judged)
+    seen = _view(facts, bench.name)
+    values = {
+        "name": str(facts.about.get("name") or facts.folder.name),
+        "about": _about(facts.about),
+        "settings": json.dumps(facts.about.get("experiment"), indent=2) if facts.about.get("experiment") else "",
+        "stages": _stages(facts.stages),
+        "span": _span(facts.stages),
+        "curves": [(stage, STAGE_TITLES.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
+        "funnel": funnel(facts.funnel),
+        "columns": COLUMNS,
+        "results": result_rows(facts.summary),
+        "groups": [(by, *group_rows(facts.summary, f"by_{by}")) for by in ("source", "category")],
+        "view": seen,
+        "heading": "Held-out pairs in detail",
+        "notes": facts.notes,
+    }
+    names = {tag: tag_name(tag) for tag in facts.judged}
+    return render_page("report.html", values, facts.judged, partition(bench, "official"), names)
 
-    environment = Environment(
-        loader=PackageLoader("proxygrm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    judged = browser_data(facts.judged)
-    return environment.get_template("report.html").render(
-        name=str(facts.about.get("name") or facts.folder.name),
-        about=_about(facts.about),
-        settings=json.dumps(facts.about.get("experiment"), indent=2) if facts.about.get("experiment") else "",
-        stages=_stages(facts.stages),
-        span=_span(facts.stages),
-        curves=[(stage, STAGE_TITLES.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
-        funnel=funnel(facts.funnel),
-        columns=COLUMNS,
-        results=result_rows(facts.summary),
-        groups=[(by, *group_rows(facts.summary, f"by_{by}")) for by in ("source", "category")],
-        judged=judged,
-        judged_json=embed(judged | {"names": {tag: tag_name(tag) for tag in judged["models"]}}),
-        caps={"pairs": MAX_PAIRS, "pictures": MAX_PICTURES},
-        notes=facts.notes,
-        written=_clock(time.time()),
-    )
+
+def bench_of(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> Benchmark:
+    """The benchmark that all rows say they come from, else plain pairs."""
+    sources = {str(row.get("source") or "").replace("-", "_") for rows in judged.values() for row in rows}
+    for bench in BENCHMARKS.values():
+        if bench.revisions and sources and all(source.startswith(bench.name.replace("-", "_")) for source in sources):
+            return bench
+    return BENCHMARKS["pairs"]
+
+
+def _view(facts: RunFacts, bench_name: str) -> View | None:
+    """Figures as `eval score` counts them, by model; what cannot be scored is noted, and the others are shown."""
+    answers = {}
+    for tag, path in facts.answers.items():
+        try:
+            answers[tag_name(tag)] = read(bench_name, [path], partial=True)
+        except UserError as error:
+            facts.notes.append(str(error))
+    try:
+        return view(answers) if answers else None
+    except UserError as error:
+        facts.notes.append(str(error))
+        return None
 
 
 def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -79,7 +91,7 @@ def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     name = profile.get("name") or profile.get("description") if isinstance(profile, dict) else profile
     rows = [("profile", name), ("code", about.get("git"))]
     if (written := number(about.get("written"))) is not None:
-        rows.append(("submitted", _clock(written)))
+        rows.append(("submitted", clock(written)))
     packages = about.get("packages")
     if isinstance(packages, dict):
         rows += [(str(k), v) for k, v in packages.items()]
@@ -111,8 +123,8 @@ def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
                 "name": s.name,
                 "title": STAGE_TITLES.get(s.name, ""),
                 "status": s.status,
-                "started": _clock(s.started),
-                "finished": _clock(s.finished),
+                "started": clock(s.started),
+                "finished": clock(s.finished),
                 "wall": duration(s.wall_s),
                 "wait": duration(waited_s(s, stages)),
                 "nodes": ", ".join(s.nodes),
@@ -164,7 +176,3 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def _clock(seconds: float | None) -> str:
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

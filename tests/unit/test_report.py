@@ -14,7 +14,7 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import summarise
 from proxygrm.evaluate.pairs import EvalPair
 from proxygrm.evaluate.shown import judged_row, shown_in_orders
-from proxygrm.report import browser, result_table, write_report
+from proxygrm.report import result_table, write_report
 from proxygrm.report.charts import line_chart, series, stage_charts
 from proxygrm.report.gather import gather
 from proxygrm.report.page import duration, funnel
@@ -122,36 +122,47 @@ class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict]] = []
-        self.text, self.json, self._in = "", "", ""
+        self.text, self.script, self._in = "", {"data": "", "pictures": ""}, ""
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        self._in = dict(attrs).get("type", tag)
+        self._in = dict(attrs).get("id", tag) if tag == "script" else tag
 
     def handle_endtag(self, tag):
         self._in = ""
 
     def handle_data(self, data):
-        if self._in == "application/json":
-            self.json += data
+        if self._in in self.script:
+            self.script[self._in] += data
         elif self._in not in ("script", "style"):
             self.text += data
+
+    @property
+    def data(self) -> dict:
+        return json.loads(self.script["data"])
+
+    @property
+    def runs(self) -> dict[str, dict]:
+        return {run["tag"]: run for run in self.data["runs"]}
+
+    @property
+    def pictures(self) -> list:
+        return json.loads(self.script["pictures"])["pictures"]
 
 
 def test_a_finished_run_is_shown_with_its_stages_results_curves_and_pairs(tmp_path):
     page = Page(write_report(make_run(tmp_path / "run"), tmp_path / "out" / "report.html"))
     for words in ("before training", "after SFT", "after RL", "0123456789ab-dirty", "1 min 10 s", "3.0 GiB", "n1, n2"):
         assert words in page.text
-    assert page.source.count("<svg") == 2 * 2 + 7
+    assert sum(dict(a).get("role") == "img" for tag, a in page.elements if tag == "svg") == 2 * 2 + 7
     assert page.text.count("done") >= 6
     assert "writes this page" in page.text
-    data = json.loads(page.json)
-    assert list(data["models"]) == ["start", "sft", "rl"]
-    assert all(len(rows) == 24 for rows in data["models"].values())
-    assert len(data["pictures"]) == 3
-    items = next(row["items"] for row in data["models"]["rl"] if row["items"])
+    assert list(page.runs) == ["start", "sft", "rl"]
+    assert all(len(run["rows"]) == len(run["texts"]) == 24 for run in page.runs.values())
+    assert len(page.pictures) == 3
+    items = next(texts[1] for texts in page.runs["rl"]["texts"] if texts[1])
     assert items == [["Names the colour red", 80], ["Answers in one clear sentence", 20]]
 
 
@@ -164,10 +175,9 @@ def test_the_page_loads_nothing_from_anywhere(tmp_path):
 
 def test_text_from_data_and_models_stays_text(tmp_path):
     page = Page(write_report(make_run(tmp_path / "run"), tmp_path / "report.html"))
-    assert sum(tag == "script" for tag, _ in page.elements) == 2
+    assert sum(tag == "script" for tag, _ in page.elements) == 3
     assert not [a for _, a in page.elements if "onerror" in a]
-    question = next(r["question"] for r in json.loads(page.json)["models"]["rl"] if r["id"] == "demo:0")
-    assert question == NASTY
+    assert next(pair[3] for pair in page.data["pairs"] if pair[0] == "demo:0") == NASTY
 
 
 def test_an_empty_run_folder_still_gives_a_page(tmp_path):
@@ -227,23 +237,14 @@ def test_a_stage_is_as_its_files_say(tmp_path, files, status):
         assert stage.note == "out of memory"
 
 
-def test_pictures_and_pairs_are_capped_and_the_page_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(browser, "MAX_PAIRS", 5)
-    monkeypatch.setattr(browser, "MAX_PICTURES", 2)
-    page = Page(write_report(make_run(tmp_path / "run", pairs=25), tmp_path / "report.html"))
-    data = json.loads(page.json)
-    assert (data["pairs_shown"], data["pairs_total"]) == (5, 25)
-    assert [len({r["id"] for r in rows}) for rows in data["models"].values()] == [5, 5, 5]
-    assert "5 of 25 pairs" in page.text
-    assert "1 pictures left out" in page.text
-
-
 def test_a_picture_that_is_gone_or_broken_leaves_the_rest_in_place(tmp_path):
     run = make_run(tmp_path / "run")
     (run / "pictures" / "red.png").unlink()
     (run / "pictures" / "blue.png").write_bytes(b"no picture")
-    data = json.loads(Page(write_report(run, tmp_path / "report.html")).json)
-    assert [Path(p).name for p in data["pictures"]] == ["green.png"]
+    page = Page(write_report(run, tmp_path / "report.html"))
+    assert len(page.pictures) == 1
+    assert "1 pictures are no longer where the rows say" in page.text
+    assert "1 pictures cannot be read" in page.text
 
 
 def test_rows_with_only_the_least_fields_are_shown(tmp_path):
@@ -252,7 +253,7 @@ def test_rows_with_only_the_least_fields_are_shown(tmp_path):
     (tmp_path / "evaluate" / "m.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "evaluate" / "summary.json").write_text('{"m": {"accuracy": NaN, "pairs": 1}}')
     page = Page(write_report(tmp_path, tmp_path / "report.html"))
-    assert "empty" in json.loads(page.json)["models"]["m"][0]["problems"]
+    assert page.data["reasons"][page.runs["m"]["rows"][0][8][0]] == "empty"
 
 
 def test_a_curve_keeps_the_later_value_of_a_repeated_step_and_skips_what_is_no_number():

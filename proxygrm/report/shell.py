@@ -1,0 +1,93 @@
+"""What every page is made with: one file that loads nothing and runs no script or style but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxygrm.benchmarks import Partition
+from proxygrm.errors import UserError
+from proxygrm.report.bars import share_bar
+from proxygrm.report.judgements import Packed, pack
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PAGE_BYTES = 4_900_000  # the whole file
+SCRIPTS = ("theme.js", "unpack.js", "judgement.js", "table.js", "start.js")
+STYLES = ("report.css", "pages.css")
+
+JUDGEMENT_COLUMNS = (
+    ("pair", "Pair", "", "the pair's id; opens the judgement"),
+    ("question", "Question", "", "its beginning"),
+    ("category", "Category", "", "as the scores count it"),
+    ("order", "Order", "", "in which the responses were shown"),
+    ("better", "Better", "num", "the response that the label says is better, as shown"),
+    ("verdict", "Verdict", "num", "the response that the judge named, as shown"),
+    ("result", "Result", "", "as the scores count it"),
+    ("proxy", "Proxy", "num", "the response that the proxy named by the rubric alone; ? is unreadable"),
+    ("why", "Problems", "", "what is not to the contract in the critique"),
+    ("tokens", "Tokens", "num", "of the critique"),
+)
+
+Runs = Mapping[str, Sequence[dict[str, Any]]]
+
+
+def render_page(
+    template: str, values: Mapping[str, Any], runs: Runs, cut: Partition, names: Mapping[str, str] | None = None
+) -> str:
+    """The page of `template` with the judgements of `runs` ({tag: rows}), within PAGE_BYTES."""
+    environment = _environment()
+    values = {**values, **_inline(environment), "written": clock(time.time()), "svg": share_bar}
+    values["judgement_columns"] = JUDGEMENT_COLUMNS
+    page = environment.get_template(template)
+    total = sum(len(rows) for rows in runs.values())
+    bare = page.render(**values, packed=Packed("", False, "", total, total, []))
+    packed = pack(runs, cut, max(0, PAGE_BYTES - len(bare.encode("utf-8", "replace")) - 10_000), names)
+    return page.render(**values, packed=packed)
+
+
+def write_page(html: str, out_html: Path) -> Path:
+    """Whole or not at all. UserError when it cannot be written."""
+    part = out_html.with_name(f".{out_html.name}.{os.getpid()}")
+    try:
+        out_html.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(html.encode("utf-8", "replace"))
+        part.replace(out_html)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {out_html}: {error.strerror}; choose another place") from error
+    return out_html
+
+
+def clock(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("proxygrm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
+def _inline(environment: Environment) -> dict[str, str]:
+    """Style and script, and the policy that lets a browser take these two by their hashes and nothing else."""
+    rendered: Callable[[str], str] = lambda name: environment.get_template(name).render()  # noqa: E731
+    css = "\n".join(map(rendered, STYLES))
+    js = '"use strict";\n(() => {\n' + "\n".join(map(rendered, SCRIPTS)) + "\n})();"
+    policy = (
+        f"default-src 'none'; script-src {_hash(js)}; style-src {_hash(css)}; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    return {"css": css, "js": js, "policy": policy}
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,12 @@
+if (document.getElementById("filters")) {
+  unpacked().then((data) => {
+    judgements(arranged(data, JSON.parse($("pictures").textContent)));
+    $("browser").hidden = false;
+    $("wait").hidden = true;
+    if (location.hash === "#judgements") $("judgements").scrollIntoView();
+  }).catch((error) => {
+    $("wait").textContent = typeof DecompressionStream === "undefined"
+      ? "This browser cannot unpack the judgements (it lacks DecompressionStream); any browser of 2023 or later can. Everything above is complete."
+      : `The judgements could not be unpacked: ${error}`;
+  });
+}
