@@ -146,7 +146,8 @@ def quick() -> Experiment:
         proxy_sft=replace(full.proxy_sft, max_steps=100),
         grm_sft=replace(full.grm_sft, max_steps=60),
         # A proxy of 100 steps does not always answer to its contract; the full demo's limit would stop the run.
-        rl=replace(full.rl, total_steps=2, save_every=2, temperature=1.0, max_no_verdict=0.9),
+        # Early rubrics, so that the option is tried here as part of a chain.
+        rl=replace(full.rl, total_steps=2, save_every=2, temperature=1.0, max_no_verdict=0.9, early_rubric=True),
         evaluate=replace(full.evaluate, max_pairs=8),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,7 @@ def test_rl_scored_every_rollout_with_the_real_proxy(demo: Demo) -> None:
     assert [row["step"] for row in metrics] == list(range(1, STEPS + 1))
     assert all(row["reward/rollouts"] == PROMPTS * GROUP for row in metrics)
     assert all(row["reward/proxy_coverage"] > 0.5 for row in metrics), "most rubrics should have reached the proxy"
+    assert all(row["reward/judged_early"] > 0.5 for row in metrics), "the quick recipe has early_rubric on"
     nodes = json.loads((demo.folder / "grm_rl" / "DONE.json").read_text())["nodes"]
     assert len(nodes) == 2
     log = (demo.folder / "grm_rl" / "proxy" / "proxy-0.log").read_text()
@@ -112,12 +114,12 @@ def test_the_report_is_one_page_that_names_every_stage(demo: Demo) -> None:
 
 def test_no_key_is_left_in_scripts_or_logs(demo: Demo) -> None:
     assert not (demo.folder / "grm_rl" / "proxy" / "endpoints.json").exists()
-    tokens = [path.read_text() for path in demo.folder.glob("grm_rl/ray/*/token")]
-    assert tokens
+    assert list(demo.folder.glob("grm_rl/ray/*/head.json"))
+    assert not list(demo.folder.glob("grm_rl/ray/*/token"))
+    keys = re.compile(r"(?i)(api[_-]?key|auth[_-]?token|bearer)\W{1,6}[0-9a-z_-]{32,}")
     for path in demo.folder.glob("**/*"):
         if path.is_file() and path.suffix in {".log", ".out", ".sh"}:
-            text = path.read_text(errors="replace")
-            assert not any(token in text for token in tokens), path
+            assert not keys.search(path.read_text(errors="replace")), path
 
 
 def test_status_says_done_for_every_stage(demo: Demo) -> None:
