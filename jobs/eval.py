@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jobs.eval_run import run as judged
+from jobs.eval_transfer import transfer
 from proxygrm.benchmarks import BENCHMARKS, POLICIES
 
 _FILE = click.Path(path_type=Path)
@@ -34,6 +35,7 @@ def evaluation() -> None:
 
 
 evaluation.add_command(judged)
+evaluation.add_command(transfer)
 
 
 @evaluation.command()

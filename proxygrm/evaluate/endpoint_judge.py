@@ -52,7 +52,10 @@ class EndpointJudge:
     """Rows that got no answer after all attempts are not taken, so running again asks for them again; they are counted
     and end the run with an error. A prompt the service refuses (too long, say) is an answer with a problem."""
 
-    def __init__(self, endpoint: Endpoint, settings: EvaluateSettings) -> None:
+    def __init__(
+        self, endpoint: Endpoint, settings: EvaluateSettings, prompt: Callable[[Shown], str] | None = None
+    ) -> None:
+        self.prompt = prompt or judge_prompt
         if settings.max_pixels:
             raise UserError("an endpoint scales pictures itself; leave --max-pixels out, or set it where it is served")
         self.endpoint, self.settings, self.name = endpoint, settings, f"{endpoint.model} at {endpoint.url}"
@@ -92,7 +95,7 @@ class EndpointJudge:
             if work.hopeless:
                 return
             started, seed = time.monotonic(), self.settings.seed_of(shown.key)
-            prompt = judge_prompt(shown)
+            prompt = self.prompt(shown)
             row = {"key": shown.key, "text": "", "tokens": 0, "truncated": False, "problem": None}
             row |= {"seed": seed, "prompt_hash": text_hash(prompt)}
             try:

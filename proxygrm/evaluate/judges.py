@@ -34,14 +34,16 @@ class Judge(Protocol):
 
 
 class CheckpointJudge:
-    """A generative reward model in this process, by vLLM."""
+    """A generative reward model in this process, by vLLM. `prompt` is what it is asked; `made_by` speaks of critiques,
+    who asks for something else amends it."""
 
-    def __init__(self, model: Path, settings: EvaluateSettings) -> None:
+    def __init__(self, model: Path, settings: EvaluateSettings, prompt: Callable[[Shown], str] | None = None) -> None:
         self.model, self.settings, self.name = Path(model), settings, str(model)
+        self.prompt = prompt or judge_prompt
         self.made_by = made_by(self.model, "grm", settings, settings.max_tokens)
 
     def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
-        prompts = {s.key: judge_prompt(s) for s in shown}
+        prompts = {s.key: self.prompt(s) for s in shown}
         with open_engine(self.model, self.settings, most_images(shown)) as engine:
             requests = (Request(s.key, prompts[s.key], s.pair.images) for s in shown)
             for answer in engine.answers(requests, self.settings.max_tokens, works):

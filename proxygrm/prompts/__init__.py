@@ -2,7 +2,8 @@
 
 `grm.txt` asks for a critique (distillation, GRM training, evaluation); `proxy.txt` asks the proxy for a
 verdict from a rubric. The rubric stands last, so the n rollouts of one prompt share everything before it
-(prefix cache). `proxy_verdict.txt` is how the proxy's answer is begun for it when only its verdict is wanted.
+(prefix cache). `proxy_verdict.txt` is how the proxy's answer is begun for it when only its verdict is wanted;
+`proxy_bare.txt` is the proxy's instruction without a rubric, what rubric transfer is measured against.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("grm", "proxy", "proxy_verdict")
+NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare")
 IMAGE_TAG = "<image>"
 
 _SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")
@@ -68,10 +69,13 @@ def grm_prompt(question: str, response_1: str, response_2: str, images: int = 1)
     return _fill("grm", {"question": question, "response_1": response_1, "response_2": response_2}, images)
 
 
-def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str, images: int = 1) -> str:
-    """Instruction for the proxy; `rubric` is the closed `<rubric>` that `critique.rubric_for_proxy` gives."""
-    values = {"question": question, "response_1": response_1, "response_2": response_2, "rubric": rubric}
-    return _fill("proxy", values, images)
+def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | None, images: int = 1) -> str:
+    """Instruction for the proxy; `rubric` is the closed `<rubric>` that `critique.rubric_for_proxy` gives, or None: the
+    proxy decides by itself, all else being the same."""
+    values = {"question": question, "response_1": response_1, "response_2": response_2}
+    if rubric is None:
+        return _fill("proxy_bare", values, images)
+    return _fill("proxy", values | {"rubric": rubric}, images)
 
 
 def read_grm_prompt(text: str) -> Compared | None:

@@ -1,0 +1,85 @@
+"""Options for judges, shared by the commands that ask one or several of them: a checkpoint or an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = [
+    click.option("--max-model-len", type=click.IntRange(1), default=16384, show_default=True, help="With the prompt."),
+    click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
+    click.option("--missing-images", type=click.Choice(MISSING_IMAGES), default="refuse", show_default=True),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+    click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of a judge."),
+    click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the model to ask for."),
+    click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
+    click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Endpoint: one call, s."),
+    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the variable that holds the key."),
+    click.option("--api-key-file", type=_FILE, help="Endpoint: a 0600 file that holds the key."),
+]
+
+
+def judge_options(command: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def named_values(option: str, values: tuple[str, ...]) -> dict[str, str]:
+    """("sft=a.jsonl", ...) -> {"sft": "a.jsonl"}. UserError for a value without a name, and for a name given twice."""
+    from proxygrm.errors import UserError
+
+    found: dict[str, str] = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not (sign and name and text) or "/" in name:
+            raise UserError(f"{option} {value}: say what it is called, for example {option} mine={value}")
+        if name in found:
+            raise UserError(f"{option}: two are called {name!r}; name them apart")
+        found[name] = text
+    return found
+
+
+def judges_of(
+    asked: Mapping[str, str],
+    models: tuple[str, ...],
+    concurrency: int,
+    timeout_s: float,
+    api_key_env: str,
+    api_key_file: Path | None,
+) -> dict[str, Any]:
+    """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for what is neither, or lacks its model."""
+    from proxygrm.errors import UserError
+    from proxygrm.evaluate.endpoint_judge import Endpoint
+
+    wanted: dict[str, str] = {}
+    for text in models:
+        name, sign, model = text.partition("=")
+        if sign and name in asked:
+            wanted[name] = model
+        else:
+            wanted |= {judge: text for judge in asked if judge not in wanted}
+    found: dict[str, Any] = {}
+    for name, where in asked.items():
+        if where.startswith(("http://", "https://")):
+            if name not in wanted:
+                raise UserError(
+                    f"the judge {where} is an endpoint: say which model of it to ask with --model NAME"
+                )
+            key_file = str(api_key_file.resolve()) if api_key_file else ""
+            found[name] = Endpoint(
+                where, wanted[name], concurrency, timeout_s, api_key_env=api_key_env, api_key_file=key_file
+            )
+        elif (Path(where) / "config.json").is_file():
+            found[name] = Path(where).resolve()
+        else:
+            raise UserError(
+                f"the judge {where} is no checkpoint (a folder with config.json) and no endpoint (http://...)"
+            )
+    return found
