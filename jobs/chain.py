@@ -1,4 +1,5 @@
-"""The chain: distill -> split -> SFT of proxy and reward model -> RL with the proxy's reward -> evaluate -> report.
+"""The chain: distill -> split -> SFT of proxy and reward model -> RL with the proxy's reward -> evaluate -> transfer
+-> report.
 
 READ THIS FILE FIRST. Every stage says what it needs, what it makes and where it runs; the job graph follows
 from `needs` alone. What a stage does is in the file named after it beside this one.
@@ -6,7 +7,7 @@ from `needs` alone. What a stage does is in the file named after it beside this 
 
 from __future__ import annotations
 
-from jobs import ablation, distill, evaluate, report, rl, sft, split
+from jobs import ablation, distill, evaluate, report, rl, sft, split, transfer
 from jobs.experiments import Experiment
 from jobs.stage import Artifact, Given, Output, Stage
 from proxygrm.checkpoints import is_hf_checkpoint
@@ -120,14 +121,27 @@ def chain(x: Experiment) -> list[Stage]:
         config=x.evaluate,
         prompts=("grm", "proxy"),
     )
+    # Do the rubrics help a judge that took no part in training? Without one, the proxy is asked, and the table says so.
+    gains = Stage(
+        name="transfer",
+        run=transfer.measure,
+        needs={
+            "judge": Given(x.judge, check=is_hf_checkpoint) if x.judge else judge,
+            "judged": scores / "summary.json",
+        },
+        makes=(Artifact("transfer.json"),),
+        on=x.on.transfer,
+        config=transfer.Settings.of(x.judge, x.transfer),
+        prompts=("proxy", "proxy_bare"),
+    )
     page = Stage(
         name="report",
         run=report.write_page,
-        needs={"summary": scores / "summary.json"},
+        needs={"summary": scores / "summary.json", "transfer": gains / "transfer.json"},
         makes=(Artifact("report.html"),),
         on=x.on.report,
     )
-    return [critiques, splits, *proxy_stages, grm_sft, grm_rl, scores, page]
+    return [critiques, splits, *proxy_stages, grm_sft, grm_rl, scores, gains, page]
 
 
 def ablation_chain(x: Experiment, cells: tuple[ablation.Cell, ...], throttle: int = 0) -> list[Stage]:

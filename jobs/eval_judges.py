@@ -69,9 +69,7 @@ def judges_of(
     for name, where in asked.items():
         if where.startswith(("http://", "https://")):
             if name not in wanted:
-                raise UserError(
-                    f"the judge {where} is an endpoint: say which model of it to ask with --model NAME"
-                )
+                raise UserError(f"the judge {where} is an endpoint: say which model of it to ask with --model NAME")
             key_file = str(api_key_file.resolve()) if api_key_file else ""
             found[name] = Endpoint(
                 where, wanted[name], concurrency, timeout_s, api_key_env=api_key_env, api_key_file=key_file

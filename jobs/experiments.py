@@ -15,6 +15,7 @@ from proxygrm.rl.config import RlSettings
 from proxygrm.sft.arguments import SftSettings
 
 DEMO_INPUTS = Path(__file__).parent.parent / ".local" / "demo-inputs"
+QWEN_3B = "Qwen/Qwen2.5-VL-3B-Instruct"
 QWEN_7B = "Qwen/Qwen2.5-VL-7B-Instruct"
 QWEN_235B = "Qwen/Qwen3-VL-235B-A22B-Instruct"
 
@@ -30,12 +31,14 @@ class StageResources:
     grm_sft: Resources
     grm_rl: Resources
     evaluate: Resources
+    transfer: Resources
     report: Resources
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """pairs, held_out: pairs folders. policy, proxy: start checkpoints. teacher: checkpoint, URL or rule-based."""
+    """pairs, held_out: pairs folders. policy, proxy: start checkpoints. teacher: checkpoint, URL or rule-based.
+    judge: a checkpoint that takes no part in training, for rubric transfer; empty takes the proxy, and says so."""
 
     name: str
     pairs: str
@@ -43,6 +46,7 @@ class Experiment:
     policy: str
     proxy: str
     teacher: str
+    judge: str
     shards: int
     distill: distill.Sampling
     split: split.Settings
@@ -57,6 +61,7 @@ class Experiment:
     proxy_nodes: int
     """Nodes of the RL job that serve the proxy and do not train; with one node in all, its GPUs are shared."""
     evaluate: EvaluateSettings
+    transfer: EvaluateSettings
     on: StageResources
 
 
@@ -70,6 +75,7 @@ def paper() -> Experiment:
         policy=QWEN_7B,
         proxy=QWEN_7B,
         teacher=QWEN_235B,
+        judge=QWEN_3B,
         shards=4,
         distill=distill.Sampling(),
         split=split.Settings(),
@@ -81,6 +87,7 @@ def paper() -> Experiment:
         proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
         proxy_nodes=1,
         evaluate=EvaluateSettings(),
+        transfer=EvaluateSettings(),
         on=StageResources(
             distill=eight,
             split=Resources(cpus_per_node=8, memory_gb=64, walltime_min=60),
@@ -89,6 +96,7 @@ def paper() -> Experiment:
             grm_sft=replace(eight, gpus_per_node=4, cpus_per_node=32, memory_gb=450, walltime_min=480),
             grm_rl=replace(eight, nodes=2, walltime_min=2880),
             evaluate=replace(eight, gpus_per_node=1, cpus_per_node=16, memory_gb=200, walltime_min=240),
+            transfer=replace(eight, gpus_per_node=1, cpus_per_node=16, memory_gb=200, walltime_min=240),
             report=Resources(cpus_per_node=2, memory_gb=8, walltime_min=20),
         ),
     )
@@ -105,6 +113,7 @@ def demo() -> Experiment:
         policy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         proxy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         teacher=distill.RULE_BASED,
+        judge="",
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),
         split=split.Settings(proxy_sft=1250, proxy_rl=80, proxy_rl_val=16, grm_sft=1250, grm_rl=80, grm_rl_val=16),
@@ -124,6 +133,7 @@ def demo() -> Experiment:
         ),
         proxy_nodes=1,
         evaluate=EvaluateSettings(max_tokens=160, proxy_max_tokens=64, max_model_len=1024),
+        transfer=EvaluateSettings(proxy_max_tokens=64, max_model_len=1024),
         on=StageResources(
             distill=small,
             split=small,
@@ -132,6 +142,7 @@ def demo() -> Experiment:
             grm_sft=one_gpu,
             grm_rl=replace(one_gpu, nodes=2, cpus_per_node=4, memory_gb=16),
             evaluate=one_gpu,
+            transfer=one_gpu,
             report=small,
         ),
     )

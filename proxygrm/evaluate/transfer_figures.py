@@ -11,10 +11,13 @@ from proxygrm.evaluate.compare import holm
 from proxygrm.evaluate.metrics import mcnemar_exact, paired_difference, wilson
 from proxygrm.evaluate.rows import Row
 from proxygrm.evaluate.shown import Shown
-from proxygrm.evaluate.transfer import BASE, NONE, OTHER, OWN, Asked, Told
+from proxygrm.evaluate.transfer import BASE, NONE, OTHER, OWN, Asked
 
 Figures = dict[str, Any]
 BASELINES = (NONE, OTHER, BASE)
+ABOUT = {NONE: "no rubric", OWN: "own rubric", OTHER: "another pair's rubric", BASE: "the base model's rubric"}
+MOST_LOST = 0.1
+"""Share of judgements without a verdict above which a condition gets a note."""
 
 
 def cell(
@@ -23,14 +26,22 @@ def cell(
     """One reward model's rubrics before one judge.
 
     answers: raw answers by `Told.key`. Returns {grm, judge, conditions {name: ...}, gains {over: ...},
-    categories {name: {conditions, gains}}}. An unparsed verdict or a refused prompt is not right; both are counted.
+    categories {name: {conditions, gains}}, notes [...]}. An unparsed verdict or a refused prompt is not right; both are
+    counted, and `clear` of a gain is the same over the sights where both conditions have a verdict.
     """
-    right = {
-        name: [None if told is None else _right(told, answers[told.key]) for told in condition.told]
+    verdicts = {
+        name: [None if told is None else _verdict(answers[told.key]) for told in condition.told]
         for name, condition in asked.items()
     }
+    right = {
+        name: [None if v is None else float(v == s.label) for v, s in zip(of, sights, strict=True)]
+        for name, of in verdicts.items()
+    }
+    clear = {name: [r if v else None for r, v in zip(right[name], of, strict=True)] for name, of in verdicts.items()}
     keys = [(s.pair.id, s.copy) for s in sights]
     found = _figures(keys, right)
+    for over, figures in found["gains"].items():
+        figures["clear"] = gain(keys, clear[over], clear[OWN])
     for name, condition in asked.items():
         rows = [answers[told.key] for told in condition.told if told is not None]
         found["conditions"][name] |= {
@@ -47,11 +58,30 @@ def cell(
         name: _figures([keys[at] for at in at_], {c: [rights[at] for at in at_] for c, rights in right.items()})
         for name, at_ in sorted(places.items())
     }
-    return {"grm": grm, "judge": judge, **found, "categories": categories}
+    return {"grm": grm, "judge": judge, **found, "categories": categories, "notes": _notes(found["conditions"])}
 
 
-def _right(told: Told, answer: Row) -> float:
-    return float(answer["problem"] is None and parse_proxy_verdict(answer["text"]) == told.label)
+def _verdict(answer: Row) -> int:
+    """1 or 2; 0 when there is none."""
+    return (parse_proxy_verdict(answer["text"]) or 0) if answer["problem"] is None else 0
+
+
+def _notes(of: Mapping[str, Figures]) -> list[str]:
+    """What keeps a gain from being read as what the rubric says."""
+    notes = []
+    for name, figures in of.items():
+        lost = figures["unparsed"] + figures["refused"]
+        if figures["judgements"] and lost > MOST_LOST * figures["judgements"]:
+            notes.append(
+                f"{ABOUT[name]}: {lost:,} of {figures['judgements']:,} judgements have no verdict, so gains against it "
+                "measure whether the judge answers at all; read those over clear verdicts"
+            )
+    if copies := of[OTHER]["reads_like_own"]:
+        notes.append(
+            f"{copies:,} of {of[OTHER]['judgements']:,} rubrics of another pair read exactly like the own: the control "
+            "is weaker for it"
+        )
+    return notes
 
 
 def _figures(keys: Sequence[Any], right: Mapping[str, Sequence[float | None]]) -> Figures:

@@ -1,4 +1,4 @@
-"""Rubric transfer as tables for people."""
+"""Rubric transfer as tables for people; p is McNemar's, clear pairs have verdicts in both conditions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from rich.table import Table
 
 from proxygrm.evaluate.score_print import between, per_cent
 
-TITLES = {"none": "no rubric", "own": "own rubric", "other": "another pair's", "base": "base model's"}
-OVER = {"none": "no rubric", "other": "another pair's", "base": "the base model's"}
+TITLES = {"none": "none", "own": "own", "other": "another's", "base": "base's"}
 
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
@@ -43,7 +42,7 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
 
 def _cell(cell: Mapping[str, Any], console: Console) -> None:
     console.print(f"\nrubrics of [bold]{cell['grm']}[/] before [bold]{cell['judge']}[/]", highlight=False)
-    table = Table("shown", "pairs", "judged", "right %", "95 %", "unparsed", "refused", "not asked")
+    table = Table("rubric", "pairs", "judged", "right %", "95 %", "unparsed", "refused", "not asked")
     for name, of in cell["conditions"].items():
         why = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in of["not_sent"].items())
         table.add_row(
@@ -51,17 +50,12 @@ def _cell(cell: Mapping[str, Any], console: Console) -> None:
             between(of["low"], of["high"]), f"{of['unparsed']:,}", f"{of['refused']:,}", why or "0",
         )  # fmt: skip
     console.print(table)
-    gains = Table("gain of the own rubric over", "pairs", "points", "95 %", "won", "lost", "McNemar p", "Holm")
+    gains = Table("own over", "pairs", "points", "95 %", "won", "lost", "p", "Holm", "clear pairs", "points")
     for over, of in cell["gains"].items():
-        gains.add_row(OVER[over], f"{of['pairs']:,}", *_gain(of))
+        gains.add_row(TITLES[over], f"{of['pairs']:,}", *_gain(of), f"{of['clear']['pairs']:,}", _gain(of["clear"])[0])
     console.print(gains)
-    other = cell["conditions"]["other"]
-    if other["reads_like_own"]:
-        console.print(
-            f"{other['reads_like_own']:,} of {other['judgements']:,} rubrics of another pair read exactly like the own",
-            style="yellow",
-            highlight=False,
-        )
+    for note in cell["notes"]:
+        console.print(escape(note), style="yellow", highlight=False)
     if len(cell["categories"]) > 1:
         names = list(cell["conditions"])
         by = Table("category", "pairs", *(f"{TITLES[name]} %" for name in names), "gain over none", "95 %")
@@ -75,19 +69,19 @@ def _cell(cell: Mapping[str, Any], console: Console) -> None:
 
 
 def _matrix(figures: Mapping[str, Any], console: Console) -> None:
-    """Gains of the own rubric over none: a row for each reward model, a column for each judge."""
+    """Gains of the own rubric over none: a row for each reward model, a column for each judge; ! has notes."""
     judges = list(figures["judges"])
     table = Table("points over no rubric (95 %)", *judges)
-    cells = {(cell["grm"], cell["judge"]): cell["gains"]["none"] for cell in figures["cells"]}
+    cells = {(cell["grm"], cell["judge"]): cell for cell in figures["cells"]}
     for grm in figures["rubrics"]:
         table.add_row(grm, *(_short(cells[grm, judge]) for judge in judges))
     console.print()
     console.print(table)
 
 
-def _short(gain: Mapping[str, Any]) -> str:
-    points, interval, *_ = _gain(gain)
-    return f"{points} ({interval})" if interval else points
+def _short(cell: Mapping[str, Any]) -> str:
+    points, interval, *_ = _gain(cell["gains"]["none"])
+    return (f"{points} ({interval})" if interval else points) + (" !" if cell["notes"] else "")
 
 
 def _gain(of: Mapping[str, Any]) -> list[str]:

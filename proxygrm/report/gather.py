@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CHAIN = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "report")
+CHAIN = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
 TAG_NAMES = {"start": "before training", "sft": "after SFT", "rl": "after RL"}
 
 

@@ -24,6 +24,7 @@ STAGE_TITLES = {
     "grm_sft": "reward model, SFT",
     "grm_rl": "reward model, RL",
     "evaluate": "held-out pairs",
+    "transfer": "rubric transfer",
     "report": "this page",
 }
 

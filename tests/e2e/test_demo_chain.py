@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
-STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "report")
+STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
 STEPS, PROMPTS, GROUP = 2, 10, 8
 
 

@@ -300,6 +300,9 @@ def test_a_run_counts_what_the_judge_said_resumes_at_the_row_and_asks_nothing_tw
     over = cell["gains"]["none"]
     assert (over["difference"], over["won"], over["lost"]) == (3 / 8, 7, 0)
     assert over["p"] == over["p_holm"] == pytest.approx(2 / 2**7)
+    assert (over["clear"]["pairs"], over["clear"]["difference"]) == (7, 0.5)  # p1 has no verdict by its own rubric
+    assert [note.split(":")[0] for note in cell["notes"]] == ["own rubric", "another pair's rubric"]
+    assert "2 of 16 judgements have no verdict" in cell["notes"][0]
     assert cell["gains"]["base"]["pairs"] == 0
     assert {name: of["conditions"]["none"]["pairs"] for name, of in cell["categories"].items()} == {
         "colour": 4, "shape": 4,

@@ -20,7 +20,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_the_same_chain(name: str) -> None:
-    edges = {stage.name: {parent.name for parent in stage.upstream()} for stage in chain(EXPERIMENTS[name]())}
+    x = EXPERIMENTS[name]()
+    edges = {stage.name: {parent.name for parent in stage.upstream()} for stage in chain(x)}
     assert edges == {
         "distill": set(),
         "split": {"distill"},
@@ -28,7 +29,8 @@ def test_every_experiment_is_the_same_chain(name: str) -> None:
         "grm_sft": {"split"},
         "grm_rl": {"split", "proxy_sft", "grm_sft"},
         "evaluate": {"proxy_sft", "grm_sft", "grm_rl"},
-        "report": {"evaluate"},
+        "transfer": {"evaluate"} if x.judge else {"evaluate", "proxy_sft"},
+        "report": {"evaluate", "transfer"},
     }
 
 
@@ -65,7 +67,7 @@ def test_a_way_of_training_the_proxy_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -> None:
     resolved = resolve(Request(profile=site, nodes=nodes))
-    assert [within_limits(stage, resolved.profile) for stage in resolved.stages] == [None] * 7
+    assert [within_limits(stage, resolved.profile) for stage in resolved.stages] == [None] * 8
 
 
 def test_the_published_hyper_parameters_are_upstream_s() -> None:
