@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobs.eval_judges import judge_for, judge_options, judges_of
 from jobs.eval_run import run as judged
 from jobs.eval_transfer import transfer
 from proxygrm.benchmarks import BENCHMARKS, POLICIES
@@ -224,20 +225,58 @@ def _named(runs: tuple[str, ...]) -> dict[str, Path]:
 @evaluation.command("best-of-n")
 @click.argument("candidates", type=_FILE)
 @click.argument("judgements", type=_FILE)
+@click.option(
+    "--judge", default="", metavar="PATH|URL", help="Make JUDGEMENTS first, with this checkpoint or endpoint."
+)
+@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Longest critique.")
+@judge_options
 @click.option("--reference", is_flag=True, help="Rank by wins against the reference instead of one another.")
 @click.option("--out", type=_FILE, default=None, help="Write the ranking of every prompt (JSONL).")
 @JSON
-def best_of_n(candidates: Path, judgements: Path, reference: bool, out: Path | None, as_json: bool) -> None:
+def best_of_n(
+    candidates: Path,
+    judgements: Path,
+    judge: str,
+    max_tokens: int,
+    reference: bool,
+    out: Path | None,
+    as_json: bool,
+    models: tuple[str, ...],
+    concurrency: int,
+    timeout_s: float,
+    api_key_env: str,
+    api_key_file: Path | None,
+    **settings: Any,
+) -> None:
     """Rank candidates by pairwise judgements; accuracy@N for N = 1, 2, 4, 8, ...
 
     \b
     CANDIDATES  {"id", "candidates": [{"response", "correct"}, ...]}              one prompt a line
     JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement a line
 
+    \b
+    proxygrm eval best-of-n candidates.jsonl judged.jsonl --judge runs/h100/grm_rl/policy --out ranking.jsonl
+    proxygrm eval best-of-n candidates.jsonl judged.jsonl --json
+
+    With --judge, candidates also need "question" and "image" (beside the file), and every two of a prompt are judged in
+    both orders: N (N - 1) critiques, or 2 N against a "reference". The same command resumes.
+
     A tie or an unparsed verdict is half a win; candidates with the same highest score share the choice.
     """
     from proxygrm.evaluate.best_of_n import best_of_n as ranked
 
+    if judge:
+        from jobs.eval_carry import _bar
+        from proxygrm.evaluate.best_of_n_judge import judge_candidates
+        from proxygrm.evaluate.settings import EvaluateSettings
+
+        (who,) = judges_of({"judge": judge}, models, concurrency, timeout_s, api_key_env, api_key_file).values()
+        how = EvaluateSettings(max_tokens=max_tokens, **settings)
+        with _bar() as progress:
+            made = judge_candidates(
+                judge_for(who, how), candidates, judgements, reference, how.missing_images, progress
+            )
+        click.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.items()), err=as_json)
     figures = ranked(candidates, judgements, reference, out)
     if as_json:
         click.echo(json.dumps(figures, indent=2))

@@ -31,6 +31,14 @@ def judge_options(command: Any) -> Any:
     return command
 
 
+def judge_for(who: Any, settings: Any) -> Any:
+    """The judge that writes critiques, of a Path or an Endpoint."""
+    from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
+    from proxygrm.evaluate.judges import CheckpointJudge
+
+    return EndpointJudge(who, settings) if isinstance(who, Endpoint) else CheckpointJudge(who, settings)
+
+
 def named_values(option: str, values: tuple[str, ...]) -> dict[str, str]:
     """("sft=a.jsonl", ...) -> {"sft": "a.jsonl"}. UserError for a value without a name, and for a name given twice."""
     from proxygrm.errors import UserError

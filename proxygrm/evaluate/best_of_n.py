@@ -59,7 +59,7 @@ class Ranked:
 def read_prompts(path: Path) -> dict[str, Prompt]:
     """Raises UserError with the row number for a row that is no list of candidates, and for a repeated id."""
     prompts: dict[str, Prompt] = {}
-    for number, row in _rows(path):
+    for number, row in json_rows(path):
         candidates, row_id = row.get("candidates"), row.get("id", row.get("prompt_id"))
         if row_id is None or not isinstance(candidates, list) or not candidates:
             raise UserError(f"{path} row {number} has no id with a list of candidates")
@@ -82,7 +82,7 @@ def read_wins(path: Path, prompts: Mapping[str, Prompt]) -> list[Ranked]:
     points: dict[str, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
     unclear: dict[str, int] = defaultdict(int)
     foreign: list[int] = []
-    for number, row in _rows(path):
+    for number, row in json_rows(path):
         row_id = str(row.get("id", row.get("prompt_id")))
         if row_id not in prompts:
             foreign.append(number)
@@ -207,7 +207,8 @@ def best_of_n(candidates: Path, judgements: Path, against_reference: bool = Fals
     }
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number, object). UserError for a line that is none."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSONL file")
     with path.open("rb") as file:

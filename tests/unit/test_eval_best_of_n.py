@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -128,3 +129,94 @@ def test_rows_that_say_nothing_are_named(tmp_path, prompts, judgements, message)
     candidates, file = files(tmp_path, prompts, judgements)
     with pytest.raises(UserError, match=message):
         best_of_n(candidates, file)
+
+
+@pytest.fixture(scope="module")
+def judge_url():
+    from test_distill import serving
+
+    from proxygrm.teacher.rule_judge import build_app
+
+    with serving(build_app(0.0)) as url:
+        yield url
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Candidates of demo pictures: the right colour, the wrong one twice, in a folder with a blank in its name."""
+    from data_tools.demo_pairs import write_demo_pairs
+    from data_tools.rlaif_v import ingest
+    from proxygrm.pairs import read_pairs
+
+    folder = tmp_path / "my pairs"
+    write_demo_pairs(tmp_path, train=3, held_out=2, seed=0, kinds=("colour",), fog=0.0)
+    ingest(tmp_path / "train.parquet", folder)
+    rows = []
+    for pair in read_pairs(folder):
+        right, wrong = (pair.response_1, pair.response_2)[:: 1 if pair.label == 1 else -1]
+        rows.append({
+            "id": pair.id, "question": pair.question, "images": [str(p) for p in pair.image_paths(folder)],
+            "candidates": [wrong, right, wrong], "correct": [False, True, False], "reference": wrong,
+        })  # fmt: skip
+    file = folder / "candidates.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def command(*words):
+    from click.testing import CliRunner
+
+    from jobs.eval import evaluation
+
+    result = CliRunner().invoke(evaluation, ["best-of-n", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_judge_makes_the_judgements_that_rank_and_none_is_made_twice(drawn, judge_url, tmp_path):
+    judgements = tmp_path / "judged.jsonl"
+    asked = (drawn, judgements, "--judge", judge_url, "--model", "rule-judge", "--max-tokens", 200, "--json")
+    figures = command(*asked)
+    rows = [json.loads(line) for line in judgements.read_text().splitlines()]
+    assert len(rows) == 3 * 3 * 2
+    assert Counter(row["same_text"] for row in rows) == {False: 12, True: 6}
+    assert {row["verdict"] for row in rows if row["same_text"]} == {"tie"}
+    assert figures["accuracy_at"][-1] == {
+        "n": 3, "prompts": 3, "accuracy": 1.0, "low": 1.0, "high": 1.0, "any_correct": 1.0,
+    }  # fmt: skip
+    raw = judgements.with_name("judged.jsonl.raw")
+    lines = raw.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + 6  # the wrong text twice is judged once
+    raw.write_bytes(b"".join(lines[:4]) + lines[4][:20])  # killed in the middle of a row
+    before = judgements.read_bytes()
+    assert command(*asked) == figures
+    assert judgements.read_bytes() == before
+    assert command(drawn, judgements, "--json") == figures
+
+
+def test_each_candidate_is_judged_against_the_reference_when_asked(drawn, judge_url, tmp_path):
+    asked = ("--judge", judge_url, "--model", "rule-judge", "--max-tokens", 200, "--reference", "--json")
+    figures = command(drawn, tmp_path / "judged.jsonl", *asked)
+    assert figures["accuracy_at"][-1]["accuracy"] == 1.0
+    assert len((tmp_path / "judged.jsonl").read_text().splitlines()) == 3 * 3 * 2
+
+
+def test_judgements_that_others_made_are_not_overwritten_and_bad_candidates_are_named(drawn, tmp_path):
+    from proxygrm.evaluate.best_of_n_judge import judge_candidates, matches
+
+    other = tmp_path / "theirs.jsonl"
+    other.write_text("{}\n")
+    with pytest.raises(UserError, match="was not written by a judge here"):
+        judge_candidates(None, drawn, other, False, "refuse")
+    row = {"id": "q", "question": "What?", "candidates": ["a", "b"]}
+    for change, said in (
+        ({"question": " "}, "row 1 has no `question`"),
+        ({"candidates": ["a", {"text": "b"}]}, "row 1: candidate 1 is no text"),
+        ({"images": [1]}, "row 1: `images` is not a list of paths"),
+    ):
+        (tmp_path / "bad.jsonl").write_text(json.dumps(row | change))
+        with pytest.raises(UserError, match=said):
+            matches(tmp_path / "bad.jsonl")
+    (tmp_path / "bad.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match="no text as `reference`"):
+        matches(tmp_path / "bad.jsonl", against_reference=True)
