@@ -216,6 +216,6 @@ function judgements({ runs, reasons }) {
     if (link && event.target.closest("a") !== link && !String(getSelection())) { step(link); link.click(); }
   });
   addEventListener("hashchange", readAddress);
-  apply({});
-  readAddress();
+  if (location.hash.startsWith("#judgements?")) readAddress();
+  else apply({});
 }

@@ -1,0 +1,247 @@
+"""The report in a real Chromium, from a file: 1,250 pairs in both orders, judged by two runs, with pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from chromium import Chromium
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from report_rows import NASTY, pictures, rows, write
+
+from proxygrm.report.eval_page import write_eval_report
+
+pytestmark = pytest.mark.heavy
+
+LINES = "$$('#rows tbody tr').map((row) => [...row.cells].map((cell) => cell.textContent))"
+FOUND = "$('#found').textContent"
+# Every visible text against what is painted behind it (WCAG 2, relative luminance); the worst ones below 4.5.
+CONTRAST = """
+const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+const part = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+const behind = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
+  if (c.length === 3 || c[3] === 1) return c; } throw new Error("nothing opaque behind"); };
+const bad = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); let seen = 0;
+while (walker.nextNode()) { const e = walker.currentNode.parentElement;
+  if (!walker.currentNode.data.trim() || !e.checkVisibility() || e.closest("script, style, option, .unseen")) continue;
+  seen += 1; const style = getComputedStyle(e);
+  const [a, b] = [light(rgb(e instanceof SVGElement ? style.fill : style.color)), light(behind(e))];
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const words = walker.currentNode.data.slice(0, 30);
+  if (ratio < 4.5 && !e.disabled) bad.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className} ${words}`); }
+({ seen, bad: [...new Set(bad)].slice(0, 9) })
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report with blanks")
+    shots = pictures(folder / "pictures", 150)
+    files = {
+        "sft": write(folder / "sft.jsonl", rows(0.6, 1, shots, length=60)),
+        "rl": write(folder / "rl.jsonl", rows(0.75, 2, shots, length=60)),
+    }
+    return write_eval_report("vl-rewardbench", files, folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(started: Chromium, page: Path) -> Iterator[Chromium]:
+    """The page as it opens; whatever the browser complains of during the test fails it."""
+    started.scheme("light")
+    started.size(1280, 900)
+    started.open(address(page))
+    yield started
+    assert started.said == []
+
+
+def address(page: Path, state: str = "") -> str:
+    return f"file://{quote(str(page))}{state}"
+
+
+def shown(browser: Chromium) -> int:
+    return int(browser.ask(FOUND).split(" of ")[0].replace(",", ""))
+
+
+def test_the_file_is_small_and_whole(browser, page):
+    assert page.stat().st_size < 5_000_000
+    assert browser.ask(FOUND) == "2,500 of 2,500 judgements"
+    assert browser.ask("$$('#rows tbody tr').length") == 100
+
+
+def test_filters_change_the_rows_to_those_that_pass(browser, page):
+    browser.choose("category", "reasoning")
+    assert shown(browser) == 2 * 318
+    assert {line[2] for line in browser.ask(LINES)} == {"reasoning"}
+    browser.choose("category", "")
+    browser.choose("result", "unparsed")
+    made = [json.loads(line) for line in (page.parent / "rl.jsonl").read_text().splitlines()]
+    assert shown(browser) == sum(row["verdict"] is None for row in made)
+    browser.choose("why", "no answer")
+    assert shown(browser) == sum("no_answer" in row["problems"] and row["verdict"] is None for row in made)
+    browser.choose("why", "")
+    browser.choose("result", "")
+    browser.choose("proxy", "differs")
+    differ = [r for r in made if r["verdict"] and r["proxy_verdict"] and r["verdict"] != r["proxy_verdict"]]
+    assert shown(browser) == len(differ) > 100
+    assert all(line[5] != line[7] for line in browser.ask(LINES))
+    browser.choose("order", "swapped")
+    assert shown(browser) == sum(row["order"] == "swapped" for row in differ)
+    browser.ask("$('#clear').click()")
+    assert shown(browser) == 2500
+
+
+def test_search_other_run_and_pair_filters_count_right(browser, page):
+    runs = {
+        tag: [json.loads(x) for x in (page.parent / f"{tag}.jsonl").read_text().splitlines()] for tag in ("sft", "rl")
+    }
+    pairs = list(zip(runs["sft"], runs["rl"], strict=True))
+    browser.choose("other", "+ sft")
+    browser.choose("result", "wrong")
+    assert shown(browser) == sum(a["correct"] is True and b["correct"] is False for a, b in pairs)
+    browser.ask("$('#clear').click()")
+    browser.choose("pair", "torn")
+    torn = [
+        o for o in zip(runs["rl"][::2], runs["rl"][1::2], strict=True) if len({r["correct"] is True for r in o}) == 2
+    ]
+    assert shown(browser) == 2 * len(torn)
+    browser.choose("pair", "")
+    browser.choose("q", "MATHVERSE_17")
+    assert {line[0] for line in browser.ask(LINES)} == {"mathverse_17", *(f"mathverse_17{n}" for n in range(10))}
+
+
+def test_columns_sort_both_ways_and_say_so(browser):
+    head = "$('#rows th[data-sort=tokens]')"
+    browser.ask(f"{head}.firstElementChild.click()")
+    tokens = [int(line[9].replace(",", "")) for line in browser.ask(LINES)]
+    assert tokens == sorted(tokens)
+    assert browser.ask(f"{head}.ariaSort") == "ascending"
+    browser.ask(f"{head}.firstElementChild.click()")
+    assert int(browser.ask(LINES)[0][9].replace(",", "")) > tokens[-1]
+    assert browser.ask("$$('#rows th[aria-sort]:not([aria-sort=none])').length") == 1
+
+
+def test_the_keyboard_reaches_a_row_opens_it_walks_and_returns(browser):
+    browser.ask("$('#clear').focus()")
+    for _ in range(11):  # the heads of the columns, then the first row
+        browser.press("Tab")
+    assert browser.ask("document.activeElement.closest('tbody') !== null")
+    browser.press("ArrowDown")
+    browser.press("ArrowDown")
+    here = browser.ask("document.activeElement.dataset.name")
+    assert here == browser.ask("$$('#rows tbody a')[2].dataset.name")
+    assert browser.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press("Enter")
+    browser.wait("$('#judgement').open")
+    assert browser.ask("$('#at').textContent") == "3 of 2,500"
+    browser.press("ArrowRight")
+    browser.press("ArrowRight")
+    browser.press("ArrowLeft")
+    assert browser.ask("$('#at').textContent") == "4 of 2,500"
+    assert quote(browser.ask("$('#title').textContent")) in browser.ask("location.hash")
+    browser.press("Escape")
+    browser.wait("!$('#judgement').open")
+    assert browser.ask("document.activeElement === $$('#rows tbody a')[3]")
+    assert "row=" not in browser.ask("location.hash")
+
+
+def test_walking_past_the_page_ends_on_the_page_of_the_row(browser):
+    browser.ask("$$('#rows tbody a').at(-1).focus(); $$('#rows tbody a').at(-1).click()")
+    browser.wait("$('#judgement').open")
+    browser.press("ArrowRight")
+    browser.press("Escape")
+    browser.wait("!$('#judgement').open")
+    assert browser.ask("$('#range').textContent") == "101 – 200 of 2,500"
+    assert browser.ask("document.activeElement === $$('#rows tbody a')[0]")
+
+
+def test_an_opened_judgement_shows_its_parts_and_nasty_text_stays_text(browser, page):
+    made = next(
+        json.loads(line) for line in (page.parent / "rl.jsonl").open() if NASTY[:20] in json.loads(line)["question"]
+    )
+    browser.open(address(page, "#judgements?row=hallucination_pair-0~as_is"))
+    browser.wait("$('#judgement').open")
+    assert browser.ask("$('#question').textContent").startswith(NASTY.split("\ud83d")[0])
+    assert browser.ask("$('#response1').textContent.length") == len(made["response_1"])
+    assert browser.ask("$('#card1').className") == ("better" if made["label"] == 1 else "")
+    assert "better by label" in browser.ask("$(`#mark${1}`).textContent + $(`#mark${2}`).textContent")
+    assert browser.ask("$$('#rubric li b').map((weight) => weight.textContent)") == ["60 %", "40 %"]
+    assert "<img src=x onerror" in browser.ask("$$('#rubric li')[1].textContent")
+    assert browser.ask("$('#evaluation').textContent") == made["evaluation"]
+    assert browser.ask("$('#proxy').textContent") == made["proxy_answer"]
+    assert browser.ask("$('#elsewhere').children.length") == 3
+    browser.wait("$('#shots img').complete && $('#shots img').naturalWidth > 60")
+    assert browser.ask("$$('img[src=x]').length") == 0
+
+
+def test_a_link_restores_filter_order_page_and_row(browser, page):
+    for name, value in (("run", "sft"), ("result", "wrong"), ("proxy", "differs")):
+        browser.choose(name, value)
+    browser.ask("$('#rows th[data-sort=tokens] button').click()")
+    browser.ask("$$('#rows tbody a')[5].click()")
+    browser.wait("$('#judgement').open")
+    state, title, lines = browser.ask("location.hash"), browser.ask("$('#about').textContent"), browser.ask(LINES)
+    browser.open(address(page, state))
+    browser.wait("$('#judgement').open")
+    assert (browser.ask("location.hash"), browser.ask("$('#about').textContent")) == (state, title)
+    assert browser.ask(LINES) == lines
+    assert browser.ask("['run', 'result', 'proxy'].map((n) => $('#filters').elements[n].value)") == [
+        "sft",
+        "wrong",
+        "differs",
+    ]
+    browser.open(address(page, "#judgements?result=%3Cb%3E&sort=constructor&page=x&row=gone"))
+    assert shown(browser) == 2500
+    assert "gone is not among them" in browser.ask(FOUND)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_in_light_and_in_dark(browser, scheme):
+    browser.scheme(scheme)
+    closed = browser.ask(CONTRAST)
+    browser.ask("$('#rows tbody a').click()")
+    browser.wait("$('#judgement').open")
+    opened = browser.ask(CONTRAST)
+    assert (closed["bad"], opened["bad"]) == ([], [])
+    assert 500 < closed["seen"] < opened["seen"]
+
+
+def test_dark_follows_the_system_until_the_button_says_otherwise(browser):
+    colours = "getComputedStyle(document.body).backgroundColor + getComputedStyle(document.body).color"
+    light = browser.ask(colours)
+    browser.scheme("dark")
+    dark = browser.ask(colours)
+    assert dark != light
+    browser.ask("$('#theme').click()")
+    assert browser.ask(colours) == light
+    browser.ask("$('#theme').click()")
+    assert browser.ask(colours) == dark
+    browser.ask("try { localStorage.clear() } catch {} delete document.documentElement.dataset.theme; 0")
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(browser):
+    browser.size(380, 800)
+    assert browser.ask("document.documentElement.scrollWidth") == 380
+    browser.ask("$('#rows tbody a').click()")
+    browser.wait("$('#judgement').open")
+    assert browser.ask("$('#judgement').scrollWidth") <= 380
+
+
+def test_every_control_has_a_name_and_heads_have_scopes(browser):
+    named = "(e) => e.labels?.length || e.ariaLabel || e.alt || e.textContent.trim()"
+    unnamed = f"$$('button, select, input, a, img').filter((e) => !({named})(e)).length"
+    assert browser.ask(unnamed) == 0
+    assert browser.ask("$$('thead th:not([scope=col]), tbody th:not([scope])').length") == 0
+    assert browser.ask("$$('#rows caption, .bars caption').length") == 2
