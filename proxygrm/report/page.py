@@ -15,6 +15,7 @@ from proxygrm.report.charts import stage_charts
 from proxygrm.report.gather import RunFacts, StageFacts, gather, number, tag_name
 from proxygrm.report.results import COLUMNS, group_rows, result_rows
 from proxygrm.report.shell import clock, render_page, write_page
+from proxygrm.report.transfer import view as transfer_view
 
 STAGE_TITLES = {
     "distill": "teacher's critiques",
@@ -57,6 +58,7 @@ def render(facts: RunFacts) -> str:
         "groups": [(by, *group_rows(facts.summary, f"by_{by}")) for by in ("source", "category")],
         "view": seen,
         "heading": "Held-out pairs in detail",
+        "transfer": transfer_view(facts.folder, facts.notes),
         "notes": facts.notes,
     }
     names = {tag: tag_name(tag) for tag in facts.judged}
