@@ -10,11 +10,6 @@ from typing import Any
 from proxygrm.report.gather import number, tag_name
 
 RUBRICS = {"none": "none", "own": "own, for this pair", "other": "own, for another pair", "base": "base model's"}
-    "none": "none",
-    "own": "its own, for this pair",
-    "other": "its own, for another pair",
-    "base": "base model's",
-}
 
 
 def view(run_dir: Path, notes: list[str]) -> dict[str, Any] | None:
