@@ -181,6 +181,8 @@ def _stage_state(
             if record and record.fingerprint == fingerprint:
                 words[cell] = "done"
     counts: Counter[str] = Counter(words.values())
+    if set(words.values()) <= {"done", "failed", "unknown"} and _done_otherwise(stage, ledger, fingerprint, each):
+        return StageState(stage.name, "not submitted", ledger.unfinished(stage, fingerprint) or "", job_id)
     if set(counts) == {"done"}:  # every element has its record, and yet the stage is not finished
         return StageState(stage.name, "failed", ledger.unfinished(stage, fingerprint) or NO_RECORD, job_id)
     word = _first(counts)
@@ -195,6 +197,14 @@ def _stage_state(
     seconds = time.time() - started if word == "running" and started else 0.0
     several = dict(counts) if stage.array > 1 else None
     return StageState(stage.name, word, detail, job_id, done, total, seconds, job.restarts + 1, several)
+
+
+def _done_otherwise(stage: Stage, ledger: Ledger, fingerprint: str, each: Mapping[int, JobState]) -> bool:
+    """Its jobs ended well, with another configuration (or code) than what the run asks for now."""
+    if any(job.state != "COMPLETED" for job in each.values()):
+        return False
+    records = [ledger.done(stage, cell) for cell in range(stage.array)]
+    return all(records) and any(record and record.fingerprint != fingerprint for record in records)
 
 
 def _detail(word: Word, job: JobState, stage: Stage, ledger: Ledger, waits: list[str]) -> str:

@@ -151,7 +151,7 @@ def cost(run: Path | None, as_json: bool) -> None:
         _print_json({"stages": [one.to_json() for one in found], "chain": chain.to_json()})
         return
     table = Table(title=f"{ledger.folder.name}: hours", title_justify="left")
-    table.add_column("stage", overflow="fold")
+    table.add_column("stage", no_wrap=True)
     heads = ("jobs", "attempts", "GPU asked", "GPU used", "GPU lost", "CPU asked", "CPU used", "CPU lost")
     for head in heads:
         table.add_column(head, justify="right")

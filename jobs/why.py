@@ -75,7 +75,8 @@ def explain(case: Case) -> Explanation:
         again = f" at attempt {now.attempt}" if now.attempt > 1 else ""
         return Explanation(name, now.word, f"{name} is done: {now.seconds:.0f} s{again}")
     if now.word == "not submitted":
-        return Explanation(name, now.word, f"{name} was not submitted", do="proxygrm submit")
+        because = f": {now.detail}" if now.detail else ""
+        return Explanation(name, now.word, f"{name} was not submitted{because}", do="proxygrm submit")
     if now.word == "running":
         return Explanation(name, now.word, f"{name} is running {now.detail}".rstrip(), do="proxygrm logs -f " + name)
     if now.word == "waiting":

@@ -137,6 +137,19 @@ def test_done_needs_the_record_whatever_slurm_says(ledger: Ledger, monkeypatch: 
     assert "m is not usable" in first.detail
 
 
+def test_what_was_done_with_another_configuration_has_not_failed(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (_, stage) = two_stages()
+    ledger.write_done(stage, Done("second", "an older one", 0, 1.0, 9.0, "8", ["n"], 1))
+    (ledger.folder / "second" / "r").write_text("made")
+    for jobs in ({"8": [JobState("COMPLETED")]}, {}):
+        second = run_with(monkeypatch, ledger, jobs)[1]
+        assert second.word == "not submitted"
+        assert "changed since it was done" in second.detail
+    assert run_with(monkeypatch, ledger, {"8": [JobState("TIMEOUT")]})[1].word == "timed out"
+
+
 def test_a_batch_is_on_its_way_while_any_member_is() -> None:
     members = [StageState("a", "done"), StageState("b", "failed", "no room"), StageState("c", "pending", "Priority")]
     found = of_batch("cells", members)
