@@ -46,7 +46,7 @@ def main(debug: bool) -> None:
     """Train generative reward models whose rubrics transfer, on a SLURM cluster.
 
     \b
-    distill -> split -> proxy_sft (or proxy_rl) + grm_sft -> grm_rl -> evaluate -> report
+    distill -> split -> proxy_sft (or proxy_rl) + grm_sft -> grm_rl -> evaluate -> transfer -> report
 
     Every stage is a SLURM job; `plan` says what would run and why, `submit` sends what is missing.
     """

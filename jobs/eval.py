@@ -266,13 +266,13 @@ def best_of_n(
     from proxygrm.evaluate.best_of_n import best_of_n as ranked
 
     if judge:
-        from jobs.eval_carry import _bar
+        from jobs.eval_carry import bar
         from proxygrm.evaluate.best_of_n_judge import judge_candidates
         from proxygrm.evaluate.settings import EvaluateSettings
 
         (who,) = judges_of({"judge": judge}, models, concurrency, timeout_s, api_key_env, api_key_file).values()
         how = EvaluateSettings(max_tokens=max_tokens, **settings)
-        with _bar() as progress:
+        with bar() as progress:
             made = judge_candidates(
                 judge_for(who, how), candidates, judgements, reference, how.missing_images, progress
             )

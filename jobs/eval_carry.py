@@ -54,7 +54,7 @@ def here(run: Run, copies: int | None) -> None:
     step = _opened(work)
     count = _copies(run, copies)
     _say(size_line(work))
-    with _bar() as show:
+    with bar() as show:
         if step.finished() is None:
             if count == 1:
                 step.parts.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def one(run: Run, text: str) -> None:
     step = _opened(work)
     _say(size_line(work))
     if step.finished() is None:
-        with _bar() as show:
+        with bar() as show:
             step.parts.mkdir(parents=True, exist_ok=True)
             if not step.done(shard, step.parts):
                 _run(run, shard, step.parts, show)
@@ -183,7 +183,7 @@ class _Growing:
         return sum(max(0, lines - 1) for lines in self._lines.values())
 
 
-class _bar:
+class bar:
     """A progress bar as a callback; silent where no terminal is."""
 
     def __enter__(self) -> Progress:

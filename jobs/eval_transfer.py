@@ -62,7 +62,7 @@ def transfer(
     interval and McNemar's exact test; several reward models and judges make a matrix.
     """
     from jobs.console import out as console
-    from jobs.eval_carry import _bar
+    from jobs.eval_carry import bar
     from proxygrm.errors import UserError
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.evaluate.transfer_print import show
@@ -78,7 +78,7 @@ def transfer(
     from_ = {name: Path(path) for name, path in named_values("--rubrics", rubrics).items()}
     asked = Transfer(from_, who, out, how, base, pairs, None, seed, allow_leaks, common)
     try:
-        with _bar() as progress:
+        with bar() as progress:
             figures = measured(asked, progress)
     except KeyboardInterrupt:
         click.echo("\nstopped; what was judged is kept, and the same command goes on", err=True)

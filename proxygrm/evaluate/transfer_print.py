@@ -11,7 +11,7 @@ from rich.table import Table
 
 from proxygrm.evaluate.score_print import between, per_cent
 
-TITLES = {"none": "none", "own": "own", "other": "another's", "base": "base's"}
+TITLES = {"none": "none", "own": "own", "other": "other pair", "base": "base"}
 
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
@@ -50,20 +50,27 @@ def _cell(cell: Mapping[str, Any], console: Console) -> None:
             between(of["low"], of["high"]), f"{of['unparsed']:,}", f"{of['refused']:,}", why or "0",
         )  # fmt: skip
     console.print(table)
-    gains = Table("own over", "pairs", "points", "95 %", "won", "lost", "p", "Holm", "clear pairs", "points")
+    corrected = any(of.get("p_holm") != of["p"] for of in cell["gains"].values())
+    gains = Table("own over", "pairs", "points (95 %)", "won:lost", "p", *(["Holm"] if corrected else []), "if clear")
     for over, of in cell["gains"].items():
-        gains.add_row(TITLES[over], f"{of['pairs']:,}", *_gain(of), f"{of['clear']['pairs']:,}", _gain(of["clear"])[0])
+        clear = of["clear"]
+        if_clear = f"{_points(clear)} of {clear['pairs']:,}" if clear["pairs"] else "no pair"
+        if not of["pairs"]:
+            gains.add_row(TITLES[over], "0")
+            continue
+        tests = [f"{of[name]:.2g}" for name in ("p", *(["p_holm"] if corrected else []))]
+        gains.add_row(TITLES[over], f"{of['pairs']:,}", _gain(of), f"{of['won']:,}:{of['lost']:,}", *tests, if_clear)
     console.print(gains)
     for note in cell["notes"]:
         console.print(escape(note), style="yellow", highlight=False)
     if len(cell["categories"]) > 1:
         names = list(cell["conditions"])
-        by = Table("category", "pairs", *(f"{TITLES[name]} %" for name in names), "gain over none", "95 %")
+        by = Table("category", "pairs", *(f"{TITLES[name]} %" for name in names), "gain over none (95 %)")
         for category, of in cell["categories"].items():
             gain = of["gains"]["none"]
             by.add_row(
                 escape(category), f"{of['conditions']['none']['pairs']:,}",
-                *(per_cent(of["conditions"][name]["accuracy"], 1) for name in names), *_gain(gain)[:2],
+                *(per_cent(of["conditions"][name]["accuracy"], 1) for name in names), _gain(gain),
             )  # fmt: skip
         console.print(by)
 
@@ -80,15 +87,12 @@ def _matrix(figures: Mapping[str, Any], console: Console) -> None:
 
 
 def _short(cell: Mapping[str, Any]) -> str:
-    points, interval, *_ = _gain(cell["gains"]["none"])
-    return (f"{points} ({interval})" if interval else points) + (" !" if cell["notes"] else "")
+    return _gain(cell["gains"]["none"]) + (" !" if cell["notes"] else "")
 
 
-def _gain(of: Mapping[str, Any]) -> list[str]:
-    if of["difference"] is None:
-        return ["-", "", "", "", "", ""]
-    holm = of.get("p_holm")
-    return [
-        f"{100 * of['difference']:+.2f}", between(of["low"], of["high"]), f"{of['won']:,}", f"{of['lost']:,}",
-        f"{of['p']:.2g}", "" if holm is None else f"{holm:.2g}",
-    ]  # fmt: skip
+def _gain(of: Mapping[str, Any]) -> str:
+    return "-" if of["difference"] is None else f"{_points(of)} ({between(of['low'], of['high'])})"
+
+
+def _points(of: Mapping[str, Any]) -> str:
+    return f"{100 * of['difference']:+.1f}"

@@ -361,3 +361,42 @@ def test_the_first_of_several_votes_counts(tmp_path):
              "truncated": False, "problem": None}) for vote in range(3)]  # fmt: skip
     source = read_source("rl", write(tmp_path / "rows.jsonl", voted))
     assert [rubric.text for rubric in source.rubrics.values()] == ["<rubric>\nvote 0 (100%)\n</rubric>"]
+
+
+def test_the_tables_say_n_the_matrix_and_what_keeps_a_gain_from_counting(tmp_path):
+    from rich.console import Console
+
+    from proxygrm.evaluate.transfer_print import show
+
+    made = pairs(8, ("colour", "[shape]"))
+    files = {name: write(tmp_path / f"{name}.jsonl", rows(made)) for name in ("sft", "rl")}
+    base = write(tmp_path / "start.jsonl", rows(made, lambda s: "none"))
+    with reading(made) as (_, endpoint):
+        notes = {"b": "seen [in] training"}
+        figures = transfer(Transfer(files, {"b": endpoint}, tmp_path / "out", SETTINGS, base, notes=notes))
+    console = Console(width=200, record=True, file=(tmp_path / "said").open("w"))
+    show(figures, console)
+    said = console.export_text()
+    for words in ("N = 8 pairs, both orders, 16 sights", "seen [in] training", "[shape]", "no rubric 16", "7:0",
+                  "+37.5", "+50.0 of 7", "points over no rubric", "have no verdict"):  # fmt: skip
+        assert words in said
+
+
+def test_the_command_measures_from_files_and_says_what_is_wrong_with_its_words(tmp_path):
+    from eval_runs import call
+
+    made = pairs(4)
+    taught = write(tmp_path / "a=b rows.jsonl", rows(made))
+    with reading(made) as (_, endpoint):
+        words = ["transfer", "--rubrics", f"rl={taught}", "--judge", f"big={endpoint.url}", "--out", tmp_path / "out"]
+        figures = json.loads(call(*words, "--model", "big=reader", "--missing-images", "blank", "--json"))
+        assert figures["cells"][0]["gains"]["none"]["pairs"] == 4
+        for wrong, message in (
+            (words, "say which model of it to ask"),
+            ([*words[:2], str(taught), *words[3:], "--model", "reader"], "say what it is called"),
+            ([*words, "--limit", "2"], "--limit is of --pairs"),
+            ([*words[:4], f"big={tmp_path}", *words[5:]], "no checkpoint"),
+            ([*words, "--judge", f"big={endpoint.url}"], "two are called 'big'"),
+        ):
+            with pytest.raises(UserError, match=message):
+                call(*wrong)
