@@ -105,3 +105,19 @@ def test_the_h100_scripts_are_the_golden_ones(name: str) -> None:
     script = rendered([line], profile.load("h100"), Path("/shared/runs/first run"), {"split": "11", "grm_sft": "13"})
     golden = GOLDEN / f"h100_{name}.sbatch"
     assert script.replace(sys.executable, "PYTHON") == golden.read_text()
+
+
+@pytest.mark.parametrize(
+    ("judge", "called", "seen"),
+    [
+        ("", "proxy", True),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen2.5-VL-3B-Instruct", False),
+        ("/m/my judge!/", "my-judge", False),
+        ("/", "judge", False),
+    ],
+)
+def test_the_transfer_table_calls_its_judge_by_name_and_knows_when_it_is_the_proxy(judge, called, seen) -> None:  # type: ignore[no-untyped-def]
+    (stage,) = [s for s in resolve(Request(assignments=(f"judge={judge}",))).stages if s.name == "transfer"]
+    assert (stage.config.judge, stage.config.seen) == (called, seen)
+    needed = {parent.name for parent in stage.upstream()}
+    assert needed == ({"evaluate", "proxy_sft"} if seen else {"evaluate"})
