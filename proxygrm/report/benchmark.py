@@ -60,7 +60,7 @@ def view(runs: Mapping[str, Answers], partition: str = "official", policy: str =
     """
     figures = {name: score(answers, partition, policy) for name, answers in runs.items()}
     bench = benchmark(next(iter(figures.values()))["bench"])
-    notes = [(name, note) for name, f in figures.items() for note in f["notes"]]
+    notes = _notes(figures)
     against: list[Figures] = []
     if len(runs) > 1:
         try:
@@ -83,6 +83,15 @@ def view(runs: Mapping[str, Answers], partition: str = "official", policy: str =
         baseline=next(iter(figures)) if against else "",
         figures=figures,
     )
+
+
+def _notes(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
+    """(run, note); what holds for all runs stands once, without a name."""
+    said: dict[str, list[str]] = {}
+    for name, f in figures.items():
+        for note in f["notes"]:
+            said.setdefault(note, []).append(name)
+    return [("" if len(names) == len(figures) else ", ".join(names), note) for note, names in said.items()]
 
 
 def _rule(policy: str, official: str) -> str:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SIZES = ((320, 62), (256, 58), (208, 52), (168, 48), (136, 42), (112, 36), (88, 30), (72, 24))  # (longer side in px, quality)
+# (longer side in px, quality), the first at which all fit
+SIZES = ((320, 62), (256, 58), (208, 52), (168, 48), (136, 42), (112, 36), (88, 30), (72, 24))
 SAMPLE = 48  # pictures tried at each size before one is chosen
 TINY_PX = 128  # up to here a picture keeps every pixel
 LEAST_BYTES = 1_400  # about what a picture takes in the page at the smallest size

@@ -42,10 +42,10 @@ while (walker.nextNode()) { const e = walker.currentNode.parentElement;
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report with blanks")
-    shots = pictures(folder / "pictures", 150)
+    shots = pictures(folder / "pictures", 80, kinds=5)
     files = {
-        "sft": write(folder / "sft.jsonl", rows(0.6, 1, shots, length=60)),
-        "rl": write(folder / "rl.jsonl", rows(0.75, 2, shots, length=60)),
+        "sft": write(folder / "sft.jsonl", rows(0.6, 1, shots, length=30)),
+        "rl": write(folder / "rl.jsonl", rows(0.75, 2, shots, length=30)),
     }
     return write_eval_report("vl-rewardbench", files, folder / "report.html")
 
@@ -152,7 +152,7 @@ def test_the_keyboard_reaches_a_row_opens_it_walks_and_returns(browser):
     assert browser.ask("$('#at').textContent") == "4 of 2,500"
     assert quote(browser.ask("$('#title').textContent")) in browser.ask("location.hash")
     browser.press("Escape")
-    browser.wait("!$('#judgement').open")
+    browser.wait("!$('#judgement').open && document.activeElement.closest('tbody') !== null")
     assert browser.ask("document.activeElement === $$('#rows tbody a')[3]")
     assert "row=" not in browser.ask("location.hash")
 
@@ -162,7 +162,7 @@ def test_walking_past_the_page_ends_on_the_page_of_the_row(browser):
     browser.wait("$('#judgement').open")
     browser.press("ArrowRight")
     browser.press("Escape")
-    browser.wait("!$('#judgement').open")
+    browser.wait("!$('#judgement').open && document.activeElement.closest('tbody') !== null")
     assert browser.ask("$('#range').textContent") == "101 – 200 of 2,500"
     assert browser.ask("document.activeElement === $$('#rows tbody a')[0]")
 
@@ -204,6 +204,7 @@ def test_a_link_restores_filter_order_page_and_row(browser, page):
     ]
     browser.open(address(page, "#judgements?result=%3Cb%3E&sort=constructor&page=x&row=gone"))
     assert shown(browser) == 2500
+    assert abs(browser.ask("$('#judgements').getBoundingClientRect().top")) < 20
     assert "gone is not among them" in browser.ask(FOUND)
 
 
