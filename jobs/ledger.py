@@ -14,9 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jobs.secrecy import looks_secret
 from jobs.stage import Given, Stage, plain
 from proxygrm.errors import UserError
 
+CODE = Path(__file__).parent.parent
 PACKAGES = (
     "proxygrm-suite",
     "submitit",
@@ -80,6 +82,7 @@ class Ledger:
     """Reads and writes one run folder.
 
     run.json            what was asked: experiment, profile, git revision, package versions
+    code.diff           the code's uncommitted changes, if any
     submissions.json    stage -> job id and fingerprint of the last submission
     STAGE/              everything a stage writes
     STAGE/DONE.json     DONE.N.json for element N of an array
@@ -190,7 +193,13 @@ class Ledger:
             failure.unlink()
 
     def record_run(self, request: Any, experiment: Any, profile: Any, stages: Mapping[str, str]) -> None:
-        """Everything needed to repeat the run (and nothing secret)."""
+        """Everything needed to repeat the run (and nothing secret): `run.json`, and `code.diff` where the code is not
+        that of a commit."""
+        difference, file = git_diff(), self.folder / "code.diff"
+        if difference:
+            file.write_text(difference, encoding="utf-8")
+        else:
+            file.unlink(missing_ok=True)
         write_json(
             self.folder / "run.json",
             {
@@ -228,10 +237,23 @@ def version(package: str) -> str | None:
         return None
 
 
-def git_revision() -> str | None:
+def git_revision(root: Path = CODE) -> str | None:
     """Revision of the code, with `-dirty` when it has uncommitted changes; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    return (_git(root, "describe", "--always", "--dirty", "--abbrev=12") or "").strip() or None
+
+
+def git_diff(root: Path = CODE) -> str:
+    """Uncommitted changes of files that git knows, without lines that look like a secret; "" when there are none."""
+    difference = _git(root, "diff", "HEAD", "--no-color", "--no-ext-diff") or ""
+    return "".join(
+        f"{line[:1]}(a line that looks like a secret)\n" if looks_secret(line) else line
+        for line in difference.splitlines(keepends=True)
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -47,6 +47,18 @@ def files(stage: Stage, ledger: Ledger, job_id: str) -> dict[tuple[int, int], Pa
     return dict(sorted(found.items()))
 
 
+def link_latest(run_dir: Path, stage: Stage, cell: int) -> None:
+    """`STAGE/latest.log` (`latest.N.log` of an array's element) leads to what node 0 of this job is writing."""
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{element}" if array else os.environ.get("SLURM_JOB_ID", "none")
+    target = log_folder(run_dir, stage) / f"{job}_0_log.out"
+    if target.exists():
+        link = run_dir / stage.name / ("latest.log" if stage.array == 1 else f"latest.{cell}.log")
+        scratch = link.with_name(f".{link.name}.{os.getpid()}")
+        scratch.symlink_to(os.path.relpath(target, link.parent))
+        scratch.replace(link)
+
+
 def newest(stage: Stage, ledger: Ledger) -> list[Path]:
     """Logs of the stage's last job, one a node (or array element)."""
     job = ledger.submissions().get(stage.name, {}).get("job_id", "")

@@ -212,7 +212,9 @@ def files(planned: list[Planned], run_dir: Path) -> list[tuple[str, str]]:
     due = in_batches(planned)
     if not due:
         return []
-    found = [(f"{run_dir}/run.json", "what was asked, versions, fingerprints")]
+    found = [
+        (f"{run_dir}/run.json", "what was asked, versions, fingerprints; code.diff beside it, if the code is changed")
+    ]
     for lines in due:
         jobs = log_folder(run_dir, lines[0].stage)
         for line in lines if len(lines) <= 3 else lines[:1]:

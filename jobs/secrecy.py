@@ -31,6 +31,10 @@ def refuse(asked: Any, where: str) -> None:
                 )
 
 
+def looks_secret(text: str) -> bool:
+    return any(shape.search(text) for shape, _ in _SECRETS)
+
+
 def _texts(value: Any, path: str) -> list[tuple[str, str]]:
     if isinstance(value, str):
         return [(path, value)]

@@ -91,6 +91,7 @@ class StageJob:
         run.out.mkdir(parents=True, exist_ok=True)
         if rank == 0:
             write_json(logs.sizes_file(run.out, self.cell), logs.sizes(run.out))
+            logs.link_latest(self.run_dir, self.stage, self.cell)
         os.environ[stale.MARK] = self.stage.name
         if preflight.wanted(self.profile, self.stage.on.gpus_per_node, run.nodes):
             preflight.check_nodes(

@@ -93,6 +93,8 @@ def test_a_chain_runs_in_order_and_a_second_submit_runs_nothing(tmp_path: Path) 
     states = wait(stages, ledger)
     assert {s.word for s in states.values()} == {"done"}, states
     assert (ledger.folder / "joined" / "all.txt").read_text() == Settings().text * 2
+    assert "joined: attempt 1 of job" in (ledger.folder / "joined" / "latest.log").read_text()
+    assert "1/1 written" in (ledger.folder / "rows" / "latest.1.log").read_text()
 
     planned = plan(stages, state.facts(stages, ledger))
     assert [p.action for p in planned] == ["skip", "skip"]

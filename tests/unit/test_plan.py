@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from jobs.ledger import Done, Ledger, missing_givens
+from jobs.ledger import Done, Ledger, git_diff, git_revision, missing_givens
 from jobs.plan import Facts, Sending, files, gpu_hours, plan, sbatch_parameters, within_limits
 from jobs.stage import Artifact, Given, Resources, Stage, StageRun, closure, fingerprints
 from jobs.submit import check_after, rendered
@@ -277,3 +278,22 @@ def test_fingerprints_of_a_chain_are_those_of_its_stages_alone(data: Path) -> No
 def test_an_unknown_stage_names_the_nearest_one(data: Path) -> None:
     with pytest.raises(UserError, match=r"did you mean second\?"):
         closure(three_stages(data), ["secnd"])
+
+
+def test_a_run_keeps_the_code_s_uncommitted_changes_but_no_secret_in_them(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("a = 1\n")
+    assert git_diff(tmp_path / "nowhere") == ""
+    git("add", "code.py")
+    git("commit", "-qm", "first")
+    assert git_diff(tmp_path) == ""
+    (tmp_path / "code.py").write_text("a = 2\nkey = 'sk-abcdefghijklmnop1234'\n")
+    found = git_diff(tmp_path)
+    assert "+a = 2\n" in found
+    assert "sk-abc" not in found
+    assert "looks like a secret" in found
+    assert (git_revision(tmp_path) or "").endswith("-dirty")
