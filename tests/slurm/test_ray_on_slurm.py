@@ -51,6 +51,25 @@ def look_around(run: StageRun) -> None:
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
 
 
+def share_a_node(run: StageRun) -> None:
+    """Both jobs have Ray up at the same time, and each sees itself alone."""
+
+    def driver(handle: RayHandle) -> None:
+        import ray
+
+        mine, other = run.out / "up.json", run.run_dir / run.config / "up.json"
+        resources = {key: value for key, value in ray.cluster_resources().items() if key in ("GPU", "proxy_gpu")}
+        mine.write_text(json.dumps({"node": os.environ["SLURMD_NODENAME"], "resources": resources}))
+        deadline = time.time() + 120
+        while not other.exists() and time.time() < deadline:
+            time.sleep(0.2)
+        (run.out / "met").write_text(str(other.exists()))
+        ray.get(ray.remote(lambda: None).options(num_gpus=1, num_cpus=0).remote())
+
+    options = ClusterOptions(gpus_per_node=2, proxy_nodes=0, shared_proxy_gpus=1, cpus=2, device="cpu")
+    run_in_cluster(run.rank, run.nodes, run.out / "ray", options, driver)
+
+
 CHILD = ["sleep", "612"]
 
 
@@ -144,4 +163,23 @@ def test_the_death_of_a_part_ends_the_job_says_which_and_leaves_no_process(
     assert said.format(victim=victim) in found.detail, found.detail
     record = json.loads((ledger.folder / "ray_lost" / "FAILED.0.json").read_text())
     assert record["time"] - float((ledger.folder / "ray_lost" / "at").read_text()) < 60
+    assert_no_ray_is_left(ledger.folder)
+
+
+def test_two_jobs_on_one_node_do_not_meet(tmp_path: Path) -> None:
+    on = Resources(nodes=1, gpus_per_node=2, cpus_per_node=2, memory_gb=4, walltime_min=10)
+    made = (Artifact("met"),)
+    stages = [Stage(name, share_a_node, made, on, config=other) for name, other in (("one", "two"), ("two", "one"))]
+    ledger = Ledger(tmp_path / "run")
+    ledger.create()
+    submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger)
+    deadline = time.time() + 240
+    while any(found.live for found in state.status(stages, ledger)):
+        assert time.time() < deadline, state.status(stages, ledger)
+        time.sleep(0.5)
+    assert [found.word for found in state.status(stages, ledger)] == ["done", "done"]
+    seen = [json.loads((ledger.folder / stage.name / "up.json").read_text()) for stage in stages]
+    assert seen[0]["node"] == seen[1]["node"]
+    assert [one["resources"] for one in seen] == [{"GPU": 1.0, "proxy_gpu": 1.0}] * 2
+    assert [(ledger.folder / stage.name / "met").read_text() for stage in stages] == ["True", "True"]
     assert_no_ray_is_left(ledger.folder)
