@@ -25,7 +25,7 @@ setup: ## Python environment and SLURM packages; does nothing when they are ther
 lock: ## compile requirements/*.txt anew from *.in
 	@bash requirements/lock.sh
 
-demo: setup ## the whole chain on this machine: private SLURM, tiny model, about 15 minutes
+demo: setup ## the whole chain on this machine: private SLURM, tiny model, 10 to 15 minutes
 	@proxygrm demo $(ARGS)
 
 test: setup lint ## style, types and all tests, the shortened demo chain included
