@@ -54,12 +54,16 @@ class Done:
 
 
 def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(plain(value), indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
     """Write, flush to disk, rename: a reader sees the old file or the new one, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("w") as file:
-            json.dump(plain(value), file, indent=2)
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -197,7 +201,7 @@ class Ledger:
         that of a commit."""
         difference, file = git_diff(), self.folder / "code.diff"
         if difference:
-            file.write_text(difference, encoding="utf-8")
+            write_text(file, difference)
         else:
             file.unlink(missing_ok=True)
         write_json(
