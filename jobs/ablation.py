@@ -29,7 +29,7 @@ from typing import Any
 
 from jobs import overrides
 from jobs.experiments import Experiment
-from jobs.stage import Output, Stage, StageRun
+from jobs.stage import Output, Stage
 from proxygrm.errors import UserError
 
 SHIPPED = Path(__file__).parent / "ablations"
@@ -170,7 +170,6 @@ def cell_stages(
                     stage,
                     name=f"cells/{cell.name}/{stage.name}",
                     needs=needs if stage.name == "grm_rl" else _of_the_policy(needs),
-                    run=stage.run if stage.name == "grm_rl" else judge_policy,
                     batch=OF_A_CELL[stage.name],
                     throttle=throttle if stage.name == "grm_rl" else 0,
                 )
@@ -187,10 +186,3 @@ def cell_stages(
 def _of_the_policy(needs: dict[str, Any]) -> dict[str, Any]:
     """Of what evaluation judges, only what differs between cells."""
     return {label: need for label, need in needs.items() if label in ("held_out", "proxy", "rl")}
-
-
-def judge_policy(run: StageRun) -> None:
-    from proxygrm.evaluate import evaluate_models
-
-    models = {"rl": run.inputs["rl"]}
-    evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, run.config, run.progress)

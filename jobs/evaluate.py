@@ -10,5 +10,5 @@ TAGS = {"start": "before training", "sft": "after SFT", "rl": "after RL"}
 def judge_held_out(run: StageRun) -> None:
     from proxygrm.evaluate import evaluate_models
 
-    models = {label: run.inputs[label] for label in TAGS}
+    models = {label: run.inputs[label] for label in TAGS if label in run.inputs}  # a cell of an ablation has one
     evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, run.config, run.progress)
