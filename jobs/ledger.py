@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from jobs.secrecy import looks_secret
 from jobs.stage import Given, Stage, plain
+from proxygrm import whole_file
 from proxygrm.errors import UserError
 
 CODE = Path(__file__).parent.parent
@@ -59,16 +59,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write, flush to disk, rename: a reader sees the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        whole_file.write_text(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another --run folder") from error
 
 
@@ -99,7 +92,7 @@ class Ledger:
     def create(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe.{os.getpid()}"
+            probe = whole_file.beside(self.folder / "probe")  # of this submitter alone: two may come at once
             probe.write_text("x")
             probe.unlink()
         except OSError as error:

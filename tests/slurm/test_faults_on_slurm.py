@@ -294,7 +294,7 @@ def test_two_people_who_submit_at_once_run_the_chain_once(site: Site) -> None:
     sent = [answer for answer in answers if isinstance(answer, dict)]
     told = [answer for answer in answers if isinstance(answer, str)]
     assert len(sent) + len(told) == 2
-    assert all("another submit is working" in text for text in told)
+    assert all("another submit is working" in text for text in told), told
     assert all(jobs == sent[0] for jobs in sent)  # who comes when the first has finished waits for the first's jobs
     site.assert_same_result()
     assert site.steps() == list(range(1, STEPS + 1))

@@ -1,0 +1,56 @@
+"""Files that appear whole or not at all: written beside their place under a hidden name, then renamed.
+
+Standard library only and light: everything from a data tool to a job's wrapper writes its results through this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def beside(path: Path) -> Path:
+    """A name in the same folder that nobody else has, hidden, and with an ending that no reader looks for.
+
+    Random, not made of the process id: two threads have the same one, and so may two nodes that share a folder.
+    """
+    return path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields the scratch name to write to (or to link from); a clean end renames it, an error removes it.
+
+    The folder of `path` is made if it is not there. Raises OSError, and whatever the block raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = beside(path)
+    try:
+        yield scratch
+        scratch.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to tell
+            scratch.unlink()
+        raise
+
+
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Whole, and on the disk before it has its name: not empty after a power cut. mode: less the umask, as ever."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with whole_file(path) as scratch, os.fdopen(os.open(scratch, new, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """In UTF-8. Half a surrogate pair, which UTF-8 cannot hold, becomes its escape: in JSON the same text."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), mode)
+
+
+def write_json(path: Path, value: object) -> None:
+    """For people too: indented, and every script in its own letters."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
