@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jobs.fits import unfit
 from jobs.stage import Resources, Stage, fingerprints
 from proxygrm.errors import UserError
 from slurm.environment import setup_lines
@@ -178,7 +179,7 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str, hold: boo
 
 
 def within_limits(stage: Stage, profile: Profile) -> str | None:
-    """What the site would refuse, said before the queue says it."""
+    """What the site would refuse, or the job itself on such nodes, said before the queue says it."""
     on, node, scheduler = stage.on, profile.node, profile.scheduler
     asked = [
         ("nodes", on.nodes, scheduler.max_nodes, "scheduler.max_nodes"),
@@ -195,7 +196,7 @@ def within_limits(stage: Stage, profile: Profile) -> str | None:
             f"{stage.name} has {on.walltime_min} min, and is told to stop {scheduler.signal_before_end_s} s before "
             "they end (scheduler.signal_before_end_s): at once; give it more time or lower the lead"
         )
-    return None
+    return unfit(stage, profile)
 
 
 def gpu_hours(stages: Iterable[Stage], requeues: bool = False) -> float:

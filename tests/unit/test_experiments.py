@@ -64,10 +64,36 @@ def test_a_way_of_training_the_proxy_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize("site", ["a100", "h100"])
-@pytest.mark.parametrize("nodes", [1, 2, 4])
+@pytest.mark.parametrize("nodes", [2, 4, 16])
 def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -> None:
     resolved = resolve(Request(profile=site, nodes=nodes))
     assert [within_limits(stage, resolved.profile) for stage in resolved.stages] == [None] * 8
+
+
+@pytest.mark.parametrize(
+    ("site", "nodes", "change", "said"),
+    [
+        ("h100", 1, "rl.n=8", "one node with 8 GPUs cannot hold the trainer and 8 GPUs of proxy"),
+        ("local", 1, "rl.n=8", "one node with 1 GPUs cannot hold the trainer and 1 GPUs of proxy"),
+        ("h100", 4, "proxy_nodes=4", "4 proxy nodes of 4 nodes leave none to train"),
+        ("h100", 4, "proxy_nodes=0", "2 replicas of 4 GPUs do not fit on the proxy's GPUs"),
+        ("h100", 4, "proxy_server.replicas=3", "3 replicas of 4 GPUs do not fit"),
+        ("h100", 2, "rl.rollout_tensor_parallel=3", "no multiple of rollout_tensor_parallel 3"),
+        ("h100", 2, "rl.mini_batch=1", None),
+        ("h100", 16, "rl.mini_batch=1", "cannot be shared by 120 devices"),
+        ("h100", 1, "proxy_server.replicas=1", None),
+        ("h100", 1, "rl.use_proxy=false", None),
+        ("h100", 2, "distill.tensor_parallel=16", "distill on 1 node x 8 GPU: the teacher wants 16 GPUs"),
+        ("h100", 2, "on.proxy_rl.gpus_per_node=0", "proxy_rl on 1 node x 0 GPU: no GPU to train on"),
+    ],
+)
+def test_what_a_job_would_only_find_out_on_its_nodes_is_said_by_the_plan(
+    site: str, nodes: int, change: str, said: str | None
+) -> None:
+    resolved = resolve(Request(profile=site, nodes=nodes, assignments=("proxy_training=sft+rl", change)))
+    found = [text for stage in resolved.stages if (text := within_limits(stage, resolved.profile))]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
 
 
 def test_the_published_hyper_parameters_are_upstream_s() -> None:

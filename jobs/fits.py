@@ -1,0 +1,45 @@
+"""Whether a stage's own settings fit the nodes it asks for: what the job would find out, said by the plan instead.
+
+An RL job that cannot share its GPUs between trainer and proxy is sent together with the distillation and the SFT
+before it, and would fail when those have used their GPU-hours.
+"""
+
+from __future__ import annotations
+
+from jobs import distill, rl
+from jobs.stage import Resources, Stage
+from proxygrm.errors import UserError
+from proxygrm.proxy.placement import place_replicas
+from slurm.profile import Profile
+from slurm.ray.plan import NodeRecord, plan_cluster
+
+
+def unfit(stage: Stage, profile: Profile) -> str | None:
+    """Why the stage would fail on the nodes it asks for, in one line; None when nothing speaks against it."""
+    cpu = profile.node.device == "cpu"
+    try:
+        if isinstance(stage.config, rl.Settings):
+            _share_out(stage.config, stage.on, cpu)
+        elif isinstance(stage.config, distill.Settings) and not distill.is_service(stage.config.teacher) and not cpu:
+            wanted = stage.config.sampling.tensor_parallel
+            if wanted > stage.on.gpus_per_node:
+                raise UserError(f"the teacher wants {wanted} GPUs (distill.tensor_parallel)")
+    except UserError as error:
+        nodes = f"{stage.on.nodes} node{'s' * (stage.on.nodes > 1)} x {stage.on.gpus_per_node} GPU"
+        return f"{stage.name} on {nodes}: {error}"
+    return None
+
+
+def _share_out(settings: rl.Settings, on: Resources, cpu: bool) -> None:
+    """As the job does it (`jobs.rl`, `proxygrm.proxy.group`), with made-up nodes. Raises UserError."""
+    grpo, proxy = settings.grpo, settings.proxy
+    nodes = [NodeRecord(rank, f"node {rank}", f"address {rank}") for rank in range(on.nodes)]
+    shared = proxy.replicas * proxy.tensor_parallel if grpo.use_proxy else 0
+    roles = plan_cluster(nodes, on.gpus_per_node, settings.proxy_nodes if grpo.use_proxy else 0, shared)
+    if grpo.use_proxy:
+        place_replicas(roles.proxies, proxy.replicas, 1 if cpu else proxy.tensor_parallel)
+    devices = sum(node.trainer_gpus for node in roles.trainers)
+    if not devices:
+        raise UserError("no GPU to train on; ask for GPUs (gpus_per_node)")
+    fitted = grpo.fitted(devices)
+    fitted.check_against(rows=fitted.batch, devices=devices)
