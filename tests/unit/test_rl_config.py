@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,38 @@ def test_a_single_rollout_is_no_group() -> None:
         RlSettings(n=1)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"aggregation": "bonsu"}, "did you mean 'bonus'"),
+        ({"aggregation": "11"}, "0 to 10"),
+        ({"kl_type": "low_kl"}, "kl_type is 'low_kl'; it is one of low_var_kl"),
+        ({"lr": -1e-6}, "lr is -1e-06; it must be above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"batch": 0, "mini_batch": 0}, "batch is 0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"kl_coefficient": -0.1}, "kl_coefficient is -0.1; it must be at least 0"),
+        ({"save_every": 0}, "save_every is 0; it must be at least 1"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"total_steps": 0}, "total_steps is 0; it must be at least 1, or none"),
+        ({"rollout_tensor_parallel": 0}, "rollout_tensor_parallel is 0"),
+        ({"reward_workers": 0}, "reward_workers is 0"),
+        ({"gpu_memory_utilisation": 1.2}, "gpu_memory_utilisation is 1.2"),
+    ],
+)
+def test_a_value_that_could_only_fail_in_the_job_is_refused_before(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        dataclasses.replace(PAPER, **change)
+    assert said in str(caught.value)
+
+
+def test_upstream_s_numbers_and_verl_s_kl_types_are_taken() -> None:
+    for number in (*range(11), "bonus"):
+        dataclasses.replace(PAPER, aggregation=str(number))
+    for kind in ("low_var_kl", "k3+", "mse"):
+        dataclasses.replace(PAPER, kl_type=kind, kl_coefficient=0.0)
+
+
 def test_a_batch_that_no_mini_batch_divides_is_refused() -> None:
     with pytest.raises(UserError, match="multiple of mini_batch"):
         RlSettings(batch=10, mini_batch=4)
@@ -124,6 +157,7 @@ COMPOSE = """
 import json, sys, warnings
 warnings.filterwarnings("ignore")
 from pathlib import Path
+from typing import Any
 import verl.trainer
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
