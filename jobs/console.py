@@ -239,6 +239,7 @@ def _say_submitted() -> Callable[[Planned, str], None]:
 
 def run_stage(asked: dict[str, Any], name: str) -> None:
     """One stage in the present allocation, without submitit: what the sbatch templates call on every node."""
+    from jobs import by_hand
     from jobs.worker import StageJob, requeue_on_signal
 
     if "SLURM_JOB_ID" not in os.environ:
@@ -246,9 +247,9 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     resolved, ledger = _resolved(asked)
     stage = closure(resolved.stages, [name])[-1]
     fingerprint = stage.fingerprint()
-    if os.environ.get("SLURM_PROCID", "0") == "0":
+    rank = int(os.environ.get("SLURM_PROCID", "0"))
+    if rank == 0:
         refuse([Planned(stage, "run", "asked for", fingerprint)], resolved, ask=False)
-        (ledger.folder / stage.name).mkdir(parents=True, exist_ok=True)
         requests.save(resolved, ledger)
     for key, value in resolved.profile.environment.variables.items():
         os.environ.setdefault(key, value)
@@ -257,6 +258,7 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     if cell >= stage.array:
         out.print(f"{name} has {stage.array} shards, 0 to {stage.array - 1}: nothing to do for element {cell}")
         return
+    by_hand.enter(stage, ledger, fingerprint, rank)
     requeue_on_signal()
     StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
 

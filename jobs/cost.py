@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs import scheduler
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, all_jobs
 from jobs.scheduler import Attempt
 from jobs.stage import Stage
 
@@ -79,7 +79,3 @@ def of_run(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
         name = owner.get(attempt.job) or owner[attempt.job.split("_")[0]]
         found[name].append(attempt)
     return [of_attempts(name, attempts) for name, attempts in found.items()]
-
-
-def all_jobs(row: Mapping[str, Any]) -> list[str]:
-    return [*row.get("earlier", []), row["job_id"]]

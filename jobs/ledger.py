@@ -150,20 +150,39 @@ class Ledger:
     def submissions(self) -> dict[str, dict[str, Any]]:
         return read_json(self.folder / "submissions.json") or {}
 
+    @contextmanager
+    def _recording(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """The submissions, to be changed and written: by one at a time, because jobs sent by hand come in between."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".submissions.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            rows = self.submissions()
+            yield rows
+            write_json(self.folder / "submissions.json", rows)
+
     def record_submissions(self, sent: Mapping[str, tuple[str, str]]) -> None:
         """sent: stage -> (job id, fingerprint)."""
-        rows, now = self.submissions(), time.time()
-        for stage, (job_id, fingerprint) in sent.items():
-            before = rows.get(stage)
-            rows[stage] = {
-                "job_id": job_id,
-                "fingerprint": fingerprint,
-                "submitted": now,
-                # For logs and cost: what the stage has had before.
-                "earlier": [*before.get("earlier", []), before["job_id"]] if before else [],
-                "first": before.get("first", before["submitted"]) if before else now,
-            }
-        write_json(self.folder / "submissions.json", rows)
+        now = time.time()
+        with self._recording() as rows:
+            for stage, (job_id, fingerprint) in sent.items():
+                rows[stage] = _submission(rows.get(stage), job_id, fingerprint, now)
+
+    def record_by_hand(self, stage: Stage, fingerprint: str, job_id: str, sent: float) -> None:
+        """What a submission does with the stage's folder and records, done by a job that a person sent, as it starts.
+
+        Of an array, and of a job that was requeued, the first start alone does it. sent: when sbatch took the job.
+        """
+        with self._recording() as rows:
+            before = rows.get(stage.name)
+            if before and job_id in all_jobs(before) and before["fingerprint"] == fingerprint == self.marked(stage):
+                return
+            self.prepare(stage, fingerprint)
+            rows[stage.name] = _submission(before, job_id, fingerprint, sent)
+
+    def marked(self, stage: Stage) -> str | None:
+        """The fingerprint that the stage's folder was made ready for; None: it was not."""
+        marker = self.folder / stage.name / "fingerprint"
+        return marker.read_text() if marker.exists() else None
 
     def prepare(self, stage: Stage, fingerprint: str, redo: bool = False) -> None:
         """Make the stage's folder ready for a submission.
@@ -171,9 +190,9 @@ class Ledger:
         Unfinished work of the same fingerprint stays, to be resumed; work of another one is moved aside (not
         deleted), because resuming from it would mix two configurations.
         """
-        folder, marker = self.folder / stage.name, self.folder / stage.name / "fingerprint"
+        folder = self.folder / stage.name
         if folder.exists():
-            before = marker.read_text() if marker.exists() else "unknown"
+            before = self.marked(stage) or "unknown"
             if before != fingerprint or redo:
                 aside = folder.with_name(f"{stage.name}.{before}")
                 number = 1
@@ -182,7 +201,7 @@ class Ledger:
                     aside = folder.with_name(f"{stage.name}.{before}.{number}")
                 folder.rename(aside)
         folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text(fingerprint)
+        (folder / "fingerprint").write_text(fingerprint)
         if self.failed_check(stage):  # records whose proof is gone do not count
             for cell in range(stage.array if stage.array == 1 else 0):
                 self.done_path(stage, cell).unlink(missing_ok=True)
@@ -210,6 +229,22 @@ class Ledger:
                 "written": time.time(),
             },
         )
+
+
+def all_jobs(row: Mapping[str, Any]) -> list[str]:
+    """Of one stage's submission: the jobs it has had, the last one at the end."""
+    return [*row.get("earlier", []), row["job_id"]]
+
+
+def _submission(before: Mapping[str, Any] | None, job_id: str, fingerprint: str, sent: float) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "fingerprint": fingerprint,
+        "submitted": sent,
+        # For logs and cost: what the stage has had before.
+        "earlier": [job for job in all_jobs(before) if job != job_id] if before else [],
+        "first": min(before.get("first", before["submitted"]), sent) if before else sent,
+    }
 
 
 def missing_givens(stages: list[Stage]) -> list[str]:

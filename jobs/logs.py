@@ -8,14 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, all_jobs
 from jobs.plan import log_folder
 from jobs.stage import Stage
 from proxygrm.errors import UserError
+from proxygrm.whole_file import whole_file
 
 STARTS = re.compile(r"submitit INFO \(.*\) - Starting with JobEnvironment\(")
-ON_NODE = re.compile(r"attempt \d+ of job \S+, task \d+ on node (\S+)")
+ON_NODE = re.compile(r"attempt \d+ of job \S+, task (\d+) on node (\S+)")
 """What `worker.StageJob` says first. The host's own name may be another one."""
+FIRST_TASK = re.compile(r"\S+: attempt \d+ of job \S+, task 0 on node")
+"""Begins an attempt in a log that submitit did not write: that of a job sent by hand, which all tasks share."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Segment:
 
     @property
     def node(self) -> str:
-        return next((found[1] for line in self.lines[:40] if (found := ON_NODE.search(line))), "")
+        said = (ON_NODE.search(line) for line in self.lines[:40])
+        return next((found[2] for found in said if found and int(found[1]) == self.rank), "")
 
 
 def files(stage: Stage, ledger: Ledger, job_id: str) -> dict[tuple[int, int], Path]:
@@ -59,6 +63,12 @@ def link_latest(run_dir: Path, stage: Stage, cell: int) -> None:
         scratch.replace(link)
 
 
+def adopt(run_dir: Path, stage: Stage, job: str, log: str) -> None:
+    """The log of a job (or array element) that was sent by hand is found where those of others stand."""
+    with whole_file(log_folder(run_dir, stage) / f"{job}_0_log.out") as scratch:
+        scratch.symlink_to(log)
+
+
 def newest(stage: Stage, ledger: Ledger) -> list[Path]:
     """Logs of the stage's last job, one a node (or array element)."""
     job = ledger.submissions().get(stage.name, {}).get("job_id", "")
@@ -72,7 +82,7 @@ def segments(stage: Stage, ledger: Ledger) -> list[Segment]:
         return []
     counted: dict[tuple[int, int], int] = {}
     found = []
-    for job in [*row.get("earlier", []), row["job_id"]]:
+    for job in all_jobs(row):
         for (element, rank), path in files(stage, ledger, job).items():
             place = (0 if "_" in job else element, rank)
             for first_line, lines in _split(path.read_text(errors="replace").splitlines()):
@@ -83,7 +93,10 @@ def segments(stage: Stage, ledger: Ledger) -> list[Segment]:
 
 def _split(lines: list[str]) -> list[tuple[int, list[str]]]:
     """(number of its first line, lines) of each attempt in a file."""
-    starts = [number for number, line in enumerate(lines) if STARTS.match(line)] or ([0] if lines else [])
+    starts = next(
+        (found for says in (STARTS, FIRST_TASK) if (found := [n for n, line in enumerate(lines) if says.match(line)])),
+        [0] if lines else [],
+    )
     starts[:1] = [0] if starts else []  # what srun says before Python starts belongs to the first
     return [
         (start + 1, lines[start:end])

@@ -136,6 +136,13 @@ def attempts(job_ids: Iterable[str], since: float = 0.0) -> list[Attempt]:
     return sorted(found, key=lambda attempt: attempt.start or float("inf"))
 
 
+def origin(job_id: str) -> tuple[float, str]:
+    """Of a job that is running: when sbatch took it (seconds since the epoch), and the file its output goes to."""
+    said = "\n".join(_lines(["scontrol", "show", "job", job_id], tolerate=""))
+    sent, log = re.search(r"\bSubmitTime=(\d+)", said), re.search(r"^ *StdOut=(/.*)$", said, re.MULTILINE)
+    return _time(sent[1] if sent else ""), log[1] if log else ""
+
+
 def hosts(names: str) -> list[str]:
     """ "n[1-2],m7" -> its nodes, in the order of a job's tasks (one task a node)."""
     return _lines(["scontrol", "show", "hostnames", names], tolerate="") if names else []

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from jobs.ledger import Ledger, read_json
+from jobs.ledger import Ledger, all_jobs, read_json
 from jobs.plan import Facts
 from jobs.scheduler import ACTIVE, JobState, query
 from jobs.stage import Stage, fingerprints
@@ -86,6 +86,12 @@ def word_of(job: JobState) -> Word:
     return ENDED.get(job.state, "unknown")
 
 
+def jobs_of(stage: Stage, row: Mapping[str, Any]) -> list[str]:
+    """Jobs that may hold what the stage is doing now, the newest first; of an array several, because a person may have
+    sent some of its elements again."""
+    return all_jobs(row)[::-1] if stage.array > 1 else [row["job_id"]]
+
+
 def elements(stage: Stage, job_id: str) -> list[str]:
     """The scheduler's ids of a stage's elements."""
     return [f"{job_id}_{cell}" for cell in range(stage.array)] if stage.array > 1 else [job_id]
@@ -94,17 +100,17 @@ def elements(stage: Stage, job_id: str) -> list[str]:
 def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> dict[str, Facts]:
     """Everything `plan` needs to know."""
     submissions, known = ledger.submissions(), fingerprints(stages)
-    ids = [submissions[s.name]["job_id"] for s in stages if s.name in submissions]
-    states = query(ids, _since(submissions)) if ask_scheduler else {}
+    jobs = {s.name: jobs_of(s, submissions[s.name]) for s in stages if s.name in submissions}
+    states = query([job for ids in jobs.values() for job in ids], _since(submissions)) if ask_scheduler else {}
     result = {}
     for stage in stages:
-        row: dict[str, Any] = submissions.get(stage.name, {})
-        active = [j for j in states.get(row.get("job_id", ""), []) if j.state in ACTIVE]
+        ids = jobs.get(stage.name, [])
+        active = [(job, one.state) for job in ids for one in states.get(job, []) if one.state in ACTIVE]
         result[stage.name] = Facts(
             unfinished=ledger.unfinished(stage, known[stage.name]),
-            active_job=row["job_id"] if active else None,
-            active_state=active[0].state if active else "",
-            active_fingerprint=row.get("fingerprint", ""),
+            active_job=active[0][0] if active else None,
+            active_state=active[0][1] if active else "",
+            active_fingerprint=submissions[stage.name]["fingerprint"] if active else "",
         )
     return result
 
@@ -112,13 +118,13 @@ def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> di
 def each(stages: list[Stage], ledger: Ledger) -> dict[str, StageState]:
     """The state of every stage by name; the scheduler is asked once for all of them."""
     submissions, known = ledger.submissions(), fingerprints(stages)
-    ids = [job for s in stages if s.name in submissions for job in elements(s, submissions[s.name]["job_id"])]
+    sent = {s.name: jobs_of(s, submissions[s.name]) for s in stages if s.name in submissions}
+    ids = [one for s in stages for job in sent.get(s.name, []) for one in elements(s, job)]
     jobs = query(ids, _since(submissions))
     found: dict[str, StageState] = {}
     for stage in stages:
-        job_id = submissions.get(stage.name, {}).get("job_id", "")
         waits = [up.name for up in stage.upstream() if up.name in found and found[up.name].word != "done"]
-        found[stage.name] = _stage_state(stage, ledger, job_id, jobs, known[stage.name], waits)
+        found[stage.name] = _stage_state(stage, ledger, sent.get(stage.name, []), jobs, known[stage.name], waits)
     return found
 
 
@@ -163,10 +169,17 @@ def _first(counts: Mapping[str, int]) -> Word:
 
 
 def _stage_state(
-    stage: Stage, ledger: Ledger, job_id: str, jobs: Mapping[str, list[JobState]], fingerprint: str, waits: list[str]
+    stage: Stage,
+    ledger: Ledger,
+    sent: list[str],
+    jobs: Mapping[str, list[JobState]],
+    fingerprint: str,
+    waits: list[str],
 ) -> StageState:
-    ids = elements(stage, job_id) if job_id else []
-    each = {cell: jobs[name][0] for cell, name in enumerate(ids) if name in jobs}
+    """sent: as `jobs_of` has it; of each element, the newest job that SLURM knows with it counts."""
+    job_id = sent[0] if sent else ""
+    names = [(cell, name) for job in reversed(sent) for cell, name in enumerate(elements(stage, job))]
+    each = {cell: jobs[name][0] for cell, name in names if name in jobs}
     if not any(job.state in ACTIVE for job in each.values()) and ledger.unfinished(stage, fingerprint) is None:
         records = [ledger.done(stage, cell) for cell in range(stage.array)]
         seconds = max(r.finished for r in records if r) - min(r.started for r in records if r)

@@ -175,13 +175,14 @@ def cancel(run: Path | None) -> None:
     `proxygrm submit` goes on from there.
     """
     from jobs import console, scheduler
+    from jobs.ledger import all_jobs
     from proxygrm.errors import UserError
 
     _, ledger = console.of_run(run)
     # Of a job array all elements belong to this run: the array is cancelled as one.
     rows = ledger.submissions().values()
-    jobs = list(dict.fromkeys(row["job_id"].split("_")[0] for row in rows))
-    since = min((row["submitted"] for row in rows), default=0.0)
+    jobs = list(dict.fromkeys(job.split("_")[0] for row in rows for job in all_jobs(row)))
+    since = min((row["first"] for row in rows), default=0.0)
     active = _active(jobs, since)
     if not active:
         console.out.print("nothing to cancel: no job of this run is queued or running")

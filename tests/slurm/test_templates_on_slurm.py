@@ -9,8 +9,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import eventually
 
 from jobs.secrecy import refuse
 from proxygrm.errors import UserError
@@ -59,14 +61,32 @@ class Site:
             command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s
         )
 
+    def proxygrm(self, *words: str) -> str:
+        """What a command about the run prints; fails the test when it fails."""
+        done = self.call(sys.executable, "-m", "jobs", *words, "--run", str(self.run), timeout_s=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        return {row["stage"]: row for row in json.loads(self.proxygrm("status", "--json"))}
+
+    def until_running(self, stage: str) -> None:
+        eventually(lambda: self.states()[stage]["word"] == "running", 60, lambda: f"{stage}: {self.states()[stage]}")
+
     def sbatch(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.call("sbatch", f"--output={self.run.parent}/logs/%x-%A-%a.out", *words)
 
     def finished(self, template: str, *sbatch: str, more: tuple[str, ...] = ()) -> str:
         """Submit a template and wait for its end; its output. Fails the test unless every element COMPLETED."""
+        return self.ended_well(self.sent(template, *sbatch, more=more))
+
+    def sent(self, template: str, *sbatch: str, more: tuple[str, ...] = ()) -> str:
+        """Submit a template; the job's id."""
         done = self.sbatch("--parsable", *sbatch, str(TEMPLATES / template), *self.options, *more)
         assert done.returncode == 0, done.stderr
-        job = done.stdout.strip()
+        return done.stdout.strip()
+
+    def ended_well(self, job: str) -> str:
         waited = self.call("srun", f"--dependency=afterany:{job}", "--quiet", "--time=1", "true", timeout_s=240)
         assert waited.returncode == 0, waited.stderr
         logs = sorted((self.run.parent / "logs").glob(f"*-{job}-*.out"))
@@ -98,6 +118,7 @@ def site(local_cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:  # ty
         **SECRETS,
         "RUN": str(root / "it's a run"),
         "PROFILE": "local",
+        "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder),
         # As `proxygrm` is found in an environment that is active; the templates look into .venv first.
         "PATH": f"{Path(sys.executable).parent}:{local_cluster.env.get('PATH', os.environ['PATH'])}",
     }
@@ -117,6 +138,13 @@ def test_a_step_whose_input_is_not_done_says_what_is_missing(site: Site) -> None
     assert done.returncode != 0
     (log,) = (site.run.parent / "logs").glob("evaluate-*.out")
     assert "which it needs, is not done: not done yet" in log.read_text()
+    found = site.states()["evaluate"]
+    assert (found["word"], found["job_id"]) == ("failed", done.stdout.strip())
+    assert "which it needs, is not done: not done yet" in found["detail"]
+    assert site.proxygrm("why", "evaluate").startswith("evaluate failed: proxy_sft, which it needs, is not done")
+    assert site.proxygrm("logs", "evaluate", "-n", "1") == log.read_text().splitlines()[-1] + "\n"
+    (hours,) = json.loads(site.proxygrm("cost", "--json"))["stages"]
+    assert (hours["stage"], hours["jobs"], hours["attempts"]) == ("evaluate", 1, 1)
 
 
 @pytest.mark.heavy
@@ -125,11 +153,25 @@ def test_the_chain_runs_by_hand_to_a_trained_model(site: Site) -> None:
     said = site.finished("distill.sbatch", "--array=0-2")
     assert "distill has 2 shards, 0 to 1: nothing to do for element 2" in said
     site.finished("split.sbatch")
-    said = site.finished("sft.sbatch", "--array=1")
+    other, job = (site.sent("sft.sbatch", f"--array={element}") for element in (0, 1))
+    site.until_running("grm_sft")
+    sending = site.proxygrm("submit", "grm_sft", *site.options)
+    assert f"{job}_1 is running" in sending, "the chain waits for it"
+    assert "submitted" not in sending
+    said = site.ended_well(job)
     assert "preflight: 1 node fit to work" in said
     record = json.loads((site.run / "grm_sft" / "DONE.json").read_text())
     assert record["stage"] == "grm_sft"
     assert (site.run / "grm_sft" / "model" / "config.json").is_file()
+    site.until_running("proxy_sft")
+    assert f": {other}; finished stages stay" in site.proxygrm("cancel")
+    words = {name: row["word"] for name, row in site.states().items()}
+    assert [words[name] for name in ("distill", "split", "proxy_sft", "grm_sft")] == [
+        "done",
+        "done",
+        "cancelled",
+        "done",
+    ]
     again = site.finished("split.sbatch")
     assert "split: already done, nothing to do" in again
 
@@ -141,8 +183,7 @@ def test_no_secret_of_the_environment_or_of_a_key_file_is_in_anything_written(si
     assert seen.stdout.split() == list(SECRETS.values()), "jobs do inherit them"
     submitted = site.run.parent / "submitted"
     command = [sys.executable, "-m", "jobs", "submit", "split", "--run", str(submitted), "--watch", *site.options]
-    environment = site.environment | {"PROXYGRM_CLUSTER_DIR": str(Path(site.environment["SLURM_CONF"]).parents[1])}
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = site.call(*command, timeout_s=120)
     assert (submitted / "split" / "DONE.json").is_file(), done.stdout + done.stderr
     places = [site.run, submitted, site.run.parent / "logs"]
     files = [path for place in places for path in place.rglob("*") if path.is_file()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,54 @@ def test_done_needs_the_record_whatever_slurm_says(ledger: Ledger, monkeypatch: 
     first = run_with(monkeypatch, ledger, completed)[0]
     assert first.word == "failed"
     assert "m is not usable" in first.detail
+
+
+def test_jobs_sent_by_hand_that_record_themselves_at_once_lose_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "a run")
+    stages = [Stage(f"s{number}", nothing, (), Resources()) for number in range(24)]
+
+    def record(number: int) -> None:
+        ledger.record_by_hand(stages[number], "f", f"{number}", 5.0)
+
+    with ThreadPoolExecutor(len(stages)) as pool:
+        list(pool.map(record, range(len(stages))))
+    assert {name: row["job_id"] for name, row in ledger.submissions().items()} == {
+        stage.name: f"{number}" for number, stage in enumerate(stages)
+    }
+
+
+def test_a_job_sent_by_hand_records_itself_once_and_moves_work_of_another_configuration_aside(tmp_path: Path) -> None:
+    ledger, stage = Ledger(tmp_path / "a run"), two_stages()[0]
+    ledger.record_by_hand(stage, "f", "7", 5.0)
+    (ledger.folder / "first" / "half").write_text("done")
+    failure = ledger.folder / "first" / "FAILED.1.json"
+    failure.write_text("{}")
+    ledger.record_by_hand(stage, "f", "7", 900.0)  # another element of the array, or a requeue
+    assert failure.exists()
+    ledger.record_by_hand(stage, "f", "9", 1000.0)
+    row = ledger.submissions()["first"]
+    assert (row["job_id"], row["earlier"], row["first"], row["submitted"]) == ("9", ["7"], 5.0, 1000.0)
+    assert (ledger.folder / "first" / "half").exists(), "it is resumed"
+    ledger.record_by_hand(stage, "g", "11", 2000.0)
+    assert not (ledger.folder / "first" / "half").exists()
+    assert (ledger.folder / "first.f" / "half").exists()
+
+
+def test_an_array_sent_in_parts_is_known_in_all_its_parts(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = two_stages()[0]
+    ledger.write_done(first, Done("first", first.fingerprint(), 0, 1.0, 9.0, "7", ["n"], 1))
+    ledger.record_by_hand(first, first.fingerprint(), "30", 5.0)  # element 2 alone, while 7_1 still runs
+    jobs = {
+        "7_0": [JobState("COMPLETED")],
+        "7_1": [JobState("RUNNING", nodes="n1", started=50.0)],
+        "7_2": [JobState("FAILED", nodes="n1", started=50.0)],
+        "30_2": [JobState("COMPLETED")],
+    }
+    ledger.write_done(first, Done("first", first.fingerprint(), 2, 1.0, 9.0, "30", ["n"], 1))
+    assert run_with(monkeypatch, ledger, jobs)[0].counts == {"done": 2, "running": 1}
+    monkeypatch.setattr(state, "query", lambda ids, since=0.0: {"7": [jobs["7_1"][0]], "30": jobs["30_2"]})
+    facts = state.facts(two_stages(), ledger)["first"]
+    assert (facts.active_job, facts.active_state) == ("7", "RUNNING")
 
 
 def test_what_was_done_with_another_configuration_has_not_failed(

@@ -225,10 +225,24 @@ def written(tmp_path: Path, files: dict[str, str]) -> tuple[Stage, Ledger]:
     return stage, ledger
 
 
-def start(node: str, number: int) -> str:
+def start(node: str, number: int, task: int = 0) -> str:
     return f"""submitit INFO (2026-03-02 11:00:00,001) - Starting with JobEnvironment(job_id=12, hostname=vm)
-rl: attempt {number} of job 12, task 0 on node {node}
+rl: attempt {number} of job 12, task {task} on node {node}
 """
+
+
+def test_a_log_of_a_job_sent_by_hand_is_found_and_split_where_its_first_task_begins(tmp_path: Path) -> None:
+    log = tmp_path / "rl %j of me.out"
+    begin = "rl: attempt {} of job 12, task {} on node n{}\n"
+    log.write_text(begin.format(1, 1, 2) + begin.format(1, 0, 1) + "first\n" + begin.format(2, 0, 3) + "second\n")
+    stage, ledger = written(tmp_path, {})
+    logs.adopt(ledger.folder, stage, "12", str(log))
+    logs.adopt(ledger.folder, stage, "12", str(log))  # it was requeued
+    one, two = logs.segments(stage, ledger)
+    assert [(each.attempt, each.rank, each.node, each.lines[-1]) for each in (one, two)] == [
+        (1, 0, "n1", "first"),
+        (2, 0, "n3", "second"),
+    ]
 
 
 def test_attempts_are_told_apart_over_requeues_and_submissions(tmp_path: Path) -> None:
@@ -236,7 +250,7 @@ def test_attempts_are_told_apart_over_requeues_and_submissions(tmp_path: Path) -
     files = {
         "7_0_log.out": "an old job that never said it started\n",
         "12_0_log.out": again,
-        "12_1_log.out": start("n2", 1) + "other",
+        "12_1_log.out": start("n2", 1, task=1) + "other",
     }
     stage, ledger = written(tmp_path, {**files, "120_0_log.out": "another job's", "12_0_result.pkl": "x"})
     found = logs.segments(stage, ledger)
