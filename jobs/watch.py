@@ -49,11 +49,13 @@ def status(run: Path | None, watch: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", required=False)
 @RUN
 @JSON
-def why(stage: str, run: Path | None, as_json: bool) -> None:
+def why(stage: str | None, run: Path | None, as_json: bool) -> None:
     """Why STAGE failed or waits: one sentence, the lines of the log that show it, and what to do.
+
+    Without STAGE, what holds the chain up: its first stage that failed, else what its first queued one waits for.
 
     \b
     proxygrm why grm_rl
@@ -64,10 +66,10 @@ def why(stage: str, run: Path | None, as_json: bool) -> None:
     Where no known pattern fits it says so and shows the end of the log.
     """
     from jobs import console
-    from jobs.why import explain_stage
+    from jobs.why import explain_run, explain_stage
 
     resolved, ledger = console.of_run(run)
-    found = explain_stage(stage, resolved.stages, ledger)
+    found = explain_stage(stage, resolved.stages, ledger) if stage else explain_run(resolved.stages, ledger)
     if as_json:
         _print_json(found.to_json())
         return

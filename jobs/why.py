@@ -1,4 +1,4 @@
-"""`proxygrm why STAGE`: one sentence on a failure or a wait, with the lines that show it and what to do.
+"""`proxygrm why [STAGE]`: one sentence on a failure or a wait, with the lines that show it and what to do.
 
 It says only what a record, SLURM or a line of a log says. Where none of them tells, it shows the log's end.
 """
@@ -6,6 +6,7 @@ It says only what a record, SLURM or a line of a log says. Where none of them te
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -253,6 +254,29 @@ def explain_stage(name: str, stages: list[Stage], ledger: Ledger) -> Explanation
         )
     stage = min(members, key=lambda one: _interest(found[one.name]))
     return explain(_case(stage, found, ledger))
+
+
+def explain_run(stages: list[Stage], ledger: Ledger) -> Explanation:
+    """What holds the chain up: the first stage that ended badly, else what the first one in the queue waits for."""
+    found = state.each(stages, ledger)
+    for holds_up in (state.BAD | {"unknown"}, state.LIVE - {"running"}):
+        if stage := next((one for one in stages if found[one.name].word in holds_up), None):
+            return explain(_case(stage, found, ledger))
+    return nothing_wrong(list(found.values()))
+
+
+def nothing_wrong(states: Sequence[StageState]) -> Explanation:
+    """Of stages that run, are done or were not submitted."""
+    counts: Counter[str] = Counter(one.word for one in states)
+    changed = next((one for one in states if one.word == "not submitted" and one.detail), None)
+    because = f" ({changed.stage}: {changed.detail})" if changed else ""
+    running = counts["running"] > 0
+    return Explanation(
+        "",
+        "running" if running else "not submitted" if counts["not submitted"] else "done",
+        f"nothing is wrong: {state.summary(counts)}{because}",
+        do="" if running or not counts["not submitted"] else "proxygrm submit",
+    )
 
 
 def _interest(one: StageState) -> int:

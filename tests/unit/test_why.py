@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import logs
+from jobs import logs, scheduler, state
 from jobs.known_failures import FAILURES, WAITS
 from jobs.ledger import Ledger
 from jobs.scheduler import Attempt, Tres
 from jobs.stage import Artifact, Resources, Stage, StageRun
 from jobs.state import StageState, Word
-from jobs.why import Case, Text, explain
+from jobs.why import Case, Explanation, Text, explain, explain_run
 
 LOGS = {
     "disk full": """
@@ -208,6 +208,40 @@ def test_a_wait_for_a_stage_that_failed_points_there() -> None:
     found = explain(Case(StageState("grm_rl", "cancelled"), upstream=[failed, StageState("split", "done")]))
     assert found.sentence == "grm_rl was cancelled because grm_sft, which it needs, failed"
     assert found.do == "proxygrm why grm_sft"
+
+
+def held_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **words: StageState) -> Explanation:
+    """What is said of a chain a -> b -> c whose stages are in these states."""
+    stages: list[Stage] = []
+    for name in words:
+        needs = {"x": stages[-1] / "x"} if stages else {}
+        stages.append(Stage(name, nothing, (Artifact("x"),), Resources(), needs=needs))
+    ledger = Ledger(tmp_path / "run")
+    ledger.record_submissions(dict.fromkeys(words, ("7", "f")))
+    monkeypatch.setattr(state, "each", lambda stages, ledger: words)
+    monkeypatch.setattr(scheduler, "attempts", lambda ids, since: [])
+    return explain_run(stages, ledger)
+
+
+def test_without_a_stage_the_first_that_failed_is_told_then_what_the_first_in_the_queue_waits_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def say(*rows: tuple[Word, str]) -> Explanation:
+        states = {name: StageState(name, *row, "9") for name, row in zip("abcd", rows, strict=False)}
+        return held_up(monkeypatch, tmp_path, **states)
+
+    lost = say(("done", ""), ("pending", "Priority"), ("timed out", ""), ("cancelled", ""))
+    assert lost.sentence == "c timed out: its time limit passed"
+    assert say(("done", ""), ("unknown", "SLURM says X")).word == "unknown"
+    queued = say(("running", "rows on n1"), ("waiting", "for a"), ("waiting", "for b"))
+    assert queued.sentence == "b waits for a, which is running rows on n1"
+    assert say(("pending", "JobHeldUser"), ("waiting", "for a")).cause == "JobHeldUser"
+    well = say(("done", ""), ("running", "on n1"), ("not submitted", ""))
+    assert (well.sentence, well.do) == ("nothing is wrong: 1 running, 1 not submitted, 1 done", "")
+    assert say(("done", ""), ("done", "")).sentence == "nothing is wrong: 2 done"
+    edited = say(("done", ""), ("not submitted", "its configuration changed"))
+    assert edited.sentence == "nothing is wrong: 1 not submitted, 1 done (b: its configuration changed)"
+    assert edited.do == "proxygrm submit"
 
 
 def nothing(run: StageRun) -> None:
