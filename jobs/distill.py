@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.stage import StageRun
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 from proxygrm.proxy.settings import ProxySettings
 
@@ -37,6 +38,21 @@ class Sampling:
     """Only of the rule-based teacher: share of clear pictures it misreads."""
     fog_error_rate: float = 0.5
     """The same for pictures in fog."""
+
+    def __post_init__(self) -> None:
+        require(
+            "distill",
+            self,
+            positive=("timeout_s",),
+            from_one=("max_tokens", "concurrency", "tensor_parallel", "max_model_len"),
+            from_zero=("temperature",),
+            shares=("error_rate", "fog_error_rate"),
+        )
+        if self.max_tokens >= self.max_model_len:
+            raise UserError(
+                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len "
+                f"{self.max_model_len}"
+            )
 
 
 @dataclass(frozen=True)

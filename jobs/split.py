@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.stage import StageRun
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 
 
@@ -24,6 +25,9 @@ class Settings:
     seed: int = 0
     short: Literal["refuse", "take"] = "refuse"
     """Too few pairs for a set: `refuse`, or `take` what there is (smaller, in the same proportions)."""
+
+    def __post_init__(self) -> None:
+        require("split", self, from_zero=("proxy_sft", "grm_sft", "grm_rl", "grm_rl_val", "proxy_rl", "proxy_rl_val"))
 
 
 def write_splits(run: StageRun) -> None:

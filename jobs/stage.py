@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 
 Check = Callable[[Path], None]
@@ -37,6 +38,14 @@ class Resources:
     cpus_per_node: int = 2
     memory_gb: int = 8
     walltime_min: int = 60
+
+    def __post_init__(self) -> None:
+        require(
+            "resources",
+            self,
+            from_one=("nodes", "cpus_per_node", "memory_gb", "walltime_min"),
+            from_zero=("gpus_per_node",),
+        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -48,9 +49,14 @@ class EvaluateSettings:
         ):
             if value not in known:
                 raise UserError(f"evaluate.{name} is {value!r}; it is one of {', '.join(known)}")
-        for name in ("max_tokens", "proxy_max_tokens", "max_model_len", "max_num_seqs", "tensor_parallel", "votes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"evaluate.{name} is {getattr(self, name)}; it must be at least 1")
+        require(
+            "evaluate",
+            self,
+            positive=("gpu_memory_utilization",),
+            from_one=("max_tokens", "proxy_max_tokens", "max_model_len", "max_num_seqs", "tensor_parallel", "votes"),
+            from_zero=("max_pixels", "max_pairs"),
+            shares=("gpu_memory_utilization",),
+        )
         if self.temperature < 0:
             raise UserError(f"evaluate.temperature is {self.temperature}; it must be 0 (greedy) or more")
         if self.votes > 1 and self.temperature == 0:

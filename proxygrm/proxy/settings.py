@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 
 Mode = Literal["critique", "verdict"]
@@ -43,14 +44,17 @@ class ProxySettings:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise UserError(f"proxy: mode is {self.mode!r}; it must be {' or '.join(MODES)}")
-        for name in ("replicas", "tensor_parallel", "max_model_len", "max_num_seqs", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"proxy: {name} is {getattr(self, name)}; it must be at least 1")
+        require(
+            "proxy",
+            self,
+            positive=("gpu_memory_utilization", "call_timeout_s", "start_timeout_s"),
+            from_one=("replicas", "tensor_parallel", "max_model_len", "max_num_seqs", "max_tokens"),
+            from_zero=("max_pixels", "max_restarts"),
+            shares=("gpu_memory_utilization",),
+        )
         if self.max_tokens >= self.max_model_len:
             raise UserError(
                 f"proxy: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {self.max_model_len}"
             )
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise UserError(f"proxy: gpu_memory_utilization is {self.gpu_memory_utilization}; it is a share of 1")
         if any("api-key" in argument for argument in self.extra_args):
             raise UserError("proxy: no --api-key in extra_args: command lines are public; a key is made for each job")

@@ -6,18 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 from proxygrm.reward import resolve_aggregation
 
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 """verl's estimators; with a + behind, the gradient is k2's."""
-_LEAST = (
-    (("batch", "mini_batch", "micro_batch", "lr", "temperature", "prompt_length", "response_length"), 0, "above"),
-    (("epochs", "save_every", "keep_checkpoints", "rollout_tensor_parallel", "max_sequences"), 1, "at least"),
-    (("agent_loop_workers", "reward_workers", "storage_units"), 1, "at least"),
-    (("kl_coefficient", "test_every", "dataloader_workers"), 0, "at least"),
-    (("gpu_memory_utilisation",), 0, "above"),
-)
 
 
 @dataclass(frozen=True)
@@ -74,11 +68,28 @@ class RlSettings:
     """Largest share of a step's rollouts on which the proxy may answer without a verdict before the run stops."""
 
     def __post_init__(self) -> None:
-        for names, least, words in _LEAST:
-            for name in names:
-                value = getattr(self, name)
-                if not (value > least if words == "above" else value >= least):
-                    raise UserError(f"rl: {name} is {value}; it must be {words} {least}")
+        require(
+            "rl",
+            self,
+            positive=("lr", "temperature", "gpu_memory_utilisation"),
+            from_one=(
+                "batch",
+                "mini_batch",
+                "micro_batch",
+                "prompt_length",
+                "response_length",
+                "epochs",
+                "save_every",
+                "keep_checkpoints",
+                "rollout_tensor_parallel",
+                "max_sequences",
+                "agent_loop_workers",
+                "reward_workers",
+                "storage_units",
+            ),
+            from_zero=("kl_coefficient", "test_every", "dataloader_workers"),
+            shares=("gpu_memory_utilisation", "max_unscored", "max_no_verdict"),
+        )
         if self.total_steps is not None and self.total_steps < 1:
             raise UserError(f"rl: total_steps is {self.total_steps}; it must be at least 1, or none for whole epochs")
         if self.kl_type.removesuffix("+") not in KL_TYPES:
@@ -90,9 +101,6 @@ class RlSettings:
             raise UserError(f"rl: n is {self.n}; GRPO compares rollouts of one prompt and needs at least 2")
         if self.task == "proxy" and self.use_proxy:
             raise UserError("rl: task is proxy, and a proxy in training is judged by no other; set use_proxy=false")
-        for name in ("max_unscored", "max_no_verdict", "gpu_memory_utilisation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"rl: {name} is {getattr(self, name)}; it is a share between 0 and 1")
 
     @classmethod
     def paper(cls) -> RlSettings:

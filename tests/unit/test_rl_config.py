@@ -121,7 +121,7 @@ def test_a_single_rollout_is_no_group() -> None:
         ({"total_steps": 0}, "total_steps is 0; it must be at least 1, or none"),
         ({"rollout_tensor_parallel": 0}, "rollout_tensor_parallel is 0"),
         ({"reward_workers": 0}, "reward_workers is 0"),
-        ({"gpu_memory_utilisation": 1.2}, "gpu_memory_utilisation is 1.2"),
+        ({"gpu_memory_utilisation": 1.2}, "gpu_memory_utilisation is 1.2; it is a share"),
     ],
 )
 def test_a_value_that_could_only_fail_in_the_job_is_refused_before(change: dict[str, Any], said: str) -> None:

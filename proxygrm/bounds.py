@@ -1,0 +1,30 @@
+"""Bounds of the numbers in a settings record, so that a wrong one is refused where it is given and not hours later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from proxygrm.errors import UserError
+
+
+def require(
+    who: str,
+    settings: Any,
+    *,
+    positive: Iterable[str] = (),
+    from_one: Iterable[str] = (),
+    from_zero: Iterable[str] = (),
+    shares: Iterable[str] = (),
+) -> None:
+    """Raises UserError that names the first field out of its bounds. `shares` lie between 0 and 1; NaN is nowhere."""
+    for names, words, within in (
+        (positive, "must be above 0", lambda value: value > 0),
+        (from_one, "must be at least 1", lambda value: value >= 1),
+        (from_zero, "must be at least 0", lambda value: value >= 0),
+        (shares, "is a share between 0 and 1", lambda value: 0 <= value <= 1),
+    ):
+        for name in names:
+            value = getattr(settings, name)
+            if not within(value):
+                raise UserError(f"{who}: {name} is {value}; it {words}")
