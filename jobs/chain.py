@@ -29,7 +29,7 @@ def chain(x: Experiment) -> list[Stage]:
         needs={"pairs": pairs, **teacher},
         makes=(Artifact("critiques"),),
         on=x.on.distill,
-        config=distill.Settings(teacher=x.teacher, shards=x.shards, sampling=x.distill),
+        config=distill.Settings(x.teacher, x.shards, x.distill, x.teacher_model),
         prompts=("grm",),
         array=x.shards,
     )

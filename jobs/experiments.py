@@ -9,6 +9,7 @@ from typing import Literal
 
 from jobs import distill, split
 from jobs.stage import Resources
+from proxygrm.bounds import require
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.proxy.settings import ProxySettings
 from proxygrm.rl.config import RlSettings
@@ -37,7 +38,8 @@ class StageResources:
 
 @dataclass(frozen=True)
 class Experiment:
-    """pairs, held_out: pairs folders. policy, proxy: start checkpoints. teacher: checkpoint, URL or rule-based.
+    """pairs, held_out: pairs folders. policy, proxy: start checkpoints. teacher: checkpoint, URL or rule-based;
+    teacher_model: of a URL, the name to ask for.
     judge: a checkpoint that takes no part in training, for rubric transfer; empty takes the proxy, and says so."""
 
     name: str
@@ -46,6 +48,7 @@ class Experiment:
     policy: str
     proxy: str
     teacher: str
+    teacher_model: str
     judge: str
     shards: int
     distill: distill.Sampling
@@ -64,6 +67,9 @@ class Experiment:
     transfer: EvaluateSettings
     on: StageResources
 
+    def __post_init__(self) -> None:
+        require("experiment", self, from_one=("shards",), from_zero=("proxy_nodes",))
+
 
 def paper() -> Experiment:
     """The published recipe: Qwen2.5-VL-7B policy and proxy, hyper-parameters of the authors' released scripts."""
@@ -75,6 +81,7 @@ def paper() -> Experiment:
         policy=QWEN_7B,
         proxy=QWEN_7B,
         teacher=QWEN_235B,
+        teacher_model="teacher",
         judge=QWEN_3B,
         shards=4,
         distill=distill.Sampling(),
@@ -113,6 +120,7 @@ def demo() -> Experiment:
         policy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         proxy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         teacher=distill.RULE_BASED,
+        teacher_model="teacher",
         judge="",
         shards=2,
         distill=distill.Sampling(concurrency=16, max_tokens=256, timeout_s=30.0),

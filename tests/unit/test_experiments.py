@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from jobs import distill
 from jobs.chain import chain
 from jobs.experiments import EXPERIMENTS, paper
 from jobs.plan import Facts, Planned, plan, within_limits
 from jobs.request import Request, resolve
+from jobs.stage import StageRun
 from jobs.submit import rendered
 from proxygrm.errors import UserError
 from slurm import profile
@@ -58,6 +60,30 @@ def test_the_proxy_is_trained_as_chosen_and_the_other_way_needs_no_other_split(
         assert start == {"split"} | (stages - {"proxy_rl"})
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("shards=0", "experiment: shards is 0; it must be at least 1"),
+        ("proxy_nodes=-1", "proxy_nodes is -1"),
+        ("distill.concurrency=0", "distill: concurrency is 0"),
+        ("distill.max_tokens=32000", "leaves no room for a prompt"),
+        ("distill.fog_error_rate=1.5", "a share between 0 and 1"),
+        ("split.grm_rl=-1", "split: grm_rl is -1"),
+        ("proxy_server.call_timeout_s=0", "proxy: call_timeout_s is 0.0; it must be above 0"),
+        ("proxy_server.max_pixels=-1", "max_pixels is -1"),
+        ("evaluate.gpu_memory_utilization=0", "evaluate: gpu_memory_utilization is 0.0"),
+        ("evaluate.max_pairs=-5", "max_pairs is -5"),
+        ("on.grm_rl.nodes=0", "resources: nodes is 0"),
+        ("on.split.gpus_per_node=-1", "gpus_per_node is -1"),
+        ("rl.aggregation=bonsu", "did you mean 'bonus'"),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_refused_with_its_name(change: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(Request(profile="h100", assignments=(change,)))
+    assert said in str(caught.value)
+
+
 def test_a_way_of_training_the_proxy_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UserError, match=r"proxy_training.*sft"):
         resolve(Request(assignments=("proxy_training=dpo",)))
@@ -102,6 +128,16 @@ def test_the_published_hyper_parameters_are_upstream_s() -> None:
     assert (x.grm_sft.learning_rate, x.grm_sft.max_length, x.grm_sft.max_pixels) == (5e-6, 8192, 1003520)
     assert (x.split.proxy_sft, x.split.grm_sft, x.split.grm_rl) == (5_000, 10_000, 35_000)
     assert (x.proxy_server.max_model_len, x.proxy_server.max_num_seqs, x.proxy_server.tensor_parallel) == (32000, 64, 4)
+
+
+def test_a_teacher_elsewhere_is_asked_for_the_model_it_serves(tmp_path: Path) -> None:
+    asked = ("teacher=https://host/v1", "teacher_model=qwen3-vl", "distill.api_key_file=/home/me/key")
+    resolved = resolve(Request(profile="h100", assignments=asked))
+    stage = resolved.stages[0]
+    run = StageRun(stage, tmp_path, resolved.profile, {}, lambda done, total, note: None)
+    with distill.endpoint(run) as found:
+        assert found == ("https://host/v1", "qwen3-vl", "/home/me/key")
+    assert "teacher" not in stage.needs
 
 
 def test_nodes_speak_of_the_rl_stage_alone() -> None:
