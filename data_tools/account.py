@@ -8,15 +8,15 @@ duplicate, what a filter is for).
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import WholeFileWriter
 
 
 @dataclass(frozen=True)
@@ -30,32 +30,24 @@ class Where:
         return f"{self.file} row {self.row}"
 
 
-class Account:
+class Account(WholeFileWriter):
     """Counts, and one JSON line in `log` for every row that left: {file, row, id, reason, bad, detail}.
 
-    The log grows beside its final name and is renamed by a clean exit of the `with` block; `check` is called there.
+    The log appears under its name at a clean exit of the `with` block; `check` is called before.
     """
 
     def __init__(self, log: Path, max_bad: float = 0.01) -> None:
-        self.log, self.max_bad = log, max_bad
+        super().__init__(log)
+        self.max_bad = max_bad
         self.read = self.kept = 0
         self.bad, self.dropped, self.notes = Counter[str](), Counter[str](), Counter[str]()
         self._first_bad = ""
-        self._scratch = log.with_name(f".{log.name}.{os.getpid()}")
 
-    def __enter__(self) -> Account:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._scratch.open("w", encoding="utf-8")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._file.close()
-        try:
-            if kind is None:
-                self.check()
-                self._scratch.replace(self.log)
-        finally:
-            self._scratch.unlink(missing_ok=True)
+    @contextmanager
+    def _opened(self, scratch: Path) -> Iterator[None]:
+        with scratch.open("w", encoding="utf-8") as self._file:
+            yield
+        self.check()
 
     def leave(self, where: Where, row_id: str, reason: str, *, bad: bool, detail: str = "") -> None:
         """Count a row that is not kept. `reason` is one of a closed set of words; `detail` is for people."""
@@ -115,13 +107,3 @@ def add_up(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
             else:
                 total[key] += value
     return {key: dict(sorted(value.items())) if isinstance(value, Counter) else value for key, value in total.items()}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside and rename."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -21,11 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from data_tools.account import Account, write_json
+from data_tools.account import Account
 from data_tools.preference import count_pairs
 from data_tools.shards import WHOLE, Shard, Step, carry_out, stamp_of
 from proxygrm.errors import UserError
 from proxygrm.prompts import prompt_hash
+from proxygrm.whole_file import write_json
 
 Target = Literal["verl", "swift-grm", "swift-proxy", "bench"]
 _LINES = (".jsonl", ".ndjson")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from data_tools.preference import label_for
 from data_tools.rlaif_v import row_id
 from proxygrm.errors import UserError
 from proxygrm.tiny.scenes import KINDS, MOSTLY_COLOUR, Combination, draw, separate
+from proxygrm.whole_file import whole_file
 
 DS_NAME = "ProxyGRM demo"
 _HELD_OUT_FROM = 1_000_000  # held-out indices start here, so the two files never share an id
@@ -115,6 +115,5 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         "idx": pa.int64(),
         "image_path": text,
     }
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(columns.items()))), scratch)
-    scratch.replace(path)
+    with whole_file(path) as scratch:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(columns.items()))), scratch)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.account import Account, Where, write_json
+from data_tools.account import Account, Where
 from data_tools.picture_paths import Missing, Pictures
 from data_tools.preference import PictureStore, PreferencePair, arrange
 from data_tools.raw_rows import RawFile, read_span
 from data_tools.shards import Shard
 from data_tools.source import Found, Left, NoPicture, Scored, Source, layouts
+from proxygrm.whole_file import WholeFileWriter, write_json
 
 _ROWS, _BYTES = 2048, 32 << 20  # a batch in memory is no longer than either
 
@@ -45,7 +46,7 @@ class Job:
         return str(row) if len(self.files) == 1 else f"{self.files[file].name}:{row}"
 
 
-class PartWriter:
+class PartWriter(WholeFileWriter):
     """Rows of a part, column by column, in bounded batches; under its name when the `with` block ends well."""
 
     def __init__(self, path: Path, columns: dict[str, str]) -> None:
@@ -56,15 +57,17 @@ class PartWriter:
         self.schema = pa.schema(
             [(name, kinds[kind] if kind in kinds else getattr(pa, kind)()) for name, kind in columns.items()]
         )
-        self.path, self._scratch = path, path.with_name(f".{path.name}.{os.getpid()}")
+        super().__init__(path)
         self._columns: list[list[Any]] = [[] for _ in columns]
         self._bytes = 0
 
-    def __enter__(self) -> PartWriter:
+    @contextmanager
+    def _opened(self, scratch: Path) -> Iterator[None]:
         import pyarrow.parquet as pq
 
-        self._file = pq.ParquetWriter(self._scratch, self.schema, compression="lz4")
-        return self
+        with pq.ParquetWriter(scratch, self.schema, compression="lz4") as self._file:
+            yield
+            self._flush()
 
     def add(self, row: Sequence[Any], size: int) -> None:
         for column, value in zip(self._columns, row, strict=True):
@@ -80,16 +83,6 @@ class PartWriter:
             arrays = [pa.array(column, kind) for column, kind in zip(self._columns, self.schema.types, strict=True)]
             self._file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
         self._columns, self._bytes = [[] for _ in self._columns], 0
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._file.close()
-            if kind is None:
-                self._scratch.replace(self.path)
-        finally:
-            self._scratch.unlink(missing_ok=True)
 
 
 _PLACE = {"key": "uint64", "id_key": "uint64", "file": "int32", "row": "int64"}

@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from data_tools.account import write_json
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_json
 
 
 @dataclass(frozen=True)

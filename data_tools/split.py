@@ -15,7 +15,6 @@ everything left out is counted. Texts are never all in memory: about 0.5 kB a pa
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from data_tools.account import write_json
 from data_tools.allocate import POOLS, Candidate, allocate, by_picture, fit
 from data_tools.arrays import from_numpy
 from data_tools.critique_index import CritiqueIndex, CritiqueReader, index_critiques
@@ -33,6 +31,7 @@ from data_tools.pair_tables import Spill, pair_tables
 from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.to_verl import VerlWriter
 from proxygrm.errors import UserError
+from proxygrm.whole_file import beside, write_json
 
 SIZES = {
     "proxy_sft": 5_000, "proxy_rl": 10_000, "proxy_rl_val": 256, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256,
@@ -152,7 +151,7 @@ def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candida
 def _write(sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: CritiqueIndex, out_dir: Path) -> None:
     """All sets; the pairs file is read once, and the rows that are wanted wait on disk for their turn."""
     wanted = np.array(sorted(c.row for members in sets.values() for c in members))
-    with Spill(out_dir / f".rows.{os.getpid()}") as spill, index.reader() as critiques:
+    with Spill(beside(out_dir / "rows")) as spill, index.reader() as critiques:
         at = 0
         for table in pair_tables(pairs_dir):
             first, last = (int(np.searchsorted(wanted, edge)) for edge in (at, at + table.num_rows))

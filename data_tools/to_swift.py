@@ -5,7 +5,6 @@ How many pixels a picture may have is ms-swift's MAX_PIXELS, when it loads the r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from data_tools.prompt_columns import grm_prompts, proxy_prompts
 from proxygrm.critique import parse, rubric_for_proxy
 from proxygrm.prompts import inert
 from proxygrm.targets import proxy_answer
+from proxygrm.whole_file import whole_file
 
 
 def grm_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
@@ -50,17 +50,11 @@ def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
 
 def write_jsonl(path: Path, lines: Iterable[bytes]) -> int:
     """Write the lines (each with its end of line), whole or not at all; returns their number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        with scratch.open("wb") as file:
-            for line in lines:
-                file.write(line)
-                count += 1
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole_file(path) as scratch, scratch.open("wb") as file:
+        for line in lines:
+            file.write(line)
+            count += 1
     return count
 
 

@@ -11,10 +11,9 @@ How large a picture may be is not decided here: verl and vLLM bound the pixels w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from data_tools.arrays import first_items, from_numpy, in_lists, one_array, regrouped
 from data_tools.picture_bytes import PictureBytes
 from data_tools.prompt_columns import grm_prompts, proxy_prompts
+from proxygrm.whole_file import WholeFileWriter
 
 DATA_SOURCE = "proxygrm"
 Pictures = Literal["bytes", "path"]
@@ -55,7 +55,7 @@ def verl_schema(pictures: Pictures = "bytes", rubric: bool = False) -> pa.Schema
     )
 
 
-class VerlWriter:
+class VerlWriter(WholeFileWriter):
     """Writes verl's parquet: whole or not at all, under its name when the `with` block ends without an error.
 
     split: goes into `extra_info`. rubrics: rows are the proxy's own task, and `write` wants a rubric for each.
@@ -65,16 +65,18 @@ class VerlWriter:
     def __init__(
         self, path: Path, split: str, pictures: Pictures = "bytes", rubrics: bool = False, first: int = 0
     ) -> None:
-        self.path, self.split, self.pictures, self.rubrics = path, split, pictures, rubrics
+        super().__init__(path)
+        self.split, self.pictures, self.rubrics = split, pictures, rubrics
         self.count, self._first = 0, first
         self._reader = PictureBytes(_BYTES)
         self.schema = verl_schema(pictures, rubrics)
-        self._scratch = path.with_name(f".{path.name}.{os.getpid()}")
 
-    def __enter__(self) -> VerlWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open_parquet(self._scratch, self.schema)
-        return self
+    @contextmanager
+    def _opened(self, scratch: Path) -> Iterator[None]:
+        with open_parquet(scratch, self.schema) as self._file:
+            yield
+            if not self.count:
+                self._file.write_table(self.schema.empty_table())
 
     def write(self, pairs: pa.Table, rubrics: Sequence[str] | None = None) -> None:
         """Rows of pairs (columns of a pairs file; `images` are absolute paths), in order.
@@ -141,16 +143,6 @@ class VerlWriter:
         if self.pictures == "bytes":
             columns = [self._reader.read(columns[0].to_pylist(), sizes), pa.nulls(len(sizes), pa.string())]
         return regrouped(paths, pa.StructArray.from_arrays(columns, fields=fields))
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
-            if kind is None and not self.count:
-                self._file.write_table(self.schema.empty_table())
-            self._file.close()
-            if kind is None:
-                self._scratch.replace(self.path)
-        finally:
-            self._scratch.unlink(missing_ok=True)
 
 
 def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -58,9 +58,8 @@ def link_latest(run_dir: Path, stage: Stage, cell: int) -> None:
     target = log_folder(run_dir, stage) / f"{job}_0_log.out"
     if target.exists():
         link = run_dir / stage.name / ("latest.log" if stage.array == 1 else f"latest.{cell}.log")
-        scratch = link.with_name(f".{link.name}.{os.getpid()}")
-        scratch.symlink_to(os.path.relpath(target, link.parent))
-        scratch.replace(link)
+        with whole_file(link) as scratch:
+            scratch.symlink_to(os.path.relpath(target, link.parent))
 
 
 def adopt(run_dir: Path, stage: Stage, job: str, log: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import whole_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,26 +104,18 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
         )
     if target.is_dir() or (target.exists() and target.samefile(source)):
         raise UserError(f"--output {target} is {'a folder' if target.is_dir() else 'the input'}; name another file")
-    log, scratch, tally = target.with_name(f"{target.name}.dropped.jsonl"), _beside(target), Tally()
+    log, tally = target.with_name(f"{target.name}.dropped.jsonl"), Tally()
     try:
-        with Account(log, max_bad) as account, scratch.open("wb") as file:
+        with whole_file(target) as scratch, Account(log, max_bad) as account, scratch.open("wb") as file:
             for line in _scored_lines(source, options, account, tally):
                 file.write(line)
             if not account.read:
                 raise UserError(f"--input {source} has no rows; give a JSONL of rollouts")
-        scratch.replace(target)
     except OSError as error:
         raise UserError(f"{error.filename or target}: {error.strerror}; make room or rights, and run again") from error
-    finally:
-        if scratch.exists():
-            scratch.unlink()
     if not account.bad:
         log.unlink()
     return tally, account
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _scored_lines(source: Path, options: ScoreOptions, account: Account, tally: Tally) -> Iterator[bytes]:

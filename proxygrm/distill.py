@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from proxygrm.pairs import PreferencePair, read_pairs
 from proxygrm.prompts import grm_prompt, prompt_hash
 from proxygrm.teacher.client import RowFailed, ask, chat_body, check_model, open_client
 from proxygrm.teacher.critiques import CritiqueRow, append, critique_row, resume
+from proxygrm.whole_file import write_json
 
 _MIN_FAILURES = 5  # a share of a handful of rows says nothing
 
@@ -82,7 +81,7 @@ async def distill(
 
             await work.run(todo, critique, concurrency)
     report = _report(pairs, [*before, *work.written], len(before), work, model, time.monotonic() - started)
-    _write_json(out_file.with_name(out_file.name + ".report.json"), asdict(report))
+    write_json(out_file.with_name(out_file.name + ".report.json"), asdict(report))
     if work.too_many:
         raise UserError(
             f"{out_file}: the teacher failed on {work.failures} of {len(pairs)} pairs ({dict(work.failed)}), more than "
@@ -186,9 +185,3 @@ def _report(
         prompt=prompt_hash("grm"),
         seconds=round(seconds, 3),
     )
-
-
-def _write_json(path: Path, value: dict) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)

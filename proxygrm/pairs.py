@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
+from proxygrm.whole_file import WholeFileWriter, whole_file
 
 SCHEMA_VERSION = "2"
 _VERSION_KEY = "proxygrm.pairs"
@@ -104,9 +104,8 @@ class PictureStore:
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         if not target.exists():
-            scratch = self.folder / f".{name}.{os.getpid()}"
-            scratch.write_bytes(data)
-            scratch.replace(target)
+            with whole_file(target) as scratch:
+                scratch.write_bytes(data)
 
 
 def picture_hash(name: str) -> str:
@@ -135,7 +134,7 @@ def _decode(data: bytes) -> tuple[str, bytes | None]:
         raise UnreadablePicture(str(error) or type(error).__name__) from error
 
 
-class PairsWriter:
+class PairsWriter(WholeFileWriter):
     """Writes a pairs file, row by row: whole or not at all, and complete, or an error.
 
     Use it in a `with` block; the file appears under its name when the block ends without an error. Raises UserError
@@ -145,21 +144,22 @@ class PairsWriter:
 
     def __init__(self, pairs_dir: Path, file: Path | None = None, metadata: dict[str, str] | None = None) -> None:
         """file: instead of `pairs_dir/pairs.parquet`, for the part of one shard."""
-        self.pairs_dir, self.target = pairs_dir, file or pairs_dir / "pairs.parquet"
+        super().__init__(file or pairs_dir / "pairs.parquet")
+        self.pairs_dir = pairs_dir
         self.count = 0
         self._schema = _schema().with_metadata({_VERSION_KEY: SCHEMA_VERSION, **(metadata or {})})
-        self._scratch = self.target.with_name(f".{self.target.name}.{os.getpid()}")
         self._ids: set[bytes] = set()
         self._pictures: set[str] = set()
         self._batch: list[dict[str, object]] = []
         self._tables: list[Any] = []  # arrow tables that wait for a whole batch
 
-    def __enter__(self) -> PairsWriter:
+    @contextmanager
+    def _opened(self, scratch: Path) -> Iterator[None]:
         import pyarrow.parquet as pq
 
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._parquet = pq.ParquetWriter(self._scratch, self._schema, compression="zstd")
-        return self
+        with pq.ParquetWriter(scratch, self._schema, compression="zstd") as self._parquet:
+            yield
+            self._flush(last=True)
 
     def add(self, pair: PreferencePair) -> None:
         if pair.label not in (1, 2):
@@ -208,16 +208,6 @@ class PairsWriter:
                 if not (self.pairs_dir / "images" / name).is_file():
                     raise UserError(f"{whose} names the picture {name!r}, which is not in {self.pairs_dir / 'images'}")
                 self._pictures.add(name)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._flush(last=True)
-            self._parquet.close()
-            if kind is None:
-                self._scratch.replace(self.target)
-        finally:
-            self._scratch.unlink(missing_ok=True)
 
     def _flush(self, last: bool = False) -> None:
         """Write the rows that wait; those of `add_table` only before others, and at the end."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 
 def beside(path: Path) -> Path:
@@ -51,6 +54,27 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"), mode)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: Any) -> None:
     """For people too: indented, and every script in its own letters."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+class WholeFileWriter(ABC):
+    """A writer for a `with` block: its file appears under its name when the block ends without an error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def _opened(self, scratch: Path) -> AbstractContextManager[None]:
+        """Opens the scratch file for the block; behind the `yield` stands what a clean end has still to do."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            scratch = stack.enter_context(whole_file(self.path))
+            stack.enter_context(self._opened(scratch))
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.__exit__(kind, error, tb)

@@ -23,6 +23,7 @@ from data_tools.filters.run import Job, where
 from data_tools.filters.similarity import near_duplicates
 from data_tools.preference import PairsWriter, pairs_file
 from proxygrm.errors import UserError
+from proxygrm.whole_file import whole_file
 
 
 def merge(job: Job, max_bad: float, files: list[dict[str, Path]], parts: Path) -> dict[str, Any]:
@@ -127,9 +128,8 @@ def _link(source: Path, target: Path, name: str) -> None:
     except FileNotFoundError:
         raise UserError(f"the picture {name!r} is not in {source}; filter with --quality, or ingest again") from None
     except OSError:
-        scratch = target / f".{name}.{os.getpid()}"
-        shutil.copyfile(source / name, scratch)
-        scratch.replace(target / name)
+        with whole_file(target / name) as scratch:
+            shutil.copyfile(source / name, scratch)
 
 
 def _tables(pairs: Path, columns: list[str] | None) -> Iterator[tuple[int, Any]]:

@@ -11,19 +11,19 @@ memory is that of similarity: about 0.75 kB a row that is left, 0.5 of it a file
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.account import Account, Where, write_json
+from data_tools.account import Account, Where
 from data_tools.filters.difficulty import critique_files
 from data_tools.filters.settings import FilterSettings
 from data_tools.preference import PreferencePair, count_pairs, iter_pairs
 from data_tools.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.errors import UserError
+from proxygrm.whole_file import whole_file, write_json
 
 if TYPE_CHECKING:
     from data_tools.filters.decontamination import Hit
@@ -102,37 +102,32 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
     part = _paths(shard, parts)
     span = shard.span(count_pairs(job.pairs))
     benchmarks = _benchmarks(job) if job.against else None
-    scratch = {kind: part[kind].with_name(f".{part[kind].name}.{os.getpid()}") for kind in ("rows", "signs")}
     at = span.start
-    try:
-        with (
-            Account(part["log"], max_bad=1.0) as account,
-            scratch["rows"].open("wb") as rows_file,
-            scratch["signs"].open("wb") as signs_file,
-        ):
-            for batch in in_batches(iter_pairs(job.pairs, span)):
-                faults = [_quality_fault(job, pair) for pair in batch]
-                passed = [row for row, fault in enumerate(faults) if fault is None]
-                signs = signatures([texts_of(batch[row]) for row in passed]) if job.needs_signatures else None
-                if benchmarks is not None:
-                    hits = benchmarks.hits([batch[row] for row in passed], signs, job.pairs / "images")
-                    for row, hit in zip(passed, hits, strict=True):
-                        faults[row] = hit
-                for row, fault in enumerate(faults):  # in the order of the rows, however they are cut in batches
-                    if fault:
-                        bad = fault.reason in BAD
-                        account.leave(where(at + row), batch[row].id, fault.reason, bad=bad, detail=fault.detail)
-                stay: Any = np.array([faults[row] is None for row in passed], dtype=bool)
-                rows: Any = np.array(passed, dtype=np.int64)[stay] + at
-                account.read, account.kept, at = account.read + len(batch), account.kept + len(rows), at + len(batch)
-                rows_file.write(rows.tobytes())
-                if signs is not None and job.settings.similarity is not None:
-                    signs_file.write(signs[stay].tobytes())
-        for kind, path in scratch.items():
-            path.replace(part[kind])
-    finally:
-        for path in scratch.values():
-            path.unlink(missing_ok=True)
+    with (
+        whole_file(part["rows"]) as rows_scratch,
+        whole_file(part["signs"]) as signs_scratch,
+        Account(part["log"], max_bad=1.0) as account,
+        rows_scratch.open("wb") as rows_file,
+        signs_scratch.open("wb") as signs_file,
+    ):
+        for batch in in_batches(iter_pairs(job.pairs, span)):
+            faults = [_quality_fault(job, pair) for pair in batch]
+            passed = [row for row, fault in enumerate(faults) if fault is None]
+            signs = signatures([texts_of(batch[row]) for row in passed]) if job.needs_signatures else None
+            if benchmarks is not None:
+                hits = benchmarks.hits([batch[row] for row in passed], signs, job.pairs / "images")
+                for row, hit in zip(passed, hits, strict=True):
+                    faults[row] = hit
+            for row, fault in enumerate(faults):  # in the order of the rows, however they are cut in batches
+                if fault:
+                    bad = fault.reason in BAD
+                    account.leave(where(at + row), batch[row].id, fault.reason, bad=bad, detail=fault.detail)
+            stay: Any = np.array([faults[row] is None for row in passed], dtype=bool)
+            rows: Any = np.array(passed, dtype=np.int64)[stay] + at
+            account.read, account.kept, at = account.read + len(batch), account.kept + len(rows), at + len(batch)
+            rows_file.write(rows.tobytes())
+            if signs is not None and job.settings.similarity is not None:
+                signs_file.write(signs[stay].tobytes())
     write_json(part["account"], account.summary())
 
 

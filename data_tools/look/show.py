@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,27 +21,16 @@ def show(path: Path, out: Path, rows: int = 12, first: int = 1, images_root: Pat
 
     Raises UserError when the file is unknown or damaged, has no such rows, or the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from proxygrm.report.shell import page_environment, write_page
 
     kind, files = kind_of(path)
     seen = list(islice(rows_of(path, kind, files, images_root), first - 1, first - 1 + rows))
     if first > 1 and not seen:
         raise UserError(f"{path} has fewer than {first} rows")
     require_rows(path, kind, len(seen))
-    environment = Environment(
-        loader=PackageLoader("proxygrm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("data_rows.html").render(
-        name=path.name or str(path), path=str(path), kind=kind.title, rows=[_shown(row) for row in seen]
-    )
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(page.encode("utf-8", "replace"))
-        scratch.replace(out)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise UserError(f"cannot write {out}: {error.strerror}; choose another place") from error
+    page = page_environment().get_template("data_rows.html")
+    shown = [_shown(row) for row in seen]
+    write_page(page.render(name=path.name or str(path), path=str(path), kind=kind.title, rows=shown), out)
     return len(seen)
 
 

@@ -9,7 +9,6 @@ DIR/summary.json                {TAG: figures}: what `eval score` says of the ro
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
 from proxygrm.prompts import proxy_prompt
 from proxygrm.tracking import track
+from proxygrm.whole_file import write_json
 
 __all__ = ["checkpoint_identity", "evaluate_models", "judge_pairs", "judge_rubrics"]
 
@@ -127,9 +127,7 @@ def evaluate_models(
     for tag, rows in judged.items():
         write_rows(out / f"{tag}.jsonl", rows)
         summary[tag] = _scored(out / f"{tag}.jsonl", pairs) | summarise(rows)
-    part = out / ".summary.json"
-    part.write_text(json.dumps(summary, indent=2, ensure_ascii=False))
-    part.replace(out / "summary.json")
+    write_json(out / "summary.json", summary)
     _track(out, summary, {"pairs": str(pairs_path), "models": {t: str(p) for t, p in models.items()}})
     progress(total, total, "done")
     return summary

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import whole_file
 
 Row = dict[str, Any]
 
@@ -114,11 +115,8 @@ def _whole_rows(path: Path, made_by: Row) -> tuple[list[Row], int]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """The whole file at once: a reader sees the old one or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("w", encoding="utf-8", errors=_ERRORS) as file:
+        with whole_file(path) as scratch, scratch.open("w", encoding="utf-8", errors=_ERRORS) as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}; free space and start again") from error

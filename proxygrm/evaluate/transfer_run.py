@@ -9,7 +9,6 @@ OUT/transfer.json            the figures
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from proxygrm.evaluate.transfer import (
 )
 from proxygrm.evaluate.transfer_figures import Figures, cell, corrected
 from proxygrm.prompts import prompt_hash
+from proxygrm.whole_file import write_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("transfer",)
@@ -95,9 +95,7 @@ def transfer(asked: Transfer, progress: Progress = lambda done, total, note: Non
         "base": {"from": str(asked.base), **base.counts()} if base else None,
         "cells": cells,
     }
-    part = asked.out / ".transfer.json"
-    part.write_text(json.dumps(figures, indent=2, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
-    part.replace(asked.out / "transfer.json")
+    write_json(asked.out / "transfer.json", figures)
     return figures
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from urllib.parse import urlsplit
 
 from proxygrm.errors import UserError
 from proxygrm.proxy.settings import MODES, Mode
+from proxygrm.whole_file import write_text
 
 SERVED_NAME = "proxy"
 
@@ -35,13 +34,7 @@ class Endpoints:
 
     def write(self, path: Path) -> Path:
         """Atomically, readable by the owner only."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(self), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_text(path, json.dumps(asdict(self)), mode=0o600)
         return path
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from proxygrm.benchmarks import Partition
 from proxygrm.errors import UserError
 from proxygrm.report.bars import share_bar
 from proxygrm.report.judgements import Packed, pack
+from proxygrm.whole_file import write_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -42,7 +42,7 @@ def render_page(
     template: str, values: Mapping[str, Any], runs: Runs, cut: Partition, names: Mapping[str, str] | None = None
 ) -> str:
     """The page of `template` with the judgements of `runs` ({tag: rows}), within PAGE_BYTES."""
-    environment = _environment()
+    environment = page_environment()
     values = {**values, **_inline(environment), "written": clock(time.time()), "svg": share_bar}
     values["judgement_columns"] = JUDGEMENT_COLUMNS
     page = environment.get_template(template)
@@ -54,13 +54,9 @@ def render_page(
 
 def write_page(html: str, out_html: Path) -> Path:
     """Whole or not at all. UserError when it cannot be written."""
-    part = out_html.with_name(f".{out_html.name}.{os.getpid()}")
     try:
-        out_html.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(html.encode("utf-8", "replace"))
-        part.replace(out_html)
+        write_bytes(out_html, html.encode("utf-8", "replace"))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"cannot write {out_html}: {error.strerror}; choose another place") from error
     return out_html
 
@@ -69,7 +65,8 @@ def clock(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Of every page and its parts."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

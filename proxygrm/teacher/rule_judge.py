@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import socket
 import time
 from collections import Counter
@@ -30,6 +29,7 @@ from proxygrm.prompts import read_grm_prompt
 from proxygrm.teacher.look import NotADemoPicture, look
 from proxygrm.teacher.writer import STYLES, NotADemoPair, write_critique
 from proxygrm.tiny.scenes import read_fact, read_question
+from proxygrm.whole_file import write_text
 
 MODEL = "rule-judge"
 
@@ -161,9 +161,7 @@ def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_f
     bound.listen(512)
     port = bound.getsockname()[1]
     if port_file:
-        scratch = port_file.with_name(f".{port_file.name}.{os.getpid()}")
-        scratch.write_text(f"{port}\n")
-        scratch.replace(port_file)
+        write_text(port_file, f"{port}\n")
     click.echo(
         f"rule judge (not a model) at http://{host}:{port}, misreads {error_rate:.0%} of clear "
         f"pictures and {fog_error_rate:.0%} of those in fog"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_text
 from slurm.health.judge import Verdict
-from slurm.local.folder import write_atomically
 from slurm.profile import Profile
 
 NAME = "bad_nodes.json"
@@ -74,7 +74,7 @@ def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
             }
             for bad in verdict.bad
         ]
-        write_atomically(run_dir / NAME, json.dumps([*before, *now], indent=2) + "\n", 0o644)
+        write_text(run_dir / NAME, json.dumps([*before, *now], indent=2) + "\n")
     return requeues_of(before, job)
 
 

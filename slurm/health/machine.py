@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_text
 from slurm.ray.addresses import interface_address, node_name
 
 MARK = "proxygrm-probe "
@@ -114,8 +115,7 @@ def answer_through(folder: Path, seconds: float = SHARED_S) -> str:
         try:
             os.listdir(folder)  # noqa: PTH208 - makes NFS look again
             word = (folder / "question").read_text()
-            (folder / "answer.part").write_text(word)
-            (folder / "answer.part").rename(folder / "answer")
+            write_text(folder / "answer", word)
             return ""
         except OSError as error:
             if time.monotonic() > deadline:

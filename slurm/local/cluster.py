@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_text
 from slurm.local import folder as folders
 from slurm.local import processes
 from slurm.local.binaries import Programs, find_programs
@@ -186,7 +187,7 @@ def _write_configuration(cluster: Cluster) -> None:
     )
     for name, text in files.items():
         mode = 0o600 if name == "slurmdbd.conf" else 0o644  # slurmdbd refuses a file that others can read
-        folders.write_atomically(cluster.folder / "etc" / name, text, mode)
+        write_text(cluster.folder / "etc" / name, text, mode)
 
 
 def _start_missing(cluster: Cluster, living: dict[str, processes.Process], say: Say) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_text
 from slurm.local.binaries import repository
 from slurm.local.config import ClusterSpec
 
@@ -77,15 +78,7 @@ def write_record(folder: Path, record: Record) -> None:
         "alias": record.alias,
         "spec": record.spec.to_json(),
     }
-    write_atomically(folder / "cluster.json", json.dumps(data, indent=1) + "\n")
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    new.touch(mode)
-    new.write_text(text)
-    new.replace(path)
+    write_text(folder / "cluster.json", json.dumps(data, indent=1) + "\n")
 
 
 def prepare(folder: Path) -> None:

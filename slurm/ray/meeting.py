@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_text
 from slurm.ray.plan import NodeRecord
 
 T = TypeVar("T")
@@ -34,16 +35,10 @@ class Meeting:
         return self.folder / "token"
 
     def create_token(self) -> None:
-        part = self.folder / ".token"
-        descriptor = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        part.replace(self.token)
+        write_text(self.token, secrets.token_hex(32), mode=0o600)
 
     def say(self, name: str, value: Any) -> None:
-        part = self.folder / f".{name}.{self.rank}"
-        part.write_text(json.dumps(value))
-        part.replace(self.folder / name)
+        write_text(self.folder / name, json.dumps(value))
 
     def heard(self, name: str) -> Any | None:
         """A file's content, or None. Lists the folder first: that makes NFS look again for a file it missed."""

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from data_tools.account import Account, Where, add_up, write_json
+from data_tools.account import Account, Where, add_up
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_json
 
 HERE = Where("a file.jsonl", 7)
 

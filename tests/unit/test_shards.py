@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.account import write_json
 from data_tools.shards import WHOLE, Shard, Step, all_shards, carry_out, run_shards, stamp_of
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_json
 
 
 @given(total=st.integers(0, 500), count=st.integers(1, 40))

