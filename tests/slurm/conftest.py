@@ -1,4 +1,4 @@
-"""One real cluster for all tests that need SLURM, in a folder and on ports of its own."""
+"""One real cluster for all tests that need SLURM, in a folder and on ports of its own; chains of stages sent to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from jobs import state
+from jobs.ledger import Ledger
+from jobs.plan import plan
+from jobs.stage import Stage
+from jobs.submit import submit
 from slurm import local
+from slurm.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,40 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClu
     finally:
         local.down(folder)
         shutil.rmtree(folder / "db", ignore_errors=True)  # pytest keeps the folders of three runs
+
+
+@pytest.fixture
+def on_the_local_cluster(local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's commands and submitit find the cluster from this process, too."""
+    for key, value in local_cluster.env.items():
+        monkeypatch.setenv(key, value)
+
+
+def send(stages: list[Stage], ledger: Ledger, profile: Profile) -> dict[str, str]:
+    """Submit what is not done yet; stage -> job id."""
+    ledger.create()
+    return submit(plan(stages, state.facts(stages, ledger)), profile, ledger)
+
+
+def until(
+    stages: list[Stage], ledger: Ledger, reached: Callable[[dict[str, state.StageState]], object], seconds: float = 60
+) -> dict[str, state.StageState]:
+    """stage (or batch of stages) -> its state, once `reached` is true of them."""
+    found: dict[str, state.StageState] = {}
+
+    def asked() -> object:
+        found.update({one.stage: one for one in state.status(stages, ledger)})
+        return reached(found)
+
+    eventually(asked, seconds, lambda: f"still {found}\n{''.join(log_of(stage, ledger) for stage in stages)}")
+    return found
+
+
+def until_ended(stages: list[Stage], ledger: Ledger, seconds: float = 90) -> dict[str, state.StageState]:
+    """stage (or batch of stages) -> its state, once nothing of the chain waits or runs."""
+    return until(stages, ledger, lambda found: not any(one.live for one in found.values()), seconds)
+
+
+def log_of(stage: Stage, ledger: Ledger) -> str:
+    logs = sorted((ledger.folder / stage.name / "jobs").glob("*.out"))
+    return "\n".join(path.read_text(errors="replace") for path in logs)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import cloudpickle
 import pytest
+from conftest import send, until_ended
 
-from jobs import state
 from jobs.ledger import Ledger
-from jobs.plan import plan
 from jobs.stage import Artifact, Resources, Stage, StageRun
-from jobs.submit import submit
 from proxygrm.errors import UserError
 from slurm.profile import Profile, Scheduler
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10))
@@ -56,40 +53,19 @@ def cells(number: int) -> list[Stage]:
     return [*found, *judged]
 
 
-@pytest.fixture(autouse=True)
-def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in local_cluster.env.items():
-        monkeypatch.setenv(key, value)
-
-
-def send(stages: list[Stage], ledger: Ledger) -> dict[str, str]:
-    ledger.create()
-    return submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger)
-
-
-def wait(stages: list[Stage], ledger: Ledger) -> dict[str, state.StageState]:
-    deadline = time.time() + 90
-    while time.time() < deadline:
-        states = {s.stage: s for s in state.status(stages, ledger)}
-        if not any(s.live for s in states.values()):
-            return states
-        time.sleep(0.5)
-    raise AssertionError(f"still going: {states}")
-
-
 def test_a_failed_cell_costs_its_own_evaluation_alone_and_is_repaired_alone(tmp_path: Path) -> None:
     ledger, stages = Ledger(tmp_path / "run"), cells(3)
-    first = send(stages, ledger)
+    first = send(stages, ledger, PROFILE)
     assert len({job_id.split("_")[0] for job_id in first.values()}) == 2
-    states = wait(stages, ledger)
+    states = until_ended(stages, ledger)
     assert states["ablation_rl"].word == "failed"
     assert "cells/c1/grm_rl: this cell is broken" in states["ablation_rl"].detail
     assert (ledger.folder / "cells" / "c2" / "evaluate" / "summary").read_text() == "22"
     assert not (ledger.folder / "cells" / "c1" / "evaluate" / "summary").exists()
 
     (ledger.folder / "repaired").touch()
-    assert set(send(stages, ledger)) == {"cells/c1/grm_rl", "cells/c1/evaluate"}
-    states = wait(stages, ledger)
+    assert set(send(stages, ledger, PROFILE)) == {"cells/c1/grm_rl", "cells/c1/evaluate"}
+    states = until_ended(stages, ledger)
     assert {s.word for s in states.values()} == {"done"}, states
     starts = [(ledger.folder / "cells" / f"c{i}" / "grm_rl" / "starts.log").read_text().count("x") for i in range(3)]
     assert starts == [1, 2, 1]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from conftest import send, until_ended
 
 from jobs import state
 from jobs.ledger import Ledger, read_json
@@ -19,7 +20,7 @@ from jobs.submit import rendered, submit
 from proxygrm.errors import UserError
 from slurm.profile import Health, Profile, Scheduler
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 # The job cannot import this test module, so its functions travel by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -65,32 +66,11 @@ def stages_of(join: Stage | None = None) -> list[Stage]:
     return [rows, joined]
 
 
-def send(stages: list[Stage], ledger: Ledger) -> dict[str, str]:
-    ledger.create()
-    return submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger)
-
-
-def wait(stages: list[Stage], ledger: Ledger, seconds: float = 60) -> dict[str, state.StageState]:
-    deadline = time.time() + seconds
-    while time.time() < deadline:
-        states = {s.stage: s for s in state.status(stages, ledger)}
-        if not any(s.live for s in states.values()):
-            return states
-        time.sleep(0.5)
-    raise AssertionError(f"still going after {seconds} s: {states}")
-
-
-@pytest.fixture(autouse=True)
-def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in local_cluster.env.items():
-        monkeypatch.setenv(key, value)
-
-
 def test_a_chain_runs_in_order_and_a_second_submit_runs_nothing(tmp_path: Path) -> None:
     ledger, stages = Ledger(tmp_path / "a run"), stages_of()
-    first = send(stages, ledger)
+    first = send(stages, ledger, PROFILE)
     assert set(first) == {"rows", "joined"}
-    states = wait(stages, ledger)
+    states = until_ended(stages, ledger)
     assert {s.word for s in states.values()} == {"done"}, states
     assert (ledger.folder / "joined" / "all.txt").read_text() == Settings().text * 2
     assert "joined: attempt 1 of job" in (ledger.folder / "joined" / "latest.log").read_text()
@@ -104,19 +84,19 @@ def test_a_chain_runs_in_order_and_a_second_submit_runs_nothing(tmp_path: Path) 
 
 def test_only_what_is_missing_runs_again(tmp_path: Path) -> None:
     ledger, stages = Ledger(tmp_path / "run"), stages_of()
-    send(stages, ledger)
-    wait(stages, ledger)
+    send(stages, ledger, PROFILE)
+    until_ended(stages, ledger)
     (ledger.folder / "joined" / "all.txt").unlink()
-    assert set(send(stages, ledger)) == {"joined"}
-    assert wait(stages, ledger)["joined"].word == "done"
+    assert set(send(stages, ledger, PROFILE)) == {"joined"}
+    assert until_ended(stages, ledger)["joined"].word == "done"
 
 
 def test_a_failing_stage_stops_what_follows_and_says_why(tmp_path: Path) -> None:
     broken = Stage("broken", give_up, (Artifact("x"),), SMALL)
     after = Stage("after", write_rows, (Artifact("rows"),), SMALL, config=Settings(), needs={"x": broken / "x"})
     ledger = Ledger(tmp_path / "run")
-    send([broken, after], ledger)
-    states = wait([broken, after], ledger)
+    send([broken, after], ledger, PROFILE)
+    states = until_ended([broken, after], ledger)
     assert states["broken"].word == "failed"
     assert states["broken"].detail.startswith("the disk is full at /scratch; free some space (on ")
     assert states["after"].word == "cancelled"
@@ -126,8 +106,8 @@ def test_a_failing_stage_stops_what_follows_and_says_why(tmp_path: Path) -> None
 def test_a_stage_that_makes_nothing_is_not_done(tmp_path: Path) -> None:
     idle = Stage("idle", forget_to_write, (Artifact("x"),), SMALL)
     ledger = Ledger(tmp_path / "run")
-    send([idle], ledger)
-    assert "ran to its end, but x is not usable" in wait([idle], ledger)["idle"].detail
+    send([idle], ledger, PROFILE)
+    assert "ran to its end, but x is not usable" in until_ended([idle], ledger)["idle"].detail
     assert ledger.done(idle) is None
 
 
@@ -135,8 +115,8 @@ def test_every_node_of_a_job_runs_the_stage_with_its_gpus(tmp_path: Path) -> Non
     on = Resources(nodes=2, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
     pair = Stage("pair", use_gpus_on_every_node, (Artifact("node-0"), Artifact("node-1")), on)
     ledger = Ledger(tmp_path / "run")
-    send([pair], ledger)
-    assert wait([pair], ledger)["pair"].word == "done"
+    send([pair], ledger, PROFILE)
+    assert until_ended([pair], ledger)["pair"].word == "done"
     record = read_json(ledger.done_path(pair))
     assert len(record["nodes"]) == 2
     assert (ledger.folder / "pair" / "node-1").read_text() == "0,1 of 2"
@@ -155,7 +135,7 @@ def test_the_printed_script_is_the_one_that_was_sent(tmp_path: Path) -> None:
     ledger, stages = Ledger(tmp_path / "it's a run"), stages_of()
     planned = plan(stages, state.facts(stages, ledger))
     job_ids = submit(planned, PROFILE, ledger)
-    wait(stages, ledger)
+    until_ended(stages, ledger)
     for line in planned:
         script = rendered([line], PROFILE, ledger.folder, job_ids)
         (sent,) = (ledger.folder / line.stage.name / "jobs").glob("*submission.sh")

@@ -21,18 +21,18 @@ from pathlib import Path
 import cloudpickle
 import psutil
 import pytest
-from conftest import LocalCluster, eventually
+from conftest import LocalCluster, eventually, send, until, until_ended
 
 from jobs import state
 from jobs.ledger import Ledger, read_json
-from jobs.plan import plan
 from jobs.stage import Artifact, Resources, Stage, StageRun
-from jobs.submit import submit
 from proxygrm.errors import UserError
+from proxygrm.save_now import listening
 from slurm import local
 from slurm.local import folder as folders
 from slurm.local import processes
 from slurm.profile import Health, Profile, Scheduler
+from slurm.ray.node import tie_to_job
 
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -64,20 +64,43 @@ def write_rows(run: StageRun) -> None:
         time.sleep(run.config.row_s)
 
 
+TRAINING = """
+import sys, time
+from pathlib import Path
+from proxygrm.save_now import SaveNow
+
+out, save_every, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+first_s, again_s = float(sys.argv[4]), float(sys.argv[5])
+checkpoint, job = out / "checkpoint", SaveNow(out)
+job.forget()
+start = int(checkpoint.read_text()) if checkpoint.exists() else 0
+for step in range(start + 1, steps + 1):
+    with (out / "steps.log").open("a") as log:
+        log.write(f"{step}\\n")
+    time.sleep(again_s if start else first_s)
+    if step % save_every == 0 or job.asked():
+        scratch = checkpoint.with_suffix(".tmp")
+        scratch.write_text(str(step))
+        scratch.replace(checkpoint)
+    if job.asked():
+        sys.exit(job.answer(f"A checkpoint of step {step} is there to go on from"))
+(out / "policy").write_text(f"policy after {steps} steps\\n")
+"""
+"""Counts steps from the last checkpoint on; every step taken is noted, so that a test can see what was redone."""
+
+
 def train(run: StageRun) -> None:
-    """Counts steps from the last checkpoint on; every step taken is noted, so that a test can see what was redone."""
-    checkpoint = run.out / "checkpoint"
-    start = int(checkpoint.read_text()) if checkpoint.exists() else 0
-    for step in range(start + 1, STEPS + 1):
-        with (run.out / "steps.log").open("a") as log:
-            log.write(f"{step}\n")
-        time.sleep(run.config.again_s if start else run.config.step_s)
-        if step % SAVE_EVERY == 0:
-            scratch = checkpoint.with_suffix(".tmp")
-            scratch.write_text(str(step))
-            scratch.replace(checkpoint)
-        run.progress(step, STEPS, "training")
-    (run.out / "policy").write_text(f"policy after {STEPS} steps\n")
+    """A process of its own that saves now and then, and when it is asked to, as ms-swift's and verl's do."""
+    pace, taken = run.config, run.out / "steps.log"
+    numbers = map(str, (run.out, SAVE_EVERY, STEPS, pace.step_s, pace.again_s))
+    process = subprocess.Popen([sys.executable, "-c", TRAINING, *numbers], preexec_fn=tie_to_job)
+    with listening(run.out, process):
+        while process.poll() is None:
+            time.sleep(0.02)
+            if taken.exists():
+                run.progress(int(taken.read_text().split()[-1]), STEPS, "training")
+    if process.returncode:
+        raise RuntimeError(f"the training ended with exit code {process.returncode}")
 
 
 def evaluate(run: StageRun) -> None:
@@ -110,26 +133,19 @@ class Site:
 
     def submit(self) -> dict[str, str]:
         with self.ledger.lock("submit"):
-            return submit(plan(self.stages, state.facts(self.stages, self.ledger)), self.profile, self.ledger)
+            return send(self.stages, self.ledger, self.profile)
 
     def status(self) -> dict[str, state.StageState]:
         return {found.stage: found for found in state.status(self.stages, self.ledger)}
 
     def until(self, condition: Callable[[dict[str, state.StageState]], object], seconds: float = 60) -> None:
-        eventually(lambda: condition(self.status()), seconds, lambda: f"still {self.status()}")
+        until(self.stages, self.ledger, condition, seconds)
 
     def until_step(self, step: int) -> None:
         eventually(lambda: self.steps().count(step), 40, lambda: f"no step {step}: {self.status()}")
 
-    def until_all_ended(self, seconds: float = 90) -> dict[str, state.StageState]:
-        found: dict[str, state.StageState] = {}
-
-        def ended() -> bool:
-            found.update(self.status())
-            return not any(one.live for one in found.values())
-
-        eventually(ended, seconds, lambda: f"still {found}")
-        return found
+    def until_all_ended(self) -> dict[str, state.StageState]:
+        return until_ended(self.stages, self.ledger)
 
     def steps(self) -> list[int]:
         path = self.ledger.folder / "grm_rl" / "steps.log"
@@ -206,7 +222,7 @@ def ended(pid: int) -> bool:
     return True
 
 
-def test_a_preempted_stage_is_requeued_under_its_id_and_goes_on_from_its_checkpoint(site: Site) -> None:
+def test_a_preempted_stage_saves_is_requeued_under_its_id_and_does_nothing_twice(site: Site) -> None:
     site.profile = replace(site.profile, scheduler=replace(site.profile.scheduler, partition="scavenge"))
     first = site.submit()
     site.until_step(5)
@@ -215,20 +231,20 @@ def test_a_preempted_stage_is_requeued_under_its_id_and_goes_on_from_its_checkpo
     site.assert_same_result()
     assert site.ledger.submissions()["grm_rl"]["job_id"] == first["grm_rl"]
     assert site.attempts("grm_rl") == 2
-    assert len(site.steps()) - STEPS <= SAVE_EVERY
+    assert site.steps() == list(range(1, STEPS + 1))  # saved when it was told, so nothing was done twice
 
 
-def test_the_time_limit_requeues_a_stage_that_resumes(site: Site) -> None:
+def test_the_time_limit_requeues_a_stage_that_saves_before_and_resumes(site: Site) -> None:
     # SLURM's shortest limit is a minute; the signal comes 56 s before it, at the next half minute's look.
     site.profile = replace(site.profile, scheduler=replace(site.profile.scheduler, signal_before_end_s=56))
     site.pace = Pace(step_s=3)
     short = replace(SMALL, walltime_min=1)
     stages = [replace(stage, on=short) for stage in site.stages]
     stages = [stages[0], *relinked(stages)]
-    submit(plan(stages, state.facts(stages, site.ledger)), site.profile, site.ledger)
+    send(stages, site.ledger, site.profile)
     site.assert_same_result()
     assert site.attempts("grm_rl") >= 2
-    assert len(site.steps()) - STEPS <= SAVE_EVERY * (site.attempts("grm_rl") - 1)
+    assert site.steps() == list(range(1, STEPS + 1))
 
 
 def relinked(stages: list[Stage]) -> list[Stage]:
@@ -266,7 +282,7 @@ def test_an_edited_stage_is_made_anew_with_what_follows_and_nothing_else(site: S
     before = (site.ledger.folder / "distill" / "DONE.0.json").read_text()
     rows, rl, last = site.stages
     edited = [rows, *relinked([rows, replace(rl, config=Pace(factor=4)), last])]
-    submit(plan(edited, state.facts(edited, site.ledger)), site.profile, site.ledger)
+    send(edited, site.ledger, site.profile)
     eventually(
         lambda: all(one.word == "done" for one in state.status(edited, site.ledger)), 60, lambda: str(site.status())
     )

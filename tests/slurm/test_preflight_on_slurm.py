@@ -7,22 +7,20 @@ import json
 import os
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
 import pytest
+from conftest import log_of, send, until_ended
 
 from jobs import state
 from jobs.ledger import Ledger, read_json
-from jobs.plan import plan
 from jobs.stage import Artifact, Resources, Stage, StageRun
-from jobs.submit import submit
 from slurm.health import bad_nodes
 from slurm.profile import Health, Node, Profile, Scheduler
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 ON = Resources(gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
@@ -38,28 +36,10 @@ def say_where(run: StageRun) -> None:
         file.write(os.environ["SLURMD_NODENAME"] + "\n")
 
 
-def ended(stage: Stage, ledger: Ledger, asked: Profile, seconds: float = 180) -> state.StageState:
-    ledger.create()
-    submit(plan([stage], state.facts([stage], ledger)), asked, ledger)
-    deadline = time.time() + seconds
-    while time.time() < deadline:
-        (found,) = state.status([stage], ledger)
-        if not found.live:
-            return found
-        # Not hurried with `scontrol update starttime=now`: a node may still take it for the job it has just ended.
-        time.sleep(0.3)
-    raise AssertionError(f"still {found}: {log_of(stage, ledger)}")
-
-
-def log_of(stage: Stage, ledger: Ledger) -> str:
-    logs = sorted((ledger.folder / stage.name / "jobs").glob("*.out"))
-    return "\n".join(path.read_text(errors="replace") for path in logs)
-
-
-@pytest.fixture(autouse=True)
-def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in local_cluster.env.items():
-        monkeypatch.setenv(key, value)
+def after_its_run(stage: Stage, ledger: Ledger, asked: Profile) -> state.StageState:
+    # Not hurried with `scontrol update starttime=now`: a node may still take it for the job it has just ended.
+    send([stage], ledger, asked)
+    return until_ended([stage], ledger, seconds=180)[stage.name]
 
 
 def test_a_node_that_fails_the_site_s_check_is_excluded_and_the_job_runs_elsewhere(tmp_path: Path) -> None:
@@ -70,7 +50,7 @@ def test_a_node_that_fails_the_site_s_check_is_excluded_and_the_job_runs_elsewhe
         f'if [ "$(cat "{claimed}")" = "$SLURMD_NODENAME" ]; then echo "disk sdb is \'read only\'"; exit 3; fi'
     )
     ledger, stage = Ledger(tmp_path / "a run"), Stage("work", say_where, (Artifact("nodes"),), ON)
-    found = ended(stage, ledger, profile(command=check))
+    found = after_its_run(stage, ledger, profile(command=check))
     assert found.word == "done", (found, log_of(stage, ledger))
     broken = claimed.read_text().strip()
     assert (ledger.folder / "work" / "nodes").read_text().split() != [broken]
@@ -85,7 +65,7 @@ def test_a_node_that_fails_the_site_s_check_is_excluded_and_the_job_runs_elsewhe
 
 def test_a_job_that_meets_bad_nodes_only_stops_after_the_allowed_requeues_and_names_them(tmp_path: Path) -> None:
     ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), ON)
-    found = ended(stage, ledger, profile(command="echo always; false", max_requeues=1))
+    found = after_its_run(stage, ledger, profile(command="echo always; false", max_requeues=1))
     assert found.word == "failed"
     assert "the site's check failed: always; requeued 1 times already (health.max_requeues = 1)" in found.detail
     rows = bad_nodes.read(ledger.folder)
@@ -97,7 +77,7 @@ def test_a_job_that_meets_bad_nodes_only_stops_after_the_allowed_requeues_and_na
 def test_four_nodes_are_measured_and_a_bad_one_of_them_costs_no_other(tmp_path: Path) -> None:
     on = Resources(nodes=3, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
     ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), on)
-    found = ended(stage, ledger, profile(command='[ "$SLURMD_NODENAME" != a100-2 ]'), seconds=180)
+    found = after_its_run(stage, ledger, profile(command='[ "$SLURMD_NODENAME" != a100-2 ]'))
     assert found.word == "done", (found, log_of(stage, ledger))
     nodes = (ledger.folder / "work" / "nodes").read_text().split()
     assert sorted(nodes) == ["a100-1", "h100-1", "h100-2"]
@@ -114,7 +94,7 @@ def test_an_interface_that_no_node_has_ends_the_job_with_the_remedy_and_no_reque
     ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), on)
     asked = profile()
     asked = Profile("t", scheduler=asked.scheduler, node=Node(device="cpu", interface="ib7"), health=asked.health)
-    found = ended(stage, ledger, asked)
+    found = after_its_run(stage, ledger, asked)
     assert found.word == "failed"
     assert "no network interface 'ib7'" in found.detail
     assert "node.interface" in found.detail
@@ -132,7 +112,7 @@ def test_what_an_ended_job_left_on_the_node_is_ended_and_named(tmp_path: Path, l
     asked = replace(asked, scheduler=Scheduler(partition="gpu", sbatch={"nodelist": "h100-1"}))
     ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), ON)
     try:
-        found = ended(stage, ledger, asked)
+        found = after_its_run(stage, ledger, asked)
         assert found.word == "done", (found, log_of(stage, ledger))
         assert f"ended process {left} (sleep) of job {before}, which has ended" in log_of(stage, ledger)
         assert not Path(f"/proc/{left}").exists()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import cloudpickle
 import psutil
 import pytest
 from click.testing import CliRunner
+from conftest import send, until, until_ended
 
 from jobs import cost, limits, logs, request, state
 from jobs.__main__ import main
@@ -28,7 +28,7 @@ from jobs.why import explain_stage
 from proxygrm.errors import UserError
 from slurm.profile import Health, Node, Profile, Scheduler
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 # The job cannot import this test module, so its functions travel by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -69,31 +69,10 @@ def copying(name: str, upstream: Stage) -> Stage:
     return Stage(name, copy_rows, (Artifact("copy"),), SMALL, needs={"rows": upstream / "rows"})
 
 
-@pytest.fixture(autouse=True)
-def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in local_cluster.env.items():
-        monkeypatch.setenv(key, value)
-
-
-def send(stages: list[Stage], ledger: Ledger) -> dict[str, str]:
-    ledger.create()
-    return submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger)
-
-
-def until(stages: list[Stage], ledger: Ledger, reached: Callable[[dict[str, state.StageState]], bool]):
-    deadline = time.time() + 60
-    while True:
-        states = state.each(stages, ledger)
-        if reached(states):
-            return states
-        assert time.time() < deadline, states
-        time.sleep(0.2)
-
-
 def test_a_requeued_stage_is_followed_through_its_attempts(tmp_path: Path) -> None:
     first = Stage("first", work_until_told, (Artifact("rows"),), WITH_GPU)
     stages, ledger = [first, copying("second", first)], Ledger(tmp_path / "it's a run")
-    jobs = send(stages, ledger)
+    jobs = send(stages, ledger, PROFILE)
 
     # SLURM counts whole seconds.
     states = until(stages, ledger, lambda found: found["first"].done == 3 and found["first"].seconds > 2)
@@ -113,7 +92,7 @@ def test_a_requeued_stage_is_followed_through_its_attempts(tmp_path: Path) -> No
     states = until(stages, ledger, lambda found: found["first"].word == "running" and found["first"].done == 3)
     assert states["first"].attempt == 2
     (ledger.folder / "first" / "go").touch()
-    states = until(stages, ledger, lambda found: not any(one.live for one in found.values()))
+    states = until_ended(stages, ledger)
     assert {one.word for one in states.values()} == {"done"}, states
     assert states["first"].attempt == 2
 
@@ -138,10 +117,10 @@ def test_ends_are_told_apart_and_explained_by_the_lines_that_show_them(tmp_path:
     ended = Stage("ended", wait_for_ever, (Artifact("rows"),), SMALL, config="1000.01")
     after = copying("after", module)
     stages, ledger = [module, killed, ended, after], Ledger(tmp_path / "run")
-    jobs = send(stages, ledger)
+    jobs = send(stages, ledger, PROFILE)
     until(stages, ledger, lambda found: found["ended"].word == "running")
     subprocess.run(["scancel", jobs["ended"]], check=True)
-    states = until(stages, ledger, lambda found: not any(one.live for one in found.values()))
+    states = until_ended(stages, ledger)
     words = {name: one.word for name, one in states.items()}
     assert words == {"module": "failed", "killed": "failed", "ended": "cancelled", "after": "cancelled"}
 
@@ -199,7 +178,7 @@ def test_cancel_ends_everything_and_leaves_no_process(tmp_path: Path) -> None:
     on = Resources(nodes=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
     two = Stage("two", wait_for_ever, (Artifact("rows"),), on, config=seconds)
     stages, ledger = [two, copying("after", two)], Ledger(tmp_path / "run")
-    jobs = send(stages, ledger)
+    jobs = send(stages, ledger, PROFILE)
     site = tmp_path / "site.toml"
     site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
     request.save(request.resolve(Request(profile=str(site))), ledger)
