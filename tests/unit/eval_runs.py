@@ -1,16 +1,41 @@
-"""`eval run` as the tests call it, and what it leaves."""
+"""`eval run` as the tests call it, and what it leaves.
+
+The fixtures `demo` and `judge` are there for a test file that imports `demo_fixture` and `judge_fixture`.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
+from test_distill import serving
 
+from data_tools.demo_pairs import write_demo_pairs
+from data_tools.rlaif_v import ingest
 from jobs.eval import evaluation
+from proxygrm.teacher.rule_judge import build_app
 
 MODEL = ("--model", "rule-judge", "--max-tokens", "100")
+
+
+@pytest.fixture(name="demo", scope="module")
+def demo_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pairs with a picture each."""
+    folder = tmp_path_factory.mktemp("eval run")
+    write_demo_pairs(folder, train=24, held_out=2, seed=0)
+    ingest(folder / "train.parquet", folder / "pairs")
+    return folder / "pairs"
+
+
+@pytest.fixture(name="judge", scope="module")
+def judge_fixture() -> Iterator[str]:
+    """URL of the rule-based judge, which is wrong now and then."""
+    with serving(build_app(0.3)) as url:
+        yield url
 
 
 def call(*words: object) -> str:

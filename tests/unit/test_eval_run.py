@@ -5,32 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from eval_runs import MODEL, call, mm_release, raw, rows, run, scored, write
+from eval_runs import MODEL, call, demo_fixture, judge_fixture, mm_release, raw, rows, run, scored, write  # noqa: F401
 from test_distill import Flaky, serving
 
-from data_tools.demo_pairs import write_demo_pairs
-from data_tools.rlaif_v import ingest
 from proxygrm.errors import UserError
 from proxygrm.pairs import read_pairs
 from proxygrm.prompts import grm_prompt
 from proxygrm.teacher.rule_judge import build_app
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("eval run")
-    write_demo_pairs(folder, train=24, held_out=2, seed=0)
-    ingest(folder / "train.parquet", folder / "pairs")
-    return folder / "pairs"
-
-
-@pytest.fixture(scope="module")
-def judge():
-    with serving(build_app(0.3)) as url:
-        yield url
 
 
 def test_a_run_keeps_everything_about_each_judgement_and_its_file_is_scored_directly(demo, judge, tmp_path):

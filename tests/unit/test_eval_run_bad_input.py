@@ -9,28 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from eval_runs import MODEL, mm_release, run, write
+from eval_runs import MODEL, demo_fixture, judge_fixture, mm_release, run, write  # noqa: F401
 from PIL import Image
 from test_distill import Flaky, serving
 
-from data_tools.demo_pairs import write_demo_pairs
-from data_tools.rlaif_v import ingest
 from proxygrm.errors import UserError
-from proxygrm.teacher.rule_judge import build_app
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("eval run")
-    write_demo_pairs(folder, train=24, held_out=2, seed=0)
-    ingest(folder / "train.parquet", folder / "pairs")
-    return folder / "pairs"
-
-
-@pytest.fixture(scope="module")
-def judge():
-    with serving(build_app(0.3)) as url:
-        yield url
 
 
 def test_missing_frames_and_pictures_are_counted_and_blank_only_on_request(demo, judge, tmp_path):
