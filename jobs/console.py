@@ -239,8 +239,8 @@ def _say_submitted() -> Callable[[Planned, str], None]:
 
 def run_stage(asked: dict[str, Any], name: str) -> None:
     """One stage in the present allocation, without submitit: what the sbatch templates call on every node."""
-    from jobs import by_hand
-    from jobs.worker import StageJob, requeue_on_signal
+    from jobs import by_hand, last_save
+    from jobs.worker import StageJob
 
     if "SLURM_JOB_ID" not in os.environ:
         raise UserError(f"run-stage {name} runs inside a job; the files of slurm/templates start one with sbatch")
@@ -259,7 +259,7 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
         out.print(f"{name} has {stage.array} shards, 0 to {stage.array - 1}: nothing to do for element {cell}")
         return
     by_hand.enter(stage, ledger, fingerprint, rank)
-    requeue_on_signal()
+    last_save.on_signal(name, resolved.profile.scheduler.signal_before_end_s)
     StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
 
 

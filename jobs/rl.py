@@ -97,7 +97,7 @@ def worker_nursery(device: str, out: Path) -> Iterator[Path | None]:
         yield None
         return
     from proxygrm.rl.train import nursery_command
-    from slurm.ray.node import die_with_parent, end_group
+    from slurm.ray.node import end_group, tie_to_job
 
     folder = Path(tempfile.mkdtemp(prefix="pgnursery-"))
     command, environment = nursery_command(folder / "socket", out)
@@ -108,7 +108,7 @@ def worker_nursery(device: str, out: Path) -> Iterator[Path | None]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=tie_to_job,
         )
     try:
         yield folder / "socket"
@@ -154,7 +154,7 @@ def run_trainer(
             run.progress(*progress(log.read_text(errors="replace"), collect_metrics(out)))
 
     try:
-        handle.run(command, environment, log, look)
+        handle.run(command, environment, log, look, out)
     except UserError as error:
         raise UserError(explain(out, log.read_text(errors="replace")) or str(error)) from error
     finish(out, run.inputs["policy"])

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from data_tools.shards import Shard, Step
-from jobs import logs
+from jobs import last_save, logs
 from jobs.ledger import Done, Ledger, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
@@ -37,8 +37,8 @@ class Terminated(SystemExit):
 class StageJob:
     """One element of one stage; picklable, because submitit stores it in the run folder.
 
-    `checkpoint` is submitit's hook for the time-limit and preemption signal: every stage resumes from its own
-    files, so the same job is requeued under the same id and whatever waits for it keeps waiting.
+    `checkpoint` is submitit's hook for the time-limit and preemption signal: a training saves, every stage resumes
+    from its own files, so the same job is requeued under the same id and whatever waits for it keeps waiting.
     """
 
     def __init__(self, stage: Stage, run_dir: Path, profile: Profile, cell: int, fingerprint: str) -> None:
@@ -48,7 +48,7 @@ class StageJob:
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
 
-        print(f"{self.stage.name}: told to stop; requeued, and resumes from its last checkpoint", flush=True)
+        last_save.save(self.stage.name, self.profile.scheduler.signal_before_end_s)
         return DelayedSubmission(self)
 
     def __call__(self) -> None:
@@ -204,20 +204,6 @@ def _silent(done: int, total: int, note: str = "") -> None:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated(128 + signum)
-
-
-def requeue_on_signal() -> None:
-    """What submitit does for its own jobs, for those started by hand: on SIGUSR2 (the time limit or a preemption
-    is near) node 0 requeues the job under its own id."""
-
-    def requeue(signum: int, frame: FrameType | None) -> None:
-        job = os.environ["SLURM_JOB_ID"]
-        if "SLURM_ARRAY_JOB_ID" in os.environ:
-            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        if os.environ.get("SLURM_PROCID", "0") == "0":
-            subprocess.run(["scontrol", "requeue", job], check=True)
-
-    signal.signal(signal.SIGUSR2, requeue)
 
 
 def _node_names() -> list[str]:

@@ -34,18 +34,20 @@ class LastStep:
         if self._trainer is not None:
             self._step, self._place = step, copy.deepcopy(self._trainer.train_dataloader.state_dict())
 
-    def save(self, step: int) -> str:
+    def save(self, step: int, generating: bool = False) -> str:
         """Save the run as it was before `step`; says what there is now to go on from. Never raises: the run ends for
-        another reason, which must be heard."""
+        another reason, which must be heard. generating: rollouts of `step` are still under way; they are given up."""
         last = step - 1
         try:
             if last == 0:
-                return "No step was finished; start the run again"
+                return "No step was finished: it starts again"
             if self._trainer is None:
-                return "It goes on from its last checkpoint when it is started again"
+                return "It goes on from its last checkpoint"
             if self._step == last and self._saved() != last:
+                if generating:
+                    self._trainer.checkpoint_manager.abort_replicas()
                 self._save(last)
-            return f"A checkpoint of step {self._saved()} is there; start the run again to go on from it"
+            return f"A checkpoint of step {self._saved()} is there to go on from"
         except Exception as error:
             return (
                 f"Saving step {last} failed too ({type(error).__name__}: {error}); older checkpoints are as they were"

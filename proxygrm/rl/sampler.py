@@ -4,7 +4,7 @@ verl logs only the score of training rollouts; their parts stay in the queue's r
 (`trainer.v1.sampler.custom_sampler`) sees each step's rows once, right before they are trained on: it writes
 them to `rollouts/step_NNNNN.jsonl`, returns their means as metrics of the step (so that every tracker of verl gets
 them), takes rollouts without a reward out of the batch, and ends the run, with a checkpoint of the last finished
-step, when too many have none.
+step, when too many have none, or when the job is about to be requeued.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from proxygrm.rl.last_step import LastStep
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
+from proxygrm.save_now import SaveNow
 from proxygrm.tracking import KEY_VARIABLE, log_in
+
+
+class ToldToStop(Exception):
+    """The job is about to be requeued; the message says what there is to go on from."""
 
 
 class CountingReplayBuffer(ReplayBuffer):
@@ -32,9 +37,12 @@ class CountingReplayBuffer(ReplayBuffer):
         self.options = RewardOptions.read(sampler_kwargs["options"])
         Path(self.options.rollouts).mkdir(parents=True, exist_ok=True)
         self.last_step = LastStep(self.refill_fn)
+        self.save_now = SaveNow(Path(self.options.stop_file).parent)
+        self.unfinished = 0
         _choose_swanlab_mode()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
+        self.unfinished = global_steps + (partition_id != "train")  # a validation comes after its step
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         if partition_id != "train":
             return batch, metrics
@@ -43,7 +51,7 @@ class CountingReplayBuffer(ReplayBuffer):
         self._write(global_steps, rows)
         found = step_metrics(rows, expected)
         if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
-            message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}"
+            message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}; submit again to go on"
             Path(self.options.stop_file).write_text(message + "\n", encoding="utf-8")
             raise TooManyUnscored(message)
         keep = kept_rollouts(rows)
@@ -58,6 +66,14 @@ class CountingReplayBuffer(ReplayBuffer):
             tq.kv_clear(keys=gone, partition_id=partition_id)
         self.last_step.sampled(global_steps)
         return batch, {**metrics, **found}
+
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        """verl is here several times a second while rollouts are being generated, most of a step's time."""
+        if self.save_now.asked():
+            found = self.last_step.save(self.unfinished, generating=True)
+            self.save_now.answer(found)
+            raise ToldToStop(found)
+        return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _rows(self, batch: Any) -> list[dict[str, Any]]:
         """What the reward function returned for each rollout of the batch, plus its prompt's uid as `group`."""

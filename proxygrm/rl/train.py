@@ -24,6 +24,7 @@ from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.overrides import job_environment, verl_overrides
+from proxygrm.save_now import SaveNow
 from proxygrm.tracking import KEY_FILE_VARIABLE
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -72,6 +73,8 @@ def train_grpo_command(
         raise UserError("rl: use_proxy is on, but there is no endpoints file of a proxy group")
     out.mkdir(parents=True, exist_ok=True)
     _stop_file(out).unlink(missing_ok=True)
+    SaveNow(out).forget()
+    _tidy(out / "checkpoints", settings.keep_checkpoints)
     options = RewardOptions(
         rollouts=str(out / "rollouts"),
         stop_file=str(_stop_file(out)),
@@ -132,6 +135,8 @@ def explain(out: Path, log: str) -> str:
     stopped = _stop_file(out)
     if stopped.exists():
         return stopped.read_text(encoding="utf-8").strip()
+    if saved := SaveNow(out).answered():
+        return f"it was asked to save and end. {saved}; submit again to go on"
     for text, reason in _KNOWN_FAILURES:
         if text in log:
             return reason
@@ -170,6 +175,20 @@ def collect_metrics(out: Path) -> list[dict[str, float]]:
     scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     scratch.replace(out / "metrics.jsonl")
     return rows
+
+
+def _tidy(checkpoints: Path, keep: int) -> None:
+    """Remove what earlier attempts left: a save they did not finish, and those verl no longer remembers to remove."""
+    found = last_checkpoint(checkpoints.parent)
+    last = found[0] if found else 0
+    steps = sorted(
+        int(path.name.removeprefix("global_step_"))
+        for path in checkpoints.glob("global_step_*")
+        if path.name.removeprefix("global_step_").isdigit()
+    )
+    complete = [step for step in steps if step <= last]
+    for step in {*steps} - {*complete[-keep:]}:
+        shutil.rmtree(checkpoints / f"global_step_{step}")
 
 
 def last_checkpoint(out: Path) -> tuple[int, Path] | None:

@@ -126,6 +126,7 @@ def swift_arguments(
         "model_type": "qwen2_5_vl",
         "template": "qwen2_5_vl",
         "external_plugins": PLUGIN,
+        "callbacks": "save_when_asked",
         "use_hf": True,
         "check_model": False,
         "dataset": dataset,

@@ -1,4 +1,4 @@
-"""Loaded by ms-swift (`--external_plugins`): vision token ids come from the checkpoint's own tokenizer.
+"""Loaded by ms-swift (`--external_plugins`): a save when the job asks for one, and the tokenizer's own vision tokens.
 
 ms-swift's Qwen2-VL template carries the ids of the released models as constants. A tokenizer with other ids (the
 tiny model's) then trains without its pictures, and nothing says so. For released checkpoints this changes nothing.
@@ -6,9 +6,14 @@ tiny model's) then trains without its pictures, and nothing says so. For release
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+from swift.callbacks import TrainerCallback, callbacks_map
 from swift.template.templates.qwen import Qwen2VLTemplate
+
+from proxygrm.save_now import SaveNow
 
 _set_processor = Qwen2VLTemplate.init_processor
 
@@ -26,3 +31,25 @@ def _with_own_ids(template: Any, processor: Any) -> None:
 
 
 Qwen2VLTemplate.init_processor = _with_own_ids
+
+
+class SaveWhenAsked(TrainerCallback):
+    """Saves and ends at the end of the step in which the job asks for it, on all ranks in the same one."""
+
+    def __init__(self, args: Any, trainer: Any) -> None:
+        super().__init__(args, trainer)
+        self.save_now = SaveNow(Path(args.output_dir).parent)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        asked = torch.tensor([state.is_world_process_zero and self.save_now.asked()], device=args.device)
+        if torch.distributed.is_initialized():
+            torch.distributed.broadcast(asked, 0)
+        if asked:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero and self.save_now.asked():
+            self.save_now.answer(f"A checkpoint of step {state.global_step} is there to go on from")
+
+
+callbacks_map["save_when_asked"] = SaveWhenAsked

@@ -25,6 +25,7 @@ from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.leash import leashed
 from proxygrm.log_tail import tail
+from proxygrm.save_now import SaveNow, listening
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
 from proxygrm.tracking import KEY_VARIABLE, api_key, log_in
 
@@ -75,6 +76,7 @@ def train_sft(
     online = api_key() is not None and (node_rank > 0 or log_in(out / "swanlog"))
     arguments = swift_arguments(settings, model, dataset, work, device, online, run_name=out.name)
     if node_rank == 0:
+        SaveNow(out).forget()
         _same_arguments(out / "arguments.json", arguments)
     last = last_checkpoint(work)
     if last is None or not _finished(last):
@@ -89,6 +91,8 @@ def train_sft(
     if node_rank > 0:
         return out / "model"
     collect_metrics(out)
+    if saved := SaveNow(out).answered():
+        raise UserError(f"sft: it was asked to save and end. {saved}; submit again to go on")
     if last is None:
         raise UserError(f"sft: ms-swift ended well but left no checkpoint in {work}; see {out / 'swift.log'}")
     return _publish(last, out / "model")
@@ -104,9 +108,10 @@ def _run(arguments: list[str], wanted: dict[str, str], out: Path, node_rank: int
             leashed(command, _GRACE_S), stdout=stream, stderr=subprocess.STDOUT, env=_environment(wanted)
         )
         try:
-            while (code := _wait(process)) is None:
-                if row := _last_row(out):
-                    progress(row["step"], row["total"], _note(row))
+            with listening(out, process):
+                while (code := _wait(process)) is None:
+                    if row := _last_row(out):
+                        progress(row["step"], row["total"], _note(row))
         finally:
             if process.poll() is None:
                 process.terminate()

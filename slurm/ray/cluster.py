@@ -13,10 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from proxygrm import save_now
 from proxygrm.errors import UserError
 from slurm.ray.addresses import interface_of, node_address, node_name
 from slurm.ray.meeting import Meeting
-from slurm.ray.node import RayNode, child_environment, die_with_parent, end_group
+from slurm.ray.node import RayNode, child_environment, end_group, tie_to_job
 from slurm.ray.plan import ClusterPlan, plan_cluster
 
 WATCH_S = 1.0
@@ -62,8 +63,11 @@ class RayHandle:
             if found := reason():
                 raise Lost(found)
 
-    def run(self, command: list[str], environment: dict[str, str], log: Path, watch: Callable[[], None]) -> None:
-        """Run a process to its end, output into `log`; `watch` is called every second and may raise.
+    def run(
+        self, command: list[str], environment: dict[str, str], log: Path, watch: Callable[[], None], out: Path
+    ) -> None:
+        """Run a training to its end, output into `log`; `watch` is called every second and may raise. It answers in
+        `out` when it is asked to save now.
 
         Raises UserError with the log's last telling line when the process fails.
         """
@@ -76,12 +80,13 @@ class RayHandle:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=tie_to_job,
             )
         try:
-            while process.poll() is None:
-                watch()
-                time.sleep(WATCH_S)
+            with save_now.listening(out, process):
+                while process.poll() is None:
+                    watch()
+                    time.sleep(WATCH_S)
         finally:
             end_group(process, 10.0)
         if process.returncode:
@@ -162,8 +167,12 @@ def _drive(
         handle.watch(_death_of_a_node(meeting, node, handle.plan, ray.nodes))
         with _Watch(handle):
             driver(handle)
-    finally:
+    except Lost:
+        raise  # without a farewell: a head that is dead would be waited for, until Ray ends this process unheard
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def _wait_for_port(address: str, node: RayNode, deadline: float) -> None:

@@ -100,7 +100,7 @@ class RayNode:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=tie_to_job,
             )
 
     def death(self) -> str | None:
@@ -140,13 +140,16 @@ def end_group(process: subprocess.Popen[bytes], seconds: float) -> None:
     process.wait()
 
 
-def die_with_parent() -> None:
+def tie_to_job() -> None:
     """Linux: the child is killed when the task that started it dies, so a killed task leaves no orphan.
 
-    `ray start --block` has set the same for its own children, so they go with it.
+    `ray start --block` has set the same for its own children, so they go with it. SLURM announces the end of a job to
+    every process of its step: the task saves and requeues; its children, which would die of it, do not hear it.
     """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    for announcement in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(announcement, signal.SIG_IGN)
 
 
 def free_port(address: str) -> int:

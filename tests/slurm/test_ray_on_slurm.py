@@ -45,7 +45,7 @@ def look_around(run: StageRun) -> None:
             "proxy": ray.get(where.options(resources={"proxy_gpu": 1}).remote()),
             "plan": [role.name for role in handle.plan.nodes],
         }
-        handle.run([sys.executable, "-c", "print('child ran')"], {}, run.out / "child.log", lambda: None)
+        handle.run([sys.executable, "-c", "print('child ran')"], {}, run.out / "child.log", lambda: None, run.out)
         (run.out / "seen.json").write_text(json.dumps(seen))
 
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
@@ -91,7 +91,7 @@ def lose_a_part(run: StageRun) -> None:
                 subprocess.run(["pkill", "-KILL", "-f", patterns[run.config]], check=True)
                 (run.out / "at").write_text(str(time.time()))
 
-        handle.run(CHILD, {}, run.out / "child.log", kill)
+        handle.run(CHILD, {}, run.out / "child.log", kill, run.out)
 
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
 

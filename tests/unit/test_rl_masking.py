@@ -70,6 +70,7 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             assert len(batch.tags) == len(batch.keys)
             return batch.keys, metrics
 
+        run.buffer = buffer  # type: ignore[attr-defined]
         return run
 
     return make
@@ -132,7 +133,8 @@ class Trainer:
         self.use_critic, self.trainer_mode = False, "sync"
         self.actor_rollout_wg = SimpleNamespace(save_checkpoint=self.save_actor)
         self.checkpoint_callback = SimpleNamespace(on_save=lambda **_: None)
-        self.slept = 0
+        self.checkpoint_manager = SimpleNamespace(abort_replicas=self.abort)
+        self.slept = self.aborted = 0
 
     def init(self) -> Trainer:
         """As verl's trainer, which makes its replay buffer before this."""
@@ -145,6 +147,10 @@ class Trainer:
         assert self.slept == 1
         Path(path).mkdir(parents=True)
         (Path(path) / "step").write_text(str(step))
+
+    def abort(self) -> None:
+        assert self.slept == 0  # a rollout engine with requests waits for them before it sleeps
+        self.aborted += 1
 
     def on_sample_end(self) -> None:
         self.slept += 1
@@ -198,3 +204,36 @@ def test_without_a_finished_step_or_a_trainer_there_is_nothing_to_save_and_it_sa
         step()(1, lost)
     with pytest.raises(TooManyUnscored, match="from its last checkpoint"):
         step(time.sleep)(2, lost)
+
+
+@pytest.mark.parametrize("partition", ["train", "val"])
+def test_a_job_that_is_told_to_stop_while_rollouts_are_generated_saves_the_step_before_and_ends(
+    step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition: str
+) -> None:
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+    from proxygrm.rl.sampler import ToldToStop
+    from proxygrm.rl.train import explain
+    from proxygrm.save_now import SaveNow
+
+    trainer, job = Trainer(tmp_path / "checkpoints"), SaveNow(tmp_path)
+    run = step(trainer.add_prompts)
+    data = iter(trainer.init().train_dataloader)
+    fine = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
+    for number in (1, 2):
+        trainer.global_steps = number
+        next(data)
+        run(number, fine)
+    trainer.global_steps = 3 if partition == "train" else 2  # a step is validated before it is counted
+    job.ask()
+
+    def waits(self: Any, global_steps: int, partition_id: str, batch_size: int) -> Any:
+        return self._wait_for_next_poll(partition_id, 0.0)
+
+    monkeypatch.setattr(ReplayBuffer, "sample", waits)
+    with pytest.raises(ToldToStop, match="A checkpoint of step 2 is there"):
+        run.buffer.sample(trainer.global_steps, partition, 1)
+    assert (trainer.aborted, trainer.slept) == (1, 1)
+    assert (tmp_path / "checkpoints/global_step_2/actor/step").read_text() == "2"
+    assert job.answered() == "A checkpoint of step 2 is there to go on from"
+    assert "asked to save and end. A checkpoint of step 2" in explain(tmp_path, "")

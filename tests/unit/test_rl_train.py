@@ -9,7 +9,7 @@ import pytest
 
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
-from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
+from proxygrm.rl.train import _tidy, collect_metrics, explain, finish, progress, train_grpo_command
 
 
 def metrics_file(out: Path, attempt: int, rows: list[tuple[int, dict[str, float]]], tail: str = "") -> None:
@@ -92,6 +92,17 @@ def test_an_incomplete_checkpoint_is_not_called_a_policy(tmp_path: Path, name: s
 def test_a_training_without_checkpoint_has_no_policy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="left no checkpoint"):
         finish(tmp_path, start(tmp_path))
+
+
+def test_an_attempt_begins_without_the_saves_that_earlier_ones_did_not_finish_or_left_behind(tmp_path: Path) -> None:
+    for step in (9, 2, 6, 4):
+        checkpoint(tmp_path, step)
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("6", encoding="utf-8")
+    (tmp_path / "checkpoints" / "global_step_notes").mkdir()
+    _tidy(tmp_path / "checkpoints", keep=2)
+    left = sorted(path.name for path in (tmp_path / "checkpoints").glob("global_step_*"))
+    assert left == ["global_step_4", "global_step_6", "global_step_notes"]
+    _tidy(tmp_path / "nothing here", keep=2)
 
 
 def test_progress_is_read_from_the_console() -> None:
