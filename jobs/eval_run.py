@@ -18,7 +18,7 @@ _OPTIONS = [
     click.option("--judge", required=True, help="A checkpoint folder, http://HOST:PORT, or a JSONL of scores."),
     click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
     click.option("--bench", type=click.Choice(list(BENCHMARKS)), default="pairs", show_default=True),
-    click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, prompt, chosen, rejected, image}."),
+    click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, question, chosen, rejected, image}."),
     click.option("--data", type=_FILE, help="The benchmark as released; ingested into OUT/pairs first."),
     click.option("--images-root", type=_FILE, help="With --data: where picture paths begin.  [the file's folder]"),
     click.option(

@@ -31,7 +31,8 @@ class EvalPair:
 
 
 def load_pairs(path: Path, images_dir: Path | None = None) -> list[EvalPair]:
-    """A pairs folder, or a JSONL of {id, prompt, chosen, rejected, image} as R1-Reward and others use it.
+    """A pairs folder, or a JSONL of {id, prompt, chosen, rejected, image} as R1-Reward and others use it, or of the
+    fields that `data_tools.preference_jsonl` reads.
 
     Pictures of a JSONL are looked up beside it or in `images_dir`. Raises UserError for a path that is neither,
     and for a broken row (with its line number).
@@ -63,41 +64,60 @@ def _from_folder(folder: Path) -> list[EvalPair]:
 
 def _from_jsonl(path: Path, images_dir: Path) -> list[EvalPair]:
     pairs = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-                pairs.append(_from_row(row, images_dir, path.stem))
-            except (ValueError, KeyError, TypeError) as error:
+                pairs.append(_from_row(json.loads(line), images_dir, path.stem))
+            except (ValueError, TypeError) as error:
                 raise UserError(
-                    f"{path} line {number} is not a pair: {type(error).__name__} {error}; "
-                    "a row has id, prompt, chosen, rejected and image"
+                    f"{path} line {number} is not a pair: {error}; a row has id, prompt (or question), chosen and "
+                    "rejected (or response_1, response_2 and label), and image or images"
                 ) from error
     if not pairs:
         raise UserError(f"{path} holds no pairs")
     return pairs
 
 
-def _from_row(row: Any, images_dir: Path, source: str) -> EvalPair:
+def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
     if not isinstance(row, dict):
         raise TypeError("it is not a JSON object")
     if row.get("video"):
-        raise ValueError("it has a video, which cannot be judged; `proxygrm data ingest` drops and counts such rows")
-    image = row.get("image") or row.get("images") or []
-    chosen, rejected, id_ = str(row["chosen"]), str(row["rejected"]), str(row["id"])
-    label = label_for(id_)
+        raise ValueError("it has a video, which cannot be judged; `proxygrm data ingest` reads its frames")
+    if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int) or row["id"] == "":
+        raise TypeError(f"id is {row.get('id')!r}, neither text nor number")
+    id_, source = str(row["id"]), str(row.get("source") or file)
+    question = "question" if row.get("question") is not None else "prompt"
+    names, label = (question, "response_1", "response_2"), row.get("label")
+    if "response_1" not in row and "response_2" not in row:
+        label = label_for(id_)
+        names = (question, *(("chosen", "rejected") if label == 1 else ("rejected", "chosen")))
+    elif isinstance(label, bool) or label not in (1, 2, "1", "2"):
+        raise ValueError(f"label is {label!r}, not 1 or 2")
+    images = row.get("image") or row.get("images") or []
+    images = images if isinstance(images, list) else [images]
+    if not all(isinstance(name, str) for name in images):
+        raise TypeError("a picture is no path")
+    asked, first, second = (_text(row, name) for name in names)
     return EvalPair(
         id=id_,
-        question=str(row["prompt"]),
-        response_1=chosen if label == 1 else rejected,
-        response_2=rejected if label == 1 else chosen,
-        label=label,
-        images=tuple((images_dir / name).absolute() for name in ([image] if isinstance(image, str) else image)),
+        question=asked,
+        response_1=first,
+        response_2=second,
+        label=int(label),
+        images=tuple((images_dir / name).absolute() for name in images),
         source=source,
-        category=category_of(source, id_),
+        category=str(row.get("category") or "") or category_of(source, id_),
+        group=str(row.get("group") or ""),
     )
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} is {'empty' if value == '' else type(value).__name__}, not a text")
+    return value
 
 
 def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:

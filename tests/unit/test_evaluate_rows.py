@@ -121,13 +121,38 @@ def test_a_benchmark_jsonl_is_read_with_the_better_response_in_either_place(tmp_
     assert pairs[0].category == "reasoning"
 
 
+def test_a_jsonl_of_ones_own_pairs_is_read_with_its_categories_and_groups(tmp_path):
+    rows = [
+        {"id": 7, "question": "q", "chosen": "c", "rejected": "r", "images": ["1.png", "2.png"], "category": "signs"},
+        {"id": "8", "question": "q", "response_1": "a", "response_2": "b", "label": "2", "group": "g", "source": "m"},
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(row).encode() for row in rows))
+    one, two = load_pairs(path)
+    assert (one.id, one.question, one.source, one.category, len(one.images)) == ("7", "q", "mine", "signs", 2)
+    assert (one.response_1, one.response_2)[one.label - 1] == "c"
+    assert (two.response_1, two.response_2, two.label, two.group, two.source) == ("a", "b", 2, "g", "m")
+
+
 @pytest.mark.parametrize(
-    "line", ["{", '{"id": 1}', "[]", '{"id":1,"prompt":"p","chosen":"c","rejected":"r","video":"v"}']
+    ("line", "why"),
+    [
+        (b"{", "Expecting"),
+        (b"[]", "not a JSON object"),
+        (b"\xff", "decode"),
+        (b'{"prompt":"p","chosen":"c","rejected":"r"}', "id is None"),
+        (b'{"id":1,"chosen":"c","rejected":"r"}', "prompt is NoneType, not a text"),
+        (b'{"id":1,"prompt":"p","chosen":null,"rejected":"r"}', "chosen is NoneType, not a text"),
+        (b'{"id":1,"prompt":"p","chosen":"c","rejected":["r"]}', "rejected is list, not a text"),
+        (b'{"id":1,"prompt":"p","response_1":"c","response_2":"r","label":0}', "label is 0, not 1 or 2"),
+        (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","image":{"bytes":""}}', "a picture is no path"),
+        (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","video":"v"}', "it has a video"),
+    ],
 )
-def test_a_broken_row_is_named_by_its_line(tmp_path, line):
+def test_a_broken_row_is_named_by_its_line_and_said_what_is_wrong_with_it(tmp_path, line, why):
     path = tmp_path / "pairs.jsonl"
-    path.write_text('{"id": "a", "prompt": "p", "chosen": "c", "rejected": "r"}\n' + line)
-    with pytest.raises(UserError, match="line 2"):
+    path.write_bytes(b'{"id": "a", "prompt": "p", "chosen": "c", "rejected": "r"}\n' + line)
+    with pytest.raises(UserError, match=f"line 2 is not a pair: .*{why}"):
         load_pairs(path)
 
 
