@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from test_eval_transfer import SETTINGS, critique, pairs, reading, rows, write
+from eval_runs import write
 from test_report import Page, make_run
+from transfers import SETTINGS, critique, pairs, reading, rows
 
 from proxygrm.evaluate.transfer_run import Transfer, transfer
 from proxygrm.report import write_report
