@@ -13,11 +13,11 @@ nodes = $(if $(NODES),--nodes $(NODES))
 submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report clean
+.PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  SPEC=NAME  ARGS='--set rl.learning_rate=1e-6'"
+	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  SPEC=NAME  ARGS='--set rl.lr=1e-6'"
 
 setup: ## Python environment and SLURM packages; does nothing when they are there
 	@bash requirements/setup.sh

@@ -41,18 +41,29 @@ def _replaced(value: Any, changes: dict[str, Any], where: str) -> Any:
         path = f"{where}{key}"
         if key not in names:
             near = difflib.get_close_matches(key, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            hint = f"did you mean {near[0]!r}?" if near else _inside(value, key) or f"there are {', '.join(names)}"
             raise UserError(f"--set {path}: nothing is called {key!r} there; {hint}")
         old = getattr(value, key)
         group = dataclasses.is_dataclass(old)
         if isinstance(change, dict) and not group:
-            raise UserError(f"--set {path}.{next(iter(change))}: {key!r} is a single value, it has no parts")
+            part = next(iter(change))
+            hint = _inside(value, part)
+            raise UserError(f"--set {path}.{part}: {key!r} is a single value, it has no parts{'; ' * bool(hint)}{hint}")
         if group and not isinstance(change, dict):
             inner = ", ".join(f"{path}.{field.name}" for field in dataclasses.fields(old))
             raise UserError(f"--set {path}: that is a group of values; set one of {inner}")
         hint = _hints(kind)[key]
         new[key] = _replaced(old, change, f"{path}.") if group else _parsed(change, hint, old, path)
     return dataclasses.replace(value, **new)
+
+
+def _inside(value: Any, name: str) -> str:
+    """The groups of a record that have a value of this name, as a hint."""
+    groups = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    found = [
+        f"{key}.{name}" for key, group in groups.items() if dataclasses.is_dataclass(group) and hasattr(group, name)
+    ]
+    return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 @cache

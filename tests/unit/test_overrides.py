@@ -69,7 +69,9 @@ def test_values_that_only_fit_together_can_be_set_together() -> None:
         ("inner.steps=many", "is not int"),
         ("inner.flag=maybe", "true or false"),
         ("inner=3", "set one of inner.rate"),
-        ("name.x=3", "is a single value"),
+        ("name.x=3", "is a single value, it has no parts$"),
+        ("name.rate=3", r"has no parts; did you mean inner.rate\?"),
+        ("rate=3", r"nothing is called 'rate' there; did you mean inner.rate\?"),
         ("steps", "expected NAME=VALUE"),
     ],
 )
