@@ -6,12 +6,17 @@ before it, and would fail when those have used their GPU-hours.
 
 from __future__ import annotations
 
-from jobs import distill, rl
+from jobs import distill, rl, split, transfer
 from jobs.stage import Resources, Stage
 from proxygrm.errors import UserError
+from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.proxy.placement import place_replicas
+from proxygrm.sft.arguments import SftSettings
 from slurm.profile import Profile
 from slurm.ray.plan import NodeRecord, plan_cluster
+
+ON_ONE_NODE = (distill.Settings, split.Settings, SftSettings, EvaluateSettings, transfer.Settings)
+"""Settings of stages that know of no other node: on two of them, both would do the whole work, into one folder."""
 
 
 def unfit(stage: Stage, profile: Profile) -> str | None:
@@ -20,6 +25,9 @@ def unfit(stage: Stage, profile: Profile) -> str | None:
     try:
         if isinstance(stage.config, rl.Settings):
             _share_out(stage.config, stage.on, cpu)
+        elif isinstance(stage.config, ON_ONE_NODE) and stage.on.nodes > 1:
+            more = "; more machines share the work by `shards`" if isinstance(stage.config, distill.Settings) else ""
+            raise UserError(f"it works on one node{more}; only RL spreads over several")
         elif isinstance(stage.config, distill.Settings) and not distill.is_service(stage.config.teacher) and not cpu:
             wanted = stage.config.sampling.tensor_parallel
             if wanted > stage.on.gpus_per_node:

@@ -110,6 +110,9 @@ def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -
         ("h100", 1, "proxy_server.replicas=1", None),
         ("h100", 1, "rl.use_proxy=false", None),
         ("h100", 2, "distill.tensor_parallel=16", "distill on 1 node x 8 GPU: the teacher wants 16 GPUs"),
+        ("h100", 2, "on.distill.nodes=2", "one node; more machines share the work by `shards`"),
+        ("h100", 2, "on.grm_sft.nodes=2", "grm_sft on 2 nodes x 4 GPU: it works on one node"),
+        ("h100", 2, "on.transfer.nodes=3", "only RL spreads over several"),
         ("h100", 2, "on.proxy_rl.gpus_per_node=0", "proxy_rl on 1 node x 0 GPU: no GPU to train on"),
     ],
 )
