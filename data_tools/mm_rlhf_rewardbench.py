@@ -1,9 +1,10 @@
 """MM-RLHF-RewardBench as released (mm_reward_bench.jsonl; 170 pairs of 46 ids, pictures and videos by path).
 
 A row: id, image or video, prompt, chosen, rejected, chosen_reason, rejected_reason. The category is the first
-component of the relative path (mcq, long, short, safety, video), and nothing else in it. Rows of one id make a
-`group`: acc+ counts the ids with every pair right. A video is judged from 32 frames at equal distances, read from
-a folder of pictures (`video/x/` for `video/x.mp4`), because judges take pictures.
+component of the relative path (mcq, long, short, safety, video), and nothing else in it; a row that `data convert
+bench` wrote says its `category` instead. A row without one is no row of this benchmark. Rows of one id make a `group`:
+acc+ counts the ids with every pair right. A video is judged from 32 frames at equal distances, read from a folder of
+pictures (`video/x/` for `video/x.mp4`), because judges take pictures.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.source import Found, Frames, Left, Picture, Source, pictures_in
-from proxygrm.benchmarks.mm_rlhf_rewardbench import category_of
+from proxygrm.benchmarks.mm_rlhf_rewardbench import CATEGORIES, category_of
 
 FRAMES = 32
 
@@ -20,11 +21,18 @@ def read(row: dict[str, Any]) -> Found | Left:
     id_, video = row.get("id"), row.get("video")
     if video and not isinstance(video, str):
         return Left("bad_video", f"`video` is {type(video).__name__}, not a path", id=id_)
-    pictures: tuple[Picture, ...] = (Frames(video, FRAMES),) if video else pictures_in(row.get("image"))
+    pictures: tuple[Picture, ...] = (
+        (Frames(video, FRAMES),) if video else pictures_in(row.get("image") or row.get("images"))
+    )
     if not pictures:
         return Left("no_picture", "neither image nor video", id=id_)
     path = pictures[0].path if isinstance(pictures[0], Frames) else pictures[0]
-    category = (category_of(path) or "") if isinstance(path, str) else ""
+    category = row.get("category")
+    if category not in CATEGORIES:
+        category = category_of(path) if isinstance(path, str) else None
+    if category is None:
+        where = path if isinstance(path, str) else "a picture without a path"
+        return Left("no_category", f"{where} lies in no folder called {', '.join(CATEGORIES)}", id=id_)
     return Found(
         id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures,
         category=category, group="" if id_ is None else str(id_),
@@ -37,5 +45,5 @@ SOURCE = Source(
     read=read,
     give="mm_reward_bench.jsonl, with --images-root when its pictures lie elsewhere",
     benchmark=True,
-    optional=("image", "video"),
+    optional=("image", "images", "video", "category"),
 )

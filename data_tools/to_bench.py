@@ -1,5 +1,8 @@
 """Pairs -> benchmark JSONL, the shape that R1-Reward's and upstream's scripts read: {id, prompt, chosen, rejected,
-image}. More than one picture stands as `images`, a list. Source, category, group and licence go along where known."""
+image}. More than one picture stands as `images`, a list. Source, category, group and licence go along where known.
+
+A benchmark's rows get the release's id back, repeated ones too: scripts tell categories and acc+ by it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from proxygrm.benchmarks import BENCHMARKS
+from proxygrm.evaluate.score_rows import bare_id
+
+_BENCHMARKS = {name.replace("-", "_") for name in BENCHMARKS}
 _TAGS = ("source", "license", "category", "group")
 
 
@@ -20,6 +27,7 @@ def bench_lines(pairs: pa.Table, beside: Path) -> Iterator[bytes]:
     rejected = pc.if_else(first, pairs["response_2"], pairs["response_1"]).to_pylist()
     ids, prompts, images = (pairs[name].to_pylist() for name in ("id", "question", "images"))
     tags = [pairs[name].to_pylist() for name in _TAGS]
+    ids = [bare_id(i, of) if of in _BENCHMARKS else i for i, of in zip(ids, tags[0], strict=True)]
     start = f"{beside.resolve()}/"
     for i, paths in enumerate(images):
         row = {"id": ids[i], "prompt": prompts[i], "chosen": chosen[i], "rejected": rejected[i]}

@@ -12,12 +12,17 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.source import Found, Left, Source, pictures_in
+from proxygrm.benchmarks.mm_rlhf_rewardbench import CATEGORIES as MM_RLHF_CATEGORIES
 from proxygrm.benchmarks.vl_rewardbench import category_of
+
+_MM_RLHF_FOLDERS = tuple(f"{category}/" for category in MM_RLHF_CATEGORIES)
 
 
 def read(row: dict[str, Any]) -> Found | Left:
     id_ = row.get("id")
     category = category_of(str(id_))
+    if row.get("video") or _of_mm_rlhf(row.get("image")):
+        return Left("of_mm_rlhf_rewardbench", str(row.get("video") or row.get("image")), id=id_)
     if "response" not in row:
         pictures = pictures_in(row.get("image"))
         return Found(id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures, category=category)
@@ -29,6 +34,11 @@ def read(row: dict[str, Any]) -> Found | Left:
     best = ranking.index(0)
     pictures = pictures_in(row.get("image"))
     return Found(id_, row.get("query"), responses[best], responses[1 - best], pictures, category=category)
+
+
+def _of_mm_rlhf(image: Any) -> bool:
+    """The two JSONLs have the same fields; the folders of the pictures tell them apart."""
+    return isinstance(image, str) and image.removeprefix("./").startswith(_MM_RLHF_FOLDERS)
 
 
 SOURCE = Source(

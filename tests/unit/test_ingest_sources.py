@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
@@ -24,11 +25,13 @@ from release_files import (
 )  # fmt: skip
 
 from data_tools import llava_critic
+from data_tools.convert import convert
 from data_tools.ingest import ingest
 from data_tools.preference import picture_hash, read_pairs
 from data_tools.source import Left
 from data_tools.sources import SOURCES, load
 from proxygrm.errors import UserError
+from proxygrm.evaluate.pairs import load_pairs
 
 
 def test_every_source_that_is_listed_can_be_loaded_under_its_name():
@@ -338,6 +341,43 @@ def test_mm_rlhf_rewardbench_with_pictures_and_frames(tmp_path):
         ingest("mm-rlhf-rewardbench", jsonl(path, rows), tmp_path / "out2")
     report = ingest("mm-rlhf-rewardbench", path, tmp_path / "out2", missing_images="blank", max_bad=0.2)
     assert report["notes"]["blank_picture"] == 1
+
+
+@pytest.mark.parametrize("name", ["vl-rewardbench", "mm-rlhf-rewardbench"])
+def test_a_benchmark_that_was_converted_has_its_ids_again_and_can_be_ingested_anew(tmp_path, name):
+    pictures(tmp_path / "mcq", ["0.png", "1.png"])
+    pictures(tmp_path / "video" / "a", ["1.png", "2.png"])
+    pictures(tmp_path / "img", [f"{i}.png" for i in range(5)])
+    rows = [bench_row(1), bench_row(1, prompt="Who?"), bench_row(2, id="mmmu_1"), bench_row(3, id="wild-4")]
+    if name == "mm-rlhf-rewardbench":
+        rows = [
+            bench_row(0, id="x", image="mcq/0.png"), bench_row(1, id="x", image="mcq/0.png", prompt="Who?"),
+            bench_row(2, id="v", image=None, video="video/a.mp4"),
+        ]  # fmt: skip
+    ingest(name, jsonl(tmp_path / "bench.jsonl", rows), tmp_path / "one")
+    convert("bench", tmp_path / "one", tmp_path / "again.jsonl")
+    again = [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in again] == [row["id"] for row in rows]
+    ingest(name, tmp_path / "again.jsonl", tmp_path / "two")
+    one, two = read_pairs(tmp_path / "one"), read_pairs(tmp_path / "two")
+    assert [asdict(pair) | {"license": ""} for pair in one] == [asdict(pair) | {"license": ""} for pair in two]
+    judged = load_pairs(tmp_path / "again.jsonl")
+    assert [(p.category, p.group, len(p.images)) for p in judged] == [(p.category, p.group, len(p.images)) for p in one]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("vl-rewardbench", {"image": "mcq/0.png"}, "of_mm_rlhf_rewardbench"),
+        ("vl-rewardbench", {"video": "video/a.mp4"}, "of_mm_rlhf_rewardbench"),
+        ("mm-rlhf-rewardbench", {"image": "img/0.png"}, "no_category"),
+    ],
+)
+def test_a_row_of_another_benchmark_is_no_row_of_this_one(tmp_path, name, changes, reason):
+    pictures(tmp_path / "img", ["0.png"])
+    pictures(tmp_path / "mcq", ["0.png"])
+    with pytest.raises(UserError, match=f"1 of 1 rows are bad.*{reason} 1"):
+        ingest(name, jsonl(tmp_path / "bench.jsonl", [bench_row(0, **changes)]), tmp_path / "out")
 
 
 # --- people's own data
