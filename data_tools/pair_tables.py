@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_tools.arrays import from_numpy, one_array, regrouped
-from data_tools.preference import pairs_file
-from proxygrm.errors import UserError
+from data_tools.preference import pair_groups
 
 TEXTS = ("id", "source", "question", "response_1", "response_2")
 _CHUNK = 512  # rows fetched together from a spilled file
@@ -24,23 +23,12 @@ def pair_tables(path: Path, span: range | None = None, columns: Sequence[str] | 
 
     Raises UserError when the folder is none, or its file is damaged.
     """
-    source = pairs_file(path)
     folder = pictures_folder(path)
-    at = 0
-    try:
-        for group in range(source.num_row_groups):
-            rows = source.metadata.row_group(group).num_rows
-            first, last = (span.start, span.stop) if span is not None else (0, at + rows)
-            if at + rows > first and at < last:
-                table = source.read_row_group(group, columns=list(columns) if columns else None, use_threads=False)
-                table = table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0))
-                if "images" in table.column_names:
-                    place = table.schema.get_field_index("images")
-                    table = table.set_column(place, "images", absolute(table["images"], folder))
-                yield table
-            at += rows
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); write the pairs folder again") from error
+    for table in pair_groups(path, span, columns):
+        if "images" in table.column_names:
+            place = table.schema.get_field_index("images")
+            table = table.set_column(place, "images", absolute(table["images"], folder))
+        yield table
 
 
 def pictures_folder(path: Path) -> Path:

@@ -258,8 +258,8 @@ def count_pairs(path: Path) -> int:
     return pairs_file(path).metadata.num_rows
 
 
-def iter_pairs(path: Path, span: range | None = None) -> Iterator[PreferencePair]:
-    """The pairs of a folder in file order, `_BATCH` in memory at a time; `span`: only these positions (contiguous).
+def pair_groups(path: Path, span: range | None = None, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """The row groups of a pairs folder as arrow tables, in file order; `span`: only these positions (contiguous).
 
     Raises UserError when the folder is none, or of another version, or its file is damaged.
     """
@@ -272,14 +272,19 @@ def iter_pairs(path: Path, span: range | None = None) -> Iterator[PreferencePair
             rows = source.metadata.row_group(group).num_rows
             first, last = (span.start, span.stop) if span is not None else (0, at + rows)
             if at + rows > first and at < last:
-                table = source.read_row_group(group, columns=list(_COLUMNS))
-                table = table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0))
-                columns = [table[name].to_pylist() for name in _COLUMNS]
-                columns[_COLUMNS.index("images")] = list(map(tuple, columns[_COLUMNS.index("images")]))
-                yield from map(PreferencePair, *columns)
+                table = source.read_row_group(group, columns=list(columns) if columns else None, use_threads=False)
+                yield table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0))
             at += rows
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); write the pairs folder again") from error
+
+
+def iter_pairs(path: Path, span: range | None = None) -> Iterator[PreferencePair]:
+    """The pairs of a folder in file order, `_BATCH` in memory at a time; `span` and UserError as in `pair_groups`."""
+    for table in pair_groups(path, span, _COLUMNS):
+        columns = [table[name].to_pylist() for name in _COLUMNS]
+        columns[_COLUMNS.index("images")] = list(map(tuple, columns[_COLUMNS.index("images")]))
+        yield from map(PreferencePair, *columns)
 
 
 def read_pairs(pairs_dir: Path) -> list[PreferencePair]:

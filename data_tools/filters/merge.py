@@ -21,7 +21,7 @@ from data_tools.filters.difficulty import Difficulty, read_samples
 from data_tools.filters.minhash import PLACES
 from data_tools.filters.run import Job, where
 from data_tools.filters.similarity import near_duplicates
-from data_tools.preference import PairsWriter, pairs_file
+from data_tools.preference import PairsWriter, pair_groups
 from proxygrm.errors import UserError
 from proxygrm.whole_file import whole_file
 
@@ -134,10 +134,8 @@ def _link(source: Path, target: Path, name: str) -> None:
 
 def _tables(pairs: Path, columns: list[str] | None) -> Iterator[tuple[int, Any]]:
     """(position of the first row, the row group) in file order."""
-    source = pairs_file(pairs)
     at = 0
-    for group in range(source.num_row_groups):
-        table = source.read_row_group(group, columns=columns)
+    for table in pair_groups(pairs, columns=columns):
         yield at, table
         at += table.num_rows
 

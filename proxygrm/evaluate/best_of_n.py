@@ -13,7 +13,6 @@ written ranking puts tied candidates in listed order and gives them the same ran
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import clustered_interval
 from proxygrm.evaluate.score_rows import named, rows_text
+from proxygrm.json_lines import json_rows
 
 REFERENCE = -1
 SUBSETS = 200
@@ -59,7 +59,7 @@ class Ranked:
 def read_prompts(path: Path) -> dict[str, Prompt]:
     """Raises UserError with the row number for a row that is no list of candidates, and for a repeated id."""
     prompts: dict[str, Prompt] = {}
-    for number, row in json_rows(path):
+    for number, row in object_rows(path):
         candidates, row_id = row.get("candidates"), row.get("id", row.get("prompt_id"))
         if row_id is None or not isinstance(candidates, list) or not candidates:
             raise UserError(f"{path} row {number} has no id with a list of candidates")
@@ -82,7 +82,7 @@ def read_wins(path: Path, prompts: Mapping[str, Prompt]) -> list[Ranked]:
     points: dict[str, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
     unclear: dict[str, int] = defaultdict(int)
     foreign: list[int] = []
-    for number, row in json_rows(path):
+    for number, row in object_rows(path):
         row_id = str(row.get("id", row.get("prompt_id")))
         if row_id not in prompts:
             foreign.append(number)
@@ -207,19 +207,11 @@ def best_of_n(candidates: Path, judgements: Path, against_reference: bool = Fals
     }
 
 
-def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def object_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number, object). UserError for a line that is none."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSONL file")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
-                raise UserError(f"{path} row {number} {cut} ({error})") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path} row {number} is not a JSON object")
-            yield number, row
+    for number, row in json_rows(path):
+        if not isinstance(row, dict):
+            raise UserError(f"{path} row {number} is not a JSON object")
+        yield number, row

@@ -14,7 +14,7 @@ from typing import Any
 
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
-from proxygrm.evaluate.best_of_n import json_rows, read_prompts
+from proxygrm.evaluate.best_of_n import object_rows, read_prompts
 from proxygrm.evaluate.judges import Judge, Progress, answered
 from proxygrm.evaluate.pairs import EvalPair, check_pairs
 from proxygrm.evaluate.rows import write_rows
@@ -41,7 +41,7 @@ def matches(path: Path, against_reference: bool = False) -> list[Match]:
     """All matches, those of a prompt together. Raises UserError, with the row, for a prompt without question, text or
     reference, besides what `read_prompts` refuses."""
     read_prompts(path)
-    return [match for number, row in json_rows(path) for match in _of_prompt(row, path, number, against_reference)]
+    return [match for number, row in object_rows(path) for match in _of_prompt(row, path, number, against_reference)]
 
 
 def _of_prompt(row: dict[str, Any], path: Path, number: int, against_reference: bool) -> Iterator[Match]:

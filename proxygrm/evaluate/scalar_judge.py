@@ -23,6 +23,7 @@ from proxygrm.evaluate.pairs import EvalPair
 from proxygrm.evaluate.rows import Row
 from proxygrm.evaluate.score_rows import bare_id, named, rows_text
 from proxygrm.evaluate.shown import AS_IS, Shown, shown_in_orders
+from proxygrm.json_lines import numbered_lines
 
 
 class ScalarJudge:
@@ -92,9 +93,7 @@ def _as_given(row: Row, pair: EvalPair) -> tuple[float, float]:
 def _read(path: Path) -> list[tuple[int, Row]]:
     """(line, row) of every line. UserError names all lines that are no scores."""
     rows, broken = [], defaultdict[str, list[int]](list)
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             row = json.loads(line)
         except ValueError:

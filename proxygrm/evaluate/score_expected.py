@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.score_rows import bare_id
+from proxygrm.json_lines import numbered_lines
 
 
 def ids_of(path: Path) -> list[str]:
@@ -20,15 +21,10 @@ def ids_of(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a pairs folder, or the JSONL whose rows were judged")
     ids = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                ids.append(str(row["id"] if "id" in row else row["ID"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path} line {number} is not a pair with an id: {type(error).__name__} {error}"
-                ) from error
+    for number, line in numbered_lines(path):
+        try:
+            row = json.loads(line)
+            ids.append(str(row["id"] if "id" in row else row["ID"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} line {number} is not a pair with an id: {type(error).__name__} {error}") from error
     return ids

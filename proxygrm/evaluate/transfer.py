@@ -27,6 +27,7 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.pairs import EvalPair
 from proxygrm.evaluate.score_rows import named
 from proxygrm.evaluate.shown import AS_IS, SWAPPED, Shown
+from proxygrm.json_lines import json_rows
 from proxygrm.prompts import proxy_prompt
 from proxygrm.reward import rubric_to_judge
 
@@ -95,18 +96,9 @@ def read_source(name: str, path: Path) -> Source:
     UserError, with the row number, for a row that is no judgement or that stands there twice.
     """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        rows = list(json_rows(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give judgement rows, as `eval run` writes them") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError as error:
-            cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
-            raise UserError(f"{path} row {number} {cut} ({error})") from error
-        if row is not None:
-            rows.append((number, row))
     return source_of(name, rows, str(path))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
 from proxygrm.evaluate.pairs import EvalPair, load_pairs
+from proxygrm.json_lines import numbered_lines
 from proxygrm.reward import as_label, rubric_to_judge
 
 _TEXTS = ("question", "response_1", "response_2")
@@ -121,12 +122,10 @@ def _complete(row: Mapping[str, Any]) -> bool:
 def _rows(files: Iterable[Path], found: Cases) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     for file in files:
         try:
-            lines = file.read_bytes().splitlines()
+            lines = [line for _, line in numbered_lines(file)]
         except OSError as error:
             raise UserError(f"cannot read {file}: {error.strerror}") from error
         for line in lines:
-            if not line.strip():
-                continue
             found.read += 1
             try:
                 row = json.loads(line)

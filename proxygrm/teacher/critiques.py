@@ -10,6 +10,7 @@ from pathlib import Path
 
 from proxygrm.critique import Label, parse
 from proxygrm.errors import UserError
+from proxygrm.json_lines import numbered_lines
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,13 @@ def critique_row(pair_id: str, text: str, model: str) -> CritiqueRow:
 def read_critiques(path: Path) -> list[CritiqueRow]:
     """All rows of a file. Raises UserError with the line number for anything that is not a whole row."""
     rows = []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; distill the shard first") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(CritiqueRow(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
+    if not path.exists():
+        raise UserError(f"{path} does not exist; distill the shard first")
+    for number, line in numbered_lines(path):
+        try:
+            rows.append(CritiqueRow(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
     return rows
 
 

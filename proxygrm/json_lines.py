@@ -1,0 +1,29 @@
+"""JSONL with row numbers, for files whose every row counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from proxygrm.errors import UserError
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line with its end) of every line that is not blank. Raises OSError."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(row number, value). UserError, with the number, for a row that is cut off or no JSON; raises OSError."""
+    for number, line in numbered_lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
+            raise UserError(f"{path} row {number} {cut} ({error})") from error
+        yield number, row
