@@ -122,7 +122,8 @@ def _checked(sizes: Mapping[str, int]) -> dict[str, int]:
 def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candidate], Counter[str], Counter[str], int]:
     """(candidates, dropped pairs by reason, remarks on kept ones, number of pairs).
 
-    Raises UserError for a critique of a pair that is not there.
+    A critique of a pair that is not there is a remark: a filter may have taken the pair out since it was written.
+    Raises UserError when all critiques are such.
     """
     dropped, remarks, candidates = Counter[str](), Counter[str](), []
     row, critiques_met = 0, 0
@@ -139,10 +140,13 @@ def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candida
                 images = tuple(pair["images"])
                 candidates.append(Candidate(pair["id"], pair["source"], pair["label"], images, pool, row))
             row += 1
+    if not critiques_met:
+        raise UserError(
+            f"none of the critiques is of a pair in {pairs_dir} (the first is of {next(iter(index.found))!r}); they "
+            "are of other pairs"
+        )
     if critiques_met < len(index.found):
-        known = {pair_id for table in pair_tables(pairs_dir, columns=("id",)) for pair_id in table["id"].to_pylist()}
-        stranger = next(pair_id for pair_id in index.found if pair_id not in known)
-        raise UserError(f"there is a critique of {stranger!r}, but no such pair; these critiques are of other pairs")
+        remarks["critique_of_no_pair"] = len(index.found) - critiques_met
     if index.repeated:
         remarks["repeated_critique"] = index.repeated
     return candidates, dropped, remarks, row

@@ -16,7 +16,7 @@ _FILE = click.Path(path_type=Path)
 @click.argument("to", type=click.Choice(["verl", "swift-grm", "swift-proxy", "bench"]), metavar="TO")
 @click.argument("source", type=_FILE, metavar="INPUT")
 @click.option("--out", type=_FILE, required=True, help="The file to write: .parquet for verl, .jsonl for the others.")
-@click.option("--critiques", type=_FILE, multiple=True, help="The teacher's critiques, for ms-swift; may be repeated.")
+@click.option("--critiques", type=_FILE, multiple=True, help="The teacher's, for ms-swift: file or folder; repeatable.")
 @click.option(
     "--pictures",
     type=click.Choice(["bytes", "path"]),
@@ -57,11 +57,12 @@ def convert(
     share no picture, use `proxygrm data split`.
     """
     from data_tools.convert import Target, convert_step, dropped_rows
+    from data_tools.filters.difficulty import critique_files
     from jobs.console import out as console
 
     step = convert_step(
-        cast(Target, to), source, out, critiques=critiques, pictures=cast(Literal["bytes", "path"], pictures),
-        split=split, images_root=images_root, max_bad=max_bad,
+        cast(Target, to), source, out, critiques=critique_files(critiques),
+        pictures=cast(Literal["bytes", "path"], pictures), split=split, images_root=images_root, max_bad=max_bad,
     )  # fmt: skip
     before = step.finished() is not None
     report = run_step(step, shards, shard, workers, **more)

@@ -70,4 +70,6 @@ def table(report):
         shown.add_row(f"left over, teacher {pool}{note}", f"{count:,}")
     for reason, count in report.dropped.items():
         shown.add_row(f"dropped: {reason.replace('_', ' ')}", f"{count:,}")
+    for remark, count in report.remarks.items():
+        shown.add_row(f"note: {remark.replace('_', ' ')}", f"{count:,}")
     return shown

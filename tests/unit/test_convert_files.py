@@ -140,6 +140,11 @@ def test_the_commands_write_what_they_say(folder, tmp_path):
     assert "was done before" in run("convert", "verl", folder / "pairs", "--out", tmp_path / "t.parquet")
     critiques = ["--critiques", folder / "a.jsonl", "--critiques", folder / "b.jsonl"]
     said = run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "s.jsonl", *critiques, "--workers", 1)
+    (tmp_path / "critiques").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "critiques" / name).symlink_to(folder / name)
+    run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "f.jsonl", "--critiques", tmp_path / "critiques")
+    assert (tmp_path / "f.jsonl").read_bytes() == (tmp_path / "s.jsonl").read_bytes()
     assert "12 of 60 rows" in said
     sizes = "proxy_sft=2,proxy_rl=2,proxy_rl_val=0,grm_sft=0,grm_rl=0,grm_rl_val=0"
     said = run("split", folder / "pairs", folder / "a.jsonl", folder / "b.jsonl", "--out", tmp_path / "sets", "--sizes",

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from data_tools.demo_pairs import write_demo_pairs
 from data_tools.preference import PreferencePair, read_pairs, write_pairs
 from data_tools.rlaif_v import ingest
 from data_tools.split import split
+from jobs.data import data
 from proxygrm.critique import parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.errors import UserError
 from proxygrm.prompts import proxy_prompt, read_grm_prompt
@@ -138,8 +140,22 @@ def test_wrong_sizes_and_foreign_critiques_are_refused(distilled, tmp_path):
         with pytest.raises(UserError, match=why):
             split(distilled / "pairs", files(distilled), tmp_path, sizes)
     append(tmp_path / "x.jsonl", [critique_row("who:1", "", "m")])
-    with pytest.raises(UserError, match="no such pair"):
+    with pytest.raises(UserError, match=r"none of the critiques is of a pair in .*'who:1'.*of other pairs"):
         split(distilled / "pairs", [tmp_path / "x.jsonl"], tmp_path, SIZES)
+
+
+def test_critiques_of_pairs_that_a_filter_took_out_since_are_counted(distilled, tmp_path):
+    append(tmp_path / "gone.jsonl", [critique_row(f"who:{i}", "", "m") for i in range(3)])
+    whole = split(distilled / "pairs", files(distilled), tmp_path / "one", SIZES)
+    report = split(distilled / "pairs", [*files(distilled), tmp_path / "gone.jsonl"], tmp_path / "two", SIZES)
+    assert report.remarks == whole.remarks | {"critique_of_no_pair": 3}
+    assert (report.sets, report.critiques) == (whole.sets, whole.critiques + 3)
+    done = CliRunner().invoke(
+        data,
+        ["split", str(distilled / "pairs"), *map(str, files(distilled)), str(tmp_path / "gone.jsonl"),
+         "--out", str(tmp_path / "three"), "--sizes", ",".join(f"{name}={SIZES.get(name, 0)}" for name in POOLS)],
+    )  # fmt: skip
+    assert "note: critique of no pair" in done.output
 
 
 def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
