@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proxygrm.whole_file import write_text
+
 LOOK_S = 0.2
 _trainings: list[tuple[SaveNow, subprocess.Popen[bytes]]] = []
 
@@ -30,9 +32,7 @@ class SaveNow:
 
     def answer(self, text: str) -> None:
         """What there is now to go on from, in a sentence."""
-        scratch = self._answer.with_name(f".{self._answer.name}")
-        scratch.write_text(text + "\n", encoding="utf-8")
-        scratch.replace(self._answer)
+        write_text(self._answer, text + "\n")
 
     def answered(self) -> str | None:
         return self._answer.read_text(encoding="utf-8").strip() if self._answer.exists() else None

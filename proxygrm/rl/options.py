@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.whole_file import write_json
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,8 @@ class RewardOptions:
             raise UserError("reward options: use_proxy is on, but endpoints names no file")
 
     def write(self, path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(path.name + ".tmp")
-        scratch.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-        return scratch.replace(path)
+        write_json(path, dataclasses.asdict(self))
+        return path
 
     @classmethod
     def read(cls, path: str | Path) -> RewardOptions:

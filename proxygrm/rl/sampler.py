@@ -23,6 +23,7 @@ from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
 from proxygrm.save_now import SaveNow
 from proxygrm.tracking import KEY_VARIABLE, log_in
+from proxygrm.whole_file import whole_file
 
 
 class ToldToStop(Exception):
@@ -86,10 +87,8 @@ class CountingReplayBuffer(ReplayBuffer):
 
     def _write(self, step: int, rows: list[dict[str, Any]]) -> None:
         path = Path(self.options.rollouts) / f"step_{step:05d}.jsonl"
-        scratch = path.with_suffix(".tmp")
-        with scratch.open("w", encoding="utf-8") as file:
+        with whole_file(path) as scratch, scratch.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n" for row in rows)
-        scratch.replace(path)
         problems = Counter(row["problem"] for row in rows if row.get("problem"))
         print(f"step {step}: {len(rows)} rollouts; problems: {dict(problems.most_common()) or 'none'}", flush=True)
 

@@ -26,6 +26,7 @@ from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.overrides import job_environment, verl_overrides
 from proxygrm.save_now import SaveNow
 from proxygrm.tracking import KEY_FILE_VARIABLE
+from proxygrm.whole_file import write_json, write_text
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")
@@ -171,9 +172,7 @@ def collect_metrics(out: Path) -> list[dict[str, float]]:
         for row in found:
             steps.setdefault(row["step"], {"step": row["step"]}).update(row["data"])
     rows = [steps[step] for step in sorted(steps)]
-    scratch = out / "metrics.jsonl.tmp"
-    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    scratch.replace(out / "metrics.jsonl")
+    write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
@@ -232,9 +231,7 @@ def _keep_precision(config: Path, original: Path) -> None:
         dtype = (source or wanted).get("dtype") or wanted.get("dtype") or wanted.get("torch_dtype")
         if into and dtype and "dtype" in into:
             into["dtype"] = dtype
-    scratch = config.with_name("config.json.tmp")
-    scratch.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(config)
+    write_json(config, found)
 
 
 def missing_from_policy(folder: Path) -> list[str]:

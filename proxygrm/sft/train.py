@@ -28,6 +28,7 @@ from proxygrm.log_tail import tail
 from proxygrm.save_now import SaveNow, listening
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
 from proxygrm.tracking import KEY_VARIABLE, api_key, log_in
+from proxygrm.whole_file import beside, write_json, write_text
 
 Progress = Callable[[int, int, str], None]
 
@@ -179,9 +180,7 @@ def _same_arguments(path: Path, arguments: list[str]) -> None:
                 f"sft: {path.parent} holds checkpoints of a training with other settings ({', '.join(changed)}); "
                 "train into another folder, or remove that one"
             )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(mine))
-    scratch.replace(path)
+    write_json(path, mine)
 
 
 def _changed(mine: list[str], theirs: list[str]) -> set[str]:
@@ -223,16 +222,13 @@ def _note(row: dict[str, Any]) -> str:
 
 def collect_metrics(out: Path) -> None:
     """Write `out/metrics.jsonl`."""
-    scratch = out / ".metrics.jsonl"
     rows = ({name: value for name, value in row.items() if name != "total"} for row in _rows(out))
-    scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    scratch.replace(out / "metrics.jsonl")
+    write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _publish(checkpoint: Path, model: Path) -> Path:
     """The checkpoint without what only resuming needs, as `model`, in one rename. Files are linked where possible."""
-    scratch = model.with_name(f".{model.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch = beside(model)
     shutil.copytree(checkpoint, scratch, copy_function=_link, ignore=shutil.ignore_patterns(*_ONLY_FOR_RESUMING))
     is_hf_checkpoint(scratch)
     shutil.rmtree(model, ignore_errors=True)
