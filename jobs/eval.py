@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.eval_judges import judge_for, judge_options, judges_of
+from jobs.eval_judges import Calls, judge_for, judge_options, judges_of
 from jobs.eval_run import run as judged
 from jobs.eval_transfer import transfer
 from proxygrm.benchmarks import BENCHMARKS, POLICIES
@@ -242,10 +242,7 @@ def best_of_n(
     out: Path | None,
     as_json: bool,
     models: tuple[str, ...],
-    concurrency: int,
-    timeout_s: float,
-    api_key_env: str,
-    api_key_file: Path | None,
+    calls: Calls,
     **settings: Any,
 ) -> None:
     """Rank candidates by pairwise judgements; accuracy@N for N = 1, 2, 4, 8, ...
@@ -270,7 +267,7 @@ def best_of_n(
         from proxygrm.evaluate.best_of_n_judge import judge_candidates
         from proxygrm.evaluate.settings import EvaluateSettings
 
-        (who,) = judges_of({"judge": judge}, models, concurrency, timeout_s, api_key_env, api_key_file).values()
+        (who,) = judges_of({"judge": judge}, models, calls).values()
         how = EvaluateSettings(max_tokens=max_tokens, **settings)
         with bar() as progress:
             made = judge_candidates(

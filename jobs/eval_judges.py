@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +13,67 @@ import click
 from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 
 _FILE = click.Path(path_type=Path)
-_OPTIONS = [
+PROMPT_OPTIONS = [
     click.option("--max-model-len", type=click.IntRange(1), default=16384, show_default=True, help="With the prompt."),
     click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
     click.option("--missing-images", type=click.Choice(MISSING_IMAGES), default="refuse", show_default=True),
-    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
-    click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of a judge."),
-    click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the model to ask for."),
+]
+_CALL_OPTIONS = [
     click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
     click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Endpoint: one call, s."),
     click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the variable that holds the key."),
     click.option("--api-key-file", type=_FILE, help="Endpoint: a 0600 file that holds the key."),
 ]
+_JUDGE_OPTIONS = [
+    *PROMPT_OPTIONS,
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+    click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of a judge."),
+    click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the model to ask for."),
+]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How endpoints are called."""
+
+    concurrency: int
+    timeout_s: float
+    api_key_env: str
+    api_key_file: Path | None
+
+    def endpoint(self, url: str, model: str) -> Any:
+        from proxygrm.evaluate.endpoint_judge import Endpoint
+
+        key_file = str(self.api_key_file.resolve()) if self.api_key_file else ""
+        return Endpoint(
+            url, model, self.concurrency, self.timeout_s, api_key_env=self.api_key_env, api_key_file=key_file
+        )
+
+
+def with_options(options: Sequence[Any]) -> Any:
+    """A decorator: all these options, in their order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def call_options(command: Any) -> Any:
+    """The options of a command that may ask an endpoint; it gets them as one value `calls`."""
+
+    @functools.wraps(command)
+    def gathered(**given: Any) -> Any:
+        return command(calls=Calls(**{field.name: given.pop(field.name) for field in fields(Calls)}), **given)
+
+    return with_options(_CALL_OPTIONS)(gathered)
 
 
 def judge_options(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    """The options of a command that asks one or several judges; it gets `models`, `calls` and settings of prompts."""
+    return with_options(_JUDGE_OPTIONS)(call_options(command))
 
 
 def judge_for(who: Any, settings: Any) -> Any:
@@ -54,17 +99,9 @@ def named_values(option: str, values: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def judges_of(
-    asked: Mapping[str, str],
-    models: tuple[str, ...],
-    concurrency: int,
-    timeout_s: float,
-    api_key_env: str,
-    api_key_file: Path | None,
-) -> dict[str, Any]:
+def judges_of(asked: Mapping[str, str], models: tuple[str, ...], calls: Calls) -> dict[str, Any]:
     """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for what is neither, or lacks its model."""
     from proxygrm.errors import UserError
-    from proxygrm.evaluate.endpoint_judge import Endpoint
 
     wanted: dict[str, str] = {}
     for text in models:
@@ -78,10 +115,7 @@ def judges_of(
         if where.startswith(("http://", "https://")):
             if name not in wanted:
                 raise UserError(f"the judge {where} is an endpoint: say which model of it to ask with --model NAME")
-            key_file = str(api_key_file.resolve()) if api_key_file else ""
-            found[name] = Endpoint(
-                where, wanted[name], concurrency, timeout_s, api_key_env=api_key_env, api_key_file=key_file
-            )
+            found[name] = calls.endpoint(where, wanted[name])
         elif (Path(where) / "config.json").is_file():
             found[name] = Path(where).resolve()
         else:

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from jobs.eval_judges import PROMPT_OPTIONS, Calls, call_options, with_options
 from proxygrm.benchmarks import BENCHMARKS
-from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES, ORDERS
+from proxygrm.evaluate.settings import DEVICES, ORDERS
 
 _FILE = click.Path(path_type=Path)
-_OPTIONS = [
+_JUDGING = [
     click.option("--judge", required=True, help="A checkpoint folder, http://HOST:PORT, or a JSONL of scores."),
     click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
     click.option("--bench", type=click.Choice(list(BENCHMARKS)), default="pairs", show_default=True),
@@ -28,18 +29,14 @@ _OPTIONS = [
     click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 is greedy."),
     click.option("--seed", default=0, show_default=True, help="Of samples and hashed orders."),
     click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Longest critique."),
-    click.option("--max-model-len", type=click.IntRange(1), default=16384, show_default=True, help="With the prompt."),
-    click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
-    click.option("--missing-images", type=click.Choice(MISSING_IMAGES), default="refuse", show_default=True),
+    *PROMPT_OPTIONS,
     click.option("--limit", type=click.IntRange(0), default=0, help="Only the first N pairs."),
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one copy."),
     click.option("--copies", type=click.IntRange(1), help="Copies of the checkpoint at once.  [as GPUs allow]"),
     click.option("--model", default="", help="Endpoint: the model to ask for."),
-    click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
-    click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Endpoint: one call, s."),
-    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the variable that holds the key."),
-    click.option("--api-key-file", type=_FILE, help="Endpoint: a 0600 file that holds the key."),
+]  # fmt: skip
+_SENDING = [
     click.option("--shard", metavar="I/N", help="Judge only this part; the last one merges."),
     click.option("--shards", type=click.IntRange(1), default=8, show_default=True, help="With --submit: elements."),
     click.option("--submit", is_flag=True, help="As a SLURM job array, one copy an element, with the merge after it."),
@@ -48,14 +45,10 @@ _OPTIONS = [
 ]  # fmt: skip
 
 
-def _options(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 @click.command("run", short_help="Judge a benchmark with a model, an endpoint or a file of scores.")
-@_options
+@with_options(_JUDGING)
+@call_options
+@with_options(_SENDING)
 def run(
     shard: str | None, shards: int, submit: bool, profile: str, walltime_min: int, copies: int | None, **asked: Any
 ) -> None:
@@ -96,10 +89,7 @@ def request(
     orders: str | None,
     limit: int,
     model: str,
-    concurrency: int,
-    timeout_s: float,
-    api_key_env: str,
-    api_key_file: Path | None,
+    calls: Calls,
     **settings: Any,
 ) -> Any:
     """The `proxygrm.evaluate.run.Run` that was asked for, released data ingested. UserError for what does not fit."""
@@ -116,8 +106,7 @@ def request(
     if judge.startswith(("http://", "https://")):
         if not model:
             raise UserError(f"--judge {judge} is an endpoint: say which of its models to ask with --model NAME")
-        key_file = str(api_key_file.resolve()) if api_key_file else ""
-        who = Endpoint(judge, model, concurrency, timeout_s, api_key_env=api_key_env, api_key_file=key_file)
+        who = calls.endpoint(judge, model)
     elif not (Path(judge).is_file() or (Path(judge) / "config.json").is_file()):
         raise UserError(
             f"--judge {judge} is no checkpoint (a folder with config.json), no endpoint (http://...), and no file of "

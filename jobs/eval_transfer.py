@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobs.eval_judges import judge_options, judges_of, named_values
+from jobs.eval_judges import Calls, judge_options, judges_of, named_values
 
 _FILE = click.Path(path_type=Path)
 
@@ -41,10 +41,7 @@ def transfer(
     max_tokens: int,
     max_critique: int,
     models: tuple[str, ...],
-    concurrency: int,
-    timeout_s: float,
-    api_key_env: str,
-    api_key_file: Path | None,
+    calls: Calls,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -73,7 +70,7 @@ def transfer(
         raise UserError("--limit is of --pairs; files of rubrics are used whole")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out is the folder to write")
-    who = judges_of(named_values("--judge", judges), models, concurrency, timeout_s, api_key_env, api_key_file)
+    who = judges_of(named_values("--judge", judges), models, calls)
     how = EvaluateSettings(max_tokens=max_critique, proxy_max_tokens=max_tokens, max_pairs=limit, **settings)
     from_ = {name: Path(path) for name, path in named_values("--rubrics", rubrics).items()}
     asked = Transfer(from_, who, out, how, base, pairs, None, seed, allow_leaks, common)
