@@ -6,6 +6,8 @@ before it, and would fail when those have used their GPU-hours.
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobs import distill, rl, split, transfer
 from jobs.stage import Resources, Stage
 from proxygrm.errors import UserError
@@ -28,14 +30,21 @@ def unfit(stage: Stage, profile: Profile) -> str | None:
         elif isinstance(stage.config, ON_ONE_NODE) and stage.on.nodes > 1:
             more = "; more machines share the work by `shards`" if isinstance(stage.config, distill.Settings) else ""
             raise UserError(f"it works on one node{more}; only RL spreads over several")
-        elif isinstance(stage.config, distill.Settings) and not distill.is_service(stage.config.teacher) and not cpu:
-            wanted = stage.config.sampling.tensor_parallel
-            if wanted > stage.on.gpus_per_node:
-                raise UserError(f"the teacher wants {wanted} GPUs (distill.tensor_parallel)")
+        wanted = 0 if cpu else _gpus_wanted(stage.config)
+        if wanted > stage.on.gpus_per_node:
+            raise UserError(f"it serves a model on {wanted} GPUs (tensor_parallel)")
     except UserError as error:
         nodes = f"{stage.on.nodes} node{'s' * (stage.on.nodes > 1)} x {stage.on.gpus_per_node} GPU"
         return f"{stage.name} on {nodes}: {error}"
     return None
+
+
+def _gpus_wanted(config: Any) -> int:
+    """GPUs of the model that a stage serves on its own node; 0 where it serves none."""
+    if isinstance(config, distill.Settings):
+        return 0 if distill.is_service(config.teacher) else config.sampling.tensor_parallel
+    asking = config.asking if isinstance(config, transfer.Settings) else config
+    return asking.tensor_parallel if isinstance(asking, EvaluateSettings) else 0
 
 
 def _share_out(settings: rl.Settings, on: Resources, cpu: bool) -> None:

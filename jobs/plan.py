@@ -92,14 +92,16 @@ def in_batches(planned: list[Planned]) -> list[list[Planned]]:
     """What has to run, as it is sent: stages of one batch together, each other one alone.
 
     Elements whose upstream element is sent now are kept apart from those whose upstream is done: only the first can
-    wait for it element by element.
+    wait for it element by element. So are elements that ask for other resources, because a job array has the same for
+    all, and what waits for them.
     """
     due = [line for line in planned if line.action == "run"]
     batch_of = {line.stage.name: line.stage.batch for line in due}
-    groups: dict[tuple[str, bool], list[Planned]] = {}
+    groups: dict[tuple[str, bool, tuple[Resources, ...]], list[Planned]] = {}
     for line in due:
         waits = any(batch_of.get(name) for name in line.after)
-        groups.setdefault((line.stage.batch or line.stage.name, waits), []).append(line)
+        asked = (line.stage.on, *(parent.on for parent in line.stage.upstream() if parent.batch))
+        groups.setdefault((line.stage.batch or line.stage.name, waits, asked), []).append(line)
     return list(groups.values())
 
 

@@ -143,6 +143,18 @@ def test_all_cells_are_two_arrays_the_second_waiting_element_by_element() -> Non
     assert "#SBATCH --job-name=ablation_rl" in script
 
 
+def test_cells_that_ask_for_other_resources_are_arrays_of_their_own() -> None:
+    long = tuple(Cell(f"long{i}", (f"rl.seed={i}", "on.grm_rl.walltime_min=55")) for i in (7, 8))
+    stages = ablation_chain(demo(), (*CELLS, *long))
+    facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
+    batches = in_batches(plan(stages, facts))
+    assert [len(lines) for lines in batches] == [3, 2, 3, 2]
+    scripts = [rendered(lines, profile.load("local"), Path("/runs/x"), {}) for lines in batches[:2]]
+    assert [f"#SBATCH --time={minutes}\n" in s for minutes, s in zip((30, 55), scripts, strict=True)] == [True, True]
+    ids = {line.stage.name: f"{80 + n}_{i}" for n in (0, 1) for i, line in enumerate(batches[n])}
+    assert [dependency(lines, ids) for lines in batches[2:]] == ["aftercorr:80", "aftercorr:81"]
+
+
 def test_only_missing_cells_are_sent_and_what_is_trained_waits_for_nothing() -> None:
     stages = ablation_chain(demo(), CELLS)
     done = SHARED | {"cells/c0/grm_rl", "cells/c0/evaluate", "cells/c1/grm_rl"}
