@@ -12,6 +12,7 @@ from typing import Any
 from proxygrm.errors import UserError
 from proxygrm.evaluate.categories import category_of
 from proxygrm.evaluate.score_rows import rows_text
+from proxygrm.json_lines import numbered_lines
 from proxygrm.pairs import label_for, read_pairs
 
 
@@ -64,17 +65,14 @@ def _from_folder(folder: Path) -> list[EvalPair]:
 
 def _from_jsonl(path: Path, images_dir: Path) -> list[EvalPair]:
     pairs = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                pairs.append(_from_row(json.loads(line), images_dir, path.stem))
-            except (ValueError, TypeError) as error:
-                raise UserError(
-                    f"{path} line {number} is not a pair: {error}; a row has id, prompt (or question), chosen and "
-                    "rejected (or response_1, response_2 and label), and image or images"
-                ) from error
+    for number, line in numbered_lines(path):
+        try:
+            pairs.append(_from_row(json.loads(line), images_dir, path.stem))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} line {number} is not a pair: {error}; a row has id, prompt (or question), chosen and "
+                "rejected (or response_1, response_2 and label), and image or images"
+            ) from error
     if not pairs:
         raise UserError(f"{path} holds no pairs")
     return pairs

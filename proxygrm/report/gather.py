@@ -138,18 +138,15 @@ def read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows, bad = [], 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if isinstance(row, dict):
-                rows.append(row)
-            else:
-                bad += 1
+    for _, line in numbered_lines(path):
+        try:
+            row = json.loads(line.decode(errors="replace"))
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            bad += 1
     if bad:
         notes.append(f"{bad} unreadable line{'s' * (bad > 1)} of {path.parent.name}/{path.name} left out")
     return rows
