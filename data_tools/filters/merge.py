@@ -5,7 +5,6 @@ Row groups of the input pass one at a time; in memory for every row are its posi
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -21,9 +20,8 @@ from data_tools.filters.difficulty import Difficulty, read_samples
 from data_tools.filters.minhash import PLACES
 from data_tools.filters.run import Job, where
 from data_tools.filters.similarity import near_duplicates
+from data_tools.link_picture import link_picture
 from data_tools.preference import PairsWriter, pair_groups
-from proxygrm.errors import UserError
-from proxygrm.whole_file import whole_file
 
 
 def merge(job: Job, max_bad: float, files: list[dict[str, Path]], parts: Path) -> dict[str, Any]:
@@ -109,27 +107,12 @@ def _write(job: Job, rows: Any) -> tuple[dict[str, int], int]:
                 table = table.take(pa.array(inside))
                 for name in pc.unique(pc.list_flatten(table["images"])).to_pylist():
                     if name not in linked:
-                        _link(job.pairs / "images", images, name)
+                        link_picture(job.pairs / "images", images, name)
                         linked.add(name)
                 for counted in pc.value_counts(table["label"]).to_pylist():
                     labels[str(counted["values"])] += counted["counts"]
                 writer.add_table(table)
     return labels, len(linked)
-
-
-def _link(source: Path, target: Path, name: str) -> None:
-    """The same file under the other folder, or a copy where there are no hard links."""
-    if "/" in name or name in ("", ".", ".."):
-        raise UserError(f"{source.parent / 'pairs.parquet'} names the picture {name!r}, which is no file name")
-    if (target / name).exists():
-        return
-    try:
-        os.link(source / name, target / name)
-    except FileNotFoundError:
-        raise UserError(f"the picture {name!r} is not in {source}; filter with --quality, or ingest again") from None
-    except OSError:
-        with whole_file(target / name) as scratch:
-            shutil.copyfile(source / name, scratch)
 
 
 def _tables(pairs: Path, columns: list[str] | None) -> Iterator[tuple[int, Any]]:

@@ -7,6 +7,7 @@ import click
 from jobs.data.convert import convert
 from jobs.data.filter import filter_pairs
 from jobs.data.ingest import ingest
+from jobs.data.join import join
 from jobs.data.look import check, show, stats
 from jobs.data.split import split
 
@@ -17,6 +18,7 @@ def data() -> None:
 
 
 data.add_command(ingest)
+data.add_command(join)
 data.add_command(filter_pairs)
 data.add_command(split)
 data.add_command(convert)
