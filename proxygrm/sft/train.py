@@ -82,6 +82,10 @@ def train_sft(
     last = last_checkpoint(work)
     if last is None or not _finished(last):
         if last:
+            # transformers saves weights under the released names and resumes by its own, so it would find none of
+            # them, say so in a warning, and go on from the start model (github.com/QwenLM/Qwen3-VL/issues/1763).
+            # Loading the model from the checkpoint knows both; resuming brings back optimizer, schedule and data.
+            arguments[arguments.index("--model") + 1] = str(last)
             arguments += ["--resume_from_checkpoint", str(last)]
         (out / "swanlog").mkdir(exist_ok=True)
         wanted = environment(settings, out, device, gpus_per_node, nodes, node_rank, master)
