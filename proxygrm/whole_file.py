@@ -5,6 +5,7 @@ Standard library only and light: everything from a data tool to a job's wrapper 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from abc import ABC, abstractmethod
@@ -27,8 +28,11 @@ def beside(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields the scratch name to write to (or to link from); a clean end renames it, an error removes it.
 
-    The folder of `path` is made if it is not there. Raises OSError, and whatever the block raises.
+    The folder of `path` is made if it is not there. Raises OSError, and whatever the block raises. A device or a pipe
+    is refused: the rename would put a file in its place (/dev/null, for every program of the machine).
     """
+    if (path.exists() and not (path.is_file() or path.is_dir())) or path.parent == Path("/dev"):
+        raise OSError(errno.EINVAL, "a device or a pipe, and no name for a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = beside(path)
     try:

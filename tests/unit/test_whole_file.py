@@ -161,3 +161,12 @@ def test_importing_it_loads_nothing_but_the_standard_library() -> None:
     code = "import sys; before = set(sys.modules); import proxygrm.whole_file; print(*set(sys.modules) - before)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name.partition(".")[0] for name in found} <= {"proxygrm", *sys.stdlib_module_names}
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/proxygrm-test")):  # not a device that others need, should this fail
+        with pytest.raises(OSError, match="a device or a pipe"):
+            write_text(path, "x")
+    assert pipe.is_fifo()
