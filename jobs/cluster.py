@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,13 @@ def up(folder: Path | None) -> None:
     started = time.time()
     local.up(where)
     out.print(f"private SLURM is up in {where} ({time.time() - started:.1f} s)")
-    out.print('point SLURM\'s commands at it with:  eval "$(proxygrm cluster env)"')
+    named = f" --dir {shlex.quote(str(where.absolute()))}" if folder else ""
+    out.print(f'point SLURM\'s commands at it with:  eval "$(proxygrm cluster env{named})"', soft_wrap=True)
+    if folder:
+        out.print(
+            f"and proxygrm's own with:  export PROXYGRM_CLUSTER_DIR={shlex.quote(str(where.absolute()))}",
+            soft_wrap=True,
+        )
 
 
 @cluster.command("down")
