@@ -8,6 +8,7 @@ duplicate, what a filter is for).
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
-from proxygrm.whole_file import WholeFileWriter
+from proxygrm.whole_file import WholeFileWriter, whole_file
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,15 @@ class Where:
         return f"{self.file} row {self.row}"
 
 
+class TooManyBad(UserError):
+    """More rows are broken than the user allows."""
+
+
 class Account(WholeFileWriter):
     """Counts, and one JSON line in `log` for every row that left: {file, row, id, reason, bad, detail}.
 
-    The log appears under its name at a clean exit of the `with` block; `check` is called before.
+    The log appears under its name at a clean exit of the `with` block; `check` is called before. Where that refuses,
+    the log stands beside, under the name of `refused`, for whoever has to mend those rows.
     """
 
     def __init__(self, log: Path, max_bad: float = 0.01) -> None:
@@ -43,11 +49,21 @@ class Account(WholeFileWriter):
         self.bad, self.dropped, self.notes = Counter[str](), Counter[str](), Counter[str]()
         self._first_bad = ""
 
+    @property
+    def refused(self) -> Path:
+        return self.path.with_suffix(".refused.jsonl")
+
     @contextmanager
     def _opened(self, scratch: Path) -> Iterator[None]:
-        with scratch.open("w", encoding="utf-8") as self._file:
-            yield
-        self.check()
+        try:
+            with scratch.open("w", encoding="utf-8") as self._file:
+                yield
+            self.check()
+        except TooManyBad:
+            with whole_file(self.refused) as copy:
+                shutil.copyfile(scratch, copy)
+            raise
+        self.refused.unlink(missing_ok=True)
 
     def leave(self, where: Where, row_id: str, reason: str, *, bad: bool, detail: str = "") -> None:
         """Count a row that is not kept. `reason` is one of a closed set of words; `detail` is for people."""
@@ -73,13 +89,13 @@ class Account(WholeFileWriter):
                     self._first_bad = _describe(where, row["id"], row["reason"], row["detail"])
 
     def check(self) -> None:
-        """Raise UserError when more rows are bad than `max_bad` (a share of the rows read) allows."""
+        """Raise TooManyBad when more rows are bad than `max_bad` (a share of the rows read) allows."""
         broken = sum(self.bad.values())
         if broken > self.max_bad * self.read:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.bad.most_common())
-            raise UserError(
+            raise TooManyBad(
                 f"{broken} of {self.read} rows are bad, more than --max-bad {self.max_bad:g} allows: {reasons}. "
-                f"First: {self._first_bad}. Mend the file, or allow more with --max-bad"
+                f"First: {self._first_bad}. All are named in {self.refused}. Mend the file, or allow more with --max-bad"
             )
 
     def summary(self) -> dict[str, Any]:

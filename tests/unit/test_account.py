@@ -30,10 +30,14 @@ def one_bad_row(log, max_bad):
         account.leave(HERE, "x", "no_text", bad=True)
 
 
-def test_too_many_bad_rows_are_an_error_that_names_the_first_and_leaves_no_file(tmp_path):
-    with pytest.raises(UserError, match=r"1 of 99 rows are bad.*a file.jsonl row 7 \(x\): no_text"):
-        one_bad_row(tmp_path / "dropped.jsonl", 0.01)
-    assert list(tmp_path.iterdir()) == []
+def test_too_many_bad_rows_are_an_error_and_all_are_named_beside_until_it_is_mended(tmp_path):
+    log, refused = tmp_path / "dropped.jsonl", tmp_path / "dropped.refused.jsonl"
+    with pytest.raises(UserError, match=r"1 of 99 rows are bad.*a file.jsonl row 7 \(x\): no_text.*dropped.refused"):
+        one_bad_row(log, 0.01)
+    assert list(tmp_path.iterdir()) == [refused]
+    assert [json.loads(line)["id"] for line in refused.read_text().splitlines()] == ["x"]
+    one_bad_row(log, 0.02)
+    assert list(tmp_path.iterdir()) == [log]
 
 
 def test_the_limit_itself_is_still_allowed_and_dropped_rows_do_not_count(tmp_path):
