@@ -95,7 +95,7 @@ class Account(WholeFileWriter):
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.bad.most_common())
             raise TooManyBad(
                 f"{broken} of {self.read} rows are bad, more than --max-bad {self.max_bad:g} allows: {reasons}. "
-                f"First: {self._first_bad}. All are named in {self.refused}. Mend the file, or allow more with --max-bad"
+                f"First: {self._first_bad}. All stand in {self.refused}; mend the file, or allow more with --max-bad"
             )
 
     def summary(self) -> dict[str, Any]:
