@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_distill import serving
+from http_judges import serving
 
 from data_tools.demo_pairs import write_demo_pairs
 from data_tools.rlaif_v import ingest

@@ -133,7 +133,7 @@ def test_rows_that_say_nothing_are_named(tmp_path, prompts, judgements, message)
 
 @pytest.fixture(scope="module")
 def judge_url():
-    from test_distill import serving
+    from http_judges import serving
 
     from proxygrm.teacher.rule_judge import build_app
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from eval_runs import MODEL, call, demo_fixture, judge_fixture, mm_release, raw, rows, run, scored, write  # noqa: F401
-from test_distill import Flaky, serving
+from http_judges import Flaky, serving
 
 from proxygrm.errors import UserError
 from proxygrm.pairs import read_pairs

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from eval_runs import MODEL, demo_fixture, judge_fixture, mm_release, run, write  # noqa: F401
+from http_judges import Flaky, serving
 from PIL import Image
-from test_distill import Flaky, serving
 
 from proxygrm.errors import UserError
 

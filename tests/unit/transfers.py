@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 from fastapi import FastAPI, HTTPException, Request
-from test_distill import serving
+from http_judges import serving
 
 from proxygrm.evaluate.endpoint_judge import Endpoint
 from proxygrm.evaluate.pairs import EvalPair
