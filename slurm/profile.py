@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 
 CLUSTERS = Path(__file__).parent / "clusters"
+OWN_OPTIONS = {
+    **dict.fromkeys(("partition", "account", "qos", "constraint", "reservation", "exclude"), "scheduler.{}"),
+    **{"time": "--set on.STAGE.walltime_min=N", "nodes": "--nodes", "hold": "--hold", "dependency": "--after"},
+    "signal": "scheduler.signal_before_end_s",
+}
+"""Options of sbatch that are said elsewhere, and where; a second word for one of them would win or lose in silence."""
+NEVER = ("array", "ntasks", "ntasks-per-node", "requeue", "no-requeue", "job-name", "output", "error", "open-mode")
+"""Options that a chain depends on."""
 T = TypeVar("T")
 
 
@@ -37,7 +46,7 @@ class Scheduler:
     max_requeues: int = 20
     """Starts of one job after the first, whatever ended it (preemption, time limit, node failure); then it fails."""
     sbatch: dict[str, str] = field(default_factory=dict)
-    """Any further sbatch option, by its long name."""
+    """Any further sbatch option, by its long name; not those that a chain sets itself."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ def load(name: str) -> Profile:
     path = Path(name) if name.endswith(".toml") else CLUSTERS / f"{name}.toml"
     if not path.is_file():
         near = difflib.get_close_matches(name, names(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}."
         raise UserError(f"no cluster profile {name!r} ({path}); {hint} A path to your own .toml works too")
     try:
         table = tomllib.loads(path.read_text())
@@ -147,7 +156,11 @@ def load(name: str) -> Profile:
                 f"{path}: environment.variables.{variable} looks like a secret and would be written into "
                 "submitted scripts; export it in your shell or keep it in a 0600 file instead"
             )
-    if problem := _unusable(profile):
+    try:
+        problem = _unusable(profile)
+    except UserError as error:
+        problem = str(error)
+    if problem:
         raise UserError(f"{path}: {problem}")
     return profile
 
@@ -155,6 +168,24 @@ def load(name: str) -> Profile:
 def _unusable(profile: Profile) -> str | None:
     """What no type tells: values that would only fail in the job, or do something else there."""
     container, health = profile.container, profile.health
+    require("node", profile.node, from_one=("cpus", "memory_gb"), from_zero=("gpus",))
+    require(
+        "scheduler",
+        profile.scheduler,
+        from_zero=("max_nodes", "max_walltime_min", "max_requeues"),
+        from_one=("signal_before_end_s",),
+    )
+    if profile.node.device not in ("cuda", "cpu"):
+        return f"node.device: {profile.node.device!r} is unknown; there are cuda and cpu"
+    for option in profile.scheduler.sbatch:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", option):
+            return f"scheduler.sbatch: {option!r} is no long name of an option, for example mail-user"
+        if option in NEVER or option in OWN_OPTIONS:
+            place = OWN_OPTIONS.get(option, "").format(option)
+            return f"scheduler.sbatch.{option}: {f'say it by {place}' if place else 'the chain depends on its own'}"
+    for name in profile.environment.variables:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            return f"environment.variables: {name!r} is no name that a shell can export"
     for name in profile.environment.modules:
         if not re.fullmatch(r"[\w.+/@:=-]+", name):
             return f"environment.modules: {name!r} is no name of a module; shell lines belong into environment.setup"

@@ -17,7 +17,7 @@ def test_every_shipped_profile_loads(name: str) -> None:
 
 def test_a_profile_can_be_a_file_of_the_site(tmp_path: Path) -> None:
     file = tmp_path / "my site.toml"
-    file.write_text('[scheduler]\npartition = "gpu-long"\n')
+    file.write_text('[scheduler]\npartition = "gpu-long"\nsbatch = { licenses = "scratch:1", mem = "0" }\n')
     loaded = profile.load(str(file))
     assert loaded.name == "my site"
     assert loaded.scheduler.partition == "gpu-long"
@@ -34,6 +34,15 @@ def test_a_profile_can_be_a_file_of_the_site(tmp_path: Path) -> None:
         ("scheduler = 3\n", "expected a table"),
         ("[scheduler\n", "not valid TOML"),
         ('[environment.variables]\nSWANLAB_API_KEY = "x"\n', "looks like a secret"),
+        ('[environment.variables]\nMY-NAME = "x"\n', "'MY-NAME' is no name that a shell can export"),
+        ("[node]\ngpus = -1\n", "node: gpus is -1; it must be at least 0"),
+        ('[node]\ndevice = "cudda"\n', "'cudda' is unknown; there are cuda and cpu"),
+        ("[scheduler]\nsignal_before_end_s = 0\n", "signal_before_end_s is 0"),
+        ("[scheduler]\nmax_requeues = -1\n", "max_requeues is -1"),
+        ('[scheduler.sbatch]\ntime = "1:00"\n', "sbatch.time: say it by --set on.STAGE.walltime_min=N"),
+        ('[scheduler.sbatch]\nqos = "long"\n', "say it by scheduler.qos"),
+        ('[scheduler.sbatch]\nrequeue = "no"\n', "sbatch.requeue: the chain depends on its own"),
+        ('[scheduler.sbatch]\nmail_user = "me"\n', "'mail_user' is no long name of an option"),
     ],
 )
 def test_a_bad_profile_is_refused_with_the_key_and_the_remedy(tmp_path: Path, text: str, expected: str) -> None:
