@@ -50,6 +50,8 @@ def read(
     Raises UserError for everything that cannot be scored, with row numbers.
     """
     bench = benchmark(bench_name)
+    if len({path.resolve() for path in files}) < len(files):
+        raise UserError("a file of answers is given twice; several files are different samples of one judge")
     with _collector_at_rest():
         judgements, torn = read_answers(list(files), partial)
         check_benchmark(judgements, bench, list(BENCHMARKS.values()))
@@ -90,6 +92,8 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     cut = partition(bench, partition_name)
     if policy not in POLICIES:
         raise UserError(f"no policy is called {policy!r}; there are: {', '.join(POLICIES)}")
+    if votes > arranged.samples:
+        raise UserError(f"--votes {votes}, but there are {arranged.samples} judgements of each pair to vote")
     names = _names(arranged, cut.category, cut)
     counts = vote_counts(arranged, votes)
     scores = pair_scores(counts, policy, bench)

@@ -36,9 +36,10 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     for name, c in figures["categories"].items():
         table.add_row(name, f"{c['n']:,}", per_cent(c["accuracy"]), between(c["low"], c["high"]))
     table.add_section()
-    for name, c in figures.get("splits", {}).items():
+    finer = {name: c for name, c in figures.get("splits", {}).items() if name not in figures["categories"]}
+    for name, c in finer.items():
         table.add_row(f"[dim]{name}[/]", f"{c['n']:,}", per_cent(c["accuracy"]), between(c["low"], c["high"]))
-    if figures.get("splits"):
+    if finer:
         table.add_section()
     table.add_row(
         "[bold]overall[/]", f"{figures['n']:,}", per_cent(figures["overall"]), between(*figures["overall_interval"])

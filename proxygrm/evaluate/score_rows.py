@@ -112,7 +112,8 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
     import orjson
 
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give the JSONL file of answers")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {what}; give the JSONL file of answers")
     with path.open("rb", buffering=1 << 20) as file:
         for number, line in enumerate(file, 1):
             try:
@@ -209,8 +210,7 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
         better, worse = ("response_1", "response_2") if label == 1 else ("response_2", "response_1")
         texts = hash((str(get("question")), str(row[better]), str(row[worse])))
     key = (f"{numbered}#{get('copy')}" if get("copy") else numbered) if not texts else bare
-    images = get("image") or get("video")
-    facts = Facts(bare, str(get("category") or ""), images if type(images) is str else "", bare)
+    facts = Facts(bare, str(get("category") or ""), _released_path(get("image") or get("video")), bare)
     group = str(get("group") or bare)
     return Judgement(
         number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, said, outcome == RIGHT
@@ -218,6 +218,15 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
 
 
 _NUMBERS = (int, float)
+_HEX = set("0123456789abcdef")
+
+
+def _released_path(picture: Any) -> str:
+    """A picture in a store is named by its hash: where it lay in the release, its path does not say."""
+    if type(picture) is not str:
+        return ""
+    stem = picture.rpartition("/")[2].partition(".")[0]
+    return "" if len(stem) == 64 and not set(stem) - _HEX else picture
 
 
 def _sample(row: dict[str, Any]) -> int:

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import io
 import random
 
 import pytest
 from eval_answers import VL_IDS, answer, own, scored, vl_rows, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from proxygrm.benchmarks import Facts, benchmark, mm_rlhf_rewardbench, multimodal_rewardbench
 from proxygrm.benchmarks.vl_rewardbench import category_of, upstream_category_of
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import wilson
 from proxygrm.evaluate.score import read, score
+from proxygrm.evaluate.score_print import show
 
 
 def test_a_table_counted_by_hand(tmp_path):
@@ -185,6 +188,38 @@ def test_acc_plus_counts_ids_with_every_pair_right(tmp_path):
     assert {name: c["n"] for name, c in figures["categories"].items()} == {"mcq": 2, "long": 2, "video": 1}
     upstream = scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)
     assert {name: c["n"] for name, c in upstream["categories"].items()} == {"mcq": 3, "long": 2}
+
+
+def test_pictures_named_by_their_hash_do_not_say_what_upstream_would_make_of_their_path(tmp_path):
+    rows = [
+        own(f"a{i}", "as_is", 1, 1, source="mm_rlhf_rewardbench", category="mcq", image=f"/x/short/images/{i:064x}.png")
+        for i in range(3)
+    ]
+    assert set(scored(tmp_path, rows, "mm-rlhf-rewardbench", partial=True)["categories"]) == {"mcq"}
+    with pytest.raises(UserError, match=r"rows 1, 2 and 3: no category can be told.*an image or video path"):
+        scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)
+
+
+def test_more_votes_than_there_are_and_the_same_file_twice_are_refused(tmp_path):
+    rows = [answer("a", True), answer("b", False)]
+    with pytest.raises(UserError, match="--votes 3, but there are 1 judgements"):
+        scored(tmp_path, rows, "pairs", votes=3)
+    file = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match="given twice"):
+        read("pairs", file + file)
+    with pytest.raises(UserError, match="is a folder"):
+        read("pairs", [tmp_path])
+
+
+def test_halves_that_are_the_partition_stand_in_the_table_once(tmp_path):
+    rows = [
+        {"ID": f"{start}-{i}", "Category": category, "rewards": [1, 0]}
+        for i, (start, category) in enumerate([("math", "reasoning"), ("code", "reasoning"), ("pairs", "safety")])
+    ]
+    for partition in ("split", "official"):
+        shown = io.StringIO()
+        show(scored(tmp_path, rows, "multimodal-rewardbench", partition, partial=True), Console(file=shown, width=200))
+        assert shown.getvalue().count("reasoning/math") == 1
 
 
 @pytest.mark.parametrize(
