@@ -55,7 +55,9 @@ def test_every_directive_stands_before_the_first_command(path: Path) -> None:
 def test_what_a_template_asks_for_is_what_the_paper_s_experiment_asks_for(path: Path) -> None:
     stages = {stage.name: stage for stage in chain(paper())}
     text = path.read_text()
-    named = {"sft": ["proxy_sft", "grm_sft"], "rl": ["grm_rl"]}.get(path.stem, [path.stem])
+    named = {"sft": ["proxy_sft", "grm_sft"], "rl": ["grm_rl"], "evaluate": ["evaluate", "transfer"]}.get(
+        path.stem, [path.stem]
+    )
     asked = directives(path)
     for name in named:
         stage = stages[name]
@@ -65,7 +67,8 @@ def test_what_a_template_asks_for_is_what_the_paper_s_experiment_asks_for(path: 
         assert int(asked["cpus-per-task"]) == stage.on.cpus_per_node
         hours, minutes, _ = map(int, asked["time"].split(":"))
         assert hours * 60 + minutes == stage.on.walltime_min
-        elements = len(named) if len(named) > 1 else stage.array
+        assert asked["mem"] in ("0", f"{stage.on.memory_gb}G")
+        elements = len(named) if path.stem == "sft" else stage.array
         assert asked.get("array", "") == (f"0-{elements - 1}" if elements > 1 else "")
     assert asked["ntasks-per-node"] == "1"
     assert "requeue" in asked
