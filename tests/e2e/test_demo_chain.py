@@ -1,20 +1,25 @@
 """`proxygrm demo --quick`: the whole chain on the real parts, a few steps of each.
 
-One run, several tests: starting the parts is most of the time.
+One run, several tests: starting the parts is most of the time. On the way SLURM tells two of its trainings to stop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from slurm import local
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
 STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
@@ -39,6 +44,22 @@ def proxygrm(environment: dict[str, str], *arguments: str) -> subprocess.Complet
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
 
 
+def tell_two_to_stop(run: Path, cluster: Path) -> None:
+    """What SLURM does before a time limit and a preemption, in the middle of the SFT and of the RL."""
+    begun: dict[str, Callable[[], object]] = {
+        "grm_sft": lambda: "20/60" in (run / "grm_sft" / "latest.log").read_text(),
+        "grm_rl": lambda: (run / "grm_rl" / "rollouts" / "step_00001.jsonl").exists(),
+    }
+    for stage, condition in begun.items():
+        found: object = False
+        while not found:
+            time.sleep(0.5)
+            with contextlib.suppress(FileNotFoundError):
+                found = condition()
+        job = json.loads((run / "submissions.json").read_text())[stage]["job_id"]
+        subprocess.run(["scancel", "--signal=USR2", job], env={**os.environ, **local.env(cluster)}, check=True)
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A finished quick demo; its private cluster is left up until the last test has looked at it."""
@@ -46,6 +67,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     environment = {**os.environ, "PROXYGRM_CLUSTER_DIR": str(root / "cluster")}
     up = proxygrm(environment, "cluster", "up")
     assert up.returncode == 0, up.stderr
+    interrupts = threading.Thread(target=tell_two_to_stop, args=(root / "run", root / "cluster"), daemon=True)
+    interrupts.start()
     done = proxygrm(environment, "demo", "--quick", "--run", str(root / "run"))
     try:
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -69,6 +92,21 @@ def test_a_second_submit_runs_nothing(demo: Demo) -> None:
     assert again.returncode == 0, again.stderr
     assert "submitted" not in again.stdout
     assert (demo.folder / "submissions.json").read_text() == before
+
+
+def test_a_training_that_is_told_to_stop_saves_is_requeued_and_goes_on_as_if_nothing_had_been(demo: Demo) -> None:
+    for stage in ("grm_sft", "grm_rl"):
+        assert json.loads((demo.folder / stage / "DONE.json").read_text())["attempts"] == 2
+        log = (demo.folder / stage / "latest.log").read_text()
+        assert re.search(r"told to stop\. A checkpoint of step \d+ is there .* Requeued", log), stage
+    swift = (demo.folder / "grm_sft" / "swift.log").read_text()
+    (resumed,) = {int(step) for step in re.findall(r"resume_from_checkpoint \S*/checkpoint-(\d+)", swift)}
+    loss = {row["step"]: row["loss"] for row in demo.rows("grm_sft/metrics.jsonl")}
+    before, after = (max(s for s in loss if s <= resumed), min(s for s in loss if s > resumed))
+    assert loss[after] < 1.5 * loss[before], "the weights of the checkpoint are those it goes on with"
+    attempts = sorted((demo.folder / "grm_rl" / "verl_metrics").iterdir())
+    steps = [[json.loads(line)["step"] for line in path.read_text().splitlines()] for path in attempts]
+    assert steps == [[1], [2]]
 
 
 def test_both_splits_come_from_the_teacher_s_verdicts(demo: Demo) -> None:
