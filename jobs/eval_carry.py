@@ -28,7 +28,8 @@ def step_of(work: Work) -> Step:
     themselves stand in OUT/raw, which later runs over more pairs go on from."""
     run = work.run
     source = run.pairs / "pairs.parquet" if run.pairs.is_dir() else run.pairs
-    options = (run.bench, run.settings.orders, run.settings.votes, run.settings.max_pairs, work.judge.made_by)
+    how = run.settings
+    options = (run.bench, how.orders, how.votes, how.max_pairs, work.missing, work.judge.made_by)
     return Step(
         f"eval run {run.bench}", run.out, "run.json", stamp_of(options, [source]),
         run=partial(_run, run), done=_done, merge=partial(_merge, run),

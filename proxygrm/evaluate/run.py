@@ -51,12 +51,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its inputs read and found fit. `available` are the pairs there are, `pairs` those to judge."""
+    """A run with its inputs read and found fit. `available` are the pairs there are, `pairs` those to judge, `missing`
+    the pictures that are not there."""
 
     run: Run
     judge: Judge
     available: int
     pairs: list[EvalPair]
+    missing: int
 
     def shown(self, span: range | None = None) -> list[Shown]:
         """The judgements of some pairs (all by default), as many and in the order of `shown_in_orders`."""
@@ -74,9 +76,9 @@ def open_run(run: Run) -> Work:
     _refuse_foreign(pairs, run.bench)
     judge = _judge(run, pairs)
     chosen = pairs[: run.settings.max_pairs] if run.settings.max_pairs else pairs
-    if not run.scalar:  # which has seen its pictures already
-        check_pairs(chosen, run.settings.missing_images)
-    return Work(run, judge, len(pairs), chosen)
+    # A scalar judge has seen its pictures already.
+    missing = 0 if run.scalar else check_pairs(chosen, run.settings.missing_images)
+    return Work(run, judge, len(pairs), chosen, missing)
 
 
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from proxygrm.critique import Problem, parse, parse_proxy_verdict, rubric_for_proxy
@@ -25,10 +26,12 @@ class Shown:
     copy: int = 0
     sample: int = 0
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Names the judgement in the files an interrupted run resumes from; changes with what is shown."""
-        content = [self.pair.question, *self.responses, *(path.name for path in self.pair.images)]
+        """Names the judgement in the files an interrupted run resumes from; changes with what is shown, a picture that
+        was not there included."""
+        pictures = [path.name if path.is_file() else f"no {path.name}" for path in self.pair.images]
+        content = [self.pair.question, *self.responses, *pictures]
         digest = hashlib.sha256("\0".join(content).encode(errors="backslashreplace")).hexdigest()[:12]
         return f"{self.pair.id}#{self.copy}/{self.order}/{digest}" + (f"/{self.sample}" if self.sample else "")
 

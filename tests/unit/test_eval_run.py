@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -230,3 +231,23 @@ def test_a_run_can_end_with_rows_that_are_all_refused_once_the_judge_is_known_to
     with serving(Flaky(400, every=1)) as url:
         assert "2 prompts refused" in run(tmp_path, url, *options)
     assert len(rows(tmp_path)) == 48
+
+
+def test_a_picture_that_was_missing_and_has_come_since_is_judged_anew(demo, judge, tmp_path):
+    shutil.copytree(demo / "images", tmp_path / "images")
+    pairs = [pair for pair in read_pairs(demo)[:3] if pair.images]
+    lines = [
+        {"id": pair.id, "question": pair.question, "response_1": pair.response_1, "response_2": pair.response_2,
+         "label": pair.label, "image": f"images/{pair.images[0]}"}
+        for pair in pairs
+    ]  # fmt: skip
+    file, out = write(tmp_path / "mine.jsonl", lines), tmp_path / "out"
+    picture = tmp_path / lines[0]["image"]
+    picture.rename(tmp_path / "away.png")
+    run(out, judge, "--pairs", file, *MODEL, "--missing-images", "blank")
+    blind = len({row["key"] for row in raw(out)})
+    assert [row["image_missing"] for row in rows(out)].count(True) > 0
+    (tmp_path / "away.png").rename(picture)
+    run(out, judge, "--pairs", file, *MODEL, "--missing-images", "blank")
+    assert not any(row["image_missing"] for row in rows(out))
+    assert len({row["key"] for row in raw(out)}) == blind + 2  # both orders
