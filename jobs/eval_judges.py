@@ -13,6 +13,7 @@ import click
 from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 
 _FILE = click.Path(path_type=Path)
+_TIMEOUT = click.FloatRange(0, min_open=True)
 PROMPT_OPTIONS = [
     click.option("--max-model-len", type=click.IntRange(1), default=16384, show_default=True, help="With the prompt."),
     click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
@@ -20,7 +21,9 @@ PROMPT_OPTIONS = [
 ]
 _CALL_OPTIONS = [
     click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
-    click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Endpoint: one call, s."),
+    click.option(
+        "--timeout", "timeout_s", type=_TIMEOUT, default=300.0, show_default=True, help="Endpoint: one call, s."
+    ),
     click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the variable that holds the key."),
     click.option("--api-key-file", type=_FILE, help="Endpoint: a 0600 file that holds the key."),
 ]

@@ -25,7 +25,7 @@ class RowFile:
 
     `made_by` says what the rows depend on; it stands in the first line. A file made by something else is
     refused, because half of its rows would come from another model or other settings; so is one that another
-    process on this machine is writing.
+    process on this machine is writing. One without any row (its judge never answered) is begun again.
     """
 
     def __init__(self, path: Path, made_by: Row) -> None:
@@ -96,13 +96,15 @@ def read_rows(path: Path, made_by: Row) -> list[Row]:
 
 
 def _whole_rows(path: Path, made_by: Row) -> tuple[list[Row], int]:
-    """(rows, bytes after the last whole one)."""
+    """(rows, bytes after the last whole one, or of a first line that nothing came after and others wrote)."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     try:
         rows = [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and start again") from error
+    if len(rows) == 1 and rows[0].get("made_by") not in (None, made_by):
+        return [], len(data)
     if rows and rows[0].get("made_by") != made_by:
         before = rows[0].get("made_by") or {}
         changed = [k for k in made_by if before.get(k) != made_by[k]]

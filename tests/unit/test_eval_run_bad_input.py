@@ -103,6 +103,8 @@ def test_pairs_of_another_benchmark_and_impossible_requests_are_refused(demo, ju
         run(tmp_path / "out", judge, "--pairs", demo, "--model", "other")
     with pytest.raises(UserError, match=r"no checkpoint .* no endpoint"):
         run(tmp_path / "out", tmp_path, "--pairs", demo)
+    with pytest.raises(AssertionError, match="0 is not in the range x>0"):
+        run(tmp_path / "out", judge, "--pairs", demo, *MODEL, "--timeout", "0")
 
 
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_status_2(tmp_path):

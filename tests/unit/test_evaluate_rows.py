@@ -71,6 +71,17 @@ def test_answers_of_another_model_are_not_mixed_in(tmp_path):
     assert read(path)[0] == [{"key": "1"}]
 
 
+def test_a_file_in_which_no_judge_ever_answered_is_begun_again_by_another(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, [])
+    with RowFile(path, MADE_BY | {"seed": 1}) as file:
+        assert file.rows == []
+        file.append({"key": "1"})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"made_by": MADE_BY | {"seed": 1}}, {"key": "1"}
+    ]  # fmt: skip
+
+
 def test_damage_in_the_middle_is_said_and_nothing_is_lost(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, [{"key": "1"}])
