@@ -93,6 +93,7 @@ def request(
     **settings: Any,
 ) -> Any:
     """The `proxygrm.evaluate.run.Run` that was asked for, released data ingested. UserError for what does not fit."""
+    from data_tools.picture_paths import blank_picture
     from proxygrm.errors import UserError
     from proxygrm.evaluate.endpoint_judge import Endpoint
     from proxygrm.evaluate.run import Run
@@ -118,16 +119,16 @@ def request(
     if scalar and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
         raise UserError("scores have no order and no votes; leave --orders and --votes out")
     how = EvaluateSettings(orders=orders or (AS_GIVEN if scalar else BOTH), max_pairs=limit, **settings)
-    if data is None:
-        return Run(who, pairs.resolve(), bench, out.resolve(), how)  # type: ignore[union-attr]
-    folder, blank = _ingested(bench, data, out, images_root, "blank" if scalar else how.missing_images)
-    return Run(who, folder, bench, out.resolve(), how, "" if scalar else blank)
+    if data is not None:
+        pairs = _ingested(bench, data, out, images_root, "blank" if scalar else how.missing_images)
+    assert pairs is not None
+    blank = hashlib.sha256(blank_picture()).hexdigest()
+    return Run(who, pairs.resolve(), bench, out.resolve(), how, f"{blank}.png")
 
 
-def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missing: Any) -> tuple[Path, str]:
-    """(OUT/pairs, name of the stand-in picture in it). Every row of a benchmark counts, so none may be bad."""
+def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missing: Any) -> Path:
+    """OUT/pairs. Every row of a benchmark counts, so none may be bad."""
     from data_tools.ingest import ingest
-    from data_tools.picture_paths import blank_picture
     from jobs.console import out as console
     from proxygrm.errors import UserError
 
@@ -140,4 +141,4 @@ def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missi
         report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
     notes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["notes"].items())
     console.print(f"ingested {report['kept']:,} of {report['read']:,} rows{f' ({notes})' if notes else ''}")
-    return folder, f"{hashlib.sha256(blank_picture()).hexdigest()}.png"
+    return folder

@@ -118,7 +118,7 @@ def merge(work: Work) -> Row:
             f"{len(missing):,} of {len(shown):,} judgements are missing, those of {rows_text(numbers)}; run the shards "
             "that are not done"
         )
-    rows = [_row(s, answers[s.key], run.blank) for s in shown]
+    rows = [_row(s, answers[s.key], run) for s in shown]
     write_rows(run.out / ANSWERS, rows)
     unparsed = [row for row in rows if row["verdict"] is None]
     return {
@@ -167,10 +167,10 @@ def size_line(work: Work) -> str:
     return f"N = {len(work.pairs):,} pairs, but {bench.title} has {bench.sizes}: PARTIAL{limit}"
 
 
-def _row(shown: Shown, answer: Row, blank: str) -> Row:
+def _row(shown: Shown, answer: Row, run: Run) -> Row:
     row = judged_row(shown, answer)
-    row["image_missing"] = row["image_missing"] or any(path.name == blank for path in shown.pair.images)
-    return row
+    blind = row["image_missing"] or any(path.name == run.blank for path in shown.pair.images)
+    return row | {"image_missing": blind and not run.scalar}  # which has seen its pictures
 
 
 def _why_unparsed(row: Row) -> str:

@@ -38,6 +38,7 @@ class Judgement(NamedTuple):
     said: int  # the response named, as shown: 1, 2, or 0 for none
     recorded: bool  # right by the recorded numbers alone, as upstream's scripts count
     guessed: bool = False  # a verdict is recorded, but the critique has no <answer>: some digit in it was taken
+    blind: bool = False  # a blank picture stood for one that was missing
 
 
 class Broken(ValueError):
@@ -212,9 +213,11 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     key = (f"{numbered}#{get('copy')}" if get("copy") else numbered) if not texts else bare
     facts = Facts(bare, str(get("category") or ""), _released_path(get("image") or get("video")), bare)
     group = str(get("group") or bare)
+    blind = get("image_missing") is True
     return Judgement(
-        number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, said, outcome == RIGHT
-    )
+        number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, said, outcome == RIGHT,
+        blind=blind,
+    )  # fmt: skip
 
 
 _NUMBERS = (int, float)

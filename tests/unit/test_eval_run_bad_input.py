@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from eval_runs import MODEL, demo_fixture, judge_fixture, mm_release, run, write  # noqa: F401
+from eval_runs import MODEL, demo_fixture, judge_fixture, mm_release, rows, run, scored, write  # noqa: F401
 from http_judges import Flaky, serving
 from PIL import Image
 
+from data_tools.ingest import ingest
 from proxygrm.errors import UserError
+from proxygrm.pairs import read_pairs
 
 
 def test_missing_frames_and_pictures_are_counted_and_blank_only_on_request(demo, judge, tmp_path):
@@ -25,6 +27,24 @@ def test_missing_frames_and_pictures_are_counted_and_blank_only_on_request(demo,
     with serving(Flaky(500, every=10**9)) as url, pytest.raises(UserError, match="takes none of the 8 prompts"):
         run(tmp_path / "out", url, *options, "--missing-images", "blank")  # no demo pairs: the rule judge says so
     assert json.loads((tmp_path / "out" / "pairs" / "ingest.json").read_text())["notes"]["blank_picture"] == 1
+
+
+def test_pairs_that_were_ingested_blind_are_told_as_such(judge, demo, tmp_path):
+    pairs = read_pairs(demo)
+    row = {"question": pairs[0].question, "response_1": pairs[0].response_1, "response_2": pairs[0].response_2}
+    lines = [
+        row | {"id": "seen", "label": 1, "image": pairs[0].images[0]},
+        row | {"id": "blind", "label": 2, "image": "no.png"},
+    ]
+    file = write(tmp_path / "mine.jsonl", lines)
+    ingest("preference-jsonl", file, tmp_path / "pairs", images_root=demo / "images", missing_images="blank")
+    run(tmp_path / "out", judge, "--pairs", tmp_path / "pairs", *MODEL, "--orders", "as-given")
+    assert [row["image_missing"] for row in rows(tmp_path / "out")] == [False, True]
+    note = "1 judgements were made with a blank picture where one was missing"
+    assert note in scored(tmp_path / "out")["notes"]
+    scores = write(tmp_path / "s.jsonl", [{"id": name, "rewards": [1, 0]} for name in ("seen", "blind")])
+    run(tmp_path / "scalar", scores, "--pairs", tmp_path / "pairs")
+    assert note not in scored(tmp_path / "scalar")["notes"]  # whoever made the scores saw the pictures
 
 
 SCORE = {"id": "0", "score_1": 1, "score_2": 0}
