@@ -83,7 +83,7 @@ def explain(case: Case) -> Explanation:
     if now.word == "waiting":
         return _waiting(case)
     if now.word == "pending":
-        return _pending(name, now.detail, now.job_id)
+        return _pending(name, now.detail.removeprefix(f"{state.summary(now.counts or {})}; "), now.job_id)
     if now.word == "requeued":
         return _requeued(case)
     if now.word == "unknown":

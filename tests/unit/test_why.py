@@ -203,6 +203,11 @@ def test_reasons_of_the_same_beginning_are_told_apart_and_unknown_ones_quoted() 
     assert (odd.cause, odd.sentence) == ("", "grm_rl waits, SLURM's reason is SomethingNew")
 
 
+def test_the_reason_of_an_array_stands_behind_its_counts() -> None:
+    state = StageState("distill", "pending", "3 pending, 1 done; JobHeldUser", "9", counts={"pending": 3, "done": 1})
+    assert explain(Case(state)).cause == "JobHeldUser"
+
+
 def test_a_wait_for_a_stage_that_failed_points_there() -> None:
     failed = StageState("grm_sft", "failed", "no room (on n1)")
     found = explain(Case(StageState("grm_rl", "cancelled"), upstream=[failed, StageState("split", "done")]))
