@@ -47,7 +47,7 @@ def measure(cells: int, folder: Path) -> dict[str, Any]:
     site = folder / "site.toml"
     site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
     names = tuple(Cell(f"seed-{seed}", (f"rl.seed={seed}",), (("rl.seed", str(seed)),)) for seed in range(cells))
-    resolved = request.resolve(Request(profile=str(site), ablation=names))
+    resolved = request.resolve(Request(profile=str(site), ablation_name="scale", ablation=names))
     ledger = Ledger(folder / "run")
     ledger.create()
     request.save(resolved, ledger)

@@ -144,7 +144,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 @click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the scripts, send nothing.")
 @click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended, then the table.")
-@click.option("--table", is_flag=True, help="Only show the results so far of the ablation in --run.")
+@click.option("--table", is_flag=True, help="Only show the results so far, of SPEC or of the last ablation in --run.")
 @click.option("--json", "as_json", is_flag=True, help="That table as JSON.")
 def ablate(
     spec: str | None,
@@ -169,20 +169,20 @@ def ablate(
     """
     from jobs import ablate as ablating
     from jobs import console
-    from jobs.ablation import read_spec
+    from jobs.ablation import last_stages, read_spec
 
     if table or as_json:
-        return ablating.show_table(asked["run"], as_json)
+        return ablating.show_table(asked["run"], Path(spec or "").stem, as_json)
     if spec is None:
         return ablating.list_shipped()
-    found = read_spec(spec, only)
+    found, part = read_spec(spec), last_stages(read_spec(spec, only)) if only else ()
     asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
     if dry_run:
-        console.plan(asked, (), script=True, redo=())
+        console.plan(asked, part, script=True, redo=())
         return
-    folder = console.submit(asked, (), (), watch)
+    folder = console.submit(asked, part, (), watch)
     if watch:
-        ablating.show_table(folder, as_json=False)
+        ablating.show_table(folder, found.name, as_json=False)
 
 
 @main.command("run-stage")

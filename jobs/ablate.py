@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.ablation import Cell, shipped
-from jobs.console import of_run, out
-from jobs.ledger import read_json, write_json
-from proxygrm.errors import UserError
+from jobs.console import out, run_folder
+from jobs.ledger import read_json, record_folder, write_json
+from jobs.request import ablation_of
 
 FIGURES = ("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement")
 SEED = "rl.seed"
@@ -70,16 +70,18 @@ def _figures(folder: Path) -> dict[str, float] | None:
     return {key: float(summary[key]) for key in FIGURES if isinstance(summary.get(key), int | float)}
 
 
-def show_table(run: Path | None, as_json: bool) -> None:
-    resolved, ledger = of_run(run)
-    if not resolved.request.ablation:
-        raise UserError(f"{ledger.folder} is no ablation; `proxygrm ablate SPEC --run {ledger.folder}` makes it one")
-    rows = collect(ledger.folder, resolved.request.ablation)
-    write_json(ledger.folder / "ablation.json", [vars(row) for row in rows])
+def show_table(run: Path | None, name: str, as_json: bool) -> None:
+    """name: of the ablation; "" for the one that was asked for last."""
+    folder = run_folder(run)
+    asked = ablation_of(folder, name)
+    rows = collect(folder, asked.ablation)
+    file = record_folder(folder, asked.ablation_name) / "table.json"
+    write_json(file, [vars(row) for row in rows])
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
         return
-    table = Table(title=f"{ledger.folder.name}: policy of each cell on held-out pairs", title_justify="left")
+    title = f"{folder.name}, {asked.ablation_name}: policy of each cell on held-out pairs"
+    table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
     table.add_column("evaluated", justify="right")
     for key in FIGURES:
@@ -87,7 +89,7 @@ def show_table(run: Path | None, as_json: bool) -> None:
     for row in rows:
         table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in FIGURES))
     out.print(table)
-    out.print(f"mean ± standard deviation over seeds, in percent; also in {ledger.folder / 'ablation.json'}")
+    out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
 
 
 def _cell(row: Row, key: str) -> str:

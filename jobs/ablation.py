@@ -136,6 +136,11 @@ def _short(value: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", value.rstrip("/").split("/")[-1]).strip("-.") or "empty"
 
 
+def last_stages(spec: Spec) -> tuple[str, ...]:
+    """Those that need all else that a cell has."""
+    return tuple(f"cells/{cell.name}/evaluate" for cell in spec.cells)
+
+
 def experiment(x: Experiment, cell: Cell) -> Experiment:
     """The experiment of one cell. Raises UserError that names the cell."""
     try:

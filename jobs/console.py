@@ -18,7 +18,7 @@ from jobs import limits, state
 from jobs import plan as planning
 from jobs import request as requests
 from jobs import submit as submission
-from jobs.ledger import Ledger, missing_givens
+from jobs.ledger import Ledger, missing_givens, record_files, record_folder
 from jobs.plan import Planned
 from jobs.request import Request, Resolved
 from jobs.stage import closure
@@ -47,24 +47,32 @@ def _resolved(asked: dict[str, Any]) -> tuple[Resolved, Ledger]:
         nodes=asked["nodes"] or 0,
         assignments=tuple(asked["assignments"]),
         scheduler=tuple((key, asked[key]) for key in scheduler if asked[key]),
+        ablation_name=asked.get("ablation_name", ""),
         ablation=asked.get("ablation", ()),
         throttle=asked.get("throttle", 0),
     )
-    name = "-".join(filter(None, [Path(request.profile).stem, asked.get("ablation_name")]))
+    name = "-".join(filter(None, [Path(request.profile).stem, request.ablation_name]))
     folder = asked["run"] or Path("runs") / name
     return requests.resolve(request), Ledger(folder)
 
 
+def run_folder(run: Path | None) -> Path:
+    """Without a name, the run that was asked for last."""
+    if run:
+        return run.absolute()
+    folders = Path("runs").absolute().glob("*")
+    written = [(path.stat().st_mtime, folder) for folder in folders for path in record_files(folder)]
+    if not written:
+        raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`")
+    return max(written)[1]
+
+
 def of_run(run: Path | None) -> tuple[Resolved, Ledger]:
-    """The chain of a run folder; without a name, the run that was written to last."""
-    if run is None:
-        written = sorted(Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-        if not written:
-            raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`")
-        run = written[-1].parent
-    resolved = requests.of_run(run)
+    """Everything that was asked for in a run folder."""
+    folder = run_folder(run)
+    resolved = requests.of_run(folder)
     connect(resolved.profile, start=False)
-    return resolved, Ledger(run)
+    return resolved, Ledger(folder)
 
 
 def connect(profile: Profile, start: bool) -> None:
@@ -99,7 +107,7 @@ def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Itera
         for lines in planning.in_batches(planned):
             out.rule(escape(lines[0].stage.batch or lines[0].stage.name), style="dim")
             click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids, sending))
-        written = planning.files(planned, ledger.folder)
+        written = planning.files(planned, ledger.folder, record_folder(ledger.folder, resolved.request.ablation_name))
         if written:
             out.rule("files a submit would write", style="dim")
         for path, what in written:
@@ -309,9 +317,7 @@ def ended_well(states: list[state.StageState]) -> None:
 def report(run: Path | None, output: Path | None) -> None:
     from proxygrm.report import write_report
 
-    if run is None:
-        _, ledger = of_run(None)
-        run = ledger.folder
+    run = run_folder(run)
     if not run.is_dir():
         raise UserError(f"no run folder {run}; runs stand under runs/, `make demo` makes one")
     page = output or run / "report.html"

@@ -80,6 +80,7 @@ class Ledger:
 
     run.json            what was asked: experiment, profile, git revision, package versions
     code.diff           the code's uncommitted changes, if any
+    ablations/NAME/     both of an ablation, and its table
     submissions.json    stage -> job id and fingerprint of the last submission
     STAGE/              everything a stage writes
     STAGE/DONE.json     DONE.N.json for element N of an array
@@ -208,16 +209,19 @@ class Ledger:
         for failure in folder.glob("FAILED.*.json"):
             failure.unlink()
 
-    def record_run(self, request: Any, experiment: Any, profile: Any, stages: Mapping[str, str]) -> None:
+    def record_run(
+        self, request: Any, experiment: Any, profile: Any, stages: Mapping[str, str], ablation: str = ""
+    ) -> None:
         """Everything needed to repeat the run (and nothing secret): `run.json`, and `code.diff` where the code is not
-        that of a commit."""
-        difference, file = git_diff(), self.folder / "code.diff"
+        that of a commit. ablation: its name; each has a record of its own beside the chain's."""
+        folder = record_folder(self.folder, ablation)
+        difference, file = git_diff(), folder / "code.diff"
         if difference:
             write_text(file, difference)
         else:
             file.unlink(missing_ok=True)
         write_json(
-            self.folder / "run.json",
+            folder / "run.json",
             {
                 "name": self.folder.name,
                 "request": request,
@@ -229,6 +233,17 @@ class Ledger:
                 "written": time.time(),
             },
         )
+
+
+def record_folder(run_dir: Path, ablation: str = "") -> Path:
+    """Where it stands what was asked for: of the chain, or of an ablation of it."""
+    return run_dir / "ablations" / ablation if ablation else run_dir
+
+
+def record_files(run_dir: Path) -> list[Path]:
+    """Every run.json of a run folder, the chain's first; [] of another folder."""
+    chain = record_folder(run_dir) / "run.json"
+    return [*([chain] if chain.exists() else []), *sorted(run_dir.glob("ablations/*/run.json"))]
 
 
 def all_jobs(row: Mapping[str, Any]) -> list[str]:

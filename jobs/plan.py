@@ -210,13 +210,16 @@ def gpu_hours(stages: Iterable[Stage], requeues: bool = False) -> float:
     )
 
 
-def files(planned: list[Planned], run_dir: Path) -> list[tuple[str, str]]:
-    """Everything a submit of this plan writes itself: (path, what it is). What the jobs write is not among it."""
+def files(planned: list[Planned], run_dir: Path, records: Path) -> list[tuple[str, str]]:
+    """Everything a submit of this plan writes itself: (path, what it is). What the jobs write is not among it.
+
+    records: the folder that keeps what was asked for.
+    """
     due = in_batches(planned)
     if not due:
         return []
     found = [
-        (f"{run_dir}/run.json", "what was asked, versions, fingerprints; code.diff beside it, if the code is changed")
+        (f"{records}/run.json", "what was asked, versions, fingerprints; code.diff beside it, if the code is changed")
     ]
     for lines in due:
         jobs = log_folder(run_dir, lines[0].stage)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from jobs import overrides, secrecy
 from jobs.ablation import Cell
 from jobs.chain import ablation_chain, chain
 from jobs.experiments import EXPERIMENTS, Experiment
-from jobs.ledger import Ledger, read_json
+from jobs.ledger import Ledger, read_json, record_files
 from jobs.plan import with_nodes
 from jobs.stage import Stage, fingerprints
 from proxygrm.errors import UserError
@@ -24,7 +26,7 @@ MULTI_NODE = ("grm_rl",)
 
 @dataclass(frozen=True)
 class Request:
-    """Kept in run.json, so that `status`, `logs`, `cancel` and `report` need only the run folder."""
+    """Kept in a run.json, so that `status`, `logs`, `cancel` and `report` need only the run folder."""
 
     profile: str = "local"
     experiment: str = ""
@@ -32,6 +34,7 @@ class Request:
     assignments: tuple[str, ...] = ()
     scheduler: tuple[tuple[str, str], ...] = ()
     """Values that replace the profile's [scheduler] ones, from --partition, --account and so on."""
+    ablation_name: str = ""
     ablation: tuple[Cell, ...] = ()
     throttle: int = 0
     """Cells of the ablation that train at a time."""
@@ -65,24 +68,53 @@ def resolve(request: Request) -> Resolved:
 
 
 def save(resolved: Resolved, ledger: Ledger) -> None:
-    known = fingerprints(resolved.stages)
-    ledger.record_run(asdict(resolved.request), resolved.experiment, resolved.profile, known)
+    asked = resolved.request
+    ledger.record_run(
+        asdict(asked), resolved.experiment, resolved.profile, fingerprints(resolved.stages), asked.ablation_name
+    )
 
 
 def of_run(folder: Path) -> Resolved:
-    """The request a run folder was made with."""
-    saved: dict[str, Any] | None = read_json(folder / "run.json")
-    if saved is None:
+    """Everything a run folder was asked for, as one: the chain, then what its ablations add to it.
+
+    Of a stage that several of them have, the way it was asked for last counts. request: the last one.
+    """
+    asked = [(record["written"], resolve(_request(record))) for record in _records(folder)]
+    if not asked:
         raise UserError(f"{folder} is not a run folder (no run.json); name one with --run, or `proxygrm submit` first")
-    row = saved["request"]
-    return resolve(
-        Request(
-            profile=row["profile"],
-            experiment=row["experiment"],
-            nodes=row["nodes"],
-            assignments=tuple(row["assignments"]),
-            scheduler=tuple((key, value) for key, value in row["scheduler"]),
-            ablation=tuple(Cell.of(cell) for cell in row["ablation"]),
-            throttle=row.get("throttle", 0),
+    stages = {stage.name: stage for _, one in asked for stage in one.stages}  # in this order
+    for _, last in sorted(asked, key=itemgetter(0)):
+        stages |= {stage.name: stage for stage in last.stages}
+    return replace(last, stages=list(stages.values()))
+
+
+def ablation_of(folder: Path, name: str = "") -> Request:
+    """What an ablation of a run folder was asked for: that one, or the one asked for last."""
+    asked = [
+        one for record in sorted(_records(folder), key=itemgetter("written")) if (one := _request(record)).ablation
+    ]
+    found = [one for one in asked if name in ("", one.ablation_name)]
+    if not found:
+        there = f"it has {', '.join(one.ablation_name for one in asked)}" if asked else "it has none"
+        raise UserError(
+            f"no ablation {name or 'at all'} in {folder}; {there}; `proxygrm ablate SPEC --run {folder}` starts one"
         )
+    return found[-1]
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    return [record for path in record_files(folder) if (record := read_json(path))]
+
+
+def _request(record: Mapping[str, Any]) -> Request:
+    row = record["request"]
+    return Request(
+        profile=row["profile"],
+        experiment=row["experiment"],
+        nodes=row["nodes"],
+        assignments=tuple(row["assignments"]),
+        scheduler=tuple((key, value) for key, value in row["scheduler"]),
+        ablation_name=row.get("ablation_name", ""),
+        ablation=tuple(Cell.of(cell) for cell in row["ablation"]),
+        throttle=row.get("throttle", 0),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,12 @@ class RunFacts:
 
 def gather(run_dir: Path) -> RunFacts:
     facts = RunFacts(run_dir)
-    facts.about = _object(run_dir / "run.json", facts.notes)
+    asked = [
+        _object(path, facts.notes) for path in (run_dir / "run.json", *sorted(run_dir.glob("ablations/*/run.json")))
+    ]
+    facts.about = next((record for record in asked if record), {})
     submissions = _object(run_dir / "submissions.json", facts.notes)
-    for name in _stage_names(run_dir, facts.about):
+    for name in _stage_names(run_dir, asked):
         facts.stages.append(_stage(run_dir / name, name, submissions.get(name), facts.notes))
         if rows := read_lines(run_dir / name / "metrics.jsonl", facts.notes):
             facts.curves[name] = rows
@@ -73,10 +76,10 @@ def tag_name(tag: str) -> str:
     return TAG_NAMES.get(tag, tag)
 
 
-def _stage_names(run_dir: Path, about: Mapping[str, Any]) -> list[str]:
-    """The chain's stages in order, then whatever else has a record in the folder."""
-    planned = about.get("fingerprints")
-    names = list(planned) if isinstance(planned, dict) and planned else list(CHAIN)
+def _stage_names(run_dir: Path, asked: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The chain's stages in order, those of its ablations, then whatever else has a record in the folder."""
+    planned = [record["fingerprints"] for record in asked if isinstance(record.get("fingerprints"), dict)]
+    names = list(dict.fromkeys(name for stages in planned for name in stages)) or list(CHAIN)
     extra = sorted({p.parent.name for p in run_dir.glob("*/DONE*.json")} - set(names))
     return names + [name for name in extra if "." not in name]  # STAGE.FINGERPRINT was moved aside
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import cloudpickle
 import pytest
+from click.testing import CliRunner
 from conftest import send, until_ended
 
+from jobs import ablation, state
+from jobs.__main__ import main
 from jobs.ledger import Ledger
+from jobs.plan import Sending, plan
+from jobs.request import Request, resolve, save
 from jobs.stage import Artifact, Resources, Stage, StageRun
+from jobs.submit import submit
 from proxygrm.errors import UserError
 from slurm.profile import Profile, Scheduler
 
@@ -69,3 +76,30 @@ def test_a_failed_cell_costs_its_own_evaluation_alone_and_is_repaired_alone(tmp_
     assert {s.word for s in states.values()} == {"done"}, states
     starts = [(ledger.folder / "cells" / f"c{i}" / "grm_rl" / "starts.log").read_text().count("x") for i in range(3)]
     assert starts == [1, 2, 1]
+
+
+def test_a_chain_and_an_ablation_of_it_are_both_known_in_one_run_folder(tmp_path: Path) -> None:
+    """Held in the queue: what they would train is tested elsewhere."""
+    site, run = tmp_path / "site.toml", tmp_path / "run"
+    site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
+    names = tuple(ablation.Cell(f"s{seed}", (f"rl.seed={seed}",), (("rl.seed", f"{seed}"),)) for seed in range(2))
+    chain = resolve(Request(profile=str(site)))
+    of_cells = resolve(Request(profile=str(site), ablation_name="seeds", ablation=names))
+    for asked in (chain, of_cells):
+        save(asked, Ledger(run))
+        planned = plan(asked.stages, state.facts(asked.stages, Ledger(run)))
+        submit(planned, asked.profile, Ledger(run), sending=Sending(hold=True))
+
+    def say(*words: str) -> str:
+        answer = CliRunner().invoke(main, [*words, "--run", str(run)])
+        assert answer.exit_code == 0, answer.output
+        return answer.output
+
+    states = {row["stage"]: row for row in json.loads(say("status", "--json"))}
+    assert list(states) == [*(stage.name for stage in chain.stages), "ablation_rl", "ablation_evaluate"]
+    assert {row["word"] for row in states.values()} <= {"pending", "waiting"}
+    assert say("why").startswith("distill waits: it is held (JobHeldUser)")
+    (row,) = json.loads(say("ablate", "--table", "--json"))
+    assert (row["cells"], row["evaluated"]) == (2, 0)
+    assert {line.action for line in plan(chain.stages, state.facts(chain.stages, Ledger(run)))} == {"wait"}
+    assert "cancelled 10 jobs" in say("cancel")

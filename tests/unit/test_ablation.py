@@ -12,8 +12,9 @@ from jobs.ablate import collect
 from jobs.ablation import Cell, read_spec, shipped
 from jobs.chain import ablation_chain
 from jobs.experiments import demo, paper
+from jobs.ledger import Ledger, read_json
 from jobs.plan import Facts, dependency, in_batches, plan
-from jobs.request import Request, of_run, resolve, save
+from jobs.request import Request, ablation_of, of_run, resolve, save
 from jobs.stage import Stage
 from jobs.submit import rendered
 from proxygrm.errors import UserError
@@ -168,13 +169,43 @@ def test_with_nothing_done_the_cells_wait_for_every_shared_stage() -> None:
 
 
 def test_an_ablation_is_what_its_run_folder_says(tmp_path: Path) -> None:
-    from jobs.ledger import Ledger
-
-    asked = resolve(Request(ablation=CELLS, throttle=2))
+    asked = resolve(Request(ablation_name="mine", ablation=CELLS, throttle=2))
     save(asked, Ledger(tmp_path / "run"))
     found = of_run(tmp_path / "run")
     assert found.request == asked.request
     assert [s.fingerprint() for s in found.stages] == [s.fingerprint() for s in asked.stages]
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_ablation_in_the_folder_of_a_chain_takes_nothing_away_and_neither_does_the_chain(tmp_path: Path) -> None:
+    run, chain = tmp_path / "run", resolve(Request(assignments=("rl.n=4",)))
+    mine = resolve(Request(assignments=("rl.n=4",), ablation_name="mine", ablation=CELLS))
+    small = (Cell("small", ("proxy_sft.max_steps=7",)),)
+    other = resolve(Request(assignments=("rl.n=4",), ablation_name="other", ablation=small))
+    for asked in (chain, mine, other, chain):
+        save(asked, Ledger(run))
+    assert read_json(run / "run.json")["request"]["ablation"] == []
+    found, names = by_name(of_run(run).stages), [stage.name for stage in chain.stages]
+    assert list(found)[: len(names)] == names
+    wanted = {**by_name(mine.stages), **by_name(other.stages), **by_name(chain.stages)}
+    assert {name: stage.fingerprint() for name, stage in found.items()} == {
+        name: stage.fingerprint() for name, stage in wanted.items()
+    }
+    assert ablation_of(run).ablation == small, "the last one"
+    assert ablation_of(run, "mine").ablation == CELLS
+    with pytest.raises(UserError, match=r"no ablation mien in .*; it has mine, other"):
+        ablation_of(run, "mien")
+    with pytest.raises(UserError, match=r"no ablation at all in .*; it has none"):
+        ablation_of(tmp_path)
+
+
+def test_a_stage_that_chain_and_ablation_ask_for_differently_is_as_it_was_asked_for_last(tmp_path: Path) -> None:
+    chain = resolve(Request())
+    ablation = resolve(Request(assignments=("split.short=take",), ablation_name="mine", ablation=CELLS))
+    for asked in (chain, ablation):
+        save(asked, Ledger(tmp_path))
+        split = by_name(of_run(tmp_path).stages)["split"]
+        assert split.fingerprint() == by_name(asked.stages)["split"].fingerprint()
 
 
 def evaluated(run: Path, cell: str, accuracy: float) -> None:

@@ -48,6 +48,18 @@ def test_what_the_profile_forbids_is_refused_by_the_plan(tmp_path: Path) -> None
     assert "grm_rl asks for 4 nodes, profile my site allows 2 (scheduler.max_nodes)" in answer.output
 
 
+def test_only_some_cells_of_an_ablation_are_planned_with_what_they_need(tmp_path: Path) -> None:
+    spec = tmp_path / "seeds.toml"
+    spec.write_text('[grid]\n"rl.seed" = [1, 2, 3]\n')
+    where = ["--profile", site(tmp_path), "--run", str(tmp_path / "run"), "--dry-run"]
+    answer = say("ablate", str(spec), "--only", "seed-[12]", *where)
+    assert "cells/seed-2/evaluate/fingerprint" in answer.output
+    assert "run/split/fingerprint" in answer.output
+    assert "seed-3" not in answer.output
+    assert f"{tmp_path}/run/ablations/seeds/run.json" in answer.output
+    assert "seed-3" in say("ablate", str(spec), *where).output
+
+
 @pytest.mark.parametrize(
     ("words", "near"),
     [

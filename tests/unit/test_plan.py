@@ -245,15 +245,15 @@ def test_what_is_no_job_id_is_refused_before_slurm_sees_it(word: str) -> None:
 def test_every_file_of_a_submit_is_named_and_nothing_for_what_is_done(tmp_path: Path, data: Path) -> None:
     ledger, stages = Ledger(tmp_path / "a run"), three_stages(data)
     finish(ledger, stages[0])
-    paths = [path for path, _ in files(plan(stages, facts_of(ledger, stages)), ledger.folder)]
     run = ledger.folder
-    assert paths[0] == f"{run}/run.json"
+    paths = [path for path, _ in files(plan(stages, facts_of(ledger, stages)), run, run / "ablations" / "mine")]
+    assert paths[0] == f"{run}/ablations/mine/run.json"
     assert f"{run}/second/jobs/JOB_ELEMENT_submitted.pkl" in paths
     assert f"{run}/third/jobs/JOB_submitted.pkl" in paths
     assert not any("/first/" in path for path in paths)
     for stage in stages[1:]:
         finish(ledger, stage)
-    assert files(plan(stages, facts_of(ledger, stages)), ledger.folder) == []
+    assert files(plan(stages, facts_of(ledger, stages)), run, run) == []
 
 
 def test_the_ceiling_counts_every_element_and_says_what_requeues_add(data: Path) -> None:

@@ -190,6 +190,24 @@ def test_an_empty_run_folder_still_gives_a_page(tmp_path):
         assert words in page.text
 
 
+def test_an_ablation_adds_its_cells_to_the_page_of_its_chain_or_has_one_of_its_own(tmp_path):
+    run = make_run(tmp_path)
+    chain = [stage.name for stage in gather(run).stages]
+    cell = run / "cells" / "seed-1" / "grm_rl"
+    cell.mkdir(parents=True)
+    (cell / "DONE.json").write_text(json.dumps({"stage": "cells/seed-1/grm_rl", "started": START, "finished": START}))
+    record = run / "ablations" / "seeds" / "run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"name": "seeds", "fingerprints": {"split": "f", "cells/seed-1/grm_rl": "g"}}))
+    both = gather(run)
+    assert [stage.name for stage in both.stages] == [*chain, "cells/seed-1/grm_rl"]
+    assert (both.stages[-1].status, both.about["name"]) == ("done", "demo")
+    (run / "run.json").unlink()
+    alone = gather(run)
+    assert [stage.name for stage in alone.stages][:2] == ["split", "cells/seed-1/grm_rl"]
+    assert alone.about["name"] == "seeds"
+
+
 def test_a_run_folder_that_is_not_there_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         write_report(tmp_path / "nowhere", tmp_path / "report.html")
