@@ -137,7 +137,9 @@ def refuse(planned: list[Planned], resolved: Resolved, ask: bool) -> None:
     due = [p.stage for p in planned if p.action == "run"]
     alike = {(stage.batch or stage.name, stage.on): stage for stage in due}.values()  # cells ask for the same
     problems = [text for stage in alike if (text := planning.within_limits(stage, resolved.profile))]
-    problems += limits.problems(alike, resolved.profile) if ask else []
+    if ask:
+        problems += limits.problems(alike, resolved.profile)
+        problems += limits.arrays_too_large(planning.in_batches(planned))
     problems += missing_givens(due)
     if not problems:
         return

@@ -1,10 +1,11 @@
-"""What a partition forbids, asked of the live scheduler, so that a plan refuses before the queue does."""
+"""What a partition or the site forbids, asked of the live scheduler, so that a plan refuses before the queue does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 
-from jobs.plan import partition_of
+from jobs.plan import Planned, partition_of
 from jobs.stage import Stage
 from slurm.health.site import NoAnswer, Partition, SiteNode, ask, parse_nodes, parse_partitions
 from slurm.profile import Profile
@@ -44,6 +45,24 @@ def forbidden(stage: Stage, profile: Profile, partition: Partition, nodes: Itera
     if len(fitting) < on.nodes:
         return f"{who} {on.nodes} nodes, {where} has {len(fitting)} that are large enough"
     return None
+
+
+def arrays_too_large(batches: Iterable[Sequence[Planned]]) -> list[str]:
+    """Of what would be sent together, as one job array (`plan.in_batches`), what has more elements than SLURM takes."""
+    try:
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    except NoAnswer:
+        return []
+    return [text for lines in batches if found and (text := too_large(lines, int(found[1])))]
+
+
+def too_large(lines: Sequence[Planned], most: int) -> str | None:
+    """most: MaxArraySize; elements are counted from 0, and none may have that number."""
+    stage, number = lines[0].stage, sum(line.stage.array for line in lines)
+    if number == 1 or number <= most:
+        return None
+    less = "a part of the cells at a time: --only 'PATTERN'" if stage.batch else "fewer shards: --set shards=N"
+    return f"{stage.batch or stage.name} is an array of {number} jobs, SLURM here takes {most} (MaxArraySize); {less}"
 
 
 def gpus_of(node: SiteNode, kind: str) -> int:

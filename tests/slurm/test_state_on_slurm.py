@@ -15,12 +15,12 @@ import cloudpickle
 import psutil
 import pytest
 from click.testing import CliRunner
-from conftest import send, until, until_ended
+from conftest import LocalCluster, send, until, until_ended
 
 from jobs import cost, limits, logs, request, state
 from jobs.__main__ import main
 from jobs.ledger import Ledger
-from jobs.plan import Sending, plan
+from jobs.plan import Planned, Sending, plan
 from jobs.request import Request
 from jobs.stage import Artifact, Resources, Stage, StageRun
 from jobs.submit import check_after, submit
@@ -171,6 +171,23 @@ def test_the_live_partition_is_asked_before_the_queue_is(local_cluster) -> None:
         assert problem.startswith(words)
     assert limits.problems([Stage("s", be_killed, (), WITH_GPU)], replace(PROFILE, node=Node(gpu_type="h100"))) == []
     assert limits.problems([Stage("s", be_killed, (), SMALL)], replace(PROFILE, scheduler=Scheduler())) == []
+
+
+def test_the_largest_array_that_slurm_takes_is_the_largest_that_a_plan_takes(local_cluster: LocalCluster) -> None:
+    def refusals(number: int) -> list[str]:
+        return limits.arrays_too_large([[Planned(Stage("s", be_killed, (), SMALL, array=number), "run", "", "f")]])
+
+    config = local_cluster.run("scontrol", "show", "config")
+    (most,) = [int(line.split("=")[1]) for line in config.splitlines() if line.startswith("MaxArraySize")]
+    for number in (most, most + 1):
+        asked = ["sbatch", "--hold", "--parsable", f"--array=0-{number - 1}", "--output=/dev/null", "--wrap=true"]
+        sent = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert (sent.returncode == 0) == (refusals(number) == []), sent.stderr
+        if sent.returncode == 0:
+            subprocess.run(["scancel", sent.stdout.strip()], check=True)
+    assert refusals(most + 1) == [
+        f"s is an array of {most + 1} jobs, SLURM here takes {most} (MaxArraySize); fewer shards: --set shards=N"
+    ]
 
 
 def test_cancel_ends_everything_and_leaves_no_process(tmp_path: Path) -> None:

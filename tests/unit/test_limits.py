@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.limits import forbidden, gpus_of
+from jobs.limits import forbidden, gpus_of, too_large
+from jobs.plan import Planned
 from jobs.stage import Resources, Stage, StageRun
 from slurm.health.site import SiteNode, parse_nodes, parse_partitions
 from slurm.profile import Node, Profile, Scheduler
@@ -43,6 +44,23 @@ def test_what_fits_is_not_refused() -> None:
     assert refusal(GPU_JOB) is None
     assert refusal(Resources(cpus_per_node=128, memory_gb=200)) is None
     assert refusal(replace(GPU_JOB, walltime_min=2880), nodes="2", time="2-00:00:00", accounts="other,lab") is None
+
+
+def cells(number: int) -> list[Planned]:
+    stages = [Stage(f"cells/c{i}/grm_rl", nothing, (), Resources(), batch="ablation_rl") for i in range(number)]
+    return [Planned(stage, "run", "not done yet", "f") for stage in stages]
+
+
+def test_an_array_larger_than_slurm_takes_is_refused_with_the_way_out() -> None:
+    assert too_large(cells(4), 4) is None
+    assert too_large(cells(5), 4) == (
+        "ablation_rl is an array of 5 jobs, SLURM here takes 4 (MaxArraySize); "
+        "a part of the cells at a time: --only 'PATTERN'"
+    )
+    shards = [Planned(Stage("distill", nothing, (), Resources(), array=5), "run", "", "f")]
+    assert str(too_large(shards, 4)).endswith("(MaxArraySize); fewer shards: --set shards=N")
+    assert too_large(cells(1), 0) is None, "one job is no array"
+    assert too_large(cells(2), 0), "0: the site takes no arrays"
 
 
 @pytest.mark.parametrize(
