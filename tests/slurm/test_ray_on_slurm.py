@@ -11,16 +11,15 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from conftest import send, until_ended
 
 from jobs import state
 from jobs.ledger import Ledger
-from jobs.plan import plan
 from jobs.stage import Artifact, Resources, Stage, StageRun
-from jobs.submit import submit
 from slurm.profile import Health, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.heavy]
+pytestmark = [pytest.mark.cluster, pytest.mark.heavy, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 NO_PREFLIGHT = Health(preflight=False)  # of GPUs that are names only
@@ -98,15 +97,8 @@ def lose_a_part(run: StageRun) -> None:
 
 def finished(stage: Stage, folder: Path) -> tuple[state.StageState, Ledger]:
     ledger = Ledger(folder)
-    ledger.create()
-    submit(plan([stage], state.facts([stage], ledger)), PROFILE, ledger)
-    deadline = time.time() + 240
-    while time.time() < deadline:
-        (found,) = state.status([stage], ledger)
-        if not found.live:
-            return found, ledger
-        time.sleep(0.5)
-    raise AssertionError(f"still {found}")
+    send([stage], ledger, PROFILE)
+    return until_ended([stage], ledger, seconds=240)[stage.name], ledger
 
 
 def ray_processes_of(folder: Path) -> list[str]:
@@ -130,13 +122,6 @@ def assert_no_ray_is_left(folder: Path) -> None:
         time.sleep(0.2)
     assert left == []
     assert list(folder.rglob("token")) == []
-
-
-@pytest.fixture(autouse=True)
-def on_the_local_cluster(local_cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in local_cluster.env.items():
-        monkeypatch.setenv(key, value)
-    return
 
 
 def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(tmp_path: Path) -> None:
@@ -171,13 +156,8 @@ def test_two_jobs_on_one_node_do_not_meet(tmp_path: Path) -> None:
     made = (Artifact("met"),)
     stages = [Stage(name, share_a_node, made, on, config=other) for name, other in (("one", "two"), ("two", "one"))]
     ledger = Ledger(tmp_path / "run")
-    ledger.create()
-    submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger)
-    deadline = time.time() + 240
-    while any(found.live for found in state.status(stages, ledger)):
-        assert time.time() < deadline, state.status(stages, ledger)
-        time.sleep(0.5)
-    assert [found.word for found in state.status(stages, ledger)] == ["done", "done"]
+    send(stages, ledger, PROFILE)
+    assert [found.word for found in until_ended(stages, ledger, seconds=240).values()] == ["done", "done"]
     seen = [json.loads((ledger.folder / stage.name / "up.json").read_text()) for stage in stages]
     assert seen[0]["node"] == seen[1]["node"]
     assert [one["resources"] for one in seen] == [{"GPU": 1.0, "proxy_gpu": 1.0}] * 2
