@@ -108,13 +108,16 @@ def test_a_row_that_is_no_rollout_is_named_and_left_out(run, tmp_path, line, sai
     assert (left["row"], left["bad"]) == (2, True)
 
 
-def test_too_many_bad_rows_end_it_without_a_file(run, tmp_path):
+def test_too_many_bad_rows_end_it_without_a_result_and_are_named_in_a_file(run, tmp_path):
     result, rows = run([rollout(proxy_reward=0)] + [rollout()] * 50)
     assert result.exit_code == 2
     assert rows == []
     assert "1 of 51 rows are bad" in result.output
     assert "row 1" in result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["a b.jsonl"]
+    named = tmp_path / "scored.jsonl.dropped.refused.jsonl"
+    assert str(named) in result.output
+    assert json.loads(named.read_text())["row"] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a b.jsonl", named.name}
 
 
 def test_an_earlier_result_outlives_a_run_that_fails(run, tmp_path):
