@@ -202,8 +202,8 @@ def _rows(out: Path) -> list[dict[str, Any]]:
         except ValueError:  # the line being written, or the last one of a run that was killed
             continue
         done, _, total = str(raw.get("global_step/max_steps", "")).partition("/")
-        if not done.isdigit() or not total.isdigit():
-            continue  # the summary at the end
+        if not done.isdigit() or not total.isdigit() or "train_runtime" in raw:
+            continue  # the summary at the end of an attempt
         row = {
             f"eval/{name[5:]}" if name.startswith("eval_") else name: value
             for name, value in raw.items()

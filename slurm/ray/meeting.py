@@ -35,6 +35,9 @@ class Meeting:
         return self.folder / "token"
 
     def create_token(self) -> None:
+        """Also ends the life of those that attempts left behind which were killed."""
+        for old in self.folder.parent.glob("*/token"):
+            old.unlink(missing_ok=True)
         write_text(self.token, secrets.token_hex(32), mode=0o600)
 
     def say(self, name: str, value: Any) -> None:

@@ -62,10 +62,16 @@ def test_nodes_that_never_come_are_counted_in_the_message(tmp_path: Path) -> Non
         Meeting(tmp_path, 0, 3).nodes("n0", "10.0.0.1", deadline=0.0)
 
 
-def test_the_token_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+def test_the_token_is_readable_by_its_owner_only_and_that_of_a_killed_attempt_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Meeting(tmp_path, 0, 1)
+    killed.create_token()
+    assert killed.token.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     meeting = Meeting(tmp_path, 0, 1)
     meeting.create_token()
-    assert meeting.token.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.rglob("token")) == [meeting.token]
 
 
 def test_the_last_error_of_a_log_is_what_people_are_told(tmp_path: Path) -> None:

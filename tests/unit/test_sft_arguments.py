@@ -92,7 +92,8 @@ def test_metrics_count_a_step_once_after_a_resume_and_leave_out_the_summary(tmp_
         return json.dumps({"loss": loss, "global_step/max_steps": f"{step}/6", "elapsed_time": "3s", **more})
 
     lines = [row(2, 3.0), row(4, 2.0), '{"loss": 1', row(4, 1.5), json.dumps({"global_step/max_steps": "4/6",
-             "eval_loss": 1.6}), row(6, 1.0), json.dumps({"last_model_checkpoint": "x"})]  # fmt: skip
+             "eval_loss": 1.6}), row(6, 1.0), json.dumps({"global_step/max_steps": "5/6",
+             "train_runtime": 9.0}), json.dumps({"last_model_checkpoint": "x"})]  # fmt: skip
     (tmp_path / "swift").mkdir()
     (tmp_path / "swift" / "logging.jsonl").write_text("\n".join(lines))
     collect_metrics(tmp_path)
