@@ -83,6 +83,10 @@ def verl_overrides(
         "data.filter_overlong_prompts": True,
         "data.truncation": "error",
         "data.image_key": "images",
+        # verl's dataset, with an account of what it filters out.
+        "data.custom_cls.path": "pkg://proxygrm.rl.dataset",
+        "data.custom_cls.name": "AccountingDataset",
+        "+data.account": output,
         "data.dataloader_num_workers": s.dataloader_workers,
         "data.seed": s.seed,
         "actor_rollout_ref.model.path": model,

@@ -66,6 +66,13 @@ for name in ("bytes.parquet", "path.parquet", "proxy_rl.parquet"):
         images, _, _ = RLHFDataset._process_multi_modal_info(row["raw_prompt"], 14, config)
         assert row["reward_model"]["ground_truth"] == str(row["extra_info"]["label"])
         seen[name].append(len(images or []))
+
+from verl.utils.dataset.rl_dataset import get_dataset_class
+
+config.account, config.custom_cls = str(folder), {"path": "pkg://proxygrm.rl.dataset", "name": "AccountingDataset"}
+Path(sys.argv[2]).unlink()
+rows = get_dataset_class(config)([str(folder / "path.parquet")], processor.tokenizer, config, processor)
+seen["kept"] = [rows[i]["extra_info"]["id"] for i in range(len(rows))]
 (folder / "seen.json").write_text(json.dumps(seen))
 """
 
@@ -93,7 +100,7 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_pictures_as_tags
     (tmp_path / "sets" / "proxy_rl.parquet").rename(tmp_path / "proxy_rl.parquet")
 
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path)],
+        [sys.executable, "-c", READ, str(tmp_path), str(tmp_path / "pairs" / "images" / names[0])],
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "USE_HF": "1",
                           "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(tmp_path / "hf")},
         capture_output=True,
@@ -107,3 +114,11 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_pictures_as_tags
     for name in ("grm.jsonl", "proxy.jsonl", "bytes.parquet", "path.parquet"):
         assert seen[name] == wanted, name
     assert len(seen["proxy_rl.parquet"]) == ROWS - 20
+
+    lost = {pair.id for pair in pairs if names[0] in pair.images}
+    assert lost
+    assert seen["kept"] == [pair.id for pair in pairs if pair.id not in lost]
+    found = json.loads((tmp_path / "left_out_path.json").read_text())
+    assert (found["rows"], found["kept"], found["left_out"]) == (ROWS, ROWS - len(lost), len(lost))
+    assert set(found["ids"]) == lost
+    assert f"{len(lost)} of {ROWS} rows are left out" in done.stdout
