@@ -100,6 +100,8 @@ def _release(row: Seen, found: Any, raw: dict[str, Any], root: Path) -> None:
         _left(row, found)
         return
     row.id = str("" if found.id is None else found.id)
+    if not isinstance(found.id, str | int | float | None):
+        row.wrong("bad_id", f"id is {type(found.id).__name__}")
     row.text("question", found.question)
     if isinstance(found, Scored):
         row.text("response", found.response)

@@ -92,17 +92,17 @@ def test_every_fault_of_a_row_is_counted_and_its_first_rows_are_named(tmp_path):
     good = {"question": "q", "chosen": "a", "rejected": "b", "image": "a.png"}
     rows = [good, {"id": 1}, good | {"image": "no.png"}, good | {"image": "../up.png"}, good | {"chosen": ["x"]},
             good | {"rejected": " "}, good | {"image": "cut.png"}, *[good | {"chosen": None}] * 9, good | {"id": "x"},
-            good | {"id": "x", "rejected": "a "}]  # fmt: skip
+            good | {"id": "x", "rejected": "a "}, good | {"id": [7]}]  # fmt: skip
     path = jsonl(tmp_path / "mine.jsonl", rows)
     path.write_bytes(path.read_bytes() + b'\r\n\r\n{"id": NaN}\r\n{"question": "to')
     found = check(path, decode=True)
     assert found.kind == "preference JSONL"
     assert {reason: problem.count for reason, problem in found.problems.items()} == {
         "missing_field": 1, "missing_picture": 1, "picture_outside_root": 1, "not_text": 1, "empty_text": 1,
-        "unreadable_picture": 1, "missing_text": 9, "not_json": 1, "cut_off": 1,
+        "unreadable_picture": 1, "missing_text": 9, "not_json": 1, "cut_off": 1, "bad_id": 1,
     }  # fmt: skip
     assert [row["row"] for row in found.problems["missing_text"].rows] == [8, 9, 10, 11, 12]
-    assert found.bad_rows == 17
+    assert found.bad_rows == 18
     assert found.remarks == {"repeated_id": 1, "same_responses": 1}
     assert check(path).problems.keys() == found.problems.keys()
 
