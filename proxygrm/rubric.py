@@ -102,7 +102,8 @@ _JUDGES = re.compile(
     r"|strong(?:er|est)?|weak(?:er|est)?|choose|chosen|pick(?:ed)?|select(?:ed)?|favou?r(?:ed|s)?|true|false|mistaken"
     r"|miss(?:es|ed)|mis(?:identifi|label|read|count|name|state|interpret)\w{0,6}|overlooks?|contradicts?"
     r"|match(?:es)?|errs?|erroneous(?:ly)?|faithful(?:ly)?|satisfies|meets|violates|higher|lower|more|less"
-    r"|fabricat\w{1,4}|invents?|good|bad|poor(?:ly)?|excellent|ideal|deserves|gets\sit|rightly"
+    r"|reward(?:s|ed)?|penali[sz]e[sd]?|fabricat\w{1,4}|invents?"
+    r"|good|bad|poor(?:ly)?|excellent|ideal|deserves|gets\sit|rightly"
     r"|(?<!on the )(?<!to the )(?<!at the )(?<!far )(?<!lower )(?<!upper )(?<!bottom )(?<!top )"
     r"right(?!-|\s(?:side|hand|of|corner|edge|half|part|end)\b))\b",
     re.IGNORECASE,
@@ -116,6 +117,7 @@ _NEUTRAL = re.compile(
 _COMPARES = re.compile(
     r"\b(?:(?:better|worse|stronger|weaker|more\s\w{1,20}|less\s\w{1,20}|\w{2,12}er)\s{1,3}than|superior\s{1,3}to"
     r"|inferior\s{1,3}to|prefer(?:red)?\s.{0,30}?(?:to|over)|preferable\s{1,3}to|beats|outperforms|over\s{1,3}response"
+    r"|[12][*_)]{0,3}\s{0,3}[<>≻≺]{1,2}\s{0,3}[*_(]{0,3}(?:response\s?)?[12]"
     r"|,\s(?:and\s)?response\s[12]\s(?:is|does|was|has|did)(?:\snot|n't))\b",
     re.IGNORECASE,
 )
@@ -162,7 +164,7 @@ def names_winner(rubric: str) -> bool:
     1. a verdict is declared: "verdict: 2", "the better response is 1", "prefer 2", "1 is better", "[[A]]", or a line
        that is the digit alone;
     2. a sentence mentions one side only and has a judging word (better, correctly, wrong, misses, matches, prefer ...);
-    3. a sentence mentions both and ranks them ("better than", "prefer ... over"), or has a contrast word (while,
+    3. a sentence mentions both and ranks them ("better than", "prefer ... over", ">"), or has a contrast word (while,
        whereas, but ...) that separates a judgement of one side from the rest;
     4. "it is the better one" right after a sentence that mentions one side only.
 
