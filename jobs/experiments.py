@@ -93,8 +93,8 @@ def paper() -> Experiment:
         rl=RlSettings.paper(),
         proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
         proxy_nodes=1,
-        evaluate=EvaluateSettings(),
-        transfer=EvaluateSettings(),
+        evaluate=EvaluateSettings(proxy_max_tokens=4096),  # it reasons as the teacher does, who has as many
+        transfer=EvaluateSettings(proxy_max_tokens=4096),
         on=StageResources(
             distill=eight,
             split=Resources(cpus_per_node=8, memory_gb=64, walltime_min=60),

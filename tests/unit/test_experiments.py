@@ -145,6 +145,13 @@ def test_a_teacher_elsewhere_is_asked_for_the_model_it_serves(tmp_path: Path) ->
     assert "teacher" not in stage.needs
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_proxy_that_is_evaluated_may_write_as_much_as_in_training(name: str) -> None:
+    x = EXPERIMENTS[name]()
+    learnt = min(x.distill.max_tokens, x.proxy_server.max_tokens)  # its SFT repeats the teacher's evaluations
+    assert min(x.evaluate.proxy_max_tokens, x.transfer.proxy_max_tokens) >= learnt
+
+
 def test_nodes_speak_of_the_rl_stage_alone() -> None:
     on = {stage.name: stage.on.nodes for stage in resolve(Request(profile="h100", nodes=4)).stages}
     assert on == dict.fromkeys(on, 1) | {"grm_rl": 4}
