@@ -74,8 +74,10 @@ def convert_step(
     wanted = ".parquet" if to == "verl" else ".jsonl"
     if out.is_dir() or out.suffix != wanted:
         raise UserError(f"--out {out} must be a file that ends in {wanted}")
-    if to.startswith("swift") != bool(critiques):
-        raise UserError(f"critiques go with swift-grm and swift-proxy, and only with them; this is {to}")
+    if to.startswith("swift") and not critiques:
+        raise UserError(f"{to} is written from the teacher's critiques; give them with --critiques")
+    if critiques and not to.startswith("swift"):
+        raise UserError(f"critiques go with swift-grm and swift-proxy only, not with {to}; leave --critiques out")
     for file in critiques:
         if not file.is_file():
             raise UserError(f"{file} is no file; give the teacher's critiques (JSONL)")
@@ -100,12 +102,9 @@ def convert_step(
         to, out.name, pictures, split, str(job.root), prompt_hash("grm"), prompt_hash("proxy"),
         str(source.resolve()),
     )  # fmt: skip
-    report = f"{out.name}.report.json"
-    if not out.exists():  # removed, to have it made again
-        (out.parent / report).unlink(missing_ok=True)
     return Step(
-        f"convert {to}", out.parent, report, stamp_of(options, [file, *job.critiques]),
-        run=partial(_run, job), done=partial(_done, job), merge=partial(_merge, job),
+        f"convert {to}", out.parent, f"{out.name}.report.json", stamp_of(options, [file, *job.critiques]),
+        run=partial(_run, job), done=partial(_done, job), merge=partial(_merge, job), result=out,
     )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ def ingest_step(
     step = Step(
         f"ingest {source.name}", out, "ingest.json", stamp_of(options, inputs),
         run=partial(ingest_part.run, job), done=ingest_part.done, merge=partial(_merge, job, max_bad),
+        result=out / "pairs.parquet",
     )  # fmt: skip
     if missing == "refuse" and step.finished() is None:
         _refuse_missing(job, path)

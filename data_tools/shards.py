@@ -71,13 +71,16 @@ class Step:
     run: Callable[[Shard, Path], None]  # (shard, parts folder): writes its part beside and renames it
     done: Callable[[Shard, Path], bool]  # is this shard's part there?
     merge: Callable[[list[Shard], Path], dict[str, Any]]  # all parts -> the result; returns the report
+    result: Path  # what the merge makes: a report without it says nothing
 
     @property
     def parts(self) -> Path:
         return self.out / f".parts-{self.stamp}"
 
     def finished(self) -> dict[str, Any] | None:
-        """The report, when this very step has been carried out already."""
+        """The report, when this very step has been carried out already, and its result is still there."""
+        if not self.result.is_file():
+            return None
         try:
             found = json.loads((self.out / self.report).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -33,6 +33,7 @@ def step_of(work: Work) -> Step:
     return Step(
         f"eval run {run.bench}", run.out, "run.json", stamp_of(options, [source]),
         run=partial(_run, run), done=_done, merge=partial(_merge, run),
+        result=run.out / ANSWERS,
     )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def _merge(run: Run, shards: list[Shard], parts: Path) -> dict[str, Any]:
 def here(run: Run, copies: int | None) -> None:
     """In this process, or with one process for each copy of the checkpoint."""
     work = open_run(run)
-    step = _opened(work)
+    step = step_of(work)
     count = _copies(run, copies)
     _say(size_line(work))
     with bar() as show:
@@ -69,7 +70,7 @@ def here(run: Run, copies: int | None) -> None:
 def one(run: Run, text: str) -> None:
     """One shard; whoever finds all shards done merges."""
     work, shard = open_run(run), Shard.parse(text)
-    step = _opened(work)
+    step = step_of(work)
     _say(size_line(work))
     if step.finished() is None:
         with bar() as show:
@@ -99,7 +100,7 @@ def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
     if loads and run.settings.device == "auto":
         run = replace(run, settings=replace(run.settings, device=profile.node.device))
     work = open_run(run)
-    step = _opened(work)
+    step = step_of(work)
     _say(size_line(work))
     if step.finished() is not None:
         _say(f"{step.name}: {run.out / ANSWERS} is complete; nothing to send")
@@ -116,14 +117,6 @@ def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
 
 def _say(text: str) -> None:
     console.print(text, soft_wrap=True, markup=False)
-
-
-def _opened(work: Work) -> Step:
-    """The step; a report whose answers were deleted does not count."""
-    step = step_of(work)
-    if step.finished() is not None and not (work.run.out / ANSWERS).is_file():
-        (work.run.out / step.report).unlink()
-    return step
 
 
 def _copies(run: Run, asked: int | None) -> int:

@@ -73,6 +73,7 @@ def filter_step(
     return Step(
         "filter", out, "filter.json", stamp_of(settings, inputs),
         run=partial(_run, job), done=_done, merge=partial(_merge, job, max_bad),
+        result=out / "pairs.parquet",
     )  # fmt: skip
 
 

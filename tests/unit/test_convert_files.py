@@ -115,7 +115,7 @@ def test_critiques_go_with_ms_swift_only_and_must_be_files_with_rows(folder, tmp
     (tmp_path / "none.jsonl").write_text("")
     (tmp_path / "torn.jsonl").write_bytes((folder / "a.jsonl").read_bytes()[:-20])
     for to, critiques, why in (
-        ("swift-grm", [], "critiques go with"), ("bench", [folder / "a.jsonl"], "critiques go with"),
+        ("swift-grm", [], "give them with --critiques"), ("bench", [folder / "a.jsonl"], "critiques go with"),
         ("swift-grm", [tmp_path], "is no file"), ("swift-grm", [tmp_path / "none.jsonl"], "no critiques in"),
         ("swift-proxy", [tmp_path / "torn.jsonl"], "line 24 is no critique"),
     ):  # fmt: skip

@@ -56,7 +56,9 @@ def join(out: Path, shards: list[Shard], parts: Path) -> dict:
 
 def step_in(out: Path, options: str = "a") -> Step:
     out.mkdir(exist_ok=True)
-    return Step("demo", out, "report.json", stamp_of(options, []), write_part, has_part, partial(join, out))
+    return Step(
+        "demo", out, "report.json", stamp_of(options, []), write_part, has_part, partial(join, out), out / "all.txt"
+    )  # fmt: skip
 
 
 def test_an_interrupted_step_goes_on_at_the_missing_shard_and_a_finished_one_is_not_redone(tmp_path):
@@ -82,6 +84,15 @@ def test_other_options_are_another_step(tmp_path):
     assert carry_out(other, 1, 1)["parts"] == 1
     (tmp_path / "out" / "report.json").write_text("[]")
     assert other.finished() is None
+
+
+def test_a_report_whose_result_is_gone_says_nothing(tmp_path):
+    step = step_in(tmp_path / "out")
+    carry_out(step, 2, 1)
+    (tmp_path / "out" / "all.txt").unlink()
+    assert step.finished() is None
+    assert carry_out(step, 2, 1)["parts"] == 2
+    assert (tmp_path / "out" / "all.txt").read_text() == "1/2\n2/2\n"
 
 
 def fail_in_the_second(shard: Shard) -> None:
