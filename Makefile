@@ -5,19 +5,24 @@ export PATH
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 
 PROFILE ?= local
-RUN ?= runs/$(PROFILE)
+RUN ?= runs/$(basename $(notdir $(PROFILE)))
 NODES ?=
 SPEC ?= aggregation
 ARGS ?=
 nodes = $(if $(NODES),--nodes $(NODES))
+# Without RUN the commands that only look take the run that was written to last.
+looked_at = $(if $(filter-out file,$(origin RUN)),--run $(RUN))
 submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report
+.PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report ready
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  SPEC=NAME  ARGS='--set rl.lr=1e-6'"
+
+ready:
+	@command -v proxygrm > /dev/null || { echo "proxygrm is not installed here yet: make setup" >&2; exit 2; }
 
 setup: ## Python environment and SLURM packages; does nothing when they are there
 	@bash requirements/setup.sh
@@ -37,41 +42,41 @@ lint: setup ## ruff, mypy, shellcheck
 cluster-up: setup ## start the private SLURM of this machine
 	@proxygrm cluster up
 
-cluster-down: ## stop it
+cluster-down: ready ## stop it
 	@proxygrm cluster down
 
-submit-distill: ## the teacher writes critiques
+submit-distill: ready ## the teacher writes critiques
 	@$(submit) distill
 
-submit-sft: ## SFT of the proxy and of the reward model
+submit-sft: ready ## SFT of the proxy and of the reward model
 	@$(submit) proxy_sft grm_sft
 
-submit-rl: ## GRPO with the proxy reward; NODES=4
+submit-rl: ready ## GRPO with the proxy reward; NODES=4
 	@$(submit) grm_rl
 
-submit-eval: ## evaluation
+submit-eval: ready ## evaluation
 	@$(submit) evaluate
 
-submit-chain: ## everything that is missing, in one go
+submit-chain: ready ## everything that is missing, in one go
 	@$(submit)
 
-ablation: ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
+ablation: ready ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
 	@proxygrm ablate $(SPEC) --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
-doctor: ## does the profile fit this cluster, and what to do where not
+doctor: ready ## does the profile fit this cluster, and what to do where not
 	@proxygrm doctor --profile $(PROFILE) $(ARGS)
 
-plan: ## what a submit would do, and why
+plan: ready ## what a submit would do, and why
 	@proxygrm plan --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
 
-status: ## where every stage stands
-	@proxygrm status --run $(RUN)
+status: ready ## where every stage stands
+	@proxygrm status $(looked_at)
 
-logs: ## the log of a stage; STAGE=grm_rl
-	@proxygrm logs --run $(RUN) $(STAGE)
+logs: ready ## the log of a stage; STAGE=grm_rl
+	@proxygrm logs $(looked_at) $(STAGE)
 
-cancel: ## cancel every job of the run
+cancel: ready ## cancel every job of the run
 	@proxygrm cancel --run $(RUN)
 
-report: ## one HTML page of a run
-	@proxygrm report --run $(RUN)
+report: ready ## one HTML page of a run
+	@proxygrm report $(looked_at)

@@ -1,0 +1,35 @@
+"""The Makefile: what its targets call, and what they say where nothing is installed yet."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        ("plan PROFILE=/sites/my-site.toml NODES=4", "plan --profile /sites/my-site.toml --run runs/my-site --nodes 4"),
+        ("submit-rl", "submit --profile local --run runs/local grm_rl"),
+        ("cancel PROFILE=my-site.toml", "cancel --run runs/my-site"),
+        ("status", "status"),
+        ("status RUN=runs/x", "status --run runs/x"),
+        ("logs STAGE=grm_rl", "logs grm_rl"),
+    ],
+)
+def test_a_target_calls_proxygrm_with_the_run_folder_that_it_would_take_itself(words: str, called: str) -> None:
+    done = subprocess.run(["make", "-n", *words.split()], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert " ".join(done.stdout.splitlines()[-1].split()) == f"proxygrm {called}"
+
+
+def test_a_target_says_what_to_do_where_nothing_is_installed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    environment = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["make", "status"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "proxygrm is not installed here yet: make setup"
