@@ -15,6 +15,7 @@ from proxygrm.evaluate.score_rows import named
 
 Figures = dict[str, Any]
 Scores = dict[Any, float]  # pair -> 0 to 1, NaN where the policy leaves it out
+ORDERS_DIFFER = "one run was shown both orders, the other one: no McNemar, read the interval"
 
 
 def compare(
@@ -26,7 +27,8 @@ def compare(
     left out for both. common: where runs judged different pairs, compare on those both have; else UserError.
     Returns {baseline, runs {name: {n, overall, macro}}, against [...]}; each of `against` has the difference (other
     minus baseline) with its 95 % bootstrap interval, McNemar's counts and exact p, and p after Holm's correction for
-    the number of comparisons. McNemar takes a pair as right when it is right in every order shown.
+    the number of comparisons. McNemar takes a pair as right when it is right in every order shown, so where one run
+    was shown one order and the other both (`orders_differ`), its counts and p are None: right twice is harder.
     """
     if len(runs) < 2:
         raise UserError("a comparison needs two runs or more")
@@ -40,15 +42,18 @@ def compare(
             raise UserError(f"no pair counts for both {baseline} and {name} with the policy {policy!r}")
         a, b = [ours[key] for key in kept], [theirs[key] for key in kept]
         difference, low, high = paired_difference(a, b)
-        only_a = sum(x == 1 > y for x, y in zip(a, b, strict=True))
-        only_b = sum(y == 1 > x for x, y in zip(a, b, strict=True))
+        differ = runs[name].arranged.both_orders != runs[baseline].arranged.both_orders
+        only_a = None if differ else sum(x == 1 > y for x, y in zip(a, b, strict=True))
+        only_b = None if differ else sum(y == 1 > x for x, y in zip(a, b, strict=True))
         against.append({
             "run": name, "pairs": len(kept), "left_out": len(shared) - len(kept),
             "not_shared": len(ours) + len(theirs) - 2 * len(shared),
             "difference": difference, "low": low, "high": high,
-            "only_baseline": only_a, "only_run": only_b, "p": mcnemar_exact(only_a, only_b),
+            "orders_differ": differ, "only_baseline": only_a, "only_run": only_b, "p_holm": None,
+            "p": None if only_a is None or only_b is None else mcnemar_exact(only_a, only_b),
         })  # fmt: skip
-    for row, p in zip(against, holm([float(row["p"]) for row in against]), strict=True):
+    tested = [row for row in against if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = p
     kept_keys = ("n", "overall", "macro", "overall_interval", "expected", "rows", "partial", "orders", "acc_plus")
     figures = {name: score(answers, partition, policy) for name, answers in runs.items()}
@@ -61,6 +66,13 @@ def compare(
         "against": against,
         "anchors": beside_anchors(next(iter(runs.values())), policy),
     }
+
+
+def mcnemar_cells(row: Mapping[str, Any]) -> list[str]:
+    """Won, lost, p and p after Holm of one of `against`."""
+    if row["orders_differ"]:
+        return ["-"] * 4
+    return [f"{row['only_run']:,}", f"{row['only_baseline']:,}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}"]
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxygrm.benchmarks import benchmark
+from proxygrm.evaluate.compare import ORDERS_DIFFER, mcnemar_cells
 from proxygrm.evaluate.score_print import between, per_cent
 
 MARKS = {"yes": "=", "nearly": "~", "no": "x"}
@@ -45,10 +46,12 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     for row in figures["against"]:
         table.add_row(
             row["run"], f"{row['pairs']:,}", f"{100 * row['difference']:+.2f}", between(row["low"], row["high"]),
-            f"{row['only_run']:,}", f"{row['only_baseline']:,}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}",
+            *mcnemar_cells(row),
         )  # fmt: skip
     console.print(table)
     for row in figures["against"]:
+        if row["orders_differ"]:
+            console.print(f"{row['run']}: {ORDERS_DIFFER}", style="yellow", highlight=False)
         if row["left_out"]:
             console.print(f"{row['run']}: {row['left_out']:,} pairs left out by the policy", highlight=False)
         if row["not_shared"]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from proxygrm.benchmarks import benchmark
 from proxygrm.benchmarks.anchors import right_of
 from proxygrm.errors import UserError
-from proxygrm.evaluate.compare import beside_anchors, compare
+from proxygrm.evaluate.compare import ORDERS_DIFFER, beside_anchors, compare, mcnemar_cells
 from proxygrm.evaluate.score import Answers, Figures, score
 
 MARKS = {"yes": "=", "nearly": "≈", "no": "≠"}
@@ -208,14 +208,11 @@ def _policies(figures: Mapping[str, Figures], official: str) -> list[tuple[str, 
 
 def _against(row: Figures) -> list[str]:
     return [
-        str(row["run"]),
+        f"{row['run']} ({ORDERS_DIFFER})" if row["orders_differ"] else str(row["run"]),
         f"{row['pairs']:,}",
         f"{100 * row['difference']:+.2f}",
         f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
-        f"{row['only_run']:,}",
-        f"{row['only_baseline']:,}",
-        f"{row['p']:.2g}",
-        f"{row['p_holm']:.2g}",
+        *mcnemar_cells(row),
     ]
 
 

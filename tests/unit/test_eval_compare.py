@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import io
 import json
 import random
 
 import pytest
+from rich.console import Console
 
 from proxygrm.benchmarks import benchmark
 from proxygrm.benchmarks.anchors import ANCHORS, right_of
 from proxygrm.errors import UserError
 from proxygrm.evaluate.compare import beside_anchors, compare, holm
+from proxygrm.evaluate.compare_print import show
 from proxygrm.evaluate.score import read
 from proxygrm.evaluate.score_audit import fitting_partitions, fitting_revisions, published_numbers
 
@@ -52,6 +55,26 @@ def test_a_run_against_itself_differs_in_nothing(tmp_path):
     a = run(tmp_path, outcomes("rwr.wr"))
     (row,) = compare({"a": a, "again": a})["against"]
     assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
+
+
+def test_a_run_in_both_orders_is_not_tested_against_one_in_a_single_order(tmp_path):
+    rng, ids = random.Random(0), [f"id{at:03}" for at in range(200)]
+    one = run(tmp_path, {id_: rng.random() < 0.5 for id_ in ids})
+    rows = [
+        {"id": id_, "source": "", "order": order, "label": label, "verdict": rng.choice([1, 2]), "question": f"p {id_}",
+         "response_1": "ab"[label - 1], "response_2": "ba"[label - 1]}
+        for id_ in ids for order, label in (("as_is", 1), ("swapped", 2))
+    ]  # fmt: skip
+    (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = read("pairs", [tmp_path / "both.jsonl"])
+    figures = compare({"one": one, "both": both, "same": one})
+    told, same = figures["against"]
+    assert told["low"] < 0 < told["high"]  # two coins
+    assert (told["orders_differ"], told["p"], told["p_holm"], told["only_run"]) == (True, None, None, None)
+    assert (same["orders_differ"], same["p"], same["p_holm"]) == (False, 1, 1)
+    shown = io.StringIO()
+    show(figures, Console(file=shown, width=200))
+    assert "no McNemar" in shown.getvalue()
 
 
 def test_what_the_policy_leaves_out_for_one_is_left_out_for_both(tmp_path):
