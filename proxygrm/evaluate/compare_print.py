@@ -49,6 +49,8 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
             *mcnemar_cells(row),
         )  # fmt: skip
     console.print(table)
+    if any(run["orders"] == 2 for run in figures["runs"].values()):
+        console.print("won, lost: pairs right in both orders in one run and not in the other", style="dim")
     for row in figures["against"]:
         if row["orders_differ"]:
             console.print(f"{row['run']}: {ORDERS_DIFFER}", style="yellow", highlight=False)

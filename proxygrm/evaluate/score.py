@@ -267,6 +267,8 @@ def _notes(answers: Answers, cut: Partition, figures: Figures) -> list[str]:
         notes.append("this partition's macro averages the overall in again, as upstream's script does")
     if guessed := sum(j.guessed for pair in arranged.pairs for j in pair.judgements):
         notes.append(f"{guessed:,} verdicts come from critiques without <answer>: the script took some digit in them")
+    if bench.acc_plus and arranged.both_orders:
+        notes.append("acc+ asks for every pair of an id right in both orders, which is harder than in one")
     if blind := sum(j.blind for pair in arranged.pairs for j in pair.judgements):
         notes.append(f"{blind:,} judgements were made with a blank picture where one was missing")
     recorded = figures["policies"]["recorded"]["overall"]

@@ -75,6 +75,7 @@ def test_a_run_in_both_orders_is_not_tested_against_one_in_a_single_order(tmp_pa
     shown = io.StringIO()
     show(figures, Console(file=shown, width=200))
     assert "no McNemar" in shown.getvalue()
+    assert "won, lost: pairs right in both orders" in shown.getvalue()
 
 
 def test_what_the_policy_leaves_out_for_one_is_left_out_for_both(tmp_path):

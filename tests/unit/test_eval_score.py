@@ -190,6 +190,16 @@ def test_acc_plus_counts_ids_with_every_pair_right(tmp_path):
     assert {name: c["n"] for name, c in upstream["categories"].items()} == {"mcq": 3, "long": 2}
 
 
+def test_acc_plus_of_both_orders_says_that_it_is_harder(tmp_path):
+    rows = [
+        own("a", order, label, 1, source="mm_rlhf_rewardbench", category="mcq")
+        | {"question": "q", "response_1": "ab"[label - 1], "response_2": "ba"[label - 1]}
+        for order, label in (("as_is", 1), ("swapped", 2))
+    ]
+    notes = {n: scored(tmp_path, rows[:n], "mm-rlhf-rewardbench", partial=True)["notes"] for n in (1, 2)}
+    assert [any(note.startswith("acc+ asks") for note in notes[n]) for n in (1, 2)] == [False, True]
+
+
 def test_pictures_named_by_their_hash_do_not_say_what_upstream_would_make_of_their_path(tmp_path):
     rows = [
         own(f"a{i}", "as_is", 1, 1, source="mm_rlhf_rewardbench", category="mcq", image=f"/x/short/images/{i:064x}.png")
