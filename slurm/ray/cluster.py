@@ -7,8 +7,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,17 +52,43 @@ class RayHandle:
     address: str
     folder: Path
     environment: dict[str, str]
-    reasons: list[Callable[[], str | None]] = field(default_factory=list)
+    found: str = ""
+    _over: threading.Event = field(default_factory=threading.Event)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def watch(self, reason: Callable[[], str | None]) -> None:
-        """Have `reason` asked every second too: what it returns ends the job (None: all is well)."""
-        self.reasons.append(reason)
+        """Have `reason` asked every second: what it returns ends the job, wherever the driver is (None: all is well).
 
-    def check(self) -> None:
-        """Raise when something the job needs has died."""
-        for reason in self.reasons:
-            if found := reason():
-                raise Lost(found)
+        Each has a thread of its own. One that asks Ray's head hangs when the head has died, and must not keep the
+        others from saying so: Ray ends a process that waits for its head for a minute, without a word of ours.
+        """
+
+        def look() -> None:
+            while not self._over.wait(WATCH_S):
+                if found := reason():
+                    with self._telling:
+                        if not self._over.is_set():
+                            self._over.set()
+                            self.found = found
+                            os.kill(os.getpid(), signal.SIGUSR1)
+                    return
+
+        threading.Thread(target=look, daemon=True).start()
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """The block ends with Lost at the first death of anything that is watched."""
+
+        def interrupt(signum: int, frame: FrameType | None) -> None:
+            raise Lost(self.found)
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            yield
+        finally:
+            with self._telling:
+                self._over.set()
+            signal.signal(signal.SIGUSR1, before)
 
     def run(
         self, command: list[str], environment: dict[str, str], log: Path, watch: Callable[[], None], out: Path
@@ -123,6 +150,7 @@ def run_in_cluster(
     try:
         if rank == 0:
             head = node.start_head()
+            meeting.say("plan.json", {**asdict(plan), "head": head, "other_ports": "free ones, by the kernel"})
             meeting.say("head.json", head)
             _drive(meeting, node, RayHandle(plan, head, meeting.folder, environment), deadline, driver)
         else:
@@ -159,16 +187,18 @@ def _drive(
     import ray
 
     _wait_for_port(handle.address, node, deadline)
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray.init(address=handle.address, _node_ip_address=node.role.address, log_to_driver=False, logging_level="ERROR")
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would abort before anything is taken down
     try:
-        wait_until_complete(handle.plan, ray.nodes, meeting, node, deadline)
-        handle.watch(_death_of_a_node(meeting, node, handle.plan, ray.nodes))
-        with _Watch(handle):
+        with handle.interrupted():
+            handle.watch(lambda: _said(meeting, node))
+            on_sigterm = signal.getsignal(signal.SIGTERM)
+            own = handle.plan.nodes[0].address
+            ray.init(address=handle.address, _node_ip_address=own, log_to_driver=False, logging_level="ERROR")
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would abort before anything is taken down
+            wait_until_complete(handle.plan, ray.nodes, meeting, node, deadline)
+            handle.watch(lambda: _lost_by_ray(handle.plan, ray.nodes))
             driver(handle)
     except Lost:
-        raise  # without a farewell: a head that is dead would be waited for, until Ray ends this process unheard
+        raise  # without a farewell, for which a dead head would be waited for
     except BaseException:
         ray.shutdown()
         raise
@@ -215,50 +245,17 @@ def wait_until_complete(
         time.sleep(0.5)
 
 
-def _death_of_a_node(
-    meeting: Meeting, node: RayNode, plan: ClusterPlan, nodes: Callable[[], list[dict[str, Any]]]
-) -> Callable[[], str | None]:
-    def reason() -> str | None:
-        if death := node.death():
-            return f"node {node.role.name}: {death}"
-        if failure := meeting.failure():
-            return failure
-        dead = {row["NodeManagerAddress"] for row in nodes() if not row["Alive"]}
-        lost = [role for role in plan.nodes if role.address in dead]
-        return f"node {lost[0].name}: Ray lost it" if lost else None
-
-    return reason
+def _said(meeting: Meeting, node: RayNode) -> str | None:
+    """What this node sees of its own Ray, or another one has reported."""
+    if death := node.death():
+        return f"node {node.role.name}: {death}"
+    return meeting.failure()
 
 
-class _Watch:
-    """Interrupts the driver, wherever it is, at the first death of anything the handle watches."""
-
-    def __init__(self, handle: RayHandle) -> None:
-        self.handle, self.found = handle, ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def _look(self) -> None:
-        while not self._stop.wait(WATCH_S):
-            try:
-                self.handle.check()
-            except Lost as lost:
-                if not self._stop.is_set():
-                    self.found = str(lost)
-                    os.kill(os.getpid(), signal.SIGUSR1)
-                return
-
-    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        raise Lost(self.found)
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGUSR1, self._interrupt)
-        self._thread.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5 * WATCH_S)
-        signal.signal(signal.SIGUSR1, self._before)
+def _lost_by_ray(plan: ClusterPlan, nodes: Callable[[], list[dict[str, Any]]]) -> str | None:
+    dead = {row["NodeManagerAddress"] for row in nodes() if not row["Alive"]}
+    lost = [role for role in plan.nodes if role.address in dead]
+    return f"node {lost[0].name}: Ray lost it" if lost else None
 
 
 def _lend(meeting: Meeting, node: RayNode) -> None:

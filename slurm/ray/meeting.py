@@ -22,6 +22,7 @@ class Meeting:
     """One attempt of one job; a requeued job meets in another folder, so no stale file can mislead it.
 
     token: 0600, Ray's authentication.   node-R.json: name and address of rank R.   head.json: address of Ray's head.
+    plan.json: for people, which node does what, and the port.
     failed-R.json: first death on rank R.   end: `ok` or `failed`, written by rank 0.   left-R: rank R is gone.
     """
 

@@ -131,6 +131,11 @@ def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(tmp_path:
     seen = json.loads((ledger.folder / "ray_here" / "seen.json").read_text())
     assert seen["cluster"] == {"GPU": 1.0, "proxy_gpu": 1.0}
     assert [seen["trainer"], seen["proxy"]] == seen["plan"]
+    (record,) = [json.loads(path.read_text()) for path in ledger.folder.glob("ray_here/ray/*/plan.json")]
+    head, proxy = record["nodes"]
+    assert [head["name"], proxy["name"]] == seen["plan"]
+    assert [(role["trainer_gpus"], role["proxy_gpus"]) for role in (head, proxy)] == [(1, 0), (0, 1)]
+    assert record["head"].rpartition(":")[0] == head["address"]
     assert (ledger.folder / "ray_here" / "child.log").read_text() == "child ran\n"
     assert_no_ray_is_left(ledger.folder)
 
