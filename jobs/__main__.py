@@ -15,6 +15,7 @@ from jobs.cluster import cluster
 from jobs.data import data
 from jobs.doctor import doctor
 from jobs.eval import evaluation
+from jobs.evaluate_here import evaluate
 from jobs.proxy import proxy
 from jobs.reward import reward
 from proxygrm.errors import UserError
@@ -107,9 +108,9 @@ def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: 
 
     What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
     """
-    from jobs import console
+    from jobs import send
 
-    console.plan(asked, stages, script, redo)
+    send.plan(asked, stages, script, redo)
 
 
 @main.command()
@@ -128,12 +129,12 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 
     Submitting again is safe: finished stages are skipped, queued ones are waited for.
     """
-    from jobs import console
+    from jobs import send
 
     if dry_run:
-        console.plan(asked, stages, script=True, redo=redo)
+        send.plan(asked, stages, script=True, redo=redo)
     else:
-        console.submit(asked, stages, redo, watch)
+        send.submit(asked, stages, redo, watch)
 
 
 @main.command()
@@ -168,7 +169,7 @@ def ablate(
     ones alone.
     """
     from jobs import ablate as ablating
-    from jobs import console
+    from jobs import send
     from jobs.ablation import last_stages, read_spec
 
     if table or as_json:
@@ -178,9 +179,9 @@ def ablate(
     found, part = read_spec(spec), last_stages(read_spec(spec, only)) if only else ()
     asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
     if dry_run:
-        console.plan(asked, part, script=True, redo=())
+        send.plan(asked, part, script=True, redo=())
         return
-    folder = console.submit(asked, part, (), watch)
+    folder = send.submit(asked, part, (), watch)
     if watch:
         ablating.show_table(folder, found.name, as_json=False)
 
@@ -193,19 +194,9 @@ def run_stage(stage: str, **asked: Any) -> None:
 
     The stage refuses to start until everything it needs is done, and is skipped when it is done itself.
     """
-    from jobs import console
+    from jobs import by_hand
 
-    console.run_stage(asked, stage)
-
-
-@main.command()
-@RUN
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="Where.  [RUN/report.html]")
-def report(run: Path | None, output: Path | None) -> None:
-    """Write one self-contained HTML page about a run, finished or not."""
-    from jobs import console
-
-    console.report(run, output)
+    by_hand.run_stage(asked, stage)
 
 
 @main.command()
@@ -227,27 +218,7 @@ main.add_command(doctor)
 main.add_command(reward)
 main.add_command(evaluation)
 main.add_command(proxy)
-
-
-@main.command("evaluate")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("pairs", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for judgements and summary.")
-@click.option(
-    "--proxy",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Also judge rubric transfer with this model.",
-)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--limit", "max_pairs", type=click.IntRange(0), default=0, help="Only the first N pairs.")
-@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Longest critique.")
-@click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
-def evaluate_command(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
-    """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
-    from jobs import console
-
-    console.evaluate(model, pairs, out, proxy, **settings)
+main.add_command(evaluate)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,44 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
-from jobs import logs, scheduler
+from jobs import console, last_save, logs, scheduler
+from jobs import request as requests
 from jobs.ledger import Ledger
-from jobs.stage import Stage
+from jobs.plan import Planned
+from jobs.send import refuse
+from jobs.stage import Stage, closure
+from jobs.worker import StageJob
 from proxygrm.errors import UserError
 from slurm.health.bad_nodes import job_name
 
 RECORDED_WITHIN_S = 300.0
 """Between the start of a job's first task and its record: Python's imports from a slow shared folder, at most."""
 LOOK_S = 0.5
+
+
+def run_stage(asked: dict[str, Any], name: str) -> None:
+    """One stage in the present allocation, without submitit: what the sbatch templates call on every node."""
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError(f"run-stage {name} runs inside a job; the files of slurm/templates start one with sbatch")
+    resolved, ledger = console.of_request(asked)
+    stage = closure(resolved.stages, [name])[-1]
+    fingerprint = stage.fingerprint()
+    rank = int(os.environ.get("SLURM_PROCID", "0"))
+    if rank == 0:
+        refuse([Planned(stage, "run", "asked for", fingerprint)], resolved, ask=False)
+        requests.save(resolved, ledger)
+    for key, value in resolved.profile.environment.variables.items():
+        os.environ.setdefault(key, value)
+    # An array of one-job stages (sft.sbatch) numbers the stages, not elements of one.
+    cell = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) if stage.array > 1 else 0
+    if cell >= stage.array:
+        console.out.print(f"{name} has {stage.array} shards, 0 to {stage.array - 1}: nothing to do for element {cell}")
+        return
+    enter(stage, ledger, fingerprint, rank)
+    last_save.on_signal(name, resolved.profile.scheduler.signal_before_end_s)
+    StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
 
 
 def enter(stage: Stage, ledger: Ledger, fingerprint: str, rank: int) -> None:

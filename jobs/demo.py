@@ -12,8 +12,10 @@ import click
 from jobs import console
 from jobs import request as requests
 from jobs.experiments import DEMO_INPUTS
+from jobs.follow import ended_well, follow
 from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request
+from jobs.send import send
 from proxygrm.errors import UserError
 
 TRAIN, HELD_OUT, SEED = 5000, 160, 0
@@ -52,8 +54,8 @@ def _chain(ledger: Ledger, quick: bool) -> None:
     where = default_folder()
     was_up = cluster.status(where).up
     try:
-        console.send(resolved, ledger)
-        console.ended_well(console.follow(resolved, ledger))
+        send(resolved, ledger)
+        ended_well(follow(resolved, ledger))
     finally:
         if not was_up:
             cluster.down(where)

@@ -1,4 +1,4 @@
-"""Commands for a run that was submitted: status, why, logs, cost, cancel. Each needs the run folder alone."""
+"""Commands for a run that was submitted: status, why, logs, cost, cancel, report. Each needs the run folder alone."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ def status(run: Path | None, watch: bool, as_json: bool) -> None:
     preempted, cancelled, unknown, not submitted, done.
     """
     from jobs import console, state
+    from jobs.follow import follow, status_table
 
     resolved, ledger = console.of_run(run)
     if watch and not as_json:
-        console.follow(resolved, ledger)
+        follow(resolved, ledger)
         return
     states = state.status(resolved.stages, ledger)
     if as_json:
         _print_json([one.to_json() for one in states])
     else:
-        console.out.print(console.status_table(states, ledger))
+        console.out.print(status_table(states, ledger))
 
 
 @click.command()
@@ -210,4 +211,21 @@ def _active(jobs: list[str], since: float) -> list[str]:
     return [job for job, rows in states.items() if any(row.state in scheduler.ACTIVE for row in rows)]
 
 
-COMMANDS = (status, why, logs, cost, cancel)
+@click.command()
+@RUN
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="Where.  [RUN/report.html]")
+def report(run: Path | None, output: Path | None) -> None:
+    """Write one self-contained HTML page about a run, finished or not."""
+    from jobs import console
+    from proxygrm.errors import UserError
+    from proxygrm.report import write_report
+
+    folder = console.run_folder(run)
+    if not folder.is_dir():
+        raise UserError(f"no run folder {folder}; runs stand under runs/, `make demo` makes one")
+    page = output or folder / "report.html"
+    write_report(folder, page)
+    console.out.print(f"wrote {page}")
+
+
+COMMANDS = (status, why, logs, cost, cancel, report)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jobs import console
 from jobs.__main__ import main
+from jobs.follow import status_table
 from jobs.ledger import Ledger
 from jobs.state import StageState
 
@@ -100,7 +101,7 @@ def test_the_table_shows_markup_of_others_as_text(tmp_path: Path) -> None:
         StageState("c", "done", "", "6", 1, 1, 12.0),
     ]
     with console.out.capture() as shown:
-        console.out.print(console.status_table(rows, Ledger(tmp_path / "run")))
+        console.out.print(status_table(rows, Ledger(tmp_path / "run")))
     text = shown.get()
     assert "[red]no [/room] (on n1)" in text
     assert "3/10, 61 s" in text

@@ -1,0 +1,181 @@
+"""`proxygrm plan` and `proxygrm submit`: what is shown, what is refused, and in which order things are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from jobs import console, limits, state
+from jobs import plan as planning
+from jobs import request as requests
+from jobs import submit as submission
+from jobs.follow import follow
+from jobs.ledger import Ledger, missing_givens, record_folder
+from jobs.plan import Planned
+from jobs.request import Resolved
+from jobs.stage import closure
+from proxygrm.errors import UserError
+
+
+def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Iterable[str]) -> None:
+    resolved, ledger = console.of_request(asked)
+    answers, sending = _scheduler_answers(resolved), _sending(asked)
+    planned = _plan(resolved, ledger, stages, redo, ask=answers)
+    show_plan(planned, resolved, ledger)
+    if script:
+        ids = {p.stage.name: p.job_id for p in planned if p.job_id}
+        for lines in planning.in_batches(planned):
+            console.out.rule(escape(lines[0].stage.batch or lines[0].stage.name), style="dim")
+            click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids, sending))
+        written = planning.files(planned, ledger.folder, record_folder(ledger.folder, resolved.request.ablation_name))
+        if written:
+            console.out.rule("files a submit would write", style="dim")
+        for path, what in written:
+            click.echo(f"{path}  {click.style(what, dim=True)}")
+    refuse(planned, resolved, answers)
+    if answers:
+        submission.check_after(sending.after)
+
+
+def submit(asked: dict[str, Any], stages: Iterable[str], redo: Iterable[str], watch: bool) -> Path:
+    """Returns the run folder."""
+    resolved, ledger = console.of_request(asked)
+    send(resolved, ledger, stages, redo, _sending(asked))
+    if watch:
+        follow(resolved, ledger)
+    return ledger.folder
+
+
+def send(
+    resolved: Resolved,
+    ledger: Ledger,
+    stages: Iterable[str] = (),
+    redo: Iterable[str] = (),
+    sending: planning.Sending = submission.AT_ONCE,
+) -> None:
+    """Plan, check and submit under the run folder's lock."""
+    with ledger.lock("submit"):
+        console.connect(resolved.profile, start=True)
+        submission.require_slurm()
+        planned = _plan(resolved, ledger, stages, redo, ask=True)
+        show_plan(planned, resolved, ledger)
+        refuse(planned, resolved, ask=True)
+        submission.check_after(sending.after)
+        requests.save(resolved, ledger)
+        submission.submit(
+            planned,
+            resolved.profile,
+            ledger,
+            frozenset(redo),
+            _say_submitted(),
+            sending,
+        )
+    if sending.hold and (held := [line.stage.name for line in planned if line.action == "run" and not line.after]):
+        rows = ledger.submissions()
+        jobs = ",".join(dict.fromkeys(rows[name]["job_id"].split("_")[0] for name in held))
+        console.out.print(f"held; they start after:  scontrol release {jobs}")
+
+
+def _plan(resolved: Resolved, ledger: Ledger, stages: Iterable[str], redo: Iterable[str], ask: bool) -> list[Planned]:
+    wanted = list(stages) or [stage.name for stage in resolved.stages]
+    if wanted == ["chain"]:
+        wanted = [stage.name for stage in resolved.stages]
+    chosen = closure(resolved.stages, wanted)
+    closure(resolved.stages, list(redo))
+    return planning.plan(chosen, state.facts(chosen, ledger, ask_scheduler=ask), frozenset(redo))
+
+
+def _sending(asked: dict[str, Any]) -> planning.Sending:
+    return planning.Sending(asked.get("hold", False), tuple(asked.get("after", ())))
+
+
+def _scheduler_answers(resolved: Resolved) -> bool:
+    """A plan can be read without a scheduler; then nothing is known of queued jobs, and it says so."""
+    try:
+        console.connect(resolved.profile, start=False)
+        submission.require_slurm()
+    except UserError as error:
+        console.out.print(f"[yellow]planning without a scheduler:[/] {escape(str(error))}")
+        return False
+    return True
+
+
+def refuse(planned: list[Planned], resolved: Resolved, ask: bool) -> None:
+    """Say everything a submit would fail on, before anything is sent. ask: the scheduler too, which can be reached."""
+    due = [p.stage for p in planned if p.action == "run"]
+    alike = {(stage.batch or stage.name, stage.on): stage for stage in due}.values()  # cells ask for the same
+    problems = [text for stage in alike if (text := planning.within_limits(stage, resolved.profile))]
+    if ask:
+        problems += limits.problems(alike, resolved.profile)
+        problems += limits.arrays_too_large(planning.in_batches(planned))
+    problems += missing_givens(due)
+    if not problems:
+        return
+    for problem in problems[1:]:
+        console.out.print(f"[red]not possible:[/] {escape(problem)}", soft_wrap=True)
+    more = f" ({len(problems) - 1} more above)" if len(problems) > 1 else ""
+    demo = resolved.experiment.name in {"demo", "quick"}
+    hint = "; `proxygrm demo --prepare-only` makes the demo's data and model" if demo else ""
+    raise UserError(f"{problems[0]}{more}{hint}")
+
+
+def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> None:
+    profile = resolved.profile
+    table = Table(title=f"{ledger.folder.name}: {resolved.experiment.name} on {profile.name}", title_justify="left")
+    for column in ("stage", "action", "because", "after", "resources"):
+        table.add_column(column, overflow="fold")
+    table.add_column("GPU-h", justify="right")
+    colours = {"run": "cyan", "skip": "green", "wait": "yellow"}
+    for lines in _alike(planned):
+        line, stage = lines[0], lines[0].stage
+        on, number = stage.on, len(lines) if stage.batch else stage.array
+        gpus = f" x {on.gpus_per_node} GPU" if on.gpus_per_node else ""
+        array = f"{number} x " if number > 1 else ""
+        table.add_row(
+            stage.batch or stage.name,
+            f"[{colours[line.action]}]{line.action}[/]",
+            escape(line.because) if len(lines) == 1 else f"{len(lines)} cells, {lines[0].because}",
+            ", ".join(line.after) if len(lines) == 1 else _after(lines),
+            f"{array}{on.nodes} node{'s' * (on.nodes > 1)}{gpus}, {on.cpus_per_node} CPU, {on.memory_gb} GB, "
+            f"{on.walltime_min} min",
+            f"{planning.gpu_hours(one.stage for one in lines):.1f}" if gpus and line.action == "run" else "",
+        )
+    console.out.print(table)
+    due = [one.stage for one in planned if one.action == "run"]
+    once, often = planning.gpu_hours(due), planning.gpu_hours(due, requeues=True)
+    console.out.print(
+        f"at most {once:.1f} GPU-hours if every job uses its whole time limit once; {often:.1f} if each also runs out "
+        "of time as often as it may be requeued for that",
+        soft_wrap=True,
+    )
+
+
+def _alike(planned: list[Planned]) -> list[list[Planned]]:
+    """Lines of the table: a stage each, or the stages of a batch with which the same is done."""
+    groups: dict[tuple[str, str], list[Planned]] = {}
+    for line in planned:
+        groups.setdefault((line.stage.batch or line.stage.name, line.action), []).append(line)
+    return list(groups.values())
+
+
+def _after(lines: list[Planned]) -> str:
+    batch_of = {parent.name: parent.batch for line in lines for parent in line.stage.upstream()}
+    return ", ".join(dict.fromkeys(batch_of[name] or name for line in lines for name in line.after))
+
+
+def _say_submitted() -> Callable[[Planned, str], None]:
+    """A line for each stage, and one for all cells of a batch."""
+    said: set[str] = set()
+
+    def say(line: Planned, job: str) -> None:
+        array = job.split("_")[0] if line.stage.batch else job
+        if array not in said:
+            said.add(array)
+            console.out.print(f"submitted [cyan]{line.stage.batch or line.stage.name}[/] as job {array}")
+
+    return say
