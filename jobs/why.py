@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,16 @@ class Explanation:
 
 def explain(case: Case) -> Explanation:
     """Pure: the same facts give the same sentence."""
+    found = _explain(case)
+    return replace(found, do=found.do.replace("proxygrm submit", _sends(case.state.stage)))
+
+
+def _sends(stage: str) -> str:
+    """The command that sends a stage again."""
+    return "proxygrm ablate SPEC" if stage.startswith("cells/") else "proxygrm submit"
+
+
+def _explain(case: Case) -> Explanation:
     now, name = case.state, case.state.stage
     if now.word == "done":
         again = f" at attempt {now.attempt}" if now.attempt > 1 else ""
@@ -268,15 +278,12 @@ def explain_run(stages: list[Stage], ledger: Ledger) -> Explanation:
 def nothing_wrong(states: Sequence[StageState]) -> Explanation:
     """Of stages that run, are done or were not submitted."""
     counts: Counter[str] = Counter(one.word for one in states)
-    changed = next((one for one in states if one.word == "not submitted" and one.detail), None)
+    missing = [one for one in states if one.word == "not submitted"]
+    changed = next((one for one in missing if one.detail), None)
     because = f" ({changed.stage}: {changed.detail})" if changed else ""
-    running = counts["running"] > 0
-    return Explanation(
-        "",
-        "running" if running else "not submitted" if counts["not submitted"] else "done",
-        f"nothing is wrong: {state.summary(counts)}{because}",
-        do="" if running or not counts["not submitted"] else "proxygrm submit",
-    )
+    word = "running" if counts["running"] else "not submitted" if missing else "done"
+    do = _sends(missing[0].stage) if word == "not submitted" else ""
+    return Explanation("", word, f"nothing is wrong: {state.summary(counts)}{because}", do=do)
 
 
 def _interest(one: StageState) -> int:

@@ -12,7 +12,7 @@ from jobs.ledger import Ledger
 from jobs.scheduler import Attempt, Tres
 from jobs.stage import Artifact, Resources, Stage, StageRun
 from jobs.state import StageState, Word
-from jobs.why import Case, Explanation, Text, explain, explain_run
+from jobs.why import Case, Explanation, Text, explain, explain_run, nothing_wrong
 
 LOGS = {
     "disk full": """
@@ -201,6 +201,14 @@ def test_reasons_of_the_same_beginning_are_told_apart_and_unknown_ones_quoted() 
     assert "scontrol release 9" in explain(case("pending", detail="JobHeldUser")).do
     odd = explain(case("pending", detail="SomethingNew"))
     assert (odd.cause, odd.sentence) == ("", "grm_rl waits, SLURM's reason is SomethingNew")
+
+
+def test_a_cell_of_an_ablation_is_sent_again_by_ablate() -> None:
+    for word in ("timed out", "not submitted", "unknown"):
+        assert "proxygrm submit" in explain(Case(StageState("grm_rl", word))).do
+        assert "proxygrm ablate SPEC" in explain(Case(StageState("cells/a/grm_rl", word))).do
+    missing = [StageState("split", "done"), StageState("cells/a/grm_rl", "not submitted")]
+    assert nothing_wrong(missing).do == "proxygrm ablate SPEC"
 
 
 def test_the_reason_of_an_array_stands_behind_its_counts() -> None:
