@@ -172,11 +172,17 @@ def _environment(device: str) -> None:
 
 
 def _device(asked: str) -> str:
-    if asked != "auto":
+    """cuda or cpu; UserError where a GPU is asked for and none can be seen."""
+    if asked == "cpu":
         return asked
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise UserError(
+            "no GPU can be seen here; --device cpu works without, or start it in a job that has one"
+        )
+    return "cuda" if found else "cpu"
 
 
 def blank_picture() -> Any:

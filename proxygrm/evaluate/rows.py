@@ -37,8 +37,11 @@ class RowFile:
         self._written = time.monotonic()
 
     def __enter__(self) -> RowFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8", errors=_ERRORS)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8", errors=_ERRORS)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path.parent}: {error.strerror}; name another folder") from error
         try:
             self._lock()
             self._recover()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from proxygrm.errors import UserError
-from proxygrm.evaluate import EvalPair, EvaluateSettings, load_pairs
+from proxygrm.evaluate import EvalPair, EvaluateSettings, engine, load_pairs
 from proxygrm.evaluate.pairs import check_pairs
 from proxygrm.evaluate.rows import RowFile
 from proxygrm.evaluate.shown import judged_row, shown_in_orders
@@ -236,3 +236,16 @@ def test_a_file_that_another_process_writes_is_left_alone(tmp_path):
         RowFile(tmp_path / "a.jsonl", MADE_BY),
     ):
         pass
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write to .*file/parts: .*; name another folder"):
+        RowFile(tmp_path / "file" / "parts" / "a.jsonl", MADE_BY).__enter__()
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [engine._device(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(UserError, match="no GPU can be seen here"):
+        engine._device("cuda")
