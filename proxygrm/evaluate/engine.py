@@ -179,9 +179,7 @@ def _device(asked: str) -> str:
 
     found = torch.cuda.is_available()
     if asked == "cuda" and not found:
-        raise UserError(
-            "no GPU can be seen here; --device cpu works without, or start it in a job that has one"
-        )
+        raise UserError("no GPU can be seen here; --device cpu works without, or start it in a job that has one")
     return "cuda" if found else "cpu"
 
 
