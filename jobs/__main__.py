@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,20 +25,33 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 RUN = click.option("--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [runs/PROFILE]")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 class Commands(click.Group):
-    """Prints one line for what people can mend; everything else keeps its traceback."""
+    """Prints one line for what people can mend, files and disks included; everything else keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            click.secho(f"proxygrm: {error}", err=True, fg="red")
+            _tell(str(error), ctx)
+            sys.exit(2)
+        except OSError as error:
+            if error.errno == errno.EPIPE or (error.filename is None and error.errno not in _FULL):
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _tell(f"{where}{error.strerror or error} (where in the program: proxygrm --debug ...)", ctx)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("\nstopped watching; submitted jobs go on (proxygrm status)", err=True)
             sys.exit(130)
+
+
+def _tell(text: str, ctx: click.Context) -> None:
+    if ctx.params.get("debug"):
+        traceback.print_exc()
+    click.secho(f"proxygrm: {text}", err=True, fg="red")
 
 
 @click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with:  make demo")

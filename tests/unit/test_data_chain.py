@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -56,3 +58,26 @@ def test_a_release_becomes_a_training_file_by_the_commands_alone(source, tmp_pat
     run("data", "convert", "verl", clean, "--out", out, "--workers", 1)
     assert pq.ParquetFile(out).metadata.num_rows == 5
     assert "nothing is wrong" in run("data", "check", out)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileExistsError(errno.EEXIST, "File exists", "out/pairs"), "proxygrm: out/pairs: File exists"),
+        (OSError(errno.ENOSPC, "No space left on device"), "proxygrm: No space left on device"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "proxygrm: Disk quota exceeded"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), None),
+    ],
+)
+def test_a_disk_that_does_not_take_a_file_is_one_line_and_a_fault_of_the_program_is_not(monkeypatch, error, line):
+    def fail(*paths: object) -> None:
+        raise error
+
+    monkeypatch.setattr("data_tools.join.join", fail)
+    done = CliRunner().invoke(main, ["data", "join", "a", "b", "--out", "c"])
+    if line is None:
+        assert done.exception is error
+    else:
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(line)
+        assert "Traceback" in CliRunner().invoke(main, ["--debug", "data", "join", "a", "b", "--out", "c"]).stderr
