@@ -100,7 +100,9 @@ def _scheduler_answers(resolved: Resolved) -> bool:
         console.connect(resolved.profile, start=False)
         submission.require_slurm()
     except UserError as error:
-        console.out.print(f"[yellow]planning without a scheduler:[/] {escape(str(error))}")
+        up = "; `make cluster-up` starts the private one" if resolved.profile.private_cluster else ""
+        why = str(error) if "cluster-up" in str(error) else f"{error}{up}"
+        console.out.print(f"[yellow]planning without a scheduler:[/] {escape(why)}", soft_wrap=True)
         return False
     return True
 
@@ -109,17 +111,22 @@ def refuse(planned: list[Planned], resolved: Resolved, ask: bool) -> None:
     """Say everything a submit would fail on, before anything is sent. ask: the scheduler too, which can be reached."""
     due = [p.stage for p in planned if p.action == "run"]
     alike = {(stage.batch or stage.name, stage.on): stage for stage in due}.values()  # cells ask for the same
-    problems = [text for stage in alike if (text := planning.within_limits(stage, resolved.profile))]
+    refused: dict[str, str] = {}  # of many cells with one problem, the first
+    for stage in due:
+        if text := planning.within_limits(stage, resolved.profile):
+            refused.setdefault(text.replace(stage.name, stage.batch), text)
+    problems = list(refused.values())
     if ask:
         problems += limits.problems(alike, resolved.profile)
         problems += limits.arrays_too_large(planning.in_batches(planned))
-    problems += missing_givens(due)
+    missing = missing_givens(due)
+    problems += missing
     if not problems:
         return
     for problem in problems[1:]:
         console.out.print(f"[red]not possible:[/] {escape(problem)}", soft_wrap=True)
     more = f" ({len(problems) - 1} more above)" if len(problems) > 1 else ""
-    demo = resolved.experiment.name in {"demo", "quick"}
+    demo = missing and resolved.experiment.name in {"demo", "quick"}
     hint = "; `proxygrm demo --prepare-only` makes the demo's data and model" if demo else ""
     raise UserError(f"{problems[0]}{more}{hint}")
 

@@ -14,6 +14,7 @@ from jobs.__main__ import main
 from jobs.follow import status_table
 from jobs.ledger import Ledger
 from jobs.state import StageState
+from proxygrm.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +107,32 @@ def test_the_table_shows_markup_of_others_as_text(tmp_path: Path) -> None:
     assert "[red]no [/room] (on n1)" in text
     assert "3/10, 61 s" in text
     assert "12 s" in text
+
+
+def test_a_refusal_names_one_cell_of_each_kind_and_speaks_of_the_demo_s_data_only_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tmp_path / "three.toml"
+    spec.write_text('[grid]\n"proxy_server.replicas" = [1, 2]\n"rl.seed" = [1, 2, 3]\n')
+    monkeypatch.setattr("jobs.send.missing_givens", lambda stages: [])
+    answer = say("ablate", str(spec), "--dry-run", "--run", str(tmp_path / "run"))
+    assert answer.exit_code == 2
+    last = answer.output.splitlines()[-1]
+    assert "cells/replicas-2_seed-1/grm_rl on 2 nodes x 1 GPU: proxy: 2 replicas of 1 GPUs do not fit" in last
+    assert "more above" not in last
+    assert "prepare-only" not in last
+    monkeypatch.setattr("jobs.send.missing_givens", lambda stages: ["no pairs"])
+    assert "prepare-only" in say("plan", "--run", str(tmp_path / "run")).output.splitlines()[-1]
+
+
+def test_a_plan_says_how_to_start_the_private_cluster_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent() -> None:
+        raise UserError("SLURM does not answer: authentication error")
+
+    monkeypatch.setattr("jobs.submit.require_slurm", silent)
+    said = "planning without a scheduler: SLURM does not answer: authentication error"
+    assert f"{said}; `make cluster-up` starts the private one\n" in say("plan", "--run", str(tmp_path / "run")).output
+    elsewhere = say("plan", "--profile", site(tmp_path), "--run", str(tmp_path / "run"))
+    assert f"{said}\n" in elsewhere.output
