@@ -35,14 +35,17 @@ class Pictures:
         self._names: dict[str, str] = {}
 
     def store_all(self, pictures: Sequence[Picture]) -> tuple[list[str], int] | Left:
-        """(names in the store, how many of them are blank stand-ins), or why the row cannot be used."""
+        """(names in the store, how many of them are blank stand-ins), or why the row cannot be used.
+
+        Raises OSError when the store cannot be written: that is no fault of the row.
+        """
         names, blanks = [], 0
         for picture in pictures:
             try:
                 if isinstance(picture, bytes):
                     names.append(self.store.add(picture))
                 else:
-                    names += [self._stored(file) for file in files_of(picture, self.root)]
+                    names += [self._stored(file) for file in self._files(picture)]
             except MissingPicture as error:
                 if self.missing != "blank":
                     return Left("missing_picture", str(error))
@@ -50,16 +53,26 @@ class Pictures:
                 blanks += 1
             except OutsideRoot as error:
                 return Left("picture_outside_root", str(error))
-            except (UnreadablePicture, OSError) as error:
+            except UnreadablePicture as error:
                 return Left("unreadable_picture", str(error))
         return names, blanks
+
+    def _files(self, picture: str | Frames) -> list[str]:
+        try:
+            return files_of(picture, self.root)
+        except OSError as error:
+            raise UnreadablePicture(str(error)) from error
 
     def _stored(self, file: str) -> str:
         name = self._names.get(file)
         if name is None:
             if len(self._names) >= _REMEMBERED:
                 self._names.clear()
-            name = self._names[file] = self.store.add(resolve(file, self.root).read_bytes())
+            try:
+                data = resolve(file, self.root).read_bytes()
+            except OSError as error:
+                raise UnreadablePicture(str(error)) from error
+            name = self._names[file] = self.store.add(data)
         return name
 
 

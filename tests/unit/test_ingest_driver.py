@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from release_files import RLAIF_V, adds_up, better_and_worse, dropped, jsonl, parquet, picture, pictures, rlaif_v
 
 from data_tools.ingest import ingest, ingest_step
-from data_tools.preference import picture_hash, read_pairs
+from data_tools.preference import PictureStore, picture_hash, read_pairs
 from data_tools.shards import Shard, all_shards, carry_out
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
@@ -71,6 +72,19 @@ def test_too_many_bad_rows_leave_nothing_under_a_final_name(mixed, tmp_path):
     with pytest.raises(UserError, match=r"of 200 rows are bad.*First: rows.jsonl row 4 .*missing_picture"):
         ingest("preference-jsonl", mixed, tmp_path / "out")
     assert not (tmp_path / "out" / "pairs.parquet").exists()
+    assert not (tmp_path / "out" / "ingest.json").exists()
+
+
+@pytest.mark.parametrize("image", ["a.png", None])
+def test_a_full_disk_is_no_fault_of_the_row(tmp_path, monkeypatch, image):
+    def full(store: PictureStore, name: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pictures(tmp_path, ["a.png"])
+    row = {"question": "q", "chosen": "a", "rejected": "b", "images": [image or "gone.png"]}
+    monkeypatch.setattr(PictureStore, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        ingest("preference-jsonl", jsonl(tmp_path / "x.jsonl", [row]), tmp_path / "out", missing_images="blank")
     assert not (tmp_path / "out" / "ingest.json").exists()
 
 
