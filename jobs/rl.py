@@ -148,7 +148,6 @@ def run_trainer(
 
     def look() -> None:
         nonlocal looked
-        handle.check()
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
             run.progress(*progress(log.read_text(errors="replace"), collect_metrics(out)))

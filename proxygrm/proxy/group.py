@@ -28,7 +28,6 @@ WATCH_EVERY_S = 5.0
 class Supervisor(Protocol):
     """What the group needs of `slurm.ray.cluster.RayHandle`."""
 
-    def check(self) -> None: ...
     def watch(self, reason: Callable[[], str | None]) -> None: ...
 
 
@@ -85,7 +84,7 @@ class ProxyGroup:
             actors.append(actor.remote(spec, place.gpus, key))
         group = cls(actors, places, folder / "endpoints.json")
         try:
-            statuses = wait_until_healthy(group.health, settings.start_timeout_s, said, handle.check)
+            statuses = wait_until_healthy(group.health, settings.start_timeout_s, said)
         except BaseException:
             group.stop()
             raise
@@ -128,12 +127,11 @@ class ProxyGroup:
             self._looking.release()
 
     def stop(self) -> None:
-        """End all servers; the endpoints file goes with them."""
+        """End all servers; the endpoints file goes with them. The actors go with Ray: killing them asks its head, which
+        may be what has just died."""
         import ray
 
         self._stopped = True
         self.endpoints_file.unlink(missing_ok=True)
         ended = [actor.stop.remote() for actor in self._actors]
         ray.wait(ended, num_returns=len(ended), timeout=POLL_TIMEOUT_S)
-        for actor in self._actors:
-            ray.kill(actor)
