@@ -46,7 +46,9 @@ def require_slurm() -> None:
         )
     answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
     if answer.returncode != 0:
-        why = (answer.stderr or answer.stdout).strip().splitlines()
+        # "Slurmctld(primary) at HOST is DOWN", and then a frame of asterisks; or no more than an error.
+        lines = [line.strip("* ") for line in [*answer.stdout.splitlines(), *answer.stderr.splitlines()]]
+        why = [line for line in lines if "is DOWN" in line] or [line for line in lines if line]
         raise UserError(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
 
 

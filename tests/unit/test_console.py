@@ -136,3 +136,15 @@ def test_a_plan_says_how_to_start_the_private_cluster_that_does_not_answer(
     assert f"{said}; `make cluster-up` starts the private one\n" in say("plan", "--run", str(tmp_path / "run")).output
     elsewhere = say("plan", "--profile", site(tmp_path), "--run", str(tmp_path / "run"))
     assert f"{said}\n" in elsewhere.output
+
+
+def test_a_scheduler_that_is_down_is_said_in_its_own_words_without_the_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = "echo '*****'; echo '** RESTORE SLURMCTLD DAEMON TO SERVICE **'; echo '*****'; echo 'error: munge' >&2"
+    for name in ("sbatch", "srun", "scontrol"):
+        script = tmp_path / name
+        script.write_text(f"#!/bin/sh\necho 'Slurmctld(primary) at login1 is DOWN'; {frame}; exit 1\n")
+        script.chmod(0o755)
+    answer = say("submit", "--profile", site(tmp_path), "--run", str(tmp_path / "run"))
+    assert answer.output == "proxygrm: SLURM does not answer: Slurmctld(primary) at login1 is DOWN\n"
