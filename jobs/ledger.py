@@ -16,6 +16,7 @@ from typing import Any
 from jobs.secrecy import looks_secret
 from jobs.stage import Given, Stage, plain
 from proxygrm import whole_file
+from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
 
 CODE = Path(__file__).parent.parent
@@ -271,7 +272,8 @@ def missing_givens(stages: list[Stage]) -> list[str]:
                 try:
                     need.check(need.resolve())
                 except Exception as error:
-                    hub = need.path.count("/") == 1 and need.path[0].isalnum() and not need.resolve().exists()
+                    model = need.check is is_hf_checkpoint and need.path.count("/") == 1 and need.path[0].isalnum()
+                    hub = model and not need.resolve().exists()
                     hint = f" (a hub name? `hf download {need.path}` puts it where jobs find it)" if hub else ""
                     problems[need.path] = f"{stage.name} needs {label} at {need.path}: {error}{hint}"
     return list(problems.values())

@@ -10,6 +10,7 @@ import pytest
 from jobs import distill
 from jobs.chain import chain
 from jobs.experiments import EXPERIMENTS, paper
+from jobs.ledger import missing_givens
 from jobs.plan import Facts, Planned, plan, within_limits
 from jobs.request import Request, resolve
 from jobs.stage import StageRun
@@ -195,3 +196,11 @@ def test_the_transfer_table_calls_its_judge_by_name_and_knows_when_it_is_the_pro
     assert (stage.config.judge, stage.config.seen) == (called, seen)
     needed = {parent.name for parent in stage.upstream()}
     assert needed == ({"evaluate", "proxy_sft"} if seen else {"evaluate"})
+
+
+def test_only_a_missing_model_may_be_one_to_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    lines = missing_givens(resolve(Request(profile="h100")).stages)
+    assert any("`hf download Qwen/Qwen2.5-VL-7B-Instruct`" in line for line in lines)
+    assert [line for line in lines if "hf download data/" in line] == []
