@@ -114,7 +114,8 @@ class EndpointJudge:
             work.add(row)
 
     def _body(self, shown: Shown, prompt: str, seed: int | None, blank: Path) -> Row:
-        images = [path if path.is_file() else blank for path in shown.pair.images]
+        may = self.settings.missing_images == "blank"
+        images = [blank if may and not path.is_file() else path for path in shown.pair.images]
         body = chat_body(self.endpoint.model, prompt, images, self.settings.temperature, self.settings.max_tokens)
         return body if seed is None else body | {"seed": seed}
 

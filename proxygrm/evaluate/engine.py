@@ -96,7 +96,8 @@ class Engine:
         from vllm import SamplingParams
 
         content: list[dict[str, Any]] = [
-            {"type": "image_pil", "image_pil": _picture(path), "uuid": _uuid(path)} for path in request.images
+            {"type": "image_pil", "image_pil": _picture(path, self.settings.missing_images), "uuid": _uuid(path)}
+            for path in request.images
         ]
         content.append({"type": "text", "text": request.text})
         params = SamplingParams(
@@ -190,10 +191,11 @@ def blank_picture() -> Any:
     return Image.new("RGB", (BLANK_SIDE_PX, BLANK_SIDE_PX), (128, 128, 128))
 
 
-def _picture(path: Path) -> Any:
+def _picture(path: Path, missing_images: str) -> Any:
+    """Raises OSError for one that went away since the run began, unless blank ones may stand in."""
     from PIL import Image
 
-    if not path.is_file():  # only with missing_images="blank"; else it was refused before the model was loaded
+    if missing_images == "blank" and not path.is_file():
         return blank_picture()
     with Image.open(path) as image:
         return image.convert("RGB")

@@ -12,6 +12,7 @@ from eval_runs import MODEL, call, demo_fixture, judge_fixture, mm_release, raw,
 from http_judges import Flaky, serving
 
 from proxygrm.errors import UserError
+from proxygrm.evaluate.engine import BLANK_SIDE_PX, _picture
 from proxygrm.pairs import read_pairs
 from proxygrm.prompts import grm_prompt
 from proxygrm.teacher.rule_judge import build_app
@@ -251,3 +252,18 @@ def test_a_picture_that_was_missing_and_has_come_since_is_judged_anew(demo, judg
     run(out, judge, "--pairs", file, *MODEL, "--missing-images", "blank")
     assert not any(row["image_missing"] for row in rows(out))
     assert len({row["key"] for row in raw(out)}) == blind + 2  # both orders
+
+
+def test_a_picture_that_goes_away_while_others_are_judged_is_not_judged_blind(demo, judge, tmp_path, monkeypatch):
+    shutil.copytree(demo, tmp_path / "pairs")
+    gone = read_pairs(demo)[0].images[0]
+    monkeypatch.setattr("proxygrm.evaluate.run.check_pairs", lambda pairs, missing: 0)  # it was there at the start
+    (tmp_path / "pairs" / "images" / gone).unlink()
+    said = run(tmp_path / "out", judge, "--pairs", tmp_path / "pairs", *MODEL)
+    without = [row for row in rows(tmp_path / "out") if row["image_missing"]]
+    assert without
+    assert all(row["verdict"] is None and "No such file" in row["refused"] for row in without)
+    assert f"{len(without)} prompts refused" in said
+    with pytest.raises(OSError, match=gone):
+        _picture(tmp_path / "pairs" / "images" / gone, "refuse")
+    assert _picture(tmp_path / "pairs" / "images" / gone, "blank").size == (BLANK_SIDE_PX, BLANK_SIDE_PX)
