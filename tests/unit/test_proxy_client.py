@@ -217,6 +217,9 @@ def test_cancelled_calls_close_their_requests_and_leave_no_place_taken(tmp_path)
         server = Server(behave=hangs)
         async with running(server, max_in_flight_per_replica=4) as (proxy, _):
             calls = [asyncio.create_task(proxy.judge(**PAIR, rubric=f"{RUBRIC}{i}")) for i in range(8)]
+            async with asyncio.timeout(20):  # a busy machine takes its time
+                while server.now < 4:
+                    await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)
             assert server.now == 4
             for call in calls[:6]:  # four at the server, two that wait for room
