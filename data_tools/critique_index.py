@@ -11,7 +11,7 @@ from typing import IO, Literal, NamedTuple
 
 from proxygrm.critique import Problem, parse
 from proxygrm.errors import UserError
-from proxygrm.teacher.critiques import CritiqueRow
+from proxygrm.teacher.critiques import Written, read_line
 
 Pool = Literal["right", "wrong"]
 
@@ -62,7 +62,7 @@ def index_critiques(files: Sequence[Path], wanted: Collection[str] | None = None
                 at = 0
                 for line_number, line in enumerate(lines, 1):
                     if line.strip():
-                        _take(index, number, at, _row(line, path, line_number), wanted)
+                        _take(index, number, at, read_line(line, path, line_number), wanted)
                     at += len(line)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); distill the shard first") from error
@@ -71,7 +71,7 @@ def index_critiques(files: Sequence[Path], wanted: Collection[str] | None = None
     return index
 
 
-def _take(index: CritiqueIndex, file: int, offset: int, row: CritiqueRow, wanted: Collection[str] | None) -> None:
+def _take(index: CritiqueIndex, file: int, offset: int, row: Written, wanted: Collection[str] | None) -> None:
     index.rows += 1
     index.teachers[row.model] += 1
     if wanted is not None and row.id not in wanted:
@@ -82,17 +82,6 @@ def _take(index: CritiqueIndex, file: int, offset: int, row: CritiqueRow, wanted
     critique = parse(row.critique)
     remarks = tuple(problem.value for problem in critique.problems) if critique.reason is None else ()
     index.found[row.id] = Found(file, offset, critique.verdict, critique.reason, remarks)
-
-
-def _row(line: bytes, path: Path, number: int) -> CritiqueRow:
-    try:
-        row = CritiqueRow(**json.loads(line))
-        if not isinstance(row.id, str) or not isinstance(row.critique, str):
-            raise ValueError("id and critique must be texts")
-        row.critique.encode()  # a lone surrogate can stand in JSON, but in none of the files to write
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
-    return row
 
 
 class CritiqueReader:

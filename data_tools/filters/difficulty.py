@@ -60,7 +60,7 @@ def critique_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_samples(files: Sequence[Path]) -> dict[str, Samples]:
-    """Verdicts by pair id, about 250 bytes a pair; one critique file is in memory at a time. Raises UserError."""
+    """Verdicts by pair id, about 250 bytes a pair; the texts are not kept. Raises UserError."""
     samples: dict[str, Samples] = {}
     for file in files:
         for row in read_critiques(file):

@@ -154,8 +154,8 @@ def _critique(row: Seen, raw: dict[str, Any], root: Path) -> None:
         critique = parse(row.texts["critique"])
         if critique.reason:
             row.wrong(critique.reason)
-        elif critique.verdict != raw.get("verdict"):
-            row.wrong("verdict_differs", f"the row says {raw.get('verdict')!r}, the critique {critique.verdict}")
+        elif critique.verdict != raw.get("verdict", critique.verdict):
+            row.wrong("verdict_differs", f"the row says {raw['verdict']!r}, the critique {critique.verdict}")
         else:
             row.remarks += [problem.value for problem in critique.problems]
 

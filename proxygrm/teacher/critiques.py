@@ -1,16 +1,23 @@
-"""Critique files: JSONL, one row a pair: {id, critique, verdict, reason, model}."""
+"""Critique files: JSONL, one row a pair: {id, critique, verdict, reason, model}.
+
+A row needs only id and critique, so that people can bring their own. The recorded verdict and reason are for readers
+of the file: whoever reads it here gets what the critique itself says, by the contract of today.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from proxygrm.critique import Label, parse
 from proxygrm.errors import UserError
 from proxygrm.json_lines import numbered_lines
+
+UNNAMED = "unnamed"  # the model of rows that do not say who wrote them
 
 
 @dataclass(frozen=True)
@@ -27,17 +34,39 @@ def critique_row(pair_id: str, text: str, model: str) -> CritiqueRow:
     return CritiqueRow(pair_id, text, critique.verdict, critique.reason, model)
 
 
-def read_critiques(path: Path) -> list[CritiqueRow]:
-    """All rows of a file. Raises UserError with the line number for anything that is not a whole row."""
-    rows = []
+class Written(NamedTuple):
+    """What a row must say: the rest follows from the critique."""
+
+    id: str
+    critique: str
+    model: str
+
+
+def read_line(line: bytes, path: Path, number: int) -> Written:
+    """Raises UserError, with the line number, for anything that is not a whole row."""
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("not a JSON object")
+        lacking = [name for name in ("id", "critique") if row.get(name) is None]
+        if lacking:
+            raise ValueError(f"it has no {' and no '.join(lacking)}")
+        model = row.get("model")
+        written = Written(row["id"], row["critique"], UNNAMED if model is None else model)
+        if not all(isinstance(text, str) for text in written):
+            raise ValueError("id, critique and model must be texts")
+        written.critique.encode()  # a lone surrogate can stand in JSON, but in none of the files to write
+    except ValueError as error:
+        raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
+    return written
+
+
+def read_critiques(path: Path) -> Iterator[CritiqueRow]:
+    """All rows of a file, one after the other. Raises UserError as `read_line` does."""
     if not path.exists():
         raise UserError(f"{path} does not exist; distill the shard first")
     for number, line in numbered_lines(path):
-        try:
-            rows.append(CritiqueRow(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
-    return rows
+        yield critique_row(*read_line(line, path, number))
 
 
 def resume(path: Path, known_ids: Collection[str], model: str) -> list[CritiqueRow]:
@@ -48,7 +77,7 @@ def resume(path: Path, known_ids: Collection[str], model: str) -> list[CritiqueR
     if not path.exists():
         return []
     _repair_tail(path)
-    rows = read_critiques(path)
+    rows = list(read_critiques(path))
     stranger = next((row for row in rows if row.id not in known_ids), None)
     if stranger:
         raise UserError(

@@ -50,7 +50,7 @@ def test_shards_together_hold_one_critique_for_every_pair(pairs_dir, teacher, tm
 def test_the_teachers_errors_make_both_right_and_wrong_critiques(pairs_dir, teacher, tmp_path):
     report = run(pairs_dir, tmp_path / "c.jsonl", teacher + "/v1/")
     labels = {pair.id: pair.label for pair in read_pairs(pairs_dir)}
-    rows = read_critiques(tmp_path / "c.jsonl")
+    rows = list(read_critiques(tmp_path / "c.jsonl"))
     assert report.right == sum(labels[row.id] == row.verdict for row in rows)
     assert 10 < report.wrong < 35
     assert report.right + report.wrong == 60
@@ -90,7 +90,7 @@ def test_a_teacher_that_fails_too_often_ends_the_run_and_keeps_what_is_done(pair
     out = tmp_path / "c.jsonl"
     with serving(Flaky(422, every=2)) as url, pytest.raises(UserError, match="http_422"):
         run(pairs_dir, out, url, concurrency=1)
-    assert 5 <= len(read_critiques(out)) < 15
+    assert 5 <= len(list(read_critiques(out))) < 15
     assert json.loads((tmp_path / "c.jsonl.report.json").read_text())["failed"]["http_422"] == 6
 
 

@@ -11,12 +11,17 @@ from data_tools.filters.settings import FilterSettings
 from proxygrm.errors import UserError
 
 
+def critique(verdict: int | None) -> str:
+    return f"<answer>{verdict}</answer>" if verdict else "..."
+
+
 def critiques(path, verdicts: dict[str, list[int | None]]):
-    """k samples of each pair, one file a sample, so that a pair's stand in several files."""
+    """k samples of each pair, one file a sample, so that a pair's stand in several files; what is recorded beside
+    the critique is wrong throughout."""
     path.mkdir()
     for sample in range(max(map(len, verdicts.values()))):
         lines = [
-            json.dumps({"id": f"s:{name}", "critique": "...", "verdict": given[sample], "reason": None, "model": "t"})
+            json.dumps({"id": f"s:{name}", "critique": critique(given[sample]), "verdict": 2, "model": "t"})
             for name, given in verdicts.items()
             if sample < len(given)
         ]

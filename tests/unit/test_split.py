@@ -18,7 +18,7 @@ from jobs.data import data
 from proxygrm.critique import parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.errors import UserError
 from proxygrm.prompts import proxy_prompt, read_grm_prompt
-from proxygrm.teacher.critiques import append, critique_row
+from proxygrm.teacher.critiques import append, critique_row, read_critiques
 from proxygrm.teacher.rule_judge import judge
 
 SIZES = {"proxy_sft": 40, "grm_sft": 60, "grm_rl": 40, "grm_rl_val": 10}
@@ -156,6 +156,32 @@ def test_critiques_of_pairs_that_a_filter_took_out_since_are_counted(distilled, 
          "--out", str(tmp_path / "three"), "--sizes", ",".join(f"{name}={SIZES.get(name, 0)}" for name in POOLS)],
     )  # fmt: skip
     assert "note: critique of no pair" in done.output
+
+
+def test_rows_of_id_and_critique_alone_give_the_same_sets(distilled, made, tmp_path):
+    for file in files(distilled):
+        rows = [{key: row[key] for key in ("id", "critique")} for row in jsonl(file)]
+        (tmp_path / file.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = split(distilled / "pairs", files(tmp_path), tmp_path / "out", SIZES)
+    assert (report.sets, report.right, report.wrong) == (made[0].sets, made[0].right, made[0].wrong)
+    assert (tmp_path / "out" / "grm_sft.jsonl").read_text() == (made[1] / "grm_sft.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"critique": "x"}, "has no id"), ({"id": "a"}, "has no critique"), ({}, "has no id and no critique"),
+        ({"id": 1, "critique": "x"}, "must be texts"), ([], "not a JSON object"),
+        ({"id": "a", "critique": "\ud800"}, ""),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_no_critique_is_named_by_both_its_readers(distilled, tmp_path, row, says):
+    bad = tmp_path / "own.jsonl"
+    bad.write_text('{"id": "a", "critique": "b"}\n' + json.dumps(row) + "\n")
+    for read in (lambda: split(distilled / "pairs", [bad], tmp_path / "out", SIZES), lambda: list(read_critiques(bad))):
+        with pytest.raises(UserError, match=rf"own\.jsonl line 2 is no critique \(.*{says}") as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
 def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
