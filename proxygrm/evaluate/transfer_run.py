@@ -125,6 +125,7 @@ def _sources(asked: Transfer, progress: Progress) -> tuple[list[Source], Source 
     """(rubrics, those of the base, the sights that --pairs should give). Files are read before models are loaded."""
     wanted = dict(asked.rubrics) | ({BASE: asked.base} if asked.base else {})
     read = {name: read_source(name, path) for name, path in wanted.items() if not _is_checkpoint(path)}
+    _check_rubrics(asked, read)
     expected = None
     if asked.pairs:
         pairs = load_pairs(asked.pairs)
@@ -140,7 +141,25 @@ def _sources(asked: Transfer, progress: Progress) -> tuple[list[Source], Source 
     for name, path in wanted.items():
         if name not in read:
             read[name] = _written(name, path, pairs, asked, progress)
+            _check_rubrics(asked, {name: read[name]})
     return [read[name] for name in asked.rubrics], read.get(BASE) if asked.base else None, expected
+
+
+def _check_rubrics(asked: Transfer, read: Mapping[str, Source]) -> None:
+    """Of reward models. The model before training may have written none: that is told of it in the figures."""
+    for name in (name for name in read if name in asked.rubrics):
+        rubrics = read[name].rubrics.values()
+        if any(rubric.sent(asked.allow_leaks) for rubric in rubrics):
+            continue
+        leaks = sum(rubric.leaks for rubric in rubrics)
+        why = (
+            f"{leaks:,} name the winner, see --allow-leaks"
+            if leaks
+            else "a judge that writes none gives nothing to show"
+        )
+        raise UserError(
+            f"{name}: none of its {len(rubrics):,} judgements has a rubric that can be sent ({why}); leave it out"
+        )
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from eval_runs import call, write
-from transfers import SETTINGS, pairs, reading, rows
+from transfers import SETTINGS, critique, pairs, reading, rows
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint
@@ -117,6 +117,21 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_asked(tmp_path, c
     }
     with pytest.raises(UserError, match=said):
         transfer(Transfer(**(given | change), out=tmp_path / "out", settings=SETTINGS))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.7", r"bare: none of its 8 judgements has a rubric that can be sent \(a judge that writes none"),
+        (critique("Response 1 is better"), r"\(8 name the winner, see --allow-leaks\)"),
+    ],
+)
+def test_rows_without_any_rubric_to_send_are_refused_before_the_judge_is_asked(tmp_path, text, said):
+    bare = write(tmp_path / "bare.jsonl", rows(pairs(4), lambda s: text))
+    with reading(pairs(4)) as (reader, endpoint):
+        with pytest.raises(UserError, match=said):
+            transfer(Transfer({"bare": bare}, {"reader": endpoint}, tmp_path / "out", SETTINGS))
+        assert not reader.prompts
 
 
 def test_rubrics_that_lack_pairs_of_what_was_to_be_judged_are_refused(tmp_path):
