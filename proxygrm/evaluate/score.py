@@ -18,6 +18,7 @@ from proxygrm.evaluate.score_pairs import (
     arrange,
     check_benchmark,
     check_whole,
+    first_samples,
     order_figures,
     pair_scores,
     unclear_counts,
@@ -86,7 +87,7 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     (MM-RLHF); how it was counted: bench, revision, partition, policy, rows, expected, partial, orders, samples,
     judgements; what hangs on it: unparsed, ties, consistency, position_bias, position, policies {NAME: {n, overall,
     macro}}, votes {K: ...}, splits; and notes. `low` and `high` are 95 %: Wilson for shares (the pair is the trial),
-    bootstrap for the macro.
+    bootstrap for the macro. With `votes`, only the first samples count, for all but the keys `samples` and `votes`.
     """
     bench, arranged = answers.bench, answers.arranged
     cut = partition(bench, partition_name)
@@ -95,13 +96,14 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     if votes > arranged.samples:
         raise UserError(f"--votes {votes}, but there are {arranged.samples} judgements of each pair to vote")
     names = _names(arranged, cut.category, cut)
-    counts = vote_counts(arranged, votes)
+    counted = first_samples(arranged, votes)
+    counts = vote_counts(counted)
     scores = pair_scores(counts, policy, bench)
     if not _counted(scores).any():
         raise UserError(f"no verdict is clear, so with the policy {policy!r} nothing is left to count")
     low, high = _wilson(scores)
-    unparsed, ties, judged = unclear_counts(arranged)
-    position = order_figures(arranged)
+    unparsed, ties, judged = unclear_counts(counted)
+    position = order_figures(counted)
     figures: Figures = _summary(scores, names, cut)
     figures["categories"] = _by_name(scores, names, cut.names)
     if bench.acc_plus:
@@ -134,14 +136,14 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     }  # fmt: skip
     if arranged.samples > 1:
         figures["votes"] = {
-            str(k): _summary(pair_scores(vote_counts(arranged, k), policy, bench), names, cut)
+            str(k): _summary(pair_scores(vote_counts(first_samples(arranged, k)), policy, bench), names, cut)
             for k in VOTES
             if k <= arranged.samples
         }
     if bench.splits:
         halves = [bench.splits(pair.facts) for pair in arranged.pairs]
         figures["splits"] = _by_name(scores, halves, ())
-    figures["notes"] = _notes(answers, cut, figures)
+    figures["notes"] = _notes(answers, counted, cut, figures)
     return figures
 
 
@@ -228,8 +230,8 @@ def _acc_plus(scores: Any, groups: Sequence[str], names: Sequence[str], cut: Par
     }
 
 
-def _notes(answers: Answers, cut: Partition, figures: Figures) -> list[str]:
-    """What a reader of the figures must know, one sentence each."""
+def _notes(answers: Answers, counted: Arranged, cut: Partition, figures: Figures) -> list[str]:
+    """What a reader of the figures must know, one sentence each. counted: `answers` without the votes left out."""
     arranged, bench = answers.arranged, answers.bench
     notes = []
     if answers.partial:
@@ -265,11 +267,11 @@ def _notes(answers: Answers, cut: Partition, figures: Figures) -> list[str]:
         )
     if cut.macro_with_all:
         notes.append("this partition's macro averages the overall in again, as upstream's script does")
-    if guessed := sum(j.guessed for pair in arranged.pairs for j in pair.judgements):
+    if guessed := sum(j.guessed for pair in counted.pairs for j in pair.judgements):
         notes.append(f"{guessed:,} verdicts come from critiques without <answer>: the script took some digit in them")
     if bench.acc_plus and arranged.both_orders:
         notes.append("acc+ asks for every pair of an id right in both orders, which is harder than in one")
-    if blind := sum(j.blind for pair in arranged.pairs for j in pair.judgements):
+    if blind := sum(j.blind for pair in counted.pairs for j in pair.judgements):
         notes.append(f"{blind:,} judgements were made with a blank picture where one was missing")
     recorded = figures["policies"]["recorded"]["overall"]
     wrong = figures["policies"]["wrong"]["overall"]

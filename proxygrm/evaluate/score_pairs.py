@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from proxygrm.benchmarks import Benchmark, Facts, Revision
@@ -151,20 +151,27 @@ def check_benchmark(judgements: Sequence[Judgement], bench: Benchmark, others: S
             )
 
 
-def vote_counts(arranged: Arranged, votes: int = 0) -> Any:
-    """Array [pair, order, (right, wrong, unclear, right as recorded)] of the first `votes` samples; 0 takes all.
+def first_samples(arranged: Arranged, votes: int) -> Arranged:
+    """With the first `votes` samples of each pair (of each of its orders) alone; 0 takes all."""
+    if not votes:
+        return arranged
+    most = votes * (2 if arranged.both_orders else 1)
+    return replace(arranged, pairs=[pair._replace(judgements=_first(pair.judgements, most)) for pair in arranged.pairs])
+
+
+def vote_counts(arranged: Arranged) -> Any:
+    """Array [pair, order, (right, wrong, unclear, right as recorded)].
 
     Without both orders, everything stands under the first one.
     """
     import numpy as np
 
     both = arranged.both_orders
-    most = votes * (2 if both else 1)
     counts = np.zeros(len(arranged.pairs) * 8)
     at: list[int] = []
     recorded: list[int] = []
     for number, pair in enumerate(arranged.pairs):
-        for j in pair.judgements if not most else _first_samples(pair.judgements, most):
+        for j in pair.judgements:
             start = 8 * number + (4 if both and j.swapped else 0)
             at.append(start + (j.outcome if j.outcome in (RIGHT, WRONG) else 2))
             if j.recorded:
@@ -203,10 +210,10 @@ def pair_scores(counts: Any, policy: str, bench: Benchmark) -> Any:
     return np.divide(summed, orders, out=np.full(len(summed), np.nan), where=orders > 0)
 
 
-def _first_samples(judgements: tuple[Judgement, ...], count: int) -> Sequence[Judgement]:
+def _first(judgements: tuple[Judgement, ...], count: int) -> tuple[Judgement, ...]:
     if len(judgements) <= count:
         return judgements
-    return sorted(judgements, key=lambda j: (j.sample, bool(j.swapped)))[:count]
+    return tuple(sorted(judgements, key=lambda j: (j.sample, bool(j.swapped)))[:count])
 
 
 def order_figures(arranged: Arranged) -> dict[str, float | int | None]:

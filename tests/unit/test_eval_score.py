@@ -161,6 +161,18 @@ def test_both_orders_vote_apart_and_the_pair_scores_their_mean(tmp_path):
     assert figures["consistency"] == 0
 
 
+def test_what_hangs_on_the_score_is_of_the_votes_that_are_counted(tmp_path):
+    first = [answer("mmmu_1", True, False, sample=0), answer("mmmu_1", True, True, sample=0)]
+    rest = [answer("mmmu_1", None, order, sample=sample) for sample in (1, 2) for order in (False, True)]
+    answers = read("vl-rewardbench", write(tmp_path / "a.jsonl", rest + first), partial=True)
+    alone = score(read("vl-rewardbench", write(tmp_path / "b.jsonl", first), partial=True))
+    figures = score(answers, votes=1)
+    of_votes = ("judgements", "unparsed", "unparsed_share", "ties", "consistency", "position_bias", "position")
+    assert {name: figures[name] for name in of_votes} == {name: alone[name] for name in of_votes}
+    assert (figures["consistency"], figures["position"]["right_in_all"], figures["unparsed"]) == (1, 1, 0)
+    assert (figures["samples"], figures["votes_counted"], score(answers)["unparsed"]) == (3, 1, 4)
+
+
 def test_samples_in_random_orders_vote_together(tmp_path):
     rows = [answer(f"mmmu_{at}", s < 2, reverse=(s + at) % 2 == 0, sample=s) for at in range(4) for s in range(3)]
     figures = scored(tmp_path, rows, partial=True)
