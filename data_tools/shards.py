@@ -3,7 +3,8 @@
 A shard takes a contiguous part of the input, so the shards' outputs, put together in order, are the same rows in
 the same order whatever their number. Parts wait in `OUT/.parts-STAMP`, where the stamp covers the options and the
 input: a part that is there is whole and of this very step, so an interrupted step goes on at the first part that is
-not. The merge checks that every part is there, writes the result under its final name, and removes the parts.
+not. The merge checks that every part is there, writes the result under its final name, and removes the parts. Those
+of a failed run with other options are removed by the next run (`stale_parts`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from data_tools.stale_parts import keep, one_run
 from proxygrm.errors import UserError
 from proxygrm.whole_file import write_json
 
@@ -88,6 +90,11 @@ class Step:
         return found if isinstance(found, dict) and found.get("stamp") == self.stamp else None
 
     def run_one(self, shard: Shard) -> None:
+        """By hand, or as an element of a job array: the parts wait for others."""
+        keep(self.parts)
+        self.make_part(shard)
+
+    def make_part(self, shard: Shard) -> None:
         if not self.done(shard, self.parts):
             self.parts.mkdir(parents=True, exist_ok=True)
             self.run(shard, self.parts)
@@ -115,8 +122,9 @@ def carry_out(
     """Run every shard that is missing, merge, and return the report; at once when it was all done before."""
     report = step.finished()
     if report is None:
-        run_shards(step.run_one, lambda shard: step.done(shard, step.parts), all_shards(count), workers, progress)
-        report = step.finish(count)
+        with one_run(step.parts, step.report):
+            run_shards(step.make_part, lambda shard: step.done(shard, step.parts), all_shards(count), workers, progress)
+            report = step.finish(count)
     return report
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.shards import WHOLE, Shard, Step, all_shards, carry_out, run_shards, stamp_of
+from data_tools.stale_parts import one_run
 from proxygrm.errors import UserError
 from proxygrm.whole_file import write_json
 
@@ -84,6 +86,52 @@ def test_other_options_are_another_step(tmp_path):
     assert carry_out(other, 1, 1)["parts"] == 1
     (tmp_path / "out" / "report.json").write_text("[]")
     assert other.finished() is None
+
+
+def fail_after_the_first(shard: Shard, parts: Path) -> None:
+    if shard.index:
+        raise UserError("the disk is full")
+    write_part(shard, parts)
+
+
+def failed(out: Path, options: str, report: str = "report.json") -> Step:
+    step = replace(step_in(out, options), run=fail_after_the_first, report=report)
+    with pytest.raises(UserError, match="disk is full"):
+        carry_out(step, 2, 1)
+    assert step.parts.is_dir()
+    return step
+
+
+def hidden(out: Path) -> list[str]:
+    return [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_parts_of_a_failed_run_go_when_a_run_with_other_options_starts(tmp_path):
+    failed(tmp_path / "out", "old")
+    failed(tmp_path / "out", "newer")
+    assert len(hidden(tmp_path / "out")) == 2  # parts of the newer one, and its note
+    carry_out(step_in(tmp_path / "out", "newest"), 2, 1)
+    assert not hidden(tmp_path / "out")
+
+
+def test_parts_of_a_run_that_is_resumed_by_hand_going_on_or_for_another_result_stay(tmp_path):
+    out = tmp_path / "out"
+    failed(out, "a")
+    carry_out(step_in(out, "a"), 2, 1)
+    assert (out / "ran.log").read_text() == "1/2\n2/2\n"  # the first part was there
+    by_hand = step_in(out, "b")
+    by_hand.run_one(Shard(0, 2))
+    going_on = step_in(out, "c")
+    with one_run(going_on.parts, going_on.report):
+        going_on.make_part(Shard(0, 2))
+        another = failed(out, "d", report="other.json")
+        carry_out(step_in(out, "e"), 2, 1)
+        assert all(step.parts.is_dir() for step in (by_hand, going_on, another))
+    failed_then_by_hand = failed(out, "f")
+    failed_then_by_hand.run_one(Shard(0, 2))
+    carry_out(step_in(out, "g"), 2, 1)
+    assert all(step.parts.is_dir() for step in (by_hand, another, failed_then_by_hand))
+    assert not going_on.parts.exists()
 
 
 def test_a_report_whose_result_is_gone_says_nothing(tmp_path):
