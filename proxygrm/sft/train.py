@@ -100,7 +100,7 @@ def train_sft(
         raise UserError(f"sft: it was asked to save and end. {saved}; submit again to go on")
     if last is None:
         raise UserError(f"sft: ms-swift ended well but left no checkpoint in {work}; see {out / 'swift.log'}")
-    return _publish(last, out / "model")
+    return _publish(last, out / "model", settings.max_pixels)
 
 
 def _run(arguments: list[str], wanted: dict[str, str], out: Path, node_rank: int, progress: Progress) -> None:
@@ -230,14 +230,30 @@ def collect_metrics(out: Path) -> None:
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _publish(checkpoint: Path, model: Path) -> Path:
-    """The checkpoint without what only resuming needs, as `model`, in one rename. Files are linked where possible."""
+def _publish(checkpoint: Path, model: Path, max_pixels: int) -> Path:
+    """The checkpoint without what only resuming needs, as `model`, in one rename. Files are linked where possible.
+
+    Its processor takes pictures up to `max_pixels` from now on, so that RL, proxy and evaluation show it pictures of
+    the size it was trained on (ms-swift gets the bound from the environment and writes it nowhere).
+    """
     scratch = beside(model)
     shutil.copytree(checkpoint, scratch, copy_function=_link, ignore=shutil.ignore_patterns(*_ONLY_FOR_RESUMING))
     is_hf_checkpoint(scratch)
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (scratch / name).exists():
+            write_json(scratch / name, _bounded(json.loads((scratch / name).read_text(encoding="utf-8")), max_pixels))
     shutil.rmtree(model, ignore_errors=True)
     scratch.rename(model)
     return model
+
+
+def _bounded(processor: dict[str, Any], max_pixels: int) -> dict[str, Any]:
+    """A processor's configuration, in any of transformers' layouts, whose pictures have at most `max_pixels`."""
+    pictures = processor.get("image_processor", processor)
+    for holder, key in ((pictures.get("size") or {}, "longest_edge"), (pictures, "max_pixels")):
+        if holder.get(key):  # of Qwen2-VL both are pixels in all
+            holder[key] = min(holder[key], max_pixels)
+    return processor
 
 
 def _link(source: str, target: str) -> None:

@@ -8,12 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from proxygrm.attention import FLASH
 from proxygrm.errors import UserError
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
-from proxygrm.sft.train import collect_metrics, last_checkpoint, train_sft, why
+from proxygrm.sft.train import _publish, collect_metrics, last_checkpoint, train_sft, why
 
 
 def arguments(settings: SftSettings, device: str = "cuda", **more: object) -> dict[str, str]:
@@ -175,3 +177,29 @@ def test_ms_swifts_own_argument_class_takes_both_recipes(tmp_path: Path) -> None
     assert demo["deepspeed"] is None
     assert (paper["rate"], paper["attention"], paper["steps"]) == (5e-6, "flash_attention_2", -1)
     assert demo["steps"] == SftSettings.demo().max_steps
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["processor_config.json", "preprocessor_config.json"])
+def test_the_published_model_takes_pictures_of_the_size_it_was_trained_on(tmp_path: Path, name: str) -> None:
+    from safetensors.numpy import save_file
+    from transformers import Qwen2VLImageProcessor
+
+    checkpoint = tmp_path / "checkpoint-9"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (checkpoint / "tokenizer.json").write_text("{}")
+    save_file({"w": np.zeros(2)}, checkpoint / "model.safetensors")
+    released = {"min_pixels": 3136, "max_pixels": 12845056, "image_processor_type": "Qwen2VLImageProcessor"}
+    bound = {"size": {"shortest_edge": 3136, "longest_edge": 12845056}, "video": 1}
+    (checkpoint / name).write_text(json.dumps(released if name[:3] == "pre" else {"image_processor": bound, "x": 2}))
+    model = _publish(checkpoint, tmp_path / "model", 50176)
+    found = json.loads((model / name).read_text())
+    before = json.loads((checkpoint / name).read_text())
+    assert found.keys() == before.keys()
+    assert "12845056" in (checkpoint / name).read_text()  # the files are linked: the checkpoint's stays as it was
+    processor = Qwen2VLImageProcessor(**found.get("image_processor", found))
+    rows, columns = processor(Image.new("RGB", (2000, 1000)), return_tensors="pt")["image_grid_thw"][0, 1:].tolist()
+    assert 0.8 * 50176 < rows * columns * 14 * 14 <= 50176
+    again = _publish(checkpoint, tmp_path / "other", 10**9)
+    assert json.loads((again / name).read_text()) == before  # a bound above the model's own changes nothing
