@@ -18,7 +18,8 @@ from proxygrm.pairs import label_for, read_pairs
 
 @dataclass(frozen=True)
 class EvalPair:
-    """One pair. `images` are absolute paths, in the order shown; ids may repeat (benchmarks' do)."""
+    """One pair. `images` are absolute paths, in the order shown; ids may repeat (benchmarks' do). `released`: the
+    path of the first one as the file of pairs says it, below the folder of pictures; categories are cut from it."""
 
     id: str
     question: str
@@ -29,6 +30,7 @@ class EvalPair:
     source: str = ""
     category: str = ""
     group: str = ""
+    released: str = ""
 
 
 def load_pairs(path: Path, images_dir: Path | None = None) -> list[EvalPair]:
@@ -108,7 +110,13 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
         source=source,
         category=str(row.get("category") or "") or category_of(source, id_),
         group=str(row.get("group") or ""),
+        released=_below(images[0], images_dir) if images else "",
     )
+
+
+def _below(name: str, folder: Path) -> str:
+    path = Path(name)
+    return str(path.relative_to(folder.absolute())) if path.is_relative_to(folder.absolute()) else name
 
 
 def _text(row: dict[str, Any], name: str) -> str:

@@ -211,7 +211,9 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
         better, worse = ("response_1", "response_2") if label == 1 else ("response_2", "response_1")
         texts = hash((str(get("question")), str(row[better]), str(row[worse])))
     key = (f"{numbered}#{get('copy')}" if get("copy") else numbered) if not texts else bare
-    facts = Facts(bare, str(get("category") or ""), _released_path(get("image") or get("video")), bare)
+    facts = Facts(
+        bare, str(get("category") or ""), _released_path(get("image_released") or get("image") or get("video")), bare
+    )
     group = str(get("group") or bare)
     blind = get("image_missing") is True
     return Judgement(

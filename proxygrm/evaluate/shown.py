@@ -122,6 +122,7 @@ def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | Non
         "response_2": response_2,
         "image": str(pair.images[0]) if pair.images else None,
         "images": [str(path) for path in pair.images],
+        "image_released": pair.released or None,
         "image_missing": any(not path.is_file() for path in pair.images),
     }
 

@@ -144,6 +144,7 @@ def _sight(row: Any) -> Shown:
         source=str(row.get("source") or ""),
         category=str(row.get("category") or ""),
         group=str(row.get("group") or ""),
+        released=str(row.get("image_released") or ""),
     )
     return Shown(pair, order, int(row.get("copy") or 0))
 

@@ -13,8 +13,10 @@ from proxygrm.benchmarks import Facts, benchmark, mm_rlhf_rewardbench, multimoda
 from proxygrm.benchmarks.vl_rewardbench import category_of, upstream_category_of
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import wilson
+from proxygrm.evaluate.pairs import EvalPair, load_pairs
 from proxygrm.evaluate.score import read, score
 from proxygrm.evaluate.score_print import show
+from proxygrm.evaluate.shown import judged_row, shown_in_orders
 
 
 def test_a_table_counted_by_hand(tmp_path):
@@ -222,6 +224,25 @@ def test_pictures_named_by_their_hash_do_not_say_what_upstream_would_make_of_the
         scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_folder_of_the_user_called_like_a_category_decides_nothing(tmp_path, absolute):
+    mine = tmp_path / "short"
+    mine.mkdir()
+    released = [
+        {"id": str(at), "prompt": "q", "chosen": "a", "rejected": "b",
+         "image": str(mine / name) if absolute else name}
+        for at, name in enumerate(["mcq/a.png", "video/b.png", "img/c.png"])
+    ]  # fmt: skip
+    pairs = load_pairs(write(mine / "mm_reward_bench.jsonl", released)[0])
+    judged = {"text": "<answer>1</answer>", "tokens": 1, "truncated": False, "problem": None}
+    rows = [judged_row(shown, judged) for shown in shown_in_orders(pairs)]
+    assert all(row["image"].startswith(str(mine)) for row in rows)
+    sizes = scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)["categories"]
+    assert {name: c["n"] for name, c in sizes.items()} == {"mcq": 1, "video": 1, "none": 1}
+    official = scored(tmp_path, rows[:4], "mm-rlhf-rewardbench", partial=True)["categories"]
+    assert {name: c["n"] for name, c in official.items()} == {"mcq": 1, "video": 1}
+
+
 def test_more_votes_than_there_are_and_the_same_file_twice_are_refused(tmp_path):
     rows = [answer("a", True), answer("b", False)]
     with pytest.raises(UserError, match="--votes 3, but there are 1 judgements"):
@@ -302,8 +323,6 @@ def test_own_judgement_rows_score_like_upstream_rows(tmp_path):
 
 def test_rows_as_the_judge_writes_them_agree_with_its_own_summary(tmp_path):
     from proxygrm.evaluate.metrics import summarise
-    from proxygrm.evaluate.pairs import EvalPair
-    from proxygrm.evaluate.shown import judged_row, shown_in_orders
 
     rng = random.Random(4)
     pairs = [
