@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 from jobs import console, last_save, logs, scheduler
@@ -31,6 +32,8 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     fingerprint = stage.fingerprint()
     rank = int(os.environ.get("SLURM_PROCID", "0"))
     if rank == 0:
+        here = replace(stage.on, nodes=int(os.environ.get("SLURM_NNODES", stage.on.nodes)))
+        stage = replace(stage, on=here)  # the script's, not the recipe's
         refuse([Planned(stage, "run", "asked for", fingerprint)], resolved, ask=False)
         requests.save(resolved, ledger)
     for key, value in resolved.profile.environment.variables.items():

@@ -217,12 +217,13 @@ def _active(jobs: list[str], since: float) -> list[str]:
 def report(run: Path | None, output: Path | None) -> None:
     """Write one self-contained HTML page about a run, finished or not."""
     from jobs import console
+    from jobs.ledger import record_files
     from proxygrm.errors import UserError
     from proxygrm.report import write_report
 
     folder = console.run_folder(run)
-    if not folder.is_dir():
-        raise UserError(f"no run folder {folder}; runs stand under runs/, `make demo` makes one")
+    if not record_files(folder):
+        raise UserError(f"{folder} is not a run folder (no run.json); runs stand under runs/, `make demo` makes one")
     page = output or folder / "report.html"
     write_report(folder, page)
     console.out.print(f"wrote {page}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 FLASH, TORCH = "flash_attention_2", "sdpa"
+KERNELS = ("auto", FLASH, "flash_attention_3", TORCH, "eager")
 
 
 def attention(asked: str, device: str) -> str:

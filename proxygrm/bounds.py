@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxygrm.errors import UserError
@@ -16,8 +16,10 @@ def require(
     from_one: Iterable[str] = (),
     from_zero: Iterable[str] = (),
     shares: Iterable[str] = (),
+    choices: Mapping[str, Iterable[str]] | None = None,
 ) -> None:
-    """Raises UserError that names the first field out of its bounds. `shares` lie between 0 and 1; NaN is nowhere."""
+    """Raises UserError that names the first field out of its bounds. `shares` lie between 0 and 1; NaN is nowhere.
+    choices: field -> the values it may have."""
     for names, words, within in (
         (positive, "must be above 0", lambda value: value > 0),
         (from_one, "must be at least 1", lambda value: value >= 1),
@@ -28,3 +30,6 @@ def require(
             value = getattr(settings, name)
             if not within(value):
                 raise UserError(f"{who}: {name} is {value}; it {words}")
+    for name, known in (choices or {}).items():
+        if (value := getattr(settings, name)) not in known:
+            raise UserError(f"{who}: {name} is {value!r}; it is one of {', '.join(known)}")

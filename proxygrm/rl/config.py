@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from proxygrm.attention import KERNELS
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
 from proxygrm.reward import resolve_aggregation
@@ -89,6 +90,7 @@ class RlSettings:
             ),
             from_zero=("kl_coefficient", "test_every", "dataloader_workers"),
             shares=("gpu_memory_utilisation", "max_unscored", "max_no_verdict"),
+            choices={"attention": KERNELS},
         )
         if self.total_steps is not None and self.total_steps < 1:
             raise UserError(f"rl: total_steps is {self.total_steps}; it must be at least 1, or none for whole epochs")

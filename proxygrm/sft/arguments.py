@@ -7,12 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxygrm.attention import attention
+from proxygrm.attention import KERNELS, attention
+from proxygrm.bounds import require
 from proxygrm.errors import UserError
 from proxygrm.tracking import PROJECT
 
 PLUGIN = Path(__file__).with_name("plugin.py")
 DTYPES = ("bfloat16", "float16", "float32")
+PRESETS = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+SCHEDULERS = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
 _PASSED_ON = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS")
 _RENDEZVOUS_PORT = 29500
 
@@ -37,7 +48,7 @@ class SftSettings:
     freeze_aligner: bool = False
     gradient_checkpointing: bool = True
     deepspeed: str = "zero2"
-    """Preset of ms-swift (zero0 to zero3, zero2_offload, zero3_offload); empty for none."""
+    """Preset of ms-swift (PRESETS) or a DeepSpeed .json; empty for none."""
     dtype: str = "bfloat16"
     attention: str = "auto"
     """auto: flash_attention_2 where flash-attn is installed, else sdpa; or a name that ms-swift knows."""
@@ -54,26 +65,31 @@ class SftSettings:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "learning_rate",
-            "per_device_batch_size",
-            "gradient_accumulation",
-            "max_length",
-            "max_pixels",
-            "save_steps",
-            "keep_checkpoints",
-            "logging_steps",
-        ):
-            if getattr(self, name) <= 0:
-                raise UserError(f"sft.{name} is {getattr(self, name)}; it must be above 0")
+        require(
+            "sft",
+            self,
+            positive=("epochs", "learning_rate"),
+            from_one=(
+                "per_device_batch_size",
+                "gradient_accumulation",
+                "max_length",
+                "max_pixels",
+                "save_steps",
+                "keep_checkpoints",
+                "logging_steps",
+            ),
+            from_zero=("dataloader_workers", "weight_decay"),
+            shares=("held_out_share", "warmup_ratio", "adam_beta2"),
+            choices={"dtype": DTYPES, "scheduler": SCHEDULERS, "attention": KERNELS},
+        )
+        if self.held_out_share == 1:
+            raise UserError("sft: held_out_share is 1; nothing would be left to train on")
         if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(f"sft.max_steps is {self.max_steps}; it must be at least 1, or None for whole epochs")
-        for name in ("held_out_share", "warmup_ratio"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"sft.{name} is {getattr(self, name)}; it is a share of at least 0 and below 1")
-        if self.dtype not in DTYPES:
-            raise UserError(f"sft.dtype is {self.dtype!r}; it is one of {', '.join(DTYPES)}")
+            raise UserError(f"sft: max_steps is {self.max_steps}; it must be at least 1, or None for whole epochs")
+        if self.deepspeed and self.deepspeed not in PRESETS and not Path(self.deepspeed).is_file():
+            raise UserError(
+                f"sft: deepspeed is {self.deepspeed!r}; it is one of {', '.join(PRESETS)}, a DeepSpeed .json, or empty"
+            )
 
     @classmethod
     def paper(cls) -> SftSettings:

@@ -148,3 +148,21 @@ def test_a_scheduler_that_is_down_is_said_in_its_own_words_without_the_frame(
         script.chmod(0o755)
     answer = say("submit", "--profile", site(tmp_path), "--run", str(tmp_path / "run"))
     assert answer.output == "proxygrm: SLURM does not answer: Slurmctld(primary) at login1 is DOWN\n"
+
+
+def test_a_page_about_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    done = say("report", "--run", str(tmp_path))
+    assert done.exit_code
+    assert "is not a run folder (no run.json)" in f"{done.output}{done.exception}"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("nodes", "said"), [("1", "grm_rl on 1 node x 8 GPU"), ("500", "grm_rl asks for 500 nodes")])
+def test_a_stage_started_by_hand_is_judged_by_the_nodes_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: str, said: str
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "81")
+    monkeypatch.setenv("SLURM_NNODES", nodes)
+    answer = say("run-stage", "grm_rl", "--profile", "h100", "--run", str(tmp_path / "run"))
+    assert said in answer.output
+    assert answer.exit_code == 2

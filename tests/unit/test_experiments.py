@@ -77,6 +77,7 @@ def test_the_proxy_is_trained_as_chosen_and_the_other_way_needs_no_other_split(
         ("on.grm_rl.nodes=0", "resources: nodes is 0"),
         ("on.split.gpus_per_node=-1", "gpus_per_node is -1"),
         ("rl.aggregation=bonsu", "did you mean 'bonus'"),
+        ("rl.attention=flesh", "rl: attention is 'flesh'; it is one of auto, flash_attention_2"),
     ],
 )
 def test_a_number_out_of_its_bounds_is_refused_with_its_name(change: str, said: str) -> None:

@@ -76,10 +76,19 @@ def test_the_sites_thread_count_and_hub_mode_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("learning_rate", 0), ("max_steps", 0), ("held_out_share", 1.0), ("dtype", "half"), ("max_length", -1)],
+    [
+        ("learning_rate", 0),
+        ("max_steps", 0),
+        ("held_out_share", 1.0),
+        ("dtype", "half"),
+        ("max_length", -1),
+        ("scheduler", "foo"),
+        ("deepspeed", "zero9"),
+        ("attention", "flesh"),
+    ],
 )
 def test_a_setting_that_makes_no_sense_is_named(name: str, value: object) -> None:
-    with pytest.raises(UserError, match=rf"sft\.{name}"):
+    with pytest.raises(UserError, match=f"sft: {name}"):
         replace(SftSettings.demo(), **{name: value})
 
 
