@@ -9,6 +9,7 @@ from typing import Any
 
 import xxhash
 
+from data_tools.look.contradictions import Contradictions
 from data_tools.look.kinds import kind_of
 from data_tools.look.pictures import Opener
 from data_tools.look.seen import Seen, rows_of
@@ -33,6 +34,7 @@ class Check:
     pictures: int = 0
     problems: dict[str, Problem] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)  # rows that are odd but not wrong
+    contradictions: list[dict[str, Any]] = field(default_factory=list)  # the first: file, row, id, detail
 
     @property
     def ok(self) -> bool:
@@ -42,25 +44,35 @@ class Check:
         problem = self.problems.setdefault(reason, Problem())
         problem.count += 1
         if len(problem.rows) < FIRST:
-            where = {"file": row.file, "row": row.number, "id": row.id} if row else {"file": self.path}
+            where = _where(row) if row else {"file": self.path}
             problem.rows.append(where | {"detail": detail[:300]})
+
+    def remark_opposite(self, row: Seen, file: str, number: int) -> None:
+        row.remarks.append("contradictory_pair")
+        if len(self.contradictions) < FIRST:
+            earlier = f"{file} row {number}" if file != row.file else f"row {number}"
+            self.contradictions.append(_where(row) | {"detail": f"says the opposite of {earlier}"})
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "ok": self.ok}
+
+
+def _where(row: Seen) -> dict[str, Any]:
+    return {"file": row.file, "row": row.number, "id": row.id}
 
 
 def check(path: Path, images_root: Path | None = None, decode: bool = False) -> Check:
     """Look at every row. decode: read every pixel of the pictures, not their heads alone.
 
     A file that cannot be read, breaks off or is empty is a problem like others; UserError is for a path that is not
-    there. Memory: 8 bytes a row.
+    there. Memory: a few hashes a row.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist")
     found = Check(str(path), "unknown")
     remarks = Counter[str]()
-    opener, seen = Opener(decode), set[int]()
+    opener, seen, pairs = Opener(decode), set[int](), Contradictions()
     try:
         kind, files = kind_of(path)
         found.kind = kind.title
@@ -79,6 +91,8 @@ def check(path: Path, images_root: Path | None = None, decode: bool = False) -> 
                     row.wrong("repeated_id")
                 else:
                     row.remarks.append("repeated_id")
+            if opposite := pairs.opposite(row):
+                found.remark_opposite(row, *opposite)
             for reason in dict(row.problems):
                 found.add(reason, next(detail for name, detail in row.problems if name == reason), row)
             found.bad_rows += bool(row.problems)

@@ -53,6 +53,10 @@ def _print_check(found: Any) -> None:
         out.print("pictures that lie elsewhere: --images-root DIR")
     for remark, count in found.remarks.items():
         out.print(f"remark: {remark.replace('_', ' ')} {count:,}")
+    for row in found.contradictions:
+        out.print(
+            f"  {escape(_line(row['file']))} row {row['row']} ({escape(_line(row['id'][:60]))}) {escape(row['detail'])}"
+        )
     out.print("nothing is wrong" if found.ok else f"{found.bad_rows:,} of {found.rows:,} rows have problems")
 
 

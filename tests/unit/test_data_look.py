@@ -15,6 +15,7 @@ from test_convert_files import GOOD
 from test_convert_verl import nasty_pair
 
 from data_tools.convert import convert
+from data_tools.ingest import ingest
 from data_tools.look.check import check
 from data_tools.look.pictures import tokens
 from data_tools.look.show import show
@@ -105,6 +106,32 @@ def test_every_fault_of_a_row_is_counted_and_its_first_rows_are_named(tmp_path):
     assert found.bad_rows == 18
     assert found.remarks == {"repeated_id": 1, "same_responses": 1}
     assert check(path).problems.keys() == found.problems.keys()
+
+
+def test_pairs_that_say_the_opposite_of_an_earlier_one_are_counted_and_named(tmp_path):
+    pictures(tmp_path, ["a.png", "b.png"])
+    row = {"id": "0", "question": "q", "chosen": "a", "rejected": "b", "image": "a.png"}
+    opposite = row | {"chosen": "b", "rejected": "a"}
+    rows = [row, row | {"id": "same"}, opposite | {"id": "x"}, opposite | {"image": "b.png"},
+            opposite | {"question": "r"},
+            {"id": "y", "question": "q", "response_1": "a", "response_2": "b", "label": 2, "image": "a.png"},
+            opposite | {"rejected": "b"}, opposite | {"image": "none.png"}]  # fmt: skip
+    found = check(jsonl(tmp_path / "mine.jsonl", rows))
+    assert found.remarks["contradictory_pair"] == 2
+    named = [(row["row"], row["id"], row["detail"]) for row in found.contradictions]
+    assert named == [(3, "x", "says the opposite of row 1"), (6, "y", "says the opposite of row 1")]
+    said = CliRunner().invoke(data, ["check", str(tmp_path / "mine.jsonl")]).output
+    assert "contradictory pair 2" in said
+    assert "row 3 (x) says the opposite of row 1" in said
+
+
+def test_contradictions_stay_in_sight_from_ingest_to_training_rows(tmp_path):
+    rows = [{"id": str(at), "question": "q", "chosen": "ab"[at % 2], "rejected": "ba"[at % 2]} for at in range(2)]
+    ingest("preference-jsonl", jsonl(tmp_path / "mine.jsonl", rows), tmp_path / "pairs")
+    convert("verl", tmp_path / "pairs", tmp_path / "rl.parquet")
+    for path in (tmp_path / "pairs", tmp_path / "rl.parquet"):
+        found = check(path)
+        assert (found.ok, found.rows, found.remarks["contradictory_pair"]) == (True, 2, 1)
 
 
 def test_a_picture_cut_off_after_its_head_is_found_by_decoding_it(tmp_path):
