@@ -105,9 +105,11 @@ def why_stop(rows: Sequence[Row], expected: int, max_unscored: float, max_no_ver
     mute = sum(count for cause, count in causes.items() if cause in NO_VERDICT)
     lost = causes.total() - mute
     if lost > max_unscored * expected:
+        gone = causes["proxy_picture_missing"] > lost / 2
         return (
             f"{lost} of {expected} rollouts have lost their reward ({said}); the limit is {max_unscored:.0%} "
-            "(max_unscored). Look at the proxy's log"
+            "(max_unscored). "
+            + ("`proxygrm data check` on the training file names the pictures" if gone else "Look at the proxy's log")
         )
     if mute > max_no_verdict * expected:
         return (

@@ -61,6 +61,14 @@ def test_a_step_at_the_limit_goes_on_and_one_above_it_stops_with_the_reasons() -
         assert said in reason
 
 
+def test_a_run_that_stops_says_where_to_look() -> None:
+    def hint(problem: str) -> str:
+        return why_stop([row(unscored=1, problem=problem)], expected=1, max_unscored=0.0, max_no_verdict=1.0)
+
+    assert "Look at the proxy's log" in hint("proxy_timeout")
+    assert "`proxygrm data check` on the training file names the pictures" in hint("proxy_picture_missing")
+
+
 def test_answers_without_a_verdict_have_a_limit_of_their_own_and_do_not_hide_what_was_lost() -> None:
     mute = [row(unscored=1, problem="proxy_unparsed"), row(unscored=1, problem="proxy_cut_off")]
     rows = [*mute, row(unscored=1, problem="proxy_connection"), *(row() for _ in range(7))]
