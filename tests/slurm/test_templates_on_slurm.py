@@ -138,6 +138,7 @@ def test_a_step_whose_input_is_not_done_says_what_is_missing(site: Site) -> None
     assert done.returncode != 0
     (log,) = (site.run.parent / "logs").glob("evaluate-*.out")
     assert "which it needs, is not done: not done yet" in log.read_text()
+    eventually(lambda: site.states()["evaluate"]["word"] != "running", 30, lambda: str(site.states()))  # completing
     found = site.states()["evaluate"]
     assert (found["word"], found["job_id"]) == ("failed", done.stdout.strip())
     assert "which it needs, is not done: not done yet" in found["detail"]

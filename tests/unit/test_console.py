@@ -132,6 +132,7 @@ def test_a_plan_says_how_to_start_the_private_cluster_that_does_not_answer(
         raise UserError("SLURM does not answer: authentication error")
 
     monkeypatch.setattr("jobs.submit.require_slurm", silent)
+    monkeypatch.setattr("slurm.local.cluster.env", lambda folder=None: {})  # as where one was made before
     said = "planning without a scheduler: SLURM does not answer: authentication error"
     assert f"{said}; `make cluster-up` starts the private one\n" in say("plan", "--run", str(tmp_path / "run")).output
     elsewhere = say("plan", "--profile", site(tmp_path), "--run", str(tmp_path / "run"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,7 +24,9 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_a_target_calls_proxygrm_with_the_run_folder_that_it_would_take_itself(words: str, called: str) -> None:
-    done = subprocess.run(["make", "-n", *words.split()], cwd=ROOT, capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-n", *words.split()]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert " ".join(done.stdout.splitlines()[-1].split()) == f"proxygrm {called}"
 
 
