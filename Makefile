@@ -34,7 +34,7 @@ demo: setup ## the whole chain on this machine: private SLURM, tiny model, 10 to
 	@proxygrm demo $(ARGS)
 
 test: setup lint ## style, types and all tests, the shortened demo chain included
-	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff, mypy, shellcheck
 	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck

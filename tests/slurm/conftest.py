@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,6 @@ from jobs.stage import Stage
 from jobs.submit import submit
 from slurm import local
 from slurm.profile import Profile
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the whole suite: files that compute (e2e) and files that mostly wait (slurm) by turns, the others after them,
-    because the workers share two cores."""
-    files = list(dict.fromkeys(item.path for item in items))
-    computing, waiting = ([path for path in files if path.parent.name == name] for name in ("e2e", "slurm"))
-    turns = [path for pair in zip_longest(computing, waiting) for path in pair if path]
-    place = {path: number for number, path in enumerate(turns)}
-    items.sort(key=lambda item: place.get(item.path, len(turns)))
 
 
 @dataclass(frozen=True)
