@@ -10,6 +10,7 @@ from types import FrameType
 
 from proxygrm.errors import UserError
 from proxygrm.save_now import save_before
+from slurm.health.bad_nodes import job_name
 
 TO_REQUEUE_S = 10.0
 """Kept back of the time that is left, to tell SLURM to requeue the job."""
@@ -47,9 +48,6 @@ def on_signal(stage: str, lead_s: float) -> None:
         if os.environ.get("SLURM_PROCID", "0") != "0":
             return
         save(stage, lead_s)
-        job = os.environ["SLURM_JOB_ID"]
-        if "SLURM_ARRAY_JOB_ID" in os.environ:
-            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        subprocess.run(["scontrol", "requeue", job], check=True)
+        subprocess.run(["scontrol", "requeue", job_name()], check=True)
 
     signal.signal(signal.SIGUSR2, requeue)

@@ -13,6 +13,7 @@ from jobs.plan import log_folder
 from jobs.stage import Stage
 from proxygrm.errors import UserError
 from proxygrm.whole_file import whole_file
+from slurm.health.bad_nodes import job_name
 
 STARTS = re.compile(r"submitit INFO \(.*\) - Starting with JobEnvironment\(")
 ON_NODE = re.compile(r"attempt \d+ of job \S+, task (\d+) on node (\S+)")
@@ -53,9 +54,7 @@ def files(stage: Stage, ledger: Ledger, job_id: str) -> dict[tuple[int, int], Pa
 
 def link_latest(run_dir: Path, stage: Stage, cell: int) -> None:
     """`STAGE/latest.log` (`latest.N.log` of an array's element) leads to what node 0 of this job is writing."""
-    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{element}" if array else os.environ.get("SLURM_JOB_ID", "none")
-    target = log_folder(run_dir, stage) / f"{job}_0_log.out"
+    target = log_folder(run_dir, stage) / f"{job_name()}_0_log.out"
     if target.exists():
         link = run_dir / stage.name / ("latest.log" if stage.array == 1 else f"latest.{cell}.log")
         with whole_file(link) as scratch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ def is_hf_checkpoint(path: Path) -> None:
         )
     for name in _shards(path):
         _check_shard(path, name)
+
+
+def copy_linked(source: Path, target: Path, leave_out: tuple[str, ...] = ()) -> None:
+    """A second folder of the same files, without those whose name matches a pattern of `leave_out`."""
+    shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(*leave_out))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def _shards(path: Path) -> list[str]:

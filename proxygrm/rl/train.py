@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from proxygrm.checkpoints import copy_linked
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
@@ -29,6 +30,7 @@ from proxygrm.tracking import KEY_FILE_VARIABLE
 from proxygrm.whole_file import write_json, write_text
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_STEP = re.compile(r"global_step_(\d+)")
 _BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")
 _NOTES = (
     ("all initialize finished", "rollout and trainer ready"),
@@ -180,11 +182,7 @@ def _tidy(checkpoints: Path, keep: int) -> None:
     """Remove what earlier attempts left: a save they did not finish, and those verl no longer remembers to remove."""
     found = last_checkpoint(checkpoints.parent)
     last = found[0] if found else 0
-    steps = sorted(
-        int(path.name.removeprefix("global_step_"))
-        for path in checkpoints.glob("global_step_*")
-        if path.name.removeprefix("global_step_").isdigit()
-    )
+    steps = sorted(int(name[1]) for path in checkpoints.glob("*") if (name := _STEP.fullmatch(path.name)))
     complete = [step for step in steps if step <= last]
     for step in {*steps} - {*complete[-keep:]}:
         shutil.rmtree(checkpoints / f"global_step_{step}")
@@ -215,7 +213,7 @@ def finish(out: Path, start: Path) -> Path:
         raise UserError(f"rl: the checkpoint of step {step} ({source}) lacks {', '.join(missing)}")
     policy, scratch = out / "policy", out / "policy.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(source, scratch, copy_function=_link)
+    copy_linked(source, scratch)
     _keep_precision(scratch / "config.json", start / "config.json")
     shutil.rmtree(policy, ignore_errors=True)
     scratch.rename(policy)
@@ -243,11 +241,3 @@ def missing_from_policy(folder: Path) -> list[str]:
         "processor": ("processor_config.json", "preprocessor_config.json"),
     }
     return [what for what, names in wanted.items() if not any((folder / name).is_file() for name in names)]
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
-    return target

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxygrm.checkpoints import is_hf_checkpoint
+from proxygrm.checkpoints import copy_linked, is_hf_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.leash import leashed
 from proxygrm.log_tail import tail
@@ -237,7 +237,7 @@ def _publish(checkpoint: Path, model: Path, max_pixels: int) -> Path:
     the size it was trained on (ms-swift gets the bound from the environment and writes it nowhere).
     """
     scratch = beside(model)
-    shutil.copytree(checkpoint, scratch, copy_function=_link, ignore=shutil.ignore_patterns(*_ONLY_FOR_RESUMING))
+    copy_linked(checkpoint, scratch, _ONLY_FOR_RESUMING)
     is_hf_checkpoint(scratch)
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (scratch / name).exists():
@@ -254,10 +254,3 @@ def _bounded(processor: dict[str, Any], max_pixels: int) -> dict[str, Any]:
         if holder.get(key):  # of Qwen2-VL both are pixels in all
             holder[key] = min(holder[key], max_pixels)
     return processor
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
