@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +160,19 @@ class Trainer:
         raise AssertionError("nobody asked for more prompts")
 
 
+FINE = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
+
+
+def take_two_steps(trainer: Trainer, run: Any) -> Iterator[Any]:
+    """Returns the training data, from the third step on."""
+    data = iter(trainer.init().train_dataloader)
+    for number in (1, 2):
+        trainer.global_steps = number
+        next(data)
+        run(number, FINE)
+    return data
+
+
 def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_goes_on_with_the_same_data(
     step: Any, tmp_path: Path
 ) -> None:
@@ -166,16 +180,11 @@ def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_g
 
     trainer = Trainer(tmp_path / "checkpoints")
     run = step(trainer.add_prompts)
-    data = iter(trainer.init().train_dataloader)
-    fine = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
-    for number in (1, 2):
-        trainer.global_steps = number
-        next(data)
-        run(number, fine)
+    data = take_two_steps(trainer, run)
     trainer.global_steps = 3
     missed = next(data).tolist()
     with pytest.raises(TooManyUnscored, match=r"step 3: 4 of 4 .* A checkpoint of step 2 is there"):
-        run(3, {key: row(0.0, lost=True) for key in fine})
+        run(3, {key: row(0.0, lost=True) for key in FINE})
     assert (tmp_path / "stopped.txt").read_text().count("\n") == 1
     assert (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "2"
     assert (tmp_path / "checkpoints/global_step_2/actor/step").read_text() == "2"
@@ -191,11 +200,10 @@ def test_a_checkpoint_that_cannot_be_saved_does_not_hide_why_the_run_ended(step:
     trainer = Trainer(tmp_path / "checkpoints")
     run = step(trainer.add_prompts)
     trainer.init()
-    fine = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
-    run(1, fine)
+    run(1, FINE)
     (tmp_path / "checkpoints").write_text("not a folder")
     with pytest.raises(TooManyUnscored, match=r"4 proxy_timeout.*Saving step 1 failed too"):
-        run(2, {key: row(0.0, lost=True) for key in fine})
+        run(2, {key: row(0.0, lost=True) for key in FINE})
 
 
 def test_without_a_finished_step_or_a_trainer_there_is_nothing_to_save_and_it_says_so(step: Any) -> None:
@@ -218,12 +226,7 @@ def test_a_job_that_is_told_to_stop_while_rollouts_are_generated_saves_the_step_
 
     trainer, job = Trainer(tmp_path / "checkpoints"), SaveNow(tmp_path)
     run = step(trainer.add_prompts)
-    data = iter(trainer.init().train_dataloader)
-    fine = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
-    for number in (1, 2):
-        trainer.global_steps = number
-        next(data)
-        run(number, fine)
+    take_two_steps(trainer, run)
     trainer.global_steps = 3 if partition == "train" else 2  # a step is validated before it is counted
     job.ask()
 
