@@ -34,7 +34,7 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     if rank == 0:
         here = replace(stage.on, nodes=int(os.environ.get("SLURM_NNODES", stage.on.nodes)))
         stage = replace(stage, on=here)  # the script's, not the recipe's
-        refuse([Planned(stage, "run", "asked for", fingerprint)], resolved, ask=False)
+        refuse([Planned(stage, "run", "asked for", fingerprint)], resolved, ledger.folder, ask=False)
         requests.save(resolved, ledger)
     for key, value in resolved.profile.environment.variables.items():
         os.environ.setdefault(key, value)

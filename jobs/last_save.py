@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from types import FrameType
 
 from proxygrm.errors import UserError
 from proxygrm.save_now import save_before
+from slurm import commands
 from slurm.health.bad_nodes import job_name
 
 TO_REQUEUE_S = 10.0
@@ -32,12 +32,10 @@ def save(stage: str, lead_s: float) -> None:
 
 def end_of_job() -> float | None:
     """When SLURM will end this job (time.time()); for one that is being preempted, the end of its grace time."""
-    command = ["squeue", "-h", "-j", os.environ.get("SLURM_JOB_ID", ""), "-o", "%e"]
-    in_seconds = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, env=in_seconds)
-        return float(answer.stdout.split()[0])
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+        said = commands.ask("squeue", "-h", "-j", os.environ.get("SLURM_JOB_ID", ""), "-o", "%e", timeout_s=10)
+        return float(said.split()[0])
+    except (commands.NoAnswer, ValueError, IndexError):
         return None  # no scheduler answers, or the job has no end
 
 
@@ -48,6 +46,6 @@ def on_signal(stage: str, lead_s: float) -> None:
         if os.environ.get("SLURM_PROCID", "0") != "0":
             return
         save(stage, lead_s)
-        subprocess.run(["scontrol", "requeue", job_name()], check=True)
+        commands.ask("scontrol", "requeue", job_name())
 
     signal.signal(signal.SIGUSR2, requeue)

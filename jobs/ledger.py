@@ -19,7 +19,9 @@ from proxygrm import whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
 
-CODE = Path(__file__).parent.parent
+CODE = Path(__file__).resolve().parent.parent
+REVISION = "REVISION"
+"""File of a copy of the code (`jobs.snapshot`): the git revision it was copied from."""
 PACKAGES = (
     "proxygrm-suite",
     "submitit",
@@ -48,6 +50,10 @@ class Done:
     nodes: list[str]
     peak_memory_mb: int
     attempts: int = 1
+    code: str = ""
+    """Revision of the code that ran; "" where nobody knows it."""
+    snapshot: str = ""
+    """Its copy, by the path inside the run folder; "" of a job that was sent by hand, which runs the checkout."""
 
     @property
     def wall_s(self) -> float:
@@ -81,6 +87,7 @@ class Ledger:
 
     run.json            what was asked: experiment, profile, git revision, package versions
     code.diff           the code's uncommitted changes, if any
+    code/ID/            the code as it was at a submission, which its jobs run
     ablations/NAME/     both of an ablation, and its table
     submissions.json    stage -> job id and fingerprint of the last submission
     STAGE/              everything a stage writes
@@ -288,6 +295,8 @@ def version(package: str) -> str | None:
 
 def git_revision(root: Path = CODE) -> str | None:
     """Revision of the code, with `-dirty` when it has uncommitted changes; None outside a checkout."""
+    if (root / REVISION).is_file():
+        return (root / REVISION).read_text().strip()
     return (_git(root, "describe", "--always", "--dirty", "--abbrev=12") or "").strip() or None
 
 

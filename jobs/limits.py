@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from jobs.plan import Planned, partition_of
 from jobs.stage import Stage
-from slurm.health.site import NoAnswer, Partition, SiteNode, ask, parse_nodes, parse_partitions
+from slurm.commands import NoAnswer, ask
+from slurm.health.site import Partition, SiteNode, parse_nodes, parse_partitions
 from slurm.profile import Profile
 
 

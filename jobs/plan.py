@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jobs.fits import unfit
 from jobs.stage import Resources, Stage, fingerprints
 from proxygrm.errors import UserError
-from slurm.environment import setup_lines
+from slurm.environment import REPOSITORY, setup_lines
 from slurm.profile import Profile
 
 Action = Literal["run", "skip", "wait"]
@@ -138,8 +138,11 @@ def partition_of(stage: Stage, profile: Profile) -> str:
     return scheduler.partition if stage.on.gpus_per_node else scheduler.cpu_partition or scheduler.partition
 
 
-def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str, hold: bool = False) -> dict[str, Any]:
-    """What a submission asks of SLURM, in submitit's own parameter names. depends_on: as `dependency` words it."""
+def sbatch_parameters(
+    stage: Stage, profile: Profile, depends_on: str, hold: bool = False, code: Path = REPOSITORY
+) -> dict[str, Any]:
+    """What a submission asks of SLURM, in submitit's own parameter names. depends_on: as `dependency` words it.
+    code: the folder of the code it runs."""
     scheduler, on = profile.scheduler, stage.on
     partition = partition_of(stage, profile)
     parameters: dict[str, Any] = {
@@ -153,9 +156,11 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str, hold: boo
         "stderr_to_stdout": True,
         # Since SLURM 22.05 srun no longer takes the CPUs of a task from its batch job: without the number a site that
         # binds tasks may give a whole node's training one core.
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={on.cpus_per_node}"],
+        # All of the batch script's environment goes to the tasks, also where the site or the profile asks sbatch for
+        # --export=NONE.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={on.cpus_per_node}", "--export=ALL"],
         "wckey": None,
-        "setup": setup_lines(profile),
+        "setup": setup_lines(profile, code),
     }
     if on.gpus_per_node:
         typed = f"{profile.node.gpu_type}:{on.gpus_per_node}" if profile.node.gpu_type else on.gpus_per_node
@@ -174,6 +179,8 @@ def sbatch_parameters(stage: Stage, profile: Profile, depends_on: str, hold: boo
         # kill_invalid_depend.
         more["kill-on-invalid-dep"] = "yes"
     more["requeue"] = True  # type: ignore[assignment]
+    # submitit takes the signal's name from SUBMITIT_PREEMPT_SIGNAL of the shell; the job waits for this one.
+    more["signal"] = f"USR2@{scheduler.signal_before_end_s}"
     if hold:
         more["hold"] = True  # type: ignore[assignment]
     parameters["additional_parameters"] = more
@@ -210,16 +217,17 @@ def gpu_hours(stages: Iterable[Stage], requeues: bool = False) -> float:
     )
 
 
-def files(planned: list[Planned], run_dir: Path, records: Path) -> list[tuple[str, str]]:
+def files(planned: list[Planned], run_dir: Path, records: Path, code: Path) -> list[tuple[str, str]]:
     """Everything a submit of this plan writes itself: (path, what it is). What the jobs write is not among it.
 
-    records: the folder that keeps what was asked for.
+    records: the folder that keeps what was asked for. code: the folder of the code's copy.
     """
     due = in_batches(planned)
     if not due:
         return []
     found = [
-        (f"{records}/run.json", "what was asked, versions, fingerprints; code.diff beside it, if the code is changed")
+        (f"{records}/run.json", "what was asked, versions, fingerprints; code.diff beside it, if the code is changed"),
+        (f"{code}/", "the code as it is now, which the jobs run"),
     ]
     for lines in due:
         jobs = log_folder(run_dir, lines[0].stage)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxygrm.errors import UserError
+from slurm import commands
 
 ACTIVE = {
     "PENDING",
@@ -25,7 +23,6 @@ ACTIVE = {
     "REQUEUE_FED",
     "SPECIAL_EXIT",
 }
-TIMEOUT_S = 60
 CLOCKS_DIFFER_S = 600.0
 QUEUE_FIELDS = "ArrayJobID:20|,ArrayTaskID:20|,State:20|,RestartCnt:10|,StartTime:20|,NodeList:2000|,Reason:200"
 """The reason stands last: sites may write anything into it."""
@@ -143,15 +140,8 @@ def origin(job_id: str) -> tuple[float, str]:
     return _time(sent[1] if sent else ""), log[1] if log else ""
 
 
-def hosts(names: str) -> list[str]:
-    """ "n[1-2],m7" -> its nodes, in the order of a job's tasks (one task a node)."""
-    return _lines(["scontrol", "show", "hostnames", names], tolerate="") if names else []
-
-
 def cancel(job_ids: Iterable[str]) -> None:
-    answer = subprocess.run(["scancel", *job_ids], capture_output=True, text=True)
-    if answer.returncode:
-        raise UserError(f"scancel failed: {answer.stderr.strip()}")
+    commands.ask("scancel", *job_ids)
 
 
 def _base(job_id: str) -> str:
@@ -189,21 +179,14 @@ def _time(text: str) -> float:
 
 
 def _lines(command: list[str], tolerate: str) -> list[str]:
-    # Epoch seconds: no time zone to guess. Untruncated lists of array elements.
-    env = {**os.environ, "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=env)
-    except FileNotFoundError:
+        done = commands.answer(*command)
+    except commands.NoAnswer:
         if command[0] == "sacct":
             return []
-        raise UserError(
-            f"no SLURM here: {command[0]} is not on PATH; log in to the cluster, or `make cluster-up`"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"SLURM did not answer {command[0]} within {TIMEOUT_S} s; try again") from None
-    if answer.returncode and not (tolerate and tolerate in answer.stderr):
+        raise
+    if done.returncode and not (tolerate and tolerate in done.stderr):
         if command[0] == "sacct":
             return []  # sites without accounting: the caller then says unknown
-        last = (answer.stderr.strip().splitlines() or [str(answer.returncode)])[-1]
-        raise UserError(f"{command[0]} failed: {last}")
-    return [line for line in answer.stdout.splitlines() if line]
+        raise commands.NoAnswer(f"{command[0]} failed: {commands.first_words(done)}")
+    return [line for line in done.stdout.splitlines() if line]

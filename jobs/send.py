@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from jobs import console, limits, state
+from jobs import console, limits, snapshot, state
 from jobs import plan as planning
 from jobs import request as requests
 from jobs import submit as submission
@@ -20,6 +20,7 @@ from jobs.plan import Planned
 from jobs.request import Resolved
 from jobs.stage import closure
 from proxygrm.errors import UserError
+from slurm.environment import path_problem
 
 
 def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Iterable[str]) -> None:
@@ -32,12 +33,13 @@ def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Itera
         for lines in planning.in_batches(planned):
             console.out.rule(escape(lines[0].stage.batch or lines[0].stage.name), style="dim")
             click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids, sending))
-        written = planning.files(planned, ledger.folder, record_folder(ledger.folder, resolved.request.ablation_name))
+        records = record_folder(ledger.folder, resolved.request.ablation_name)
+        written = planning.files(planned, ledger.folder, records, snapshot.planned(ledger.folder))
         if written:
             console.out.rule("files a submit would write", style="dim")
         for path, what in written:
             click.echo(f"{path}  {click.style(what, dim=True)}")
-    refuse(planned, resolved, answers)
+    refuse(planned, resolved, ledger.folder, answers)
     if answers:
         submission.check_after(sending.after)
 
@@ -64,7 +66,7 @@ def send(
         submission.require_slurm()
         planned = _plan(resolved, ledger, stages, redo, ask=True)
         show_plan(planned, resolved, ledger)
-        refuse(planned, resolved, ask=True)
+        refuse(planned, resolved, ledger.folder, ask=True)
         submission.check_after(sending.after)
         requests.save(resolved, ledger)
         submission.submit(
@@ -107,8 +109,9 @@ def _scheduler_answers(resolved: Resolved) -> bool:
     return True
 
 
-def refuse(planned: list[Planned], resolved: Resolved, ask: bool) -> None:
-    """Say everything a submit would fail on, before anything is sent. ask: the scheduler too, which can be reached."""
+def refuse(planned: list[Planned], resolved: Resolved, folder: Path, ask: bool) -> None:
+    """Say everything a submit would fail on, before anything is sent. folder: of the run. ask: the scheduler too, which
+    can be reached."""
     due = [p.stage for p in planned if p.action == "run"]
     alike = {(stage.batch or stage.name, stage.on): stage for stage in due}.values()  # cells ask for the same
     refused: dict[str, str] = {}  # of many cells with one problem, the first
@@ -121,6 +124,8 @@ def refuse(planned: list[Planned], resolved: Resolved, ask: bool) -> None:
         problems += limits.arrays_too_large(planning.in_batches(planned))
     missing = missing_givens(due)
     problems += missing
+    if problem := path_problem(folder):
+        problems.insert(0, problem)
     if not problems:
         return
     for problem in problems[1:]:

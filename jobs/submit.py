@@ -5,26 +5,35 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from data_tools.shards import Step, all_shards
+from jobs import snapshot
 from jobs.ledger import Ledger
 from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
 from jobs.scheduler import ACTIVE, query
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
-from slurm.environment import python_command
+from slurm import commands
+from slurm.environment import path_problem, python_command
 from slurm.health import bad_nodes
 from slurm.profile import Profile
 
 AT_ONCE = Sending()
 
 
-def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str, hold: bool = False):
+@contextmanager
+def _executor(
+    stage: Stage, profile: Profile, run_dir: Path, depends_on: str, code: Path, hold: bool = False
+) -> Iterator[Any]:
+    """submitit's executor of one submission, in an environment in which the shell says nothing to SLURM.
+
+    Raises UserError with sbatch's own sentence when it is not accepted.
+    """
     import submitit
 
     executor = submitit.SlurmExecutor(
@@ -32,24 +41,25 @@ def _executor(stage: Stage, profile: Profile, run_dir: Path, depends_on: str, ho
         max_num_timeout=stage.max_requeues,
         python=python_command(profile, run_dir),
     )
-    executor.update_parameters(**sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold))
+    executor.update_parameters(**sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code))
     if stage.throttle:
         executor.update_parameters(array_parallelism=stage.throttle)
-    return executor
+    try:
+        with commands.clean_environment():
+            yield executor
+    except Exception as error:  # submitit raises its own classes around sbatch's words
+        raise UserError(f"{stage.batch or stage.name} was not accepted: {_reason(error)}") from error
 
 
 def require_slurm() -> None:
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise UserError(
-            "no SLURM here: sbatch is not on PATH; log in to the cluster's login node, "
-            "or start a private one with `make cluster-up` and use --profile local"
-        )
-    answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+        raise commands.NoAnswer(f"no SLURM here: sbatch is not on PATH; {commands.REMEDY}")
+    answer = commands.answer("scontrol", "ping")
     if answer.returncode != 0:
         # "Slurmctld(primary) at HOST is DOWN", and then a frame of asterisks; or no more than an error.
         lines = [line.strip("* ") for line in [*answer.stdout.splitlines(), *answer.stderr.splitlines()]]
         why = [line for line in lines if "is DOWN" in line] or [line for line in lines if line]
-        raise UserError(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
+        raise commands.NoAnswer(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
 
 
 def rendered(
@@ -60,7 +70,8 @@ def rendered(
 
     stage = lines[0].stage
     depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
-    parameters = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold)
+    code = snapshot.planned(run_dir)
+    parameters = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code)
     elements = stage.array if len(lines) == 1 else len(lines)
     if elements > 1:
         parameters["map_count"] = elements
@@ -81,25 +92,25 @@ def submit(
 ) -> dict[str, str]:
     """Send every stage of the plan that has to run; returns stage -> job id, those already queued included.
 
-    Each id is recorded before the next submission, so an interruption in the middle loses none of them.
+    Each id is recorded before the next submission, so an interruption in the middle loses none of them. All run one
+    copy of the code as it is now.
     """
+    batches = in_batches(planned)
+    code = snapshot.take(ledger.folder) if batches else Path()
     job_ids = {p.stage.name: p.job_id for p in planned if p.job_id}
-    for lines in in_batches(planned):
+    for lines in batches:
         for line in lines:
             ledger.prepare(line.stage, line.fingerprint, redo=line.stage.name in redo)
         depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
-        executor = _executor(lines[0].stage, profile, ledger.folder, depends_on, hold)
         elements = [
             StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint)
             for line in lines
             for cell in range(line.stage.array)
         ]
-        try:
+        with _executor(lines[0].stage, profile, ledger.folder, depends_on, code, hold) as executor:
             with executor.batch() if len(elements) > 1 else nullcontext():
                 jobs = [executor.submit(element) for element in elements]
             sent = [job.job_id for job in jobs]
-        except Exception as error:  # submitit raises its own classes around sbatch's words
-            raise UserError(f"{lines[0].stage.name} was not accepted: {_reason(error)}") from error
         if len(lines) == 1:  # of an array of one stage's own elements: the array's id
             sent = [sent[0].split("_")[0]]
         found = {line.stage.name: job_id for line, job_id in zip(lines, sent, strict=True)}
@@ -121,14 +132,15 @@ def submit_step(
     folder = step.out / ".jobs"  # beside the parts, which the merge removes
     run = Stage(name=step.name, run=_not_a_chain, makes=(), on=on, array=shards)
     join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=merge_on or on)
-    try:
-        executor = _executor(run, profile, folder, "")
+    if problem := path_problem(folder):
+        raise UserError(problem)
+    code = snapshot.take(folder)
+    with _executor(run, profile, folder, "", code) as executor:
         with executor.batch():
             jobs = [executor.submit(StepJob(step, shard)) for shard in all_shards(shards)]
         array_id = jobs[0].job_id.split("_")[0]
-        merge_id = _executor(join, profile, folder, f"afterok:{array_id}").submit(StepJob(step, None, shards)).job_id
-    except Exception as error:
-        raise UserError(f"{step.name} was not accepted: {_reason(error)}") from error
+    with _executor(join, profile, folder, f"afterok:{array_id}", code) as executor:
+        merge_id = executor.submit(StepJob(step, None, shards)).job_id
     return array_id, merge_id
 
 

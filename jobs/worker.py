@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,9 +14,10 @@ from typing import Any
 
 from data_tools.shards import Shard, Step
 from jobs import last_save, logs
-from jobs.ledger import Done, Ledger, read_json, write_json
+from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
+from slurm import commands
 from slurm.health import preflight, stale
 from slurm.health.bad_nodes import job_name
 from slurm.profile import Profile
@@ -124,6 +124,8 @@ class StageJob:
                 nodes=_node_names(),
                 peak_memory_mb=max(peaks),
                 attempts=1 + _restarts(),
+                code=git_revision() or "",
+                snapshot=str(CODE.relative_to(self.run_dir)) if CODE.is_relative_to(self.run_dir) else "",
             ),
         )
 
@@ -208,8 +210,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 def _node_names() -> list[str]:
     names = os.environ.get("SLURM_JOB_NODELIST", "")
-    answer = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True)
-    return answer.stdout.split() or [names]
+    return commands.host_names(names) or [names]
 
 
 class MemoryPeak:

@@ -14,8 +14,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINER_PYTHON = "python3"
 
 
-def setup_lines(profile: Profile) -> list[str]:
-    """Shell lines for a batch script, before anything of ours starts."""
+def setup_lines(profile: Profile, code: Path = REPOSITORY) -> list[str]:
+    """Shell lines for a batch script, before anything of ours starts.
+
+    code: the folder whose packages the job runs. They come before what is installed (an editable installation leads to
+    the checkout, an image may have none), and before those of the folder the job starts in.
+    """
     environment = profile.environment
     lines = []
     if environment.modules:
@@ -26,10 +30,24 @@ def setup_lines(profile: Profile) -> list[str]:
         lines.append(f". {shlex.quote(str(Path(environment.venv) / 'bin' / 'activate'))} || exit 1")
     lines += environment.setup
     lines += [f"export {key}={shlex.quote(value)}" for key, value in environment.variables.items()]
-    if profile.container.runtime:
-        # What is installed in the image need not know this repository, which is mounted.
-        lines.append(f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    folder = shlex.quote(str(code))
+    lines += [
+        f'[ -d {folder} ] || {{ echo "the code of this job is gone: "{folder}"; submit again" >&2; exit 1; }}',
+        f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1",
+    ]
     return lines
+
+
+def path_problem(folder: Path) -> str | None:
+    """Why no job can have its logs in this folder, in one line; None when it can.
+
+    SLURM and submitit both fill in `%` patterns anywhere in a path, and a backslash turns SLURM's off.
+    """
+    bad = dict.fromkeys(letter for letter in str(folder) if letter in "%\\" or not letter.isprintable())
+    if not bad:
+        return None
+    shown = " and ".join("a control character" if not letter.isprintable() else letter for letter in bad)
+    return f"the path {str(folder)!r} has {shown} in it, which SLURM takes for a pattern; name another folder"
 
 
 def python_command(profile: Profile, run_dir: Path) -> str:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from proxygrm.errors import UserError
 from proxygrm.whole_file import write_text
+from slurm import commands
 from slurm.health.judge import Verdict
 from slurm.profile import Profile
 
@@ -100,10 +100,4 @@ def exclude_and_requeue(nodes: list[str]) -> None:
 
 
 def _scontrol(*words: str) -> str:
-    try:
-        answer = subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"scontrol {words[0]}: {error}") from error
-    if answer.returncode:
-        raise UserError(f"scontrol {' '.join(words)}: {(answer.stderr or answer.stdout).strip()}")
-    return answer.stdout
+    return commands.ask("scontrol", *words)

@@ -5,29 +5,33 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from slurm.commands import NoAnswer, ask, ignored
+from slurm.environment import path_problem
 from slurm.health import folder, machine, probe, site
 from slurm.health.finding import Finding, fail, ok, warn
 from slurm.profile import Profile
 
+NAMES_SHOWN = 8
 KEY_FILES = ("SWANLAB_API_KEY_FILE", "HF_TOKEN_PATH")
 
 
 def examine(profile: Profile, runs: Path, *, job: bool, wait_s: int) -> Iterator[Finding]:
     """Findings as they are found. job False: nothing is submitted. wait_s: for the probe job to start."""
     try:
-        version = site.ask("sinfo", "--version").strip()
-        site.ask("scontrol", "ping")
+        version = ask("sinfo", "--version").strip()
+        ask("scontrol", "ping")
         found = site.look(pwd.getpwuid(os.getuid()).pw_name)
-    except site.NoAnswer as error:
+    except NoAnswer as error:
         remedy = "`make cluster-up`" if profile.private_cluster else "run this on the cluster's login node"
         yield fail("SLURM", str(error), remedy)
         yield from here(runs, profile)
         return
     yield ok("SLURM", version)
     yield accounting()
+    yield from shell(os.environ)
     yield from site.compare(found, profile)
     yield from here(runs, profile)
     login = machine.look("cpu", "")
@@ -40,16 +44,26 @@ def examine(profile: Profile, runs: Path, *, job: bool, wait_s: int) -> Iterator
 
 def accounting() -> Finding:
     try:
-        site.ask("sacct", "-n", "-X", "-o", "JobID", "-S", "now-1minute")
-    except site.NoAnswer as error:
+        ask("sacct", "-n", "-X", "-o", "JobID", "-S", "now-1minute")
+    except NoAnswer as error:
         return warn(
             "accounting", str(error), "jobs run; `status` will not know of ended ones what their records do not say"
         )
     return ok("accounting", "sacct answers")
 
 
+def shell(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What the shell would say to SLURM, and is not let."""
+    if names := ignored(environment):
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(names[:NAMES_SHOWN])
+        yield ok("your shell", f"ignored: {shown}{more}; what jobs ask for stands in the profile and in options alone")
+
+
 def here(runs: Path, profile: Profile) -> Iterator[Finding]:
     """The run folder's file system and the user's own key files."""
+    if problem := path_problem(runs.absolute()):
+        yield fail("run folder", problem, "--run NAME")
     try:
         yield from folder.judge(folder.measure(runs), runs, profile.node.device)
     except OSError as error:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
+from slurm.commands import host_names
 from slurm.health import bad_nodes
 from slurm.health.clock import clock_server
 from slurm.health.judge import Verdict, judge
@@ -116,8 +116,7 @@ def _measured(meeting: Meeting, profile: Profile, name: str, address: str, meet:
 def _names(size: int, records: dict[int, NodeHealth]) -> list[str]:
     """Names of the nodes by rank: what they said, and for silent ones SLURM's list (one task a node, in its order)."""
     listed = os.environ.get("SLURM_JOB_NODELIST", "")
-    answer = subprocess.run(["scontrol", "show", "hostnames", listed], capture_output=True, text=True)
-    names = answer.stdout.split()
+    names = host_names(listed)
     return [
         records[rank].node if rank in records else names[rank] if rank < len(names) else f"of rank {rank}"
         for rank in range(size)

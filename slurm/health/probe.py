@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm import commands
 from slurm.environment import REPOSITORY, python_command, setup_lines
 from slurm.health import machine
 from slurm.health.finding import Finding, fail, ok, warn
@@ -78,16 +79,9 @@ def run(profile: Profile, runs: Path, wait_s: int) -> Answer:
         (folder / "question").write_text(word)
         before = time.time()
         try:
-            done = subprocess.run(
-                command(profile, folder, wait_s),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=wait_s + MINUTES * 60 + 60,
-            )
-        except subprocess.TimeoutExpired:
-            return Answer(None, f"it did not end within {wait_s + MINUTES * 60 + 60} s")
+            done = commands.answer(*command(profile, folder, wait_s), timeout_s=wait_s + MINUTES * 60 + 60)
+        except commands.NoAnswer as error:
+            return Answer(None, str(error))
         asked = (before, time.time())
         node = machine.from_output(done.stdout)
         if node is None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from slurm.commands import NoAnswer, ask
 from slurm.health.finding import Finding, fail, ok, warn
 from slurm.profile import Profile
-
-ASK_S = 30
 
 
 @dataclass(frozen=True)
@@ -57,23 +55,6 @@ class Site:
     reservations: tuple[tuple[str, str], ...] = ()
     """(name, state)"""
     problems: tuple[Finding, ...] = field(default=())
-
-
-class NoAnswer(Exception):
-    """A command of SLURM's is missing, failed or hung; the message is its own first line."""
-
-
-def ask(*command: str) -> str:
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S)
-    except FileNotFoundError:
-        raise NoAnswer(f"{command[0]} is not on PATH") from None
-    except subprocess.TimeoutExpired:
-        raise NoAnswer(f"{command[0]} did not answer within {ASK_S} s") from None
-    if answer.returncode:
-        lines = (answer.stderr or answer.stdout).strip().splitlines() or [f"exit code {answer.returncode}"]
-        raise NoAnswer(f"{command[0]}: {lines[0].removeprefix(f'{command[0]}: ').removeprefix('error: ')}")
-    return answer.stdout
 
 
 def look(user: str) -> Site:

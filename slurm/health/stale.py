@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from slurm import commands
 from slurm.health.record import Stale
 
 MARK = "PROXYGRM_STAGE"
@@ -52,8 +52,9 @@ def here(end: bool) -> list[Stale]:
     import psutil
 
     user = str(os.getuid())
-    answer = subprocess.run(["squeue", "-h", "-u", user, "-o", "%A"], capture_output=True, text=True, check=False)
-    if answer.returncode:
+    try:
+        active = set(commands.ask("squeue", "-h", "-u", user, "-o", "%A").split())
+    except commands.NoAnswer:
         return []  # nobody can say which jobs are over, so none is
     seen: dict[int, tuple[Seen, psutil.Process]] = {}
     for process in psutil.process_iter():
@@ -63,7 +64,7 @@ def here(end: bool) -> list[Stale]:
                 seen[process.pid] = (one, process)
         except (psutil.Error, OSError):
             continue  # ended between listing and reading, or not ours to read
-    found = left_over((one for one, _ in seen.values()), os.environ, set(answer.stdout.split()))
+    found = left_over((one for one, _ in seen.values()), os.environ, active)
     if not end:
         return found
     victims = [seen[stale.pid][1] for stale in found if stale.ours]

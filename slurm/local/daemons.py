@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from slurm import commands
 from slurm.local import processes
 from slurm.local.binaries import Programs
 from slurm.local.config import ClusterSpec, Ports, nodes_of
 from slurm.local.folder import conf_path
 
-_OTHER_SLURM = ("SLURM", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "MYSQL_")
+_OTHERS = ("MYSQL_", *commands.KEPT)
 
 
 def user_name() -> str:
@@ -62,7 +63,7 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """The caller's environment without anything that points at another SLURM, plus this cluster's."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(_OTHER_SLURM)}
+        kept = {key: value for key, value in commands.clean(os.environ).items() if not key.startswith(_OTHERS)}
         return {**kept, **client_environment(self.folder, self.programs)}
 
     def ask(self, program: str, *arguments: str, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:

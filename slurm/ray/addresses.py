@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 
 from proxygrm.errors import UserError
+from slurm import commands
 
 
 def node_name() -> str:
@@ -22,10 +22,10 @@ def node_address(interface: str = "") -> str:
     if interface:
         return interface_address(interface)
     name = node_name()
-    answer = subprocess.run(["scontrol", "show", "node", "-o", name], capture_output=True, text=True)
-    found = re.search(r"\bNodeAddr=(\S+)", answer.stdout)
+    shown = commands.ask("scontrol", "show", "node", "-o", name)
+    found = re.search(r"\bNodeAddr=(\S+)", shown)
     if not found:
-        raise UserError(f"SLURM knows no address of node {name}: {answer.stderr.strip() or answer.stdout.strip()}")
+        raise UserError(f"SLURM knows no address of node {name}: {shown.strip()}")
     return socket.gethostbyname(found.group(1))
 
 

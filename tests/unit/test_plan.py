@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import snapshot
 from jobs.ledger import Done, Ledger, git_diff, git_revision, missing_givens
 from jobs.plan import Facts, Sending, files, gpu_hours, plan, sbatch_parameters, within_limits
 from jobs.stage import Artifact, Given, Resources, Stage, StageRun, closure, fingerprints
@@ -209,6 +210,7 @@ def test_a_submission_carries_the_profile_and_the_dependency() -> None:
         "licenses": "a:1",
         "kill-on-invalid-dep": "yes",
         "requeue": True,
+        "signal": "USR2@120",
     }
 
 
@@ -246,14 +248,16 @@ def test_every_file_of_a_submit_is_named_and_nothing_for_what_is_done(tmp_path: 
     ledger, stages = Ledger(tmp_path / "a run"), three_stages(data)
     finish(ledger, stages[0])
     run = ledger.folder
-    paths = [path for path, _ in files(plan(stages, facts_of(ledger, stages)), run, run / "ablations" / "mine")]
+    code = snapshot.planned(run)
+    paths = [path for path, _ in files(plan(stages, facts_of(ledger, stages)), run, run / "ablations" / "mine", code)]
+    assert f"{code}/" in paths
     assert paths[0] == f"{run}/ablations/mine/run.json"
     assert f"{run}/second/jobs/JOB_ELEMENT_submitted.pkl" in paths
     assert f"{run}/third/jobs/JOB_submitted.pkl" in paths
     assert not any("/first/" in path for path in paths)
     for stage in stages[1:]:
         finish(ledger, stage)
-    assert files(plan(stages, facts_of(ledger, stages)), run, run) == []
+    assert files(plan(stages, facts_of(ledger, stages)), run, run, code) == []
 
 
 def test_the_ceiling_counts_every_element_and_says_what_requeues_add(data: Path) -> None:

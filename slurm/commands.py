@@ -1,0 +1,107 @@
+"""The one place where SLURM's commands are run, in an environment of our own making.
+
+SLURM's commands take options from the environment as well: `SBATCH_TIMELIMIT` beats the `#SBATCH --time` of a script,
+`SQUEUE_STATES` hides jobs, `SLURM_CLUSTERS` asks another cluster. A shell inside an allocation carries dozens of
+`SLURM_*`, which `srun` of the next job would obey. None of them may change what is submitted or what is read back.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from proxygrm.errors import UserError
+
+TIMEOUT_S = 60.0
+FAMILIES = (
+    *("SLURM_", "SLURMD_", "SLURMCTLD_", "SLURMDBD_", "SLURMSTEPD_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_"),
+    *("SINFO_", "SACCT_", "SACCTMGR_", "SCANCEL_", "SCONTROL_", "SPRIO_", "SREPORT_", "SSHARE_", "SSTAT_", "STRIGGER_"),
+    *("SBCAST_", "SCRONTAB_", "SATTACH_", "SDIAG_", "SUBMITIT_", "PMI_", "PMIX_", "PMI2_", "OMPI_", "TORCHELASTIC_"),
+)
+"""Variables that begin so speak to SLURM's commands, to submitit, or to a process that one of them launched."""
+LAUNCHED = (
+    *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK"),
+    *("GROUP_RANK", "ROLE_RANK", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
+    "ZE_AFFINITY_MASK",
+)
+"""What an allocation or a launcher sets for its own processes; a job submitted from there must not inherit it."""
+KEPT = ("SLURM_CONF", "SLURM_JWT", "SLURM_SACK_SOCKET")
+"""Which SLURM is asked, and who asks."""
+READ_BACK = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C.UTF-8"}
+"""Times in seconds since the epoch (no time zone to guess), whole lists of array elements, English messages."""
+
+
+REMEDY = "log in to the cluster's login node, or `make cluster-up` starts a private one"
+
+
+class NoAnswer(UserError):
+    """A command of SLURM's is missing, failed, or did not answer; the message is its own first line."""
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a variable of the shell is kept from SLURM's commands and from the jobs that are submitted."""
+    return name not in KEPT and (name.startswith(FAMILIES) or name in LAUNCHED)
+
+
+def ignored(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that are not passed on."""
+    return sorted(filter(is_ignored, environment))
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what is ignored."""
+    return {name: value for name, value in environment.items() if not is_ignored(name)}
+
+
+def answer(*command: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    """Run one of SLURM's commands and return whatever it answers.
+
+    Raises NoAnswer when it is missing or does not end within timeout_s.
+    """
+    environment = {**clean(os.environ), **READ_BACK}
+    try:
+        return subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+            errors="replace", timeout=timeout_s, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise NoAnswer(f"no SLURM here: {command[0]} is not on PATH; {REMEDY}") from None
+    except OSError as error:
+        raise NoAnswer(f"{command[0]} cannot be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"SLURM did not answer {command[0]} within {timeout_s:.0f} s; try again") from None
+
+
+def ask(*command: str, timeout_s: float = TIMEOUT_S) -> str:
+    """Standard output of one of SLURM's commands. Raises NoAnswer also when it fails, with its first line."""
+    done = answer(*command, timeout_s=timeout_s)
+    if done.returncode:
+        raise NoAnswer(f"{command[0]} failed: {first_words(done)}")
+    return done.stdout
+
+
+def first_words(done: subprocess.CompletedProcess[str]) -> str:
+    """The first line of what a failed command printed, without its own name before it."""
+    lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+    return lines[0].removeprefix(f"{done.args[0]}: ").removeprefix("error: ")
+
+
+@contextmanager
+def clean_environment() -> Iterator[None]:
+    """This process's own environment without what is ignored, while submitit runs sbatch; jobs inherit it."""
+    before = {name: os.environ.pop(name) for name in ignored(os.environ)}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def host_names(listed: str) -> list[str]:
+    """ "n[1-2],m7" -> its nodes, in the order of a job's tasks (one task per node); [] when SLURM does not answer."""
+    try:
+        return ask("scontrol", "show", "hostnames", listed).split() if listed else []
+    except NoAnswer:
+        return []
