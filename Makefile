@@ -4,15 +4,19 @@ PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.local/debian/usr/bin
 export PATH
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 
-PROFILE ?= local
-RUN ?= runs/$(basename $(notdir $(PROFILE)))
-NODES ?=
-SPEC ?= aggregation
-ARGS ?=
+# Set on make's command line; variables of the shell that happen to have these names do not count.
+PROFILE =
+RUN =
+NODES =
+STAGE =
+SPEC = aggregation
+ARGS =
+profile = $(if $(PROFILE),--profile $(PROFILE))
+run = $(if $(RUN),--run $(RUN))
 nodes = $(if $(NODES),--nodes $(NODES))
-# Without RUN the commands that only look take the run that was written to last.
-looked_at = $(if $(filter-out file,$(origin RUN)),--run $(RUN))
-submit = proxygrm submit --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+# The commands that look at a run have no --profile: the run of a profile is named by its folder.
+looked_at = $(or $(run),$(if $(PROFILE),--run runs/$(basename $(notdir $(PROFILE)))))
+submit = proxygrm submit $(profile) $(run) $(nodes) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report ready
@@ -61,13 +65,13 @@ submit-chain: ready ## everything that is missing, in one go
 	@$(submit)
 
 ablation: ready ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
-	@proxygrm ablate $(SPEC) --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+	@proxygrm ablate $(SPEC) $(profile) $(run) $(nodes) $(ARGS)
 
 doctor: ready ## does the profile fit this cluster, and what to do where not
-	@proxygrm doctor --profile $(PROFILE) $(ARGS)
+	@proxygrm doctor $(profile) $(ARGS)
 
 plan: ready ## what a submit would do, and why
-	@proxygrm plan --profile $(PROFILE) --run $(RUN) $(nodes) $(ARGS)
+	@proxygrm plan $(profile) $(run) $(nodes) $(ARGS)
 
 status: ready ## where every stage stands
 	@proxygrm status $(looked_at)
@@ -76,7 +80,7 @@ logs: ready ## the log of a stage; STAGE=grm_rl
 	@proxygrm logs $(looked_at) $(STAGE)
 
 cancel: ready ## cancel every job of the run
-	@proxygrm cancel --run $(RUN)
+	@proxygrm cancel $(looked_at)
 
 report: ready ## one HTML page of a run
 	@proxygrm report $(looked_at)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from jobs import watch
+from jobs import console, watch
 from jobs.cluster import cluster
 from jobs.data import data
 from jobs.doctor import doctor
@@ -22,7 +22,12 @@ from jobs.reward import reward
 from proxygrm.errors import UserError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-RUN = click.option("--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [runs/PROFILE]")
+RUN = click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run folder.  [the one written to last under runs/; with --profile or --experiment runs/PROFILE]",
+)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -43,15 +48,15 @@ class Commands(click.Group):
             where = f"{error.filename}: " if error.filename is not None else ""
             _tell(f"{where}{error.strerror or error} (where in the program: proxygrm --debug ...)", ctx)
             sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("\nstopped watching; submitted jobs go on (proxygrm status)", err=True)
+        except KeyboardInterrupt as stopped:
+            click.echo(f"\n{console.in_full(str(stopped)) or 'interrupted'}", err=True)
             sys.exit(130)
 
 
 def _tell(text: str, ctx: click.Context) -> None:
     if ctx.params.get("debug"):
         traceback.print_exc()
-    click.secho(f"proxygrm: {text}", err=True, fg="red")
+    click.secho(f"proxygrm: {console.in_full(text)}", err=True, fg="red")
 
 
 @click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with:  make demo")
@@ -70,8 +75,8 @@ def main(debug: bool) -> None:
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say what to run and where; `plan`, `submit` and `ablation` share them."""
     options = [
-        click.option("--profile", default="local", show_default=True, help="Cluster: local, a100, h100, or a .toml."),
-        click.option("--experiment", default="", help="paper, demo, ...  [the profile's own]"),
+        click.option("--profile", default=None, help="Cluster: local, a100, h100, a .toml.  [the run's, else local]"),
+        click.option("--experiment", default="", help="paper, demo, ...  [the run's, else the profile's own]"),
         click.option(
             "--nodes",
             type=click.IntRange(1),
@@ -119,6 +124,9 @@ def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: 
     proxygrm plan                                  the whole chain on the private local cluster
     proxygrm plan grm_rl --profile h100 --nodes 4  RL and whatever it still needs, on your H100s
     proxygrm plan chain --profile h100 --script    with the batch scripts and the files a submit would write
+
+    Without --run it is the run that was written to last; what it was asked for before still holds, and options are
+    added to it. With --profile or --experiment only what is typed holds.
 
     What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
     """

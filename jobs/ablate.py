@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.ablation import Cell, shipped
-from jobs.console import out, run_folder
+from jobs.console import of_run, out
 from jobs.ledger import read_json, record_folder, write_json
 from jobs.request import ablation_of
 
@@ -72,7 +72,7 @@ def _figures(folder: Path) -> dict[str, float] | None:
 
 def show_table(run: Path | None, name: str, as_json: bool) -> None:
     """name: of the ablation; "" for the one that was asked for last."""
-    folder = run_folder(run)
+    folder = of_run(run, as_json)[1].folder
     asked = ablation_of(folder, name)
     rows = collect(folder, asked.ablation)
     file = record_folder(folder, asked.ablation_name) / "table.json"

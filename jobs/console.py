@@ -1,57 +1,107 @@
-"""What the commands share: where they print, what was asked for, and the cluster behind it."""
+"""What the commands share: where they print, which run they speak of, what was asked for, the cluster behind it.
+
+One rule for every command. With --run it is that folder; without, the run that was written to last under ./runs. What
+a run was asked for before still holds, and options given now are added to it. Whoever names --profile or --experiment
+begins afresh: with no options but those given, and without --run in runs/PROFILE.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import click
 from rich.console import Console
+from rich.markup import escape
 
+from jobs import advice
 from jobs import request as requests
 from jobs.ledger import Ledger, record_files
 from jobs.request import Request, Resolved
 from proxygrm.errors import UserError
+from slurm.commands import NoAnswer, ignored
 from slurm.profile import Profile
 
 out = Console(highlight=False)
+RUNS = Path("runs")
+T = TypeVar("T")
 
 
 def of_request(asked: dict[str, Any]) -> tuple[Resolved, Ledger]:
-    """asked: the options of a command, by name."""
-    scheduler = ("partition", "account", "qos", "reservation")
-    request = Request(
-        profile=asked["profile"],
-        experiment=asked["experiment"],
-        nodes=asked["nodes"] or 0,
-        assignments=tuple(asked["assignments"]),
-        scheduler=tuple((key, asked[key]) for key in scheduler if asked[key]),
+    """asked: the options of a command, by name. Prints which run it is."""
+    given = tuple((key, asked[key]) for key in ("partition", "account", "qos", "reservation") if asked[key])
+    afresh = bool(asked["profile"] or asked["experiment"])
+    profile = asked["profile"] or "local"
+    folder, how = run_folder(asked["run"], RUNS / Path(profile).stem, last=not afresh)
+    base = (None if afresh else requests.asked_before(folder, asked.get("ablation_name", ""))) or Request(profile)
+    request = replace(
+        base,
+        experiment=asked["experiment"] or base.experiment,
+        nodes=asked["nodes"] or base.nodes,
+        assignments=tuple({one.partition("=")[0]: one for one in (*base.assignments, *asked["assignments"])}.values()),
+        scheduler=tuple(dict([*base.scheduler, *given]).items()),
         ablation_name=asked.get("ablation_name", ""),
         ablation=asked.get("ablation", ()),
         throttle=asked.get("throttle", 0),
     )
-    name = "-".join(filter(None, [Path(request.profile).stem, request.ablation_name]))
-    folder = asked["run"] or Path("runs") / name
-    return requests.resolve(request), Ledger(folder)
+    resolved = requests.resolve(request)
+    say_run(folder, how, resolved)
+    return resolved, Ledger(folder)
 
 
-def run_folder(run: Path | None) -> Path:
-    """Without a name, the run that was asked for last."""
+def run_folder(run: Path | None, new: Path | None = None, last: bool = True) -> tuple[Path, str]:
+    """The folder a command speaks of, and how it was chosen. new: the folder of a run that is to be begun where there
+    is none yet; last: whether the run written to last may be meant.
+
+    Raises UserError where there is no run and none is to be begun.
+    """
     if run:
-        return run.absolute()
-    folders = Path("runs").absolute().glob("*")
+        return run.absolute(), ""
+    folders = RUNS.absolute().glob("*")
     written = [(path.stat().st_mtime, folder) for folder in folders for path in record_files(folder)]
-    if not written:
+    if written and last:
+        return max(written)[1], "the one written to last"
+    if new is None:
         raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`")
-    return max(written)[1]
+    return new.absolute(), "" if record_files(new) else "new"
 
 
-def of_run(run: Path | None) -> tuple[Resolved, Ledger]:
-    """Everything that was asked for in a run folder."""
-    folder = run_folder(run)
+def of_run(run: Path | None, as_json: bool = False) -> tuple[Resolved, Ledger]:
+    """Everything that was asked for in a run folder. Prints which one it is (as_json: not among the results)."""
+    folder, how = run_folder(run)
     resolved = requests.of_run(folder)
+    say_run(folder, how, resolved, as_json)
     connect(resolved.profile, start=False)
     return resolved, Ledger(folder)
+
+
+def say_run(folder: Path, how: str, resolved: Resolved, as_json: bool = False) -> None:
+    """The first line of every command; error messages of the command name the same run from here on."""
+    request = resolved.request
+    context = click.get_current_context(silent=True)
+    if context:
+        context.find_root().obj = (folder, request)
+    words = [f"{resolved.experiment.name} on {request.profile}"]
+    words += [f"{request.nodes} nodes"] if request.nodes else []
+    words += list(request.assignments)
+    words += [f"{name} {value}" for name, value in request.scheduler]
+    where = advice.run_option(folder).removeprefix("--run ")
+    line = f"run {where}{f' ({how})' if how else ''}: {', '.join(words)}"
+    if as_json:
+        click.echo(line, err=True)
+    else:
+        out.print(f"[dim]{escape(line)}[/]", soft_wrap=True)
+
+
+def in_full(text: str) -> str:
+    """Advice of a message with the options of the run that the command speaks of."""
+    context = click.get_current_context(silent=True)
+    about = context.find_root().obj if context else None
+    return advice.in_full(text, *about) if about else text
 
 
 def connect(profile: Profile, start: bool) -> None:
@@ -64,4 +114,50 @@ def connect(profile: Profile, start: bool) -> None:
     folder = default_folder()
     if start:
         cluster.up(folder)
-    os.environ.update(cluster.env(folder))
+    if start or cluster.made(folder):
+        os.environ.update(cluster.env(folder))
+
+
+@contextmanager
+def cluster_in_use(profile: Profile) -> Iterator[None]:
+    """Nobody takes the private cluster down for being idle while the block goes on."""
+    if not profile.private_cluster:
+        yield
+        return
+    from slurm.local.folder import default_folder, in_use
+
+    with in_use(default_folder()):
+        yield
+
+
+def say_ignored() -> None:
+    """Defaults that a person may have put into their shell on purpose are named where they do not count."""
+    if names := [name for name in ignored(os.environ) if name.startswith("SBATCH_")]:
+        out.print(
+            f"[yellow]not taken from your shell: {', '.join(names)}; say it in the profile or by an option[/]",
+            soft_wrap=True,
+        )
+
+
+def with_records(profile: Profile, look: Callable[[str], T]) -> T:
+    """What `look` finds; it is given "", or, where the scheduler cannot be asked, the reason why, and then goes by the
+    run's own records. Says so in one line on standard error."""
+    away = private_cluster_is_down(profile)
+    if not away:
+        try:
+            return look("")
+        except NoAnswer as error:
+            away = str(error)
+    click.secho(f"{away}: shown is what the run's records prove", err=True, fg="yellow")
+    return look(away)
+
+
+def private_cluster_is_down(profile: Profile) -> str:
+    """Known at once by its daemons, where SLURM's commands would try for a quarter of a minute."""
+    if not profile.private_cluster:
+        return ""
+    from slurm.local import cluster
+    from slurm.local.folder import default_folder
+
+    up = cluster.controller_lives(default_folder())
+    return "" if up else "the private cluster is down (`proxygrm cluster up` starts it)"

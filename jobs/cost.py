@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from rich.table import Table
 
 from jobs import scheduler
 from jobs.ledger import Ledger, all_jobs
@@ -56,6 +58,42 @@ def of_attempts(stage: str, attempts: Iterable[Attempt]) -> Cost:
 
 def _asked_cpu_min(attempt: Attempt) -> int:
     return attempt.limit_min * attempt.asked.cpus
+
+
+def of_records(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
+    """The same from the DONE records, where nobody keeps accounts: of each element the attempt that finished it."""
+    found: dict[str, list[Cost]] = {}
+    for stage in stages:
+        for record in filter(None, (ledger.done(stage, cell) for cell in range(stage.array))):
+            on, hours = stage.on, record.wall_s / 3600
+            limit_h, cpus, gpus = on.walltime_min / 60, on.nodes * on.cpus_per_node, on.nodes * on.gpus_per_node
+            found.setdefault(stage.batch or stage.name, []).append(
+                Cost(
+                    stage=stage.batch or stage.name,
+                    jobs=1,
+                    attempts=record.attempts,
+                    asked_gpu_h=limit_h * gpus,
+                    used_gpu_h=hours * gpus,
+                    asked_cpu_h=limit_h * cpus,
+                    used_cpu_h=hours * cpus,
+                )
+            )
+    return [replace(total(parts), stage=name) for name, parts in found.items()]
+
+
+def table(costs: Sequence[Cost], chain: Cost, title: str) -> Table:
+    """Fits 80 columns."""
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("stage", overflow="fold")
+    for head in ("jobs", "tries", "GPU-h asked", "GPU-h used", "GPU-h lost", "CPU-h asked", "CPU-h used", "CPU-h lost"):
+        shown.add_column(head, justify="right")
+    for one in [*costs, chain]:
+        gpu = (one.asked_gpu_h, one.used_gpu_h, one.lost_gpu_h)
+        cpu = (one.asked_cpu_h, one.used_cpu_h, one.lost_cpu_h)
+        shown.add_row(one.stage, str(one.jobs), str(one.attempts), *(f"{hours:.2f}" for hours in (*gpu, *cpu)))
+        if costs and one is costs[-1]:
+            shown.add_section()
+    return shown
 
 
 def total(costs: Sequence[Cost]) -> Cost:

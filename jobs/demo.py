@@ -11,6 +11,7 @@ import click
 
 from jobs import console
 from jobs import request as requests
+from jobs.cancel import cancel_all
 from jobs.experiments import DEMO_INPUTS
 from jobs.follow import ended_well, follow
 from jobs.ledger import Ledger, read_json, write_json
@@ -22,6 +23,7 @@ TRAIN, HELD_OUT, SEED = 5000, 160, 0
 KINDS = ("colour",)
 FOG = 0.6
 """Share of the pictures in fog."""
+STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command goes on from there"
 STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 6}
 """Of prepared inputs: another stamp, and they are made anew."""
 
@@ -47,18 +49,26 @@ def run(folder: Path, quick: bool, prepare_only: bool) -> None:
 
 
 def _chain(ledger: Ledger, quick: bool) -> None:
+    """Ctrl-C cancels the demo's own jobs and waits for their end, so that the next demo finds none of them."""
     from slurm.local import cluster
-    from slurm.local.folder import default_folder
+    from slurm.local.folder import default_folder, in_use
 
     resolved = requests.resolve(Request(profile="local", experiment="quick" if quick else "demo"))
+    console.say_run(ledger.folder, "", resolved)
     where = default_folder()
-    was_up = cluster.status(where).up
     try:
-        send(resolved, ledger)
-        ended_well(follow(resolved, ledger))
+        with in_use(where):
+            try:
+                cluster.up(where, temporary=True)
+                send(resolved, ledger)
+                ended_well(follow(resolved, ledger))
+            except KeyboardInterrupt:
+                click.echo("\nstopping: this demo's jobs are cancelled", err=True)
+                cancel_all(ledger)
+                raise KeyboardInterrupt(STOPPED) from None
     finally:
-        if not was_up:
-            cluster.down(where)
+        if why := cluster.down_if_unused(where):
+            click.echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
     show_result(ledger.folder)
 
 

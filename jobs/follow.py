@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import click
 from rich.live import Live
@@ -13,9 +16,12 @@ from jobs import console, state
 from jobs.ledger import Ledger
 from jobs.request import Resolved
 from proxygrm.errors import UserError
+from slurm.commands import NoAnswer
 
 REFRESH_S, REFRESH_SHARED_S = 2.0, 15.0
 """Between two looks at the queue: of the private cluster, and of one that serves other people too."""
+LAST_LINES_S = 1.0
+"""What a job wrote last is seen by then, on a shared file system too."""
 COLOURS = {
     "done": "green",
     "running": "cyan",
@@ -35,28 +41,79 @@ def status_table(states: list[state.StageState], ledger: Ledger) -> Table:
         colour = COLOURS.get(row.word, "red")
         share = f"{row.done}/{row.total}" if row.total and row.word != "done" else ""
         took = ", ".join(filter(None, [share, f"{row.seconds:.0f} s" if row.seconds else ""]))
-        table.add_row(row.stage, f"[{colour}]{row.word}[/]", row.job_id, took, escape(row.detail))
+        table.add_row(row.stage, f"[{colour}]{row.word}[/]", row.job_id, took, escape(console.in_full(row.detail)))
     return table
 
 
 def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
-    """Show progress until nothing of the run is queued or running; plain lines where there is no terminal."""
+    """Show progress until nothing of the run is queued or running; plain lines where there is no terminal.
+
+    A scheduler that does not answer for a while is asked again. Raises KeyboardInterrupt that says what goes on.
+    """
     said: dict[str, str] = {}
-    with Live(console=console.out, auto_refresh=False, transient=False) as live:
+    pause = REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S
+    try:
+        with Live(console=console.out, auto_refresh=False, transient=False) as live:
+            while True:
+                states = _asked_again(resolved, ledger, pause)
+                if console.out.is_terminal:
+                    live.update(status_table(states, ledger), refresh=True)
+                else:
+                    _say_changes(states, said)
+                if not any(row.live for row in states):
+                    return states
+                time.sleep(pause)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "stopped watching; the jobs go on: `proxygrm status` shows them, `proxygrm cancel` ends them"
+        ) from None
+
+
+def _asked_again(resolved: Resolved, ledger: Ledger, pause: float) -> list[state.StageState]:
+    """The states, however long the scheduler does not answer; a private cluster that was taken down never will."""
+    told = ""
+    while True:
+        try:
+            if away := console.private_cluster_is_down(resolved.profile):
+                return state.status(resolved.stages, ledger, away)
+            return state.status(resolved.stages, ledger)
+        except NoAnswer as error:
+            if str(error) != told:
+                told = str(error)
+                click.echo(f"{time.strftime('%H:%M:%S')} {told}; asking again every {pause:.0f} s", err=True)
+            time.sleep(pause)
+
+
+def _say_changes(states: list[state.StageState], said: dict[str, str]) -> None:
+    """A line for each stage of which something new is known. said: stage -> its last line."""
+    for row in states:
+        line = f"{row.word} {row.detail}".strip()
+        line += f" {row.done}/{row.total}" if row.word == "running" and row.total else ""
+        if said.get(row.stage) != line:
+            said[row.stage] = line
+            click.echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {console.in_full(line)}")
+
+
+def follow_logs(resolved: Resolved, ledger: Ledger, name: str, paths: list[Path], lines: int) -> None:
+    """Print the logs' last lines and go on as they grow, until the stage (or batch of stages) `name` has ended."""
+    members = [stage for stage in resolved.stages if name in (stage.name, stage.batch)]
+    pause = REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S
+    tail = subprocess.Popen(["tail", "-n", str(lines), "-F", *map(str, paths)])
+    try:
         while True:
-            states = state.status(resolved.stages, ledger)
-            if console.out.is_terminal:
-                live.update(status_table(states, ledger), refresh=True)
-            else:
-                for row in states:
-                    line = f"{row.word} {row.detail}".strip()
-                    line += f" {row.done}/{row.total}" if row.word == "running" and row.total else ""
-                    if said.get(row.stage) != line:
-                        said[row.stage] = line
-                        click.echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {line}")
+            states = console.with_records(resolved.profile, lambda away: state.status(members, ledger, away))
             if not any(row.live for row in states):
-                return states
-            time.sleep(REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S)
+                break
+            with suppress(subprocess.TimeoutExpired):
+                tail.wait(pause)
+                return
+        time.sleep(LAST_LINES_S)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped printing; the job goes on") from None
+    finally:
+        tail.terminate()
+        tail.wait()
+    click.secho(f"==> {name}: {', '.join(dict.fromkeys(row.word for row in states))} <==", dim=True)
 
 
 def ended_well(states: list[state.StageState]) -> None:

@@ -13,13 +13,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jobs import changes
 from jobs.secrecy import looks_secret
 from jobs.stage import Given, Stage, plain
 from proxygrm import whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
+from proxygrm.owner import refuse_foreign
 
 CODE = Path(__file__).resolve().parent.parent
+MADE_OF = "made_of.json"
+"""Of a stage's folder: what its fingerprint is the hash of, so that a plan can name what changed."""
 REVISION = "REVISION"
 """File of a copy of the code (`jobs.snapshot`): the git revision it was copied from."""
 PACKAGES = (
@@ -92,6 +96,7 @@ class Ledger:
     submissions.json    stage -> job id and fingerprint of the last submission
     STAGE/              everything a stage writes
     STAGE/DONE.json     DONE.N.json for element N of an array
+    STAGE/made_of.json  settings, prompts and inputs that its fingerprint stands for
     STAGE/jobs/         submitit's scripts, pickles and logs
     """
 
@@ -99,6 +104,7 @@ class Ledger:
         self.folder = folder.absolute()
 
     def create(self) -> None:
+        refuse_foreign(self.folder, "name a run folder of your own (--run)")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = whole_file.beside(self.folder / "probe")  # of this submitter alone: two may come at once
@@ -145,8 +151,12 @@ class Ledger:
         if missing:
             return f"{len(missing)} of {stage.array} array elements are not done"
         if any(record and record.fingerprint != fingerprint for record in records):
-            return "its configuration, prompts, data or something upstream changed since it was done"
+            return self.change(stage)
         return self.failed_check(stage)
+
+    def change(self, stage: Stage) -> str:
+        """What is no longer as it was when the stage's folder was made ready, in words."""
+        return changes.sentence(read_json(self.folder / stage.name / MADE_OF), plain(stage.facts()))
 
     def failed_check(self, stage: Stage) -> str | None:
         for artifact in stage.makes:
@@ -210,6 +220,7 @@ class Ledger:
                     aside = folder.with_name(f"{stage.name}.{before}.{number}")
                 folder.rename(aside)
         folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MADE_OF, stage.facts())
         (folder / "fingerprint").write_text(fingerprint)
         if self.failed_check(stage):  # records whose proof is gone do not count
             for cell in range(stage.array if stage.array == 1 else 0):

@@ -29,6 +29,8 @@ class Facts:
     active_job: str | None = None
     active_state: str = ""
     active_fingerprint: str = ""
+    active_change: str = ""
+    """What differs from what that submission was sent with, in words."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] =
             continue
         if fact.active_job:
             raise UserError(
-                f"{stage.name} is {fact.active_state.lower()} as job {fact.active_job} with another configuration; "
-                "cancel it first (proxygrm cancel) or use another run (--run NAME)"
+                f"{stage.name} is {fact.active_state.lower()} as job {fact.active_job} with another configuration"
+                f"{f' ({fact.active_change})' if fact.active_change else ''}; "
+                "end it first (`proxygrm cancel`) or use another run (--run NAME)"
             )
         if fact.unfinished:
             action: Action = "run"
@@ -81,9 +84,9 @@ def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] =
         elif stage.name in redo:
             action, because = "run", "asked for with --redo"
         elif rerun or waiting:
-            action, because = "run", f"{' and '.join(rerun + waiting)} will be made anew"
+            action, because = "run", f"{' and '.join(rerun + waiting)} will be rebuilt"
         else:
-            action, because = "skip", "done: its record and its check agree"
+            action, because = "skip", "done"
         planned[stage.name] = Planned(stage, action, because, fingerprint, after)
     return list(planned.values())
 

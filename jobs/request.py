@@ -13,7 +13,7 @@ from jobs import overrides, secrecy
 from jobs.ablation import Cell
 from jobs.chain import ablation_chain, chain
 from jobs.experiments import EXPERIMENTS, Experiment
-from jobs.ledger import Ledger, read_json, record_files
+from jobs.ledger import Ledger, read_json, record_files, record_folder
 from jobs.plan import with_nodes
 from jobs.stage import Stage, fingerprints
 from proxygrm.errors import UserError
@@ -88,6 +88,17 @@ def of_run(folder: Path) -> Resolved:
     return replace(last, stages=list(stages.values()))
 
 
+def asked_before(folder: Path, ablation: str = "") -> Request | None:
+    """What a run folder was last asked for: the chain (or, with its name, an ablation); None of a new folder.
+
+    The chain of a folder that holds ablations alone is that of the ablation asked for last.
+    """
+    records = {path.parent: record for path in record_files(folder) if (record := read_json(path))}
+    own = records.get(record_folder(folder, ablation)) or records.get(record_folder(folder))
+    found = own or max(records.values(), key=itemgetter("written"), default=None)
+    return replace(_request(found), ablation_name="", ablation=(), throttle=0) if found else None
+
+
 def ablation_of(folder: Path, name: str = "") -> Request:
     """What an ablation of a run folder was asked for: that one, or the one asked for last."""
     asked = [
@@ -95,10 +106,9 @@ def ablation_of(folder: Path, name: str = "") -> Request:
     ]
     found = [one for one in asked if name in ("", one.ablation_name)]
     if not found:
-        there = f"it has {', '.join(one.ablation_name for one in asked)}" if asked else "it has none"
-        raise UserError(
-            f"no ablation {name or 'at all'} in {folder}; {there}; `proxygrm ablate SPEC --run {folder}` starts one"
-        )
+        have = f"; it has {', '.join(one.ablation_name for one in asked)}" if asked else ""
+        what = f"ablation {name!r}" if name else "ablation"
+        raise UserError(f"{folder} has no {what}{have}; `proxygrm ablate SPEC` starts one")
     return found[-1]
 
 

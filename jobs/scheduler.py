@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ ACTIVE = {
     "PENDING",
     "RUNNING",
     "CONFIGURING",
-    "COMPLETING",
     "REQUEUED",
     "REQUEUE_HOLD",
     "SUSPENDED",
@@ -23,8 +23,14 @@ ACTIVE = {
     "REQUEUE_FED",
     "SPECIAL_EXIT",
 }
+IN_QUEUE = ACTIVE | {"COMPLETING"}
+"""COMPLETING: it has ended, and its nodes still clean up after it. Such a job does no more work, and nothing waits for
+it."""
 CLOCKS_DIFFER_S = 600.0
-QUEUE_FIELDS = "ArrayJobID:20|,ArrayTaskID:20|,State:20|,RestartCnt:10|,StartTime:20|,NodeList:2000|,Reason:200"
+SOON_S = 30.0
+QUEUE_FIELDS = (
+    "ArrayJobID:20|,ArrayTaskID:20|,State:20|,RestartCnt:10|,StartTime:20|,EndTime:20|,NodeList:2000|,Reason:200"
+)
 """The reason stands last: sites may write anything into it."""
 ACCOUNT_FIELDS = "JobID,State,ExitCode,Submit,Start,End,ElapsedRaw,TimelimitRaw,ReqTRES,AllocTRES,NodeList"
 
@@ -81,7 +87,8 @@ def query(job_ids: Iterable[str], since: float = 0.0) -> dict[str, list[JobState
         return {}
     command = ["squeue", "-h", "-r", "-a", "-t", "all", "-j", ",".join(rows), "-O", QUEUE_FIELDS]
     for line in _lines(command, tolerate="Invalid job id"):
-        job, element, state, restarts, start, nodes, reason = (part.strip() for part in line.split("|", 6))
+        job, element, state, restarts, start, end, nodes, reason = (part.strip() for part in line.split("|", 7))
+        state = _of_completing(end) if state == "COMPLETING" else state
         rows[job]["" if element == "N/A" else element] = JobState(
             state, "" if reason == "None" else reason, nodes, "", _int(restarts), _time(start)
         )
@@ -142,6 +149,12 @@ def origin(job_id: str) -> tuple[float, str]:
 
 def cancel(job_ids: Iterable[str]) -> None:
     commands.ask("scancel", *job_ids)
+
+
+def _of_completing(end: str) -> str:
+    """squeue says COMPLETING of a job that has ended and of one that was requeued, while their nodes clean up. The end
+    of the first lies in the past; that of the second, if it has one, is the limit of a start to come."""
+    return "COMPLETING" if 0 < _time(end) <= time.time() + SOON_S else "REQUEUED"
 
 
 def _base(job_id: str) -> str:

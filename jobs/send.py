@@ -18,7 +18,7 @@ from jobs.follow import follow
 from jobs.ledger import Ledger, missing_givens, record_folder
 from jobs.plan import Planned
 from jobs.request import Resolved
-from jobs.stage import closure
+from jobs.stage import Stage, closure, fingerprints
 from proxygrm.errors import UserError
 from slurm.environment import path_problem
 
@@ -26,6 +26,7 @@ from slurm.environment import path_problem
 def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Iterable[str]) -> None:
     resolved, ledger = console.of_request(asked)
     answers, sending = _scheduler_answers(resolved), _sending(asked)
+    console.say_ignored()
     planned = _plan(resolved, ledger, stages, redo, ask=answers)
     show_plan(planned, resolved, ledger)
     if script:
@@ -60,12 +61,29 @@ def send(
     redo: Iterable[str] = (),
     sending: planning.Sending = submission.AT_ONCE,
 ) -> None:
-    """Plan, check and submit under the run folder's lock."""
-    with ledger.lock("submit"):
+    """Plan, check and submit under the run folder's lock. Where the records prove every stage done, nothing is started
+    or written."""
+    if problem := path_problem(ledger.folder):
+        raise UserError(problem)
+    stages, redo = list(stages), list(redo)
+    if not redo and _all_done(resolved, ledger, stages):
+        show_plan(_plan(resolved, ledger, stages, redo, ask=False), resolved, ledger)
+        console.out.print(
+            f"nothing to do: every stage is done; {console.in_full('`proxygrm submit`')} with --redo STAGE runs one "
+            "again, --run NAME begins another run",
+            soft_wrap=True,
+        )
+        return
+    with ledger.lock("submit"), console.cluster_in_use(resolved.profile):
         console.connect(resolved.profile, start=True)
         submission.require_slurm()
-        planned = _plan(resolved, ledger, stages, redo, ask=True)
+        console.say_ignored()
+        planned = _plan(resolved, ledger, stages, redo, ask=True, wait=True)
         show_plan(planned, resolved, ledger)
+        if all(line.action != "run" for line in planned):
+            waiting = [line.stage.name for line in planned if line.action == "wait"]
+            console.out.print(f"nothing to send: {', '.join(waiting)} are in the queue, the rest is done")
+            return
         refuse(planned, resolved, ledger.folder, ask=True)
         submission.check_after(sending.after)
         requests.save(resolved, ledger)
@@ -83,12 +101,29 @@ def send(
         console.out.print(f"held; they start after:  scontrol release {jobs}")
 
 
-def _plan(resolved: Resolved, ledger: Ledger, stages: Iterable[str], redo: Iterable[str], ask: bool) -> list[Planned]:
+def _chosen(resolved: Resolved, stages: Iterable[str]) -> list[Stage]:
     wanted = list(stages) or [stage.name for stage in resolved.stages]
     if wanted == ["chain"]:
         wanted = [stage.name for stage in resolved.stages]
-    chosen = closure(resolved.stages, wanted)
+    return closure(resolved.stages, wanted)
+
+
+def _all_done(resolved: Resolved, ledger: Ledger, stages: Iterable[str]) -> bool:
+    known = fingerprints(resolved.stages)
+    return all(ledger.unfinished(stage, known[stage.name]) is None for stage in _chosen(resolved, stages))
+
+
+def _plan(
+    resolved: Resolved, ledger: Ledger, stages: Iterable[str], redo: Iterable[str], ask: bool, wait: bool = False
+) -> list[Planned]:
+    """ask: the scheduler too. wait: for jobs of these stages that are ending, so that none still writes when the next
+    one begins."""
+    chosen = _chosen(resolved, stages)
     closure(resolved.stages, list(redo))
+    if wait and (left := state.until_none_is_ending(chosen, ledger)):
+        console.out.print(
+            f"[yellow]SLURM still ends job {', '.join(left)} (squeue: CG); going on without it[/]", soft_wrap=True
+        )
     return planning.plan(chosen, state.facts(chosen, ledger, ask_scheduler=ask), frozenset(redo))
 
 
@@ -98,15 +133,16 @@ def _sending(asked: dict[str, Any]) -> planning.Sending:
 
 def _scheduler_answers(resolved: Resolved) -> bool:
     """A plan can be read without a scheduler; then nothing is known of queued jobs, and it says so."""
-    try:
-        console.connect(resolved.profile, start=False)
-        submission.require_slurm()
-    except UserError as error:
-        up = "; `make cluster-up` starts the private one" if resolved.profile.private_cluster else ""
-        why = str(error) if "cluster-up" in str(error) else f"{error}{up}"
+    why = console.private_cluster_is_down(resolved.profile)
+    if not why:
+        try:
+            console.connect(resolved.profile, start=False)
+            submission.require_slurm()
+        except UserError as error:
+            why = str(error)
+    if why:
         console.out.print(f"[yellow]planning without a scheduler:[/] {escape(why)}", soft_wrap=True)
-        return False
-    return True
+    return not why
 
 
 def refuse(planned: list[Planned], resolved: Resolved, folder: Path, ask: bool) -> None:
@@ -139,7 +175,9 @@ def refuse(planned: list[Planned], resolved: Resolved, folder: Path, ask: bool) 
 def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> None:
     profile = resolved.profile
     table = Table(title=f"{ledger.folder.name}: {resolved.experiment.name} on {profile.name}", title_justify="left")
-    for column in ("stage", "action", "because", "after", "resources"):
+    for column in ("stage", "action"):
+        table.add_column(column, no_wrap=True)
+    for column in ("because", "resources"):
         table.add_column(column, overflow="fold")
     table.add_column("GPU-h", justify="right")
     colours = {"run": "cyan", "skip": "green", "wait": "yellow"}
@@ -151,8 +189,7 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
         table.add_row(
             stage.batch or stage.name,
             f"[{colours[line.action]}]{line.action}[/]",
-            escape(line.because) if len(lines) == 1 else f"{len(lines)} cells, {lines[0].because}",
-            ", ".join(line.after) if len(lines) == 1 else _after(lines),
+            escape(_because(lines)),
             f"{array}{on.nodes} node{'s' * (on.nodes > 1)}{gpus}, {on.cpus_per_node} CPU, {on.memory_gb} GB, "
             f"{on.walltime_min} min",
             f"{planning.gpu_hours(one.stage for one in lines):.1f}" if gpus and line.action == "run" else "",
@@ -175,9 +212,13 @@ def _alike(planned: list[Planned]) -> list[list[Planned]]:
     return list(groups.values())
 
 
-def _after(lines: list[Planned]) -> str:
+def _because(lines: list[Planned]) -> str:
+    """Why, and after which stages where the reason does not name them already."""
     batch_of = {parent.name: parent.batch for line in lines for parent in line.stage.upstream()}
-    return ", ".join(dict.fromkeys(batch_of[name] or name for line in lines for name in line.after))
+    after = dict.fromkeys(batch_of[name] or name for line in lines for name in line.after)
+    because = lines[0].because if len(lines) == 1 else f"{len(lines)} cells, {lines[0].because}"
+    more = [name for name in after if name not in because]
+    return f"{because}; after {', '.join(more)}" if more else because
 
 
 def _say_submitted() -> Callable[[Planned, str], None]:

@@ -148,24 +148,28 @@ class Stage:
 
         known: by name, what was computed just now; stages of one chain share most of their upstream.
         """
+        known = {} if known is None else known
+        if self.name not in known:
+            text = json.dumps(self.facts(known), sort_keys=True)
+            known[self.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return known[self.name]
+
+    def facts(self, known: dict[str, str] | None = None) -> dict[str, Any]:
+        """What the fingerprint is the hash of, as JSON values. known: as of `fingerprint`."""
         from proxygrm.prompts import prompt_hash
 
         known = {} if known is None else known
-        if self.name in known:
-            return known[self.name]
         needs = {
             label: need.identity() if isinstance(need, Given) else f"{need.stage.fingerprint(known)}/{need.path}"
             for label, need in self.needs.items()
         }
-        facts = {
+        return {
             "name": self.name,
             "config": plain(self.config),
             "array": self.array,
             "needs": needs,
             "prompts": {name: prompt_hash(name) for name in self.prompts},
         }
-        known[self.name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        return known[self.name]
 
     def input_paths(self, run_dir: Path) -> dict[str, Path]:
         return {

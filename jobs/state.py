@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from jobs.ledger import Ledger, all_jobs, read_json
 from jobs.plan import Facts
-from jobs.scheduler import ACTIVE, JobState, query
+from jobs.scheduler import ACTIVE, IN_QUEUE, JobState, query
 from jobs.stage import Stage, fingerprints
 
 Word = Literal[
@@ -47,6 +47,7 @@ ENDED: dict[str, Word] = {
 }
 CLOCKS_DIFFER_S = 30.0
 """A node's clock may be that much behind the scheduler's; a requeue takes longer."""
+ENDING_S = 60.0
 NO_RECORD = "ended without a DONE record"
 
 
@@ -81,7 +82,7 @@ def word_of(job: JobState) -> Word:
     if job.state == "PENDING":
         waits = job.reason.startswith("Dependency") and job.reason != "DependencyNeverSatisfied"
         return "requeued" if job.restarts else "waiting" if waits else "pending"
-    if job.state in ACTIVE:
+    if job.state in IN_QUEUE:
         return "requeued" if job.state.startswith("REQUEUE") or job.state == "SPECIAL_EXIT" else "running"
     return ENDED.get(job.state, "unknown")
 
@@ -111,26 +112,48 @@ def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> di
             active_job=active[0][0] if active else None,
             active_state=active[0][1] if active else "",
             active_fingerprint=submissions[stage.name]["fingerprint"] if active else "",
+            active_change=ledger.change(stage) if active else "",
         )
     return result
 
 
-def each(stages: list[Stage], ledger: Ledger) -> dict[str, StageState]:
-    """The state of every stage by name; the scheduler is asked once for all of them."""
+def until_none_is_ending(stages: list[Stage], ledger: Ledger) -> list[str]:
+    """Wait, a minute at most, for jobs of these stages that have ended and whose nodes clean up; returns the rest."""
+    submissions = ledger.submissions()
+    jobs = [job for s in stages if s.name in submissions for job in jobs_of(s, submissions[s.name])]
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        found = query(jobs, _since(submissions))
+        left = [job for job, rows in found.items() if any(row.state == "COMPLETING" for row in rows)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.5)
+
+
+def each(stages: list[Stage], ledger: Ledger, away: str = "") -> dict[str, StageState]:
+    """The state of every stage by name; the scheduler is asked once for all of them.
+
+    away: why it cannot be asked, if so: then what no record proves is unknown.
+    """
     submissions, known = ledger.submissions(), fingerprints(stages)
     sent = {s.name: jobs_of(s, submissions[s.name]) for s in stages if s.name in submissions}
     ids = [one for s in stages for job in sent.get(s.name, []) for one in elements(s, job)]
-    jobs = query(ids, _since(submissions))
+    jobs = {} if away else query(ids, _since(submissions))
     found: dict[str, StageState] = {}
     for stage in stages:
         waits = [up.name for up in stage.upstream() if up.name in found and found[up.name].word != "done"]
-        found[stage.name] = _stage_state(stage, ledger, sent.get(stage.name, []), jobs, known[stage.name], waits)
+        one = _stage_state(stage, ledger, sent.get(stage.name, []), jobs, known[stage.name], waits)
+        if away and one.word == "unknown":
+            last = failure_reason(stage, ledger, since=submissions[stage.name]["submitted"])
+            more = f"; its last record: failed, {last}" if last else ""
+            one = replace(one, detail=f"the scheduler cannot be asked{more}")
+        found[stage.name] = one
     return found
 
 
-def status(stages: list[Stage], ledger: Ledger) -> list[StageState]:
-    """One a stage, and one a batch of stages."""
-    found = each(stages, ledger)
+def status(stages: list[Stage], ledger: Ledger, away: str = "") -> list[StageState]:
+    """One a stage, and one a batch of stages. away: as of `each`."""
+    found = each(stages, ledger, away)
     batches: dict[str, list[StageState]] = {}
     for stage in stages:
         batches.setdefault(stage.batch or stage.name, []).append(found[stage.name])
@@ -229,6 +252,8 @@ def _detail(word: Word, job: JobState, stage: Stage, ledger: Ledger, waits: list
         return job.reason
     if word == "running":
         where = f"on {job.nodes}" if job.nodes else ""
+        if job.state == "COMPLETING":
+            return f"ending {where}".strip()
         return f"{where}, attempt {job.restarts + 1}" if job.restarts else where
     if word == "unknown":
         return f"SLURM says {job.state}" if job.state else "neither squeue nor sacct knows the job"

@@ -14,7 +14,7 @@ from data_tools.shards import Step, all_shards
 from jobs import snapshot
 from jobs.ledger import Ledger
 from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
-from jobs.scheduler import ACTIVE, query
+from jobs.scheduler import IN_QUEUE, query
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
@@ -154,7 +154,7 @@ def check_after(job_ids: Iterable[str]) -> None:
     for job in job_ids:
         if job not in known:
             raise UserError(f"--after {job}: SLURM knows no such job, and would take it for one that ended well")
-        if bad := [one.state for one in known[job] if one.state not in ACTIVE | {"COMPLETED"}]:
+        if bad := [one.state for one in known[job] if one.state not in IN_QUEUE | {"COMPLETED"}]:
             raise UserError(f"--after {job}: that job has ended as {bad[0]}, so the chain would never start")
 
 

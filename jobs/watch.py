@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,12 @@ def status(run: Path | None, watch: bool, as_json: bool) -> None:
     from jobs import console, state
     from jobs.follow import follow, status_table
 
-    resolved, ledger = console.of_run(run)
-    if watch and not as_json:
-        follow(resolved, ledger)
-        return
-    states = state.status(resolved.stages, ledger)
+    resolved, ledger = console.of_run(run, as_json)
+    states = console.with_records(resolved.profile, lambda away: state.status(resolved.stages, ledger, away))
     if as_json:
         _print_json([one.to_json() for one in states])
+    elif watch and any(one.live for one in states):
+        follow(resolved, ledger)
     else:
         console.out.print(status_table(states, ledger))
 
@@ -69,8 +68,10 @@ def why(stage: str | None, run: Path | None, as_json: bool) -> None:
     from jobs import console
     from jobs.why import explain_run, explain_stage
 
-    resolved, ledger = console.of_run(run)
-    found = explain_stage(stage, resolved.stages, ledger) if stage else explain_run(resolved.stages, ledger)
+    resolved, ledger = console.of_run(run, as_json)
+    explain = partial(explain_stage, stage) if stage else explain_run
+    found = console.with_records(resolved.profile, lambda away: explain(resolved.stages, ledger, away))
+    found = replace(found, sentence=console.in_full(found.sentence), do=console.in_full(found.do))
     if as_json:
         _print_json(found.to_json())
         return
@@ -93,25 +94,26 @@ def logs(stage: str | None, run: Path | None, follow: bool, lines: int, node: st
     """The newest log of STAGE (of the one that failed or runs, when none is named).
 
     \b
-    proxygrm logs grm_rl -f               every node of it, as it grows
+    proxygrm logs grm_rl -f               every node of it, as it grows, until it has ended
     proxygrm logs grm_rl --node 1 -n 200  its second node
     proxygrm logs grm_rl --attempt 1      what it wrote before it was requeued
     """
     from jobs import console
     from jobs import logs as logging
+    from jobs.follow import follow_logs
     from jobs.stage import closure
     from proxygrm.errors import UserError
 
     if follow and attempt:
         raise UserError("--follow shows the attempt that runs; leave --attempt away")
     resolved, ledger = console.of_run(run)
-    name = stage or _most_telling(resolved.stages, ledger)
+    name = stage or console.with_records(resolved.profile, lambda away: _most_telling(resolved.stages, ledger, away))
     chosen = [s for s in resolved.stages if s.batch == name] or closure(resolved.stages, [name])[-1:]
     shown = [s for one in chosen for s in logging.chosen(logging.segments(one, ledger), attempt, node)]
     if not shown:
         raise UserError(f"{name} has no log yet; `proxygrm status` says where it stands")
     if follow:
-        subprocess.run(["tail", "-n", str(lines), "-F", *dict.fromkeys(str(one.path) for one in shown)])
+        follow_logs(resolved, ledger, name, list(dict.fromkeys(one.path for one in shown)), lines)
         return
     for one in shown:
         if len(shown) > 1 or attempt:
@@ -120,13 +122,15 @@ def logs(stage: str | None, run: Path | None, follow: bool, lines: int, node: st
         click.echo("\n".join(one.lines[-lines:] if lines else ()))
 
 
-def _most_telling(stages: list[Any], ledger: Any) -> str:
+def _most_telling(stages: list[Any], ledger: Any, away: str) -> str:
     from jobs import state
 
-    states = state.status(stages, ledger)
+    states = state.status(stages, ledger, away)
     bad = [one.stage for one in states if one.word in state.BAD]
     running = [one.stage for one in states if one.word == "running"]
-    return (bad + running + [stages[0].name])[0]
+    unknown = [one.stage for one in states if one.word == "unknown"]
+    logged = [name for name in ledger.submissions() if name in {one.stage for one in states}]
+    return (bad + running + unknown + logged[-1:] + [stages[0].name])[0]
 
 
 @click.command()
@@ -139,35 +143,27 @@ def cost(run: Path | None, as_json: bool) -> None:
     asked  allocation x time limit, once for each job
     used   allocation x time it ran; requeues and earlier submissions count
     """
-    from rich.table import Table
-
     from jobs import console
     from jobs import cost as costs
     from proxygrm.errors import UserError
 
-    resolved, ledger = console.of_run(run)
-    found = costs.of_run(resolved.stages, ledger)
+    resolved, ledger = console.of_run(run, as_json)
+    found = console.with_records(resolved.profile, lambda away: [] if away else costs.of_run(resolved.stages, ledger))
+    source = "accounting"
     if not any(one.jobs for one in found):
-        raise UserError("accounting knows no job of this run (sacct); a site without slurmdbd keeps no hours")
+        found, source = costs.of_records(resolved.stages, ledger), "records"
+    if not found:
+        raise UserError("no stage of this run has a DONE record, and accounting (sacct) knows none of its jobs")
     chain = costs.total(found)
     if as_json:
-        _print_json({"stages": [one.to_json() for one in found], "chain": chain.to_json()})
+        _print_json({"stages": [one.to_json() for one in found], "chain": chain.to_json(), "source": source})
         return
-    table = Table(title=f"{ledger.folder.name}: hours", title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    heads = ("jobs", "attempts", "GPU asked", "GPU used", "GPU lost", "CPU asked", "CPU used", "CPU lost")
-    for head in heads:
-        table.add_column(head, justify="right")
-    for one in [*found, chain]:
-        gpu = (one.asked_gpu_h, one.used_gpu_h, one.lost_gpu_h)
-        cpu = (one.asked_cpu_h, one.used_cpu_h, one.lost_cpu_h)
-        table.add_row(one.stage, str(one.jobs), str(one.attempts), *(f"{hours:.2f}" for hours in (*gpu, *cpu)))
-        if one is found[-1]:
-            table.add_section()
-    console.out.print(table)
-
-
-CANCEL_WAIT_S = 60.0
+    console.out.print(costs.table(found, chain, f"{ledger.folder.name}: hours"))
+    if source == "records":
+        console.out.print(
+            "from the DONE records alone: attempts before the one that finished are not in them, nor is what failed",
+            soft_wrap=True,
+        )
 
 
 @click.command()
@@ -177,38 +173,20 @@ def cancel(run: Path | None) -> None:
 
     `proxygrm submit` goes on from there.
     """
-    from jobs import console, scheduler
-    from jobs.ledger import all_jobs
-    from proxygrm.errors import UserError
+    from jobs import console
+    from jobs.cancel import cancel_all
 
-    _, ledger = console.of_run(run)
-    # Of a job array all elements belong to this run: the array is cancelled as one.
-    rows = ledger.submissions().values()
-    jobs = list(dict.fromkeys(job.split("_")[0] for row in rows for job in all_jobs(row)))
-    since = min((row["first"] for row in rows), default=0.0)
-    active = _active(jobs, since)
+    resolved, ledger = console.of_run(run)
+    if away := console.private_cluster_is_down(resolved.profile):
+        console.out.print(f"nothing to cancel: {away}, and no job outlives it", soft_wrap=True)
+        return
+    active = cancel_all(ledger)
     if not active:
         console.out.print("nothing to cancel: no job of this run is queued or running")
         return
-    scheduler.cancel(active)
-    deadline = time.monotonic() + CANCEL_WAIT_S
-    while left := _active(active, since):
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"cancelled, but after {CANCEL_WAIT_S:.0f} s SLURM still ends job {', '.join(left)} (squeue: CG); "
-                "its nodes may hang, tell your site if it stays"
-            )
-        time.sleep(0.5)
     console.out.print(
         f"cancelled {len(active)} job{'s' * (len(active) > 1)}: {', '.join(active)}; finished stages stay"
     )
-
-
-def _active(jobs: list[str], since: float) -> list[str]:
-    from jobs import scheduler
-
-    states = scheduler.query(jobs, since)
-    return [job for job, rows in states.items() if any(row.state in scheduler.ACTIVE for row in rows)]
 
 
 @click.command()
@@ -217,13 +195,9 @@ def _active(jobs: list[str], since: float) -> list[str]:
 def report(run: Path | None, output: Path | None) -> None:
     """Write one self-contained HTML page about a run, finished or not."""
     from jobs import console
-    from jobs.ledger import record_files
-    from proxygrm.errors import UserError
     from proxygrm.report import write_report
 
-    folder = console.run_folder(run)
-    if not record_files(folder):
-        raise UserError(f"{folder} is not a run folder (no run.json); runs stand under runs/, `make demo` makes one")
+    folder = console.of_run(run)[1].folder
     page = output or folder / "report.html"
     write_report(folder, page)
     console.out.print(f"wrote {page}")

@@ -254,24 +254,25 @@ def _end(case: Case) -> tuple[Evidence, ...]:
     return tuple(Evidence(text.name, text.first + number, line.rstrip()[:LONGEST]) for number, line in said)
 
 
-def explain_stage(name: str, stages: list[Stage], ledger: Ledger) -> Explanation:
-    """name: of a stage, or of a batch: then of the member that says most about it."""
-    found = state.each(stages, ledger)
+def explain_stage(name: str, stages: list[Stage], ledger: Ledger, away: str = "") -> Explanation:
+    """name: of a stage, or of a batch: then of the member that says most about it. away: as of `state.each`."""
+    found = state.each(stages, ledger, away)
     members = [stage for stage in stages if name in (stage.name, stage.batch)]
     if not members:
         raise UserError(
             f"no stage {name!r} in this run; it has {', '.join(dict.fromkeys(s.batch or s.name for s in stages))}"
         )
     stage = min(members, key=lambda one: _interest(found[one.name]))
-    return explain(_case(stage, found, ledger))
+    return explain(_case(stage, found, ledger, away))
 
 
-def explain_run(stages: list[Stage], ledger: Ledger) -> Explanation:
-    """What holds the chain up: the first stage that ended badly, else what the first one in the queue waits for."""
-    found = state.each(stages, ledger)
+def explain_run(stages: list[Stage], ledger: Ledger, away: str = "") -> Explanation:
+    """What holds the chain up: the first stage that ended badly, else what the first one in the queue waits for.
+    away: as of `state.each`."""
+    found = state.each(stages, ledger, away)
     for holds_up in (state.BAD | {"unknown"}, state.LIVE - {"running"}):
         if stage := next((one for one in stages if found[one.name].word in holds_up), None):
-            return explain(_case(stage, found, ledger))
+            return explain(_case(stage, found, ledger, away))
     return nothing_wrong(list(found.values()))
 
 
@@ -290,7 +291,7 @@ def _interest(one: StageState) -> int:
     return -1 if one.word in state.BAD else state.WORDS.index(one.word)
 
 
-def _case(stage: Stage, found: Mapping[str, StageState], ledger: Ledger) -> Case:
+def _case(stage: Stage, found: Mapping[str, StageState], ledger: Ledger, away: str) -> Case:
     now = found[stage.name]
     upstream = [found[parent.name] for parent in stage.upstream() if parent.name in found]
     if now.word in ("done", "not submitted", "running", "waiting", "pending"):
@@ -298,7 +299,7 @@ def _case(stage: Stage, found: Mapping[str, StageState], ledger: Ledger) -> Case
     row = ledger.submissions()[stage.name]
     folder = ledger.folder / stage.name
     failures = [read_json(path) for path in folder.glob("FAILED.*.json")]
-    tried = scheduler.attempts([row["job_id"]], row["submitted"])
+    tried = [] if away else scheduler.attempts([row["job_id"]], row["submitted"])
     ended = [one for one in tried if one.state not in ("RUNNING", "PENDING")]
     worst = [one for one in ended if one.state not in ("COMPLETED", "CANCELLED")] or ended
     last = worst[-1] if worst else None

@@ -31,6 +31,8 @@ from slurm.local.ports import claimed
 
 Say = Callable[[str], None]
 Folder = Path | str | None
+ENDING_S = 5.0
+"""Beyond KillWait, for the controller to learn that a job's processes are gone."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,17 @@ class ClusterStatus:
         return sum(daemon.memory_mb for daemon in self.daemons)
 
 
-def up(folder: Folder = None, *, spec: ClusterSpec | None = None, say: Say = lambda line: None) -> bool:
+def up(
+    folder: Folder = None,
+    *,
+    spec: ClusterSpec | None = None,
+    temporary: bool = False,
+    say: Say = lambda line: None,
+) -> bool:
     """Bring the cluster up and wait until every node may take jobs. False when it was up already.
+
+    temporary: for the caller's own use, who calls `down_if_unused` at the end. One that is up stays what it is, but
+    for a caller who wants it to stay.
 
     After an unclean stop only what died is started again. `spec` None means: as it was last time, at first
     the default. `say` gets a line at each step. Raises UserError (one line) for missing programs, an unusable
@@ -76,6 +87,7 @@ def up(folder: Folder = None, *, spec: ClusterSpec | None = None, say: Say = lam
     then nothing that was started stays.
     """
     path = folders.resolve(folder)
+    folders.refuse_foreign_cluster(path)
     programs = find_programs()
     folders.prepare(path)
     with folders.locked(path):
@@ -88,9 +100,12 @@ def up(folder: Folder = None, *, spec: ClusterSpec | None = None, say: Say = lam
             remedy = f"take it down there, or remove {path} if that machine is gone"
             raise UserError(f"the cluster in {path} was brought up on {record.host}: {remedy}")
         record = replace(record, spec=wanted, host=socket.gethostname())
+        kept = bool(living) and not record.temporary
+        record = replace(record, temporary=temporary and not kept)
         if living and record.port is not None:
             if folders.with_alias(path, record) != record:
                 raise UserError(f"the cluster in {path} has lost its link {record.alias}: take it down first")
+            folders.write_record(path, record)
             return _start_missing(_cluster(path, record, record.port, programs), living, say)
         with claimed(wanted, path, record.port) as ports:
             try:
@@ -107,9 +122,40 @@ def up(folder: Folder = None, *, spec: ClusterSpec | None = None, say: Say = lam
                 raise UserError(f"the cluster in {path} did not start: {error}") from error
 
 
+def down_if_unused(folder: Folder = None) -> str:
+    """Take down a temporary cluster that nobody uses. Returns why it stays up; "" when it is down."""
+    path = folders.resolve(folder)
+    folders.refuse_foreign_cluster(path)
+    record = folders.read_record(path)
+    if record is None or not controller_lives(path):
+        return ""
+    if not record.temporary:
+        return "it was up before"
+    with folders.unused(path) as unused:
+        if not unused:
+            return "another command uses it"
+        cluster = _cluster(path, record, record.port or 0, find_programs())
+        if jobs := cluster.ask("squeue", "-h", "-o", "%A").stdout.split():
+            return f"jobs of other runs are in its queue ({', '.join(jobs)})"
+        down(path)
+        return ""
+
+
+def made(folder: Folder = None) -> bool:
+    """Whether a cluster was ever made in the folder."""
+    return folders.read_record(folders.resolve(folder)) is not None
+
+
+def controller_lives(folder: Folder = None) -> bool:
+    """Whether there is anybody to ask; known at once."""
+    record = folders.read_record(folders.resolve(folder))
+    return record is not None and "slurmctld" in processes.daemons(record.id)
+
+
 def down(folder: Folder = None, *, say: Say = lambda line: None) -> bool:
     """Cancel what still runs or waits, stop every daemon, leave no process. False when nothing ran."""
     path = folders.resolve(folder)
+    folders.refuse_foreign_cluster(path)
     record = folders.read_record(path)
     if record is None:
         return False
@@ -127,6 +173,7 @@ def down(folder: Folder = None, *, say: Say = lambda line: None) -> bool:
 def status(folder: Folder = None) -> ClusterStatus:
     """What lives of the cluster now; never changes anything and works on a stopped or never made one."""
     path = folders.resolve(folder)
+    folders.refuse_foreign_cluster(path)
     record = folders.read_record(path)
     if record is None:
         return ClusterStatus(path, exists=False, up=False, port=None)
@@ -149,6 +196,7 @@ def env(folder: Folder = None) -> dict[str, str]:
     PATH, where it must change, is the whole new value. Raises UserError when no cluster was ever made in the folder.
     """
     path = folders.resolve(folder)
+    folders.refuse_foreign_cluster(path)
     if folders.read_record(path) is None:
         raise UserError(f"no local cluster in {path}: bring it up first with `proxygrm cluster up`")
     return client_environment(path, find_programs())
@@ -243,7 +291,8 @@ def _stop_everything(cluster: Cluster, say: Say) -> None:
     if "slurmctld" in living and (jobs := cluster.ask("squeue", "-h", "-o", "%A", seconds=5).stdout.split()):
         say(f"cancelling {len(jobs)} job(s)")
         cluster.ask("scancel", "--quiet", f"--user={user_name()}", seconds=5)
-    # Jobs get a moment to end by themselves; a script may trap the signal for longer than we care to wait.
+        _wait_until_no_job_is_ending(cluster)
+    # What ended jobs left, and what traps the signal for longer than the scheduler waits.
     processes.kill(processes.wait_gone(processes.job_processes(cluster.id, conf), 0.8))
     nodes = [living[name] for name in living if name.startswith("slurmd-")]
     controller = [living[name] for name in living if name == "slurmctld"]
@@ -254,6 +303,13 @@ def _stop_everything(cluster: Cluster, say: Say) -> None:
     for name, seconds in (("slurmdbd", 3.0), ("mariadbd", 10.0), ("munged", 2.0)):
         processes.stop([living[name]] if name in living else [], seconds)
     processes.kill([*processes.marked(cluster.id), *processes.job_processes(cluster.id, conf)])
+
+
+def _wait_until_no_job_is_ending(cluster: Cluster) -> None:
+    """A job whose daemons stop while it ends is found ending by the next ones, and nobody is left to end it."""
+    deadline = time.monotonic() + cluster.spec.kill_wait_s + ENDING_S
+    while cluster.ask("squeue", "-h", "-o", "%A", seconds=5).stdout.split() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _node_status(cluster: Cluster) -> tuple[NodeStatus, ...]:

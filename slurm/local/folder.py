@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.owner import refuse_foreign
 from proxygrm.whole_file import write_text
 from slurm.local.binaries import repository
 from slurm.local.config import ClusterSpec
@@ -36,6 +37,8 @@ class Record:
     """First port of the block it last had."""
     alias: str | None = None
     """Private folder in /tmp that holds the link `c` to the cluster's folder, where its own name won't do."""
+    temporary: bool = False
+    """Brought up by a command for its own use (`demo`), which takes it down when nobody else uses it."""
     host: str | None = None
     """The machine it was last brought up on; None after a clean stop. Home folders may be shared."""
 
@@ -49,6 +52,11 @@ def resolve(folder: Path | str | None) -> Path:
     return (Path(folder) if folder is not None else default_folder()).expanduser().absolute()
 
 
+def refuse_foreign_cluster(folder: Path) -> None:
+    """A private cluster is its owner's alone: another user, root too, would only break it."""
+    refuse_foreign(folder, "name a cluster folder of your own (--dir, PROXYGRM_CLUSTER_DIR)")
+
+
 def conf_path(folder: Path) -> Path:
     return folder / "etc" / "slurm.conf"
 
@@ -60,7 +68,14 @@ def read_record(folder: Path) -> Record | None:
         data = json.loads(path.read_text())
         if data.get("folder", str(folder)) != str(folder):  # a copy must not take the original's processes for its own
             return new_record(ClusterSpec.from_json(data["spec"]))
-        return Record(data["id"], ClusterSpec.from_json(data["spec"]), data["port"], data["alias"], data.get("host"))
+        return Record(
+            id=data["id"],
+            spec=ClusterSpec.from_json(data["spec"]),
+            port=data["port"],
+            alias=data["alias"],
+            host=data.get("host"),
+            temporary=data.get("temporary", False),
+        )
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -76,6 +91,7 @@ def write_record(folder: Path, record: Record) -> None:
         "host": record.host,
         "port": record.port,
         "alias": record.alias,
+        "temporary": record.temporary,
         "spec": record.spec.to_json(),
     }
     write_text(folder / "cluster.json", json.dumps(data, indent=1) + "\n")
@@ -85,7 +101,7 @@ def prepare(folder: Path) -> None:
     """Make the folder, mode 0700 (the database's socket lives in it), and refuse one that holds something else."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = [entry.name for entry in folder.iterdir() if entry.name != "lock"]
+        strangers = [entry.name for entry in folder.iterdir() if entry.name not in ("lock", "in-use")]
         if strangers and not (folder / "cluster.json").exists():
             raise UserError(f"{folder} holds other files and no local cluster: name a new or empty folder")
         folder.chmod(0o700)
@@ -113,6 +129,28 @@ def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
                     raise UserError(reason) from None
                 time.sleep(0.1)
         yield
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Tell that a command of this user works with the cluster: meanwhile `unused` is false, also after a crash."""
+    refuse_foreign_cluster(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a"), (folder / "in-use").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Whether no command works with the cluster; if so none begins to before the block ends."""
+    with (folder / "in-use").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def new_record(spec: ClusterSpec) -> Record:

@@ -103,6 +103,9 @@ class RayHandle:
             process = subprocess.Popen(
                 command,
                 env={**os.environ, **self.environment, **environment},
+                # Ray puts the driver's folder before everything else that its workers import from; in the folder the
+                # job was sent from they would find the checkout instead of the job's own code.
+                cwd=out,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

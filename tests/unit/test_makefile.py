@@ -15,9 +15,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("words", "called"),
     [
-        ("plan PROFILE=/sites/my-site.toml NODES=4", "plan --profile /sites/my-site.toml --run runs/my-site --nodes 4"),
-        ("submit-rl", "submit --profile local --run runs/local grm_rl"),
+        ("plan PROFILE=/sites/my-site.toml NODES=4", "plan --profile /sites/my-site.toml --nodes 4"),
+        ("plan", "plan"),
+        ("submit-rl", "submit grm_rl"),
+        ("submit-rl NODES=4 RUN=runs/four", "submit --run runs/four --nodes 4 grm_rl"),
+        ("ablation RUN=runs/demo", "ablate aggregation --run runs/demo"),
+        ("doctor PROFILE=h100", "doctor --profile h100"),
         ("cancel PROFILE=my-site.toml", "cancel --run runs/my-site"),
+        ("cancel", "cancel"),
         ("status", "status"),
         ("status RUN=runs/x", "status --run runs/x"),
         ("logs STAGE=grm_rl", "logs grm_rl"),
@@ -25,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 )
 def test_a_target_calls_proxygrm_with_the_run_folder_that_it_would_take_itself(words: str, called: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    of_the_shell = ("PROFILE", "RUN", "NODES", "STAGE", "SPEC", "ARGS")
+    environment |= dict.fromkeys(of_the_shell, "what another program has set")
     command = ["make", "-n", *words.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert " ".join(done.stdout.splitlines()[-1].split()) == f"proxygrm {called}"

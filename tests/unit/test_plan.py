@@ -88,7 +88,7 @@ def test_an_artifact_that_vanished_makes_its_stage_due_again(tmp_path: Path, dat
     planned = plan(stages, facts_of(ledger, stages))
     assert [p.action for p in planned] == ["skip", "run", "run"]
     assert "m is not usable" in planned[1].because
-    assert planned[2].because == "second will be made anew"
+    assert planned[2].because == "second will be rebuilt"
 
 
 def test_one_array_element_missing_is_enough(tmp_path: Path, data: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_queued_stage_is_waited_for_and_another_configuration_of_it_is_refused
     planned = plan(stages, {**facts, "first": active})
     assert (planned[0].action, planned[0].job_id) == ("wait", "12")
     assert planned[1].after == ("first",)
-    with pytest.raises(UserError, match="cancel it first"):
+    with pytest.raises(UserError, match="end it first"):
         plan(stages, {**facts, "first": replace(active, active_fingerprint="other")})
 
 

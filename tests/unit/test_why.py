@@ -231,7 +231,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **words: StageState
         stages.append(Stage(name, nothing, (Artifact("x"),), Resources(), needs=needs))
     ledger = Ledger(tmp_path / "run")
     ledger.record_submissions(dict.fromkeys(words, ("7", "f")))
-    monkeypatch.setattr(state, "each", lambda stages, ledger: words)
+    monkeypatch.setattr(state, "each", lambda stages, ledger, away: words)
     monkeypatch.setattr(scheduler, "attempts", lambda ids, since: [])
     return explain_run(stages, ledger)
 

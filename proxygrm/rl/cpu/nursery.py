@@ -128,7 +128,8 @@ def _become_worker(order: dict[str, Any], streams: list[int]) -> None:
     os.chdir(str(order["folder"]))
     arguments = [str(argument) for argument in order["arguments"]]
     sys.argv = arguments
-    sys.path[0] = str(Path(arguments[0]).parent)
+    if not sys.flags.safe_path:  # else the first entry is no script's folder
+        sys.path[0] = str(Path(arguments[0]).parent)
     status = 1
     try:
         runpy.run_path(arguments[0], run_name="__main__")
