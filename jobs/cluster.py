@@ -34,7 +34,7 @@ def up(folder: Path | None) -> None:
 
     local, where = _local(folder)
     started = time.time()
-    local.up(where)
+    local.up(where, temporary=False)
     out.print(f"private SLURM is up in {where} ({time.time() - started:.1f} s)")
     named = f" --dir {shlex.quote(str(where.absolute()))}" if folder else ""
     out.print(f'point SLURM\'s commands at it with:  eval "$(proxygrm cluster env{named})"', soft_wrap=True)

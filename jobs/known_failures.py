@@ -108,7 +108,7 @@ FAILURES = (
         "too many open files",
         r"Too many open files",
         "a process reached its limit of open files",
-        'raise it in the profile: environment.setup = ["ulimit -n 65536"]',
+        'raise it in the profile, as far as the hard limit: environment.setup = ["ulimit -n $(ulimit -Hn)"]',
     ),
     _row(
         "Ray node lost",

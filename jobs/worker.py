@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from data_tools.shards import Shard, Step
-from jobs import last_save, logs
+from jobs import advice, last_save, logs
 from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
@@ -62,7 +62,8 @@ class StageJob:
             self._run(rank)
         except UserError as error:
             self._failed(rank, str(error))
-            print(f"{self.stage.name} failed: {error}", file=sys.stderr, flush=True)
+            said = advice.in_full(str(error), self.run_dir)
+            print(f"{self.stage.name} failed: {said}", file=sys.stderr, flush=True)
             raise SystemExit(TO_MEND) from error
         except Exception as error:
             self._failed(rank, f"{type(error).__name__}: {error}")
@@ -134,8 +135,8 @@ class StageJob:
         most = self.profile.scheduler.max_requeues
         if _restarts() > most:
             raise UserError(
-                f"requeued {most} times already (scheduler.max_requeues in the profile); `proxygrm why "
-                f"{self.stage.name}` says what ended it, `proxygrm submit` goes on from where it is"
+                f"requeued {most} times already (scheduler.max_requeues in the profile); `proxygrm why` says what "
+                "ended it, `proxygrm submit` goes on from where it is"
             )
 
     def _check_needs(self, ledger: Ledger) -> None:

@@ -52,6 +52,9 @@ class Machine:
     interface_problem: str = ""
     shared_problem: str = ""
     """Why the file that the login node wrote cannot be read here, or nothing written back."""
+    processes_most: int = -1
+    """Hard limit, here and below."""
+    locked_memory_most: int = -1
 
 
 def look(device: str, interface: str) -> Machine:
@@ -64,6 +67,8 @@ def look(device: str, interface: str) -> Machine:
         open_files_most=most,
         processes=resource.getrlimit(resource.RLIMIT_NPROC)[0],
         locked_memory=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
+        processes_most=resource.getrlimit(resource.RLIMIT_NPROC)[1],
+        locked_memory_most=resource.getrlimit(resource.RLIMIT_MEMLOCK)[1],
         shm_free_gb=shutil.disk_usage(SHM).free / 1e9 if SHM.is_dir() else 0.0,
         temp_free_gb=shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / 1e9,  # noqa: S108
         python=platform.python_version(),

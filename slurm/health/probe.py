@@ -168,6 +168,15 @@ def judge(answer: Answer, login: Machine, profile: Profile, runs: Path) -> list[
     return findings + limits(node, profile) + [_clock(answer, node, health.max_clock_skew_s)]
 
 
+def _raise_to(option: str, wanted: int | str, soft: int, hard: int) -> str:
+    """What a job may do about a limit: raise it as far as the hard one, or nothing. -1: unlimited."""
+    if hard == soft:
+        return f"ask your administrators: {soft} is the hard limit too, which no job can raise (ulimit {option})"
+    if hard < 0 or (isinstance(wanted, int) and wanted <= hard):
+        return f"environment.setup: ulimit {option} {wanted}"
+    return f"environment.setup: ulimit {option} {hard} (the hard limit; ask your administrators for {wanted})"
+
+
 def limits(node: Machine, profile: Profile) -> list[Finding]:
     """What jobs inherit on a node: open files, processes, locked memory, /dev/shm, the temporary folder."""
     findings = []
@@ -177,19 +186,23 @@ def limits(node: Machine, profile: Profile) -> list[Finding]:
             grade(
                 "open files",
                 f"at most {node.open_files} (hard limit {node.open_files_most})",
-                "environment.setup: ulimit -n 65536",
+                _raise_to("-n", 65536, node.open_files, node.open_files_most),
             )
         )
     if 0 <= node.processes < 4096:
         findings.append(
-            warn("processes", f"at most {node.processes}", "environment.setup: ulimit -u 65536 (Ray needs threads)")
+            warn(
+                "processes",
+                f"at most {node.processes}",
+                f"{_raise_to('-u', 65536, node.processes, node.processes_most)} (Ray needs threads)",
+            )
         )
     if profile.node.device == "cuda" and profile.node.interface and 0 <= node.locked_memory < 1 << 30:
         findings.append(
             warn(
                 "locked memory",
                 f"at most {node.locked_memory >> 10} KB",
-                "RDMA wants ulimit -l unlimited; ask your administrators",
+                f"RDMA wants it unlimited: {_raise_to('-l', 'unlimited', node.locked_memory, node.locked_memory_most)}",
             )
         )
     if node.shm_free_gb < profile.health.min_shm_gb:

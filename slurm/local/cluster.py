@@ -73,13 +73,13 @@ def up(
     folder: Folder = None,
     *,
     spec: ClusterSpec | None = None,
-    temporary: bool = False,
+    temporary: bool | None = None,
     say: Say = lambda line: None,
 ) -> bool:
     """Bring the cluster up and wait until every node may take jobs. False when it was up already.
 
-    temporary: for the caller's own use, who calls `down_if_unused` at the end. One that is up stays what it is, but
-    for a caller who wants it to stay.
+    temporary: True for the caller's own use, who calls `down_if_unused` at the end; False for one that is to stay. One
+    that is up stays what it is, or is to stay; one that is started is to stay unless True is said.
 
     After an unclean stop only what died is started again. `spec` None means: as it was last time, at first
     the default. `say` gets a line at each step. Raises UserError (one line) for missing programs, an unusable
@@ -100,8 +100,8 @@ def up(
             remedy = f"take it down there, or remove {path} if that machine is gone"
             raise UserError(f"the cluster in {path} was brought up on {record.host}: {remedy}")
         record = replace(record, spec=wanted, host=socket.gethostname())
-        kept = bool(living) and not record.temporary
-        record = replace(record, temporary=temporary and not kept)
+        passing = record.temporary and temporary is not False if living else bool(temporary)
+        record = replace(record, temporary=passing)
         if living and record.port is not None:
             if folders.with_alias(path, record) != record:
                 raise UserError(f"the cluster in {path} has lost its link {record.alias}: take it down first")

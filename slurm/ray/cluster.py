@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -103,9 +104,7 @@ class RayHandle:
             process = subprocess.Popen(
                 command,
                 env={**os.environ, **self.environment, **environment},
-                # Ray puts the driver's folder before everything else that its workers import from; in the folder the
-                # job was sent from they would find the checkout instead of the job's own code.
-                cwd=out,
+                cwd=out,  # as below, of the driver that the training is
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -195,7 +194,10 @@ def _drive(
             handle.watch(lambda: _said(meeting, node))
             on_sigterm = signal.getsignal(signal.SIGTERM)
             own = handle.plan.nodes[0].address
-            ray.init(address=handle.address, _node_ip_address=own, log_to_driver=False, logging_level="ERROR")
+            # Its workers import from the folder the driver is in before any other. The one the job was sent from may
+            # hold a checkout, which is not the code of this job.
+            with contextlib.chdir(handle.folder):
+                ray.init(address=handle.address, _node_ip_address=own, log_to_driver=False, logging_level="ERROR")
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would abort before anything is taken down
             wait_until_complete(handle.plan, ray.nodes, meeting, node, deadline)
             handle.watch(lambda: _lost_by_ray(handle.plan, ray.nodes))

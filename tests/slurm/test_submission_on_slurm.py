@@ -116,7 +116,9 @@ def test_a_path_that_slurm_would_read_as_a_pattern_is_refused_in_one_line(name: 
     assert problem
     assert "\n" not in problem
     command = [sys.executable, "-m", "jobs", "submit", "distill", "--run", str(tmp_path / name)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    environment = {**os.environ, "PROXYGRM_CLUSTER_DIR": str(tmp_path / "cluster")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert not (tmp_path / "cluster").exists(), "refused before anything is started"
     assert done.returncode == 2
     assert "takes for a pattern" in done.stderr
     assert "submitted" not in done.stdout

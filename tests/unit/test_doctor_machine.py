@@ -38,6 +38,11 @@ def test_a_sound_node_has_nothing_to_mend() -> None:
     ("change", "check", "level", "words"),
     [
         ({"open_files": 1024}, "open files", "warn", "ulimit -n 65536"),
+        ({"open_files": 1024, "open_files_most": -1}, "open files", "warn", "ulimit -n 65536"),
+        ({"open_files": 1024, "open_files_most": 8192}, "open files", "warn", "ulimit -n 8192 (the hard limit"),
+        ({"open_files": 1024, "open_files_most": 2048}, "open files", "fail", "ulimit -n 2048 (the hard limit"),
+        ({"processes": 1000, "processes_most": 1000}, "processes", "warn", "1000 is the hard limit too"),
+        ({"processes": 1000, "processes_most": 3000}, "processes", "warn", "ulimit -u 3000"),
         ({"open_files": 1024, "open_files_most": 1024}, "open files", "fail", "hard limit 1024"),
         ({"processes": 1000}, "processes", "warn", "at most 1000"),
         ({"locked_memory": 65536}, "locked memory", "warn", "ulimit -l"),

@@ -184,7 +184,7 @@ def test_a_folder_of_somebody_else_is_refused_and_root_makes_nothing_in_one(
     owner.refuse_foreign(mine / "new" / "run", "x")
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
-    with pytest.raises(UserError, match="belongs to .*: become .*, or name another"):
+    with pytest.raises(UserError, match=r"belongs to .*: become .*, or name another"):
         owner.refuse_foreign(mine, "name another")
     owner.refuse_foreign(mine / "new", "x")  # of a folder that others may write to, the file system decides
     if me:
