@@ -74,6 +74,8 @@ def send(
             soft_wrap=True,
         )
         return
+    if console.private_cluster_is_down(resolved.profile):  # nothing is started for what cannot be sent
+        refuse(_plan(resolved, ledger, stages, redo, ask=False), resolved, ledger.folder, ask=False)
     with ledger.lock("submit"), console.cluster_in_use(resolved.profile):
         console.connect(resolved.profile, start=True)
         submission.require_slurm()

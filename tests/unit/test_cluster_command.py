@@ -16,7 +16,7 @@ def test_up_prints_the_command_that_points_at_the_very_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
 ) -> None:
     monkeypatch.setattr(
-        "jobs.cluster._local", lambda folder: (SimpleNamespace(up=lambda where: None), tmp_path / "a b")
+        "jobs.cluster._local", lambda folder: (SimpleNamespace(up=lambda where, temporary: None), tmp_path / "a b")
     )
     said = CliRunner().invoke(main, ["cluster", "up", *(["--dir", str(tmp_path / "a b")] if elsewhere else [])]).output
     assert (f"proxygrm cluster env --dir '{tmp_path}/a b'" in said) == elsewhere

@@ -20,7 +20,7 @@ from jobs.stage import Stage
 from proxygrm import owner
 from proxygrm.errors import UserError
 
-LOOKING = (["status"], ["why"], ["cost"], ["logs", "distill"], ["cancel"], ["plan"], ["submit"])
+LOOKING = (["status"], ["why"], ["cost"], ["logs", "distill"], ["cancel"], ["plan"])
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,7 @@ def test_a_submit_with_nothing_to_do_says_so_and_starts_and_writes_nothing(tmp_p
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     answer = say("submit")
     assert answer.exit_code == 0
+    assert answer.output.splitlines()[0] == "run runs/demo (the one written to last): quick on local"
     assert "nothing to do: every stage is done" in answer.output
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert not (ledger.folder / ".lock").exists() or (ledger.folder / ".lock") in before
