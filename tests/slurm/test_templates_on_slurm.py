@@ -116,6 +116,9 @@ def site(local_cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:  # ty
         **os.environ,
         **local_cluster.env,
         **SECRETS,
+        # Typed in a shell inside an allocation, in an element of an array.
+        **{"SLURM_MEM_PER_CPU": "2000", "SLURM_EXPORT_ENV": "NONE", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1"},
+        **{"SLURM_ARRAY_JOB_ID": "99", "SLURM_ARRAY_TASK_ID": "3", "SRUN_EXPORT_ENV": "NONE"},
         "RUN": str(root / "it's a run"),
         "PROFILE": "local",
         "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder),
