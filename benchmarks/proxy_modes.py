@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from proxygrm.evaluate.engine import context_length
+from proxygrm.model_limits import context_length
 from proxygrm.proxy.agreement_rows import Case, read_cases
 from proxygrm.proxy.client import ProxyClient
 from proxygrm.proxy.endpoints import Endpoints
@@ -46,7 +46,7 @@ def main() -> None:
         parts[int(case.pair, 16) % 4].append(case)
     settings = ProxySettings(
         tensor_parallel=1,
-        max_model_len=context_length(asked.model, 4096),
+        max_model_len=context_length(asked.model, 0, 4096),
         max_num_seqs=16,
         max_tokens=asked.max_tokens,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from jobs.stage import StageRun
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
-from proxygrm.proxy.settings import ProxySettings
+from proxygrm.proxy.settings import CONTEXT, ProxySettings
 
 RULE_BASED = "rule-based"
 TEACHER_START_S = 60.0
@@ -33,7 +33,8 @@ class Sampling:
     api_key_file: str = ""
     """0600 file with the key of a remote endpoint; empty when it wants none."""
     tensor_parallel: int = 8
-    max_model_len: int = 32000
+    max_model_len: int = 0
+    """Prompt and answer of a served teacher, in tokens. 0: what the checkpoint allows, at most 32,000."""
     error_rate: float = 0.2
     """Only of the rule-based teacher: share of clear pictures it misreads."""
     fog_error_rate: float = 0.5
@@ -44,14 +45,13 @@ class Sampling:
             "distill",
             self,
             positive=("timeout_s",),
-            from_one=("max_tokens", "concurrency", "tensor_parallel", "max_model_len"),
-            from_zero=("temperature",),
+            from_one=("max_tokens", "concurrency", "tensor_parallel"),
+            from_zero=("temperature", "max_model_len"),
             shares=("error_rate", "fog_error_rate"),
         )
-        if self.max_tokens >= self.max_model_len:
+        if self.max_tokens >= (length := self.max_model_len or CONTEXT):
             raise UserError(
-                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len "
-                f"{self.max_model_len}"
+                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}"
             )
 
 

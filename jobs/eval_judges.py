@@ -15,7 +15,12 @@ from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 _FILE = click.Path(path_type=Path)
 _TIMEOUT = click.FloatRange(0, min_open=True)
 PROMPT_OPTIONS = [
-    click.option("--max-model-len", type=click.IntRange(1), default=16384, show_default=True, help="With the prompt."),
+    click.option(
+        "--max-model-len",
+        type=click.IntRange(0),
+        default=0,
+        help="With the prompt.  [what the checkpoint allows, at most 16384]",
+    ),
     click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
     click.option("--missing-images", type=click.Choice(MISSING_IMAGES), default="refuse", show_default=True),
 ]

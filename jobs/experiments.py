@@ -91,7 +91,7 @@ def paper() -> Experiment:
         proxy_rl=RlSettings.paper().for_proxy(response_length=4096),
         grm_sft=SftSettings.paper(),
         rl=RlSettings.paper(),
-        proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_model_len=32000, max_num_seqs=64),
+        proxy_server=ProxySettings(replicas=2, tensor_parallel=4, max_num_seqs=64),
         proxy_nodes=1,
         evaluate=EvaluateSettings(proxy_max_tokens=4096),  # it reasons as the teacher does, who has as many
         transfer=EvaluateSettings(proxy_max_tokens=4096),

@@ -12,6 +12,18 @@ from proxygrm.proxy.settings import MODES, Mode
 
 _PATH = click.Path(path_type=Path)
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+_CONTEXT = click.option(
+    "--max-model-len",
+    type=click.IntRange(0),
+    default=0,
+    help="Prompt and answer, in tokens.  [what the checkpoint allows, at most 32000]",
+)
+_ANSWER = click.option(
+    "--max-tokens",
+    type=click.IntRange(0),
+    default=0,
+    help="Longest answer, in tokens.  [16384; in a smaller context the same share of it]",
+)
 _MODE = click.Choice(MODES)
 _PICTURES = click.option("--pictures", type=_PATH, help="Folder whose pictures may be asked about by path.")
 
@@ -37,9 +49,9 @@ def proxy() -> None:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @_PICTURES
 @click.option("--dir", "folder", type=_PATH, help="For endpoints.json and the logs.  [a temporary one]")
-@click.option("--max-model-len", type=click.IntRange(2), default=32000, show_default=True, help="Prompt and answer.")
+@_CONTEXT
 @click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="Longest answer.")
+@_ANSWER
 def serve(
     model: Path,
     mode: Mode,
@@ -135,9 +147,9 @@ def front(
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Of a checkpoint.")
 @click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs a replica.")
-@click.option("--max-model-len", type=click.IntRange(2), default=32000, show_default=True, help="Prompt and answer.")
+@_CONTEXT
 @click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="Longest answer.")
+@_ANSWER
 @click.option("--served-model", default="proxy", show_default=True, help="Of a URL: the name to ask for.")
 @click.option("--api-key-file", type=_PATH, help="Of a URL: file with the key it wants.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one judgement.")

@@ -38,6 +38,12 @@ class Settings:
     proxy: ProxySettings = field(default_factory=ProxySettings)
     proxy_nodes: int = 0
 
+    def check_checkpoints(self, policy: Path, proxy: Path | None, device: str) -> None:
+        """UserError, before anything is started, for lengths or GPUs that a checkpoint does not allow."""
+        self.grpo.check_policy(policy, device)
+        if self.grpo.use_proxy and proxy is not None:
+            self.proxy.fitted(proxy, device)
+
 
 def train_grpo(run: StageRun) -> None:
     train(run, run.config, run.out)
@@ -48,6 +54,7 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
     from slurm.ray.cluster import ClusterOptions, run_in_cluster
 
     node, on = run.profile.node, run.stage.on
+    settings.check_checkpoints(run.inputs["policy"], run.inputs.get("proxy"), node.device)
     cpu = node.device == "cpu"
     options = ClusterOptions(
         gpus_per_node=on.gpus_per_node,

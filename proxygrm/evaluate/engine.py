@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
-from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
+from proxygrm.log_tail import telling_line
+from proxygrm.model_limits import check_servable, context_length
 
 BLANK_SIDE_PX = 56
 CPU_BLOCK_TOKENS = 32  # prefix hits are counted in whole blocks, and the prompts of the tiny model are short
@@ -115,12 +117,14 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
     if not (Path(model) / "config.json").is_file():
         raise UserError(f"no checkpoint at {model}: it has no config.json")
     device = _device(settings.device)
+    check_servable(Path(model), 1 if device == "cpu" else settings.tensor_parallel)
+    length = context_length(Path(model), settings.max_model_len, CONTEXT)
     _environment(device)
     from vllm import LLM
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     arguments: dict[str, Any] = {
-        "max_model_len": context_length(model, settings.max_model_len),
+        "max_model_len": length,
         "max_num_seqs": settings.max_num_seqs,
         "seed": settings.seed,
         "enable_prefix_caching": True,
@@ -141,20 +145,17 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
             "tensor_parallel_size": settings.tensor_parallel,
             "gpu_memory_utilization": settings.gpu_memory_utilization,
         }
-    llm = LLM(str(model), **arguments)
+    try:
+        llm = LLM(str(model), **arguments)
+    except Exception as error:  # of many kinds
+        why = telling_line(traceback.format_exception(error))
+        raise UserError(f"vLLM does not start with {model}: {why}") from error
     try:
         yield Engine(str(model), llm, settings)
     finally:
         llm.llm_engine.engine_core.shutdown()
         del llm
         cleanup_dist_env_and_memory()
-
-
-def context_length(model: Path, asked: int) -> int:
-    """Tokens to serve: what is asked for, but no more than the checkpoint's own positions (vLLM refuses more)."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    own = (config.get("text_config") or config).get("max_position_embeddings", asked)
-    return min(asked, own)
 
 
 def _environment(device: str) -> None:

@@ -10,8 +10,9 @@ from typing import Protocol
 from proxygrm.errors import UserError
 from proxygrm.evaluate.engine import Answer, Request, open_engine
 from proxygrm.evaluate.rows import Row, RowFile
-from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 from proxygrm.evaluate.shown import Shown
+from proxygrm.model_limits import context_length
 from proxygrm.prompts import grm_prompt, prompt_hash
 
 Progress = Callable[[int, int, str], None]
@@ -107,7 +108,7 @@ def made_by(model: Path, prompt: str, settings: EvaluateSettings, max_tokens: in
         "model": checkpoint_identity(model),
         "prompt": prompt_hash(prompt),
         "max_tokens": max_tokens,
-        "max_model_len": settings.max_model_len,
+        "max_model_len": context_length(model, settings.max_model_len, CONTEXT),
         "temperature": settings.temperature,
         "seed": settings.seed,
         "max_pixels": settings.max_pixels,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
 
+CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")
 MISSING_IMAGES = ("refuse", "blank")
 BOTH, HASHED, AS_GIVEN = ORDERS = ("both", "hashed", "as-given")
@@ -23,8 +24,8 @@ class EvaluateSettings:
     """Longest answer of the proxy, in tokens."""
     temperature: float = 0.0
     seed: int = 0
-    max_model_len: int = 16384
-    """Prompt, picture and answer together, in tokens; a checkpoint with fewer positions is served with its own."""
+    max_model_len: int = 0
+    """Prompt, image and answer together, in tokens. 0: what the checkpoint allows, at most 16,384."""
     max_num_seqs: int = 64
     """Judgements worked on at once."""
     max_pixels: int = 0
@@ -53,8 +54,8 @@ class EvaluateSettings:
             "evaluate",
             self,
             positive=("gpu_memory_utilization",),
-            from_one=("max_tokens", "proxy_max_tokens", "max_model_len", "max_num_seqs", "tensor_parallel", "votes"),
-            from_zero=("max_pixels", "max_pairs"),
+            from_one=("max_tokens", "proxy_max_tokens", "max_num_seqs", "tensor_parallel", "votes"),
+            from_zero=("max_pixels", "max_pairs", "max_model_len"),
             shares=("gpu_memory_utilization",),
         )
         if self.temperature < 0:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ def _made_by(side: Side, how: How) -> Iterator[tuple[str, Any]]:
         from proxygrm.evaluate.judge import checkpoint_identity
 
         yield "model", checkpoint_identity(Path(side.source))
-        yield "max_tokens", how.settings.max_tokens
+        yield "max_tokens", how.settings.fitted(Path(side.source), how.device).longest_answer
         yield "max_pixels", how.settings.max_pixels
     else:
         yield "model", side.source if not side.is_url else f"{how.served_model} at {side.source}"
@@ -202,18 +202,15 @@ def _scratch() -> Iterator[Path]:
 def _opened(side: Side, how: How, folder: Path, said: Callable[[str], None]) -> Iterator[Endpoints]:
     """Where the side answers; replicas of a checkpoint run as long as this is open."""
     if side.is_url:
-        limits = (how.settings.max_tokens, how.settings.max_num_seqs)
+        limits = (how.settings.longest_answer, how.settings.max_num_seqs)
         yield Endpoints.of_urls([side.source], how.served_model, how.api_key_file, *limits)
     elif side.is_checkpoint:
-        from proxygrm.evaluate.engine import context_length
         from proxygrm.proxy.serve import serve
         from proxygrm.proxy.standalone import device_for
 
         device = device_for(how.device, how.settings)
-        fitted = context_length(Path(side.source), how.settings.max_model_len)
-        settings = replace(how.settings, max_model_len=fitted)
         said(f"starting {side.source}")
-        with serve(side.source, settings, folder, device=device, said=said) as serving:
+        with serve(side.source, how.settings, folder, device=device, said=said) as serving:
             yield Endpoints.read(serving.endpoints_file)
     elif Path(side.source).is_dir():
         raise UserError(f"there is no checkpoint in {side.source}: it has no config.json")

@@ -65,6 +65,7 @@ class ProxyGroup:
         import ray
 
         is_hf_checkpoint(Path(model))
+        settings = settings.fitted(Path(model), device)
         nodes = [node for node in plan if node.proxy_gpus]
         parallel = 1 if device == "cpu" else settings.tensor_parallel
         places = place_replicas(nodes, settings.replicas, parallel)

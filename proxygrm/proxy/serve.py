@@ -78,6 +78,7 @@ def serve(
     while the replicas start, and may raise. UserError: no checkpoint, replicas do not fit, one fails or is late.
     """
     is_hf_checkpoint(Path(model))
+    settings = settings.fitted(Path(model), device)
     parallel = 1 if device == "cpu" else settings.tensor_parallel
     machine = ThisMachine("this machine", address, settings.replicas * parallel)
     key = secrets.token_urlsafe(32)
@@ -108,7 +109,7 @@ def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings, picture
     return Endpoints(
         replicas=tuple(urls),
         api_key=key,
-        max_tokens=settings.max_tokens,
+        max_tokens=settings.longest_answer,
         max_num_seqs=settings.max_num_seqs,
         call_timeout_s=settings.call_timeout_s,
         picture_folder=pictures,

@@ -62,6 +62,8 @@ def how_it_ended(code: int, log: Path) -> str:
     """In words. A killed server had no time to write why, so its log is not quoted."""
     if code == 128 + signal.SIGKILL:
         return f"was killed (SIGKILL: often the node's memory was used up); log: {log}"
+    with contextlib.suppress(ValueError):  # no such signal
+        return f"was killed by {signal.Signals(code - 128).name}; log: {log}"
     return f"ended with code {code}: {last_words(log)}"
 
 

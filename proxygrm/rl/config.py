@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from proxygrm.attention import KERNELS
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
+from proxygrm.model_limits import check_servable, context_length
 from proxygrm.reward import resolve_aggregation
 
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
@@ -158,6 +160,12 @@ class RlSettings:
         micro_batch = max(size for size in range(1, min(self.micro_batch, share) + 1) if share % size == 0)
         batch = self.batch // self.mini_batch * mini_batch
         return replace(self, batch=batch, mini_batch=mini_batch, micro_batch=micro_batch)
+
+    def check_policy(self, model: Path, device: str) -> None:
+        """Refuse, before anything is started, rollouts that vLLM would not serve this checkpoint for."""
+        check_servable(model, 1 if device == "cpu" else self.rollout_tensor_parallel, "rl.rollout_tensor_parallel")
+        length = self.prompt_length + self.response_length
+        context_length(model, length, length, "rl.prompt_length + rl.response_length")
 
     def check_against(self, *, rows: int, devices: int) -> None:
         """Refuse what verl would refuse minutes later: too few training rows, batches the devices cannot share."""

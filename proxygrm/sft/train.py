@@ -24,7 +24,7 @@ from typing import Any
 from proxygrm.checkpoints import copy_linked, is_hf_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.leash import leashed
-from proxygrm.log_tail import tail
+from proxygrm.log_tail import last_words
 from proxygrm.save_now import SaveNow, listening
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
 from proxygrm.tracking import KEY_VARIABLE, api_key, log_in
@@ -47,9 +47,6 @@ _ONLY_FOR_RESUMING = (
     "training_args.bin",
     "args.json",
 )
-_ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?P<what>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*)$")
-# These only report that another process failed.
-_ECHO = ("CalledProcessError", "ChildFailedError", "torch.distributed.elastic")
 
 
 def train_sft(
@@ -145,13 +142,10 @@ def why(log: Path, begin: int = 0) -> str:
     with log.open("rb") as stream:
         stream.seek(begin)
         empty = not stream.read(1)
-    lines = [] if empty else tail(log, 400)
-    found = [m["what"] for line in lines if (m := _ERROR.match(line.strip()))]
-    own = [text for text in found if not text.startswith(_ECHO)]
-    text = (own or found or lines or ["it wrote nothing"])[-1]
+    text = "it wrote nothing" if empty else last_words(log, 400)
     if "out of memory" in text:
         text += " (lower per_device_batch_size or max_pixels, or raise the deepspeed stage)"
-    return " ".join(text.split())[:400]
+    return text
 
 
 def last_checkpoint(work: Path) -> Path | None:

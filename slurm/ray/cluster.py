@@ -17,6 +17,7 @@ from typing import Any
 
 from proxygrm import save_now
 from proxygrm.errors import UserError
+from proxygrm.log_tail import last_words
 from slurm.ray.addresses import interface_of, node_address, node_name
 from slurm.ray.meeting import Meeting
 from slurm.ray.node import RayNode, child_environment, end_group, tie_to_job
@@ -308,10 +309,3 @@ def _dismiss(meeting: Meeting, how: str) -> None:
         if all(meeting.heard(f"left-{rank}") is not None for rank in range(1, meeting.size)):
             return
         time.sleep(0.2)
-
-
-def last_words(log: Path) -> str:
-    """The log's last line that names an error, else its last line; at most 300 characters."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line and "Traceback" not in line]
-    return (telling or lines or ["no output"])[-1][:300]

@@ -190,15 +190,6 @@ def test_impossible_settings_are_refused(wrong):
         EvaluateSettings(**wrong)
 
 
-def test_a_checkpoint_with_fewer_positions_is_served_with_its_own(tmp_path):
-    import json
-
-    from proxygrm.evaluate.engine import context_length
-
-    (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 4096}}))
-    assert (context_length(tmp_path, 16384), context_length(tmp_path, 1024)) == (4096, 1024)
-
-
 def test_a_hashed_order_shows_the_same_sight_whichever_response_the_file_names_first():
     sights = set()
     for number in range(40):

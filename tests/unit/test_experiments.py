@@ -130,12 +130,15 @@ def test_what_a_job_would_only_find_out_on_its_nodes_is_said_by_the_plan(
     assert said is None or said in found[0]
 
 
-def test_the_published_hyper_parameters_are_upstream_s() -> None:
+def test_the_published_hyper_parameters_are_upstream_s(tmp_path: Path) -> None:
     x = paper()
     assert (x.rl.batch, x.rl.mini_batch, x.rl.n, x.rl.lr, x.rl.kl_coefficient) == (256, 128, 8, 3e-7, 0.01)
     assert (x.grm_sft.learning_rate, x.grm_sft.max_length, x.grm_sft.max_pixels) == (5e-6, 8192, 1003520)
     assert (x.split.proxy_sft, x.split.grm_sft, x.split.grm_rl) == (5_000, 10_000, 35_000)
-    assert (x.proxy_server.max_model_len, x.proxy_server.max_num_seqs, x.proxy_server.tensor_parallel) == (32000, 64, 4)
+    assert (x.proxy_server.max_num_seqs, x.proxy_server.tensor_parallel) == (64, 4)
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 128000, "num_attention_heads": 28}')
+    served = x.proxy_server.fitted(tmp_path, "cuda")
+    assert (served.max_model_len, served.max_tokens) == (32000, 16384)
 
 
 def test_a_teacher_elsewhere_is_asked_for_the_model_it_serves(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_bad_arguments_are_one_line_before_anything_is_asked(tmp_path, monkeypat
     assert list((tmp_path / "tmp").iterdir()) == []
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 32}')
-    assert "leaves no room for a prompt" in refused(file, "--a", str(tmp_path / "model"), "--device", "cpu")
+    assert "model allows 32 tokens" in refused(file, "--a", str(tmp_path / "model"), "--device", "cpu")
 
 
 def test_the_command_prints_a_table_or_json(tmp_path):
