@@ -129,6 +129,8 @@ def _layout(data: bytes) -> pa.Schema | None:
         needed: tuple[str, ...] = ("chosen", "rejected")
     elif {"response_1", "response_2", "label"} <= set(row) and b'"chosen"' not in data and b'"rejected"' not in data:
         needed = ("response_1", "response_2", "label")
+        if isinstance(row["label"], list):
+            return None
     else:
         return None
     fields = []

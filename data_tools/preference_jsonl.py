@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.source import Found, Left, Source, pictures_in, slug
+from proxygrm.labels import BadLabel, as_label
 
 TIES = ("tie", "equal")
 
@@ -40,15 +41,13 @@ def read(row: dict[str, Any]) -> Found | Left:
 
 
 def label_of(label: Any) -> int | Left:
-    """1 or 2 as number or text; anything else is not guessed at (0 and 1 could mean two things)."""
-    if isinstance(label, str):
-        word = label.strip().lower()
-        if word in TIES:
-            return Left("tie", bad=False)
-        label = int(word) if word in ("1", "2") else label
-    if isinstance(label, (int, float)) and not isinstance(label, bool) and label in (1, 2):
-        return int(label)
-    return Left("no_label" if label is None else "bad_label", f"label is {label!r}, not 1 or 2")
+    """1 or 2 in any of the forms of `labels.as_label`; anything else is not guessed at."""
+    if isinstance(label, str) and label.strip().lower() in TIES:
+        return Left("tie", bad=False)
+    try:
+        return as_label(label)
+    except BadLabel:
+        return Left("no_label" if label is None else "bad_label", f"label is {label!r}, not 1 or 2")
 
 
 SOURCE = Source(

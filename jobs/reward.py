@@ -50,8 +50,10 @@ def score_command(
 
     \b
     In:  {"response": "<rubric>...", "ground_truth": 1, "proxy_reward": 1, ...}
-         ground_truth 1 | 2; proxy_reward 1 (the proxy agrees with the label), -1 or null (no opinion);
-         a text in "cause" says why it is null
+         ground_truth 1 | 2 | "<answer>1</answer>" | ["<answer>1</answer>"]; proxy_reward 1 (the proxy agrees
+         with the label), -1 or null (no opinion); a text in "cause" says why it is null
+         Also RL's rollouts/step_*.jsonl (critique, label, proxy), verl's rollout_data_dir (output, gts) and
+         upstream's names (solution_str, reward_model.ground_truth, answer)
     Out: the row and accuracy (1 | -1), format (1 | 0), rubric (all the proxy may see; null: nothing), score,
          and reason, when something is wrong with the rollout
 
@@ -59,7 +61,7 @@ def score_command(
     rubric got no opinion is unscored: score null, reason "unscored"; leave it out of its group. --compat upstream
     gives it the "failed" column, too, with reason "proxy_failed".
 
-    Rows that are no rollouts are left out, counted, and named in OUTPUT.dropped.jsonl.
+    Rows that are no rollouts are left out, counted by cause, and named in OUTPUT.dropped.jsonl.
     """
     from jobs.console import out as console
     from proxygrm.reward import resolve_aggregation
@@ -68,7 +70,10 @@ def score_command(
     if compat and deny_leaks:
         raise UserError("--deny-leaks and --compat upstream exclude each other: upstream rewards leaks; drop one")
     options = ScoreOptions(resolve_aggregation(aggregation), not no_proxy, deny_leaks, compat == "upstream")
-    console.print(_summary(*score_file(source, target, options, max_bad), options))
+    tally, account = score_file(source, target, options, max_bad)
+    console.print(_summary(tally, account, options))
+    if tally.lost and not tally.judged:
+        click.echo("no row has the proxy's opinion; --no-proxy scores by accuracy and format alone", err=True)
 
 
 @reward.command("table")
@@ -130,11 +135,11 @@ def _scored_lines(source: Path, options: ScoreOptions, account: Account, tally: 
             found = scored(row, options)
         except BadRow as error:
             row_id = str(row.get("id", "")) if isinstance(row, dict) else ""
-            account.leave(Where(str(source), number), row_id, "not_a_rollout", bad=True, detail=str(error))
+            account.leave(Where(str(source), number), row_id, error.cause, bad=True, detail=str(error))
             _show_bad(source, number, error, sum(account.bad.values()))
             continue
         account.kept += 1
-        tally.add(found, row.get("cause"))
+        tally.add(found)
         yield _line(found.row)
 
 
@@ -146,7 +151,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise BadRow(f"the line is no JSON: {error}") from None
+        raise BadRow("not_json", f"the line is no JSON: {error}") from None
 
 
 def _line(row: dict[str, Any]) -> bytes:
@@ -192,9 +197,10 @@ def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("", overflow="fold")
+    bad = f"{sum(account.bad.values()):,} bad{': ' * bool(account.bad)}{_reasons(account.bad)}"
     rewarded = tally.rows - (0 if options.as_upstream else tally.lost)
     lines: list[tuple[str, str, str]] = [
-        ("rows scored", f"{tally.rows:,}", f"of {account.read:,} read, {sum(account.bad.values()):,} bad"),
+        ("rows scored", f"{tally.rows:,}", f"of {account.read:,} read, {bad}"),
         ("mean score", _mean(tally.score_sum, rewarded), f"over {rewarded:,} rows"),
         ("accuracy", _share(tally.right, tally.rows), "verdict is the label"),
         ("format", _share(tally.in_form, tally.rows), _reasons(tally.out_of_form)),

@@ -16,8 +16,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from proxygrm.critique import Critique, Label, Problem, parse, parse_proxy_verdict, proxy_well_formed
+from proxygrm.critique import Critique, Problem, parse, parse_proxy_verdict, proxy_well_formed
 from proxygrm.errors import UserError
+from proxygrm.labels import as_label
 
 FORMAT_WEIGHT = 0.5
 UNSCORED = "unscored"
@@ -76,16 +77,6 @@ def resolve_aggregation(name: str | int) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(AGGREGATIONS)} (or 0 to 10)"
         raise UserError(f"reward aggregation {str(name)!r} does not exist; {hint}")
     return key
-
-
-def as_label(value: object) -> Label:
-    """The label from 1 or 2 as a number or text. Raises ValueError: a wrong label must not become a reward."""
-    text = str(value).strip()
-    if text in ("1", "1.0"):
-        return 1
-    if text in ("2", "2.0"):
-        return 2
-    raise ValueError(f"ground truth is {value!r}, it must be 1 or 2")
 
 
 def as_proxy_reward(value: Any) -> float | None:

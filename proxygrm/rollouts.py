@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxygrm import upstream
-from proxygrm.critique import parse
-from proxygrm.reward import UNSCORED, RewardParts, as_label, as_proxy_reward, rubric_to_judge, score
+from proxygrm.critique import Label, parse
+from proxygrm.labels import BadLabel, label_in
+from proxygrm.reward import UNSCORED, RewardParts, as_proxy_reward, rubric_to_judge, score
 from proxygrm.rubric import names_winner
 
 ADDED = ("accuracy", "format", "rubric", "score", "reason")
 
 
+RESPONSES = ("response", "critique", "solution_str", "output")
+"""Where the text of a rollout stands; the first that is there."""
+WITHOUT_PROXY = ("solution_str", "output")
+
+
 class BadRow(ValueError):
-    """A row that has no reward because it is not a rollout; the message says which field is wrong."""
+    """A row that has no reward because it is not a rollout. cause: a word to count it by; the message says which field
+    is wrong."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Scored:
     parts: RewardParts
     rubric: str | None
     leaks: bool
+    cause: str = ""
 
 
 def scored(row: Mapping[str, Any], options: ScoreOptions) -> Scored:
@@ -47,7 +59,7 @@ def scored(row: Mapping[str, Any], options: ScoreOptions) -> Scored:
 
     Raises BadRow.
     """
-    response, label, opinion = _read(row, options.use_proxy)
+    response, label, opinion, cause = read_rollout(row, options.use_proxy)
     if options.as_upstream:
         rubric: str | None = upstream.rubric_for_proxy(response)
         leaks = names_winner(rubric or "")
@@ -65,25 +77,58 @@ def scored(row: Mapping[str, Any], options: ScoreOptions) -> Scored:
     out = {key: value for key, value in row.items() if key not in ADDED} | added
     if parts.problem:
         out["reason"] = parts.problem
-    return Scored(out, parts, rubric, leaks)
+    return Scored(out, parts, rubric, leaks, cause)
 
 
-def _read(row: Mapping[str, Any], use_proxy: bool) -> tuple[str, int, float | None]:
+class Rollout(NamedTuple):
+    response: str
+    label: Label
+    opinion: float | None
+    cause: str
+
+
+def read_rollout(row: Any, use_proxy: bool = True) -> Rollout:
+    """What a row says, whichever program wrote it (docs/rewards.md):
+
+    response, ground_truth, proxy_reward, cause    the format of `reward score`
+    critique, label, proxy, unscored, problem      RL's rollouts/step_*.jsonl
+    output, gts                                    what verl writes into trainer.rollout_data_dir
+    solution_str; answer                           upstream's argument, and R1-Reward's column of labels
+
+    Only the last two kinds may lack the proxy's opinion: it has no place there. cause: why there is none. Raises
+    BadRow.
+    """
     if not isinstance(row, Mapping):
-        raise BadRow("the line is no JSON object")
-    response = row.get("response")
+        raise BadRow("not_an_object", "the line is no JSON object")
+    field = next((name for name in RESPONSES if name in row), RESPONSES[0])
+    response = row.get(field)
     if not isinstance(response, str):
-        raise BadRow(f"response is {_brief(response)}, it must be text")
-    missing = "ground_truth" if "ground_truth" not in row else ""
-    if use_proxy and "proxy_reward" not in row:
-        missing = missing or "proxy_reward"
-    if missing:
-        hint = "; null means unscored, and --no-proxy scores without" if missing == "proxy_reward" else ""
-        raise BadRow(f"{missing} is missing{hint}")
+        raise BadRow("no_response", f"{field} is {_brief(response)}, it must be text")
     try:
-        return response, as_label(row["ground_truth"]), as_proxy_reward(row["proxy_reward"]) if use_proxy else None
+        label = label_in(row)
+    except BadLabel as error:
+        raise BadRow(error.cause, str(error)[:200]) from None
+    opinion, cause = _opinion(row, field) if use_proxy else (None, "")
+    return Rollout(response, label, opinion, cause)
+
+
+def _opinion(row: Mapping[str, Any], response_field: str) -> tuple[float | None, str]:
+    cause = row.get("cause")
+    said = cause if isinstance(cause, str) else ""
+    try:
+        if "proxy_reward" in row:
+            return as_proxy_reward(row["proxy_reward"]), said
+        if "proxy" in row and "unscored" in row:  # RL's own: 0 is no opinion, and `problem` says why it was lost
+            value = row["proxy"]
+            nothing = value == 0 and not isinstance(value, bool)
+            problem = row.get("problem") if row["unscored"] else "not_asked"
+            return None if nothing else as_proxy_reward(value), str(problem or said)
     except ValueError as error:
-        raise BadRow(str(error)[:200]) from None
+        raise BadRow("bad_proxy_reward", str(error)[:200]) from None
+    if response_field in WITHOUT_PROXY:
+        return None, "not_in_the_file"
+    hint = "null means unscored, and --no-proxy scores without"
+    raise BadRow("no_proxy_reward", f"proxy_reward is missing; {hint}")
 
 
 def _brief(value: object) -> str:
@@ -105,8 +150,7 @@ class Tally:
     out_of_form: Counter[str] = field(default_factory=Counter)  # reason -> rows
     nothing_to_judge: int = 0
 
-    def add(self, found: Scored, cause: object = None) -> None:
-        """`cause`: why there is no proxy reward, where the row says so."""
+    def add(self, found: Scored) -> None:
         parts = found.parts
         self.rows += 1
         self.right += parts.accuracy > 0
@@ -117,7 +161,7 @@ class Tally:
             self.judged += 1
             self.agrees += parts.proxy > 0
         if parts.unscored or parts.problem == upstream.PROXY_FAILED:
-            self.unscored[cause if isinstance(cause, str) and cause else "no cause given"] += 1
+            self.unscored[found.cause or "no cause given"] += 1
         if not parts.unscored:
             self.score_sum += parts.score
         if not parts.format and parts.problem and parts.problem not in (UNSCORED, upstream.PROXY_FAILED):

@@ -14,7 +14,8 @@ Where the description of upstream leaves a case open, this is what is done here:
 from __future__ import annotations
 
 from proxygrm.critique import Label
-from proxygrm.reward import FORMAT_WEIGHT, RewardParts, aggregate, as_label, as_proxy_reward
+from proxygrm.labels import as_label
+from proxygrm.reward import FORMAT_WEIGHT, RewardParts, aggregate, as_proxy_reward
 
 OUT_OF_FORM = "not_upstream_format"
 PROXY_FAILED = "proxy_failed"

@@ -15,6 +15,7 @@ from data_tools.source import Left, Scored, layouts
 from data_tools.sources import load
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
+from proxygrm.labels import same_label
 from proxygrm.prompts import IMAGE_TAG
 
 
@@ -209,7 +210,7 @@ def _verl(row: Seen, raw: dict[str, Any], root: Path) -> None:
     truth, label = (raw.get("reward_model") or {}).get("ground_truth"), extra.get("label")
     if truth is None:
         row.wrong("no_ground_truth")
-    elif label is not None and str(truth) != str(label):
+    elif label is not None and not same_label(truth, label):
         row.wrong("labels_differ", f"ground truth {truth!r}, extra_info.label {label!r}")
     row.label = label if label in (1, 2) else None
     images = raw.get("images") or []

@@ -13,6 +13,7 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.categories import category_of
 from proxygrm.evaluate.score_rows import rows_text
 from proxygrm.json_lines import numbered_lines
+from proxygrm.labels import BadLabel, as_label
 from proxygrm.pairs import label_for, read_pairs
 
 
@@ -93,8 +94,11 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
     if "response_1" not in row and "response_2" not in row:
         label = label_for(id_)
         names = (question, *(("chosen", "rejected") if label == 1 else ("rejected", "chosen")))
-    elif isinstance(label, bool) or label not in (1, 2, "1", "2"):
-        raise ValueError(f"label is {label!r}, not 1 or 2")
+    else:
+        try:
+            label = as_label(label)
+        except BadLabel:
+            raise ValueError(f"label is {label!r}, not 1 or 2") from None
     images = row.get("image") or row.get("images") or []
     images = images if isinstance(images, list) else [images]
     if not all(isinstance(name, str) for name in images):
@@ -105,7 +109,7 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
         question=asked,
         response_1=first,
         response_2=second,
-        label=int(label),
+        label=label,
         images=tuple((images_dir / name).absolute() for name in images),
         source=source,
         category=str(row.get("category") or "") or category_of(source, id_),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from proxygrm.benchmarks import Facts
 from proxygrm.errors import UserError
+from proxygrm.labels import BadLabel, label_in
 
 RIGHT, WRONG, TIE, UNPARSED = 0, 1, 2, 3
 _SHOWN_ROWS = 5
@@ -193,9 +194,11 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     source, full_id = str(get("source") or ""), get("id")
     if full_id is None or full_id == "":
         raise Broken("no id")
-    label, verdict = get("label"), row["verdict"]
-    if label not in (1, 2) or type(label) is bool:
-        raise Broken("`label` is neither 1 nor 2")
+    verdict = row["verdict"]
+    try:
+        label = label_in(row)
+    except BadLabel:
+        raise Broken("`label` is neither 1 nor 2") from None
     if verdict == "tie":
         outcome, said = TIE, 0
     elif verdict is None:

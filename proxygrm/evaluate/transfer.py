@@ -28,6 +28,7 @@ from proxygrm.evaluate.pairs import EvalPair
 from proxygrm.evaluate.score_rows import named
 from proxygrm.evaluate.shown import AS_IS, SWAPPED, Shown
 from proxygrm.json_lines import json_rows
+from proxygrm.labels import label_in
 from proxygrm.prompts import proxy_prompt
 from proxygrm.reward import rubric_to_judge
 
@@ -129,9 +130,9 @@ def source_of(name: str, rows: Sequence[tuple[int, Any]], where: str) -> Source:
 def _sight(row: Any) -> Shown:
     if not isinstance(row, dict):
         raise TypeError("it is not a JSON object")
-    order, label = row.get("order", AS_IS), row["label"]
-    if order not in (AS_IS, SWAPPED) or label not in (1, 2) or isinstance(label, bool):
-        raise ValueError(f"order {order!r}, label {label!r}")
+    order, label = row.get("order", AS_IS), label_in(row)
+    if order not in (AS_IS, SWAPPED):
+        raise ValueError(f"order {order!r}")
     shown = str(row["response_1"]), str(row["response_2"])
     images = row.get("images", [row["image"]] if row.get("image") else [])
     pair = EvalPair(

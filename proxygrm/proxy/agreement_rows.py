@@ -14,7 +14,8 @@ from proxygrm.critique import Label
 from proxygrm.errors import UserError
 from proxygrm.evaluate.pairs import EvalPair, load_pairs
 from proxygrm.json_lines import numbered_lines
-from proxygrm.reward import as_label, rubric_to_judge
+from proxygrm.labels import BadLabel, NoLabel, as_label, label_in
+from proxygrm.reward import rubric_to_judge
 
 _TEXTS = ("question", "response_1", "response_2")
 
@@ -58,7 +59,7 @@ def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 
     """Rows of JSONL files, or of the JSONL files of folders: RL's `rollouts`, a teacher's `critiques`, `answers.jsonl`
     of an evaluation.
 
-    A row has `critique` (or `response`, or a mere `rubric`), `label` (or `ground_truth`), and question, response_1,
+    A row has `critique` (or `response`, or a mere `rubric`), `label` (see `labels.label_in`), and question, response_1,
     response_2, images; or else the `id` of a pair in `pairs`: verl's parquet as RL was given it, a pairs folder or its
     JSONL. pairs None: the run's own split/grm_rl.parquet, if the rows lie in a run folder. limit: so many rows, spread
     evenly; 0: all. UserError: a path that is none, no row that can be used.
@@ -92,9 +93,13 @@ def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -
         return "no_critique"
     pair = None if _complete(row) else known.get(name)
     try:
-        label = as_label(row.get("label", row.get("ground_truth", pair and pair.label)))
-    except ValueError:
-        return "no_label" if pair or _complete(row) else "pair_unknown"
+        label = label_in(row)
+    except NoLabel:
+        if not pair:
+            return "no_label" if _complete(row) else "pair_unknown"
+        label = as_label(pair.label)
+    except BadLabel as error:
+        return error.cause
     if _complete(row):
         question, response_1, response_2 = (row[key] for key in _TEXTS)
         given = row.get("images") or row.get("image") or []

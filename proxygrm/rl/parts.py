@@ -97,8 +97,8 @@ def why_stop(rows: Sequence[Row], expected: int, max_unscored: float, max_no_ver
     mismatched = sum(row["problem"] == LABEL_MISMATCH for row in rows)
     if mismatched:
         return (
-            f"{mismatched} rollouts have a label in extra_info that differs from reward_model.ground_truth: "
-            "the training file is inconsistent, convert it again"
+            f"{mismatched} rollouts have a label in extra_info that differs from reward_model.ground_truth, or is not "
+            "1 or 2: the training file is inconsistent, convert it again"
         )
     causes = unscored_by(rows, expected)
     said = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from proxygrm.critique import parse
+from proxygrm.labels import as_label, same_label
 from proxygrm.reward import RewardParts, rubric_to_judge, score, score_proxy
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import LABEL_MISMATCH
@@ -68,8 +69,9 @@ async def compute_score(
 async def _scored(
     text: str, ground_truth: str, pair: Mapping[str, Any], options: RewardOptions
 ) -> dict[str, float | str]:
-    if str(pair["label"]) != str(ground_truth):
+    if not same_label(pair["label"], ground_truth):
         return _row(UNSCORED, text, ground_truth, pair, LABEL_MISMATCH)
+    ground_truth = str(as_label(ground_truth))
     if options.task == "proxy":
         parts = score_proxy(text, ground_truth)
         return _row(parts, text, ground_truth, pair, parts.problem or "")
@@ -97,7 +99,7 @@ async def judge_early(
     try:
         found = _options(options)
         rubric = rubric_to_judge(text, found.deny_leaks) if found.use_proxy else None
-        if rubric is None or str(pair["label"]) != str(ground_truth):
+        if rubric is None or not same_label(pair["label"], ground_truth):
             return None
     except Exception:  # compute_score meets it too, and counts it
         return None
@@ -117,7 +119,7 @@ async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions)
         pair["response_2"],
         rubric,
         images=list(pair["images"]),
-        label=int(pair["label"]),
+        label=as_label(pair["label"]),
     )
     return {
         "opinion": None if judgement.agrees is None else 1.0 if judgement.agrees else -1.0,

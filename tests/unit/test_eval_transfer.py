@@ -139,7 +139,7 @@ def test_rubrics_of_another_pair_that_read_like_the_own_are_counted(tmp_path):
     [
         (lambda found: [*found[:1], '{"id": 1'], r"row 2 is not JSON"),
         (lambda found: [*found[:1], found[0]], r"row 2 judges what stands there already \(p0"),
-        (lambda found: [*found[:1], found[1] | {"label": 3}], r"row 2 is no judgement: ValueError"),
+        (lambda found: [*found[:1], found[1] | {"label": 3}], r"row 2 is no judgement: BadLabel .* must be 1 or 2"),
         (lambda found: [{k: v for k, v in found[0].items() if k != "question"}], r"row 1 .* KeyError 'question'"),
         (lambda found: ["[1]"], r"row 1 is no judgement"),
         (lambda found: ["", ""], r"holds no judgements"),

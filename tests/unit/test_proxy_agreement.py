@@ -110,7 +110,7 @@ def test_rows_that_are_no_case_are_counted_by_reason(tmp_path):
     assert (found.read, found.taken) == (10, 10)
     assert found.left_out == {
         "nothing_to_judge": 2,
-        "no_label": 1,
+        "bad_label": 1,
         "no_critique": 1,
         "pair_unknown": 1,
         "images_are_no_paths": 1,

@@ -213,3 +213,70 @@ def test_the_table_shows_every_aggregation_with_its_number():
     for number, name in enumerate(AGGREGATIONS):
         assert any(line[:2] == [str(number), name] and len(line) == 8 for line in lines)
     assert ["5", "bonus_even_deep", "2.5", "-0.5", "-0.5", "-3", "0.5", "-2"] in lines
+
+
+OWN = {"step": 1, "group": "g", "score": -9.0, "accuracy": -9.0, "format": 0.0, "early": 0.0, "id": "p1"}
+"""What RL writes beside the parts that are read."""
+TAGGED = "<answer>1</answer>"
+
+
+@pytest.mark.parametrize(
+    ("given", "score", "cause"),
+    [
+        ({**OWN, "critique": RIGHT, "label": "1", "proxy": 1.0, "unscored": 0.0, "problem": ""}, 2.5, None),
+        ({**OWN, "critique": RIGHT, "label": "2", "proxy": -1.0, "unscored": 0.0, "problem": ""}, -1.5, None),
+        ({**OWN, "critique": RIGHT, "label": "1", "proxy": 0.0, "unscored": 1.0, "problem": "proxy_timeout"}, None,
+         "proxy timeout 1"),
+        ({**OWN, "critique": UNCLOSED, "label": "1", "proxy": 0.0, "unscored": 0.0, "problem": "unclosed_rubric"}, 1.0,
+         None),
+        ({**OWN, "critique": RIGHT, "label": "1", "proxy": 0.0, "unscored": 0.0, "problem": ""}, None, "not asked 1"),
+        ({"input": "q", "output": RIGHT, "gts": "1", "score": 1.0, "step": 3}, None, "not in the file 1"),
+        ({"input": "q", "output": RIGHT, "gts": "1", "score": 1.0, "step": 3, "proxy_reward": -1}, 0.5, None),
+        ({"solution_str": RIGHT, "reward_model": {"ground_truth": TAGGED}, "proxy_reward": 1}, 2.5, None),
+        ({"solution_str": RIGHT, "answer": [TAGGED], "proxy_reward": 1}, 2.5, None),
+        (rollout(ground_truth=TAGGED), 2.5, None),
+        (rollout(ground_truth=[TAGGED]), 2.5, None),
+        (rollout(ground_truth="<answer>2</answer>"), 0.5, None),
+    ],
+)  # fmt: skip
+def test_files_of_rl_of_verl_and_of_upstream_are_read_without_options(run, given, score, cause):
+    result, (row,) = run([given])
+    assert result.exit_code == 0, result.output
+    assert row["score"] == score
+    kept = given.keys() - {"score", "accuracy", "format"}
+    assert {key: row[key] for key in kept} == {key: given[key] for key in kept}
+    if cause:
+        assert row["reason"] == "unscored"
+        assert cause in " ".join(result.output.split())
+
+
+def test_a_dump_without_opinions_is_told_of_the_option_that_scores_it(run):
+    dump = [{"input": "q", "output": RIGHT, "gts": "1", "score": 1.0, "step": 3}] * 3
+    assert "no row has the proxy's opinion; --no-proxy" in run(dump)[0].output
+    result, rows = run(dump, "--no-proxy")
+    assert [row["score"] for row in rows] == [1.5] * 3
+    assert "no row has" not in result.output
+
+
+def test_bad_rows_are_counted_by_cause(run, tmp_path):
+    bad = [
+        rollout(ground_truth=3),
+        rollout(ground_truth=["1", "2"]),
+        rollout(ground_truth=None),
+        {"response": RIGHT, "proxy_reward": 1},
+        rollout(label=2),
+        rollout(proxy_reward=0),
+        {"response": RIGHT, "ground_truth": 1},
+        {"ground_truth": 1, "proxy_reward": 1},
+        {**OWN, "critique": RIGHT, "label": "1", "proxy": 0.5, "unscored": 0.0},
+        [],
+    ]
+    result, rows = run([rollout(), *bad], "--max-bad", "1")
+    assert len(rows) == 1
+    said = " ".join(result.output.split())
+    assert "of 11 read, 10 bad: " in said
+    left = [json.loads(line)["reason"] for line in (tmp_path / "scored.jsonl.dropped.jsonl").read_text().splitlines()]
+    assert left == [
+        "bad_label", "bad_label", "no_label", "no_label", "labels_differ", "bad_proxy_reward", "no_proxy_reward",
+        "no_response", "bad_proxy_reward", "not_an_object",
+    ]  # fmt: skip

@@ -154,7 +154,7 @@ def test_no_rollout_can_make_the_reward_raise(text: str, options: str) -> None:
 
 def test_a_broken_row_is_unscored_and_names_the_error(options: str) -> None:
     assert scored(GOOD, "1", {}, options)["problem"] == "error_KeyError"
-    assert scored(GOOD, "x", {**PAIR, "label": "x"}, options)["problem"] == "error_ValueError"
+    assert scored(GOOD, "x", {**PAIR, "label": "x"}, options)["problem"] == LABEL_MISMATCH
 
 
 def test_every_outcome_has_the_same_keys(options: str) -> None:
