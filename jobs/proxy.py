@@ -97,6 +97,13 @@ def serve(
 @_HOST
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
 @click.option("--key-file", type=_PATH, help="Key that callers need; made when missing.  [front.key beside ENDPOINTS]")
+@click.option("--no-key", is_flag=True, help="Ask for none; only with --allow can other machines call then.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="ADDRESS[/BITS]",
+    help="Callers from here need no key; repeat it.  [with --no-key: this machine]",
+)
 @_PICTURES
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one call.")
 def front(
@@ -110,26 +117,47 @@ def front(
     host: str,
     port: int,
     key_file: Path | None,
+    no_key: bool,
+    allow: tuple[str, ...],
     pictures: Path | None,
     timeout_s: float | None,
 ) -> None:
     """Answer upstream's POST /get_reward_mllm, a typed /score, /health and /metrics until Ctrl-C.
 
     Give --endpoints or --url. A call that gets no verdict is answered 503 with its cause, never with a reward.
+
+    Callers need a key. Upstream's own client sends none, and names images by path:
+
+    \b
+    proxygrm proxy front --endpoints FILE --port 8000 --no-key --pictures FOLDER
+    proxygrm proxy front --endpoints FILE --port 8000 --host 0.0.0.0 --allow 10.1.2.0/24 --pictures FOLDER
     """
     from proxygrm.errors import UserError
     from proxygrm.proxy import front_server
+    from proxygrm.proxy.callers import allowed
     from proxygrm.proxy.endpoints import Endpoints
 
     if bool(endpoints) == bool(urls):
         raise UserError("proxy front: give either --endpoints FILE or one --url or more")
+    if no_key and key_file:
+        raise UserError("proxy front: --no-key and --key-file exclude each other; drop one")
+    callers = allowed(allow)
     if endpoints is not None:
         found = Endpoints.read(endpoints)
     else:
         found = Endpoints.of_urls(urls, served_model, api_key_file, max_tokens, max_num_seqs)
     found = replace(found, mode=mode or found.mode)
     key = key_file or (endpoints.with_name("front.key") if endpoints else Path("front.key"))
-    front_server.run(found, key, host=host, port=port, pictures=pictures, timeout_s=timeout_s, said=click.echo)
+    front_server.run(
+        found,
+        None if no_key else key,
+        host=host,
+        port=port,
+        pictures=pictures,
+        callers=callers,
+        timeout_s=timeout_s,
+        said=click.echo,
+    )
 
 
 @proxy.command()

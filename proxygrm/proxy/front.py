@@ -31,12 +31,13 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from proxygrm.critique import Label, parse
+from proxygrm.labels import as_label
+from proxygrm.proxy.callers import NOBODY, Callers
 from proxygrm.proxy.client import ProxyClient, ProxyJudgement
 from proxygrm.proxy.guard import App, RequireKey, Send
 from proxygrm.proxy.metrics import exposition
 from proxygrm.proxy.picture import Picture
 from proxygrm.proxy.routing import Cause
-from proxygrm.reward import as_label
 
 MOST_BODY_BYTES = 128 * 1024**2
 HEALTH_KEPT_S = 1.0
@@ -93,8 +94,9 @@ class BadPicture(ValueError):
     """The picture as given cannot be taken."""
 
 
-def front(client: ProxyClient, key: str, pictures: Path | None = None) -> App:
-    """The application. pictures: folder from which requests may name pictures by path; None: data URLs only."""
+def front(client: ProxyClient, key: str, pictures: Path | None = None, callers: Callers = NOBODY) -> App:
+    """The application. pictures: folder from which requests may name pictures by path; None: data URLs only. callers:
+    who needs no key."""
     folder = pictures.resolve() if pictures else None
     health = _Health(client)
 
@@ -148,7 +150,7 @@ def front(client: ProxyClient, key: str, pictures: Path | None = None) -> App:
     async def bad_picture(_: Request, error: BadPicture) -> JSONResponse:
         return _error(422, "bad_request", f"image: {error}")
 
-    return RequireKey(_Limit(app), key)
+    return RequireKey(_Limit(app), key, callers)
 
 
 def _error(status: int, cause: str, detail: str) -> JSONResponse:

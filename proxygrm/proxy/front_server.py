@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.proxy.callers import NOBODY, THIS_MACHINE, Callers, is_loopback
 from proxygrm.proxy.client import ProxyClient
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.standalone import until_told
@@ -19,22 +20,28 @@ GRACE_S = 5
 
 def run(
     endpoints: Endpoints,
-    key_file: Path,
+    key_file: Path | None,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
     pictures: Path | None = None,
+    callers: Callers = NOBODY,
     timeout_s: float | None = None,
     said: Callable[[str], None] = print,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. UserError: the port is taken, the key file is open to others."""
+    """Serve until SIGINT or SIGTERM.
+
+    callers: who needs no key. key_file: None for no key at all, then nobody but them is answered; if there are none of
+    them either, everybody on this machine is. UserError: the port is taken, the key file is open to others, or no key
+    is asked for where other machines can call.
+    """
     import uvicorn
 
     from proxygrm.proxy.front import front
 
     if pictures is not None and not pictures.is_dir():
         raise UserError(f"proxy front: there is no folder {pictures} (--pictures)")
-    key = private_key(key_file)
+    key = private_key(key_file) if key_file else secrets.token_urlsafe(32)  # one that nobody knows
     client = ProxyClient(endpoints, timeout_s=timeout_s)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -44,10 +51,20 @@ def run(
             raise UserError(
                 f"proxy front: cannot have {host} port {port}: {error.strerror}; --port 0 takes a free one"
             ) from error
-        said(f"front end: http://{host}:{listening.getsockname()[1]} over {len(endpoints.replicas)} replicas")
-        said(f"key (yours alone to read; kept, so that callers outlive a restart): {key_file}")
+        address, bound_port = listening.getsockname()[:2]
+        if key_file is None and callers == NOBODY:
+            if not is_loopback(address):
+                raise UserError(
+                    f"proxy front: without a key everybody who reaches {host} could call; say who may with "
+                    "--allow ADDRESS or NETWORK, listen on 127.0.0.1, or leave --no-key out"
+                )
+            callers = THIS_MACHINE
+        shown = f"[{host}]" if ":" in host else host
+        said(f"front end: http://{shown}:{bound_port} over {len(endpoints.replicas)} replicas")
+        said(_who_may_call(callers, key_file))
         config = uvicorn.Config(
-            front(client, key, pictures),
+            front(client, key, pictures, callers),
+            proxy_headers=False,  # who calls is known by the socket, not by what X-Forwarded-For says
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -58,6 +75,14 @@ def run(
         with until_told():  # uvicorn ends by the signal and then raises it again
             uvicorn.Server(config).run(sockets=[listening])
     said("stopped")
+
+
+def _who_may_call(callers: Callers, key_file: Path | None) -> str:
+    if callers == NOBODY:
+        return f"callers need the key in {key_file} (yours alone to read; kept, so that callers outlive a restart)"
+    here = "; every user of this machine can call" if any(network.is_loopback for network in callers.networks) else ""
+    others = f"all others need the key in {key_file}" if key_file else "all others are refused"
+    return f"callers without a key: {callers}{here}; {others}"
 
 
 def private_key(file: Path) -> str:

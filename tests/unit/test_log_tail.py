@@ -17,7 +17,7 @@ TOO_LONG = """\
 (APIServer pid=7)     For further information visit https://errors.pydantic.dev/2.14/v/value_error
 """
 ENGINE_DIED = """\
-(Worker pid=9) ERROR 11-27 02:17:24 [multiproc_executor.py:898]   File "/x/vllm/rotary_embedding/mrope.py", line 251, in f
+(Worker pid=9) ERROR 11-27 02:17:24 [multiproc_executor.py:898]   File "/x/vllm/mrope.py", line 251, in f
 (Worker pid=9) ERROR 11-27 02:17:24 [multiproc_executor.py:898]     assert sum(self.mrope_section) == rotary_dim // 2
 (Worker pid=9) ERROR 11-27 02:17:24 [multiproc_executor.py:898]            ^^^^^^^^^^^^^^^^^^^^^^^
 (Worker pid=9) ERROR 11-27 02:17:24 [multiproc_executor.py:898] AssertionError

@@ -124,7 +124,7 @@ def test_rollouts_longer_than_the_policys_context_are_refused_before_anything_st
     said = r"rl.prompt_length \+ rl.response_length is 12288, but .* allows 8192 tokens"
     with pytest.raises(UserError, match=said):
         RlSettings().check_policy(model, "cuda")
-    with pytest.raises(UserError, match="rl.rollout_tensor_parallel is 4, but .* has 6 attention heads"):
+    with pytest.raises(UserError, match=r"rl\.rollout_tensor_parallel is 4, but .* has 6 attention heads"):
         RlSettings(rollout_tensor_parallel=4).check_policy(model, "cuda")
     RlSettings(response_length=4096).check_policy(model, "cuda")
 
