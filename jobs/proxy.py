@@ -92,7 +92,7 @@ def serve(
 @click.option("--url", "urls", multiple=True, metavar="URL", help="Instead: any OpenAI-compatible server; repeat it.")
 @click.option("--served-model", default="proxy", show_default=True, help="With --url: the name to ask for.")
 @click.option("--api-key-file", type=_PATH, help="With --url: file with the key those servers want.")
-@click.option("--max-tokens", type=click.IntRange(1), default=16384, show_default=True, help="With --url.")
+@click.option("--max-tokens", type=click.IntRange(0), default=0, help="With --url.  [what suits the server's context]")
 @click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True, help="With --url: a server.")
 @_HOST
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")

@@ -202,7 +202,7 @@ def _scratch() -> Iterator[Path]:
 def _opened(side: Side, how: How, folder: Path, said: Callable[[str], None]) -> Iterator[Endpoints]:
     """Where the side answers; replicas of a checkpoint run as long as this is open."""
     if side.is_url:
-        limits = (how.settings.longest_answer, how.settings.max_num_seqs)
+        limits = (how.settings.max_tokens, how.settings.max_num_seqs)
         yield Endpoints.of_urls([side.source], how.served_model, how.api_key_file, *limits)
     elif side.is_checkpoint:
         from proxygrm.proxy.serve import serve

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from proxygrm.errors import UserError
-from proxygrm.proxy.settings import MODES, Mode
+from proxygrm.proxy.settings import CONTEXT, MODES, Mode, ProxySettings
 from proxygrm.whole_file import write_text
 
 SERVED_NAME = "proxy"
+_ASKED_FOR_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class Endpoints:
     def of_urls(
         cls, urls: Sequence[str], model: str, api_key_file: Path | None, max_tokens: int, max_num_seqs: int
     ) -> Endpoints:
-        """Of servers that somebody else has started. UserError: a URL that is none, no key in the key file."""
+        """Of servers that somebody else has started. max_tokens: 0 takes what suits the context they say they have.
+
+        UserError: a URL that is none, no key in the key file, answers longer than a server's context.
+        """
         bases = [url.rstrip("/").removesuffix("/v1") for url in urls]
         for base in bases:
             if not (base.startswith(("http://", "https://")) and urlsplit(base).hostname):
@@ -56,7 +62,11 @@ class Endpoints:
                 raise UserError(f"cannot read the key in {api_key_file}: {error}") from error
         if not key or not key.isascii() or not key.isprintable():
             raise UserError(f"there is no key in {api_key_file}")
-        return cls(tuple(bases), key, model, max_tokens, max_num_seqs)
+        known = [length for base in bases if (length := _context(base, key, model))]
+        if known and max_tokens >= min(known):
+            raise UserError(f"--max-tokens {max_tokens} leaves no room for a prompt in the server's {min(known)}")
+        fitting = max_tokens or ProxySettings(max_model_len=min(known, default=CONTEXT)).longest_answer
+        return cls(tuple(bases), key, model, fitting, max_num_seqs)
 
     @classmethod
     def read(cls, path: Path | str) -> Endpoints:
@@ -72,3 +82,17 @@ class Endpoints:
         if endpoints.mode not in MODES:
             raise UserError(f"{path} has the mode {endpoints.mode!r}; it must be {' or '.join(MODES)}")
         return endpoints
+
+
+def _context(base: str, key: str, model: str) -> int | None:
+    """The context that a server says its model has, as vLLM does; None when it does not say, or does not answer."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"Authorization": f"Bearer {key}"}
+    request = urllib.request.Request(f"{base}/v1/models", headers=headers)  # noqa: S310 (http(s), as checked)
+    try:
+        with direct.open(request, timeout=_ASKED_FOR_S) as answer:
+            listed = json.loads(answer.read(1 << 20))["data"]
+        (length,) = (one.get("max_model_len") for one in listed if one.get("id") == model)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException):
+        return None
+    return length if isinstance(length, int) and length > 1 else None

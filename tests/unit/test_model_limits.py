@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.judges import made_by
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.model_limits import check_servable, context_allowed, context_length
+from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.settings import ProxySettings
 from proxygrm.rl.config import RlSettings
 
@@ -152,3 +155,39 @@ def test_commands_refuse_a_context_above_the_checkpoints_in_one_line(tmp_path):
         assert isinstance(error, UserError), error
         assert "max_model_len is 5000, but" in str(error)
         assert "allows 4096 tokens" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "max_tokens"),
+    [
+        ({"data": [{"id": "other", "max_model_len": 64}, {"id": "proxy", "max_model_len": 4096}]}, 2097),
+        ({"data": [{"id": "proxy", "max_model_len": 131072}]}, 16384),
+        ({"data": [{"id": "proxy"}]}, 16384),
+        ({"data": [{"id": "proxy", "max_model_len": "4096"}]}, 16384),
+        ({"data": "?"}, 16384),
+        (["?"], 16384),
+        (None, 16384),
+    ],
+)
+def test_answers_of_a_server_elsewhere_fit_the_context_that_it_says_it_has(answer, max_tokens):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(404 if answer is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_):
+            pass
+
+    asked: list = []
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        assert Endpoints.of_urls([url], "proxy", None, 0, 64).max_tokens == max_tokens
+        assert Endpoints.of_urls([url], "proxy", None, 50, 64).max_tokens == 50
+        if max_tokens == 2097:
+            with pytest.raises(UserError, match="--max-tokens 4096 leaves no room for a prompt in the server's 4096"):
+                Endpoints.of_urls([url], "proxy", None, 4096, 64)
+        server.shutdown()
+    assert set(asked) == {("/v1/models", "Bearer none")}
