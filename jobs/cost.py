@@ -85,12 +85,13 @@ def table(costs: Sequence[Cost], chain: Cost, title: str) -> Table:
     """Fits 80 columns."""
     shown = Table(title=title, title_justify="left")
     shown.add_column("stage", overflow="fold")
-    for head in ("jobs", "tries", "GPU-h asked", "GPU-h used", "GPU-h lost", "CPU-h asked", "CPU-h used", "CPU-h lost"):
+    for head in ("jobs", "attempts", "GPU-h asked/used/lost", "CPU-h asked/used/lost"):
         shown.add_column(head, justify="right")
     for one in [*costs, chain]:
         gpu = (one.asked_gpu_h, one.used_gpu_h, one.lost_gpu_h)
         cpu = (one.asked_cpu_h, one.used_cpu_h, one.lost_cpu_h)
-        shown.add_row(one.stage, str(one.jobs), str(one.attempts), *(f"{hours:.2f}" for hours in (*gpu, *cpu)))
+        hours = (" / ".join(f"{value:.2f}" for value in kind) for kind in (gpu, cpu))
+        shown.add_row(one.stage, str(one.jobs), str(one.attempts), *hours)
         if costs and one is costs[-1]:
             shown.add_section()
     return shown

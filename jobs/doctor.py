@@ -43,10 +43,12 @@ def doctor(profile: str, runs: Path, job: bool, wait_s: int, as_json: bool, **sc
     given = {key: value for key, value in scheduler.items() if value}
     site = replace(site, scheduler=replace(site.scheduler, **given))  # type: ignore[arg-type]
     try:
+        if down := console.private_cluster_is_down(site):
+            raise UserError(down)
         console.connect(site, start=False)
         findings = list(examine(site, runs.absolute(), job=job, wait_s=wait_s))
     except UserError as error:  # the private cluster was never made
-        findings = [Finding("SLURM", "fail", str(error), "make cluster-up")]
+        findings = [Finding("SLURM", "fail", str(error), "`make cluster-up`")]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
