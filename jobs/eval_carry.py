@@ -201,11 +201,12 @@ def _tell(work: Work, step: Step) -> None:
     """What was judged, and what to do with it."""
     report = step.finished() or {}
     run = work.run
-    facts = [f"{report['judgements']:,} judgements (orders {report['orders']}, votes {report['votes']})"]
+    asked, parsed = report["judgements"], report["judgements"] - report["unparsed"]
+    facts = [f"orders {report['orders']}, votes {report['votes']}: {parsed:,} of {asked:,} parsed"]
     facts += [
         f"{report[name]:,} {words}"
         for name, words in (
-            ("unparsed", "unparsed"), ("ties", "ties"), ("refused", "prompts refused"), ("truncated", "cut off"),
+            ("ties", "ties"), ("refused", "prompts refused"), ("truncated", "cut off"),
             ("blank_pictures", "judged with a blank picture"), ("doubled", "doubled, the first counts"),
         )
         if report[name]

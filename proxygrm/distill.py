@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from proxygrm.chat_answer import REFUSED_BY_SERVICE
 from proxygrm.errors import UserError
 from proxygrm.pairs import PreferencePair, read_pairs
 from proxygrm.prompts import grm_prompt, prompt_hash
-from proxygrm.teacher.client import RowFailed, ask, chat_body, check_model, open_client
-from proxygrm.teacher.critiques import CritiqueRow, append, critique_row, resume
+from proxygrm.teacher.client import RowFailed, chat_body, check_model, complete, open_client
+from proxygrm.teacher.critiques import CritiqueRow, answered_row, append, resume
 from proxygrm.whole_file import write_json
 
 _MIN_FAILURES = 5  # a share of a handful of rows says nothing
@@ -60,7 +61,8 @@ async def distill(
     """Append the missing critiques of a shard to `out_file`, and write `<out_file>.report.json`.
 
     Pairs that got no answer after `attempts` tries are not written, so running again asks for them again; they are
-    counted. Raises UserError when more than `max_failed_share` of the shard (and more than a handful) failed, and
+    counted. An answer without text (cut off while it thought, declined) is written, unusable, with its cause. Raises
+    UserError when more than `max_failed_share` of the shard (and more than a handful) failed, and
     stops asking as soon as that is certain; the report is written all the same.
     """
     started = time.monotonic()
@@ -77,7 +79,7 @@ async def distill(
 
             async def critique(pair: PreferencePair) -> CritiqueRow:
                 body = await asyncio.to_thread(_body, pair, pairs_dir, model, temperature, max_tokens)
-                return critique_row(pair.id, await ask(client, body, attempts), model)
+                return answered_row(pair.id, await complete(client, body, attempts), model)
 
             await work.run(todo, critique, concurrency)
     report = _report(pairs, [*before, *work.written], len(before), work, model, time.monotonic() - started)
@@ -112,7 +114,14 @@ class _Work:
 
     @property
     def too_many(self) -> bool:
-        return self.failures > self.allowed or (self.failures > 0 and self.failures == self.total)
+        return self.hopeless or (self.failures > 0 and self.failures == self.total)
+
+    @property
+    def hopeless(self) -> bool:
+        """More failed than is allowed. Pairs that the teacher refuses (too long, say) are lost alone, as long as it
+        answers more than it refuses."""
+        refused = self.failed[REFUSED_BY_SERVICE]
+        return self.failures - (refused if refused < self.done else 0) > self.allowed
 
     def tell(self) -> None:
         if self.progress:
@@ -136,7 +145,7 @@ class _Work:
         self, remaining: Iterator[PreferencePair], critique, queue: asyncio.Queue, writer: asyncio.Task
     ) -> None:
         for pair in remaining:
-            if self.failures > self.allowed or writer.done():  # a writer that is done has failed, a full disk say
+            if self.hopeless or writer.done():  # a writer that is done has failed, a full disk say
                 return
             try:
                 queue.put_nowait(await critique(pair))

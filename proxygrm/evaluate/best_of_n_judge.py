@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from proxygrm.chat_answer import after_thought
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
 from proxygrm.evaluate.best_of_n import object_rows, read_prompts
@@ -110,13 +111,17 @@ def _sights(match: Match) -> Sequence[Shown]:
     return Shown(pair, AS_IS), Shown(turned, AS_IS)
 
 
+def _verdict(answer: dict[str, Any]) -> int | None:
+    return parse(after_thought(answer["text"], answer["truncated"])).verdict
+
+
 def _rows(match: Match, answers: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for s, (first, second) in zip(
         _sights(match), ((match.first, match.second), (match.second, match.first)), strict=True
     ):
         answer = None if match.same else answers[s.key]
         refused = answer["problem"] if answer else None
-        verdict = "tie" if answer is None else None if refused else parse(answer["text"]).verdict
+        verdict = "tie" if answer is None else None if refused else _verdict(answer)
         yield {
             "id": match.pair.id,
             "first": first,

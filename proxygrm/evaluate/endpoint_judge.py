@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from proxygrm.chat_answer import DECLINED, FILTERED, REFUSED_BY_SERVICE
 from proxygrm.errors import UserError
 from proxygrm.evaluate.engine import blank_picture
 from proxygrm.evaluate.judges import judge_prompt, text_hash
@@ -24,7 +25,6 @@ from proxygrm.teacher.client import RowFailed, chat_body, check_model, complete,
 
 _FEW_FAILURES = 20
 _FAILED_SHARE = 0.05
-_REFUSED = ("http_400", "http_413", "http_422")  # of this prompt: asking again changes nothing
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Endpoint:
 
 class EndpointJudge:
     """Rows that got no answer after all attempts are not taken, so running again asks for them again; they are counted
-    and end the run with an error. A prompt the service refuses (too long, say) is an answer with a problem."""
+    and end the run with an error. A prompt the service refuses (too long, say) is an answer with a problem, and so is
+    one that the model declines; an answer without text has a `cause`."""
 
     def __init__(
         self, endpoint: Endpoint, settings: EvaluateSettings, prompt: Callable[[Shown], str] | None = None
@@ -96,19 +97,24 @@ class EndpointJudge:
                 return
             started, seed = time.monotonic(), self.settings.seed_of(shown.key)
             prompt = self.prompt(shown)
-            row = {"key": shown.key, "text": "", "tokens": 0, "truncated": False, "problem": None}
+            row = {"key": shown.key, "text": "", "tokens": 0, "truncated": False, "problem": None, "cause": None}
             row |= {"seed": seed, "prompt_hash": text_hash(prompt)}
             try:
                 body = await asyncio.to_thread(self._body, shown, prompt, seed, blank)
                 answer = await complete(client, body, self.endpoint.attempts)
             except (RowFailed, OSError) as failure:  # OSError: a picture that went away since the run began
-                if isinstance(failure, RowFailed) and failure.reason not in _REFUSED:
-                    work.failed[failure.reason] += 1
-                    continue
+                if isinstance(failure, RowFailed):
+                    if failure.reason != REFUSED_BY_SERVICE:
+                        work.failed[failure.reason] += 1
+                        continue
+                    row["cause"] = failure.reason
                 work.refusal = row["problem"] = " ".join(str(failure).split())[:300]
                 work.refused += 1
             else:
-                row |= {"text": answer.text, "tokens": answer.tokens, "truncated": answer.truncated}
+                row |= {"text": answer.text, "tokens": answer.tokens}
+                row |= {"truncated": answer.truncated, "cause": answer.cause}
+                if answer.cause in (DECLINED, FILTERED):
+                    row["problem"] = f"{answer.cause}: {answer.words}" if answer.words else answer.cause
                 work.accepted = True
             row["seconds"] = round(time.monotonic() - started, 4)
             work.add(row)

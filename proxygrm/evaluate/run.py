@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark
+from proxygrm.chat_answer import NO_TEXT
 from proxygrm.critique import Problem
 from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
@@ -29,7 +30,7 @@ ANSWERS = "answers.jsonl"
 _ANSWER_FAULTS = (
     Problem.EMPTY, Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, Problem.BAD_ANSWER, Problem.REPEATED_TAG,
 )  # fmt: skip
-_NO_VERDICT = {problem.value for problem in _ANSWER_FAULTS}
+_NO_VERDICT = {problem.value for problem in _ANSWER_FAULTS} | NO_TEXT
 
 
 @dataclass(frozen=True)

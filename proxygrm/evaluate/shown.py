@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from proxygrm.critique import Problem, parse, parse_proxy_verdict, rubric_for_proxy
+from proxygrm.chat_answer import after_thought
+from proxygrm.critique import Critique, Label, Problem, parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.evaluate.pairs import EvalPair
 from proxygrm.evaluate.settings import AS_GIVEN, BOTH, HASHED
 
@@ -78,15 +79,16 @@ def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | Non
     """One line of `TAG.jsonl` or `answers.jsonl`.
 
     `answer` and `proxy` are {text, tokens, truncated, problem}, more of `answer` is optional; `proxy` is None when the
-    proxy was not asked. A scalar judge's answer has `scores`, as shown, from which the verdict follows ("tie" when they
+    proxy was not asked. The `cause` of an answer without text (`chat_answer`) stands first among the `problems`. A
+    scalar judge's answer has `scores`, as shown, from which the verdict follows ("tie" when they
     are equal). `correct` and `proxy_agrees` are None when there is no verdict to compare.
     """
     pair, (response_1, response_2) = shown.pair, shown.responses
-    critique = parse(answer["text"])
+    critique = parse(after_thought(answer["text"], answer["truncated"]))
     scores = answer.get("scores")
     verdict = critique.verdict if scores is None else _verdict_of(*scores)
-    problems = [] if scores else ["prompt_refused"] if answer["problem"] else [p.value for p in critique.problems]
-    proxy_verdict = parse_proxy_verdict(proxy["text"]) if proxy else None
+    problems = [] if scores else _problems(answer, critique)
+    proxy_verdict = proxy_verdict_of(proxy) if proxy else None
     return {
         "id": pair.id,
         "copy": shown.copy,
@@ -125,6 +127,18 @@ def judged_row(shown: Shown, answer: dict[str, Any], proxy: dict[str, Any] | Non
         "image_released": pair.released or None,
         "image_missing": any(not path.is_file() for path in pair.images),
     }
+
+
+def proxy_verdict_of(answer: dict[str, Any]) -> Label | None:
+    """The verdict of a raw answer to the proxy's instruction."""
+    return parse_proxy_verdict(after_thought(answer["text"], answer["truncated"]))
+
+
+def _problems(answer: dict[str, Any], critique: Critique) -> list[str]:
+    cause = answer.get("cause")
+    if answer["problem"]:
+        return [cause or "prompt_refused"]
+    return [*([cause] if cause else []), *(problem.value for problem in critique.problems)]
 
 
 def _verdict_of(first: float, second: float) -> Any:

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from proxygrm.critique import parse_proxy_verdict
 from proxygrm.evaluate.compare import holm
 from proxygrm.evaluate.metrics import mcnemar_exact, paired_difference, wilson
 from proxygrm.evaluate.rows import Row
-from proxygrm.evaluate.shown import Shown
+from proxygrm.evaluate.shown import Shown, proxy_verdict_of
 from proxygrm.evaluate.transfer import BASE, NONE, OTHER, OWN, Asked
 
 Figures = dict[str, Any]
@@ -45,7 +44,7 @@ def cell(
     for name, condition in asked.items():
         rows = [answers[told.key] for told in condition.told if told is not None]
         found["conditions"][name] |= {
-            "unparsed": sum(row["problem"] is None and parse_proxy_verdict(row["text"]) is None for row in rows),
+            "unparsed": sum(row["problem"] is None and proxy_verdict_of(row) is None for row in rows),
             "refused": sum(row["problem"] is not None for row in rows),
             "truncated": sum(bool(row["truncated"]) for row in rows),
             "not_sent": dict(condition.not_sent),
@@ -63,7 +62,7 @@ def cell(
 
 def _verdict(answer: Row) -> int:
     """1 or 2; 0 when there is none."""
-    return (parse_proxy_verdict(answer["text"]) or 0) if answer["problem"] is None else 0
+    return (proxy_verdict_of(answer) or 0) if answer["problem"] is None else 0
 
 
 def _notes(of: Mapping[str, Figures]) -> list[str]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proxygrm.critique import parse_proxy_verdict
 from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
 from proxygrm.evaluate.judge import judge_pairs
@@ -23,7 +22,7 @@ from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
 from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
 from proxygrm.evaluate.rows import Row, write_rows
 from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.evaluate.shown import Shown, shown_in_orders
+from proxygrm.evaluate.shown import Shown, proxy_verdict_of, shown_in_orders
 from proxygrm.evaluate.transfer import (
     BASE,
     Asked,
@@ -200,7 +199,7 @@ def _rows(
             for name, condition in of.items():
                 told = condition.told[at]
                 answer = answers[told.key] if told else None
-                verdict = parse_proxy_verdict(answer["text"]) if answer else None
+                verdict = proxy_verdict_of(answer) if answer else None
                 yield {
                     "id": s.pair.id,
                     "copy": s.copy,

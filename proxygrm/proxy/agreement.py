@@ -160,7 +160,10 @@ class _Asking:
         self._told[self._side, case.key] = row
 
     def _hopeless(self, total: int) -> bool:
-        return self._lost.total() > max(FEW_LOST, LOST_SHARE * total)
+        """Rubrics that the proxy refuses (too long, say) are lost alone, as long as it answers more than it refuses."""
+        refused = self._lost[Cause.REFUSED.value]
+        lost = self._lost.total() - (refused if refused < self._answers else 0)
+        return lost > max(FEW_LOST, LOST_SHARE * total)
 
 
 def _opinion(row: Mapping[str, Any]) -> Opinion:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import exp, inf, isnan
 from typing import Any
 
+from proxygrm.chat_answer import text_of
 from proxygrm.critique import Label
 
 TOP_LOGPROBS = 20
@@ -23,7 +24,7 @@ def read_verdict(choice: Mapping[str, Any]) -> tuple[Label, float] | None:
     Raises ValueError, TypeError, LookupError or ArithmeticError when there are no probabilities to be read: the server
     has not done what it was asked for.
     """
-    written = choice["message"]["content"].strip()
+    written = text_of(choice["message"]["content"]).strip()
     first = choice["logprobs"]["content"][0]
     logprobs: dict[str, float] = {}
     for entry in (*first["top_logprobs"], first):  # the token that was written is in both

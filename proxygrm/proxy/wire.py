@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from proxygrm.chat_answer import NotAChat, after_thought, read_chat
 from proxygrm.critique import Label, parse_proxy_verdict
 from proxygrm.prompts import proxy_prompt, template
 from proxygrm.proxy.delivery import CHUNK_BYTES, MISS_PAUSES_S, Delivery, in_chunks
@@ -239,17 +240,16 @@ async def _on_a_kept_connection(session: Any, context: Any, params: Any) -> None
 
 
 def read_answer(answer: bytes, mode: Mode = "critique") -> Answer:
-    """Raises Failed(GARBAGE) for what is no chat completion with a text, and with probabilities where they belong."""
+    """Raises Failed(GARBAGE) for what is no chat completion that has ended, and for one without probabilities where
+    they belong. One without text (the thought used up max_tokens, say) is an answer without a verdict."""
     try:
-        choice = json.loads(answer)["choices"][0]
-        text = choice["message"]["content"]
-        if not isinstance(text, str):
-            raise TypeError("the answer is no text")
+        said = read_chat(answer)
+        if not (said.text or said.cause or said.finish):
+            raise NotAChat("a message without text that does not say how it ended")
         if mode == "verdict":
-            verdict, soft = read_verdict(choice) or (None, None)
-            return Answer(text, verdict, None if verdict else Cause.UNPARSED, soft)
-        cut_off = choice.get("finish_reason") == "length"
-    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+            verdict, soft = (said.choice and said.text and read_verdict(said.choice)) or (None, None)
+            return Answer(said.text, verdict, None if verdict else Cause.UNPARSED, soft)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise Failed(Cause.GARBAGE) from error
-    said = parse_proxy_verdict(text)
-    return Answer(text, said, None if said else Cause.CUT_OFF if cut_off else Cause.UNPARSED)
+    verdict = parse_proxy_verdict(after_thought(said.text, said.truncated))
+    return Answer(said.text, verdict, None if verdict else Cause.CUT_OFF if said.truncated else Cause.UNPARSED)

@@ -7,29 +7,27 @@ import base64
 import random
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 
+from proxygrm.chat_answer import REFUSED_BY_SERVICE, ChatAnswer, NotAChat, error_words, read_chat
 from proxygrm.errors import UserError
 
 RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
-FATAL = {401: "the key is refused", 403: "the key is refused", 404: "no such model or address"}
+FATAL = {401: "the key is refused", 402: "the account has no credit", 403: "the key is refused",
+         404: "no such model or address"}  # fmt: skip
+OF_THE_PROMPT = frozenset({400, 413, 414, 422, 431, 451})
+"""Too long, an image the service does not take: asking again with the same prompt changes nothing."""
 MAX_WAIT_S = 30.0
 
 
 class RowFailed(Exception):
-    """One pair got no critique; `reason` is short and countable."""
+    """One pair got no critique; `reason` is short and countable. REFUSED_BY_SERVICE: this prompt never will."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-
-
-class Completion(NamedTuple):
-    text: str
-    truncated: bool  # it reached the longest answer allowed
-    tokens: int  # of the answer; 0 where the service does not count
 
 
 def open_client(
@@ -51,7 +49,10 @@ def open_client(
     key = read_key(Path(api_key_file)) if api_key_file else api_key
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    return httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout_s, limits=limits, trust_env=False)
+    try:
+        return httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout_s, limits=limits, trust_env=False)
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: a key that cannot stand in a header
+        raise UserError(f"{who} endpoint {endpoint!r} or its key cannot be used: {type(error).__name__}") from None
 
 
 def read_key(path: Path) -> str:
@@ -85,7 +86,7 @@ async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5, 
     for attempt in range(attempts):
         try:
             answer = await client.get("models")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             last = f"{type(error).__name__} {error}".strip()
         else:
             if answer.status_code in (401, 403):
@@ -101,14 +102,10 @@ async def check_model(client: httpx.AsyncClient, model: str, attempts: int = 5, 
     raise UserError(f"no {who} answers at {client.base_url} ({last}); start it, or correct the endpoint")
 
 
-async def ask(client: httpx.AsyncClient, body: dict[str, Any], attempts: int) -> str:
-    """The text of `complete`."""
-    return (await complete(client, body, attempts)).text
-
-
-async def complete(client: httpx.AsyncClient, body: dict[str, Any], attempts: int) -> Completion:
-    """One answer. Retries time-outs, lost connections, 429 and 5xx with growing pauses; the client's time-out bounds
-    each attempt as a whole, an answer that trickles in included.
+async def complete(client: httpx.AsyncClient, body: dict[str, Any], attempts: int) -> ChatAnswer:
+    """One answer, which may have no text but a cause. Retries time-outs, lost connections, 429, 5xx and what is no
+    chat completion, with growing pauses; the client's time-out bounds each attempt as a whole, an answer that trickles
+    in included.
 
     Raises RowFailed when this pair gets no answer, UserError when no pair will (wrong key, unknown model).
     """
@@ -119,39 +116,42 @@ async def complete(client: httpx.AsyncClient, body: dict[str, Any], attempts: in
                 answer = await client.post("chat/completions", json=body)
         except (httpx.TimeoutException, TimeoutError) as error:
             failure = RowFailed("timeout", str(error) or f"no whole answer in {client.timeout.read:g} s")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             failure = RowFailed("connection", str(error))
         else:
-            if answer.status_code == 200:
-                return _completion(answer)
-            detail = answer.text[:200]
-            if answer.status_code in FATAL:
-                raise UserError(f"{client.base_url}: {FATAL[answer.status_code]} ({detail})")
-            failure = RowFailed(f"http_{answer.status_code}", detail)
-            if answer.status_code < 500 and answer.status_code not in RETRIED:
+            status, words = answer.status_code, _words(answer)
+            if status == 200:
+                try:
+                    return read_chat(answer.content)
+                except NotAChat as error:
+                    status, words = error.status, str(error)
+            failure = _failure(client, status, words)
+            if failure.reason == REFUSED_BY_SERVICE or (400 <= status < 500 and status not in RETRIED):
                 raise failure
         if attempt + 1 < attempts:
             await asyncio.sleep(_wait_s(attempt))
     raise failure
 
 
+def _failure(client: httpx.AsyncClient, status: int, words: str) -> RowFailed:
+    """status: 0 for a body that is no chat completion. Raises UserError for what concerns every pair."""
+    if status in FATAL:
+        raise UserError(f"{client.base_url}: {FATAL[status]} ({words})")
+    if status in OF_THE_PROMPT:
+        return RowFailed(REFUSED_BY_SERVICE, f"HTTP {status}: {words}")
+    return RowFailed(f"http_{status}" if status else "malformed_answer", words)
+
+
+def _words(answer: httpx.Response) -> str:
+    try:
+        said = error_words(answer.json())
+    except (ValueError, RecursionError):
+        said = ""
+    return said or " ".join(answer.text.split())[:300]
+
+
 def _wait_s(attempt: int) -> float:
     return min(MAX_WAIT_S, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
-
-
-def _completion(answer: httpx.Response) -> Completion:
-    try:
-        told = answer.json()
-        choice = told["choices"][0]
-        content = choice["message"]["content"]
-        usage = told.get("usage")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        truncated = choice.get("finish_reason") == "length"
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise RowFailed("malformed_answer", answer.text[:200]) from error
-    if not isinstance(content, str):
-        raise RowFailed("malformed_answer", "the message has no text")
-    return Completion(content, truncated, tokens if isinstance(tokens, int) else 0)
 
 
 def _served(answer: httpx.Response) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from proxygrm.chat_answer import NO_TEXT, ChatAnswer
 from proxygrm.critique import Label, parse
 from proxygrm.errors import UserError
 from proxygrm.json_lines import numbered_lines
@@ -29,9 +30,15 @@ class CritiqueRow:
     model: str
 
 
-def critique_row(pair_id: str, text: str, model: str) -> CritiqueRow:
+def critique_row(pair_id: str, text: str, model: str, cause: str | None = None) -> CritiqueRow:
+    """cause: why there is no text (`chat_answer.NO_TEXT`)."""
     critique = parse(text)
-    return CritiqueRow(pair_id, text, critique.verdict, critique.reason, model)
+    reason = cause if cause in NO_TEXT and not text.strip() else critique.reason
+    return CritiqueRow(pair_id, text, critique.verdict, reason, model)
+
+
+def answered_row(pair_id: str, answer: ChatAnswer, model: str) -> CritiqueRow:
+    return critique_row(pair_id, answer.text, model, answer.cause)
 
 
 class Written(NamedTuple):
@@ -40,6 +47,7 @@ class Written(NamedTuple):
     id: str
     critique: str
     model: str
+    cause: str | None = None  # recorded for a critique without text
 
 
 def read_line(line: bytes, path: Path, number: int) -> Written:
@@ -52,8 +60,10 @@ def read_line(line: bytes, path: Path, number: int) -> Written:
         if lacking:
             raise ValueError(f"it has no {' and no '.join(lacking)}")
         model = row.get("model")
-        written = Written(row["id"], row["critique"], UNNAMED if model is None else model)
-        if not all(isinstance(text, str) for text in written):
+        reason = row.get("reason")
+        cause = reason if isinstance(reason, str) else None
+        written = Written(row["id"], row["critique"], UNNAMED if model is None else model, cause)
+        if not all(isinstance(text, str) for text in written[:3]):
             raise ValueError("id, critique and model must be texts")
         written.critique.encode()  # a lone surrogate can stand in JSON, but in none of the files to write
     except ValueError as error:

@@ -80,7 +80,7 @@ def test_pairs_without_an_answer_are_counted_not_written_and_asked_again_later(p
     out = tmp_path / "c.jsonl"
     with serving(Flaky(422, every=20)) as url:
         report = run(pairs_dir, out, url)
-        assert (report.written, report.failed) == (57, {"http_422": 3})
+        assert (report.written, report.failed) == (57, {"refused_by_service": 3})
         assert len(report.failed_ids) == 3
         again = run(pairs_dir, out, url)
     assert (again.finished_before, again.written) == (57, 3)
@@ -88,10 +88,10 @@ def test_pairs_without_an_answer_are_counted_not_written_and_asked_again_later(p
 
 def test_a_teacher_that_fails_too_often_ends_the_run_and_keeps_what_is_done(pairs_dir, tmp_path):
     out = tmp_path / "c.jsonl"
-    with serving(Flaky(422, every=2)) as url, pytest.raises(UserError, match="http_422"):
+    with serving(Flaky(422, every=2)) as url, pytest.raises(UserError, match="refused_by_service"):
         run(pairs_dir, out, url, concurrency=1)
     assert 5 <= len(list(read_critiques(out))) < 15
-    assert json.loads((tmp_path / "c.jsonl.report.json").read_text())["failed"]["http_422"] == 6
+    assert json.loads((tmp_path / "c.jsonl.report.json").read_text())["failed"]["refused_by_service"] == 6
 
 
 @pytest.mark.parametrize(("status", "message"), [(401, "the key is refused"), (404, "no such model")])

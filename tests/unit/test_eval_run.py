@@ -126,10 +126,10 @@ def test_lost_calls_are_retried_and_a_prompt_the_service_refuses_is_an_unparsed_
     assert Counter(row["correct"] for row in rows(tmp_path / "lost")) == {True: 48}
     with serving(Flaky(400, every=12)) as url:
         said = run(tmp_path / "refused", url, "--pairs", demo, *MODEL)
-    assert "4 unparsed; 4 prompts refused" in said
-    assert "unparsed: prompt refused 4" in said
+    assert "44 of 48 parsed; 4 prompts refused" in said
+    assert "unparsed: refused by service 4" in said
     found = rows(tmp_path / "refused")
-    assert [row["refused"] for row in found if row["refused"]] == ["http_400: sorry"] * 4
+    assert [row["refused"] for row in found if row["refused"]] == ["refused_by_service: HTTP 400: sorry"] * 4
     assert scored(tmp_path / "refused")["unparsed"] == 4
 
 
