@@ -1,4 +1,5 @@
-"""SwanLab without ceremony: offline into the output folder, online when there is a key."""
+"""SwanLab without ceremony: offline into the output folder, online when there is a key, and SwanLab's own switch
+(SWANLAB_MODE, or `mode` in a file that it reads) wins over both."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from proxygrm.errors import UserError
 
 PROJECT = "proxygrm"
 KEY_VARIABLE = "SWANLAB_API_KEY"
 KEY_FILE_VARIABLE = "SWANLAB_API_KEY_FILE"
+MODE_VARIABLE = "SWANLAB_MODE"
+Mode = Literal["online", "offline", "local", "disabled"]
 
 
 def api_key() -> str | None:
@@ -52,7 +55,7 @@ class Tracker:
 
 @contextmanager
 def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Tracker]:
-    """A SwanLab run: files under `out/swanlog`, and in the cloud when a key is there (see `api_key`).
+    """A SwanLab run: files under `out/swanlog`, and in the cloud when a key is there (see `choose_mode`).
 
     Needs no account and no terminal. An exception inside marks the run as crashed and goes on up.
     """
@@ -60,12 +63,12 @@ def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Track
 
     folder = out / "swanlog"
     folder.mkdir(parents=True, exist_ok=True)
-    online = log_in(folder)
+    mode = choose_mode(folder)
     run = swanlab.init(
         project=PROJECT,
         name=run_name,
         log_dir=str(folder),
-        mode="online" if online else "offline",
+        mode=mode,
         config=dict(config),
         settings=swanlab.Settings(interactive=False),
     )
@@ -75,6 +78,43 @@ def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Track
         swanlab.finish(state="crashed", error=type(error).__name__)
         raise
     swanlab.finish()
+
+
+def choose_mode(folder: Path) -> Mode:
+    """What this run is recorded as; logs in when that is online. UserError for a mode that SwanLab has not.
+
+    The user's own mode counts, except that one who asks for "online" without a key is recorded offline, which is said.
+    """
+    asked = asked_mode()
+    if asked not in (None, "online"):
+        return asked
+    if log_in(folder):
+        return "online"
+    if asked and not api_key():
+        print(
+            f"SwanLab is to record online, but {KEY_VARIABLE} is not set; recording in {folder} only", file=sys.stderr
+        )
+    return "offline"
+
+
+def asked_mode() -> Mode | None:
+    """The mode that SwanLab's own switches ask for; None when nobody has set one."""
+    said = os.environ.get(MODE_VARIABLE, "")
+    said = said[1:-1] if len(said) > 1 and said[0] == said[-1] and said[0] in "\"'" else said  # as SwanLab reads it
+    known = (*get_args(Mode), "cloud")
+    if not said.strip():
+        os.environ.pop(MODE_VARIABLE, None)  # SwanLab takes an empty one for a mode
+    elif said not in known:
+        raise UserError(f"{MODE_VARIABLE} is {said!r}; SwanLab knows {', '.join(known)}")
+    import swanlab
+    from pydantic import ValidationError
+
+    try:
+        settings = swanlab.Settings()
+    except (ValidationError, ValueError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise UserError(f"SwanLab's own settings (SWANLAB_* variables, swanlab.yaml, .env) are wrong: {what}") from None
+    return settings.mode if "mode" in settings.model_fields_set else None
 
 
 def log_in(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 from proxygrm.log_tail import telling_line
 from proxygrm.model_limits import check_servable, context_length
+from proxygrm.telemetry import NO_TELEMETRY
 
 BLANK_SIDE_PX = 56
 CPU_BLOCK_TOKENS = 32  # prefix hits are counted in whole blocks, and the prompts of the tiny model are short
@@ -160,7 +161,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
 
 def _environment(device: str) -> None:
     """vLLM's own switches, unless the job has set them. They must stand before vLLM is imported."""
-    wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    wanted = {**NO_TELEMETRY, "VLLM_LOGGING_LEVEL": "ERROR"}
     if device == "cpu":
         wanted |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from proxygrm.proxy.endpoints import SERVED_NAME
 from proxygrm.proxy.settings import ProxySettings
+from proxygrm.telemetry import NO_TELEMETRY
 
 CPU_BLOCK_TOKENS = 32
 """Blocks of KV cache must be this small for prefixes of our prompts to be found again."""
@@ -75,8 +76,7 @@ def serve_environment(spec: ReplicaSpec, api_key: str, base: Mapping[str, str]) 
     kept |= {
         "VLLM_API_KEY": api_key,
         "VLLM_HOST_IP": spec.address,
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
+        **NO_TELEMETRY,
         "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
         "PYTHONUNBUFFERED": "1",
     }

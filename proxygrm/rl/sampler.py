@@ -22,7 +22,7 @@ from proxygrm.rl.last_step import LastStep
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
 from proxygrm.save_now import SaveNow
-from proxygrm.tracking import KEY_VARIABLE, log_in
+from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, choose_mode
 from proxygrm.whole_file import whole_file
 
 
@@ -94,11 +94,11 @@ class CountingReplayBuffer(ReplayBuffer):
 
 
 def _choose_swanlab_mode() -> None:
-    """Online with a key, offline without, for the tracker that verl makes next, in this same process.
+    """Online with a key, offline without, or as the user's own switch says, for the tracker that verl makes next, in
+    this same process.
 
     Here and not in Ray's runtime_env, which is printed; and verl's own login would end the run where compute
     nodes have no way out.
     """
-    online = log_in(Path(os.environ["SWANLAB_LOG_DIR"]))
-    os.environ["SWANLAB_MODE"] = "online" if online else "offline"
+    os.environ[MODE_VARIABLE] = choose_mode(Path(os.environ["SWANLAB_LOG_DIR"]))
     os.environ.pop(KEY_VARIABLE, None)

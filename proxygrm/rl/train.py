@@ -26,7 +26,7 @@ from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.overrides import job_environment, verl_overrides
 from proxygrm.save_now import SaveNow
-from proxygrm.tracking import KEY_FILE_VARIABLE
+from proxygrm.tracking import KEY_FILE_VARIABLE, asked_mode
 from proxygrm.whole_file import write_json, write_text
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -68,6 +68,7 @@ def train_grpo_command(
     (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
     `nursery`: socket of a nursery (`nursery_command`), on CPUs.
     """
+    asked_mode()  # one that SwanLab has not is said now, and not by a worker of Ray's
     for what, path in (("model", model), ("training file", train_file), ("validation file", val_file)):
         if not path.exists():
             raise UserError(f"rl: the {what} {path} does not exist")

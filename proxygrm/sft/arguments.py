@@ -10,7 +10,8 @@ from pathlib import Path
 from proxygrm.attention import KERNELS, attention
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
-from proxygrm.tracking import PROJECT
+from proxygrm.telemetry import NO_TELEMETRY
+from proxygrm.tracking import PROJECT, Mode
 
 PLUGIN = Path(__file__).with_name("plugin.py")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -128,11 +129,12 @@ def swift_arguments(
     dataset: Path,
     output: Path,
     device: str = "cuda",
-    online: bool = False,
+    tracking: Mode = "offline",
     run_name: str = "sft",
     resume_from: Path | None = None,
 ) -> list[str]:
-    """The arguments after `swift sft`. `output` takes ms-swift's checkpoints and log; `online`: SwanLab's cloud.
+    """The arguments after `swift sft`. `output` takes ms-swift's checkpoints and log; `tracking`: SwanLab's mode;
+    ms-swift knows "cloud" and "local" only, and "local" is what stays here.
 
     DeepSpeed is left out on CPUs. No secret is ever among the arguments.
     """
@@ -179,10 +181,10 @@ def swift_arguments(
         "save_total_limit": s.keep_checkpoints,
         "save_only_model": False,
         "logging_steps": s.logging_steps,
-        "report_to": "swanlab",
+        "report_to": "none" if tracking == "disabled" else "swanlab",
         "swanlab_project": PROJECT,
         "swanlab_exp_name": run_name,
-        "swanlab_mode": "cloud" if online else "local",
+        "swanlab_mode": "cloud" if tracking == "online" else "local",
     }
     if s.held_out_share:
         values |= {"eval_strategy": "steps", "eval_steps": s.save_steps}
@@ -207,6 +209,7 @@ def environment(
     """What ms-swift reads from the environment, to be added to `given` (only OMP_NUM_THREADS and HF_HUB_OFFLINE are
     taken over from there). `master`: address of the node with rank 0; used with more than one process."""
     values = {
+        **NO_TELEMETRY,
         "MAX_PIXELS": str(settings.max_pixels),
         "USE_HF": "1",
         "HF_HUB_OFFLINE": "1",

@@ -27,7 +27,7 @@ from proxygrm.leash import leashed
 from proxygrm.log_tail import last_words
 from proxygrm.save_now import SaveNow, listening
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
-from proxygrm.tracking import KEY_VARIABLE, api_key, log_in
+from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, asked_mode, choose_mode
 from proxygrm.whole_file import beside, write_json, write_text
 
 Progress = Callable[[int, int, str], None]
@@ -47,6 +47,7 @@ _ONLY_FOR_RESUMING = (
     "training_args.bin",
     "args.json",
 )
+_TRACKING = ("--report_to", "--swanlab_mode")
 
 
 def train_sft(
@@ -71,8 +72,8 @@ def train_sft(
         raise UserError(f"sft: the training rows {dataset} are missing or empty; run the split stage first")
     work = out / "swift"
     work.mkdir(parents=True, exist_ok=True)
-    online = api_key() is not None and (node_rank > 0 or log_in(out / "swanlog"))
-    arguments = swift_arguments(settings, model, dataset, work, device, online, run_name=out.name)
+    mode = choose_mode(out / "swanlog") if node_rank == 0 else asked_mode() or "offline"
+    arguments = swift_arguments(settings, model, dataset, work, device, mode, run_name=out.name)
     if node_rank == 0:
         SaveNow(out).forget()
         _same_arguments(out / "arguments.json", arguments)
@@ -86,7 +87,8 @@ def train_sft(
             arguments += ["--resume_from_checkpoint", str(last)]
         (out / "swanlog").mkdir(exist_ok=True)
         wanted = environment(settings, out, device, gpus_per_node, nodes, node_rank, master)
-        if online:
+        wanted[MODE_VARIABLE] = mode
+        if mode == "online":
             wanted[KEY_VARIABLE] = api_key() or ""
         _run(arguments, wanted, out, node_rank, progress)
         last = last_checkpoint(work)
@@ -167,11 +169,10 @@ def _finished(checkpoint: Path) -> bool:
 
 
 def _same_arguments(path: Path, arguments: list[str]) -> None:
-    """A checkpoint made with other settings is no checkpoint of this training. SwanLab's mode may differ."""
-    at = arguments.index("--swanlab_mode")
-    mine = arguments[:at] + arguments[at + 2 :]
+    """A checkpoint made with other settings is no checkpoint of this training. How it is tracked may differ."""
+    mine = _without_tracking(arguments)
     if path.exists() and last_checkpoint(path.parent / "swift"):
-        theirs = json.loads(path.read_text())
+        theirs = _without_tracking(json.loads(path.read_text(encoding="utf-8")))
         if theirs != mine:
             changed = sorted({name for name in {*mine, *theirs} if name.startswith("--")} & _changed(mine, theirs))
             raise UserError(
@@ -179,6 +180,11 @@ def _same_arguments(path: Path, arguments: list[str]) -> None:
                 "train into another folder, or remove that one"
             )
     write_json(path, mine)
+
+
+def _without_tracking(arguments: list[str]) -> list[str]:
+    given = zip(arguments[::2], arguments[1::2], strict=True)
+    return [text for name, value in given if name not in _TRACKING for text in (name, value)]
 
 
 def _changed(mine: list[str], theirs: list[str]) -> set[str]:

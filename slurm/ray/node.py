@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from proxygrm.telemetry import NO_TELEMETRY
 from slurm.ray.plan import ClusterPlan, NodeRole
 
 # Ports that belong to no block of ours are chosen by the kernel, so two jobs on one node cannot collide.
@@ -38,13 +39,12 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
         # Ray turns authentication on by itself when ~/.ray/auth_token exists, and homes may differ between nodes.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
+        **NO_TELEMETRY,
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_raylet_start_wait_time_s": "120",
         # Nothing of ours is served through Ray Serve: without this an ending node waits half a minute to drain.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "VLLM_HOST_IP": role.address,
-        "VLLM_NO_USAGE_STATS": "1",
         "NCCL_SOCKET_IFNAME": interface,
         "GLOO_SOCKET_IFNAME": interface,
         "PYTHONUNBUFFERED": "1",

@@ -57,8 +57,8 @@ def test_on_a_cpu_there_is_no_deepspeed_and_no_mixed_precision() -> None:
 def test_swanlab_is_local_unless_online_and_its_key_is_never_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWANLAB_API_KEY", "swan-secret")
     assert arguments(SftSettings.demo())["--swanlab_mode"] == "local"
-    assert arguments(SftSettings.demo(), online=True)["--swanlab_mode"] == "cloud"
-    assert "swan-secret" not in str(arguments(SftSettings.demo(), online=True))
+    assert arguments(SftSettings.demo(), tracking="online")["--swanlab_mode"] == "cloud"
+    assert "swan-secret" not in str(arguments(SftSettings.demo(), tracking="online"))
 
 
 def test_one_process_needs_no_launcher_and_several_nodes_meet_at_rank_0() -> None:

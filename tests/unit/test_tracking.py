@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from proxygrm.errors import UserError
-from proxygrm.tracking import KEY_FILE_VARIABLE, KEY_VARIABLE, api_key
+from proxygrm.tracking import KEY_FILE_VARIABLE, KEY_VARIABLE, MODE_VARIABLE, api_key, asked_mode, choose_mode, track
 
 RECORD = """
 import sys
@@ -61,3 +61,93 @@ def test_a_key_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "gone"))
     with pytest.raises(UserError, match="cannot be read"):
         api_key()
+
+
+@pytest.fixture(name="swanlab")
+def _swanlab(tmp_path, monkeypatch):
+    """SwanLab as installed, with a key that is good and no settings of this machine's user; `init` says its mode."""
+    import swanlab
+
+    class Run:
+        def log(self, *_, **__):
+            pass
+
+    seen = []
+    for name in [name for name in os.environ if name.startswith("SWANLAB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(KEY_VARIABLE, "k")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(swanlab, "login", lambda **_: None)
+    monkeypatch.setattr(swanlab, "finish", lambda **_: None)
+    monkeypatch.setattr(swanlab, "init", lambda **given: (seen.append(given["mode"]), Run())[1])
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"),
+    [("offline", "offline"), ("disabled", "disabled"), ("local", "local"), ("online", "online"), ("cloud", "online"),
+     ("'offline'", "offline"), ('"disabled"', "disabled"), ("", "online"), (None, "online")],
+)  # fmt: skip
+def test_swanlabs_own_mode_wins_over_a_key_and_without_one_the_key_decides(swanlab, tmp_path, monkeypatch, said, mode):
+    if said is not None:
+        monkeypatch.setenv(MODE_VARIABLE, said)
+    with track("r", tmp_path / "out", {}) as run:
+        run.log({"a": 1.0}, step=0)
+    assert swanlab == [mode]
+
+
+def test_a_mode_in_a_file_that_swanlab_reads_counts_like_the_variable(swanlab, tmp_path):
+    (tmp_path / "swanlab.yaml").write_text("mode: disabled\n")
+    assert choose_mode(tmp_path) == "disabled"
+    (tmp_path / "swanlab.yaml").unlink()
+    (tmp_path / ".env").write_text("SWANLAB_MODE=offline\n")
+    assert choose_mode(tmp_path) == "offline"
+
+
+def test_without_a_key_even_a_mode_of_online_stays_here_and_says_so(swanlab, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(KEY_VARIABLE)
+    monkeypatch.setenv(MODE_VARIABLE, "online")
+    assert choose_mode(tmp_path) == "offline"
+    assert "SWANLAB_API_KEY is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["OFFLINE", "none", "off", "0", " offline"])
+def test_a_mode_that_swanlab_has_not_is_one_line_and_sends_nothing(swanlab, tmp_path, monkeypatch, said):
+    monkeypatch.setenv(MODE_VARIABLE, said)
+    with pytest.raises(UserError, match="SwanLab knows online, offline, local, disabled") as error:
+        asked_mode()
+    assert "\n" not in str(error.value)
+    assert swanlab == []
+
+
+def test_a_disabled_mode_reaches_ms_swift_and_verl(swanlab, tmp_path, monkeypatch):
+    from proxygrm.sft.arguments import SftSettings, swift_arguments
+
+    for mode, words in (
+        ("disabled", ("none", "local")),
+        ("offline", ("swanlab", "local")),
+        ("online", ("swanlab", "cloud")),
+    ):
+        given = swift_arguments(SftSettings.demo(), tmp_path, tmp_path / "r", tmp_path / "o", "cpu", mode)
+        found = dict(zip(given[::2], given[1::2], strict=True))
+        assert (found["--report_to"], found["--swanlab_mode"]) == words
+
+
+def test_every_process_that_starts_a_library_is_told_not_to_send_statistics(tmp_path):
+    from proxygrm.proxy.command import ReplicaSpec, serve_environment
+    from proxygrm.proxy.settings import ProxySettings
+    from proxygrm.sft.arguments import SftSettings, environment
+    from proxygrm.telemetry import NO_TELEMETRY
+
+    spec = ReplicaSpec("p", "node", "model", "127.0.0.1", "cpu", (), tmp_path, ProxySettings())
+    assert serve_environment(spec, "key", {}).items() >= NO_TELEMETRY.items()
+    assert environment(SftSettings.demo(), tmp_path, "cpu", given={}).items() >= NO_TELEMETRY.items()
+    ask = (
+        "from vllm.usage.usage_lib import is_usage_stats_enabled as vllm; import huggingface_hub.constants as hub;"
+        "from ray._common.usage.usage_lib import usage_stats_enabled as ray;"
+        "print(vllm(), ray(), not hub.HF_HUB_DISABLE_TELEMETRY)"
+    )
+    environment_ = os.environ | NO_TELEMETRY | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", ask], env=environment_, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-3:] == ["False", "False", "False"], done.stderr
