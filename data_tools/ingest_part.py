@@ -176,6 +176,8 @@ def _checked(
         return stored._replace(id=found.id)
     names, blanks = stored
     account.notes["blank_picture"] += bool(blanks)
+    if found.note:
+        account.notes[found.note] += 1
     if isinstance(found, Scored):
         key = key_of(found.question, found.scale, *names)
         return [f"{job.name}:{row_id}", found.question, found.response, found.score, names, key]

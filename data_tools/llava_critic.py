@@ -60,16 +60,17 @@ def read(row: dict[str, Any]) -> Found | Scored | Left:
     human, gpt = _turn(row, "human"), _turn(row, "gpt")
     if human is None or gpt is None:
         return Left("no_turns", "conversations need a human and a gpt turn", id=id_)
+    pictures = pictures_in(row.get("image"))
+    human, note = without_image_tags(human, len(pictures))
     read_ = _by_assistants(human, gpt) or _pairwise(human, gpt) or _single(human, gpt)
     if read_ is None:
         return Left("unknown_wording", human[:80], bad=False, id=id_)
     if isinstance(read_, Left):
         return read_._replace(id=id_)
-    pictures = pictures_in(row.get("image"))
     if isinstance(read_, Scored):
         scale = f"{row.get('source')} {read_.scale}"
-        return read_._replace(id=id_, pictures=pictures, scale=scale)
-    return read_._replace(id=id_, pictures=pictures)
+        return read_._replace(id=id_, pictures=pictures, scale=scale, note=note)
+    return read_._replace(id=id_, pictures=pictures, note=note)
 
 
 def verdict_of(gpt: str) -> int | Left:
@@ -93,7 +94,7 @@ def _turn(row: dict[str, Any], who: str) -> str | None:
     turns = row.get("conversations")
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict) and turn.get("from") == who and isinstance(turn.get("value"), str):
-            return without_image_tags(turn["value"]) if who == "human" else turn["value"]
+            return turn["value"]
     return None
 
 

@@ -18,9 +18,10 @@ def read(row: dict[str, Any]) -> Found | Left:
         return Left("no_question_turn", "conversations[0] is missing", id=row.get("id"))
     if len(turns) > 1:
         return Left("several_turns", f"{len(turns)} turns; a pair has one question", bad=False, id=row.get("id"))
-    question = without_image_tags(turns[0].get("value"))
     pictures = pictures_in(row.get("images") or row.get("image"))
-    return Found(row.get("id"), question, value_of(row.get("chosen")), value_of(row.get("rejected")), pictures)
+    question, note = without_image_tags(turns[0].get("value"), len(pictures))
+    chosen, rejected = (value_of(row.get(side)) for side in ("chosen", "rejected"))
+    return Found(row.get("id"), question, chosen, rejected, pictures, note=note)
 
 
 SOURCE = Source(

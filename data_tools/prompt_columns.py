@@ -18,7 +18,9 @@ from proxygrm.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
 
 _MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private use; not in our wording
 # At least what `inert` changes: which texts to hand to it. A mark too many costs time, one too few would be a bug.
-_SUSPECT = r"<(\||(?i:/?(rubric|justify|eval|answer|think|image|video|audio|bbox|ref-object|cot-process|start-image))>)"
+_SUSPECT = (
+    r"<(\||(?i:/?(rubric|justify|eval|answer|think|image|img|video|audio|bbox|ref-object|cot-process|start-image))>)"
+)
 # What `str.strip` strips.
 SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 

@@ -36,8 +36,9 @@ def _llamafactory(row: dict[str, Any]) -> Found | Left:
     if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], dict):
         return Left("not_one_turn", f"conversations hold {len(turns) if isinstance(turns, list) else 'no'} turns")
     chosen, rejected = (value_of(row.get(side)) for side in ("chosen", "rejected"))
-    question = without_image_tags(turns[0].get("value"))
-    return Found(row.get("id"), question, chosen, rejected, pictures_in(row.get("images")))
+    pictures = pictures_in(row.get("images"))
+    question, note = without_image_tags(turns[0].get("value"), len(pictures))
+    return Found(row.get("id"), question, chosen, rejected, pictures, note=note)
 
 
 def value_of(turn: Any) -> Any:

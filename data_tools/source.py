@@ -36,6 +36,7 @@ class Found(NamedTuple):
     license: str = ""  # "": the source's
     category: str = ""
     group: str = ""
+    note: str = ""  # something to count about a row that is kept
 
 
 class Scored(NamedTuple):
@@ -47,6 +48,7 @@ class Scored(NamedTuple):
     score: float
     scale: str  # scores compare only within one
     pictures: Sequence[Picture]
+    note: str = ""
 
 
 class Left(NamedTuple):
@@ -108,13 +110,39 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-_IMAGE_TAG = re.compile(r"<image>[ \t]*\n?")
+IMAGE_TAG = "<image>"
+_TAG = re.compile(re.escape(IMAGE_TAG))
+_OWN_LINE = re.compile(rf"(?m)^[ \t]*(?:{_TAG.pattern}[ \t]*)+\r?$")
 
 
-def without_image_tags(text: Any) -> Any:
-    """A released turn without the `<image>` that marks the place of a picture we carry beside the text.
+def without_image_tags(text: Any, images: int) -> tuple[Any, str]:
+    """(a released turn without the `<image>` tags that mark the places of the row's images, a note for the account).
 
-    Only for turns whose layout puts that mark there. `<image>` in other people's words stays what it is in a pair;
-    `proxygrm.prompts.inert` defuses it wherever a text enters a prompt.
+    Only for turns whose layout puts those marks there. Of more tags than images, those alone on their lines are the
+    marks if there are just as many, else the first ones; the others are people's words. They stay, and
+    `proxygrm.prompts.inert` defuses them wherever a text enters a prompt. A line that held nothing but marks goes with
+    its end; elsewhere the line ends and, but for the blanks beside a mark, the blanks stay.
     """
-    return _IMAGE_TAG.sub("", text).strip("\n") if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text, ""
+    tags = list(_TAG.finditer(text))
+    marks = tags[:images]
+    if len(tags) > images:
+        alone = [(line.start(), line.end()) for line in _OWN_LINE.finditer(text)]
+        on_own = [tag for tag in tags if any(start <= tag.start() < end for start, end in alone)]
+        marks = on_own if len(on_own) == images else marks
+    for mark in reversed(marks):
+        text = _cut(text, mark.start(), mark.end())
+    return text, "" if len(tags) in (0, images) else "image_tags_differ"
+
+
+def _cut(text: str, start: int, end: int) -> str:
+    """The text without a mark, and without the blanks on one side of it."""
+    before, after = text[:start], text[end:]
+    left, right = before.rstrip(" \t"), after.lstrip(" \t")
+    begins, ends = not left or left.endswith("\n"), not right or right.startswith(("\n", "\r\n"))
+    if begins and ends:  # the line was its own
+        return left + right.lstrip("\r")[1:] if right else left.removesuffix("\n").removesuffix("\r")
+    if begins or ends:
+        return left + right
+    return before + (right if left != before else after)

@@ -20,7 +20,7 @@ IMAGE_TAG = "<image>"
 _SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")
 # What ms-swift and verl count as media (and what ms-swift's templates replace), and the control tokens of chat
 # templates. Inside other people's text they would add a picture that does not exist, or end the turn.
-_ACTIVE = re.compile(r"<(image|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
+_ACTIVE = re.compile(r"<(image|img|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
 # The tags of the critique contract: a response must not look like a rubric or a verdict to its judge.
 _CONTRACT = re.compile(r"<(/?(?:rubric|justify|eval|answer|think))>", re.IGNORECASE)
 
