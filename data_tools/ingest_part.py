@@ -7,7 +7,6 @@ Nothing here looks beyond its own rows: repeated ids, duplicates and the pairing
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from data_tools.preference import PictureStore, PreferencePair, arrange
 from data_tools.raw_rows import RawFile, read_span
 from data_tools.shards import Shard
 from data_tools.source import Found, Left, NoPicture, Scored, Source, layouts
+from proxygrm.ids import BadId, given, id_text
 from proxygrm.whole_file import WholeFileWriter, write_json
 
 _ROWS, _BYTES = 2048, 32 << 20  # a batch in memory is no longer than either
@@ -189,14 +189,14 @@ def _checked(
 
 
 def _id(value: Any, row_name: str, account: Account) -> str | Left:
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if not given(value):
         account.notes["no_id"] += 1
         return row_name
-    if isinstance(value, float) and value.is_integer():  # a column of numbers that once had a gap
-        value = int(value)
-    if not isinstance(value, (str, int, float)):
-        return Left("bad_id", f"id is {type(value).__name__}")
-    return str(value) if _is_unicode(str(value)) else Left("not_unicode", "in the id")
+    try:
+        text = id_text(value)
+    except BadId as error:
+        return Left("bad_id", str(error))
+    return text if _is_unicode(text) else Left("not_unicode", "in the id")
 
 
 def _text_fault(texts: Sequence[Any]) -> Left | None:

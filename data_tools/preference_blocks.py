@@ -24,6 +24,7 @@ from data_tools.line_blocks import Block, line_blocks
 from data_tools.preference import label_for
 from data_tools.prompt_columns import SPACE
 from data_tools.source import Left, NoPicture, slug
+from proxygrm.ids import BadId, given, id_text, loads
 
 Leave = Callable[[int, Left], None]  # (line number, why the row is no pair)
 SCHEMA = pa.schema(
@@ -193,7 +194,7 @@ def _plain(lines: list[tuple[int, bytes]], leave: Leave, whole: bool, last: int)
 
 def _row(number: int, line: bytes, whole: bool) -> dict[str, Any] | Left:
     try:
-        row = orjson.loads(line)
+        row = loads(line)
     except orjson.JSONDecodeError as error:
         return Left("not_json" if whole else "cut_off", str(error))
     if not isinstance(row, dict):
@@ -213,15 +214,12 @@ def _row(number: int, line: bytes, whole: bool) -> dict[str, Any] | Left:
             return Left(f"empty_{kind}", id=found.id)
     if found.chosen.strip() == found.rejected.strip():
         return Left("same_responses", bad=False, id=found.id)
-    id_ = found.id
-    if id_ is None or id_ == "":
-        id_ = number
-    elif isinstance(id_, float) and id_.is_integer():
-        id_ = int(id_)
-    elif not isinstance(id_, (str, int, float)):
-        return Left("bad_id", f"id is {type(id_).__name__}")
+    try:
+        id_ = id_text(found.id) if given(found.id) else str(number)
+    except BadId as error:
+        return Left("bad_id", str(error), id=found.id)
     paths = [picture for picture in found.pictures if isinstance(picture, str)]
-    return {**texts, "id": str(id_), "source": found.source, "images": paths, "line": number}
+    return {**texts, "id": id_, "source": found.source, "images": paths, "line": number}
 
 
 def _arranged(table: pa.Table, name: str) -> pa.Table:

@@ -25,6 +25,7 @@ from typing import Any
 from proxygrm.errors import UserError
 from proxygrm.evaluate.metrics import clustered_interval
 from proxygrm.evaluate.score_rows import named, rows_text
+from proxygrm.ids import BadId, given, id_text
 from proxygrm.json_lines import json_rows
 
 REFERENCE = -1
@@ -60,7 +61,7 @@ def read_prompts(path: Path) -> dict[str, Prompt]:
     """Raises UserError with the row number for a row that is no list of candidates, and for a repeated id."""
     prompts: dict[str, Prompt] = {}
     for number, row in object_rows(path):
-        candidates, row_id = row.get("candidates"), row.get("id", row.get("prompt_id"))
+        candidates, row_id = row.get("candidates"), prompt_id(row, path, number)
         if row_id is None or not isinstance(candidates, list) or not candidates:
             raise UserError(f"{path} row {number} has no id with a list of candidates")
         given = row.get("correct", [c.get("correct") if isinstance(c, dict) else None for c in candidates])
@@ -68,10 +69,10 @@ def read_prompts(path: Path) -> dict[str, Prompt]:
             raise UserError(f"{path} row {number}: `correct` is not one value for each of {len(candidates)} candidates")
         if any(value not in (True, False, None) for value in given):
             raise UserError(f"{path} row {number}: `correct` holds something else than true, false and null")
-        if str(row_id) in prompts:
+        if row_id in prompts:
             raise UserError(f"{path} row {number}: the id {row_id!r} stands there already; give each prompt one row")
         correct = tuple(None if value is None else bool(value) for value in given)
-        prompts[str(row_id)] = Prompt(str(row_id), len(candidates), correct, "reference" in row)
+        prompts[row_id] = Prompt(row_id, len(candidates), correct, "reference" in row)
     if not prompts:
         raise UserError(f"{path} holds no prompts")
     return prompts
@@ -83,8 +84,8 @@ def read_wins(path: Path, prompts: Mapping[str, Prompt]) -> list[Ranked]:
     unclear: dict[str, int] = defaultdict(int)
     foreign: list[int] = []
     for number, row in object_rows(path):
-        row_id = str(row.get("id", row.get("prompt_id")))
-        if row_id not in prompts:
+        row_id = prompt_id(row, path, number)
+        if row_id is None or row_id not in prompts:
             foreign.append(number)
             continue
         prompt = prompts[row_id]
@@ -205,6 +206,14 @@ def best_of_n(candidates: Path, judgements: Path, against_reference: bool = Fals
         "prompts_with_tied_best": sum(sum(c["rank"] == 1 for c in rank(r, against_reference)) > 1 for r in rows),
         "correctness_known": sum(None not in prompt.correct for prompt in prompts.values()),
     }
+
+
+def prompt_id(row: dict[str, Any], path: Path, number: int) -> str | None:
+    value = row.get("id", row.get("prompt_id"))
+    try:
+        return id_text(value) if given(value) else None
+    except BadId as error:
+        raise UserError(f"{path} row {number}: {error}") from None
 
 
 def object_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

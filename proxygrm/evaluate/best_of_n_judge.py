@@ -15,7 +15,7 @@ from typing import Any
 from proxygrm.chat_answer import after_thought
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
-from proxygrm.evaluate.best_of_n import object_rows, read_prompts
+from proxygrm.evaluate.best_of_n import object_rows, prompt_id, read_prompts
 from proxygrm.evaluate.judges import Judge, Progress, answered
 from proxygrm.evaluate.pairs import EvalPair, check_pairs
 from proxygrm.evaluate.rows import write_rows
@@ -61,7 +61,7 @@ def _of_prompt(row: dict[str, Any], path: Path, number: int, against_reference: 
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise UserError(f"{path} row {number}: `images` is not a list of paths")
-    id_ = str(row.get("id", row.get("prompt_id")))
+    id_ = prompt_id(row, path, number) or ""  # `read_prompts` has seen to it
     places = [at for at in texts if at != "reference"]
     chosen = [(at, "reference") for at in places] if against_reference else list(combinations(places, 2))
     for first, second in chosen:

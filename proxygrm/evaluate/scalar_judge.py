@@ -23,6 +23,7 @@ from proxygrm.evaluate.pairs import EvalPair
 from proxygrm.evaluate.rows import Row
 from proxygrm.evaluate.score_rows import bare_id, named, rows_text
 from proxygrm.evaluate.shown import AS_IS, Shown, shown_in_orders
+from proxygrm.ids import BadId, given, id_text
 from proxygrm.json_lines import numbered_lines
 
 
@@ -55,8 +56,8 @@ def _matched(path: Path, pairs: Sequence[EvalPair]) -> dict[tuple[str, int], tup
     found: dict[tuple[str, int], tuple[float, float]] = {}
     rest = []
     for number, row in rows:  # the pairs' own ids first, so that "x#2" is not taken for a second "x"
-        if waiting.get(str(row["id"])):
-            s = waiting[str(row["id"])].popleft()
+        if waiting.get(row["id"]):
+            s = waiting[row["id"]].popleft()
             found[_place(s)] = _as_given(row, s.pair)
         else:
             rest.append((number, row))
@@ -66,11 +67,11 @@ def _matched(path: Path, pairs: Sequence[EvalPair]) -> dict[tuple[str, int], tup
             bare[bare_id(s.pair.id, s.pair.source)].append(s)
     extra = []
     for number, row in rest:
-        if same := bare.get(str(row["id"])):
+        if same := bare.get(row["id"]):
             s = same.popleft()
             found[_place(s)] = _as_given(row, s.pair)
         else:
-            extra.append((number, str(row["id"])))
+            extra.append((number, row["id"]))
     if extra:
         raise UserError(
             f"{path}: {rows_text([number for number, _ in extra])} score no pair, or one that is scored already: "
@@ -113,8 +114,12 @@ def _read(path: Path) -> list[tuple[int, Row]]:
 def _fault(row: Any) -> str:
     if not isinstance(row, dict):
         return "no JSON object"
-    if row.get("id") in (None, ""):
+    if not given(row.get("id")):
         return "no id"
+    try:
+        row["id"] = id_text(row["id"])
+    except BadId as error:
+        return str(error)
     scores = [row["score_1"], row.get("score_2")] if "score_1" in row else row.get("rewards")
     if not isinstance(scores, list) or len(scores) != 2:
         return "no pair of scores"
