@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from proxygrm.user_text import check_encoding
 
 _BLOCK = 4 << 20
 
@@ -44,7 +47,8 @@ def line_blocks(path: Path, span: range, size: int = _BLOCK) -> Iterator[Block]:
             at = span.start - 1 + len(line := file.readline())  # it holds the byte before: not ours
             number += line.endswith(b"\n")
         else:
-            at = len(mark) if (mark := file.read(3)) == b"\xef\xbb\xbf" else 0
+            check_encoding(start := file.read(4), path)
+            at = 3 if start.startswith(codecs.BOM_UTF8) else 0
             file.seek(at)
         while at < span.stop:
             data = file.read(min(size, span.stop - at))

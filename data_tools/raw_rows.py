@@ -16,6 +16,9 @@ from typing import Any
 
 from data_tools.source import Left
 from proxygrm.errors import UserError
+from proxygrm.ids import loads
+from proxygrm.saved_dataset import refuse_saved_dataset
+from proxygrm.user_text import check_encoding
 
 SUFFIXES = ((".parquet",), (".jsonl", ".ndjson"), (".json",))  # of a folder, the first kind that is there is read
 _BATCH = 64  # parquet rows in memory, pictures included
@@ -37,12 +40,14 @@ def list_files(path: Path, give: str, not_in: Path | None = None) -> list[tuple[
     not_in: a folder that is left out (the result may lie beside its input).
     """
     if path.is_file():
+        refuse_saved_dataset(path, give)
         if path.suffix.lower() not in {suffix for kind in SUFFIXES for suffix in kind}:
             raise UserError(f"{path} is neither .parquet nor .jsonl nor .json; give {give}")
         return [(path, path.name)]
     if not path.is_dir():
         raise UserError(f"{path} does not exist; give {give}")
     inside = sorted(file for file in path.rglob("*") if file.is_file())
+    refuse_saved_dataset(path, give, inside)
     if not_in is not None:
         inside = [file for file in inside if not file.resolve().is_relative_to(not_in.resolve())]
     for suffixes in SUFFIXES:
@@ -103,7 +108,9 @@ def _kind(file: Path) -> str:
     if suffix == ".parquet":
         return "parquet"
     with file.open("rb") as opened:
-        start = opened.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = opened.read(4096)
+    check_encoding(start[:4], file)
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     return "array" if suffix == ".json" and start.startswith(b"[") else "lines"
 
 
@@ -211,7 +218,7 @@ def _line_rows(file: Path, span: range) -> Iterator[tuple[int, dict[str, Any] | 
     for number, at, line, whole in _lines(file, span.start, span.stop):
         text = line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line
         try:
-            row = orjson.loads(text)
+            row = loads(text)
         except orjson.JSONDecodeError as error:
             yield number, Left("not_json" if whole else "cut_off", str(error))
             continue

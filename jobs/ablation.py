@@ -31,6 +31,7 @@ from jobs import overrides
 from jobs.experiments import Experiment
 from jobs.stage import Output, Stage
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 
 SHIPPED = Path(__file__).parent / "ablations"
 RL, EVALUATE = "ablation_rl", "ablation_evaluate"
@@ -74,13 +75,13 @@ def read_spec(name: str, only: Sequence[str] = ()) -> Spec:
     """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(read_user_text(path))
     except FileNotFoundError:
         known = [file.stem for file in sorted(SHIPPED.glob("*.toml"))]
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, or the path of a .toml file"
         raise UserError(f"no ablation {name!r}; {hint}") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if unknown := sorted(set(found) - set(KEYS)):
         raise UserError(f"{path}: unknown key {unknown[0]!r}; there are {', '.join(KEYS)}")

@@ -20,6 +20,7 @@ from proxygrm import whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.owner import refuse_foreign
+from proxygrm.user_text import read_user_text
 
 CODE = Path(__file__).resolve().parent.parent
 MADE_OF = "made_of.json"
@@ -79,10 +80,10 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any | None:
     """The file's content; None when it is not there. A torn file is an error: somebody else wrote it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_user_text(path))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete it to have its stage run again") from error
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
+from proxygrm.user_text import check_encoding
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line with its end) of every line that is not blank. Raises OSError."""
+def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line with its end) of every line that is not blank, without a byte order mark.
+    UserError for a file in UTF-16, if it is to be `checked`; raises OSError."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if number == 1:
+                if checked:
+                    check_encoding(line[:4], path)
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
                 yield number, line
 

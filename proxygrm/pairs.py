@@ -17,6 +17,7 @@ from typing import Any
 
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
+from proxygrm.saved_dataset import refuse_saved_dataset
 from proxygrm.whole_file import WholeFileWriter, whole_file
 
 SCHEMA_VERSION = "2"
@@ -235,6 +236,8 @@ def pairs_file(path: Path):
     import pyarrow.parquet as pq
 
     path = Path(path)
+    if path.suffix != ".parquet" and not (path / "pairs.parquet").is_file():
+        refuse_saved_dataset(path, "the pairs folder that `proxygrm data ingest` makes of it")
     if path.suffix != ".parquet":
         path = path / "pairs.parquet"
     if not path.is_file():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 
 PROJECT = "proxygrm"
 KEY_VARIABLE = "SWANLAB_API_KEY"
@@ -33,7 +34,7 @@ def api_key() -> str | None:
     path = Path(name).expanduser()
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        key = path.read_text().strip()
+        key = read_user_text(path).strip()
     except OSError as error:
         raise UserError(f"{KEY_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}") from error
     if mode & 0o077:

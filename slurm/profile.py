@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 
 CLUSTERS = Path(__file__).parent / "clusters"
 OWN_OPTIONS = {
@@ -146,9 +147,11 @@ def load(name: str) -> Profile:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}."
         raise UserError(f"no cluster profile {name!r} ({path}); {hint} A path to your own .toml works too")
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(read_user_text(path))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     profile = strict(Profile, {"name": path.stem, **table}, str(path))
     for variable in profile.environment.variables:
         if re.search(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)($|_)", variable.upper()):

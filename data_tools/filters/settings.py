@@ -14,6 +14,7 @@ from data_tools.filters.difficulty import DifficultySettings
 from data_tools.filters.quality import QualitySettings
 from data_tools.filters.similarity import SimilaritySettings
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 
 Group = TypeVar("Group")
 
@@ -43,8 +44,8 @@ def read_settings(file: Path | None, changes: Mapping[str, Any] | None = None) -
     told: dict[str, Any] = {}
     if file is not None:
         try:
-            told = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            told = tomllib.loads(read_user_text(Path(file)))
+        except (OSError, tomllib.TOMLDecodeError) as error:
             raise UserError(f"settings {file} cannot be read ({error}); give a TOML file") from error
     where = str(file) if file else "settings"
     for name, change in (changes or {}).items():

@@ -12,9 +12,11 @@ from typing import Any
 from proxygrm.errors import UserError
 from proxygrm.evaluate.categories import category_of
 from proxygrm.evaluate.score_rows import rows_text
+from proxygrm.ids import given, id_text
 from proxygrm.json_lines import numbered_lines
 from proxygrm.labels import BadLabel, as_label
 from proxygrm.pairs import label_for, read_pairs
+from proxygrm.saved_dataset import refuse_saved_dataset
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def load_pairs(path: Path, images_dir: Path | None = None) -> list[EvalPair]:
     path = Path(path)
     if (path / "pairs.parquet").is_file():
         return _from_folder(path)
+    refuse_saved_dataset(path, "a folder with pairs.parquet or a JSONL file")
     if path.is_file():
         return _from_jsonl(path, images_dir or path.parent)
     raise UserError(f"no pairs at {path}: give a folder with pairs.parquet or a JSONL file")
@@ -86,9 +89,9 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
         raise TypeError("it is not a JSON object")
     if row.get("video"):
         raise ValueError("it has a video, which cannot be judged; `proxygrm data ingest` reads its frames")
-    if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int) or row["id"] == "":
+    if not given(row.get("id")):
         raise TypeError(f"id is {row.get('id')!r}, neither text nor number")
-    id_, source = str(row["id"]), str(row.get("source") or file)
+    id_, source = id_text(row["id"]), str(row.get("source") or file)
     question = "question" if row.get("question") is not None else "prompt"
     names, label = (question, "response_1", "response_2"), row.get("label")
     if "response_1" not in row and "response_2" not in row:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.score_rows import bare_id
+from proxygrm.ids import id_text
 from proxygrm.json_lines import numbered_lines
 
 
@@ -24,7 +25,7 @@ def ids_of(path: Path) -> list[str]:
     for number, line in numbered_lines(path):
         try:
             row = json.loads(line)
-            ids.append(str(row["id"] if "id" in row else row["ID"]))
+            ids.append(id_text(row["id"] if "id" in row else row["ID"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} line {number} is not a pair with an id: {type(error).__name__} {error}") from error
     return ids

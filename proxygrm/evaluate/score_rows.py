@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 
 from proxygrm.benchmarks import Facts
 from proxygrm.errors import UserError
+from proxygrm.ids import BadId, given, id_text, loads
 from proxygrm.labels import BadLabel, label_in
+from proxygrm.user_text import check_encoding
 
 RIGHT, WRONG, TIE, UNPARSED = 0, 1, 2, 3
 _SHOWN_ROWS = 5
@@ -118,8 +120,10 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
         raise UserError(f"{path} {what}; give the JSONL file of answers")
     with path.open("rb", buffering=1 << 20) as file:
         for number, line in enumerate(file, 1):
+            if number == 1:
+                check_encoding(line[:4], path)
             try:
-                yield number, orjson.loads(line)
+                yield number, loads(line)
             except orjson.JSONDecodeError:
                 text = line.removeprefix(b"\xef\xbb\xbf").strip()
                 if not text:
@@ -147,9 +151,7 @@ def judgement_of(row: Any, number: int, file: int = 0) -> Judgement | None:
 def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
     get = row.get
     row_id = get("id", get("ID"))
-    if row_id is None or row_id == "":
-        raise Broken("no id")
-    row_id = str(row_id)
+    row_id = _id(row_id)
     rewards = row["rewards"]
     if type(rewards) is not list or len(rewards) != 2:
         raise Broken("`rewards` is not a pair of numbers")
@@ -192,8 +194,7 @@ def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
 def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     get = row.get
     source, full_id = str(get("source") or ""), get("id")
-    if full_id is None or full_id == "":
-        raise Broken("no id")
+    full_id = _id(full_id)
     verdict = row["verdict"]
     try:
         label = label_in(row)
@@ -207,8 +208,8 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
         outcome, said = (RIGHT if verdict == label else WRONG), int(verdict)
     else:
         raise Broken("`verdict` is not 1, 2, tie or null")
-    numbered = str(full_id).removeprefix(f"{source}:") if source else str(full_id)
-    bare = bare_id(str(full_id), source)
+    numbered = full_id.removeprefix(f"{source}:") if source else full_id
+    bare = bare_id(full_id, source)
     texts = 0
     if "response_1" in row and "response_2" in row:
         better, worse = ("response_1", "response_2") if label == 1 else ("response_2", "response_1")
@@ -223,6 +224,17 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
         number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, said, outcome == RIGHT,
         blind=blind,
     )  # fmt: skip
+
+
+def _id(value: Any) -> str:
+    if type(value) is str and value:
+        return value
+    if not given(value):
+        raise Broken("no id")
+    try:
+        return id_text(value)
+    except BadId as error:
+        raise Broken(str(error)) from None
 
 
 _NUMBERS = (int, float)

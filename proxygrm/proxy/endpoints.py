@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from proxygrm.errors import UserError
 from proxygrm.proxy.settings import CONTEXT, MODES, Mode, ProxySettings
+from proxygrm.user_text import read_user_text
 from proxygrm.whole_file import write_text
 
 SERVED_NAME = "proxy"
@@ -57,7 +58,7 @@ class Endpoints:
         key = "none"
         if api_key_file is not None:
             try:
-                key = api_key_file.read_text(encoding="utf-8").strip()
+                key = read_user_text(api_key_file).strip()
             except (OSError, ValueError) as error:
                 raise UserError(f"cannot read the key in {api_key_file}: {error}") from error
         if not key or not key.isascii() or not key.isprintable():
@@ -71,7 +72,7 @@ class Endpoints:
     @classmethod
     def read(cls, path: Path | str) -> Endpoints:
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = json.loads(read_user_text(Path(path)))
             endpoints = cls(**{**found, "replicas": tuple(found["replicas"])})
         except FileNotFoundError:
             raise UserError(f"no endpoints file at {path}: start the proxy first (proxygrm proxy serve)") from None

@@ -13,6 +13,7 @@ from proxygrm.proxy.callers import NOBODY, THIS_MACHINE, Callers, is_loopback
 from proxygrm.proxy.client import ProxyClient
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.standalone import until_told
+from proxygrm.user_text import read_user_text
 
 GRACE_S = 5
 """For calls that are under way when the end is asked for."""
@@ -96,7 +97,7 @@ def private_key(file: Path) -> str:
         raise UserError(f"proxy front: cannot write the key file {file}: {error.strerror}") from error
     if file.stat().st_mode & 0o077:
         raise UserError(f"proxy front: others may read the key file {file}: chmod 600 it, or remove it for a new key")
-    key = file.read_text(encoding="utf-8").strip()
+    key = read_user_text(file).strip()
     if not key:
         raise UserError(f"proxy front: the key file {file} is empty: remove it for a new key")
     return key

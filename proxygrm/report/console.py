@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.errors import UserError
 from proxygrm.report.results import COLUMNS, result_rows
+from proxygrm.user_text import read_user_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +23,7 @@ def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
 
     if isinstance(summary, Path):
         try:
-            summary = json.loads(summary.read_text(encoding="utf-8"))
+            summary = json.loads(read_user_text(summary))
         except (OSError, ValueError) as error:
             raise UserError(f"no results in {summary}: {error}") from error
     assert isinstance(summary, Mapping)
@@ -49,7 +50,7 @@ def training_table(metrics: Path, parts: int = 3) -> Table:
     from rich.table import Table
 
     try:
-        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in read_user_text(metrics).splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(f"no metrics in {metrics}: {error}") from error
     parts = min(parts, len(rows))

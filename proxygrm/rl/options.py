@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 from proxygrm.whole_file import write_json
 
 
@@ -42,7 +43,7 @@ class RewardOptions:
     def read(cls, path: str | Path) -> RewardOptions:
         """The options in `path`; an unknown, missing or ill-typed key is an error that names it."""
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = json.loads(read_user_text(Path(path)))
         except (OSError, json.JSONDecodeError) as error:
             raise UserError(f"reward options: cannot read {path}: {error}") from error
         fields = {field.name: field for field in dataclasses.fields(cls)}

@@ -13,6 +13,7 @@ import httpx
 
 from proxygrm.chat_answer import REFUSED_BY_SERVICE, ChatAnswer, NotAChat, error_words, read_chat
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 
 RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
 FATAL = {401: "the key is refused", 402: "the account has no credit", 403: "the key is refused",
@@ -58,7 +59,7 @@ def open_client(
 def read_key(path: Path) -> str:
     """An API key from a file that only its owner can read."""
     try:
-        mode, key = path.stat().st_mode, path.read_text().strip()
+        mode, key = path.stat().st_mode, read_user_text(path).strip()
     except OSError as error:
         raise UserError(f"API key file {path}: {error.strerror}; write the key there with mode 0600") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
+from proxygrm.user_text import read_user_text
 from proxygrm.whole_file import write_text
 from slurm import commands
 from slurm.health.judge import Verdict
@@ -32,7 +33,7 @@ def job_name() -> str:
 def read(run_dir: Path) -> list[dict[str, Any]]:
     """Every bad node a run has met: node, check, reason, time, stage, job, restart."""
     try:
-        return json.loads((run_dir / NAME).read_text())
+        return json.loads(read_user_text(run_dir / NAME))
     except FileNotFoundError:
         return []
     except (OSError, json.JSONDecodeError) as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from proxygrm.errors import UserError
 from proxygrm.owner import refuse_foreign
+from proxygrm.user_text import read_user_text
 from proxygrm.whole_file import write_text
 from slurm.local.binaries import repository
 from slurm.local.config import ClusterSpec
@@ -65,7 +66,7 @@ def read_record(folder: Path) -> Record | None:
     """The record, or None when no cluster was ever made here."""
     path = folder / "cluster.json"
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(read_user_text(path))
         if data.get("folder", str(folder)) != str(folder):  # a copy must not take the original's processes for its own
             return new_record(ClusterSpec.from_json(data["spec"]))
         return Record(
