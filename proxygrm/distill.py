@@ -15,6 +15,7 @@ from proxygrm.pairs import PreferencePair, read_pairs
 from proxygrm.prompts import grm_prompt, prompt_hash
 from proxygrm.teacher.client import RowFailed, chat_body, check_model, complete, open_client
 from proxygrm.teacher.critiques import CritiqueRow, answered_row, append, resume
+from proxygrm.together import run_together
 from proxygrm.whole_file import write_json
 
 _MIN_FAILURES = 5  # a share of a handful of rows says nothing
@@ -132,11 +133,8 @@ class _Work:
         writer = asyncio.create_task(self._write(queue))
         remaining = iter(todo)
         try:
-            async with asyncio.TaskGroup() as askers:
-                for _ in range(min(concurrency, len(todo))):
-                    askers.create_task(self._ask(remaining, critique, queue, writer))
-        except* UserError as group:
-            raise group.exceptions[0] from None
+            askers = min(concurrency, len(todo))
+            await run_together(self._ask(remaining, critique, queue, writer) for _ in range(askers))
         finally:
             queue.put_nowait(None)
             await writer

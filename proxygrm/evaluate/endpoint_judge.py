@@ -22,6 +22,7 @@ from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown
 from proxygrm.prompts import prompt_hash
 from proxygrm.teacher.client import RowFailed, chat_body, check_model, complete, open_client
+from proxygrm.together import run_together
 
 _FEW_FAILURES = 20
 _FAILED_SHARE = 0.05
@@ -83,12 +84,8 @@ class EndpointJudge:
         async with client:
             await check_model(client, where.model, who="judge")
             waiting = iter(shown)
-            try:
-                async with asyncio.TaskGroup() as askers:
-                    for _ in range(min(where.concurrency, len(shown))):
-                        askers.create_task(self._ask(client, waiting, work, blank))
-            except* UserError as group:
-                raise group.exceptions[0] from None
+            askers = min(where.concurrency, len(shown))
+            await run_together(self._ask(client, waiting, work, blank) for _ in range(askers))
         work.check(self.name)
 
     async def _ask(self, client: httpx.AsyncClient, waiting: Iterator[Shown], work: _Work, blank: Path) -> None:

@@ -22,6 +22,7 @@ from proxygrm.proxy.client import ProxyClient, ProxyJudgement
 from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.routing import Cause
 from proxygrm.proxy.settings import Mode, ProxySettings
+from proxygrm.together import run_together
 
 ANSWERED = frozenset({Cause.UNPARSED.value, Cause.CUT_OFF.value})
 """The proxy answered, without a verdict; greedy, it would do so again. Whatever else went wrong is asked for again when
@@ -119,11 +120,7 @@ class _Asking:
             self._said(f"{self._name}: {len(cases):,} rubrics to judge")
             # Not all at once: a judgement's deadline counts from when it is asked for.
             waiting, room = iter(cases), client.limit * len(client.endpoints.replicas)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(room, len(cases))):
-                    group.create_task(self._some(client, waiting, len(cases)))
-        except* UserError as errors:  # the file cannot be written
-            raise errors.exceptions[0] from None
+            await run_together(self._some(client, waiting, len(cases)) for _ in range(min(room, len(cases))))
         finally:
             await client.aclose()
         if not self._answers or self._hopeless(len(cases)):
