@@ -28,7 +28,10 @@ class Chromium:
     """One browser with one tab. `said` collects errors of the console, of scripts and of the page's policy."""
 
     def __init__(self, profile: Path) -> None:
-        found = subprocess.run([ROOT / "requirements" / "browser.sh"], capture_output=True, text=True, check=False)
+        environment = {name.removeprefix("STARTED_WITH_"): value for name, value in os.environ.items()}
+        found = subprocess.run(
+            [ROOT / "requirements" / "browser.sh"], env=environment, capture_output=True, text=True, check=False
+        )
         assert found.returncode == 0, found.stderr
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()

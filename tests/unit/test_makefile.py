@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,9 +28,8 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_a_target_calls_proxygrm_with_the_run_folder_that_it_would_take_itself(words: str, called: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     of_the_shell = ("PROFILE", "RUN", "NODES", "STAGE", "SPEC", "ARGS")
-    environment |= dict.fromkeys(of_the_shell, "what another program has set")
+    environment = os.environ | dict.fromkeys(of_the_shell, "what another program has set")
     command = ["make", "-n", *words.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert " ".join(done.stdout.splitlines()[-1].split()) == f"proxygrm {called}"

@@ -1,0 +1,54 @@
+"""No test depends on how it was started: every run sees the same environment, and so do the processes it starts.
+
+A test that needs a variable sets it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+_KEPT = {
+    "PATH", "USER", "LOGNAME", "SHELL", "TMPDIR", "LD_LIBRARY_PATH",
+    "PYTHONPATH",  # of a checkout that is not installed
+    "PROXYGRM_BROWSER",
+}  # fmt: skip
+_KEPT_PREFIXES = ("PYTEST_XDIST_", "STARTED_WITH_")
+# The way to the network, kept aside for what is installed during a run; no test sees it under its own name.
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_SET = {
+    "HOME": str(ROOT / ".local" / "test-home"),  # caches stay from run to run; nobody's own settings are read
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "OMP_NUM_THREADS": "1",
+    # Everybody's checkout may be tested, whoever owns it; git reads this from a home's settings otherwise.
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+}
+# Started in the background or under nohup, a process ignores these, and so would its children.
+_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTERM)
+
+
+def _start_alike() -> None:
+    os.environ.update({f"STARTED_WITH_{name}": os.environ[name] for name in _PROXIES if name in os.environ})
+    for name in list(os.environ):
+        if name not in _KEPT and not name.startswith(_KEPT_PREFIXES):
+            del os.environ[name]
+    os.environ.update(_SET)
+    Path(_SET["HOME"]).mkdir(parents=True, exist_ok=True)
+    time.tzset()
+    os.umask(0o022)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+_start_alike()
