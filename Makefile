@@ -37,8 +37,9 @@ lock: ## compile requirements/*.txt anew from *.in
 demo: setup ## the whole chain on this machine: private SLURM, tiny model, 10 to 15 minutes
 	@proxygrm demo $(ARGS)
 
-test: setup lint ## style, types and all tests, the shortened demo chain included
-	@OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: setup lint ## style, types and all tests, the shortened demo chain included; ARGS="-k word" for some of them
+	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(if $(strip $(ARGS)),,tests/other_pythons.sh)
 
 lint: setup ## ruff, mypy, shellcheck
 	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck

@@ -68,7 +68,7 @@ class Critique:
         }
 
 
-def critique(number: int, tokenizer: Any, word: int) -> Critique:
+def critique(number: int, tokenizer: Any, word: float) -> Critique:
     """`word`: tokens of one filling word."""
     length = TOKENS * math.exp(random.Random(-1 - number).gauss(0, SIGMA) - SIGMA**2 / 2)
     rubric, rest = (max(1, round(share * length / word)) for share in (RUBRIC, 1 - RUBRIC))

@@ -1,7 +1,9 @@
 """Near-duplicate filtering of preference pairs: `proxygrm data filter` against datasketch, on the same rows.
 
-    python -m pip install --no-deps --target /tmp/datasketch datasketch
+    python -m uv pip install --no-deps --target /tmp/datasketch datasketch
     PYTHONPATH=/tmp/datasketch python benchmarks/near_duplicates.py --rows 50000
+
+--ours leaves datasketch out, and needs no installation.
 
 Same texts, same shingles (sets of lower-case word 3-grams), 128 hash functions, the same bands, and candidates count
 when their estimate reaches the threshold. "near-duplicates" and datasketch (MinHash.update_batch, MinHashLSH) read the
@@ -34,8 +36,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 THRESHOLD, PLACES, TOLERANCE = 0.8, 128, 0.15
 HOW = """datasketch is not installed; it serves this measurement only:
-  python -m pip install --no-deps --target /tmp/datasketch datasketch
-  PYTHONPATH=/tmp/datasketch python benchmarks/near_duplicates.py"""
+  python -m uv pip install --no-deps --target /tmp/datasketch datasketch
+  PYTHONPATH=/tmp/datasketch python benchmarks/near_duplicates.py
+or measure this project alone with --ours"""
 
 
 def generate(folder: Path, rows: int, copies: float, borderline: float) -> Path:
@@ -75,11 +78,9 @@ def generate(folder: Path, rows: int, copies: float, borderline: float) -> Path:
 
 def texts_of(pairs: Path) -> Iterator[list[tuple[str, str, str]]]:
     """Question and responses, a row group at a time: what all tools but the whole command read."""
-    from data_tools.preference import pairs_file
+    from data_tools.preference import pair_groups
 
-    source = pairs_file(pairs)
-    for group in range(source.num_row_groups):
-        table = source.read_row_group(group, columns=["question", "response_1", "response_2"])
+    for table in pair_groups(pairs, columns=["question", "response_1", "response_2"]):
         yield list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
 
@@ -105,7 +106,8 @@ def near_duplicates_alone(pairs: Path, out: Path) -> dict[int, int]:
     from data_tools.filters.minhash import signatures
     from data_tools.filters.similarity import SimilaritySettings, near_duplicates
 
-    signs = np.concatenate([signatures(rows[at : at + 512]) for rows in texts_of(pairs) for at in range(0, 2048, 512)])
+    groups = texts_of(pairs)
+    signs = np.concatenate([signatures(rows[at : at + 512]) for rows in groups for at in range(0, len(rows), 512)])
     found = near_duplicates(signs, [()] * len(signs), pairs / "images", SimilaritySettings(THRESHOLD))
     return dict(zip(found.rows.tolist(), found.keepers.tolist(), strict=True))
 
@@ -199,6 +201,7 @@ def main() -> None:
     parser.add_argument("--copies", type=float, default=0.2, help="share of rows that are copies with few edits")
     parser.add_argument("--borderline", type=float, default=0.02, help="share made to lie about the threshold")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each tool, of which the fastest counts")
+    parser.add_argument("--ours", action="store_true", help="without datasketch")
     parser.add_argument("--only", choices=list(TOOLS), help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -206,15 +209,17 @@ def main() -> None:
     if given.only:
         measure(given.only, given.pairs, given.out)
         return
-    if importlib.util.find_spec("datasketch") is None:
+    if not given.ours and importlib.util.find_spec("datasketch") is None:
         raise SystemExit(HOW)
+    tools = [tool for tool in TOOLS if not (given.ours and tool.startswith("datasketch"))]
+    base = tools[0] if given.ours else BASE
     folder = Path(tempfile.mkdtemp(prefix="near-duplicates-"))
     try:
         pairs = generate(folder / "pairs", given.rows, given.copies, given.borderline)
         found: dict[str, dict[str, Any]] = {}
         left: dict[str, dict[int, int]] = {}
         for turn in range(given.repeat):
-            for place, tool in enumerate(TOOLS):
+            for place, tool in enumerate(tools):
                 out = folder / f"{turn}-{place}"
                 command = [sys.executable, __file__, "--only", tool, "--pairs", str(pairs), "--out", str(out)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -229,11 +234,11 @@ def main() -> None:
         for tool, run in found.items():
             print(f"| {tool} | {given.rows / run['cpu_s']:,.0f} | {given.rows / run['wall_s']:,.0f} | "
                   f"{run['peak_mb']:,} | {given.rows - run['left']:,} | "
-                  f"{found[BASE]['cpu_s'] / run['cpu_s']:.1f} |")  # fmt: skip
+                  f"{found[base]['cpu_s'] / run['cpu_s']:.1f} |")  # fmt: skip
         print()
-        names = list(TOOLS)
         for i, j in ((0, 1), (0, 2), (0, 3), (2, 3)):
-            compare(pairs, left[names[i]], left[names[j]], (names[i], names[j]), given.rows)
+            if max(i, j) < len(tools):
+                compare(pairs, left[tools[i]], left[tools[j]], (tools[i], tools[j]), given.rows)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

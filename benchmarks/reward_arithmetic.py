@@ -150,7 +150,9 @@ def main() -> None:
     print("| critiques | mean bytes | reader | rollouts per CPU second | ratio |\n|---|---|---|---|---|")
     for kind, write in (("long", long_critique), ("short", short_critique)):
         chance = random.Random(0)
-        rollouts = [(write(chance), chance.randint(1, 2), chance.choice([1.0, -1.0])) for _ in range(given.rollouts)]
+        rollouts: list[Rollout] = [
+            (write(chance), chance.randint(1, 2), chance.choice([1.0, -1.0])) for _ in range(given.rollouts)
+        ]
         if any(ours_as_upstream(rollout) != plain_upstream(rollout) for rollout in rollouts):
             raise SystemExit("--compat upstream and the plain version disagree")
         size = sum(len(text) for text, _, _ in rollouts) / len(rollouts)

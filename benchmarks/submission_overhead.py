@@ -108,7 +108,7 @@ def until_ray(folder: Path, nodes: int) -> tuple[float, float]:
     on = Resources(nodes=nodes, gpus_per_node=2, cpus_per_node=2, memory_gb=4, walltime_min=10)
     stage = Stage("ray", ray_ready, (Artifact("time"),), on)
     ledger = sent([stage], folder)
-    record = read_json(ledger.folder / "ray" / "DONE.json")
+    record = read_json(ledger.folder / "ray" / "DONE.json") or {}
     ready = float((ledger.folder / "ray" / "time").read_text())
     return ready - job_start(ledger.submissions()["ray"]["job_id"]), record["finished"] - record["started"]
 

@@ -5,10 +5,13 @@ A test that needs a variable sets it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import time
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,3 +55,17 @@ def _start_alike() -> None:
 
 
 _start_alike()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fewer-packages", action="store_true",
+        help="this Python lacks some packages: tests that are marked to need one of them are skipped",
+    )  # fmt: skip
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("--fewer-packages"):
+        for mark in item.iter_markers("needs"):
+            if importlib.util.find_spec(mark.args[0]) is None:
+                pytest.skip(f"needs {mark.args[0]}, which is not installed for this Python")

@@ -359,6 +359,7 @@ def test_the_proxy_works_while_the_rollout_goes_on_and_is_dropped_with_it(tmp_pa
     assert found["opinion"] == 1.0
 
 
+@pytest.mark.needs("omegaconf")
 def test_the_option_names_verl_a_loop_that_exists_and_only_with_a_proxy() -> None:
     import importlib.util
 

@@ -235,6 +235,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
         RowFile(tmp_path / "file" / "parts" / "a.jsonl", MADE_BY).__enter__()
 
 
+@pytest.mark.needs("torch")
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert [engine._device(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]

@@ -42,6 +42,7 @@ def judged(tmp_path, pairs, wrong):
     return json.loads((out / "summary.json").read_text())["m"]
 
 
+@pytest.mark.needs("swanlab")
 def test_the_stage_says_what_eval_score_says_beside_its_own_figures(tmp_path):
     rows = [("1", "mcq", "a"), ("2", "mcq", "a"), ("3", "video", "b"), ("4", "safety", "c")]
     figures = judged(tmp_path, folder_of(tmp_path, "mm_rlhf_rewardbench", rows), wrong={4, 5})
@@ -58,6 +59,7 @@ def test_the_stage_says_what_eval_score_says_beside_its_own_figures(tmp_path):
     assert figures["by_category"]["video"]["accuracy"] == 0
 
 
+@pytest.mark.needs("swanlab")
 def test_rows_that_cannot_be_scored_as_their_benchmark_are_scored_as_pairs_and_it_is_said(tmp_path):
     figures = judged(tmp_path, folder_of(tmp_path, "multimodal_rewardbench", [("1", "", ""), ("2", "", "")]), wrong={2})
     assert (figures["bench"], figures["n"], figures["overall"]) == ("pairs", 2, 0.5)

@@ -297,6 +297,7 @@ def test_a_proxy_that_never_gives_a_verdict_is_counted_and_not_an_error(tmp_path
     assert (found["b"]["scored"], found["both"], found["same"]["share"]) == (2, 0, None)
 
 
+@pytest.mark.needs("vllm")
 def test_bad_arguments_are_one_line_before_anything_is_asked(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))

@@ -138,6 +138,7 @@ def refused(*arguments) -> str:
     return str(found.exception)
 
 
+@pytest.mark.needs("vllm")
 def test_what_is_missing_or_taken_is_said_in_one_line_before_anything_starts(tmp_path, model, monkeypatch):
     assert "no checkpoint at" in refused("serve", "--model", tmp_path / "gone", "--device", "cpu")
     assert "no folder" in refused("serve", "--model", model, "--device", "cpu", "--pictures", tmp_path / "gone")

@@ -19,6 +19,7 @@ with track("evaluate", Path(sys.argv[1]), {"pairs": "a"}) as run:
 """
 
 
+@pytest.mark.needs("swanlab")
 def test_a_run_is_recorded_without_account_network_or_terminal(tmp_path):
     environment = os.environ | {"HOME": str(tmp_path)}
     done = subprocess.run(
