@@ -144,7 +144,7 @@ def run_shards(
     """Run `step` for every shard that is not `done`, and return those that were run.
 
     `step` must be importable (a top-level function or a `functools.partial` of one): with more than one worker it
-    runs in processes started afresh, because polars' threads do not survive a fork. workers: processes at once,
+    runs in processes started afresh, because arrow's threads do not survive a fork. workers: processes at once,
     by default the cores this process may use. The first error stops the rest and is raised; finished shards stay.
     """
     todo = [shard for shard in shards if not done(shard)]
