@@ -162,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=0.25, help="of all times")
     parser.add_argument("--replicas", default="1,2,4", help="of the whole job's proxy")
+    parser.add_argument("--rollouts", type=int, default=ROLLOUTS, help="of this worker")
     asked = parser.parse_args()
 
     from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
@@ -172,11 +173,11 @@ def main() -> None:
 
     tokenizer = train_tokenizer(demo_corpus(0, n=100), 1500)
     word = len(tokenizer(" colour" * 10)["input_ids"]) / 10
-    critiques = [critique(number, tokenizer, word) for number in range(ROLLOUTS)]
+    critiques = [critique(number, tokenizer, word) for number in range(asked.rollouts)]
     lengths = sorted(len(one.ids) for one in critiques)
     print(
-        f"{ROLLOUTS} rollouts of {sum(lengths) / ROLLOUTS:.0f} tokens on average, the longest {lengths[-1]}; "
-        f"scale {asked.scale}, load average {os.getloadavg()[0]:.1f}"
+        f"{asked.rollouts} rollouts of {sum(lengths) / asked.rollouts:.0f} tokens on average, "
+        f"the longest {lengths[-1]}; scale {asked.scale}, load average {os.getloadavg()[0]:.1f}"
     )
 
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +197,7 @@ def main() -> None:
                     await _client(str(endpoints)).aclose()
 
         asyncio.run(measured(SingleTurnAgentLoop, None, True))  # everything imported and warm
-        work = sum(answer_s(number) for number in range(ROLLOUTS))
+        work = sum(answer_s(number) for number in range(asked.rollouts))
         alone = {cache: asyncio.run(measured(SingleTurnAgentLoop, None, cache))[0] for cache in (True, False)}
         print("cache   replicas   their work s   no proxy s   at the end s   ratio   early rubric s   ratio   in time")
         rows = [(True, int(replicas)) for replicas in asked.replicas.split(",")]
@@ -209,7 +210,7 @@ def main() -> None:
                     found.append(asyncio.run(measured(loop, endpoints, cache)))
             assert not [row for _, rewards in found for row in rewards if row["unscored"]]
             (late, _), (early, rewards) = found
-            in_time, base = sum(row["early"] for row in rewards) / ROLLOUTS, alone[cache]
+            in_time, base = sum(row["early"] for row in rewards) / asked.rollouts, alone[cache]
             print(
                 f"{'on' if cache else 'off':5s} {replicas:10d} {work / slots:14.1f} {base / asked.scale:12.1f}"
                 f" {late / asked.scale:14.1f} {late / base:7.3f} {early / asked.scale:16.1f} {early / base:7.3f}"

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -41,28 +42,37 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=320)
     parser.add_argument("--max-tokens", type=int, default=64)
     asked = parser.parse_args()
-    parts: list[list[Case]] = [[], [], [], []]
-    for case in {case.key: case for case in read_cases(asked.rollouts, asked.pairs, asked.rows).cases}.values():
-        parts[int(case.pair, 16) % 4].append(case)
+    cases = read_cases(asked.rollouts, asked.pairs, asked.rows).cases
     settings = ProxySettings(
         tensor_parallel=1,
         max_model_len=context_length(asked.model, 0, 4096),
         max_num_seqs=16,
         max_tokens=asked.max_tokens,
     )
-    sums: dict[Mode, dict[str, float]] = {mode: defaultdict(float) for mode in MODES}
     with tempfile.TemporaryDirectory() as name, serve(asked.model, settings, Path(name), device="cpu") as serving:
-        endpoints = Endpoints.read(serving.endpoints_file)
-        asyncio.run(judged(endpoints, "critique", parts[0][:4]))  # the first requests of a server are slow
-        asyncio.run(judged(endpoints, "verdict", parts[0][4:8]))
-        parts[0] = parts[0][8:]
-        for mode, part in zip(PLAN, parts, strict=True):
-            before = counted(endpoints)
-            verdicts = asyncio.run(judged(endpoints, mode, part))
-            for what, value in counted(endpoints).items():
-                sums[mode][what] += value - before[what]
-            sums[mode]["judgements"] += len(part)
-            sums[mode]["without verdict"] += len(part) - verdicts
+        show(measure(Endpoints.read(serving.endpoints_file), cases))
+
+
+def measure(endpoints: Endpoints, cases: Iterable[Case], warm_up: int = 4) -> dict[Mode, dict[str, float]]:
+    """Sums over all judgements of a mode; the replica's processes must be children of this one."""
+    parts: list[list[Case]] = [[], [], [], []]
+    for case in {case.key: case for case in cases}.values():
+        parts[int(case.pair, 16) % 4].append(case)
+    sums: dict[Mode, dict[str, float]] = {mode: defaultdict(float) for mode in MODES}
+    first, second, parts[0] = parts[0][:warm_up], parts[0][warm_up : 2 * warm_up], parts[0][2 * warm_up :]
+    asyncio.run(judged(endpoints, "critique", first))  # the first requests of a server are slow
+    asyncio.run(judged(endpoints, "verdict", second))
+    for mode, part in zip(PLAN, parts, strict=True):
+        before = counted(endpoints)
+        verdicts = asyncio.run(judged(endpoints, mode, part))
+        for what, value in counted(endpoints).items():
+            sums[mode][what] += value - before[what]
+        sums[mode]["judgements"] += len(part)
+        sums[mode]["without verdict"] += len(part) - verdicts
+    return sums
+
+
+def show(sums: dict[Mode, dict[str, float]]) -> None:
     print(f"{'per judgement':18}" + "".join(f"{mode:>12}" for mode in MODES) + f"{'ratio':>9}")
     for what in (*TOKENS, "CPU ms", "ms, 16 at a time"):
         one, other = (sums[mode][what] / sums[mode]["judgements"] for mode in MODES)

@@ -258,9 +258,9 @@ def pictures(scale: float, rounds: int) -> None:
             )
 
 
-def routing(scale: float, _: int) -> None:
+def routing(scale: float, prompts: int) -> None:
     print("replicas   calls   prefix hits   of optimum   client's own count")
-    calls = 256 * GROUP
+    calls = prompts * GROUP
     for servers in (1, 2, 4, 8):
         with stubs(servers, SLOTS, scale) as urls:
             client = asyncio.run(ours(endpoints(urls, SLOTS), calls, shuffled=True))[1]
@@ -274,6 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=0.25, help="of the answer times")
     parser.add_argument("--rounds", type=int, default=8, help="calls for each slot")
+    parser.add_argument("--prompts", type=int, default=256, help="of the step that is routed")
     parser.add_argument("--only", default="rewards,pictures,routing")
     asked = parser.parse_args()
     started = time.monotonic()
@@ -281,7 +282,8 @@ def main() -> None:
     for name in asked.only.split(","):
         print(f"\n{name}")
         {"rewards": rewards, "pictures": pictures, "routing": routing}[name](
-            {"pictures": 1.0, "routing": 0.05}.get(name, asked.scale), asked.rounds
+            {"pictures": 1.0, "routing": 0.05}.get(name, asked.scale),
+            asked.prompts if name == "routing" else asked.rounds,
         )
     print(f"\n{time.monotonic() - started:.0f} s")
 

@@ -115,7 +115,7 @@ def until_ray(folder: Path, nodes: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", default="1,2,4", help="node counts for Ray")
+    parser.add_argument("--nodes", default="1,2,4", help="node counts for Ray; '' for none")
     parser.add_argument("--repeat", type=int, default=3)
     asked = parser.parse_args()
     local.up(default_folder())
@@ -131,7 +131,7 @@ def main() -> None:
                 f"its work starts {statistics.median(works):5.1f} s  (median of {asked.repeat})",
                 flush=True,
             )
-        for nodes in [int(text) for text in asked.nodes.split(",")]:
+        for nodes in [int(text) for text in filter(None, asked.nodes.split(","))]:
             ready, whole = until_ray(Path(scratch, f"ray{nodes}"), nodes)
             print(
                 f"Ray on {nodes} node{'s' * (nodes > 1)}: ready after {ready:.1f} s; whole job {whole:.1f} s",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from PIL import Image
 
 from jobs.proxy import proxy
 from proxygrm.prompts import proxy_prompt
+from proxygrm.proxy.agreement_rows import Case, read_cases
 from proxygrm.proxy.client import ProxyClient, ProxyJudgement
+from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.serve import Serving, serve
 from proxygrm.proxy.settings import MODES, Mode, ProxySettings
 
 pytestmark = pytest.mark.heavy
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "proxy_modes.py"
 
 SETTINGS = ProxySettings(
     mode="verdict",
@@ -172,3 +177,22 @@ def test_the_agreement_of_two_modes_is_measured_once_and_then_read_back(serving:
     assert found["same"]["share"] == same / 16
     assert [found[side]["right"]["share"] for side in "ab"] == [sum(bool(j.agrees) for j in js) / 16 for js in by_mode]
     assert 0 < found["b"]["brier"] < 1
+
+
+def test_what_a_verdict_costs_beside_one_with_reasons_is_measured(
+    serving: Serving, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = runpy.run_path(str(BENCHMARK))
+    first = read_cases([rows], None, 16).cases[0]
+    parts: list[list[Case]] = [[], [], [], []]  # by pair, as the benchmark cuts them: four of each
+    for number in range(200):
+        case = replace(first, question=f"What colour is shape {number}?")
+        parts[int(case.pair, 16) % 4].append(case)
+    cases = [case for part in parts for case in part[:4]]
+    sums = benchmark["measure"](Endpoints.read(serving.endpoints_file), cases, warm_up=0)
+    assert [sums[mode]["judgements"] for mode in MODES] == [8, 8]
+    assert [sums[mode]["without verdict"] for mode in MODES] == [0, 0]
+    written = {mode: sums[mode]["tokens written"] / 8 for mode in MODES}
+    assert written["critique"] > written["verdict"] == 1
+    benchmark["show"](sums)
+    assert "tokens written" in capsys.readouterr().out
