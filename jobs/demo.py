@@ -88,6 +88,7 @@ def prepare(inputs: Path) -> None:
         return
     from data_tools.demo_pairs import write_demo_pairs
     from data_tools.rlaif_v import ingest
+    from jobs.quiet import quiet
     from proxygrm.tiny.corpus import demo_corpus
     from proxygrm.tiny.model import build_tiny_model
 
@@ -95,10 +96,11 @@ def prepare(inputs: Path) -> None:
     part = inputs.with_name(inputs.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
-    for name, target in (("train", "pairs"), ("held_out", "held_out")):
-        ingest(part / "release" / f"{name}.parquet", part / target)
-    build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED, kinds=KINDS), seed=SEED)
+    with quiet("demo"):
+        write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
+        for name, target in (("train", "pairs"), ("held_out", "held_out")):
+            ingest(part / "release" / f"{name}.parquet", part / target)
+        build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED, kinds=KINDS), seed=SEED)
     write_json(part / "READY.json", STAMP)
     shutil.rmtree(inputs, ignore_errors=True)
     part.rename(inputs)

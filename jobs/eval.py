@@ -264,12 +264,13 @@ def best_of_n(
 
     if judge:
         from jobs.eval_carry import bar
+        from jobs.quiet import quiet
         from proxygrm.evaluate.best_of_n_judge import judge_candidates
         from proxygrm.evaluate.settings import EvaluateSettings
 
         (who,) = judges_of({"judge": judge}, models, calls).values()
         how = EvaluateSettings(max_tokens=max_tokens, **settings)
-        with bar() as progress:
+        with quiet("eval best-of-n"), bar() as progress:
             made = judge_candidates(
                 judge_for(who, how), candidates, judgements, reference, how.missing_images, progress
             )

@@ -181,12 +181,13 @@ class bar:
     """A progress bar as a callback; silent where no terminal is."""
 
     def __enter__(self) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
+        from jobs.quiet import progress_bar
+
+        self._bar = progress_bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        )
         task = self._bar.add_task("reading", total=None)
         self._bar.start()
         return lambda done, total, note: self._bar.update(

@@ -18,9 +18,12 @@ def write(
     common: bool,
     expected: list[str] | None,
 ) -> None:
+    from jobs.quiet import quiet
     from proxygrm.report.eval_page import write_eval_report
 
-    page = write_eval_report(
-        bench, files, output, partition_name=partition, policy=policy, partial=partial, common=common, expected=expected
-    )
+    with quiet("eval report"):
+        page = write_eval_report(
+            bench, files, output, partition_name=partition, policy=policy, partial=partial, common=common,
+            expected=expected,
+        )  # fmt: skip
     click.echo(f"{page} ({page.stat().st_size / 1e6:.2f} MB)")

@@ -65,15 +65,17 @@ def run(
     --judge scores.jsonl: {"id", "score_1", "score_2"} of the pairs' responses, or {"id", "rewards": [chosen, rejected]}
     """
     from jobs import eval_carry
+    from jobs.quiet import quiet
 
-    made = request(**asked)
     try:
-        if submit:
-            eval_carry.send(made, shards, profile, walltime_min)
-        elif shard is not None:
-            eval_carry.one(made, shard)
-        else:
-            eval_carry.here(made, copies)
+        with quiet("eval run"):
+            made = request(**asked)
+            if submit:
+                eval_carry.send(made, shards, profile, walltime_min)
+            elif shard is not None:
+                eval_carry.one(made, shard)
+            else:
+                eval_carry.here(made, copies)
     except KeyboardInterrupt:
         click.echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
         sys.exit(130)

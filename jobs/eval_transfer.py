@@ -60,6 +60,7 @@ def transfer(
     """
     from jobs.console import out as console
     from jobs.eval_carry import bar
+    from jobs.quiet import quiet
     from proxygrm.errors import UserError
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.evaluate.transfer_print import show
@@ -75,7 +76,7 @@ def transfer(
     from_ = {name: Path(path) for name, path in named_values("--rubrics", rubrics).items()}
     asked = Transfer(from_, who, out, how, base, pairs, None, seed, allow_leaks, common)
     try:
-        with bar() as progress:
+        with quiet("eval transfer"), bar() as progress:
             figures = measured(asked, progress)
     except KeyboardInterrupt:
         click.echo("\nstopped; what was judged is kept, and the same command goes on", err=True)

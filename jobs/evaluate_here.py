@@ -24,9 +24,8 @@ import click
 @click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
 def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
     """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
-    from rich.progress import Progress
-
     from jobs.console import out as console
+    from jobs.quiet import progress_bar, quiet
     from proxygrm.checkpoints import is_hf_checkpoint
     from proxygrm.evaluate import EvaluateSettings, evaluate_models
     from proxygrm.report.console import result_table
@@ -34,7 +33,7 @@ def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings
     for checkpoint in (model, proxy):
         if checkpoint:
             is_hf_checkpoint(checkpoint)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
+    with quiet("evaluate"), progress_bar() as bar:
         task = bar.add_task("judging")
 
         def show(done: int, total: int, note: str) -> None:

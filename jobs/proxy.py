@@ -70,6 +70,7 @@ def serve(
 
     Each asks for the key in the endpoints file, which is made for this run and removed with it.
     """
+    from jobs.quiet import quiet, say
     from proxygrm.proxy import standalone
     from proxygrm.proxy.settings import ProxySettings
 
@@ -81,9 +82,8 @@ def serve(
         max_num_seqs=max_num_seqs,
         max_tokens=max_tokens,
     )
-    standalone.run(
-        model, settings, folder=folder, device=device, host=host, port=port, pictures=pictures, said=click.echo
-    )
+    with quiet("proxy serve"):
+        standalone.run(model, settings, folder=folder, device=device, host=host, port=port, pictures=pictures, said=say)
 
 
 @proxy.command()
@@ -132,6 +132,7 @@ def front(
     proxygrm proxy front --endpoints FILE --port 8000 --no-key --pictures FOLDER
     proxygrm proxy front --endpoints FILE --port 8000 --host 0.0.0.0 --allow 10.1.2.0/24 --pictures FOLDER
     """
+    from jobs.quiet import quiet, say
     from proxygrm.errors import UserError
     from proxygrm.proxy import front_server
     from proxygrm.proxy.callers import allowed
@@ -148,16 +149,17 @@ def front(
         found = Endpoints.of_urls(urls, served_model, api_key_file, max_tokens, max_num_seqs)
     found = replace(found, mode=mode or found.mode)
     key = key_file or (endpoints.with_name("front.key") if endpoints else Path("front.key"))
-    front_server.run(
-        found,
-        None if no_key else key,
-        host=host,
-        port=port,
-        pictures=pictures,
-        callers=callers,
-        timeout_s=timeout_s,
-        said=click.echo,
-    )
+    with quiet("proxy front"):
+        front_server.run(
+            found,
+            None if no_key else key,
+            host=host,
+            port=port,
+            pictures=pictures,
+            callers=callers,
+            timeout_s=timeout_s,
+            said=say,
+        )
 
 
 @proxy.command()
@@ -209,6 +211,7 @@ def agreement(
     import json
 
     from jobs.console import out as console
+    from jobs.quiet import quiet, say
     from proxygrm.proxy import agreement_print
     from proxygrm.proxy.agreement import How, Side, compare
     from proxygrm.proxy.agreement_rows import read_cases
@@ -217,7 +220,8 @@ def agreement(
     sides = Side(a, mode_a), Side(b or a, mode_b or ("critique" if b else "verdict"))
     how = How(ProxySettings(**limits), device, served_model, api_key_file, timeout_s)
     found = read_cases(rollouts, pairs, limit)
-    figures = compare(found, *sides, how, out, said=lambda line: click.echo(line, err=True))
+    with quiet("proxy agreement"):
+        figures = compare(found, *sides, how, out, said=lambda line: say(line, err=True))
     if as_json:
         click.echo(json.dumps(figures, indent=2))
     else:

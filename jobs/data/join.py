@@ -25,8 +25,10 @@ def join(folders: tuple[Path, ...], out: Path) -> None:
 
     from data_tools.join import join as joined
     from jobs.console import out as console
+    from jobs.quiet import quiet
 
-    report = joined(folders, out)
+    with quiet("data join"):
+        report = joined(folders, out)
     shown = Table(title="join", title_justify="left", show_header=False)
     shown.add_column("")
     shown.add_column("", justify="right")

@@ -22,8 +22,10 @@ def check(path: Path, images_root: Path | None, decode: bool, as_json: bool) -> 
     """Look at every row of PATH: a pairs folder, a downloaded release or benchmark, preference JSONL, critiques, or
     rows for ms-swift or verl. What it is shows in its fields. Exit code 1 when anything is wrong."""
     from data_tools.look.check import check as look
+    from jobs.quiet import quiet
 
-    found = look(path, images_root, decode)
+    with quiet("data check"):
+        found = look(path, images_root, decode)
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=True))
     else:
@@ -77,8 +79,10 @@ def stats(path: Path, images_root: Path | None, as_json: bool) -> None:
 
     from data_tools.look.stats import stats as count
     from jobs.console import out
+    from jobs.quiet import quiet
 
-    found = count(path, images_root)
+    with quiet("data stats"):
+        found = count(path, images_root)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=True))
         return
@@ -108,6 +112,8 @@ def stats(path: Path, images_root: Path | None, as_json: bool) -> None:
 def show(path: Path, rows: int, first: int, out: Path, images_root: Path | None) -> None:
     """Write rows of PATH (as `check` knows it) as one HTML page."""
     from data_tools.look.show import show as write
+    from jobs.quiet import quiet
 
-    count = write(path, out, rows, first, images_root)
+    with quiet("data show"):
+        count = write(path, out, rows, first, images_root)
     click.echo(f"{out}: {count} rows")

@@ -36,9 +36,12 @@ def split(pairs: Path, critiques: tuple[Path, ...], out: Path, sizes: str, seed:
     from data_tools.split import SIZES
     from data_tools.split import split as split_pairs
     from jobs.console import out as console
+    from jobs.quiet import quiet
 
     asked = SIZES | read_sizes(sizes, tuple(SIZES))
-    report = split_pairs(pairs, critique_files(critiques), out, asked, seed, cast(Literal["refuse", "take"], short))
+    how = cast(Literal["refuse", "take"], short)
+    with quiet("data split"):
+        report = split_pairs(pairs, critique_files(critiques), out, asked, seed, how)
     console.print(table(report))
     console.print(f"{out / 'report.json'}", soft_wrap=True)
 

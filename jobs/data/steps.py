@@ -47,9 +47,8 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def run_step(step: Step, shards: int | None, shard: str | None, workers: int | None) -> dict[str, Any] | None:
     """Carry the step out and return its report; None when it was sent to the queue, or one shard was asked for."""
-    from rich.progress import Progress
-
     from jobs.console import out
+    from jobs.quiet import progress_bar, quiet
 
     told = click.get_current_context().meta
     if told.get(f"{__name__}.submit"):
@@ -57,10 +56,11 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
         return None
     if shard is not None:
         part = Shard.parse(shard)
-        step.run_one(part)
+        with quiet(step.name):
+            step.run_one(part)
         out.print(f"{step.name}: shard {part} is done")
         return None
-    with Progress(console=out, disable=not out.is_terminal) as bar:
+    with quiet(step.name), progress_bar() as bar:
         task = bar.add_task(step.name)
         count = shards or len(os.sched_getaffinity(0))
         return carry_out(step, count, workers, lambda done, total: bar.update(task, completed=done, total=total))
