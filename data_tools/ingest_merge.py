@@ -19,6 +19,7 @@ from data_tools import ingest_part
 from data_tools.account import Account, Where
 from data_tools.ingest_part import Job, key_of
 from data_tools.ingest_scored import pair_scored
+from data_tools.link_picture import LinkedPictures
 from data_tools.preference import PairsWriter, arrange
 from data_tools.shards import Shard
 from proxygrm.errors import UserError
@@ -33,7 +34,7 @@ def merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[st
         account.check()
         scored = parts / "pairs-of-scored.parquet"
         pair_scored(job, [part["scored"] for part in files], scored, account)
-        labels, pictures = _write(job, [*(part["pairs"] for part in files), scored], account)
+        labels, pictures = _write(job, [*(part["pairs"] for part in files), scored], parts / "images", account)
         if not account.kept:
             left = account.summary()
             raise UserError(f"none of {account.read} rows could be used ({left['bad'] | left['dropped']})")
@@ -43,7 +44,7 @@ def merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[st
     }  # fmt: skip
 
 
-def _write(job: Job, parts: list[Path], account: Account) -> tuple[dict[str, int], int]:
+def _write(job: Job, parts: list[Path], images: Path, account: Account) -> tuple[dict[str, int], int]:
     """All pairs, each once and with an id of its own; returns rows by label and the number of pictures."""
     keys, ids = (np.concatenate([_column(part, name) for part in parts]) for name in ("key", "id_key"))
     new = first_of(keys)
@@ -58,7 +59,7 @@ def _write(job: Job, parts: list[Path], account: Account) -> tuple[dict[str, int
     if not account.kept:
         return labels, 0
     at = 0
-    with PairsWriter(job.out) as writer:
+    with LinkedPictures(job.out) as linked, PairsWriter(job.out) as writer:
         for table in _tables(parts):
             here = slice(at, at + table.num_rows)
             at += table.num_rows
@@ -69,6 +70,7 @@ def _write(job: Job, parts: list[Path], account: Account) -> tuple[dict[str, int
                 table = _renamed(table, repeated[here][keep[here]], namer)
             for counted in pc.value_counts(table["label"]).to_pylist():
                 labels[str(counted["values"])] += counted["counts"]
+            linked.link(images, pc.unique(pc.list_flatten(table["images"])).to_pylist())
             writer.add_table(table)
     return labels, writer.picture_count
 

@@ -124,7 +124,7 @@ def done(shard: Shard, parts: Path) -> bool:
 
 def run(job: Job, shard: Shard, parts: Path) -> None:
     part = paths(shard, parts)
-    pictures = Pictures(PictureStore(job.out), job.root, job.missing)
+    pictures = Pictures(PictureStore(parts), job.root, job.missing)  # the merge takes those of rows that stay
     span = shard.span(job.units)
     source = job.source
     with (

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from data_tools.ingest_part import key_of
-from data_tools.link_picture import link_picture
+from data_tools.link_picture import LinkedPictures
 from data_tools.preference import PairsWriter, pair_groups
 from proxygrm.errors import UserError
 from proxygrm.whole_file import write_json
@@ -32,17 +32,12 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     if out.resolve() in places:
         raise UserError(f"--out {out} must be a folder other than those that are joined")
     _check_ids(folders)
-    (out / "images").mkdir(parents=True, exist_ok=True)
     labels, sources, rows = Counter[int](), Counter[str](), dict[str, int]()
-    linked = set[str]()
-    with PairsWriter(out) as writer:
+    with LinkedPictures(out) as linked, PairsWriter(out) as writer:
         for folder in folders:
             before = writer.count
             for table in pair_groups(folder):
-                for name in pc.unique(pc.list_flatten(table["images"])).to_pylist():
-                    if name not in linked:
-                        link_picture(folder / "images", out / "images", name)
-                        linked.add(name)
+                linked.link(folder / "images", pc.unique(pc.list_flatten(table["images"])).to_pylist())
                 writer.add_table(table)
                 _count(table["label"], labels)
                 _count(table["source"], sources)

@@ -2,9 +2,10 @@
 
 A shard takes a contiguous part of the input, so the shards' outputs, put together in order, are the same rows in
 the same order whatever their number. Parts wait in `OUT/.parts-STAMP`, where the stamp covers the options and the
-input: a part that is there is whole and of this very step, so an interrupted step goes on at the first part that is
-not. The merge checks that every part is there, writes the result under its final name, and removes the parts. Those
-of a failed run with other options are removed by the next run (`stale_parts`).
+input: a part that is there is whole and of this very step, so an interrupted step resumes at the first part that is
+not. The merge checks that every part is there, writes the result under its final name, and removes the parts. They are
+also removed where the merge refuses what the rows are. Those of a failed run with other options are removed by the next
+run (`stale_parts`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from data_tools.stale_parts import keep, one_run
 from proxygrm.errors import UserError
-from proxygrm.whole_file import write_json
+from proxygrm.whole_file import removed_if_empty, write_json
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,13 @@ def carry_out(
     """Run every shard that is missing, merge, and return the report; at once when it was all done before."""
     report = step.finished()
     if report is None:
-        with one_run(step.parts, step.report):
+        with removed_if_empty(step.out), one_run(step.parts, step.report):
             run_shards(step.make_part, lambda shard: step.done(shard, step.parts), all_shards(count), workers, progress)
-            report = step.finish(count)
+            try:
+                report = step.finish(count)
+            except UserError:  # about the rows: nothing to resume
+                shutil.rmtree(step.parts, ignore_errors=True)
+                raise
     return report
 
 

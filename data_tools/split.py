@@ -31,7 +31,7 @@ from data_tools.pair_tables import Spill, pair_tables
 from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.to_verl import VerlWriter
 from proxygrm.errors import UserError
-from proxygrm.whole_file import beside, write_json
+from proxygrm.whole_file import beside, whole_files, write_json
 
 SIZES = {
     "proxy_sft": 5_000, "proxy_rl": 10_000, "proxy_rl_val": 256, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256,
@@ -78,7 +78,9 @@ def split(
     groups = by_picture(candidates, seed)
     sets = allocate(groups, sizes, seed) if short == "refuse" else fit(groups, sizes, seed)
     _check_sizes(sets, sizes, candidates, short)
-    _write(sets, pairs_dir, index, out_dir)
+    with whole_files(out_dir) as scratch:
+        _write(sets, pairs_dir, index, scratch)
+        (out_dir / "report.json").unlink(missing_ok=True)  # of an earlier split: not true of a mixture with these
     for name in set(POOLS) - set(sets):  # of an earlier split into this folder: it may share pictures with these
         (out_dir / _file(name)).unlink(missing_ok=True)
     pool_sizes = Counter(c.pool for c in candidates)
@@ -194,12 +196,16 @@ def _check_sizes(
         missing = ", ".join(f"{name} lacks {count} of {sizes[name]} rows" for name, count in lacking.items())
         raise UserError(
             f"too few usable critiques: {missing} (the teacher got {have['right']} pairs right and {have['wrong']} "
-            "wrong; half of each set goes to either label, and no picture to two sets). Distil more pairs or ask for "
-            "smaller sets"
+            "wrong; half of each set goes to either label, and no picture to two sets). Distil more pairs, ask for "
+            "smaller sets with --sizes, or let all sets shrink in proportion with --short take (of a chain: "
+            "--set split.short=take)"
         )
     empty = [name for name in lacking if not sets[name]]
     if empty:
-        raise UserError(f"{empty[0]} would be empty: the teacher left no usable pairs of both labels for it")
+        raise UserError(
+            f"{empty[0]} would be empty: the teacher left no usable pairs of both labels for it; distil more pairs, or "
+            f"leave the set out with --sizes {empty[0]}=0 (of a chain: --set split.{empty[0]}=0)"
+        )
 
 
 def _describe(members: Sequence[Candidate]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.shards import Shard, Step, all_shards, stamp_of
+from data_tools.stale_parts import one_run
 from jobs.console import out as console
 from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint
@@ -58,12 +59,13 @@ def here(run: Run, copies: int | None) -> None:
     _say(size_line(work))
     with bar() as show:
         if step.finished() is None:
-            if count == 1:
-                step.parts.mkdir(parents=True, exist_ok=True)
-                _run(run, Shard(0, 1), step.parts, show)
-            else:
-                _side_by_side(work, step, count, show)
-            step.finish(count)
+            with one_run(step.parts, step.report):
+                if count == 1:
+                    step.parts.mkdir(parents=True, exist_ok=True)
+                    _run(run, Shard(0, 1), step.parts, show)
+                else:
+                    _side_by_side(work, step, count, show)
+                step.finish(count)
     _tell(work, step)
 
 

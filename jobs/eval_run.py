@@ -133,14 +133,20 @@ def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missi
     from data_tools.ingest import ingest
     from jobs.console import out as console
     from proxygrm.errors import UserError
+    from proxygrm.whole_file import removed_if_empty
 
     if bench == "pairs":
         raise UserError("--data needs --bench NAME; your own pairs go to --pairs")
     folder = (out / "pairs").resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".ingest.lock").open("w") as lock:  # shards that are started by hand all come by here
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
+    with removed_if_empty(out):
+        out.mkdir(parents=True, exist_ok=True)
+        note = out / ".ingest.lock"
+        with note.open("w") as lock:  # shards that are started by hand all come by here
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
+            finally:
+                note.unlink(missing_ok=True)
     notes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["notes"].items())
     console.print(f"ingested {report['kept']:,} of {report['read']:,} rows{f' ({notes})' if notes else ''}")
     return folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -42,6 +43,33 @@ def whole_file(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # the first error is the one to tell
             scratch.unlink()
         raise
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """A folder that was not there before the block, and is empty after an error in it, goes again."""
+    there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """Several files of `folder` that appear together: yields a scratch folder, whose files move there at a clean end."""
+    with removed_if_empty(folder):
+        scratch = beside(folder / "files")
+        scratch.mkdir(parents=True)
+        try:
+            yield scratch
+            for file in sorted(scratch.iterdir()):
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:

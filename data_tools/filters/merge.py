@@ -20,7 +20,7 @@ from data_tools.filters.difficulty import Difficulty, read_samples
 from data_tools.filters.minhash import PLACES
 from data_tools.filters.run import Job, where
 from data_tools.filters.similarity import near_duplicates
-from data_tools.link_picture import link_picture
+from data_tools.link_picture import LinkedPictures
 from data_tools.preference import PairsWriter, pair_groups
 
 
@@ -96,19 +96,13 @@ def _by_similarity(job: Job, rows: Any, stay: Any, signs: Path, account: Account
 
 def _write(job: Job, rows: Any) -> tuple[dict[str, int], int]:
     """The rows at these positions, and their pictures; rows by label, and the number of pictures."""
-
-    images = job.out / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    labels, linked = {"1": 0, "2": 0}, set[str]()
-    with PairsWriter(job.out) as writer:
+    labels = {"1": 0, "2": 0}
+    with LinkedPictures(job.out) as linked, PairsWriter(job.out) as writer:
         for start, table in _tables(job.pairs, None):
             inside = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + table.num_rows)] - start
             if len(inside):
                 table = table.take(pa.array(inside))
-                for name in pc.unique(pc.list_flatten(table["images"])).to_pylist():
-                    if name not in linked:
-                        link_picture(job.pairs / "images", images, name)
-                        linked.add(name)
+                linked.link(job.pairs / "images", pc.unique(pc.list_flatten(table["images"])).to_pylist())
                 for counted in pc.value_counts(table["label"]).to_pylist():
                     labels[str(counted["values"])] += counted["counts"]
                 writer.add_table(table)
