@@ -29,7 +29,7 @@ from proxygrm.prompts import prompt_hash
 from proxygrm.whole_file import write_json
 
 Target = Literal["verl", "swift-grm", "swift-proxy", "bench"]
-_LINES = (".jsonl", ".ndjson")
+LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def from_lines(self) -> bool:
-        return self.source.suffix.lower() in _LINES
+        return self.source.suffix.lower() in LINES
 
 
 def convert_step(
@@ -81,7 +81,7 @@ def convert_step(
     for file in critiques:
         if not file.is_file():
             raise UserError(f"{file} is no file; give the teacher's critiques (JSONL)")
-    if source.suffix.lower() in _LINES:
+    if source.suffix.lower() in LINES:
         if to != "verl":
             raise UserError(
                 f"{to} needs a pairs folder; make one with `proxygrm data ingest preference-jsonl {source}`"

@@ -193,7 +193,12 @@ def ablate(
     from jobs import ablate as ablating
     from jobs import send
     from jobs.ablation import last_stages, read_spec
+    from jobs.options import refuse_idle
 
+    sending = "profile experiment nodes assignments partition account qos reservation hold after"
+    refuse_idle(f"only throttle dry_run watch {sending}", "with a table of results", unless=not (table or as_json))
+    refuse_idle(f"only throttle dry_run watch run {sending}", "without SPEC", unless=spec or table or as_json)
+    refuse_idle("watch", "with --dry-run, which sends nothing", unless=not dry_run)
     if table or as_json:
         return ablating.show_table(asked["run"], Path(spec or "").stem, as_json)
     if spec is None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from jobs.eval_judges import Calls, judge_for, judge_options, judges_of
+from jobs.eval_judges import JUDGING, Calls, judge_for, judge_options, judges_of
 from jobs.eval_run import run as judged
 from jobs.eval_transfer import transfer
+from jobs.options import refuse_idle
 from proxygrm.benchmarks import BENCHMARKS, POLICIES
 
 _FILE = click.Path(path_type=Path)
@@ -80,6 +81,7 @@ def score(
 
     if not answers and not published:
         raise UserError("nothing to score: give --answers FILE (or --audit --published NUMBERS alone)")
+    refuse_idle("pairs votes partial partition policy", "without --answers", unless=bool(answers))
     figures: dict[str, Any] = {}
     read = None
     if answers:
@@ -262,6 +264,7 @@ def best_of_n(
     """
     from proxygrm.evaluate.best_of_n import best_of_n as ranked
 
+    refuse_idle(f"max_tokens {JUDGING}", "without --judge", unless=bool(judge))
     if judge:
         from jobs.eval_carry import bar
         from jobs.quiet import quiet

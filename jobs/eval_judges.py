@@ -40,6 +40,12 @@ _JUDGE_OPTIONS = [
 ]
 
 
+OF_ENDPOINTS = "models model concurrency timeout_s api_key_env api_key_file"
+OF_CHECKPOINTS = "max_model_len device tensor_parallel copies"
+JUDGING = f"{OF_ENDPOINTS} {OF_CHECKPOINTS} max_pixels missing_images"
+"""Parameters of the options above, for `refuse_idle`."""
+
+
 @dataclass(frozen=True)
 class Calls:
     """How endpoints are called."""
@@ -109,8 +115,11 @@ def named_values(option: str, values: tuple[str, ...]) -> dict[str, str]:
 
 def judges_of(asked: Mapping[str, str], models: tuple[str, ...], calls: Calls) -> dict[str, Any]:
     """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for what is neither, or lacks its model."""
+    from jobs.options import refuse_idle
     from proxygrm.errors import UserError
 
+    remote = [where.startswith(("http://", "https://")) for where in asked.values()]
+    refuse_idle(OF_ENDPOINTS, "on checkpoints: it is of endpoints", unless=any(remote))
     wanted: dict[str, str] = {}
     for text in models:
         name, sign, model = text.partition("=")

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from jobs.eval_judges import PROMPT_OPTIONS, Calls, call_options, with_options
+from jobs.eval_judges import OF_CHECKPOINTS, OF_ENDPOINTS, PROMPT_OPTIONS, Calls, call_options, with_options
+from jobs.options import refuse_idle
 from proxygrm.benchmarks import BENCHMARKS
 from proxygrm.evaluate.settings import DEVICES, ORDERS
 
@@ -67,6 +68,9 @@ def run(
     from jobs import eval_carry
     from jobs.quiet import quiet
 
+    refuse_idle("shards profile walltime_min", "without --submit", unless=submit)
+    refuse_idle("shard", "with --submit, whose elements are the shards", unless=not submit)
+    refuse_idle("copies", "with --submit or --shard: one copy a shard", unless=not submit and shard is None)
     try:
         with quiet("eval run"):
             made = request(**asked)
@@ -118,6 +122,12 @@ def request(
     else:
         who = Path(judge).resolve()
     scalar = isinstance(who, Path) and who.is_file()
+    refuse_idle("images_root", "without --data: a pairs file says where its pictures lie", unless=data is not None)
+    refuse_idle(OF_ENDPOINTS, "on this judge: it is of endpoints", unless=not isinstance(who, Path))
+    refuse_idle(OF_CHECKPOINTS, "on this judge: it is of checkpoints", unless=isinstance(who, Path) and not scalar)
+    refuse_idle(
+        "temperature seed max_tokens max_pixels missing_images", "on scores, which are there already", unless=not scalar
+    )
     if scalar and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
         raise UserError("scores have no order and no votes; leave --orders and --votes out")
     how = EvaluateSettings(orders=orders or (AS_GIVEN if scalar else BOTH), max_pairs=limit, **settings)

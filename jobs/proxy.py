@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobs.options import refuse_idle
 from proxygrm.proxy.settings import MODES, Mode
 
 _PATH = click.Path(path_type=Path)
@@ -143,6 +144,7 @@ def front(
     if no_key and key_file:
         raise UserError("proxy front: --no-key and --key-file exclude each other; drop one")
     callers = allowed(allow)
+    refuse_idle("served_model api_key_file max_tokens max_num_seqs", "with --endpoints, which say it", unless=urls)
     if endpoints is not None:
         found = Endpoints.read(endpoints)
     else:
@@ -217,6 +219,8 @@ def agreement(
     from proxygrm.proxy.agreement_rows import read_cases
     from proxygrm.proxy.settings import ProxySettings
 
+    remote = any(name and name.startswith(("http://", "https://")) for name in (a, b))
+    refuse_idle("served_model api_key_file", "without a URL as --a or --b", unless=remote)
     sides = Side(a, mode_a), Side(b or a, mode_b or ("critique" if b else "verdict"))
     how = How(ProxySettings(**limits), device, served_model, api_key_file, timeout_s)
     found = read_cases(rollouts, pairs, limit)

@@ -24,10 +24,10 @@ import click
 
 from jobs import console
 from jobs.known_failures import FAILURES
+from proxygrm.log_tail import tail
 
 SHOWN_LINES = 5
 _TELLING = re.compile(r"\b[\w.]*(?:Error|Exception|Killed|Abort(?:ed)?)\b|\bfatal\b", re.IGNORECASE)
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class _Ours:
@@ -99,8 +99,7 @@ def _tell(log: Path, failed: BaseException | None) -> None:
 
 def last_lines(log: Path) -> list[str]:
     """The last lines of a log that tell of a failure; when none does, its last lines."""
-    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    lines = [line for raw in text.split("\n") if (line := _ESCAPES.sub("", raw).rstrip())]
+    lines = tail(log, 4000)
     telling = [line for line in lines if _TELLING.search(line) or any(known.shows.search(line) for known in FAILURES)]
     return [line[:300] for line in (telling or lines)[-SHOWN_LINES:]]
 

@@ -60,7 +60,7 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[Path]:
-    """Several files of `folder` that appear together: yields a scratch folder, whose files move there at a clean end."""
+    """Several files of `folder` that appear together: yields a scratch folder; a clean end moves its files there."""
     with removed_if_empty(folder):
         scratch = beside(folder / "files")
         scratch.mkdir(parents=True)

@@ -38,9 +38,12 @@ _GROUPS: dict[str, type] = {
 _OFF = ("quality", "similarity")  # may be `false` as a whole
 
 
-def read_settings(file: Path | None, changes: Mapping[str, Any] | None = None) -> FilterSettings:
+def read_settings(
+    file: Path | None, changes: Mapping[str, Any] | None = None, idle: Mapping[str, str] | None = None
+) -> FilterSettings:
     """Settings of a TOML file of tables [quality], [similarity], [difficulty], [decontamination]; `changes`, in the
-    same form, come after it. `quality = false` turns a filter off. Raises UserError for what is not known."""
+    same form, come after it. `quality = false` turns a filter off. idle: {table: the option without which it says
+    nothing}. Raises UserError for what is not known, or has no effect."""
     told: dict[str, Any] = {}
     if file is not None:
         try:
@@ -48,6 +51,11 @@ def read_settings(file: Path | None, changes: Mapping[str, Any] | None = None) -
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise UserError(f"settings {file} cannot be read ({error}); give a TOML file") from error
     where = str(file) if file else "settings"
+    for name, option in (idle or {}).items():
+        if name in told:
+            raise UserError(f"{where}: [{name}] has no effect without {option}; give it, or leave the table out")
+    if told.get("similarity") is False and list((changes or {}).get("similarity") or ()) == ["picture_distance"]:
+        raise UserError(f"--picture-distance has no effect: {where} says similarity = false; leave one of them out")
     for name, change in (changes or {}).items():
         before = told.get(name)
         told[name] = {**before, **change} if isinstance(before, dict) and isinstance(change, dict) else change

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import click
 
 from jobs.data.steps import run_step, step_options
+from jobs.options import refuse_idle
 
 _FILE = click.Path(path_type=Path)
 
@@ -56,10 +57,12 @@ def convert(
     Rows that leave are counted in FILE.report.json and named in FILE.dropped.jsonl. For sets of given sizes that
     share no picture, use `proxygrm data split`.
     """
-    from data_tools.convert import Target, convert_step, dropped_rows
+    from data_tools.convert import LINES, Target, convert_step, dropped_rows
     from data_tools.filters.difficulty import critique_files
     from jobs.console import out as console
 
+    refuse_idle("pictures split", f"on {to}: it is of verl's parquet", unless=to == "verl")
+    refuse_idle("images_root", "on a pairs folder, whose pictures lie in it", unless=source.suffix.lower() in LINES)
     step = convert_step(
         cast(Target, to), source, out, critiques=critique_files(critiques),
         pictures=cast(Literal["bytes", "path"], pictures), split=split, images_root=images_root, max_bad=max_bad,

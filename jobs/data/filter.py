@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobs.data.steps import run_step, step_options
+from jobs.options import refuse_idle
 from proxygrm.errors import UserError
 
 _PATH = click.Path(path_type=Path)
@@ -60,12 +61,15 @@ def filter_pairs(
         changes["quality"] = {} if quality else False
     if near_duplicates is not None:
         changes["similarity"] = _similarity(near_duplicates)
-    if picture_distance is not None and changes.get("similarity") is not False:
+    if picture_distance is not None:
+        refuse_idle("picture_distance", "with --near-duplicates off", unless=changes.get("similarity") is not False)
         changes["similarity"] = {**changes.get("similarity", {}), "picture_distance": picture_distance}
     if agreement:
         changes["difficulty"] = {"agreement": _range(agreement)}
+    needs = {"difficulty": ("--critiques", critiques), "decontamination": ("--against", against)}
+    idle = {table: option for table, (option, paths) in needs.items() if not paths}
     step = filter_step(
-        pairs, out, read_settings(settings, changes), critiques=critiques, against=against, max_bad=max_bad
+        pairs, out, read_settings(settings, changes, idle), critiques=critiques, against=against, max_bad=max_bad
     )
     before = step.finished() is not None
     report = run_step(step, shards, shard, workers)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from data_tools.shards import Shard, Step, carry_out
+from jobs.options import refuse_idle
 
 
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -51,7 +52,11 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
     from jobs.quiet import progress_bar, quiet
 
     told = click.get_current_context().meta
-    if told.get(f"{__name__}.submit"):
+    submit = bool(told.get(f"{__name__}.submit"))
+    refuse_idle("profile", "without --submit", unless=submit)
+    refuse_idle("workers shard", "with --submit", unless=not submit)
+    refuse_idle("workers shards", "with --shard, which does one part", unless=shard is None)
+    if submit:
         _send(step, shards or 8, told[f"{__name__}.profile"])
         return None
     if shard is not None:
