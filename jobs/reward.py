@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.options import Renamed
 from proxygrm.errors import UserError
 from proxygrm.whole_file import whole_file
 
@@ -29,7 +30,7 @@ def reward() -> None:
 
 @reward.command("score", short_help="Rollouts (JSONL) -> the same rows with their reward.")
 @click.option("--input", "source", type=_FILE, required=True, help="JSONL of rollouts.")
-@click.option("--output", "target", type=_FILE, required=True, help="JSONL to write.")
+@click.option("--out", "--output", "target", cls=Renamed, type=_FILE, required=True, help="JSONL to write.")
 @click.option("--aggregation", default="sum", show_default=True, help="A name or 0..10; see `proxygrm reward table`.")
 @click.option("--compat", type=click.Choice(["upstream"]), help="Read and score as the authors' own code does.")
 @click.option("--no-proxy", is_flag=True, help="score = accuracy + 0.5 x format; proxy_reward may be missing.")
@@ -61,7 +62,7 @@ def score_command(
     rubric got no opinion is unscored: score null, reason "unscored"; leave it out of its group. --compat upstream
     gives it the "failed" column, too, with reason "proxy_failed".
 
-    Rows that are no rollouts are left out, counted by cause, and named in OUTPUT.dropped.jsonl.
+    Rows that are no rollouts are left out, counted by cause, and named in OUT.dropped.jsonl.
     """
     from jobs.console import out as console
     from proxygrm.reward import resolve_aggregation
@@ -108,7 +109,7 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
             f"--input {source} is {'no file' if source.exists() else 'not there'}; give a JSONL of rollouts"
         )
     if target.is_dir() or (target.exists() and target.samefile(source)):
-        raise UserError(f"--output {target} is {'a folder' if target.is_dir() else 'the input'}; name another file")
+        raise UserError(f"--out {target} is {'a folder' if target.is_dir() else 'the input'}; name another file")
     log, tally = target.with_name(f"{target.name}.dropped.jsonl"), Tally()
     try:
         with whole_file(target) as scratch, Account(log, max_bad) as account, scratch.open("wb") as file:
@@ -184,7 +185,7 @@ def _show_bad(source: Path, number: int, error: Exception, count: int) -> None:
     if count <= SHOWN_BAD_ROWS:
         click.echo(f"{source} line {number}: {error}", err=True)
     elif count == SHOWN_BAD_ROWS + 1:
-        click.echo("more bad rows are only counted here; all of them stand in OUTPUT.dropped.jsonl", err=True)
+        click.echo("more bad rows are only counted here; all of them stand in OUT.dropped.jsonl", err=True)
 
 
 def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:

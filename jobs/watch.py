@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from jobs.options import Renamed
+
 RUN = click.option(
     "--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [the one written to last under runs/]"
 )
@@ -191,15 +193,23 @@ def cancel(run: Path | None) -> None:
 
 @click.command()
 @RUN
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="Where.  [RUN/report.html]")
-def report(run: Path | None, output: Path | None) -> None:
+@click.option(
+    "--out",
+    "--output",
+    cls=Renamed,
+    type=click.Path(path_type=Path),
+    help="The page to write.  [RUN/report/report.html]",
+)
+def report(run: Path | None, out: Path | None) -> None:
     """Write one self-contained HTML page about a run, finished or not."""
     from jobs import console
+    from jobs.quiet import quiet
     from proxygrm.report import write_report
 
     folder = console.of_run(run)[1].folder
-    page = output or folder / "report.html"
-    write_report(folder, page)
+    page = out or folder / "report" / "report.html"  # the file of the chain's own report stage
+    with quiet("report"):
+        write_report(folder, page)
     console.out.print(f"wrote {page}")
 
 

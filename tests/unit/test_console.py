@@ -167,3 +167,16 @@ def test_a_stage_started_by_hand_is_judged_by_the_nodes_it_has(
     answer = say("run-stage", "grm_rl", "--profile", "h100", "--run", str(tmp_path / "run"))
     assert said in answer.output
     assert answer.exit_code == 2
+
+
+def test_the_report_of_a_run_has_one_place_and_one_option(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    assert say("report", "--run", str(run)).exit_code == 0
+    assert [str(path.relative_to(run)) for path in run.rglob("*.html")] == ["report/report.html"]
+    for option in ("--out", "--output"):  # the older name is taken, and not shown
+        assert say("report", "--run", str(run), option, str(tmp_path / f"page{option}.html")).exit_code == 0
+        assert (tmp_path / f"page{option}.html").is_file()
+    assert "--output" not in say("report", "--help").output
+    assert "--output" not in say("reward", "score", "--help").output

@@ -28,7 +28,7 @@ def run(tmp_path):
         if not isinstance(rows, bytes):
             rows = "".join(json.dumps(row) + "\n" for row in rows).encode()
         source.write_bytes(rows)
-        files = ["--input", str(source), "--output", str(target)]
+        files = ["--input", str(source), "--out", str(target)]
         result = CliRunner().invoke(main, ["reward", "score", *files, *options])
         lines = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
         return result, [json.loads(line) for line in lines]
@@ -183,7 +183,7 @@ def test_options_that_cannot_be_are_refused(run, options, said):
 
 def test_files_that_cannot_be_are_refused(tmp_path):
     def said(source, target):
-        result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--output", str(target)])
+        result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--out", str(target)])
         assert result.exit_code == 2
         return result.output
 
@@ -202,7 +202,7 @@ def test_files_that_cannot_be_are_refused(tmp_path):
 def test_the_folder_of_the_output_is_made(tmp_path):
     source, target = tmp_path / "in.jsonl", tmp_path / "new" / "deep" / "out.jsonl"
     source.write_text(json.dumps(rollout()) + "\n")
-    result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--output", str(target)])
+    result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--out", str(target)])
     assert result.exit_code == 0
     assert len(target.read_text().splitlines()) == 1
 
