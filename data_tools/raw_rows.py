@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.source import Left
-from proxygrm.errors import UserError
+from proxygrm.errors import UserError, barred
 from proxygrm.ids import loads
 from proxygrm.saved_dataset import refuse_saved_dataset
 from proxygrm.user_text import check_encoding
@@ -131,7 +131,8 @@ def _open_parquet(file: Path, columns: Sequence[Sequence[str]], give: str):
     try:
         source = pq.ParquetFile(file, buffer_size=_CHUNK, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as parquet ({error}); fetch it again") from error
+        why = barred(error) or f"it is not whole parquet ({error}); fetch it again"
+        raise UserError(f"{file} cannot be read: {why}") from error
     missing = [[name for name in layout if name not in source.schema_arrow.names] for layout in columns]
     if all(missing):
         fewest = min(missing, key=len)
@@ -165,7 +166,8 @@ def _parquet_rows(
             if at >= span.stop:
                 return
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} is damaged after row {at} ({error}); fetch it again") from error
+        why = barred(error) or f"it is damaged ({error}); fetch it again"
+        raise UserError(f"{file} cannot be read after row {at}: {why}") from error
 
 
 def _python_rows(batch: Any, number: int) -> Iterator[tuple[int, dict[str, Any] | Left]]:

@@ -69,7 +69,7 @@ FAILURES = (
         "damaged checkpoint",
         r"the checkpoint at .+ is (?:damaged|incomplete)|SafetensorError|Error while deserializing header"
         r"|PytorchStreamReader failed|size mismatch for \S+: copying a param|invalid load key",
-        "a checkpoint cannot be read: it is damaged, or of another model",
+        "a checkpoint is damaged, incomplete, or of another model",
         "remove the newest checkpoint of the stage (it was cut off while being written) or name another start, then "
         "submit again",
     ),
@@ -135,7 +135,7 @@ FAILURES = (
     ),
     _row(
         "permission",
-        r"PermissionError: ",
+        r"PermissionError: |cannot be read: .*Permission denied",
         "a file or folder may not be written or read",
         "look at the owner and mode of the path in the line",
     ),

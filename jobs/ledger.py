@@ -18,7 +18,7 @@ from jobs.secrecy import looks_secret
 from jobs.stage import Given, Stage, plain
 from proxygrm import whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
-from proxygrm.errors import UserError
+from proxygrm.errors import UserError, barred
 from proxygrm.owner import refuse_foreign
 from proxygrm.user_text import read_user_text
 
@@ -84,7 +84,8 @@ def read_json(path: Path) -> Any | None:
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it to have its stage run again") from error
+        why = barred(error) or f"it is not JSON ({error}); delete it to have its stage run again"
+        raise UserError(f"{path} cannot be read: {why}") from error
 
 
 class Ledger:

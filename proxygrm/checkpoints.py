@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from proxygrm.errors import UserError
+from proxygrm.errors import UserError, barred
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -24,19 +24,45 @@ def is_hf_checkpoint(path: Path) -> None:
     Checked: config, tokenizer and processor files; every safetensors shard that the index lists is there, has a
     readable header, and is as long as the header says (a copy that was cut off is shorter).
     """
+    try:
+        _check(path)
+    except OSError as error:
+        file = Path(error.filename or path)
+        name = f"{file.relative_to(path)}: " if file != path and file.is_relative_to(path) else ""
+        raise UserError(f"the checkpoint at {path} cannot be read: {name}{barred(error)}") from error
+
+
+def _check(path: Path) -> None:
+    """Raises OSError where the system does not let us look: that is no damage."""
+    if not _there(path):
+        raise UserError(f"no checkpoint at {path}: there is no such folder{_leads_nowhere(path)}")
     if not path.is_dir():
-        raise UserError(f"no checkpoint at {path}: there is no such folder")
+        raise UserError(f"no checkpoint at {path}: it is a file; a checkpoint is a folder with config.json")
     config = _json(path, "config.json")
     if not isinstance(config, dict) or "model_type" not in config:
         raise UserError(f"the checkpoint at {path} is damaged: config.json names no model_type")
-    if not any(all((path / name).is_file() for name in names) for names in _TOKENIZER):
+    if not any(all(_there(path / name) for name in names) for names in _TOKENIZER):
         raise UserError(f"the checkpoint at {path} is incomplete: it has no tokenizer.json; train or copy it again")
-    if not any((path / name).is_file() for name in _PROCESSOR):
+    if not any(_there(path / name) for name in _PROCESSOR):
         raise UserError(
             f"the checkpoint at {path} is incomplete: it has no {_PROCESSOR[0]}, so pictures cannot be prepared"
         )
     for name in _shards(path):
         _check_shard(path, name)
+
+
+def _there(path: Path) -> bool:
+    """As `Path.exists`, which takes a circle of links and a path through a file for nothing at all."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _leads_nowhere(path: Path) -> str:
+    """A snapshot of the hub is a folder of links; one whose files were cleaned away looks whole in a listing."""
+    return f" (it is a link to {path.readlink()}, which is not there)" if path.is_symlink() else ""
 
 
 def copy_linked(source: Path, target: Path, leave_out: tuple[str, ...] = ()) -> None:
@@ -52,7 +78,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _shards(path: Path) -> list[str]:
-    if not (path / _INDEX).exists():
+    if not _there(path / _INDEX):
         return [_SINGLE]
     index = _json(path, _INDEX)
     weights = index.get("weight_map") if isinstance(index, dict) else None
@@ -63,8 +89,10 @@ def _shards(path: Path) -> list[str]:
 
 def _check_shard(path: Path, name: str) -> None:
     file = path / name
-    if not file.is_file():
-        raise UserError(f"the checkpoint at {path} is incomplete: {name} is missing; train or copy it again")
+    if not _there(file):
+        raise UserError(
+            f"the checkpoint at {path} is incomplete: {name} is missing{_leads_nowhere(file)}; train or copy it again"
+        )
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
@@ -73,7 +101,7 @@ def _check_shard(path: Path, name: str) -> None:
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
             header = json.loads(stream.read(length))
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the checkpoint at {path} is damaged: {name} is no safetensors file ({error})") from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
@@ -84,6 +112,8 @@ def _json(path: Path, name: str) -> Any:
     try:
         return json.loads((path / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"the checkpoint at {path} is incomplete: it has no {name}") from error
-    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the checkpoint at {path} is incomplete: it has no {name}{_leads_nowhere(path / name)}"
+        ) from error
+    except ValueError as error:
         raise UserError(f"the checkpoint at {path} is damaged: {name} cannot be read ({error})") from error

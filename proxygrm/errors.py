@@ -8,3 +8,14 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with 2; `--debug` keeps the traceback.
     """
+
+
+def barred(error: BaseException) -> str:
+    """Why the system gave no bytes (permission, a lost mount, too many links); "" when it did, and they made no sense.
+
+    Readers of parquet and pictures raise OSError for both; those of the system carry a number. What cannot be reached
+    may be whole: nobody should be told to fetch or write it again.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return ""
+    return f"{error.strerror or error}; see to it that it can be read from here"

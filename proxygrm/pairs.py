@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.critique import Label
-from proxygrm.errors import UserError
+from proxygrm.errors import UserError, barred
 from proxygrm.saved_dataset import refuse_saved_dataset
 from proxygrm.whole_file import WholeFileWriter, whole_file
 
@@ -245,7 +245,8 @@ def pairs_file(path: Path):
     try:
         source = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as parquet ({error}); write the pairs folder again") from error
+        why = barred(error) or f"it is not whole parquet ({error}); write the pairs folder again"
+        raise UserError(f"{path} cannot be read: {why}") from error
     version = (source.schema_arrow.metadata or {}).get(_VERSION_KEY.encode(), b"none").decode()
     missing = [name for name in _COLUMNS if name not in source.schema_arrow.names]
     if version != SCHEMA_VERSION or missing:
@@ -279,7 +280,8 @@ def pair_groups(path: Path, span: range | None = None, columns: Sequence[str] | 
                 yield table.slice(max(first - at, 0), min(last - at, rows) - max(first - at, 0))
             at += rows
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); write the pairs folder again") from error
+        why = barred(error) or f"it is damaged ({error}); write the pairs folder again"
+        raise UserError(f"{path} cannot be read: {why}") from error
 
 
 def iter_pairs(path: Path, span: range | None = None) -> Iterator[PreferencePair]:

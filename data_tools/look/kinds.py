@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from data_tools.raw_rows import RawFile, list_files, read_span, survey
-from proxygrm.errors import UserError
+from proxygrm.errors import UserError, barred
 
 GIVE = "a pairs folder, or a file of pairs, critiques or training rows"
 _LOOK_AT = 50  # first rows of JSON
@@ -83,7 +83,8 @@ def _columns(file: Path) -> list[str]:
     try:
         return list(pq.read_schema(file).names)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as parquet ({error}); fetch it again") from error
+        why = barred(error) or f"it is not whole parquet ({error}); fetch it again"
+        raise UserError(f"{file} cannot be read: {why}") from error
 
 
 def _fields(path: Path) -> set[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from proxygrm.errors import UserError
+from proxygrm.errors import UserError, barred
 from proxygrm.user_text import read_user_text
 from proxygrm.whole_file import write_text
 from slurm import commands
@@ -36,8 +36,9 @@ def read(run_dir: Path) -> list[dict[str, Any]]:
         return json.loads(read_user_text(run_dir / NAME))
     except FileNotFoundError:
         return []
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{run_dir / NAME} cannot be read ({error}); remove it") from error
+    except (OSError, ValueError) as error:
+        why = barred(error) or f"it is not JSON ({error}); remove it"
+        raise UserError(f"{run_dir / NAME} cannot be read: {why}") from error
 
 
 def avoided(profile: Profile, run_dir: Path) -> Profile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -62,3 +63,52 @@ def test_a_file_that_is_no_safetensors_file_is_refused(checkpoint: Path, content
 def test_a_folder_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         is_hf_checkpoint(tmp_path / "nothing")
+
+
+FILES = ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_reached_is_not_called_damaged(checkpoint: Path, name: str) -> None:
+    """A circle of links stands for whatever the system refuses: root can read everything else."""
+    (checkpoint / name).unlink()
+    (checkpoint / name).symlink_to(name)
+    with pytest.raises(UserError) as told:
+        is_hf_checkpoint(checkpoint)
+    assert f"cannot be read: {name}: Too many levels of symbolic links" in str(told.value)
+    assert "damaged" not in str(told.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["", "config.json", "model.safetensors"])
+def test_a_checkpoint_of_somebody_else_is_said_to_be_forbidden(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).chmod(0)
+    try:
+        with pytest.raises(UserError, match=r"cannot be read: (.*: )?Permission denied"):
+            is_hf_checkpoint(checkpoint)
+    finally:
+        (checkpoint / name).chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_link_whose_file_was_cleaned_away_is_said_so(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    (checkpoint / name).symlink_to("../blobs/0123")
+    with pytest.raises(
+        UserError, match=re.escape(f"{name} (it is a link to ../blobs/0123") + "|is missing .it is a link"
+    ):
+        is_hf_checkpoint(checkpoint)
+
+
+def test_a_file_and_a_path_through_a_file_are_no_checkpoint_and_not_damaged(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="it is a file"):
+        is_hf_checkpoint(checkpoint / "config.json")
+    with pytest.raises(UserError, match=r"cannot be read: .*Not a directory"):
+        is_hf_checkpoint(checkpoint / "config.json" / "model")
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    (checkpoint / "config.json").mkdir()
+    with pytest.raises(UserError, match=r"config\.json: Is a directory"):
+        is_hf_checkpoint(checkpoint)
