@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
-from proxygrm.whole_file import WholeFileWriter, whole_file
+from proxygrm.whole_file import WholeFileWriter, whole_file, writing
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Account(WholeFileWriter):
         if bad and not self._first_bad:
             self._first_bad = _describe(where, row_id, reason, detail)
         line = {"file": where.file, "row": where.row, "id": row_id, "reason": reason, "bad": bad, "detail": detail}
-        self._file.write(json.dumps(line) + "\n")
+        with writing(self.path):
+            self._file.write(json.dumps(line) + "\n")
 
     def absorb(self, summary: Path, log: Path) -> None:
         """Add the account of a shard: its `summary()` as JSON, and its log."""
@@ -80,7 +81,7 @@ class Account(WholeFileWriter):
                 getattr(self, key).update(value)
             else:
                 setattr(self, key, getattr(self, key) + value)
-        with log.open(encoding="utf-8") as lines:
+        with writing(self.path), log.open(encoding="utf-8") as lines:
             for line in lines:
                 self._file.write(line)
                 if not self._first_bad and '"bad": true' in line:

@@ -26,7 +26,7 @@ from data_tools.preference import count_pairs
 from data_tools.shards import WHOLE, Shard, Step, carry_out, stamp_of
 from proxygrm.errors import UserError
 from proxygrm.prompts import prompt_hash
-from proxygrm.whole_file import write_json
+from proxygrm.whole_file import write_json, writing
 
 Target = Literal["verl", "swift-grm", "swift-proxy", "bench"]
 LINES = (".jsonl", ".ndjson")
@@ -160,7 +160,7 @@ def _merge(job: Job, shards: list[Shard], parts: Path) -> dict[str, Any]:
 
 
 def _join_lines(parts: Sequence[Path], out: Path) -> None:
-    with out.open("wb") as joined:
+    with writing(out), out.open("wb") as joined:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, joined, 1 << 20)

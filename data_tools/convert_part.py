@@ -23,6 +23,7 @@ from data_tools.source import Left
 from data_tools.to_bench import bench_lines
 from data_tools.to_swift import grm_lines, proxy_lines, write_jsonl
 from data_tools.to_verl import VerlWriter, open_parquet
+from proxygrm.whole_file import writing
 
 if TYPE_CHECKING:
     from data_tools.convert import Job
@@ -95,7 +96,7 @@ def _from_lines(job: Job, span: range, ids: Path, account: Account) -> Iterator[
         row_ids = found["id"].cast(pa.binary()).to_pylist()
         keys.append(np.fromiter(map(xxhash.xxh3_64_intdigest, row_ids), np.uint64, found.num_rows))
         yield found
-    with ids.open("wb") as file:
+    with writing(ids), ids.open("wb") as file:
         np.save(file, np.concatenate(keys) if keys else np.zeros(0, np.uint64))
 
 
@@ -173,7 +174,7 @@ def join_parquet(parts: Sequence[Path], out: Path) -> None:
     """One file of verl's rows; `extra_info.index` counts through."""
     schema = pq.read_schema(parts[0])
     at = 0
-    with open_parquet(out, schema) as writer:
+    with writing(out), open_parquet(out, schema) as writer:
         for part in parts:
             source = pq.ParquetFile(part)
             for group in range(source.num_row_groups):

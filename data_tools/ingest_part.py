@@ -20,7 +20,7 @@ from data_tools.raw_rows import RawFile, read_span
 from data_tools.shards import Shard
 from data_tools.source import Found, Left, NoPicture, Scored, Source, layouts
 from proxygrm.ids import BadId, given, id_text
-from proxygrm.whole_file import WholeFileWriter, write_json
+from proxygrm.whole_file import WholeFileWriter, write_json, writing
 
 _ROWS, _BYTES = 2048, 32 << 20  # a batch in memory is no longer than either
 
@@ -81,7 +81,8 @@ class PartWriter(WholeFileWriter):
 
         if self._columns[0]:
             arrays = [pa.array(column, kind) for column, kind in zip(self._columns, self.schema.types, strict=True)]
-            self._file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+            with writing(self.path):
+                self._file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
         self._columns, self._bytes = [[] for _ in self._columns], 0
 
 

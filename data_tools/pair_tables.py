@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from data_tools.arrays import from_numpy, one_array, regrouped
 from data_tools.preference import pair_groups
+from proxygrm.whole_file import writing
 
 TEXTS = ("id", "source", "question", "response_1", "response_2")
 _CHUNK = 512  # rows fetched together from a spilled file
@@ -64,15 +65,17 @@ class Spill:
         self.path.unlink(missing_ok=True)
 
     def add(self, table: pa.Table) -> None:
-        if self._file is None:
-            self._file = pa.ipc.new_file(os.fspath(self.path), table.schema)
-        for batch in table.combine_chunks().to_batches():
-            self._file.write_batch(batch)
-            self._starts.append(self._starts[-1] + batch.num_rows)
+        with writing(self.path):
+            if self._file is None:
+                self._file = pa.ipc.new_file(os.fspath(self.path), table.schema)
+            for batch in table.combine_chunks().to_batches():
+                self._file.write_batch(batch)
+                self._starts.append(self._starts[-1] + batch.num_rows)
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with writing(self.path):
+                self._file.close()
 
     def in_order(self, rows: Sequence[int]) -> Iterator[pa.Table]:
         """The rows of these numbers (from 0, in the order of `add`), in this order, some at a time."""

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proxygrm.whole_file import writing
+
 
 @contextmanager
 def one_run(parts: Path, target: str) -> Iterator[None]:
@@ -26,8 +28,9 @@ def one_run(parts: Path, target: str) -> Iterator[None]:
             _remove_ended(note, says)
     with mine.open("w", encoding="utf-8") as file:
         _locked(file.fileno(), fcntl.LOCK_SH)  # the same run twice is no conflict
-        file.write(says)
-        file.flush()
+        with writing(mine):
+            file.write(says)
+            file.flush()
         try:
             yield
         finally:

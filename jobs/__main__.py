@@ -20,6 +20,7 @@ from jobs.evaluate_here import evaluate
 from jobs.proxy import proxy
 from jobs.reward import reward
 from proxygrm.errors import UserError
+from proxygrm.whole_file import FULL
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 RUN = click.option(
@@ -28,9 +29,6 @@ RUN = click.option(
     default=None,
     help="Run folder.  [the one written to last under runs/; with --profile or --experiment runs/PROFILE]",
 )
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Commands(click.Group):
@@ -43,7 +41,7 @@ class Commands(click.Group):
             _tell(str(error), ctx)
             sys.exit(2)
         except OSError as error:
-            if error.errno == errno.EPIPE or (error.filename is None and error.errno not in _FULL):
+            if error.errno == errno.EPIPE or (error.filename is None and error.errno not in FULL):
                 raise
             where = f"{error.filename}: " if error.filename is not None else ""
             _tell(f"{where}{error.strerror or error} (where in the program: proxygrm --debug ...)", ctx)

@@ -17,6 +17,7 @@ from jobs.stage import StageRun
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
 from proxygrm.proxy.settings import CONTEXT, ProxySettings
+from proxygrm.whole_file import writing
 
 RULE_BASED = "rule-based"
 TEACHER_START_S = 60.0
@@ -152,7 +153,8 @@ def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
         found = Endpoints.read(serving.endpoints_file)
         key_file = folder / "api_key"
         key_file.touch(mode=0o600)
-        key_file.write_text(found.api_key)
+        with writing(key_file):
+            key_file.write_text(found.api_key)
         try:
             yield found.replicas[0], found.model, str(key_file)
         finally:

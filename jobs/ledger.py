@@ -110,8 +110,10 @@ class Ledger:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = whole_file.beside(self.folder / "probe")  # of this submitter alone: two may come at once
-            probe.write_text("x")
-            probe.unlink()
+            try:
+                probe.write_text("x")
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot write to the run folder {self.folder}: {error.strerror}; choose another with --run"
@@ -223,7 +225,7 @@ class Ledger:
                 folder.rename(aside)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / MADE_OF, stage.facts())
-        (folder / "fingerprint").write_text(fingerprint)
+        write_text(folder / "fingerprint", fingerprint)
         if self.failed_check(stage):  # records whose proof is gone do not count
             for cell in range(stage.array if stage.array == 1 else 0):
                 self.done_path(stage, cell).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import click
 
 from jobs.options import Renamed
 from proxygrm.errors import UserError
-from proxygrm.whole_file import whole_file
+from proxygrm.whole_file import whole_file, writing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +112,12 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
         raise UserError(f"--out {target} is {'a folder' if target.is_dir() else 'the input'}; name another file")
     log, tally = target.with_name(f"{target.name}.dropped.jsonl"), Tally()
     try:
-        with whole_file(target) as scratch, Account(log, max_bad) as account, scratch.open("wb") as file:
+        with (
+            whole_file(target) as scratch,
+            Account(log, max_bad) as account,
+            writing(target),
+            scratch.open("wb") as file,
+        ):
             for line in _scored_lines(source, options, account, tally):
                 file.write(line)
             if not account.read:

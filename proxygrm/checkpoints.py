@@ -67,7 +67,11 @@ def _leads_nowhere(path: Path) -> str:
 
 def copy_linked(source: Path, target: Path, leave_out: tuple[str, ...] = ()) -> None:
     """A second folder of the same files, without those whose name matches a pattern of `leave_out`."""
-    shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(*leave_out))
+    try:
+        shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(*leave_out))
+    except shutil.Error as error:  # of several files, gone through to the end; the first says why
+        _, file, why = error.args[0][0]
+        raise UserError(f"cannot write {file}: {why}") from error
 
 
 def _link(source: str, target: str) -> None:

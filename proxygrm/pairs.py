@@ -18,7 +18,7 @@ from typing import Any
 from proxygrm.critique import Label
 from proxygrm.errors import UserError, barred
 from proxygrm.saved_dataset import refuse_saved_dataset
-from proxygrm.whole_file import WholeFileWriter, whole_file
+from proxygrm.whole_file import WholeFileWriter, whole_file, writing
 
 SCHEMA_VERSION = "2"
 _VERSION_KEY = "proxygrm.pairs"
@@ -194,7 +194,7 @@ class PairsWriter(WholeFileWriter):
         rows = sum(waiting.num_rows for waiting in self._tables)
         while rows >= _BATCH or (rows and sum(waiting.nbytes for waiting in self._tables) > _BATCH_BYTES):
             whole = pa.concat_tables(self._tables)
-            self._parquet.write_table(whole.slice(0, _BATCH).combine_chunks())
+            self._put(whole.slice(0, _BATCH).combine_chunks())
             self._tables = [whole.slice(_BATCH)]
             rows = self._tables[0].num_rows
 
@@ -202,6 +202,10 @@ class PairsWriter(WholeFileWriter):
     def picture_count(self) -> int:
         """Distinct pictures of the rows so far."""
         return len(self._pictures)
+
+    def _put(self, table: Any) -> None:
+        with writing(self.path):  # others may be written beside it: an error must name the right one
+            self._parquet.write_table(table)
 
     def _check_pictures(self, names: Iterable[str], whose: str) -> None:
         for name in names:
@@ -215,10 +219,10 @@ class PairsWriter(WholeFileWriter):
         import pyarrow as pa
 
         if self._tables and (last or self._batch):
-            self._parquet.write_table(pa.concat_tables(self._tables).combine_chunks())
+            self._put(pa.concat_tables(self._tables).combine_chunks())
             self._tables = []
         if self._batch or (last and not self.count):
-            self._parquet.write_table(pa.Table.from_pylist(self._batch, schema=self._schema))
+            self._put(pa.Table.from_pylist(self._batch, schema=self._schema))
             self._batch = []
 
 

@@ -16,6 +16,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""What a write meets where there is no room, or no disk."""
+
+
+@contextmanager
+def writing(path: Path, scratch: Path | None = None) -> Iterator[None]:
+    """An error of a full disk in the block names `path`, not nothing, nor the scratch file that stands for it.
+
+    open() names its file; write, flush, fsync and close do not, parquet's writer does not, and a copy names its source.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.strerror = os.strerror(error.errno)
+            if error.filename is None or error.filename2 is not None:
+                error.filename = str(path)
+                del error.filename2  # None would be printed, too
+        if scratch is not None and error.filename is not None:
+            found = Path(os.fsdecode(error.filename))
+            if found.is_relative_to(scratch):
+                error.filename = str(path / found.relative_to(scratch))
+        raise
+
 
 def beside(path: Path) -> Path:
     """A name in the same folder that nobody else has, hidden, and with an ending that no reader looks for.
@@ -37,8 +61,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = beside(path)
     try:
-        yield scratch
-        scratch.replace(path)
+        with writing(path, scratch):
+            yield scratch
+            scratch.replace(path)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
             scratch.unlink()
@@ -65,9 +90,10 @@ def whole_files(folder: Path) -> Iterator[Path]:
         scratch = beside(folder / "files")
         scratch.mkdir(parents=True)
         try:
-            yield scratch
-            for file in sorted(scratch.iterdir()):
-                file.replace(folder / file.name)
+            with writing(folder, scratch):
+                yield scratch
+                for file in sorted(scratch.iterdir()):
+                    file.replace(folder / file.name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from data_tools.filters.run import Job, where
 from data_tools.filters.similarity import near_duplicates
 from data_tools.link_picture import LinkedPictures
 from data_tools.preference import PairsWriter, pair_groups
+from proxygrm.whole_file import writing
 
 
 def merge(job: Job, max_bad: float, files: list[dict[str, Path]], parts: Path) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _tables(pairs: Path, columns: list[str] | None) -> Iterator[tuple[int, Any]]
 
 
 def _put_together(parts: Sequence[Path], target: Path) -> None:
-    with target.open("wb") as whole:
+    with writing(target), target.open("wb") as whole:
         for part in parts:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, whole, 1 << 20)

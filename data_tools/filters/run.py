@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from data_tools.account import Account, Where
 from data_tools.filters.difficulty import critique_files
@@ -23,7 +23,7 @@ from data_tools.filters.settings import FilterSettings
 from data_tools.preference import PreferencePair, count_pairs, iter_pairs
 from data_tools.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.errors import UserError
-from proxygrm.whole_file import whole_file, write_json
+from proxygrm.whole_file import whole_file, write_json, writing
 
 if TYPE_CHECKING:
     from data_tools.filters.decontamination import Hit
@@ -126,10 +126,17 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
             stay: Any = np.array([faults[row] is None for row in passed], dtype=bool)
             rows: Any = np.array(passed, dtype=np.int64)[stay] + at
             account.read, account.kept, at = account.read + len(batch), account.kept + len(rows), at + len(batch)
-            rows_file.write(rows.tobytes())
+            _put(rows_file, rows, part["rows"])
             if signs is not None and job.settings.similarity is not None:
-                signs_file.write(signs[stay].tobytes())
+                _put(signs_file, signs[stay], part["signs"])
     write_json(part["account"], account.summary())
+
+
+def _put(file: BinaryIO, values: Any, path: Path) -> None:
+    """Several files are written side by side: an error must name the right one."""
+    with writing(path):
+        file.write(values.tobytes())
+        file.flush()
 
 
 def _quality_fault(job: Job, pair: PreferencePair) -> Fault | Hit | None:

@@ -23,7 +23,7 @@ from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
 from proxygrm.save_now import SaveNow
 from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, choose_mode
-from proxygrm.whole_file import whole_file
+from proxygrm.whole_file import whole_file, write_text
 
 
 class ToldToStop(Exception):
@@ -53,7 +53,7 @@ class CountingReplayBuffer(ReplayBuffer):
         found = step_metrics(rows, expected)
         if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
             message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}; submit again to go on"
-            Path(self.options.stop_file).write_text(message + "\n", encoding="utf-8")
+            write_text(Path(self.options.stop_file), message + "\n")
             raise TooManyUnscored(message)
         keep = kept_rollouts(rows)
         if len(keep) < len(rows):

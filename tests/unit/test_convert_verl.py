@@ -259,7 +259,7 @@ def test_too_many_bad_rows_no_row_and_wrong_files_are_one_line_and_no_file(tmp_p
     out = tmp_path / "o" / "t.parquet"
     for source, to, why in (
         (tmp_path / "m.jsonl", "verl", "1 of 3 rows are bad"), (tmp_path / "empty.jsonl", "verl", "none of 0 rows"),
-        (tmp_path / "torn", "verl", "cannot be read as parquet"), (tmp_path / "gone.jsonl", "verl", "is no file"),
+        (tmp_path / "torn", "verl", "is not whole parquet"), (tmp_path / "gone.jsonl", "verl", "is no file"),
         (tmp_path, "verl", "does not exist"), (tmp_path / "m.jsonl", "bench", "must be a file that ends in .jsonl"),
         (folder, "swift-grm", "must be a file that ends"), (folder / "pairs.parquet", "nothing", "cannot convert to"),
     ):  # fmt: skip

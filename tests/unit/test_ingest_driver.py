@@ -193,7 +193,7 @@ def test_bad_files_are_one_clear_error(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "d.jsonl").mkdir()
     for source, name, said in [
-        ("rlaif-v", "torn.parquet", "cannot be read as parquet"),
+        ("rlaif-v", "torn.parquet", "it is not whole parquet"),
         ("rlaif-v", "nowhere", "does not exist"),
         ("preference-jsonl", "d.jsonl", "no parquet file and no JSON file"),
         ("preference-jsonl", "empty.jsonl", "none|no row|empty"),
