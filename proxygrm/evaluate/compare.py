@@ -32,29 +32,8 @@ def compare(
     """
     if len(runs) < 2:
         raise UserError("a comparison needs two runs or more")
-    scores = {name: _by_pair(answers, policy) for name, answers in runs.items()}
-    (baseline, base), *others = scores.items()
-    against: list[Figures] = []
-    for name, other in others:
-        ours, theirs, shared = _aligned(baseline, base, name, other, common)
-        kept = [key for key in shared if not (isnan(ours[key]) or isnan(theirs[key]))]
-        if not kept:
-            raise UserError(f"no pair counts for both {baseline} and {name} with the policy {policy!r}")
-        a, b = [ours[key] for key in kept], [theirs[key] for key in kept]
-        difference, low, high = paired_difference(a, b)
-        differ = runs[name].arranged.both_orders != runs[baseline].arranged.both_orders
-        only_a = None if differ else sum(x == 1 > y for x, y in zip(a, b, strict=True))
-        only_b = None if differ else sum(y == 1 > x for x, y in zip(a, b, strict=True))
-        against.append({
-            "run": name, "pairs": len(kept), "left_out": len(shared) - len(kept),
-            "not_shared": len(ours) + len(theirs) - 2 * len(shared),
-            "difference": difference, "low": low, "high": high,
-            "orders_differ": differ, "only_baseline": only_a, "only_run": only_b, "p_holm": None,
-            "p": None if only_a is None or only_b is None else mcnemar_exact(only_a, only_b),
-        })  # fmt: skip
-    tested = [row for row in against if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = p
+    baseline, *others = runs
+    against = paired(runs, [(baseline, name) for name in others], policy, common)
     kept_keys = ("n", "overall", "macro", "overall_interval", "expected", "rows", "partial", "orders", "acc_plus")
     figures = {name: score(answers, partition, policy) for name, answers in runs.items()}
     return {
@@ -66,6 +45,35 @@ def compare(
         "against": against,
         "anchors": beside_anchors(next(iter(runs.values())), policy),
     }
+
+
+def paired(
+    runs: Mapping[str, Answers], which: Sequence[tuple[str, str]], policy: str = "wrong", common: bool = False
+) -> list[Figures]:
+    """A row for each (baseline, run) of `which`, as those of `against` in `compare`; Holm's correction is for all."""
+    scores = {name: _by_pair(answers, policy) for name, answers in runs.items()}
+    against: list[Figures] = []
+    for baseline, name in which:
+        ours, theirs, shared = _aligned(baseline, scores[baseline], name, scores[name], common)
+        kept = [key for key in shared if not (isnan(ours[key]) or isnan(theirs[key]))]
+        if not kept:
+            raise UserError(f"no pair counts for both {baseline} and {name} with the policy {policy!r}")
+        a, b = [ours[key] for key in kept], [theirs[key] for key in kept]
+        difference, low, high = paired_difference(a, b)
+        differ = runs[name].arranged.both_orders != runs[baseline].arranged.both_orders
+        only_a = None if differ else sum(x == 1 > y for x, y in zip(a, b, strict=True))
+        only_b = None if differ else sum(y == 1 > x for x, y in zip(a, b, strict=True))
+        against.append({
+            "run": name, "baseline": baseline, "pairs": len(kept), "left_out": len(shared) - len(kept),
+            "not_shared": len(ours) + len(theirs) - 2 * len(shared),
+            "difference": difference, "low": low, "high": high,
+            "orders_differ": differ, "only_baseline": only_a, "only_run": only_b, "p_holm": None,
+            "p": None if only_a is None or only_b is None else mcnemar_exact(only_a, only_b),
+        })  # fmt: skip
+    tested = [row for row in against if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = p
+    return against
 
 
 def mcnemar_cells(row: Mapping[str, Any]) -> list[str]:

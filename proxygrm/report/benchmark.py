@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from proxygrm.benchmarks import benchmark
 from proxygrm.benchmarks.anchors import right_of
 from proxygrm.errors import UserError
-from proxygrm.evaluate.compare import ORDERS_DIFFER, beside_anchors, compare, mcnemar_cells
+from proxygrm.evaluate.compare import ORDERS_DIFFER, beside_anchors, mcnemar_cells, paired
 from proxygrm.evaluate.score import Answers, Figures, score
+from proxygrm.report.gather import tag_name
 
 MARKS = {"yes": "=", "nearly": "≈", "no": "≠"}
 
@@ -49,7 +50,6 @@ class View:
     anchors: list[dict[str, str]]
     anchor_note: str
     notes: list[tuple[str, str]]  # (run, note)
-    baseline: str = ""
     figures: Mapping[str, Figures] = field(default_factory=dict)
 
 
@@ -64,7 +64,7 @@ def view(runs: Mapping[str, Answers], partition: str = "official", policy: str =
     against: list[Figures] = []
     if len(runs) > 1:
         try:
-            against = compare(runs, partition, policy, common)["against"]
+            against = paired(runs, _comparisons(list(runs)), policy, common)
         except UserError as error:
             notes.append(("pair by pair", str(error)))
     anchors, anchor_note = _anchors(runs, policy)
@@ -80,9 +80,17 @@ def view(runs: Mapping[str, Answers], partition: str = "official", policy: str =
         anchors=anchors,
         anchor_note=anchor_note,
         notes=notes,
-        baseline=next(iter(figures)) if against else "",
         figures=figures,
     )
+
+
+def _comparisons(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(baseline, run): each run against the first; of a chain, and of any three runs, also the last step alone: what RL
+    adds to SFT is not what both add to the start."""
+    sft, rl = tag_name("sft"), tag_name("rl")
+    step = (sft, rl) if sft in names and rl in names else tuple(names[1:3]) if len(names) == 3 else ()
+    found = [(names[0], name) for name in names[1:]]
+    return [*found, (step[0], step[1])] if step and step not in found else found
 
 
 def _notes(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
@@ -209,6 +217,7 @@ def _policies(figures: Mapping[str, Figures], official: str) -> list[tuple[str, 
 def _against(row: Figures) -> list[str]:
     return [
         f"{row['run']} ({ORDERS_DIFFER})" if row["orders_differ"] else str(row["run"]),
+        str(row["baseline"]),
         f"{row['pairs']:,}",
         f"{100 * row['difference']:+.2f}",
         f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",

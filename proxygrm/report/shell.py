@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGE_BYTES = 4_900_000  # the whole file
-SCRIPTS = ("theme.js", "unpack.js", "judgement.js", "table.js", "start.js")
+SCRIPTS = ("theme.js", "unpack.js", "judgement.js", "table.js", "start.js", "wide.js")
 STYLES = ("report.css", "pages.css")
 
 JUDGEMENT_COLUMNS = (
@@ -30,7 +30,13 @@ JUDGEMENT_COLUMNS = (
     ("better", "Better", "num", "the response that the label says is better, as shown"),
     ("verdict", "Verdict", "num", "the response that the judge named, as shown"),
     ("result", "Result", "", "as the scores count it"),
-    ("proxy", "Proxy", "num", "the response that the proxy named by the rubric alone; ? is unreadable"),
+    (
+        "proxy",
+        "Proxy",
+        "",
+        "the response that the proxy named by the rubric alone, right or wrong by the label; ≠ judge: "
+        "the judge named the other one",
+    ),
     ("why", "Problems", "", "what is not to the contract in the critique"),
     ("tokens", "Tokens", "num", "of the critique"),
 )

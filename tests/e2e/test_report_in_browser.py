@@ -14,6 +14,7 @@ from chromium import Chromium
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from report_rows import NASTY, pictures, rows, write
 
+from proxygrm.report import write_report
 from proxygrm.report.eval_page import write_eval_report
 
 pytestmark = pytest.mark.heavy
@@ -96,7 +97,7 @@ def test_filters_change_the_rows_to_those_that_pass(browser, page):
     browser.choose("proxy", "differs")
     differ = [r for r in made if r["verdict"] and r["proxy_verdict"] and r["verdict"] != r["proxy_verdict"]]
     assert shown(browser) == len(differ) > 100
-    assert all(line[5] != line[7] for line in browser.ask(LINES))
+    assert all(line[5] != line[7][0] and line[7].endswith("≠ judge") for line in browser.ask(LINES))
     browser.choose("order", "swapped")
     assert shown(browser) == sum(row["order"] == "swapped" for row in differ)
     browser.ask("$('#clear').click()")
@@ -184,6 +185,51 @@ def test_an_opened_judgement_shows_its_parts_and_nasty_text_stays_text(browser, 
     assert browser.ask("$('#elsewhere').children.length") == 3
     browser.wait("$('#shots img').complete && $('#shots img').naturalWidth > 60")
     assert browser.ask("$$('img[src=x]').length") == 0
+
+
+def test_the_proxy_is_right_or_wrong_by_the_label_and_disagreement_is_said_in_words(browser):
+    seen = set()
+    for judge in ("right", "wrong"):
+        browser.choose("result", judge)
+        for value in ("same", "differs"):
+            browser.choose("proxy", value)
+            for line in browser.ask(LINES):
+                better, verdict, proxy = line[4], line[5], line[7].split()
+                assert proxy[:2] == [proxy[0], "right" if proxy[0] == better else "wrong"]
+                assert (proxy[2:] == ["≠", "judge"]) == (proxy[0] != verdict)
+                seen.add((judge, proxy[1], value))
+            kinds = "$$('#rows td.proxy .chip').map((chip) => [chip.textContent, chip.className.split(' ')[1]].join())"
+            assert set(browser.ask(kinds)) <= {"right,good", "wrong,bad"}
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("width", [1280, 480])
+def test_a_table_that_is_wider_than_its_card_says_that_it_scrolls(browser, width):
+    browser.size(width, 900)
+    told = browser.ask(
+        "$$('.scroll').filter((box) => box.checkVisibility()).map((box) => [box.scrollWidth > box.clientWidth + 1,"
+        " box.previousElementSibling.textContent, !box.previousElementSibling.hidden,"
+        " box.tabIndex === 0 || box.querySelector('a, button') !== null])"
+    )
+    assert {words for _, words, _, _ in told} == {"↔ This table scrolls to the side."}
+    assert all(wide == says and (reached or not wide) for wide, _, says, reached in told)
+    assert any(wide for wide, *_ in told) == (width < 1280)
+
+
+def test_the_stages_of_a_run_fit_their_card(started, tmp_path):
+    stages = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
+    for number, stage in enumerate(stages):
+        done = {"started": 1.8e9 + 9000 * number, "finished": 1.8e9 + 9000 * (number + 1), "peak_memory_mb": 99_999,
+                "nodes": [f"gpu-node-{n:03d}" for n in range(8)], "job_id": "12345678"}  # fmt: skip
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "DONE.json").write_text(json.dumps(done))
+    (tmp_path / "run.json").write_text("{}")
+    started.size(1280, 900)
+    started.call("Page.navigate", url=address(write_report(tmp_path, tmp_path / "page.html")))
+    started.wait("document.readyState === 'complete' && $('.stages') !== null")
+    assert started.ask("const box = $('.stages').parentElement; box.scrollWidth - box.clientWidth") <= 0
+    assert started.ask("$$('.stages tbody tr').length") == len(stages)
+    assert started.said == []
 
 
 def test_a_link_restores_filter_order_page_and_row(browser, page):

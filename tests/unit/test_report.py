@@ -158,7 +158,7 @@ def test_a_finished_run_is_shown_with_its_stages_results_curves_and_pairs(tmp_pa
         assert words in page.text
     assert sum(dict(a).get("role") == "img" for tag, a in page.elements if tag == "svg") == 2 * 2 + 7
     assert page.text.count("done") >= 6
-    assert "Pair by pair against before training" in page.text
+    assert "Pair by pair" in page.text
     assert "--pairs" not in page.text
     assert "writes this page" in page.text
     assert list(page.runs) == ["start", "sft", "rl"]

@@ -16,6 +16,7 @@ from report_rows import NASTY, pictures, rows, write
 from jobs.eval import evaluation
 from proxygrm.benchmarks import benchmark
 from proxygrm.errors import UserError
+from proxygrm.evaluate.compare import compare, paired
 from proxygrm.evaluate.score import read, score
 from proxygrm.report import judgements
 from proxygrm.report.benchmark import view
@@ -57,7 +58,31 @@ def test_the_bars_are_eval_scores_figures(tmp_path):
     assert [groups["Macro"][1].low, groups["Macro"][1].high] == figures["macro_interval"]
     for name, category in figures["categories"].items():
         assert (groups[name][1].share, groups[name][1].low) == (category["accuracy"], category["low"])
-    assert seen.against[0][0] == "b"
+    assert [row[:2] for row in seen.against] == [["b", "a"]]
+
+
+def test_of_a_chain_rl_is_also_compared_with_sft_on_the_same_pairs(tmp_path):
+    skills = {"before training": 0.5, "after SFT": 0.7, "after RL": 0.8, "another": 0.7}
+    answers = {
+        name: read("vl-rewardbench", [write(tmp_path / f"{name}.jsonl", rows(skill, at, count=1250, length=5))])
+        for at, (name, skill) in enumerate(skills.items())
+    }
+    three = {name: answers[name] for name in list(skills)[:3]}
+    wanted = [["after SFT", "before training"], ["after RL", "before training"], ["after RL", "after SFT"]]
+    assert [row[:2] for row in view(three).against] == wanted
+    assert [row[:2] for row in view(answers).against] == [*wanted[:2], ["another", "before training"], wanted[2]]
+    (alone,) = compare({"after SFT": answers["after SFT"], "after RL": answers["after RL"]})["against"]
+    row = paired(three, [("before training", "after SFT"), ("after SFT", "after RL")])[1]
+    for name in ("pairs", "difference", "low", "high", "only_baseline", "only_run", "p"):
+        assert row[name] == alone[name]
+    assert row["p_holm"] >= row["p"]
+
+
+def test_published_numbers_stand_below_the_runs_bars(tmp_path):
+    answers = {"a": read("vl-rewardbench", [write(tmp_path / "a.jsonl", rows(0.6, 1, length=5))]),
+               "b": read("vl-rewardbench", [write(tmp_path / "b.jsonl", rows(0.8, 1, length=5))])}  # fmt: skip
+    seen = view(answers)
+    groups = dict(seen.groups)
     assert [bar.label for bar in groups["Overall"] if bar.run is None] == [a["name"] for a in seen.anchors]
 
 

@@ -141,9 +141,19 @@ function judgements({ runs, reasons }) {
     made.append(head, node("td", row.pair.question === null ? "(left out)" : (row.pair.question || "–").slice(0, 160), "words"),
       node("td", row.pair.category || "–"), node("td", row.order + (row.sample ? `, vote ${row.sample + 1}` : "")),
       node("td", row.label, "num"), node("td", row.said || "–", "num"), result);
-    if (asked) made.append(node("td", row.proxy > 0 ? row.proxy : row.proxy === 0 ? "?" : "–", differs(row) ? "num differs" : "num"));
+    if (asked) made.append(proxyCell(row));
     made.append(node("td", row.why.join(", ") + (row.cut ? (row.why.length ? ", cut" : "cut") : "") || "–", "reasons"),
       node("td", row.tokens === null ? "–" : row.tokens.toLocaleString("en"), "num"));
+    return made;
+  }
+
+  // By the label, as the judge's result is; that the two differ is another matter, and said apart.
+  function proxyCell(row) {
+    const made = node("td", undefined, "proxy");
+    if (row.proxy <= 0) { made.textContent = row.proxy === 0 ? "? unreadable" : "–"; return made; }
+    const right = row.proxy === row.label;
+    made.append(node("span", row.proxy), " ", node("span", right ? "right" : "wrong", `chip ${right ? "good" : "bad"}`));
+    if (differs(row)) made.append(" ", Object.assign(node("span", "≠ judge", "differs"), { title: "the proxy names another response than the judge" }));
     return made;
   }
 
