@@ -10,9 +10,11 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from jobs import console
+from jobs import request as requests
 from jobs.__main__ import main
 from jobs.follow import status_table
 from jobs.ledger import Ledger
+from jobs.request import Request
 from jobs.state import StageState
 from proxygrm.errors import UserError
 
@@ -171,8 +173,7 @@ def test_a_stage_started_by_hand_is_judged_by_the_nodes_it_has(
 
 def test_the_report_of_a_run_has_one_place_and_one_option(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run.mkdir()
-    (run / "run.json").write_text("{}")
+    requests.save(requests.resolve(Request(profile="local")), Ledger(run))
     assert say("report", "--run", str(run)).exit_code == 0
     assert [str(path.relative_to(run)) for path in run.rglob("*.html")] == ["report/report.html"]
     for option in ("--out", "--output"):  # the older name is taken, and not shown

@@ -28,6 +28,9 @@ from PIL import Image
 from data_tools.ingest import ingest
 from data_tools.pair_tables import Spill
 from data_tools.preference import read_pairs
+from jobs import request as requests
+from jobs.ledger import Ledger
+from jobs.request import Request
 from proxygrm.errors import UserError
 from proxygrm.evaluate.rows import RowFile, write_rows
 from proxygrm.teacher.critiques import append, critique_row
@@ -51,8 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ingest("preference-jsonl", folder / "rows.jsonl", folder / "pairs")
     rows = [critique_row(pair.id, GOOD.format(pair.question, pair.label), "m") for pair in read_pairs(folder / "pairs")]
     append(folder / "critiques.jsonl", rows)
-    (folder / "run").mkdir()
-    (folder / "run" / "run.json").write_text("{}")
+    requests.save(requests.resolve(Request(profile="local")), Ledger(folder / "run"))
     return folder
 
 

@@ -12,7 +12,10 @@ from PIL import Image
 
 from data_tools.ingest import ingest
 from data_tools.preference import read_pairs
+from jobs import request as requests
 from jobs.__main__ import main
+from jobs.ledger import Ledger
+from jobs.request import Request
 from proxygrm.teacher.critiques import append, critique_row
 
 GOOD = "<rubric>{} (100%)<justify>j</justify></rubric><eval>Response 1 fits.</eval><answer>{}</answer>"
@@ -143,8 +146,7 @@ def test_an_eval_run_over_data_that_is_refused_leaves_the_account_of_the_bad_row
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_report_that_cannot_be_written_leaves_no_part_of_it(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text("{}")
+    requests.save(requests.resolve(Request(profile="local")), Ledger(tmp_path / "run"))
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "cannot write" in refused("report", "--run", tmp_path / "run", "--out", tmp_path / "locked" / "page.html")
     assert list((tmp_path / "locked").iterdir()) == []
