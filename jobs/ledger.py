@@ -105,8 +105,11 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
 
-    def create(self) -> None:
+    def refuse_foreign(self) -> None:
         refuse_foreign(self.folder, "name a run folder of your own (--run)")
+
+    def create(self) -> None:
+        self.refuse_foreign()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = whole_file.beside(self.folder / "probe")  # of this submitter alone: two may come at once

@@ -65,6 +65,7 @@ def send(
     or written."""
     if problem := path_problem(ledger.folder):
         raise UserError(problem)
+    ledger.refuse_foreign()
     stages, redo = list(stages), list(redo)
     if not redo and _all_done(resolved, ledger, stages):
         show_plan(_plan(resolved, ledger, stages, redo, ask=False), resolved, ledger)

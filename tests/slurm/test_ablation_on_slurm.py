@@ -93,12 +93,12 @@ def test_a_chain_and_an_ablation_of_it_are_both_known_in_one_run_folder(tmp_path
     def say(*words: str) -> str:
         answer = CliRunner().invoke(main, [*words, "--run", str(run)])
         assert answer.exit_code == 0, answer.output
-        return answer.output
+        return answer.stdout
 
     states = {row["stage"]: row for row in json.loads(say("status", "--json"))}
     assert list(states) == [*(stage.name for stage in chain.stages), "ablation_rl", "ablation_evaluate"]
     assert {row["word"] for row in states.values()} <= {"pending", "waiting"}
-    assert say("why").startswith("distill waits: it is held (JobHeldUser)")
+    assert say("why").splitlines()[1].startswith("distill waits: it is held (JobHeldUser)")
     (row,) = json.loads(say("ablate", "--table", "--json"))
     assert (row["cells"], row["evaluated"]) == (2, 0)
     assert {line.action for line in plan(chain.stages, state.facts(chain.stages, Ledger(run)))} == {"wait"}

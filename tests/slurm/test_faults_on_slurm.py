@@ -97,8 +97,8 @@ def train(run: StageRun) -> None:
     with listening(run.out, process):
         while process.poll() is None:
             time.sleep(0.02)
-            if taken.exists():
-                run.progress(int(taken.read_text().split()[-1]), STEPS, "training")
+            if taken.exists() and (steps := taken.read_text().split()):
+                run.progress(int(steps[-1]), STEPS, "training")
     if process.returncode:
         raise RuntimeError(f"the training ended with exit code {process.returncode}")
 
@@ -320,7 +320,7 @@ def test_two_people_who_submit_at_once_run_the_chain_once(site: Site) -> None:
 def test_a_full_disk_is_said_and_the_chain_goes_on_when_there_is_room(site: Site, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a small file system can be mounted by root only")
     try:

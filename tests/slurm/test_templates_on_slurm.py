@@ -31,6 +31,12 @@ SECRETS = {
 }
 
 
+LEFT_BY_AN_ALLOCATION = {
+    **{"SLURM_MEM_PER_CPU": "2000", "SLURM_EXPORT_ENV": "NONE", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1"},
+    **{"SLURM_ARRAY_JOB_ID": "99", "SLURM_ARRAY_TASK_ID": "3", "SRUN_EXPORT_ENV": "NONE"},
+}
+
+
 @dataclass(frozen=True)
 class Site:
     """A cluster, small inputs, and a run folder whose name needs quoting."""
@@ -74,7 +80,9 @@ class Site:
         eventually(lambda: self.states()[stage]["word"] == "running", 60, lambda: f"{stage}: {self.states()[stage]}")
 
     def sbatch(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.call("sbatch", f"--output={self.run.parent}/logs/%x-%A-%a.out", *words)
+        """Typed in a shell inside an allocation, in an element of an array."""
+        left = [f"{name}={value}" for name, value in LEFT_BY_AN_ALLOCATION.items()]
+        return self.call("env", *left, "sbatch", f"--output={self.run.parent}/logs/%x-%A-%a.out", *words)
 
     def finished(self, template: str, *sbatch: str, more: tuple[str, ...] = ()) -> str:
         """Submit a template and wait for its end; its output. Fails the test unless every element COMPLETED."""
@@ -116,9 +124,6 @@ def site(local_cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:  # ty
         **os.environ,
         **local_cluster.env,
         **SECRETS,
-        # Typed in a shell inside an allocation, in an element of an array.
-        **{"SLURM_MEM_PER_CPU": "2000", "SLURM_EXPORT_ENV": "NONE", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1"},
-        **{"SLURM_ARRAY_JOB_ID": "99", "SLURM_ARRAY_TASK_ID": "3", "SRUN_EXPORT_ENV": "NONE"},
         "RUN": str(root / "it's a run"),
         "PROFILE": "local",
         "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder),
@@ -145,7 +150,8 @@ def test_a_step_whose_input_is_not_done_says_what_is_missing(site: Site) -> None
     found = site.states()["evaluate"]
     assert (found["word"], found["job_id"]) == ("failed", done.stdout.strip())
     assert "which it needs, is not done: not done yet" in found["detail"]
-    assert site.proxygrm("why", "evaluate").startswith("evaluate failed: proxy_sft, which it needs, is not done")
+    said = site.proxygrm("why", "evaluate").splitlines()[1]
+    assert said.startswith("evaluate failed: proxy_sft, which it needs, is not done")
     assert site.proxygrm("logs", "evaluate", "-n", "1") == log.read_text().splitlines()[-1] + "\n"
     (hours,) = json.loads(site.proxygrm("cost", "--json"))["stages"]
     assert (hours["stage"], hours["jobs"], hours["attempts"]) == ("evaluate", 1, 1)
