@@ -22,8 +22,19 @@ python=${PYTHON:-python3}
     exit 2
 }
 
+# What one user installs in another's checkout, root above all, the other can neither change nor remove.
+for path in . .venv .local; do
+    [ -e "$path" ] || continue
+    owner=$(stat -Lc %u "$path")
+    if [ "$owner" != "$(id -u)" ] && { [ "$path" != . ] || [ "$(id -u)" = 0 ]; }; then
+        who=$(stat -Lc %U "$path")
+        echo "setup: $PWD/$path belongs to $who ($owner), and you are $(id -un): become $who, or clone your own" >&2
+        exit 2
+    fi
+done
+
 # One set-up at a time: a second one waits for the first instead of writing over it.
-mkdir -p .local
+mkdir -p .local 2>/dev/null || { echo "setup: $PWD cannot be written: clone your own, or ask its owner" >&2; exit 2; }
 exec 9>.local/setup.lock
 flock 9
 

@@ -205,3 +205,14 @@ def test_an_environment_may_be_a_link_to_a_larger_disk(checkout: Checkout) -> No
     assert checkout.setup().returncode == 0
     assert (checkout.folder / ".venv").is_symlink()
     assert list(large.glob("lib/*/site-packages/small"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a checkout that belongs to somebody else")
+def test_root_sets_nothing_up_in_a_user_s_checkout(checkout: Checkout) -> None:
+    before = sorted(checkout.folder.rglob("*"))
+    os.chown(checkout.folder, 12345, 12345)
+    done = checkout.setup()
+    assert done.returncode == 2
+    assert "belongs to" in done.stderr
+    assert "clone your own" in done.stderr
+    assert sorted(checkout.folder.rglob("*")) == before
