@@ -5,7 +5,7 @@
 
 Both read the same generated file and write the same rows, which the last step compares one by one. Each runs in a
 process of its own, without the generation. Time is CPU seconds (user + system, children included, imports left out);
-memory is the largest resident set of the process, imports included. Ours also looks whether every picture is there.
+memory is the largest resident set of the process, imports included. Ours also decodes every image once.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Account(WholeFileWriter):
         self.max_bad = max_bad
         self.read = self.kept = 0
         self.bad, self.dropped, self.notes = Counter[str](), Counter[str](), Counter[str]()
-        self._first_bad = ""
+        self.first_bad = ""
 
     @property
     def refused(self) -> Path:
@@ -68,8 +68,8 @@ class Account(WholeFileWriter):
     def leave(self, where: Where, row_id: str, reason: str, *, bad: bool, detail: str = "") -> None:
         """Count a row that is not kept. `reason` is one of a closed set of words; `detail` is for people."""
         (self.bad if bad else self.dropped)[reason] += 1
-        if bad and not self._first_bad:
-            self._first_bad = _describe(where, row_id, reason, detail)
+        if bad and not self.first_bad:
+            self.first_bad = _describe(where, row_id, reason, detail)
         line = {"file": where.file, "row": where.row, "id": row_id, "reason": reason, "bad": bad, "detail": detail}
         with writing(self.path):
             self._file.write(json.dumps(line) + "\n")
@@ -84,10 +84,10 @@ class Account(WholeFileWriter):
         with writing(self.path), log.open(encoding="utf-8") as lines:
             for line in lines:
                 self._file.write(line)
-                if not self._first_bad and '"bad": true' in line:
+                if not self.first_bad and '"bad": true' in line:
                     row = json.loads(line)
                     where = Where(row["file"], row["row"])
-                    self._first_bad = _describe(where, row["id"], row["reason"], row["detail"])
+                    self.first_bad = _describe(where, row["id"], row["reason"], row["detail"])
 
     def check(self) -> None:
         """Raise TooManyBad when more rows are bad than `max_bad` (a share of the rows read) allows."""
@@ -96,7 +96,7 @@ class Account(WholeFileWriter):
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.bad.most_common())
             raise TooManyBad(
                 f"{broken} of {self.read} rows are bad, more than --max-bad {self.max_bad:g} allows: {reasons}. "
-                f"First: {self._first_bad}. All stand in {self.refused}; mend the file, or allow more with --max-bad"
+                f"First: {self.first_bad}. All stand in {self.refused}; mend the file, or allow more with --max-bad"
             )
 
     def summary(self) -> dict[str, Any]:

@@ -8,8 +8,9 @@
 | bench       | pairs folder                    | JSONL {id, prompt, chosen, rejected, image}               |
 
 `OUT.report.json` has the counts, `OUT.dropped.jsonl` one line for each row that left. Rows, their order and their
-index do not depend on the number of shards. Straight from JSONL, pictures go as they are: `proxygrm data ingest`
-also turns those upright that lie on their side, stores each once, and gives repeated ids names of their own.
+index do not depend on the number of shards. Images that consumers would read differently are settled into `OUT.images`;
+rows with an image that is missing, broken or refused by processors are bad. Straight from JSONL, repeated ids stay as
+they are: `proxygrm data ingest` gives them names of their own, and stores each image once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from data_tools.account import Account
-from data_tools.preference import count_pairs
+from data_tools.picture_paths import MISSING, Missing
+from data_tools.preference import SCHEMA_VERSION, count_pairs
 from data_tools.shards import WHOLE, Shard, Step, carry_out, stamp_of
 from proxygrm.errors import UserError
 from proxygrm.prompts import prompt_hash
@@ -45,6 +47,12 @@ class Job:
     root: Path  # where picture paths of a JSONL begin
     units: int  # rows of a pairs folder, bytes of a JSONL
     max_bad: float
+    missing: Missing
+
+    @property
+    def images(self) -> Path:
+        """Where settled images go."""
+        return self.out.with_name(f"{self.out.name}.images")
 
     @property
     def from_lines(self) -> bool:
@@ -60,17 +68,21 @@ def convert_step(
     pictures: Literal["bytes", "path"] = "bytes",
     split: str = "train",
     images_root: Path | None = None,
+    missing_images: Missing = "drop",
     max_bad: float = 0.01,
 ) -> Step:
     """The step that converts `source` into the file `out`.
 
     critiques: files of the teacher, for ms-swift; pairs that it did not judge right to the contract are dropped and
     counted. pictures: in verl's parquet, the bytes or the path. split: goes into verl's `extra_info`. images_root:
-    where picture paths of a JSONL begin, by default its folder. Raises UserError for what does not fit together.
+    where picture paths of a JSONL begin, by default its folder. missing_images: "drop" counts a row without its image
+    as bad, "refuse" ends the step, "blank" shows a grey image instead. Raises UserError for what does not fit together.
     """
     source, out = Path(source), Path(out)
     if to not in get_args(Target):
         raise UserError(f"cannot convert to {to!r}; it is one of: {', '.join(get_args(Target))}")
+    if missing_images not in MISSING:
+        raise UserError(f"missing_images is {missing_images!r}; it is one of: {', '.join(MISSING)}")
     wanted = ".parquet" if to == "verl" else ".jsonl"
     if out.is_dir() or out.suffix != wanted:
         raise UserError(f"--out {out} must be a file that ends in {wanted}")
@@ -97,10 +109,12 @@ def convert_step(
     root = Path(images_root) if images_root else source.parent
     if not root.is_dir():
         raise UserError(f"--images-root {root} is no folder")
-    job = Job(to, source, out, tuple(sorted(critiques)), pictures, split, root.resolve(), units, max_bad)
+    job = Job(
+        to, source, out, tuple(sorted(critiques)), pictures, split, root.resolve(), units, max_bad, missing_images
+    )
     options = (
         to, out.name, pictures, split, str(job.root), prompt_hash("grm"), prompt_hash("proxy"),
-        str(source.resolve()),
+        str(source.resolve()), missing_images, SCHEMA_VERSION,
     )  # fmt: skip
     return Step(
         f"convert {to}", out.parent, f"{out.name}.report.json", stamp_of(options, [file, *job.critiques]),
@@ -140,6 +154,11 @@ def _merge(job: Job, shards: list[Shard], parts: Path) -> dict[str, Any]:
     with Account(job.out.with_name(f"{job.out.name}.dropped.jsonl"), job.max_bad) as account:
         for part in files:
             account.absorb(part["account"], part["log"])
+        if (missing := account.bad["missing_picture"]) and job.missing == "refuse":
+            raise UserError(
+                f"{job.source}: the images of {missing} rows are missing ({account.first_bad}); put them there, or "
+                "leave those rows out with --missing-images drop, or show a grey image with --missing-images blank"
+            )
         account.check()
         if not account.kept:
             left = account.summary()

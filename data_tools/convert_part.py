@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
 from data_tools.account import Account, Where
-from data_tools.arrays import from_numpy, one_array, regrouped
+from data_tools.arrays import from_numpy, one_array
 from data_tools.critique_index import index_critiques
 from data_tools.pair_tables import pair_tables
-from data_tools.picture_paths import MissingPicture, OutsideRoot, resolve
-from data_tools.preference_blocks import Leave, preference_tables
+from data_tools.preference_blocks import preference_tables
+from data_tools.settled_files import SettledFiles
 from data_tools.source import Left
 from data_tools.to_bench import bench_lines
 from data_tools.to_swift import grm_lines, proxy_lines, write_jsonl
@@ -27,8 +26,6 @@ from proxygrm.whole_file import writing
 
 if TYPE_CHECKING:
     from data_tools.convert import Job
-
-_REMEMBERED = 50_000  # picture paths known to be good
 
 
 def write_part(job: Job, span: range, part: dict[str, Path], account: Account) -> None:
@@ -46,10 +43,33 @@ def write_part(job: Job, span: range, part: dict[str, Path], account: Account) -
 
 
 def _counted(job: Job, span: range, account: Account) -> Iterator[pa.Table]:
-    for table in pair_tables(job.source, span):
+    for table in _tables(job, span, account):
         account.read += table.num_rows
         account.kept += table.num_rows
         yield table
+
+
+def _tables(job: Job, span: range, account: Account) -> Iterator[pa.Table]:
+    """Of a pairs folder, with a column `line` of row numbers; rows whose images a consumer would refuse leave."""
+    files = SettledFiles(job.images, None, job.missing)
+    at = span.start
+    for table in pair_tables(job.source, span):
+        ids, first = table["id"], at + 1
+
+        def leave(row: int, left: Left, ids: pa.ChunkedArray = ids, first: int = first) -> None:
+            _leave(job, account, first + row, left._replace(id=ids[row].as_py()))
+
+        lines: np.ndarray = np.arange(first, first + table.num_rows, dtype=np.int64)
+        at += table.num_rows
+        yield files.settled(table.append_column("line", from_numpy(lines)), leave, account.notes)
+
+
+def _leave(job: Job, account: Account, line: int, left: Left) -> None:
+    row_id = left.id if isinstance(left.id, str) else "" if left.id is None else str(left.id)
+    account.read += 1
+    account.leave(
+        Where(job.source.name, line), ascii(row_id)[1:-1], left.reason, bad=left.bad, detail=left.detail[:300]
+    )
 
 
 def _swift(job: Job, span: range, account: Account) -> Iterator[bytes]:
@@ -57,12 +77,11 @@ def _swift(job: Job, span: range, account: Account) -> Iterator[bytes]:
     ids = {pair_id for table in pair_tables(job.source, span, columns=("id",)) for pair_id in table["id"].to_pylist()}
     index = index_critiques(job.critiques, ids)
     lines = grm_lines if job.to == "swift-grm" else proxy_lines
-    number = span.start
     with index.reader() as critiques:
-        for table in pair_tables(job.source, span):
+        for table in _tables(job, span, account):
             keep, texts = [], []
-            for pair_id, label in zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True):
-                number += 1
+            columns = (table[name].to_pylist() for name in ("line", "id", "label"))
+            for number, pair_id, label in zip(*columns, strict=True):
                 found = index.found.get(pair_id)
                 fault = found.fault(label) if found else "no_critique"
                 if found and not fault and found.verdict != label:
@@ -80,88 +99,22 @@ def _swift(job: Job, span: range, account: Account) -> Iterator[bytes]:
 def _from_lines(job: Job, span: range, ids: Path, account: Account) -> Iterator[pa.Table]:
     """Tables with absolute picture paths; rows that are no pair, or whose pictures are not there, are counted."""
 
-    def leave(line: int, left: Left) -> None:
-        row_id = left.id if isinstance(left.id, str) else "" if left.id is None else str(left.id)
-        account.read += 1
-        account.leave(
-            Where(job.source.name, line), ascii(row_id)[1:-1], left.reason, bad=left.bad, detail=left.detail[:300]
-        )
-
-    pictures = _Pictures(job.root, opened=job.pictures == "bytes")
+    files = SettledFiles(job.images, job.root, job.missing)
     keys = []
-    for table in preference_tables(job.source, span, leave):
-        found = pictures.found(table, leave)
+    for table in preference_tables(job.source, span, partial(_leave, job, account)):
+        row_ids, lines = table["id"], table["line"]
+
+        def leave(row: int, left: Left, ids: pa.ChunkedArray = row_ids, lines: pa.ChunkedArray = lines) -> None:
+            _leave(job, account, lines[row].as_py(), left._replace(id=ids[row].as_py()))
+
+        found = files.settled(table, leave, account.notes)
         account.read += found.num_rows
         account.kept += found.num_rows
-        row_ids = found["id"].cast(pa.binary()).to_pylist()
-        keys.append(np.fromiter(map(xxhash.xxh3_64_intdigest, row_ids), np.uint64, found.num_rows))
+        hashed = found["id"].cast(pa.binary()).to_pylist()
+        keys.append(np.fromiter(map(xxhash.xxh3_64_intdigest, hashed), np.uint64, found.num_rows))
         yield found
     with writing(ids), ids.open("wb") as file:
         np.save(file, np.concatenate(keys) if keys else np.zeros(0, np.uint64))
-
-
-class _Pictures:
-    """Paths as written -> absolute ones, of files below the root that are there (and, if `opened`, are pictures)."""
-
-    def __init__(self, root: Path, opened: bool) -> None:
-        self.root, self.opened = root, opened
-        self._good: dict[str, str] = {}
-
-    def found(self, table: pa.Table, leave: Leave) -> pa.Table:
-        """The rows whose pictures are all good; the others leave."""
-        lists = one_array(table["images"])
-        flat, absolute, faults = lists.flatten().to_pylist(), [], {}
-        for place, name in enumerate(flat):
-            path = self._good.get(name)
-            if path is None:
-                fault = self._look(name)
-                path = self._good.get(name, "")
-                if fault:
-                    faults[place] = fault
-            absolute.append(path)
-        rebuilt = regrouped(lists, pa.array(absolute, pa.string()))
-        table = table.set_column(table.schema.get_field_index("images"), "images", rebuilt)
-        if not faults:
-            return table
-        parents = pc.list_parent_indices(lists).to_pylist()
-        wrong: dict[int, Left] = {}
-        for place, fault in faults.items():
-            wrong.setdefault(parents[place], fault)
-        ids, lines = table["id"].to_pylist(), table["line"].to_pylist()
-        for row, fault in sorted(wrong.items()):
-            leave(lines[row], fault._replace(id=ids[row]))
-        return table.filter(pa.array([row not in wrong for row in range(table.num_rows)]))
-
-    def _look(self, name: str) -> Left | None:
-        """Remember the path when it is good; a reason when it is not."""
-        if len(self._good) >= _REMEMBERED:
-            self._good.clear()
-        plain = not name.startswith("/") and ".." not in name and not self.opened
-        path = f"{self.root}/{name}"
-        if not plain or not os.path.isfile(path):  # noqa: PTH113 - ten times as fast, for 200k paths
-            try:
-                path = str(resolve(name, self.root))
-            except MissingPicture as error:
-                return Left("missing_picture", str(error))
-            except OutsideRoot as error:
-                return Left("picture_outside_root", str(error))
-        if self.opened:
-            fault = _unreadable(path)
-            if fault:
-                return Left("unreadable_picture", fault)
-        self._good[name] = path
-        return None
-
-
-def _unreadable(path: str) -> str:
-    """Why the file is no picture, by its head; "" when it is one."""
-    from PIL import Image
-
-    try:
-        with Image.open(path):
-            return ""
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error)
 
 
 def count_repeated(files: Sequence[Path]) -> int:

@@ -35,7 +35,7 @@ def ingest_step(
     """The step that reads the file or folder `path` into the pairs folder `out`.
 
     images_root: where picture paths begin; by default the folder of the file (or `path`, when it is one).
-    missing_images: what a path without a picture means. "refuse": nothing is ingested, and the error says how many
+    missing_images: what a row without its image means. "refuse": nothing is ingested, and the error says how many
     there are (the default of benchmarks); "drop": a bad row (the default elsewhere); "blank": a grey picture stands
     in, and is counted. limit: only the first rows. license: a tag for all pairs, instead of the source's.
     Raises UserError when there is no such file, or it is not in the source's layout.
@@ -89,5 +89,5 @@ def _refuse_missing(job: Job, path: Path) -> None:
         raise UserError(
             f"{path}: the pictures of {count} rows are missing under {job.root} (first: {first}); put them there, or "
             "judge without seeing them with --missing-images blank, or leave those rows out with --missing-images "
-            "drop and a higher --max-bad"
+            "drop (in `data ingest` with a higher --max-bad)"
         )

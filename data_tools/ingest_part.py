@@ -18,8 +18,9 @@ from data_tools.picture_paths import Missing, Pictures
 from data_tools.preference import PictureStore, PreferencePair, arrange
 from data_tools.raw_rows import RawFile, read_span
 from data_tools.shards import Shard
-from data_tools.source import Found, Left, NoPicture, Scored, Source, layouts
+from data_tools.source import Found, Left, Scored, Source, layouts
 from proxygrm.ids import BadId, given, id_text
+from proxygrm.image_fields import NoPicture, NotGiven
 from proxygrm.whole_file import WholeFileWriter, write_json, writing
 
 _ROWS, _BYTES = 2048, 32 << 20  # a batch in memory is no longer than either
@@ -154,9 +155,12 @@ def understand(source: Source, raw: dict[str, Any] | Left) -> Found | Scored | L
     if isinstance(raw, Left):
         return raw
     try:
-        return source.read(raw)
+        found = source.read(raw)
     except NoPicture as error:
         return Left("bad_picture", str(error), id=raw.get("id"))
+    if source.needs_picture and not isinstance(found, Left) and not found.pictures:
+        return found._replace(pictures=(NotGiven("the row has no image"),))
+    return found
 
 
 def _checked(
@@ -168,15 +172,14 @@ def _checked(
     left = _text_fault(texts) if isinstance(row_id, str) else row_id
     if left is None and isinstance(found, Found) and found.chosen.strip() == found.rejected.strip():
         left = Left("same_responses", bad=False)
-    if left is None and job.source.needs_picture and not found.pictures:
-        left = Left("no_picture")
     if left is not None:
         return left._replace(id=found.id)
     stored = pictures.store_all(found.pictures)
     if isinstance(stored, Left):
         return stored._replace(id=found.id)
-    names, blanks = stored
-    account.notes["blank_picture"] += bool(blanks)
+    names, notes = stored
+    account.notes.update(notes)
+    account.notes["no_image"] += not names
     if found.note:
         account.notes[found.note] += 1
     if isinstance(found, Scored):

@@ -22,7 +22,8 @@ import hashlib
 import re
 from typing import Any
 
-from data_tools.source import Found, Left, Scored, Source, pictures_in, without_image_tags
+from data_tools.source import Found, Left, Scored, Source, without_image_tags
+from proxygrm.image_fields import images_in, marked
 
 _EDGE = r"(?:^|\n)[ \t#*]*"
 _QUESTION = re.compile(_EDGE + r"(?:the[ \t]+)?question[*]*[ \t]*:[ \t*]*", re.I)
@@ -60,7 +61,7 @@ def read(row: dict[str, Any]) -> Found | Scored | Left:
     human, gpt = _turn(row, "human"), _turn(row, "gpt")
     if human is None or gpt is None:
         return Left("no_turns", "conversations need a human and a gpt turn", id=id_)
-    pictures = pictures_in(row.get("image"))
+    pictures = marked(human, images_in(row.get("image")))
     human, note = without_image_tags(human, len(pictures))
     read_ = _by_assistants(human, gpt) or _pairwise(human, gpt) or _single(human, gpt)
     if read_ is None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.source import Found, Frames, Left, Picture, Source, pictures_in
+from data_tools.source import Found, Frames, Left, Picture, Source
 from proxygrm.benchmarks.mm_rlhf_rewardbench import CATEGORIES, category_of
+from proxygrm.image_fields import images_of
 
 FRAMES = 32
 
@@ -21,13 +22,11 @@ def read(row: dict[str, Any]) -> Found | Left:
     id_, video = row.get("id"), row.get("video")
     if video and not isinstance(video, str):
         return Left("bad_video", f"`video` is {type(video).__name__}, not a path", id=id_)
-    pictures: tuple[Picture, ...] = (
-        (Frames(video, FRAMES),) if video else pictures_in(row.get("image") or row.get("images"))
-    )
-    if not pictures:
-        return Left("no_picture", "neither image nor video", id=id_)
-    path = pictures[0].path if isinstance(pictures[0], Frames) else pictures[0]
+    pictures: tuple[Picture, ...] = (Frames(video, FRAMES),) if video else images_of(row)
     category = row.get("category")
+    if not pictures and category not in CATEGORIES:
+        return Left("no_picture", "neither image nor video", id=id_)
+    path = None if not pictures else pictures[0].path if isinstance(pictures[0], Frames) else pictures[0]
     if category not in CATEGORIES:
         category = category_of(path) if isinstance(path, str) else None
     if category is None:
@@ -45,5 +44,6 @@ SOURCE = Source(
     read=read,
     give="mm_reward_bench.jsonl, with --images-root when its pictures lie elsewhere",
     benchmark=True,
+    needs_picture=True,
     optional=("image", "images", "video", "category"),
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.rlhf_v import value_of
-from data_tools.source import Found, Left, Source, pictures_in, without_image_tags
+from data_tools.source import Found, Left, Source, without_image_tags
+from proxygrm.image_fields import images_of, marked
 
 
 def read(row: dict[str, Any]) -> Found | Left:
@@ -18,7 +19,7 @@ def read(row: dict[str, Any]) -> Found | Left:
         return Left("no_question_turn", "conversations[0] is missing", id=row.get("id"))
     if len(turns) > 1:
         return Left("several_turns", f"{len(turns)} turns; a pair has one question", bad=False, id=row.get("id"))
-    pictures = pictures_in(row.get("images") or row.get("image"))
+    pictures = marked(turns[0].get("value"), images_of(row))
     question, note = without_image_tags(turns[0].get("value"), len(pictures))
     chosen, rejected = (value_of(row.get(side)) for side in ("chosen", "rejected"))
     return Found(row.get("id"), question, chosen, rejected, pictures, note=note)

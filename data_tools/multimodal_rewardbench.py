@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.source import Found, Left, Source, pictures_in
+from data_tools.source import Found, Left, Source
 from proxygrm.benchmarks.multimodal_rewardbench import split_of
+from proxygrm.image_fields import images_in
 
 _COLUMNS = ("ID", "Image", "Text", "Output1", "Output2", "Better", "Category")
 
@@ -24,7 +25,7 @@ def read(row: dict[str, Any]) -> Found | Left:
         return Left("no_label", f"Better is {better!r}, not Output1 or Output2", id=row.get("ID"))
     worse = "Output2" if better == "Output1" else "Output1"
     category = split_of(str(row.get("ID")), str(row.get("Category") or ""))
-    pictures = pictures_in(row.get("Image"))
+    pictures = images_in(row.get("Image"))
     return Found(row.get("ID"), row.get("Text"), row.get(better), row.get(worse), pictures, category=category)
 
 
@@ -34,4 +35,5 @@ SOURCE = Source(
     read=read,
     give="Multimodal RewardBench's all_data.json, with --images-root for its pictures",
     benchmark=True,
+    needs_picture=True,
 )

@@ -1,8 +1,4 @@
-"""Pictures of a row: bytes as they are, or paths below one root, into the picture store.
-
-A path that leaves the root (`..`, an absolute path elsewhere, a link that points out) is refused: a file of pairs
-comes from other people, and must not copy a reader's own files into a data set.
-"""
+"""Pictures of a row: bytes, or paths below one root (`proxygrm.image_paths`), into the picture store."""
 
 from __future__ import annotations
 
@@ -14,6 +10,10 @@ from typing import Literal
 
 from data_tools.preference import PictureStore, UnreadablePicture
 from data_tools.source import Frames, Left, Picture
+from proxygrm.image_fields import NotGiven
+from proxygrm.image_paths import MissingPicture, OutsideRoot, inside, resolve
+from proxygrm.image_store import Stored
+from proxygrm.images import Look, image_of
 
 Missing = Literal["refuse", "drop", "blank"]
 MISSING = ("refuse", "drop", "blank")
@@ -21,64 +21,63 @@ FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _REMEMBERED = 50_000  # paths whose name in the store is kept in memory, about 300 bytes each
 
 
-class OutsideRoot(ValueError):
-    """A path that points out of the pictures' root."""
-
-
-class MissingPicture(ValueError):
-    """No file at the path, or no frames in the folder of a video."""
-
-
 class Pictures:
     def __init__(self, store: PictureStore, root: Path, missing: Missing) -> None:
         self.store, self.root, self.missing = store, root.resolve(), missing
-        self._names: dict[str, str] = {}
+        self._known: dict[str, Stored] = {}
 
-    def store_all(self, pictures: Sequence[Picture]) -> tuple[list[str], int] | Left:
-        """(names in the store, how many of them are blank stand-ins), or why the row cannot be used.
+    def store_all(self, pictures: Sequence[Picture]) -> tuple[list[str], set[str]] | Left:
+        """(names in the store, notes on the row: what was done to its images), or why the row cannot be used.
 
         Raises OSError when the store cannot be written: that is no fault of the row.
         """
-        names, blanks = [], 0
+        names, notes = list[str](), set[str]()
         for picture in pictures:
             try:
-                if isinstance(picture, bytes):
-                    names.append(self.store.add(picture))
-                else:
-                    names += [self._stored(file) for file in self._files(picture)]
+                for stored in self._stored(picture):
+                    names.append(stored.name)
+                    notes |= notes_on(stored.look)
             except MissingPicture as error:
                 if self.missing != "blank":
                     return Left("missing_picture", str(error))
                 names.append(self.store.add(blank_picture()))
-                blanks += 1
+                notes.add("blank_picture")
             except OutsideRoot as error:
                 return Left("picture_outside_root", str(error))
             except UnreadablePicture as error:
                 return Left("unreadable_picture", str(error))
-        return names, blanks
+        return names, notes
 
-    def _files(self, picture: str | Frames) -> list[str]:
+    def _stored(self, picture: Picture) -> list[Stored]:
+        if isinstance(picture, NotGiven):
+            raise MissingPicture(picture.why)
+        if isinstance(picture, bytes):
+            return [self.store.put(picture)]
         try:
-            return files_of(picture, self.root)
+            files = files_of(picture, self.root)
         except OSError as error:
             raise UnreadablePicture(str(error)) from error
+        return [self._of_file(file) for file in files]
 
-    def _stored(self, file: str) -> str:
-        name = self._names.get(file)
-        if name is None:
-            if len(self._names) >= _REMEMBERED:
-                self._names.clear()
-            try:
-                data = resolve(file, self.root).read_bytes()
-            except OSError as error:
-                raise UnreadablePicture(str(error)) from error
-            name = self._names[file] = self.store.add(data)
-        return name
+    def _of_file(self, file: str) -> Stored:
+        stored = self._known.get(file)
+        if stored is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            stored = self._known[file] = self.store.put(image_of(resolve(file, self.root)))
+        return stored
+
+
+def notes_on(look: Look) -> set[str]:
+    """Words for the reports: what was done to an image, and that processors will refuse it."""
+    return {f"image_{word}" for word in look.changed} | ({"stretched_picture"} if look.too_thin else set())
 
 
 def missing_in(pictures: Sequence[Picture], root: Path) -> str | None:
     """The first path that is not there; None when all are (or point out of the root, which is another fault)."""
     for picture in pictures:
+        if isinstance(picture, NotGiven):
+            return picture.why
         if not isinstance(picture, bytes):
             try:
                 for file in files_of(picture, root):
@@ -90,17 +89,6 @@ def missing_in(pictures: Sequence[Picture], root: Path) -> str | None:
     return None
 
 
-def resolve(name: str, root: Path) -> Path:
-    """The file, links followed, which lies below `root` (itself resolved). Raises OutsideRoot, MissingPicture."""
-    path = _inside(name, root)
-    try:
-        if path.is_file():
-            return path
-    except (OSError, ValueError):  # a name the file system cannot hold
-        pass
-    raise MissingPicture(name)
-
-
 def files_of(picture: str | Frames, root: Path) -> list[str]:
     """Paths of one picture, or of a video's frames at equal distances. Raises OutsideRoot, MissingPicture.
 
@@ -110,7 +98,7 @@ def files_of(picture: str | Frames, root: Path) -> list[str]:
     if isinstance(picture, str):
         return [picture]
     for candidate in (picture.path, str(Path(picture.path).with_suffix("")) if picture.path.strip("./") else ""):
-        folder = _inside(candidate, root) if candidate else root
+        folder = inside(candidate, root) if candidate else root
         if candidate and _is_folder(folder):
             frames = sorted(
                 (file.name for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES), key=_by_number
@@ -143,16 +131,6 @@ def blank_picture(side: int = 56) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (side, side), (128, 128, 128)).save(out, "PNG")
     return out.getvalue()
-
-
-def _inside(name: str, root: Path) -> Path:
-    try:
-        path = (root / name).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # NUL, a lone surrogate, a circle of links
-        raise MissingPicture(ascii(name)) from error
-    if not path.is_relative_to(root):
-        raise OutsideRoot(name)
-    return path
 
 
 def _by_number(name: str) -> tuple[list[tuple[int, str]], str]:

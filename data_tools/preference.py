@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from proxygrm.image_store import PictureStore, picture_hash
+from proxygrm.images import UnreadableImage as UnreadablePicture
 from proxygrm.pairs import (
     SCHEMA_VERSION,
     PairsWriter,
-    PictureStore,
     PreferencePair,
-    UnreadablePicture,
     arrange,
     count_pairs,
     iter_pairs,
     label_counts,
     label_for,
     pair_groups,
-    picture_hash,
     read_pairs,
     write_pairs,
 )

@@ -23,8 +23,9 @@ from data_tools.arrays import from_numpy, in_lists, one_array, to_numpy
 from data_tools.line_blocks import Block, line_blocks
 from data_tools.preference import label_for
 from data_tools.prompt_columns import SPACE
-from data_tools.source import Left, NoPicture, slug
+from data_tools.source import Left, slug
 from proxygrm.ids import BadId, given, id_text, loads
+from proxygrm.image_fields import NoPicture
 
 Leave = Callable[[int, Left], None]  # (line number, why the row is no pair)
 SCHEMA = pa.schema(
@@ -41,7 +42,8 @@ _FEW = 16  # lines that are not worth another try
 
 
 def preference_tables(path: Path, span: range, leave: Leave, name: str = "") -> Iterator[pa.Table]:
-    """Tables of SCHEMA of the lines that start within `span` (bytes); `images` are the paths as written.
+    """Tables of SCHEMA of the lines that start within `span` (bytes); `images` are the paths as written, and "" for an
+    image that a row names without giving it.
 
     name: source of rows that name none (by default the file's); leave: called for every line that is no pair.
     """
@@ -144,26 +146,19 @@ def _layout(data: bytes) -> pa.Schema | None:
 
 
 def _pictures(have: dict[str, Any], lines: int) -> tuple[pa.Array, Any]:
-    """(lists of paths, rows to look at): `images` where it is given, else `image`."""
-    found, odd = None, from_numpy(np.zeros(lines, dtype=bool))
-    for name in ("images", "image"):
-        column = have[name]
+    """(lists of paths, rows to look at): `images` where it names any, else `image`."""
+    found = {name: one_array(have[name]) for name in ("images", "image")}
+    odd: np.ndarray = np.zeros(lines, dtype=bool)
+    for name, column in found.items():
         if pa.types.is_list(column.type):
-            lists = one_array(column)
-            blank = pc.invert(_given(lists.flatten()))
-            if pc.any(blank).as_py():
-                bad = np.unique(to_numpy(pc.list_parent_indices(lists).filter(blank)))
-                mask: np.ndarray = np.zeros(lines, dtype=bool)
-                mask[bad] = True
-                odd = pc.or_(odd, from_numpy(mask))
-            here = lists
+            blank = pc.list_parent_indices(column).filter(pc.invert(_given(column.flatten())))
+            odd[np.unique(to_numpy(blank))] = True
         else:
-            flat = one_array(column)
-            given = _given(flat)
-            lists = in_lists(to_numpy(given), flat.filter(given))
-            here = pc.if_else(pc.is_valid(flat), lists, pa.nulls(lines, lists.type))
-        found = here if found is None else pc.coalesce(found, here)
-    return pc.coalesce(found, pa.scalar([], pa.list_(pa.string()))), odd
+            given = _given(column)
+            column = in_lists(to_numpy(given), column.filter(given))
+        found[name] = pc.coalesce(column, pa.scalar([], pa.list_(pa.string())))
+    some, one = (pc.greater(pc.list_value_length(found[name]), 0) for name in ("images", "image"))
+    return pc.if_else(some, found["images"], found["image"]), pc.or_(from_numpy(odd), pc.and_(some, one))
 
 
 def _given(texts: Any) -> Any:
@@ -218,7 +213,9 @@ def _row(number: int, line: bytes, whole: bool) -> dict[str, Any] | Left:
         id_ = id_text(found.id) if given(found.id) else str(number)
     except BadId as error:
         return Left("bad_id", str(error), id=found.id)
-    paths = [picture for picture in found.pictures if isinstance(picture, str)]
+    if any(isinstance(picture, bytes) for picture in found.pictures):
+        return Left("bad_picture", "bytes where a path should be", id=found.id)
+    paths = [picture if isinstance(picture, str) else "" for picture in found.pictures]
     return {**texts, "id": id_, "source": found.source, "images": paths, "line": number}
 
 

@@ -5,7 +5,8 @@
 | id (optional)                    | text or number; the line number stands in                                   |
 | question or prompt               | text                                                                        |
 | chosen, rejected                 | texts; or response_1, response_2 and label (1 or 2: the better; "tie" drops) |
-| image or images (optional)       | a path or a list of paths, below the file's folder or --images-root         |
+| image or images (optional)       | a path or a list of paths, below the file's folder or --images-root;        |
+|                                  | `image` counts where `images` is empty                                      |
 | source, license, category (opt.) | text                                                                        |
 
 More fields are ignored. `<image>` in a text is a word like any other: pictures come from `images` alone.
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.source import Found, Left, Source, pictures_in, slug
+from data_tools.source import Found, Left, Source, slug
+from proxygrm.image_fields import images_of
 from proxygrm.labels import BadLabel, as_label
 
 TIES = ("tie", "equal")
@@ -35,7 +37,7 @@ def read(row: dict[str, Any]) -> Found | Left:
         chosen, rejected = row.get(f"response_{label}"), row.get(f"response_{3 - label}")
     else:
         return Left("missing_field", "neither chosen and rejected nor response_1, response_2 and label", id=id_)
-    pictures = pictures_in(row["images"] if row.get("images") is not None else row.get("image"))
+    pictures = images_of(row)
     source, license, category = (str(row.get(name) or "") for name in ("source", "license", "category"))
     return Found(id_, question, chosen, rejected, pictures, slug(source), license, category)
 

@@ -46,7 +46,11 @@ def list_files(path: Path, give: str, not_in: Path | None = None) -> list[tuple[
         return [(path, path.name)]
     if not path.is_dir():
         raise UserError(f"{path} does not exist; give {give}")
-    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    everything = sorted(path.rglob("*"))
+    suffixes_ = tuple(suffix for kind in SUFFIXES for suffix in kind)
+    if lost := [link for link in everything if link.suffix.lower() in suffixes_ and not link.exists()]:
+        raise UserError(f"{lost[0]} is a link to a file that is not there; download the release again")
+    inside = [file for file in everything if file.is_file()]
     refuse_saved_dataset(path, give, inside)
     if not_in is not None:
         inside = [file for file in inside if not file.resolve().is_relative_to(not_in.resolve())]

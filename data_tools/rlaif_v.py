@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_tools.source import Found, Source, pictures_in, slug
+from data_tools.source import Found, Source, slug
+from proxygrm.image_fields import images_in
 
 LICENSES = {"rlaif_v": "cc-by-nc-4.0", "proxygrm_demo": "apache-2.0"}
 
@@ -22,7 +23,7 @@ def row_id(ds_name: str | None, idx: Any) -> str:
 def read(row: dict[str, Any]) -> Found:
     source = _source(row.get("ds_name"))
     return Found(
-        row.get("idx"), row.get("question"), row.get("chosen"), row.get("rejected"), pictures_in(row.get("image")),
+        row.get("idx"), row.get("question"), row.get("chosen"), row.get("rejected"), images_in(row.get("image")),
         source=source, license=LICENSES.get(source, "unknown"),
     )  # fmt: skip
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from data_tools.source import Found, Left, Source, pictures_in, without_image_tags
+from data_tools.source import Found, Left, Source, without_image_tags
+from proxygrm.image_fields import images_in, marked
 
 
 def read(row: dict[str, Any]) -> Found | Left:
@@ -27,7 +28,7 @@ def _original(row: dict[str, Any]) -> Found | Left:
             return Left("text_not_json", str(error), id=row.get("idx"))
     if not isinstance(text, dict):
         return Left("text_not_json", f"`text` is {type(text).__name__}", id=row.get("idx"))
-    pictures = pictures_in(row.get("image"))
+    pictures = images_in(row.get("image"))
     return Found(row.get("idx"), text.get("question"), text.get("chosen"), text.get("rejected"), pictures)
 
 
@@ -36,7 +37,7 @@ def _llamafactory(row: dict[str, Any]) -> Found | Left:
     if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], dict):
         return Left("not_one_turn", f"conversations hold {len(turns) if isinstance(turns, list) else 'no'} turns")
     chosen, rejected = (value_of(row.get(side)) for side in ("chosen", "rejected"))
-    pictures = pictures_in(row.get("images"))
+    pictures = marked(turns[0].get("value"), images_in(row.get("images")))
     question, note = without_image_tags(turns[0].get("value"), len(pictures))
     return Found(row.get("id"), question, chosen, rejected, pictures, note=note)
 

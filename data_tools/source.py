@@ -8,10 +8,12 @@ JSON) into a `Found` pair, a `Scored` single response, or the reason (`Left`) wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from proxygrm.image_fields import Named
 
 
 class Frames(NamedTuple):
@@ -21,7 +23,7 @@ class Frames(NamedTuple):
     wanted: int
 
 
-Picture = bytes | str | Frames  # the bytes of a file, or a path below the pictures' root
+Picture = Named | Frames  # the bytes of a file, a path below the pictures' root, or one that is named but not given
 
 
 class Found(NamedTuple):
@@ -68,7 +70,7 @@ class Source:
     give: str  # what PATH is, for help and errors
     license: str = "unknown"
     benchmark: bool = False  # every row counts: duplicates stay, missing pictures are refused
-    needs_picture: bool = False
+    needs_picture: bool = False  # a row without one lacks it, like a path without a file
     optional: tuple[str, ...] = field(default=())  # columns read when they are there
 
     @property
@@ -86,23 +88,6 @@ def layouts(source: Source) -> tuple[tuple[str, ...], ...]:
     """The column sets of which a parquet file must have one in full."""
     first = source.columns[0]
     return (source.columns,) if isinstance(first, str) else source.columns  # type: ignore[return-value]
-
-
-def pictures_in(value: Any) -> tuple[Picture, ...]:
-    """Pictures as releases give them: bytes, a path, {bytes, path} (Hugging Face), a list of these, or nothing."""
-    if value is None or value == "" or value == b"":
-        return ()
-    if isinstance(value, (bytes, str)):
-        return (value,)
-    if isinstance(value, dict):
-        return pictures_in(value.get("path") if value.get("bytes") is None else value["bytes"])
-    if isinstance(value, Iterable):
-        return tuple(picture for item in value for picture in pictures_in(item))
-    raise NoPicture(f"{type(value).__name__} where a picture should be")
-
-
-class NoPicture(ValueError):
-    """A value that names no picture in any known way."""
 
 
 def slug(text: str) -> str:

@@ -28,6 +28,8 @@ from data_tools.allocate import POOLS, Candidate, allocate, by_picture, fit
 from data_tools.arrays import from_numpy
 from data_tools.critique_index import CritiqueIndex, CritiqueReader, index_critiques
 from data_tools.pair_tables import Spill, pair_tables
+from data_tools.settled_files import SettledFiles
+from data_tools.source import Left
 from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.to_verl import VerlWriter
 from proxygrm.errors import UserError
@@ -74,12 +76,13 @@ def split(
     """
     sizes = _checked(sizes)
     index = index_critiques(critique_files)
-    candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index)
+    files = SettledFiles(out_dir / "images")
+    candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index, files)
     groups = by_picture(candidates, seed)
     sets = allocate(groups, sizes, seed) if short == "refuse" else fit(groups, sizes, seed)
     _check_sizes(sets, sizes, candidates, short)
     with whole_files(out_dir) as scratch:
-        _write(sets, pairs_dir, index, scratch)
+        _write(sets, pairs_dir, index, files, scratch)
         (out_dir / "report.json").unlink(missing_ok=True)  # of an earlier split: not true of a mixture with these
     for name in set(POOLS) - set(sets):  # of an earlier split into this folder: it may share pictures with these
         (out_dir / _file(name)).unlink(missing_ok=True)
@@ -121,7 +124,9 @@ def _checked(sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: sizes[name] for name in POOLS if sizes.get(name)}
 
 
-def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candidate], Counter[str], Counter[str], int]:
+def sort_by_teacher(
+    pairs_dir: Path, index: CritiqueIndex, files: SettledFiles
+) -> tuple[list[Candidate], Counter[str], Counter[str], int]:
     """(candidates, dropped pairs by reason, remarks on kept ones, number of pairs).
 
     A critique of a pair that is not there is a remark: a filter may have taken the pair out since it was written.
@@ -135,8 +140,11 @@ def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candida
             critiques_met += found is not None
             fault = found.fault(pair["label"]) if found else "no_critique"
             pool = found.pool(pair["label"]) if found else None
+            lefts = (left for left in map(files.file, pair["images"]) if isinstance(left, Left))
             if found is None or pool is None:
                 dropped[str(fault)] += 1
+            elif left := next(lefts, None):
+                dropped[left.reason] += 1
             else:
                 remarks.update(found.remarks)
                 images = tuple(pair["images"])
@@ -154,7 +162,9 @@ def sort_by_teacher(pairs_dir: Path, index: CritiqueIndex) -> tuple[list[Candida
     return candidates, dropped, remarks, row
 
 
-def _write(sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: CritiqueIndex, out_dir: Path) -> None:
+def _write(
+    sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: CritiqueIndex, files: SettledFiles, out_dir: Path
+) -> None:
     """All sets; the pairs file is read once, and the rows that are wanted wait on disk for their turn."""
     wanted = np.array(sorted(c.row for members in sets.values() for c in members))
     with Spill(beside(out_dir / "rows")) as spill, index.reader() as critiques:
@@ -162,7 +172,8 @@ def _write(sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: Critique
         for table in pair_tables(pairs_dir):
             first, last = (int(np.searchsorted(wanted, edge)) for edge in (at, at + table.num_rows))
             if first < last:
-                spill.add(table.take(from_numpy(wanted[first:last] - at)))
+                rows = table.take(from_numpy(wanted[first:last] - at))
+                spill.add(files.settled(rows, lambda row, left: None, Counter()))  # all are good: see sort_by_teacher
             at += table.num_rows
         for name, members in sets.items():
             order = [int(np.searchsorted(wanted, c.row)) for c in members]

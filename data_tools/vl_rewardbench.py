@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.source import Found, Left, Source, pictures_in
+from data_tools.source import Found, Left, Source
 from proxygrm.benchmarks.mm_rlhf_rewardbench import CATEGORIES as MM_RLHF_CATEGORIES
 from proxygrm.benchmarks.vl_rewardbench import category_of
+from proxygrm.image_fields import images_in
 
 _MM_RLHF_FOLDERS = tuple(f"{category}/" for category in MM_RLHF_CATEGORIES)
 
@@ -24,7 +25,7 @@ def read(row: dict[str, Any]) -> Found | Left:
     if row.get("video") or _of_mm_rlhf(row.get("image")):
         return Left("of_mm_rlhf_rewardbench", str(row.get("video") or row.get("image")), id=id_)
     if "response" not in row:
-        pictures = pictures_in(row.get("image"))
+        pictures = images_in(row.get("image"))
         return Found(id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures, category=category)
     responses, ranking = row["response"], row.get("human_ranking")
     if not isinstance(responses, list) or len(responses) != 2:
@@ -32,7 +33,7 @@ def read(row: dict[str, Any]) -> Found | Left:
     if not isinstance(ranking, list) or sorted(ranking, key=str) != [0, 1]:
         return Left("no_label", f"human_ranking is {ranking!r}, not [0, 1] or [1, 0]", id=id_)
     best = ranking.index(0)
-    pictures = pictures_in(row.get("image"))
+    pictures = images_in(row.get("image"))
     return Found(id_, row.get("query"), responses[best], responses[1 - best], pictures, category=category)
 
 
@@ -47,4 +48,5 @@ SOURCE = Source(
     read=read,
     give="VL-RewardBench's parquet, or a JSONL of {id, prompt, chosen, rejected, image}",
     benchmark=True,
+    needs_picture=True,
 )

@@ -30,7 +30,7 @@ def step_of(work: Work) -> Step:
     run = work.run
     source = run.pairs / "pairs.parquet" if run.pairs.is_dir() else run.pairs
     how = run.settings
-    options = (run.bench, how.orders, how.votes, how.max_pairs, work.missing, work.judge.made_by)
+    options = (run.bench, how.orders, how.votes, how.max_pairs, work.missing + work.dropped, work.judge.made_by)
     return Step(
         f"eval run {run.bench}", run.out, "run.json", stamp_of(options, [source]),
         run=partial(_run, run), done=_done, merge=partial(_merge, run),
@@ -210,7 +210,8 @@ def _tell(work: Work, step: Step) -> None:
         f"{report[name]:,} {words}"
         for name, words in (
             ("ties", "ties"), ("refused", "prompts refused"), ("truncated", "cut off"),
-            ("blank_pictures", "judged with a blank picture"), ("doubled", "doubled, the first counts"),
+            ("blank_pictures", "judged with a blank picture"),
+            ("without_images", "pairs left out without their images"), ("doubled", "doubled, the first counts"),
         )
         if report[name]
     ]  # fmt: skip

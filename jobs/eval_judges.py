@@ -22,7 +22,13 @@ PROMPT_OPTIONS = [
         help="With the prompt.  [what the checkpoint allows, at most 16384]",
     ),
     click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
-    click.option("--missing-images", type=click.Choice(MISSING_IMAGES), default="refuse", show_default=True),
+    click.option(
+        "--missing-images",
+        type=click.Choice(MISSING_IMAGES),
+        default="refuse",
+        show_default=True,
+        help="Rows without their image: refuse all, leave them out, or show a grey one.",
+    ),
 ]
 _CALL_OPTIONS = [
     click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),

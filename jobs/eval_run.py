@@ -153,10 +153,17 @@ def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missi
         note = out / ".ingest.lock"
         with note.open("w") as lock:  # shards that are started by hand all come by here
             fcntl.flock(lock, fcntl.LOCK_EX)
+            allowed = 1.0 if missing == "drop" else 0.0
             try:
-                report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=0.0)
+                report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=allowed)
             finally:
                 note.unlink(missing_ok=True)
-    notes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["notes"].items())
+    if others := {reason: count for reason, count in report["bad"].items() if reason != "missing_picture"}:
+        raise UserError(
+            f"{sum(others.values()):,} rows of {data} are bad ({', '.join(others)}); {folder / 'ingest_dropped.jsonl'} "
+            "names them: mend them, every row of a benchmark counts"
+        )
+    facts = report["bad"] | report["notes"]
+    notes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in facts.items())
     console.print(f"ingested {report['kept']:,} of {report['read']:,} rows{f' ({notes})' if notes else ''}")
     return folder

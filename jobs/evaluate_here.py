@@ -21,7 +21,7 @@ import click
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--limit", "max_pairs", type=click.IntRange(0), default=0, help="Only the first N pairs.")
 @click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Longest critique.")
-@click.option("--missing-images", type=click.Choice(["refuse", "blank"]), default="refuse", show_default=True)
+@click.option("--missing-images", type=click.Choice(["refuse", "drop", "blank"]), default="refuse", show_default=True)
 def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
     """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
     from jobs.console import out as console

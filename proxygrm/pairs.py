@@ -1,13 +1,13 @@
 """Preference pairs on disk: `DIR/pairs.parquet` beside `DIR/images/<sha256>.<ext>`.
 
 One row a pair. The two responses are already in the order in which they are shown, and the label says which one is
-better. Pictures are stored once, by the hash of their bytes, so "the same picture" is "the same file name".
+better. Images are as every consumer gets them (`proxygrm.images`), each stored once, by the hash of its released bytes
+(`proxygrm.image_store`), so "the same image" is "the same file name".
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ from typing import Any
 from proxygrm.critique import Label
 from proxygrm.errors import UserError, barred
 from proxygrm.saved_dataset import refuse_saved_dataset
-from proxygrm.whole_file import WholeFileWriter, whole_file, writing
+from proxygrm.whole_file import WholeFileWriter, writing
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"  # 3: images are settled
 _VERSION_KEY = "proxygrm.pairs"
 _COLUMNS = (
     "id", "source", "question", "response_1", "response_2", "label", "images", "license", "category", "group",
@@ -68,71 +68,6 @@ def arrange(
     label = label_for(pair_id)
     first, second = (chosen, rejected) if label == 1 else (rejected, chosen)
     return PreferencePair(pair_id, source, question, first, second, label, tuple(images), license, category, group)
-
-
-class UnreadablePicture(ValueError):
-    """The bytes are no picture that can be decoded."""
-
-
-class PictureStore:
-    """`DIR/images`, addressed by content."""
-
-    def __init__(self, pairs_dir: Path) -> None:
-        self.folder = pairs_dir / "images"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._known: dict[str, str] = {}
-
-    def add(self, data: bytes) -> str:
-        """Store the bytes as they are; return the file name. Decodes them once: UnreadablePicture if that fails.
-
-        The name begins with the hash of `data` in every case; see `_decode` for pictures that lie on their side.
-        """
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in self._known:
-            kind, upright = _decode(data)
-            if upright is None:
-                name = f"{digest}.{kind}"
-                self._write(name, data)
-            else:
-                name = f"{digest}.upright.png"
-                self._write(name, upright)
-            self._known[digest] = name
-        return self._known[digest]
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def _write(self, name: str, data: bytes) -> None:
-        target = self.folder / name
-        if not target.exists():
-            with whole_file(target) as scratch:
-                scratch.write_bytes(data)
-
-
-def picture_hash(name: str) -> str:
-    """SHA-256 of the bytes as they were released, from a file name in the store."""
-    return name.partition(".")[0]
-
-
-def _decode(data: bytes) -> tuple[str, bytes | None]:
-    """(format, the picture turned upright as PNG if its EXIF orientation says that it is not).
-
-    No trainer and no server of this stack looks at EXIF, so a picture that needs turning is turned once, here,
-    without loss; all others stay the bytes they were.
-    """
-    from PIL import ExifTags, Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            kind = (picture.format or "img").lower()
-            if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-                out = io.BytesIO()
-                ImageOps.exif_transpose(picture).convert("RGB").save(out, "PNG")
-                return kind, out.getvalue()
-            return kind, None
-    except Exception as error:  # decoders raise whatever they meet: EOFError, struct.error, NotImplementedError, ...
-        raise UnreadablePicture(str(error) or type(error).__name__) from error
 
 
 class PairsWriter(WholeFileWriter):

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from proxygrm.images import open_image
+
 BITS = 64
 MEAN_TOLERANCE = 12  # of 255, a channel; JPEG at quality 30 moved no mean by more than 1
 
@@ -36,7 +38,7 @@ def likeness(path: Path) -> Likeness | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             picture.draft("RGB", (144, 128))
             colour = picture.convert("RGB").resize((36, 32), Image.Resampling.BOX)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

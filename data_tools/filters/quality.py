@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, get_args
 from data_tools.filters.plain_text import plain, squeezed
 from data_tools.preference import PreferencePair
 from proxygrm.errors import UserError
+from proxygrm.images import MOST_ASPECT, UnreadableImage, size_of, too_thin
 
 Reason = Literal[
     "short_question",
@@ -73,7 +74,7 @@ class QualitySettings:
     such a picture is scaled down to one pixel of 100 before the model sees it (MAX_PIXELS 1003520)."""
     picture_pixels: int = 50_000_000
     """Decoding takes 3 bytes a pixel in every worker; Pillow itself refuses above 179 million."""
-    picture_aspect: float = 200.0
+    picture_aspect: float = MOST_ASPECT
     """Longer side by shorter side at most: above it Qwen's processor raises an error in the middle of a training."""
 
     def __post_init__(self) -> None:
@@ -106,12 +107,9 @@ def text_fault(pair: PreferencePair, settings: QualitySettings) -> Fault | None:
 
 def picture_fault(path: Path, settings: QualitySettings) -> Fault | None:
     """What is wrong with a picture, from its header."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        width, height = size_of(path)
+    except UnreadableImage as error:
         return Fault("broken_picture", f"{path.name}: {error}"[:300])
     size, (least, most) = f"{path.name} is {width} x {height}", settings.picture_side
     short, long = min(width, height), max(width, height)
@@ -119,7 +117,7 @@ def picture_fault(path: Path, settings: QualitySettings) -> Fault | None:
         return Fault("small_picture", size)
     if long > most or width * height > settings.picture_pixels:
         return Fault("large_picture", size)
-    if long > settings.picture_aspect * short:
+    if too_thin(width, height, settings.picture_aspect):
         return Fault("stretched_picture", size)
     return None
 

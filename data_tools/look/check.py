@@ -14,6 +14,7 @@ from data_tools.look.kinds import kind_of
 from data_tools.look.pictures import Opener
 from data_tools.look.seen import Seen, rows_of
 from proxygrm.errors import UserError
+from proxygrm.images import thinness, too_thin
 
 FIRST = 5  # rows named for each problem
 _REPEAT_IS_A_PROBLEM = ("pairs", "critiques")
@@ -61,8 +62,9 @@ def _where(row: Seen) -> dict[str, Any]:
     return {"file": row.file, "row": row.number, "id": row.id}
 
 
-def check(path: Path, images_root: Path | None = None, decode: bool = False) -> Check:
-    """Look at every row. decode: read every pixel of the pictures, not their heads alone.
+def check(path: Path, images_root: Path | None = None, decode: bool = True) -> Check:
+    """Look at every row. decode: read every pixel of the pictures; without, those that are plain by their heads are
+    not decoded, and what breaks off is not found.
 
     A file that cannot be read, breaks off or is empty is a problem like others; UserError is for a path that is not
     there. Memory: a few hashes a row.
@@ -83,6 +85,11 @@ def check(path: Path, images_root: Path | None = None, decode: bool = False) -> 
                 looked = opener.look(picture)
                 if isinstance(looked, str):
                     row.wrong("unreadable_picture", looked)
+                    continue
+                row.remarks += [f"image_{word}" for word in looked.changed]
+                if too_thin(looked.width, looked.height):
+                    name = picture.name if isinstance(picture, Path) else "the image"
+                    row.wrong("stretched_picture", thinness(name, looked.width, looked.height))
             if row.id:
                 key = xxhash.xxh3_64_intdigest(row.id.encode("utf-8", "surrogatepass"))
                 if key not in seen:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import NamedTuple
+
+from proxygrm.images import UnreadableImage, examine, image_of
 
 _REMEMBERED = 50_000
 PIXELS_PER_TOKEN = 28 * 28  # Qwen2-VL and 2.5-VL: patches of 14 pixels, merged two by two
@@ -13,10 +14,13 @@ _MIN_PIXELS = 4 * PIXELS_PER_TOKEN
 
 
 class Picture(NamedTuple):
+    """As consumers see it; `format` and `bytes` are those of the file."""
+
     width: int
     height: int
     format: str
     bytes: int
+    changed: tuple[str, ...]  # what is done to it where it enters the suite: words of `proxygrm.images.CHANGES`
 
 
 class Opener:
@@ -37,16 +41,12 @@ class Opener:
         return self._known[picture]
 
     def _open(self, picture: bytes | Path) -> Picture | str:
-        from PIL import Image
-
         try:
-            size = len(picture) if isinstance(picture, bytes) else picture.stat().st_size
-            with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
-                if self._decode:
-                    opened.load()
-                return Picture(opened.width, opened.height, (opened.format or "?").lower(), size)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            data = picture if isinstance(picture, bytes) else image_of(picture)
+            found = examine(data, self._decode)
+        except UnreadableImage as error:
             return str(error)
+        return Picture(found.width, found.height, found.kind, len(data), found.changed)
 
 
 def tokens(width: int, height: int, max_pixels: int = MAX_PIXELS) -> int:

@@ -9,12 +9,14 @@ from typing import Any
 
 from data_tools.ingest_part import understand
 from data_tools.look.kinds import GIVE, Kind, RawFile
-from data_tools.picture_paths import MissingPicture, OutsideRoot, files_of, resolve
+from data_tools.picture_paths import files_of
 from data_tools.raw_rows import read_span
 from data_tools.source import Left, Scored, layouts
 from data_tools.sources import load
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
+from proxygrm.image_fields import NotGiven
+from proxygrm.image_paths import MissingPicture, OutsideRoot, resolve
 from proxygrm.labels import same_label
 from proxygrm.prompts import IMAGE_TAG
 
@@ -66,6 +68,8 @@ def rows_of(path: Path, kind: Kind, files: list[RawFile], images_root: Path | No
         elif source:
             video = kind.name == "bench" and raw.get("video")
             _release(row, understand(load("mm-rlhf-rewardbench") if video else source, raw), raw, root)
+            if kind.name == "bench" and not row.pictures and not row.problems:
+                row.remarks.append("no_image")
         yield row
 
 
@@ -115,6 +119,9 @@ def _release(row: Seen, found: Any, raw: dict[str, Any], root: Path) -> None:
     for picture in found.pictures:
         if isinstance(picture, bytes):
             row.pictures.append(picture)
+            continue
+        if isinstance(picture, NotGiven):
+            row.wrong("missing_picture", picture.why)
             continue
         try:
             _open(row, files_of(picture, root), root)
@@ -215,7 +222,9 @@ def _verl(row: Seen, raw: dict[str, Any], root: Path) -> None:
     row.label = label if label in (1, 2) else None
     images = raw.get("images") or []
     for image in images:
-        if isinstance(image.get("bytes"), bytes):
+        if not isinstance(image, dict):
+            row.wrong("missing_picture", f"{type(image).__name__} where an image should be")
+        elif isinstance(image.get("bytes"), bytes):
             row.pictures.append(image["bytes"])
         elif image.get("image"):
             _open(row, [str(root / image["image"])], None)

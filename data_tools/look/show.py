@@ -11,6 +11,7 @@ from typing import Any
 from data_tools.look.kinds import kind_of
 from data_tools.look.seen import Seen, require_rows, rows_of
 from proxygrm.errors import UserError
+from proxygrm.images import UnreadableImage, examine, image_of, pixels
 
 SIDE = 280  # of a thumbnail, pixels
 _TEXT = 20_000  # characters shown of one text
@@ -51,17 +52,15 @@ def _shown(row: Seen) -> dict[str, Any]:
 
 
 def thumbnail(picture: bytes | Path) -> dict[str, str]:
-    """{"data": a data: address, "size"}; without data, "size" says why there is none."""
-    from PIL import Image
-
+    """{"data": a data: address, "size"}, of the image as consumers see it; without data, "size" says why there is
+    none."""
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
-            size = f"{opened.width} x {opened.height} {(opened.format or '').lower()}"
-            opened.thumbnail((SIDE, SIDE))
-            clear = opened.mode in ("RGBA", "LA", "PA", "P")
-            out = io.BytesIO()
-            opened.convert("RGBA" if clear else "RGB").save(out, "PNG" if clear else "JPEG", quality=85)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        data = picture if isinstance(picture, bytes) else image_of(picture)
+        look, shown = examine(data, decode=False), pixels(data)
+    except UnreadableImage as error:
         return {"data": "", "size": str(error)[:200]}
-    kind = "png" if clear else "jpeg"
-    return {"data": f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}", "size": size}
+    shown.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    shown.save(out, "JPEG", quality=85)
+    size = f"{look.width} x {look.height} {look.kind}"
+    return {"data": f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}", "size": size}

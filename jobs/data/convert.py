@@ -27,6 +27,13 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--split", default="train", show_default=True, help="Name of the split in verl's extra_info.")
 @click.option("--images-root", type=_FILE, help="Where picture paths of a JSONL begin.  [its folder]")
+@click.option(
+    "--missing-images",
+    type=click.Choice(["refuse", "drop", "blank"]),
+    default="drop",
+    show_default=True,
+    help="A row without its image: refuse all, leave it out as bad, or show a grey one.",
+)
 @step_options
 def convert(
     to: str,
@@ -36,6 +43,7 @@ def convert(
     pictures: str,
     split: str,
     images_root: Path | None,
+    missing_images: Literal["refuse", "drop", "blank"],
     shards: int | None,
     shard: str | None,
     workers: int | None,
@@ -65,7 +73,8 @@ def convert(
     refuse_idle("images_root", "on a pairs folder, whose pictures lie in it", unless=source.suffix.lower() in LINES)
     step = convert_step(
         cast(Target, to), source, out, critiques=critique_files(critiques),
-        pictures=cast(Literal["bytes", "path"], pictures), split=split, images_root=images_root, max_bad=max_bad,
+        pictures=cast(Literal["bytes", "path"], pictures), split=split, images_root=images_root,
+        missing_images=missing_images, max_bad=max_bad,
     )  # fmt: skip
     before = step.finished() is not None
     report = run_step(step, shards, shard, workers, **more)

@@ -16,7 +16,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.command(short_help="What a file is, and what is wrong with its rows.")
 @click.argument("path", type=_PATH)
 @_root
-@click.option("--decode", is_flag=True, help="Read every pixel, which also finds pictures that were cut off.")
+@click.option(
+    "--decode/--no-decode", default=True, show_default=True, help="Read every pixel, which finds images that break off."
+)
 @_json
 def check(path: Path, images_root: Path | None, decode: bool, as_json: bool) -> None:
     """Look at every row of PATH: a pairs folder, a downloaded release or benchmark, preference JSONL, critiques, or

@@ -17,7 +17,7 @@ from proxygrm.critique import parse
 from proxygrm.errors import UserError
 from proxygrm.evaluate.best_of_n import object_rows, prompt_id, read_prompts
 from proxygrm.evaluate.judges import Judge, Progress, answered
-from proxygrm.evaluate.pairs import EvalPair, check_pairs
+from proxygrm.evaluate.pairs import EvalPair, check_pairs, image_files, image_names, with_images
 from proxygrm.evaluate.rows import write_rows
 from proxygrm.evaluate.shown import AS_IS, Shown
 
@@ -57,17 +57,15 @@ def _of_prompt(row: dict[str, Any], path: Path, number: int, against_reference: 
     if wrong := [at for at, text in texts.items() if not isinstance(text, str)]:
         raise UserError(f"{path} row {number}: candidate {wrong[0]} is no text" if wrong[0] != "reference" else
                         f"{path} row {number} has no text as `reference`; leave --reference out")  # fmt: skip
-    images = row.get("images") or row.get("image") or []
-    images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise UserError(f"{path} row {number}: `images` is not a list of paths")
+    try:
+        images = image_names(row)
+    except ValueError as error:
+        raise UserError(f"{path} row {number}: `images` is not a list of paths ({error})") from error
     id_ = prompt_id(row, path, number) or ""  # `read_prompts` has seen to it
     places = [at for at in texts if at != "reference"]
     chosen = [(at, "reference") for at in places] if against_reference else list(combinations(places, 2))
     for first, second in chosen:
-        pair = EvalPair(
-            id_, question, texts[first], texts[second], 1, tuple((path.parent / name).absolute() for name in images)
-        )
+        pair = EvalPair(id_, question, texts[first], texts[second], 1, image_files(images, path.parent))
         yield Match(first, second, pair)
 
 
@@ -89,10 +87,13 @@ def judge_candidates(
         raise UserError(f"{out} exists and was not written by a judge here; leave --judge out, or name another file")
     found = matches(candidates, against_reference)
     played = [match for match in found if not match.same]
-    if played:
-        check_pairs([match.pair for match in played], missing_images)
-    shown = {s.key: s for match in played for s in _sights(match)}
+    fit = {id(pair) for pair in with_images([match.pair for match in played], missing_images)}
+    blind = {s.key for match in played if id(match.pair) not in fit for s in _sights(match)}
+    if fit:
+        check_pairs([match.pair for match in played if id(match.pair) in fit], missing_images)
+    shown = {s.key: s for match in played for s in _sights(match) if s.key not in blind}
     answers = answered(judge, list(shown.values()), raw, progress) if shown else {}
+    answers |= {key: {"text": "", "problem": "not asked: an image is missing"} for key in blind}
     rows = [row for match in found for row in _rows(match, answers)]
     write_rows(out, rows)
     return {

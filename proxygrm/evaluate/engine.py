@@ -14,6 +14,7 @@ from typing import Any
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
+from proxygrm.images import pixels
 from proxygrm.log_tail import telling_line
 from proxygrm.model_limits import check_servable, context_length
 from proxygrm.telemetry import NO_TELEMETRY
@@ -194,13 +195,11 @@ def blank_picture() -> Any:
 
 
 def _picture(path: Path, missing_images: str) -> Any:
-    """Raises OSError for one that went away since the run began, unless blank ones may stand in."""
-    from PIL import Image
-
+    """As every consumer sees it. Raises OSError for one that went away since the run began, unless blank ones may stand
+    in, and UnreadableImage."""
     if missing_images == "blank" and not path.is_file():
         return blank_picture()
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    return pixels(path.read_bytes())
 
 
 def _uuid(path: Path) -> str:

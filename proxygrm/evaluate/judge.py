@@ -20,7 +20,7 @@ from proxygrm.evaluate import score as scoring
 from proxygrm.evaluate.engine import Engine, Request, open_engine
 from proxygrm.evaluate.judges import CheckpointJudge, Progress, answer_row, answered, checkpoint_identity, made_by
 from proxygrm.evaluate.metrics import summarise
-from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
+from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs, with_images
 from proxygrm.evaluate.rows import Row, RowFile, write_rows
 from proxygrm.evaluate.score_rows import bare_id
 from proxygrm.evaluate.settings import EvaluateSettings
@@ -46,6 +46,7 @@ def judge_pairs(
     `out_file` takes the raw answers; what stands there already is not asked again. UserError when the file
     was begun with another model, prompt or setting.
     """
+    pairs = with_images(pairs, settings.missing_images)
     check_pairs(pairs, settings.missing_images)
     shown = _shown(pairs, settings)
     answers = answered(CheckpointJudge(model, settings), shown, out_file, progress)
@@ -112,6 +113,7 @@ def evaluate_models(
             raise UserError(f"{tag!r} cannot be a model tag: letters, digits, dots, dashes and underscores only")
     pairs = load_pairs(pairs_path)
     pairs = pairs[: settings.max_pairs] if settings.max_pairs else pairs
+    pairs = with_images(pairs, settings.missing_images)
     check_pairs(pairs, settings.missing_images)
     per_model = len(_shown(pairs, settings))
     total = per_model * len(models) * (2 if proxy else 1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,15 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.categories import category_of
 from proxygrm.evaluate.score_rows import rows_text
 from proxygrm.ids import given, id_text
+from proxygrm.image_fields import images_of
+from proxygrm.images import UnreadableImage, examine, image_of
 from proxygrm.json_lines import numbered_lines
 from proxygrm.labels import BadLabel, as_label
 from proxygrm.pairs import label_for, read_pairs
 from proxygrm.saved_dataset import refuse_saved_dataset
+
+NOT_GIVEN = "image that is not given"
+"""A file name for an image that a row names without giving it: there is no such file."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,7 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
             label = as_label(label)
         except BadLabel:
             raise ValueError(f"label is {label!r}, not 1 or 2") from None
-    images = row.get("image") or row.get("images") or []
-    images = images if isinstance(images, list) else [images]
-    if not all(isinstance(name, str) for name in images):
-        raise TypeError("a picture is no path")
+    images = image_names(row)
     asked, first, second = (_text(row, name) for name in names)
     return EvalPair(
         id=id_,
@@ -113,12 +118,25 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
         response_1=first,
         response_2=second,
         label=label,
-        images=tuple((images_dir / name).absolute() for name in images),
+        images=image_files(images, images_dir),
         source=source,
         category=str(row.get("category") or "") or category_of(source, id_),
         group=str(row.get("group") or ""),
         released=_below(images[0], images_dir) if images else "",
     )
+
+
+def image_names(row: Mapping[str, Any]) -> list[str]:
+    """Paths as a row of JSON names its images, "" for one that is named but not given. Raises ValueError."""
+    names = images_of(row)
+    if any(isinstance(name, bytes) for name in names):
+        raise ValueError("an image is bytes, not a path")
+    return [name if isinstance(name, str) else "" for name in names]
+
+
+def image_files(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
+    """Absolute paths; one that is not given is a file that is not there."""
+    return tuple((folder / (name or NOT_GIVEN)).absolute() for name in names)
 
 
 def _below(name: str, folder: Path) -> str:
@@ -133,9 +151,18 @@ def _text(row: dict[str, Any], name: str) -> str:
     return value
 
 
+def with_images(pairs: Sequence[EvalPair], missing_images: str, needed: bool = False) -> list[EvalPair]:
+    """The pairs to judge: with "drop", those whose images are all there. needed: a pair without an image lacks it."""
+    pairs = [replace(p, images=(Path(NOT_GIVEN).absolute(),)) if needed and not p.images else p for p in pairs]
+    if missing_images != "drop":
+        return pairs
+    there: dict[Path, bool] = {path: path.is_file() for pair in pairs for path in pair.images}
+    return [pair for pair in pairs if all(there[path] for path in pair.images)]
+
+
 def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
     """Number of pictures that are not there. UserError, with the rows (from 1), when they are refused, when a file is
-    no picture, or when there is no pair."""
+    not an image that can be decoded, or when there is no pair."""
     if not pairs:
         raise UserError("there are no pairs to judge")
     rows: dict[Path, list[int]] = defaultdict(list)
@@ -146,12 +173,16 @@ def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
     if missing and missing_images == "refuse":
         raise UserError(
             f"{len(missing)} of {len(rows)} pictures are missing ({_rows(rows, missing)}), first {missing[0]}; "
-            "put them there, or pass --missing-images blank to judge without seeing them"
+            "put them there, or pass --missing-images blank to judge without seeing them, or drop to leave their rows "
+            "out"
         )
-    if broken := [path for path in rows.keys() - {*missing} if not _is_picture(path)]:
+    there = sorted(rows.keys() - {*missing})
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as threads:  # Pillow decodes without Python's lock
+        faults = dict(zip(there, threads.map(_fault_of, there), strict=True))
+    if broken := [path for path in there if faults[path]]:
         raise UserError(
-            f"{len(broken)} of {len(rows)} files are no pictures ({_rows(rows, broken)}), first {min(broken)}; "
-            "mend them, or leave these rows out"
+            f"{len(broken)} of {len(rows)} files are no pictures ({_rows(rows, broken)}), first {broken[0]} "
+            f"({faults[broken[0]]}); mend them, or leave these rows out"
         )
     return len(missing)
 
@@ -160,12 +191,16 @@ def _rows(rows: dict[Path, list[int]], paths: Sequence[Path]) -> str:
     return rows_text(sorted({number for path in paths for number in rows[path]}))
 
 
-def _is_picture(path: Path) -> bool:
-    """By its header: whole pictures would take long, and one that breaks off is refused when it is judged."""
-    from PIL import Image
+def _fault_of(path: Path) -> str:
+    info = path.stat()
+    return _fault(path, info.st_size, info.st_mtime_ns)
 
+
+@lru_cache(maxsize=50_000)  # a run in shards checks its pairs more than once
+def _fault(path: Path, size: int, changed: int) -> str:
+    """Why the file is not an image; decodes it whole, because one that breaks off shows only then."""
     try:
-        with Image.open(path):
-            return True
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
+        examine(image_of(path))
+    except UnreadableImage as error:
+        return str(error)
+    return ""

@@ -19,7 +19,7 @@ from proxygrm.critique import Problem
 from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
 from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
-from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
+from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs, with_images
 from proxygrm.evaluate.rows import Row, read_rows, write_rows
 from proxygrm.evaluate.scalar_judge import ScalarJudge
 from proxygrm.evaluate.score_rows import bare_id, rows_text
@@ -53,13 +53,14 @@ class Run:
 @dataclass(frozen=True)
 class Work:
     """A run with its inputs read and found fit. `available` are the pairs there are, `pairs` those to judge, `missing`
-    the pictures that are not there."""
+    the pictures that are not there, `dropped` the pairs left out because theirs are not."""
 
     run: Run
     judge: Judge
     available: int
     pairs: list[EvalPair]
     missing: int
+    dropped: int = 0
 
     def shown(self, span: range | None = None) -> list[Shown]:
         """The judgements of some pairs (all by default), as many and in the order of `shown_in_orders`."""
@@ -77,9 +78,13 @@ def open_run(run: Run) -> Work:
     _refuse_foreign(pairs, run.bench)
     judge = _judge(run, pairs)
     chosen = pairs[: run.settings.max_pairs] if run.settings.max_pairs else pairs
-    # A scalar judge has seen its pictures already.
-    missing = 0 if run.scalar else check_pairs(chosen, run.settings.missing_images)
-    return Work(run, judge, len(pairs), chosen, missing)
+    if run.scalar:  # it has seen its pictures already
+        return Work(run, judge, len(pairs), chosen, 0)
+    needed = bool(benchmark(run.bench).revisions)  # every row of a released benchmark has an image or a video
+    fit = with_images(chosen, run.settings.missing_images, needed)
+    if not fit:
+        raise UserError(f"none of the {len(chosen):,} pairs has its images; put them there")
+    return Work(run, judge, len(pairs), fit, check_pairs(fit, run.settings.missing_images), len(chosen) - len(fit))
 
 
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
@@ -130,6 +135,7 @@ def merge(work: Work) -> Row:
         "orders": run.settings.orders,
         "votes": run.settings.votes,
         "pairs": len(work.pairs),
+        "without_images": work.dropped,
         **expectation(work),
         "judgements": len(rows),
         "doubled": sum(found[s.key] - 1 for s in shown),
@@ -160,9 +166,11 @@ def expectation(work: Work) -> dict[str, Any]:
 def size_line(work: Work) -> str:
     """N against what it should be, in words."""
     bench, told = benchmark(work.run.bench), expectation(work)
-    limit = f"; --limit leaves out {left:,}" if (left := work.available - len(work.pairs)) else ""
+    limit = f"; --limit leaves out {left:,}" if (left := work.available - len(work.pairs) - work.dropped) else ""
+    limit += f"; {work.dropped:,} without their images are left out" if work.dropped else ""
     if not bench.revisions:
-        return f"N = {len(work.pairs):,} of {work.available:,} pairs"
+        lost = f"; {work.dropped:,} without their images are left out" if work.dropped else ""
+        return f"N = {len(work.pairs):,} of {work.available:,} pairs{lost}"
     if told["revision"]:
         return f"N = {len(work.pairs):,} pairs, all of {bench.title} ({told['revision']}){limit}"
     return f"N = {len(work.pairs):,} pairs, but {bench.title} has {bench.sizes}: PARTIAL{limit}"

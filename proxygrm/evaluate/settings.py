@@ -10,7 +10,7 @@ from proxygrm.errors import UserError
 
 CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")
-MISSING_IMAGES = ("refuse", "blank")
+MISSING_IMAGES = ("refuse", "drop", "blank")
 BOTH, HASHED, AS_GIVEN = ORDERS = ("both", "hashed", "as-given")
 
 
@@ -38,7 +38,7 @@ class EvaluateSettings:
     votes: int = 1
     """Samples of each judgement; more than one needs a temperature."""
     missing_images: str = "refuse"
-    """`refuse`, or `blank`: a grey picture stands in, and the summary counts how often."""
+    """`refuse`; `drop`: rows without their image are left out; `blank`: a grey image stands in. Both are counted."""
     max_pairs: int = 0
     """Judge only the first so many pairs; 0 judges all."""
 

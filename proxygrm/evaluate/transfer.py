@@ -24,7 +24,7 @@ from typing import Any
 
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
-from proxygrm.evaluate.pairs import EvalPair
+from proxygrm.evaluate.pairs import NOT_GIVEN, EvalPair, image_names
 from proxygrm.evaluate.score_rows import named
 from proxygrm.evaluate.shown import AS_IS, SWAPPED, Shown
 from proxygrm.json_lines import json_rows
@@ -134,14 +134,13 @@ def _sight(row: Any) -> Shown:
     if order not in (AS_IS, SWAPPED):
         raise ValueError(f"order {order!r}")
     shown = str(row["response_1"]), str(row["response_2"])
-    images = row.get("images", [row["image"]] if row.get("image") else [])
     pair = EvalPair(
         id=str(row["id"]),
         question=str(row["question"]),
         response_1=shown[0] if order == AS_IS else shown[1],
         response_2=shown[1] if order == AS_IS else shown[0],
         label=label if order == AS_IS else 3 - label,
-        images=tuple(Path(str(image)) for image in images),
+        images=tuple(Path(name or NOT_GIVEN) for name in image_names(row)),
         source=str(row.get("source") or ""),
         category=str(row.get("category") or ""),
         group=str(row.get("group") or ""),

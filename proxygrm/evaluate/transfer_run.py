@@ -19,7 +19,7 @@ from proxygrm.errors import UserError
 from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
 from proxygrm.evaluate.judge import judge_pairs
 from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
-from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs
+from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs, with_images
 from proxygrm.evaluate.rows import Row, write_rows
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown, proxy_verdict_of, shown_in_orders
@@ -69,7 +69,9 @@ def transfer(asked: Transfer, progress: Progress = lambda done, total, note: Non
     judges = {name: _judge(who, asked.settings) for name, who in asked.judges.items()}
     sources, base, expected = _sources(asked, progress)
     held = [*sources, *([base] if base else []), *([expected] if expected else [])]
-    sights = same_sights(held, asked.common)
+    shared = same_sights(held, asked.common)
+    kept = {id(pair) for pair in with_images([s.pair for s in shared], asked.settings.missing_images)}
+    sights = [s for s in shared if id(s.pair) in kept]
     check_pairs([s.pair for s in sights], asked.settings.missing_images)
     plan = {s.name: conditions(sights, s, base, asked.seed, asked.allow_leaks) for s in sources}
     told = list(_in_order(sights, plan))
@@ -83,7 +85,8 @@ def transfer(asked: Transfer, progress: Progress = lambda done, total, note: Non
     figures = {
         "pairs": len({(s.pair.id, s.copy) for s in sights}),
         "sights": len(sights),
-        "sights_not_shared": sum(len(source.sights) for source in held) - len(sights) * len(held),
+        "sights_not_shared": sum(len(source.sights) for source in held) - len(shared) * len(held),
+        "without_images": len(shared) - len(sights),
         "orders": len({s.order for s in sights}),
         "judgements_by_judge": len(told),
         "images_missing": sum(any(not path.is_file() for path in s.pair.images) for s in sights),

@@ -12,7 +12,7 @@ from typing import Any
 
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
-from proxygrm.evaluate.pairs import EvalPair, load_pairs
+from proxygrm.evaluate.pairs import EvalPair, image_files, image_names, load_pairs
 from proxygrm.json_lines import numbered_lines
 from proxygrm.labels import BadLabel, NoLabel, as_label, label_in
 from proxygrm.reward import rubric_to_judge
@@ -102,11 +102,10 @@ def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -
         return error.cause
     if _complete(row):
         question, response_1, response_2 = (row[key] for key in _TEXTS)
-        given = row.get("images") or row.get("image") or []
-        listed = [given] if isinstance(given, str) else given
-        if not isinstance(listed, list) or not all(isinstance(image, str) for image in listed):
+        try:
+            images = [str(file) for file in image_files(image_names(row), folder)]
+        except ValueError:
             return "images_are_no_paths"
-        images = [str((folder / image).absolute()) for image in listed]
     elif pair:
         if pair.label != label:
             return "label_mismatch"

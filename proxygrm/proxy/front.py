@@ -22,6 +22,7 @@ import binascii
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -31,6 +32,8 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from proxygrm.critique import Label, parse
+from proxygrm.image_paths import OutsideRoot, inside
+from proxygrm.images import UnreadableImage, examine, image_of, settle
 from proxygrm.labels import as_label
 from proxygrm.proxy.callers import NOBODY, Callers
 from proxygrm.proxy.client import ProxyClient, ProxyJudgement
@@ -110,7 +113,7 @@ def front(client: ProxyClient, key: str, pictures: Path | None = None, callers: 
     @app.post("/get_reward_mllm")
     async def get_reward(asked: UpstreamRequest, request: Request) -> Any:
         shown = (asked.question, asked.chosen, asked.rejected, asked.rubric)
-        found = await _unless_gone(request, client.judge(*shown, _read(asked.image, folder), asked.answer))
+        found = await _unless_gone(request, client.judge(*shown, await _read(asked.image, folder), asked.answer))
         if found.agrees is None:
             return _error(503, str(found.cause), f"the proxy gave no verdict after {found.latency_s:.1f} s")
         return {"reward": 1.0 if found.agrees else -1.0}
@@ -118,7 +121,7 @@ def front(client: ProxyClient, key: str, pictures: Path | None = None, callers: 
     @app.post("/score")
     async def score(asked: ScoreRequest, request: Request) -> Scored:
         shown = (asked.question, asked.response_1, asked.response_2, asked.rubric)
-        found = await _unless_gone(request, client.judge(*shown, _read(asked.images, folder), asked.label))
+        found = await _unless_gone(request, client.judge(*shown, await _read(asked.images, folder), asked.label))
         return Scored(
             verdict=found.verdict,
             agrees=found.agrees,
@@ -157,10 +160,14 @@ def _error(status: int, cause: str, detail: str) -> JSONResponse:
     return JSONResponse({"error": {"cause": cause, "detail": detail}}, status)
 
 
-def _read(given: Pictures, folder: Path | None) -> list[Picture]:
+async def _read(given: Pictures, folder: Path | None) -> list[Picture]:
     """Raises BadPicture. Whether a file is there is found out when it is sent (cause picture_missing)."""
-    listed = [given] if isinstance(given, str) else given or []
-    return [_one(item, folder) for item in listed if item]
+    if not given:
+        return []
+    listed = [given] if isinstance(given, str) else given
+    if not all(listed):
+        raise BadPicture("one of the list is empty")
+    return [await asyncio.to_thread(_one, item, folder) for item in listed]
 
 
 def _one(text: str, folder: Path | None) -> Picture:
@@ -169,20 +176,35 @@ def _one(text: str, folder: Path | None) -> Picture:
         if not head.endswith(";base64"):
             raise BadPicture("a data URL must be base64")
         try:
-            return base64.b64decode(body, validate=True)
+            return settle(base64.b64decode(body, validate=True)).data
         except binascii.Error as error:
             raise BadPicture(f"not base64: {error}") from None
+        except UnreadableImage as error:
+            raise BadPicture(str(error)) from None
     if "://" in text and not text.startswith("file://"):
         raise BadPicture("pictures are not fetched from other servers; send a data URL")
     if folder is None:
         raise BadPicture("this front end takes no paths (started without --pictures); send a data URL")
     try:
-        path = (folder / text.removeprefix("file://")).resolve()
+        path = inside(text.removeprefix("file://"), folder)
+        if path == folder:
+            raise OutsideRoot("the folder of pictures itself")
+        info = path.stat() if path.is_file() else None
+        if info is not None:
+            _decoded(path, info.st_size, info.st_mtime_ns)
+    except OutsideRoot:
+        raise BadPicture("the path is outside the folder of pictures") from None
+    except UnreadableImage as error:
+        raise BadPicture(f"{path.name}: {error}") from None
     except (OSError, ValueError) as error:
         raise BadPicture(f"no path: {error}") from None
-    if folder not in path.parents:
-        raise BadPicture("the path is outside the folder of pictures")
     return path
+
+
+@lru_cache(maxsize=50_000)
+def _decoded(path: Path, size: int, changed: int) -> None:
+    """Raises UnreadableImage for a file that breaks off, say; the rollouts of one prompt ask for the same one."""
+    examine(image_of(path))
 
 
 async def _unless_gone(request: Request, judging: Any) -> ProxyJudgement:

@@ -1,4 +1,5 @@
-"""A picture as a part of a chat message: by its path where the server may read it, else by its bytes.
+"""A picture as a part of a chat message: by its path where the server may read it, else by its bytes. The servers get
+what trainers and judges get (`proxygrm.images`): a file that they would read differently goes settled, by its bytes.
 
 What many calls wait with is a name and a path; a picture is read and encoded when it is about to be sent.
 """
@@ -12,13 +13,15 @@ import json
 import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+
+from proxygrm.images import UnreadableImage, examine, settle
 
 Picture = bytes | Path | str
 """Content, or where it is."""
 CACHE_BYTES = 256 * 1024**2
 """Of encoded pictures; the rollouts of one prompt ask for the same one within minutes."""
-_MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"II*\0", "tiff"))
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,20 @@ def identify(picture: Picture, folder: Path | None) -> Shown:
     if not info.st_size or path.is_dir():
         raise ValueError(f"the picture is empty or a folder: {picture}")
     name = hashlib.sha256(os.fsencode(path) + b"\0%d\0%d" % (info.st_size, info.st_mtime_ns)).hexdigest()
-    url = json.dumps(path.as_uri()).encode() if folder is not None and folder in path.parents else None
+    url = None
+    if folder is not None and folder in path.parents and _plain(str(path), info.st_size, info.st_mtime_ns):
+        url = json.dumps(path.as_uri()).encode()
     return Shown(name, str(path), url)
+
+
+@lru_cache(maxsize=50_000)
+def _plain(path: str, size: int, changed: int) -> bool:
+    """May the server open the file itself? Not one that it would read differently from the trainers; a broken one it
+    refuses."""
+    try:
+        return not examine(Path(path).read_bytes(), decode=False).changed
+    except (UnreadableImage, OSError):
+        return True
 
 
 class Encoder:
@@ -93,5 +108,9 @@ def _encode(picture: bytes | str) -> bytes:
     content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
     if not content:
         raise ValueError(f"the picture is empty: {picture!r}")
-    kind = next((kind for magic, kind in _MAGIC if content.startswith(magic)), "webp")
-    return b'"data:image/%s;base64,%s"' % (kind.encode(), base64.b64encode(content))
+    try:
+        settled = settle(content, decode=False)
+        content, media_type = settled.data, settled.media_type
+    except UnreadableImage:  # the server says so
+        media_type = "application/octet-stream"
+    return b'"data:%s;base64,%s"' % (media_type.encode(), base64.b64encode(content))

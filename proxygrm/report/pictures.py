@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxygrm.images import UnreadableImage, image_of, pixels
+
 # (longer side in px, quality), the first at which all fit
 SIZES = ((320, 62), (256, 58), (208, 52), (168, 48), (136, 42), (112, 36), (88, 30), (72, 24))
 SAMPLE = 48  # pictures tried at each size before one is chosen
@@ -97,20 +99,16 @@ def _digest(path: str) -> str:
 
 
 def _thumbnail(path: str, side: int, quality: int) -> Picture | None:
-    """None when the file cannot be decoded."""
-    from PIL import Image, UnidentifiedImageError
-
+    """Of the image as consumers see it; None when the file cannot be decoded."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            kind = "RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB"
-            image.thumbnail((side, side), reducing_gap=2.0)
-            picture = image.convert(kind)
+        image = pixels(image_of(Path(path)))
+        width, height = image.size
+        image.thumbnail((side, side), reducing_gap=2.0)
         buffer = io.BytesIO()
         if max(width, height) <= min(side, TINY_PX):
-            picture.save(buffer, "WEBP", lossless=True, quality=80)
+            image.save(buffer, "WEBP", lossless=True, quality=80)
         else:
-            picture.save(buffer, "WEBP", quality=quality, method=4)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+            image.save(buffer, "WEBP", quality=quality, method=4)
+    except (UnreadableImage, OSError, ValueError):
         return None
     return Picture(width, height, base64.b64encode(buffer.getvalue()).decode())

@@ -13,6 +13,7 @@ import httpx
 
 from proxygrm.chat_answer import REFUSED_BY_SERVICE, ChatAnswer, NotAChat, error_words, read_chat
 from proxygrm.errors import UserError
+from proxygrm.images import UnreadableImage, settle
 from proxygrm.user_text import read_user_text
 
 RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
@@ -163,5 +164,9 @@ def _served(answer: httpx.Response) -> list[str]:
 
 
 def _data_url(path: Path) -> str:
-    kind = {"jpg": "jpeg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    """Of the image as every consumer sees it, under its true type. Raises OSError."""
+    try:
+        settled = settle(path.read_bytes(), decode=False)
+    except UnreadableImage as error:
+        raise OSError(f"{path}: {error}") from error
+    return f"data:{settled.media_type};base64,{base64.b64encode(settled.data).decode()}"

@@ -132,7 +132,8 @@ def plain_reading(path, name="mine"):
         except BadId:
             left.append(number)
             continue
-        pairs.append(arrange(f"{source}:{row_id}", source, *texts, list(found.pictures), ""))
+        paths = [path if isinstance(path, str) else "" for path in found.pictures]  # "": named but not given
+        pairs.append(arrange(f"{source}:{row_id}", source, *texts, paths, ""))
     return pairs, left
 
 
@@ -229,15 +230,14 @@ def test_a_jsonl_is_converted_with_every_bad_row_named(tmp_path, mode):
         step = convert_step("verl", tmp_path / "mine.jsonl", tmp_path / out / "t.parquet", pictures=mode, max_bad=0.5)
         report = carry_out(step, shards, workers=1)
         assert report["bad"] == {
-            "picture_outside_root": 1, "missing_picture": 1, "empty_response": 1,
-        } | ({"unreadable_picture": 1} if mode == "bytes" else {})  # fmt: skip
+            "picture_outside_root": 1, "missing_picture": 1, "empty_response": 1, "unreadable_picture": 1,
+        }  # fmt: skip
         assert report["dropped"] == {"same_responses": 1}
-        assert report["notes"] == {"repeated_id": 1}
+        assert report["notes"] == {"no_image": 1, "repeated_id": 1}
     rows = pq.read_table(tmp_path / "one" / "t.parquet").to_pylist()
     assert rows == pq.read_table(tmp_path / "three" / "t.parquet").to_pylist()
     assert [row["extra_info"]["index"] for row in rows] == list(range(len(rows)))
-    kept = ["mine:1", "mine:2", "mine:2", *(["mine:5"] if mode == "path" else []), "mine:8", "mine:9"]
-    assert [row["extra_info"]["id"] for row in rows] == kept
+    assert [row["extra_info"]["id"] for row in rows] == ["mine:1", "mine:2", "mine:2", "mine:8", "mine:9"]
     for i, row in enumerate(rows):
         extra = row["extra_info"]
         better, worse = ("a", "b") if extra["label"] == 1 else ("b", "a")

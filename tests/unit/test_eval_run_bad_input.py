@@ -92,11 +92,12 @@ def test_pictures_that_are_missing_or_none_are_named_by_their_rows(judge, tmp_pa
 
 
 def test_a_bad_row_of_a_released_file_stops_the_run_before_anything_is_judged(judge, tmp_path):
-    good = {"id": "mmmu_1", "prompt": "p", "chosen": "c", "rejected": "r"}
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    good = {"id": "mmmu_1", "prompt": "p", "chosen": "c", "rejected": "r", "image": "a.png"}
     torn = tmp_path / "torn.jsonl"
     torn.write_text(json.dumps(good) + "\n" + json.dumps(good)[:30])
     for data, message in (
-        (write(tmp_path / "bad.jsonl", [good, {"id": "mmmu_2", "prompt": "p"}]), "row 2"),
+        (write(tmp_path / "bad.jsonl", [good, {"id": "mmmu_2", "prompt": "p", "image": "a.png"}]), "row 2"),
         (torn, "row 2.*cut_off"),
     ):
         with pytest.raises(UserError, match=message):

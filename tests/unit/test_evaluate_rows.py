@@ -156,7 +156,8 @@ def test_a_jsonl_of_ones_own_pairs_is_read_with_its_categories_and_groups(tmp_pa
         (b'{"id":1,"prompt":"p","chosen":null,"rejected":"r"}', "chosen is NoneType, not a text"),
         (b'{"id":1,"prompt":"p","chosen":"c","rejected":["r"]}', "rejected is list, not a text"),
         (b'{"id":1,"prompt":"p","response_1":"c","response_2":"r","label":0}', "label is 0, not 1 or 2"),
-        (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","image":{"bytes":""}}', "a picture is no path"),
+        (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","image":{"bytes":"iVBO"}}', "str where the bytes"),
+        (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","image":"a","images":["b"]}', "not among `images`"),
         (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","video":"v"}', "it has a video"),
     ],
 )

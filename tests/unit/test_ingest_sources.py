@@ -54,7 +54,7 @@ def test_rlaif_v(tmp_path):
     parquet(tmp_path / "in" / "sub" / "b.parquet", rows[6:], RLAIF_V)
     report = load("rlaif-v").ingest(tmp_path / "in", tmp_path / "out", max_bad=0.6)
     assert (report["read"], report["kept"]) == (11, 3)
-    assert report["bad"] == {"empty_question": 1, "empty_response": 2, "no_picture": 1, "unreadable_picture": 1}
+    assert report["bad"] == {"empty_question": 1, "empty_response": 2, "missing_picture": 1, "unreadable_picture": 1}
     assert report["dropped"] == {"duplicate": 2, "same_responses": 1}
     assert report["notes"] == {"repeated_id": 1}
     assert adds_up(report)
@@ -103,7 +103,7 @@ def test_rlhf_v_in_llamafactorys_layout(tmp_path):
 
     rows = [row(i) for i in range(9)] + [row(9, conversations=[]), row(10, images=[])]
     report = ingest("rlhf-v", parquet(tmp_path / "x.parquet", rows, schema), tmp_path / "out", max_bad=0.3)
-    assert report["bad"] == {"no_picture": 1, "not_one_turn": 1}
+    assert report["bad"] == {"missing_picture": 1, "not_one_turn": 1}
     pairs = read_pairs(tmp_path / "out")
     assert pairs[0].question == "What of 0?"
     assert better_and_worse(tmp_path / "out")["rlhf_v:9"] == ("right 8", "wrong 8")  # ids are row numbers, from 1
@@ -191,7 +191,7 @@ def test_llava_critic_rows_without_one_clear_preference_leave_for_a_reason(tmp_p
     ]
     report = ingest("llava-critic", parquet(tmp_path / "x.parquet", rows, LLAVA_CRITIC), tmp_path / "o", max_bad=1)
     assert report["dropped"] == {"same_responses": 1, "tie": 2, "unknown_wording": 1}
-    assert report["bad"] == {"no_picture": 1, "no_turns": 1, "no_verdict": 2, "two_verdicts": 1, "unclear_turn": 2}
+    assert report["bad"] == {"missing_picture": 1, "no_turns": 1, "no_verdict": 2, "two_verdicts": 1, "unclear_turn": 2}
     assert better_and_worse(tmp_path / "o") == {"llava_critic:c8": ("[open", "b")}
 
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from proxy_stub import Server, completion, stubs
+from release_files import picture
 
 from jobs.proxy import proxy
 from proxygrm.errors import UserError
@@ -24,7 +25,7 @@ from proxygrm.reward import rubric_to_judge, score
 from proxygrm.rl import reward_fn
 from proxygrm.rl.options import RewardOptions
 
-PNG = b"\x89PNG\r\n\x1a\n not really"
+PNG = picture(1)
 WRITTEN = (
     "<rubric>Names colour {0} (100%)<justify>j</justify></rubric><eval>e</eval><answer>{1}</answer>",
     "Sure. <rubric>Names colour {0} (100%)<justify>j</justify></rubric>\n<eval>e</eval><answer>{1}</answer>",

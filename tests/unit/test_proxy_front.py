@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from aiohttp import web
+from PIL import Image
 from proxy_stub import Server, completion, running, stubs
 
 from proxygrm.errors import UserError
@@ -121,8 +122,8 @@ def test_bodies_that_are_no_json_or_have_no_length_are_refused():
 
 
 def test_pictures_come_by_path_in_the_folder_or_as_data_and_one_that_vanished_is_a_cause(tmp_path):
-    picture = b"\x89PNG not really"
-    (tmp_path / "a.png").write_bytes(picture)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    picture = (tmp_path / "a.png").read_bytes()
     given = ["a.png", str(tmp_path / "a.png"), "data:image/png;base64," + base64.b64encode(picture).decode()]
     server = Server()
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import os
 
 import pytest
 from aiohttp import web
+from PIL import Image
 from proxy_stub import Server, running
 
 from proxygrm.proxy import picture as picture_module
 from proxygrm.proxy.picture import Encoder, Shown, identify
 from proxygrm.proxy.routing import Cause
 
-PICTURE = b"\x89PNG" + bytes(range(256)) * 4000  # a body of several chunks
+
+def noise() -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise((1000, 1000), 90).save(out, "PNG")
+    return out.getvalue()
+
+
+PICTURE = noise()  # a body of several chunks
 RUBRIC = "<rubric>\nNames the colour (100%)\n</rubric>"
 
 
