@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 from data_tools.account import Account
 from data_tools.picture_paths import MISSING, Missing
 from data_tools.preference import SCHEMA_VERSION, count_pairs
-from data_tools.shards import WHOLE, Shard, Step, carry_out, stamp_of
+from data_tools.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.errors import UserError
 from proxygrm.prompts import prompt_hash
 from proxygrm.whole_file import write_json, writing
@@ -148,9 +148,17 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
 
 def _merge(job: Job, shards: list[Shard], parts: Path) -> dict[str, Any]:
     """One file of the parts; nothing is written under a final name when too many rows are bad."""
+    try:
+        return _merged(job, [_paths(job, shard, parts) for shard in shards], parts)
+    except UserError:
+        if not job.out.exists():  # nothing names them
+            shutil.rmtree(job.images, ignore_errors=True)
+        raise
+
+
+def _merged(job: Job, files: Sequence[dict[str, Path]], parts: Path) -> dict[str, Any]:
     from data_tools.convert_part import count_repeated, join_parquet
 
-    files = [_paths(job, shard, parts) for shard in shards]
     with Account(job.out.with_name(f"{job.out.name}.dropped.jsonl"), job.max_bad) as account:
         for part in files:
             account.absorb(part["account"], part["log"])
@@ -168,8 +176,8 @@ def _merge(job: Job, shards: list[Shard], parts: Path) -> dict[str, Any]:
         if job.from_lines:
             account.notes["repeated_id"] = count_repeated([part["ids"] for part in files])
         rows = [part["rows"] for part in files]
-        joined = rows[0] if shards == [WHOLE] else parts / f"joined{job.out.suffix}"
-        if shards != [WHOLE]:
+        joined = rows[0] if len(rows) == 1 else parts / f"joined{job.out.suffix}"
+        if len(rows) > 1:
             if job.to == "verl":
                 join_parquet(rows, joined)
             else:

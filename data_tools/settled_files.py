@@ -6,11 +6,13 @@ written, under the hash of its own bytes; so the trainer, and the proxy that is 
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +22,7 @@ from data_tools.picture_paths import Missing, blank_picture, notes_on
 from data_tools.source import Left
 from proxygrm.image_paths import MissingPicture, OutsideRoot, resolve
 from proxygrm.image_store import PictureStore
-from proxygrm.images import UnreadableImage, examine, image_of, thinness
+from proxygrm.images import Look, UnreadableImage, examine, image_of, thinness
 
 _REMEMBERED = 50_000  # files
 
@@ -30,20 +32,45 @@ class Good(NamedTuple):
     notes: frozenset[str]
 
 
+class _Fit(NamedTuple):
+    """A file that can be used. look: None for one that is missing, for which a grey image may stand in."""
+
+    path: Path
+    look: Look | None
+
+
 class SettledFiles:
     """root: where paths begin, and which they may not leave; None: they are absolute, and images of a pairs folder,
-    which were decoded when they came in. missing: "blank" lets a grey image stand in; else the row cannot be used."""
+    which were decoded when they came in. missing: "blank" lets a grey image stand in; else the row cannot be used.
+
+    In a `with` block, a folder of settled images that was not there before goes again on an error.
+    """
 
     def __init__(self, folder: Path, root: Path | None = None, missing: Missing = "drop") -> None:
         self._folder, self._root, self._missing = folder, root, missing
+        self._seen: dict[str, _Fit | Left] = {}
         self._known: dict[str, Good | Left] = {}
 
+    def __enter__(self) -> Self:
+        self._there = self._folder.exists()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None and not self._there:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def fault(self, name: str) -> Left | None:
+        """Why a row with this image cannot be used; nothing is written."""
+        found = self._look(name)
+        return found if isinstance(found, Left) else None
+
     def file(self, name: str) -> Good | Left:
+        """The file to name for it, settled if need be."""
         found = self._known.get(name)
         if found is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            found = self._known[name] = self._look(name)
+            found = self._known[name] = self._good(self._look(name))
         return found
 
     def settled(self, table: pa.Table, leave: Callable[[int, Left], None], notes: Counter[str]) -> pa.Table:
@@ -79,27 +106,41 @@ class SettledFiles:
     def _store(self) -> PictureStore:
         return PictureStore(self._folder.parent, self._folder.name)
 
-    def _look(self, name: str) -> Good | Left:
+    def _good(self, found: _Fit | Left) -> Good | Left:
+        if isinstance(found, Left):
+            return found
+        if found.look is None:
+            return Good(self._path(self._store.add(blank_picture())), frozenset({"blank_picture"}))
+        path = self._path(self._store.add(image_of(found.path))) if found.look.changed else str(found.path)
+        return Good(path, frozenset(notes_on(found.look)))
+
+    def _look(self, name: str) -> _Fit | Left:
+        found = self._seen.get(name)
+        if found is None:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            found = self._seen[name] = self._examined(name)
+        return found
+
+    def _examined(self, name: str) -> _Fit | Left:
         try:
             if not name:
                 raise MissingPicture("an image that is named but not given")
             path = Path(name) if self._root is None else resolve(name, self._root)
             if self._root is None and not path.is_file():
                 raise MissingPicture(name)
-            data = image_of(path)
-            look = examine(data, decode=self._root is not None)
+            look = examine(image_of(path), decode=self._root is not None)
         except MissingPicture as error:
             if self._missing != "blank":
                 return Left("missing_picture", str(error))
-            return Good(self._path(self._store.add(blank_picture())), frozenset({"blank_picture"}))
+            return _Fit(Path(name), None)
         except OutsideRoot as error:
             return Left("picture_outside_root", str(error))
         except UnreadableImage as error:
             return Left("unreadable_picture", f"{name}: {error}")
         if look.too_thin:
             return Left("stretched_picture", thinness(name, look.width, look.height))
-        notes = frozenset(notes_on(look))
-        return Good(self._path(self._store.add(data)) if look.changed else str(path), notes)
+        return _Fit(path, look)
 
     def _path(self, name: str) -> str:
         return str(self._store.folder.resolve() / name)

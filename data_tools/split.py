@@ -29,7 +29,6 @@ from data_tools.arrays import from_numpy
 from data_tools.critique_index import CritiqueIndex, CritiqueReader, index_critiques
 from data_tools.pair_tables import Spill, pair_tables
 from data_tools.settled_files import SettledFiles
-from data_tools.source import Left
 from data_tools.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.to_verl import VerlWriter
 from proxygrm.errors import UserError
@@ -76,12 +75,12 @@ def split(
     """
     sizes = _checked(sizes)
     index = index_critiques(critique_files)
-    files = SettledFiles(out_dir / "images")
+    files = SettledFiles(out_dir / "settled_images")
     candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index, files)
     groups = by_picture(candidates, seed)
     sets = allocate(groups, sizes, seed) if short == "refuse" else fit(groups, sizes, seed)
     _check_sizes(sets, sizes, candidates, short)
-    with whole_files(out_dir) as scratch:
+    with whole_files(out_dir) as scratch, files:
         _write(sets, pairs_dir, index, files, scratch)
         (out_dir / "report.json").unlink(missing_ok=True)  # of an earlier split: not true of a mixture with these
     for name in set(POOLS) - set(sets):  # of an earlier split into this folder: it may share pictures with these
@@ -140,7 +139,7 @@ def sort_by_teacher(
             critiques_met += found is not None
             fault = found.fault(pair["label"]) if found else "no_critique"
             pool = found.pool(pair["label"]) if found else None
-            lefts = (left for left in map(files.file, pair["images"]) if isinstance(left, Left))
+            lefts = (left for left in map(files.fault, pair["images"]) if left)
             if found is None or pool is None:
                 dropped[str(fault)] += 1
             elif left := next(lefts, None):

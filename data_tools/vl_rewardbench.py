@@ -2,7 +2,7 @@
 
 * parquet (MMInstruction/VL-RewardBench, 1,250 rows; a later revision 1,247): id, query, response[2], image {bytes},
   human_ranking[2] (0 is the better one), and more;
-* JSONL: {id, prompt, chosen, rejected, image (path), ...}.
+* JSONL: {id, prompt, chosen, rejected, image (path) or images, ...}.
 
 Only 1,225 ids are distinct: a repeated one gets a number. The category comes from the id, as in the official script.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from data_tools.source import Found, Left, Source
 from proxygrm.benchmarks.mm_rlhf_rewardbench import CATEGORIES as MM_RLHF_CATEGORIES
 from proxygrm.benchmarks.vl_rewardbench import category_of
-from proxygrm.image_fields import images_in
+from proxygrm.image_fields import images_of
 
 _MM_RLHF_FOLDERS = tuple(f"{category}/" for category in MM_RLHF_CATEGORIES)
 
@@ -25,7 +25,7 @@ def read(row: dict[str, Any]) -> Found | Left:
     if row.get("video") or _of_mm_rlhf(row.get("image")):
         return Left("of_mm_rlhf_rewardbench", str(row.get("video") or row.get("image")), id=id_)
     if "response" not in row:
-        pictures = images_in(row.get("image"))
+        pictures = images_of(row)
         return Found(id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), pictures, category=category)
     responses, ranking = row["response"], row.get("human_ranking")
     if not isinstance(responses, list) or len(responses) != 2:
@@ -33,7 +33,7 @@ def read(row: dict[str, Any]) -> Found | Left:
     if not isinstance(ranking, list) or sorted(ranking, key=str) != [0, 1]:
         return Left("no_label", f"human_ranking is {ranking!r}, not [0, 1] or [1, 0]", id=id_)
     best = ranking.index(0)
-    pictures = images_in(row.get("image"))
+    pictures = images_of(row)
     return Found(id_, row.get("query"), responses[best], responses[1 - best], pictures, category=category)
 
 

@@ -150,3 +150,20 @@ def test_a_report_that_cannot_be_written_leaves_no_part_of_it(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "cannot write" in refused("report", "--run", tmp_path / "run", "--out", tmp_path / "locked" / "page.html")
     assert list((tmp_path / "locked").iterdir()) == []
+
+
+def test_a_refused_conversion_or_split_leaves_no_settled_images(tmp_path):
+    source = rows(tmp_path / "in", 3, 2)
+    for file in (tmp_path / "in").glob("*.png"):
+        Image.new("LA", (40, 40), (int(file.stem[-1]), 0)).save(file)
+    out = tmp_path / "out"
+    refused("data", "convert", "verl", source, "--out", out / "x.parquet", "--shards", 2)
+    assert left(out) == ["x.parquet.dropped.refused.jsonl"]
+    assert not (out / "x.parquet.images").exists()
+    ingest("preference-jsonl", source, tmp_path / "pairs", max_bad=0.5)
+    pairs = read_pairs(tmp_path / "pairs")
+    for pair in pairs:  # put there by hand, not settled
+        Image.new("LA", (40, 40), (9, 0)).save(tmp_path / "pairs" / "images" / pair.images[0])
+    append(tmp_path / "c.jsonl", [critique_row(pair.id, GOOD.format("a", pair.label), "m") for pair in pairs])
+    refused("data", "split", tmp_path / "pairs", tmp_path / "c.jsonl", "--out", tmp_path / "sets")
+    assert not (tmp_path / "sets").exists()
