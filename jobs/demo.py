@@ -18,13 +18,14 @@ from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request
 from jobs.send import send
 from proxygrm.errors import UserError
+from proxygrm.pairs import SCHEMA_VERSION
 
 TRAIN, HELD_OUT, SEED = 5000, 160, 0
 KINDS = ("colour",)
 FOG = 0.6
 """Share of the pictures in fog."""
 STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command goes on from there"
-STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 6}
+STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 7, "pairs": SCHEMA_VERSION}
 """Of prepared inputs: another stamp, and they are made anew."""
 
 
