@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -15,9 +16,11 @@ from jobs.cancel import cancel_all
 from jobs.experiments import DEMO_INPUTS
 from jobs.follow import ended_well, follow
 from jobs.ledger import Ledger, read_json, write_json
-from jobs.request import Request
+from jobs.request import Request, Resolved
 from jobs.send import send
 from proxygrm.errors import UserError
+from proxygrm.interrupts import stopped_once
+from proxygrm.owner import refuse_foreign
 from proxygrm.pairs import SCHEMA_VERSION
 
 TRAIN, HELD_OUT, SEED = 5000, 160, 0
@@ -50,27 +53,40 @@ def run(folder: Path, quick: bool, prepare_only: bool) -> None:
 
 
 def _chain(ledger: Ledger, quick: bool) -> None:
-    """Ctrl-C cancels the demo's own jobs and waits for their end, so that the next demo finds none of them."""
+    """Ctrl-C, or a terminal that is closed, cancels the demo's own jobs and waits for their end, so that the next demo
+    finds none of them."""
     from slurm.local import cluster
     from slurm.local.folder import default_folder, in_use
 
     resolved = requests.resolve(Request(profile="local", experiment="quick" if quick else "demo"))
     console.say_run(ledger.folder, "", resolved)
     where = default_folder()
-    try:
-        with in_use(where):
-            try:
-                cluster.up(where, temporary=True)
-                send(resolved, ledger)
-                ended_well(follow(resolved, ledger))
-            except KeyboardInterrupt:
-                click.echo("\nstopping: this demo's jobs are cancelled", err=True)
-                cancel_all(ledger)
-                raise KeyboardInterrupt(STOPPED) from None
-    finally:
-        if why := cluster.down_if_unused(where):
-            click.echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
+    with stopped_once() as came:
+        try:
+            with in_use(where):
+                _carry_out(resolved, ledger, where, came)
+        finally:
+            if why := cluster.down_if_unused(where):
+                click.echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
     show_result(ledger.folder)
+
+
+def _carry_out(resolved: Resolved, ledger: Ledger, where: Path, came: list[int]) -> None:
+    """came: the signal that stopped it, if any."""
+    from slurm.local import cluster
+
+    cluster.up(where, temporary=True)
+    try:
+        send(resolved, ledger)
+        ended_well(follow(resolved, ledger))
+    except BaseException:  # a terminal that is gone fails at the next line printed, too
+        if not came:
+            raise
+        with suppress(OSError):
+            click.echo("\nstopping: this demo's jobs are cancelled", err=True)
+        console.connect(resolved.profile, start=False)
+        cancel_all(ledger)
+        raise KeyboardInterrupt(STOPPED) from None
 
 
 def show_result(folder: Path) -> None:
@@ -87,6 +103,7 @@ def prepare(inputs: Path) -> None:
     """
     if read_json(inputs / "READY.json") == STAMP:
         return
+    refuse_foreign(inputs, "use a checkout of your own")
     from data_tools.demo_pairs import write_demo_pairs
     from data_tools.rlaif_v import ingest
     from jobs.quiet import quiet

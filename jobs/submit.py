@@ -18,6 +18,7 @@ from jobs.scheduler import IN_QUEUE, query
 from jobs.stage import Resources, Stage, StageRun
 from jobs.worker import StageJob, StepJob
 from proxygrm.errors import UserError
+from proxygrm.interrupts import uninterrupted
 from slurm import commands
 from slurm.environment import path_problem, python_command
 from slurm.health import bad_nodes
@@ -107,14 +108,15 @@ def submit(
             for line in lines
             for cell in range(line.stage.array)
         ]
-        with _executor(lines[0].stage, profile, ledger.folder, depends_on, code, hold) as executor:
-            with executor.batch() if len(elements) > 1 else nullcontext():
-                jobs = [executor.submit(element) for element in elements]
-            sent = [job.job_id for job in jobs]
-        if len(lines) == 1:  # of an array of one stage's own elements: the array's id
-            sent = [sent[0].split("_")[0]]
-        found = {line.stage.name: job_id for line, job_id in zip(lines, sent, strict=True)}
-        ledger.record_submissions({line.stage.name: (found[line.stage.name], line.fingerprint) for line in lines})
+        with uninterrupted():  # no job is sent and not recorded
+            with _executor(lines[0].stage, profile, ledger.folder, depends_on, code, hold) as executor:
+                with executor.batch() if len(elements) > 1 else nullcontext():
+                    jobs = [executor.submit(element) for element in elements]
+                sent = [job.job_id for job in jobs]
+            if len(lines) == 1:  # of an array of one stage's own elements: the array's id
+                sent = [sent[0].split("_")[0]]
+            found = {line.stage.name: job_id for line, job_id in zip(lines, sent, strict=True)}
+            ledger.record_submissions({line.stage.name: (found[line.stage.name], line.fingerprint) for line in lines})
         job_ids |= found
         for line in lines:
             said(line, found[line.stage.name])
@@ -135,12 +137,13 @@ def submit_step(
     if problem := path_problem(folder):
         raise UserError(problem)
     code = snapshot.take(folder)
-    with _executor(run, profile, folder, "", code) as executor:
-        with executor.batch():
-            jobs = [executor.submit(StepJob(step, shard)) for shard in all_shards(shards)]
-        array_id = jobs[0].job_id.split("_")[0]
-    with _executor(join, profile, folder, f"afterok:{array_id}", code) as executor:
-        merge_id = executor.submit(StepJob(step, None, shards)).job_id
+    with uninterrupted():  # no array without its merge
+        with _executor(run, profile, folder, "", code) as executor:
+            with executor.batch():
+                jobs = [executor.submit(StepJob(step, shard)) for shard in all_shards(shards)]
+            array_id = jobs[0].job_id.split("_")[0]
+        with _executor(join, profile, folder, f"afterok:{array_id}", code) as executor:
+            merge_id = executor.submit(StepJob(step, None, shards)).job_id
     return array_id, merge_id
 
 

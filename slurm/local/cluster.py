@@ -33,6 +33,8 @@ Say = Callable[[str], None]
 Folder = Path | str | None
 ENDING_S = 5.0
 """Beyond KillWait, for the controller to learn that a job's processes are gone."""
+LOADED_S = 0.2
+"""A daemon that was started this moment can be told by its environment from then on."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,12 @@ def up(
                 cluster = _cluster(path, record, ports.first, programs)
                 _write_configuration(cluster)
                 return _start_missing(cluster, {}, say)
-            except (UserError, OSError) as error:
+            except BaseException as error:
                 with contextlib.suppress(OSError):
                     folders.write_record(path, replace(folders.without_alias(path, record), host=None))
-                if isinstance(error, UserError):
-                    raise
-                raise UserError(f"the cluster in {path} did not start: {error}") from error
+                if isinstance(error, OSError):
+                    raise UserError(f"the cluster in {path} did not start: {error}") from error
+                raise
 
 
 def down_if_unused(folder: Folder = None) -> str:
@@ -136,7 +138,7 @@ def down_if_unused(folder: Folder = None) -> str:
             return "another command uses it"
         cluster = _cluster(path, record, record.port or 0, find_programs())
         if jobs := cluster.ask("squeue", "-h", "-o", "%A").stdout.split():
-            return f"jobs of other runs are in its queue ({', '.join(jobs)})"
+            return f"jobs are in its queue ({', '.join(jobs)})"
         down(path)
         return ""
 
@@ -270,7 +272,8 @@ def _start_missing(cluster: Cluster, living: dict[str, processes.Process], say: 
             _clear_nodes(cluster, [name for name in nodes if name in missing])
         start(nodes, 10)
         cluster.wait_for_nodes(60)
-    except (UserError, OSError):
+    except BaseException:  # Ctrl-C too
+        time.sleep(LOADED_S)
         processes.stop([p for p in processes.daemons(cluster.id).values() if p.name in missing], 5)
         raise
     say(f"{cluster.spec.node_count} nodes ready after {time.monotonic() - begun:.1f} s")

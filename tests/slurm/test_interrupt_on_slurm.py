@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 
-from slurm.local import cluster
-from slurm.local.folder import in_use
+from slurm.local import cluster, processes
+from slurm.local.folder import in_use, read_record
 
 pytestmark = pytest.mark.cluster
 
@@ -113,6 +113,32 @@ def test_ctrl_c_at_every_stage_is_followed_by_a_demo_that_goes_on_from_there(dem
     order = [line.split(".")[0] for line in (demo.run / "order").read_text().split()]
     # Two of distill's elements and two of RL's nodes; nothing that was finished ran again.
     assert order == [name for name in STAGES for _ in range(2 if name in ("distill", "grm_rl") else 1)]
+
+
+def test_a_demo_stopped_while_the_cluster_starts_leaves_nothing_of_it(demo: Demo) -> None:
+    process = demo.start()
+    folder = demo.folder / "cluster"
+    eventually((folder / "run" / "mysql.sock").exists, 60, lambda: "no database has started")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=90)
+    assert (process.returncode, "Traceback" in err) == (130, False), err
+    record = read_record(folder)
+    assert record
+    assert processes.marked(record.id) == []
+    assert record.host is None, "stopped cleanly"
+
+
+def test_whoever_closes_the_terminal_or_presses_ctrl_c_again_and_again_ends_the_demo_once(demo: Demo) -> None:
+    process = demo.start()
+    eventually((demo.run / "distill" / "begun.0").exists, 60, lambda: "distill has not begun")
+    process.send_signal(signal.SIGHUP)
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=90)
+    assert (process.returncode, "the demo's jobs were cancelled" in err) == (130, True), err
+    assert not cluster.controller_lives(demo.folder / "cluster")
 
 
 def test_a_temporary_cluster_goes_down_when_nobody_uses_it_and_not_before(demo: Demo) -> None:
