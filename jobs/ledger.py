@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,22 @@ def read_json(path: Path) -> Any | None:
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError, OSError) as error:
-        why = barred(error) or f"it is not JSON ({error}); delete it to have its stage run again"
-        raise UserError(f"{path} cannot be read: {why}") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Of a record that is torn, that somebody else wrote, or that may not be read."""
+    if not (why := barred(error)):
+        what = "it is not what a command of this suite wrote" if isinstance(error, WRONG_SHAPE) else "it is not JSON"
+        why = f"{what} ({error}); {REMEDIES.get(path.name, 'delete it to have its stage run again')}"
+    return UserError(f"{path} cannot be read: {why}")
+
+
+WRONG_SHAPE = (KeyError, TypeError, AttributeError)
+REMEDIES = {
+    "run.json": "a submit with --profile, --run and what the run was asked for writes it again",
+    "submissions.json": "end the jobs of this run (squeue, scancel), then delete it: what is done stays done",
+}
 
 
 class Ledger:
@@ -143,8 +158,11 @@ class Ledger:
         row = read_json(self.done_path(stage, cell))
         if row is None:
             return None
-        row.pop("wall_s", None)
-        return Done(**row)
+        known = {field.name for field in fields(Done)}  # another version of the code may write more
+        try:
+            return Done(**{key: value for key, value in row.items() if key in known})
+        except (TypeError, AttributeError) as error:
+            raise unreadable(self.done_path(stage, cell), error) from error
 
     def write_done(self, stage: Stage, record: Done) -> None:
         write_json(self.done_path(stage, record.cell), {**asdict(record), "wall_s": round(record.wall_s, 1)})
@@ -174,7 +192,14 @@ class Ledger:
         return None
 
     def submissions(self) -> dict[str, dict[str, Any]]:
-        return read_json(self.folder / "submissions.json") or {}
+        path = self.folder / "submissions.json"
+        rows = read_json(path) or {}
+        try:
+            for row in rows.values():
+                row["job_id"], row["fingerprint"], row["submitted"]
+        except (AttributeError, TypeError, KeyError) as error:
+            raise unreadable(path, error) from error
+        return rows
 
     @contextmanager
     def _recording(self) -> Iterator[dict[str, dict[str, Any]]]:
@@ -328,8 +353,14 @@ def git_diff(root: Path = CODE) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    """Of the repository whose top the folder is: not of one around it, nor of one that the shell names (GIT_DIR)."""
+    if not (root / ".git").exists():
+        return None
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, errors="replace", check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -284,6 +284,27 @@ def test_an_unknown_stage_names_the_nearest_one(data: Path) -> None:
         closure(three_stages(data), ["secnd"])
 
 
+def test_the_revision_is_that_of_the_code_whatever_git_s_variables_and_the_folders_around_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("code", "other"):
+        subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
+        (tmp_path / name / "file").write_text(name)
+        identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        for words in (["add", "file"], ["commit", "-qm", name]):
+            subprocess.run(["git", "-C", str(tmp_path / name), *identity, *words], check=True)
+    code = git_revision(tmp_path / "code")
+    assert code
+    assert code != git_revision(tmp_path / "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "nowhere"))
+    assert git_revision(tmp_path / "code") == code
+    assert git_diff(tmp_path / "code") == ""
+    (tmp_path / "code" / "installed").mkdir()
+    assert git_revision(tmp_path / "code" / "installed") is None
+
+
 def test_a_run_keeps_the_code_s_uncommitted_changes_but_no_secret_in_them(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
