@@ -12,6 +12,9 @@ from slurm.profile import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINER_PYTHON = "python3"
+SPOKEN_TO_SRUN = "SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_EXPORT_ENV"
+"""What a job's own sbatch does not set, as all of SLURM_CPU_BIND*, SRUN_* and SUBMITIT_*: a file that the shell reads
+first (BASH_ENV, the user's or the site's) may export it, and srun would obey."""
 
 
 def setup_lines(profile: Profile, code: Path = REPOSITORY) -> list[str]:
@@ -21,7 +24,7 @@ def setup_lines(profile: Profile, code: Path = REPOSITORY) -> list[str]:
     the checkout, an image may have none), and before those of the folder the job starts in.
     """
     environment = profile.environment
-    lines = []
+    lines = [f'unset {SPOKEN_TO_SRUN} "${{!SLURM_CPU_BIND@}}" "${{!SRUN_@}}" "${{!SUBMITIT_@}}"']
     if environment.modules:
         # Batch shells are no login shells: where the submitter's shell did not export `module`, it is read here.
         lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")

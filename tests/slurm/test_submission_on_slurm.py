@@ -61,6 +61,8 @@ def test_no_variable_of_the_shell_changes_what_is_submitted_or_read_back(
 ) -> None:
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value)
+    (tmp_path / "read first").write_text("export SLURM_MEM_PER_CPU=2000 SRUN_EXPORT_ENV=NONE SLURM_EXPORT_ENV=NONE\n")
+    monkeypatch.setenv("BASH_ENV", str(tmp_path / "read first"))
     chain, ledger = stages(), Ledger(tmp_path / "run")
     jobs = send(chain, ledger, PROFILE)
     for name in HOSTILE:
