@@ -17,6 +17,7 @@ from jobs.ablation import Cell, shipped
 from jobs.console import of_run, out
 from jobs.ledger import read_json, record_folder, write_json
 from jobs.request import ablation_of
+from proxygrm.owner import refuse_foreign
 
 FIGURES = ("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement")
 SEED = "rl.seed"
@@ -76,6 +77,7 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
     asked = ablation_of(folder, name)
     rows = collect(folder, asked.ablation)
     file = record_folder(folder, asked.ablation_name) / "table.json"
+    refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
