@@ -18,14 +18,28 @@ _COMMAND = re.compile(rf"\bproxygrm (?:({'|'.join((*LOOK, *SEND))})|ablate SPEC)
 
 def run_option(folder: Path) -> str:
     """The run folder as a person would type it here."""
-    path = folder.absolute()
-    here = Path.cwd()
-    return f"--run {shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) and path != here else path))}"
+    return f"--run {shlex.quote(_from_here(folder))}"
+
+
+def profile_option(request: Request) -> str:
+    """The profile as a person would type it here."""
+    own = request.profile.endswith(".toml")
+    return _from_here(Path(request.profile)) if own else request.profile
+
+
+def elsewhere(request: Request) -> bool:
+    """Whether its relative paths begin in another folder than the current one."""
+    return bool(request.folder) and Path(request.folder) != Path.cwd()
+
+
+def _from_here(path: Path) -> str:
+    path, here = path.absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
 
 
 def options(request: Request) -> list[str]:
     """Everything a request says, as options of `submit`."""
-    words = ["--profile", request.profile]
+    words = ["--profile", profile_option(request)]
     words += ["--experiment", request.experiment] if request.experiment else []
     words += ["--nodes", str(request.nodes)] if request.nodes else []
     words += [word for one in request.assignments for word in ("--set", one)]
@@ -38,7 +52,9 @@ def in_full(text: str, folder: Path, request: Request | None = None) -> str:
 
     def typed(found: re.Match[str]) -> str:
         command = found[1] or f"ablate {(request and request.ablation_name) or 'SPEC'}"
-        more = shlex.join(options(request)) if request and command not in LOOK else ""
+        # What was asked for in another folder holds there: the run's own record says it.
+        full = request is not None and command not in LOOK and not elsewhere(request)
+        more = shlex.join(options(request)) if request and full else ""
         return " ".join(filter(None, ["proxygrm", command, run_option(folder), more]))
 
     return _COMMAND.sub(typed, text)

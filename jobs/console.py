@@ -37,7 +37,10 @@ def of_request(asked: dict[str, Any]) -> tuple[Resolved, Ledger]:
     afresh = bool(asked["profile"] or asked["experiment"])
     profile = asked["profile"] or "local"
     folder, how = run_folder(asked["run"], RUNS / Path(profile).stem, last=not afresh)
-    base = (None if afresh else requests.asked_before(folder, asked.get("ablation_name", ""))) or Request(profile)
+    base = None if afresh else requests.asked_before(folder, asked.get("ablation_name", ""))
+    if base is None:
+        own = profile.endswith(".toml")
+        base = Request(str(Path(profile).expanduser().absolute()) if own else profile, folder=str(Path.cwd()))
     request = replace(
         base,
         experiment=asked["experiment"] or base.experiment,
@@ -85,10 +88,11 @@ def say_run(folder: Path, how: str, resolved: Resolved, as_json: bool = False) -
     context = click.get_current_context(silent=True)
     if context:
         context.find_root().obj = (folder, request)
-    words = [f"{resolved.experiment.name} on {request.profile}"]
+    words = [f"{resolved.experiment.name} on {advice.profile_option(request)}"]
     words += [f"{request.nodes} nodes"] if request.nodes else []
     words += list(request.assignments)
     words += [f"{name} {value}" for name, value in request.scheduler]
+    words += [f"paths from {request.folder}"] if advice.elsewhere(request) else []
     where = advice.run_option(folder).removeprefix("--run ")
     line = f"run {where}{f' ({how})' if how else ''}: {', '.join(words)}"
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -99,14 +100,14 @@ def follow_logs(resolved: Resolved, ledger: Ledger, name: str, paths: list[Path]
     members = [stage for stage in resolved.stages if name in (stage.name, stage.batch)]
     pause = REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S
     tail = subprocess.Popen(["tail", "-n", str(lines), "-F", *map(str, paths)])
+    own = replace(resolved, stages=members)
     try:
-        while True:
-            states = console.with_records(resolved.profile, lambda away: state.status(members, ledger, away))
-            if not any(row.live for row in states):
-                break
+        states = console.with_records(resolved.profile, lambda away: state.status(members, ledger, away))
+        while any(row.live for row in states):
             with suppress(subprocess.TimeoutExpired):
                 tail.wait(pause)
                 return
+            states = _asked_again(own, ledger, pause)
         time.sleep(LAST_LINES_S)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped printing; the job goes on") from None

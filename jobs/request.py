@@ -13,9 +13,9 @@ from jobs import overrides, secrecy
 from jobs.ablation import Cell
 from jobs.chain import ablation_chain, chain
 from jobs.experiments import EXPERIMENTS, Experiment
-from jobs.ledger import Ledger, read_json, record_files, record_folder
+from jobs.ledger import Ledger, read_json, record_files, record_folder, unreadable
 from jobs.plan import with_nodes
-from jobs.stage import Stage, fingerprints
+from jobs.stage import Stage, fingerprints, from_folder
 from proxygrm.errors import UserError
 from slurm import profile as profiles
 from slurm.profile import Profile
@@ -29,6 +29,7 @@ class Request:
     """Kept in a run.json, so that `status`, `logs`, `cancel` and `report` need only the run folder."""
 
     profile: str = "local"
+    """Of a file: its absolute path, so that it is found from every folder."""
     experiment: str = ""
     nodes: int = 0
     assignments: tuple[str, ...] = ()
@@ -38,6 +39,8 @@ class Request:
     ablation: tuple[Cell, ...] = ()
     throttle: int = 0
     """Cells of the ablation that train at a time."""
+    folder: str = ""
+    """Where it was asked for, and where its relative paths (`--set pairs=data/pairs`) begin; "" where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class Resolved:
     stages: list[Stage]
 
 
-def resolve(request: Request) -> Resolved:
-    profile = profiles.load(request.profile)
-    if request.scheduler:
+def resolve(request: Request, profile: Profile | None = None) -> Resolved:
+    """profile: as it was when the run was submitted; without it, as its file is now."""
+    if profile is None:
+        profile = profiles.load(request.profile)
         profile = replace(profile, scheduler=replace(profile.scheduler, **dict[str, Any](request.scheduler)))
     name = request.experiment or profile.experiment
     if name not in EXPERIMENTS:
@@ -64,6 +68,8 @@ def resolve(request: Request) -> Resolved:
     stages = ablation_chain(experiment, cells, request.throttle) if cells else chain(experiment)
     if request.nodes:
         stages = [with_nodes(s, request.nodes) if s.name.split("/")[-1] in MULTI_NODE else s for s in stages]
+    if request.folder and Path(request.folder) != Path.cwd():
+        stages = from_folder(stages, request.folder)
     return Resolved(request, experiment, profile, stages)
 
 
@@ -75,11 +81,16 @@ def save(resolved: Resolved, ledger: Ledger) -> None:
 
 
 def of_run(folder: Path) -> Resolved:
-    """Everything a run folder was asked for, as one: the chain, then what its ablations add to it.
+    """Everything a run folder was asked for, as one: the chain, then what its ablations add to it. The profile is that
+    of the submission: who edits or removes its file can still look at the run, and end it.
 
     Of a stage that several of them have, the way it was asked for last counts. request: the last one.
     """
-    asked = [(record["written"], resolve(_request(record))) for record in _records(folder)]
+    asked = [
+        (record["written"], resolve(request, _profile_then(record)))
+        for record in _records(folder)
+        if (request := _request(record))
+    ]
     if not asked:
         raise UserError(f"{folder} is not a run folder (no run.json); name one with --run, or `proxygrm submit` first")
     stages = {stage.name: stage for _, one in asked for stage in one.stages}  # in this order
@@ -93,7 +104,7 @@ def asked_before(folder: Path, ablation: str = "") -> Request | None:
 
     The chain of a folder that holds ablations alone is that of the ablation asked for last.
     """
-    records = {path.parent: record for path in record_files(folder) if (record := read_json(path))}
+    records = {path.parent: record for path in record_files(folder) if (record := _record(path))}
     own = records.get(record_folder(folder, ablation)) or records.get(record_folder(folder))
     found = own or max(records.values(), key=itemgetter("written"), default=None)
     return replace(_request(found), ablation_name="", ablation=(), throttle=0) if found else None
@@ -113,7 +124,27 @@ def ablation_of(folder: Path, name: str = "") -> Request:
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    return [record for path in record_files(folder) if (record := read_json(path))]
+    return [record for path in record_files(folder) if (record := _record(path))]
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """The content of a run.json. Raises UserError where it is not one."""
+    record = read_json(path)
+    if record is None:
+        return None
+    try:
+        _request(record), float(record["written"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(path, error) from error
+    return dict(record)
+
+
+def _profile_then(record: Mapping[str, Any]) -> Profile | None:
+    """None where another version of the code wrote it in another form."""
+    try:
+        return profiles.strict(Profile, record["profile"], "run.json")
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _request(record: Mapping[str, Any]) -> Request:
@@ -127,4 +158,5 @@ def _request(record: Mapping[str, Any]) -> Request:
         ablation_name=row.get("ablation_name", ""),
         ablation=tuple(Cell.of(cell) for cell in row["ablation"]),
         throttle=row.get("throttle", 0),
+        folder=row.get("folder", ""),
     )

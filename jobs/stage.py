@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,12 @@ class Given:
 
     path: str
     check: Check = exists
+    folder: str = ""
+    """Where a relative path begins; "" for the current directory."""
 
     def resolve(self) -> Path:
         """The path itself, or the local snapshot of a hub name such as Qwen/Qwen2.5-VL-7B-Instruct."""
-        path = Path(self.path).expanduser().absolute()
+        path = Path(self.folder, Path(self.path).expanduser()).absolute()
         return path if path.exists() else hub_snapshot(self.path) or path
 
     def identity(self) -> str:
@@ -216,6 +218,20 @@ def fingerprints(stages: Iterable[Stage]) -> dict[str, str]:
     """Of every stage of one chain, by name."""
     known: dict[str, str] = {}
     return {stage.name: stage.fingerprint(known) for stage in stages}
+
+
+def from_folder(stages: Iterable[Stage], folder: str) -> list[Stage]:
+    """The same chain, its relative paths beginning in the folder. stages: each after those it needs."""
+    found: dict[str, Stage] = {}
+    for stage in stages:
+        needs = {
+            label: replace(need, folder=folder)
+            if isinstance(need, Given)
+            else Output(found.get(need.stage.name, need.stage), need.path)
+            for label, need in stage.needs.items()
+        }
+        found[stage.name] = replace(stage, needs=needs)
+    return list(found.values())
 
 
 def closure(stages: list[Stage], wanted: list[str]) -> list[Stage]:

@@ -177,9 +177,14 @@ def cancel(run: Path | None) -> None:
     """
     from jobs import console
     from jobs.cancel import cancel_all
+    from proxygrm.errors import UserError
+    from slurm.local import cluster
+    from slurm.local.folder import default_folder
 
     resolved, ledger = console.of_run(run)
     if away := console.private_cluster_is_down(resolved.profile):
+        if host := cluster.queue_left_on(default_folder()):
+            raise UserError(f"{away}; on {host} it ended with its queue: start it there, then cancel again")
         console.out.print(f"nothing to cancel: {away}, and no job outlives it", soft_wrap=True)
         return
     active = cancel_all(ledger)
@@ -204,10 +209,12 @@ def report(run: Path | None, out: Path | None) -> None:
     """Write one self-contained HTML page about a run, finished or not."""
     from jobs import console
     from jobs.quiet import quiet
+    from proxygrm.owner import refuse_foreign
     from proxygrm.report import write_report
 
     folder = console.of_run(run)[1].folder
     page = out or folder / "report" / "report.html"  # the file of the chain's own report stage
+    refuse_foreign(page.absolute().parent, "write the page elsewhere with --out")
     with quiet("report"):
         write_report(folder, page)
     console.out.print(f"wrote {page}")

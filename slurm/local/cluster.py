@@ -154,6 +154,12 @@ def controller_lives(folder: Folder = None) -> bool:
     return record is not None and "slurmctld" in processes.daemons(record.id)
 
 
+def queue_left_on(folder: Folder = None) -> str:
+    """The machine on which it ended without being taken down (or still is up): it has its queue yet. "" otherwise."""
+    record = folders.read_record(folders.resolve(folder))
+    return (record and record.host) or ""
+
+
 def down(folder: Folder = None, *, say: Say = lambda line: None) -> bool:
     """Cancel what still runs or waits, stop every daemon, leave no process. False when nothing ran."""
     path = folders.resolve(folder)
