@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from slurm.local.binaries import Programs
 from slurm.local.config import ClusterSpec, Ports, nodes_of
 from slurm.local.folder import conf_path
 
+LOADED_WITHIN_S = 2.0
 _OTHERS = ("MYSQL_", *commands.KEPT)
 
 
@@ -174,20 +174,22 @@ class Cluster:
     def wait_for(self, names: list[str], seconds: float) -> None:
         """Until all of them answer. Raises UserError with the log's last word when one ends or stays mute."""
         deadline = time.monotonic() + seconds
-        waiting, absences = list(names), Counter[str]()
+        waiting, absent_since = list(names), dict[str, float]()
         while waiting := [name for name in waiting if not self.answers(name)]:
-            self._raise_if_ended(waiting, absences)
+            self._raise_if_ended(waiting, absent_since)
             if time.monotonic() > deadline:
                 words = self.last_words(waiting[0])
                 raise UserError(f"{waiting[0]} does not answer after {seconds:.0f} s: {words}")
             time.sleep(0.03)
 
-    def _raise_if_ended(self, names: list[str], absences: Counter[str]) -> None:
-        """Ended means absent three times in a row: while a program is being loaded it has no environment yet."""
-        living = processes.daemons(self.id)
+    def _raise_if_ended(self, names: list[str], absent_since: dict[str, float]) -> None:
+        """Ended means absent for a while: as long as a program is being loaded it has no environment yet, and on a
+        loaded machine that takes its time."""
+        living, now = processes.daemons(self.id), time.monotonic()
         for name in names:
-            absences[name] = 0 if name in living else absences[name] + 1
-            if absences[name] >= 3:
+            if name in living:
+                absent_since.pop(name, None)
+            elif now - absent_since.setdefault(name, now) > LOADED_WITHIN_S:
                 raise UserError(f"{name} did not start: {self.last_words(name)}")
 
     def last_words(self, name: str) -> str:
@@ -201,7 +203,7 @@ class Cluster:
         return f"{best} ({where})"
 
     def wait_for_nodes(self, seconds: float) -> None:
-        deadline, absences = time.monotonic() + seconds, Counter[str]()
+        deadline, absent_since = time.monotonic() + seconds, dict[str, float]()
         while True:
             states = self.node_states()
             bad = {
@@ -211,7 +213,7 @@ class Cluster:
             }
             if states and not bad:
                 return
-            self._raise_if_ended(self.daemon_names, absences)
+            self._raise_if_ended(self.daemon_names, absent_since)
             if time.monotonic() > deadline:
                 shown = ", ".join(f"{node} {state}" for node, state in bad.items()) or "none known"
                 logs = self.folder / "log"
