@@ -12,7 +12,7 @@ from typing import IO, Literal, NamedTuple
 from proxygrm.critique import Problem, parse
 from proxygrm.errors import UserError
 from proxygrm.teacher.critiques import Written, read_line
-from proxygrm.user_text import check_encoding
+from proxygrm.user_text import check_first_line
 
 Pool = Literal["right", "wrong"]
 
@@ -63,7 +63,7 @@ def index_critiques(files: Sequence[Path], wanted: Collection[str] | None = None
                 at = 0
                 for line_number, line in enumerate(lines, 1):
                     if line_number == 1:
-                        check_encoding(line[:4], path)
+                        check_first_line(line, path)
                     if line.strip():
                         _take(index, number, at, read_line(line, path, line_number), wanted)
                     at += len(line)

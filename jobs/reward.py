@@ -175,22 +175,22 @@ def _lines_with_progress(source: Path) -> Iterator[tuple[int, bytes]]:
     from rich.progress import Progress
 
     from jobs.console import out as console
+    from proxygrm.json_lines import numbered_lines
 
-    with source.open("rb") as file, Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task, done = bar.add_task("score", total=source.stat().st_size), 0
-        for number, line in enumerate(file, 1):
+        for number, line in numbered_lines(source):
             done += len(line)
             if number % 500 == 0:
                 bar.update(task, completed=done)
-            if line.strip():
-                yield number, line
+            yield number, line
 
 
 def _show_bad(source: Path, number: int, error: Exception, count: int) -> None:
     if count <= SHOWN_BAD_ROWS:
         click.echo(f"{source} line {number}: {error}", err=True)
     elif count == SHOWN_BAD_ROWS + 1:
-        click.echo("more bad rows are only counted here; all of them stand in OUT.dropped.jsonl", err=True)
+        click.echo("more bad rows are only counted here; the file beside OUT names all of them", err=True)
 
 
 def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:

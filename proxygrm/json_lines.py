@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError
-from proxygrm.user_text import check_encoding
+from proxygrm.user_text import check_first_line
 
 
 def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, bytes]]:
@@ -19,7 +19,7 @@ def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, byte
         for number, line in enumerate(file, 1):
             if number == 1:
                 if checked:
-                    check_encoding(line[:4], path)
+                    check_first_line(line, path)
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
                 yield number, line

@@ -64,13 +64,14 @@ def label_in(row: Mapping[str, Any]) -> Label:
         holder = row.get(outer)
         if isinstance(holder, Mapping) and inner in holder:
             found[f"{outer}.{inner}"] = holder[inner]
-    if not found and _LAST_FIELD in row:
-        found = {_LAST_FIELD: row[_LAST_FIELD]}
+    if all(value is None for value in found.values()) and _LAST_FIELD in row:
+        found[_LAST_FIELD] = row[_LAST_FIELD]
     if not found:
         raise NoLabel(
             f"ground_truth is missing (it may also be called {', '.join((*FIELDS[1:], _LAST_FIELD))})", "no_label"
         )
-    (name, value), *others = found.items()
+    # a null says nothing: tables that hold rows of several kinds fill the fields of the others with it
+    (name, value), *others = [item for item in found.items() if item[1] is not None] or found.items()
     label = as_label(value)
     for other, said in others:
         if _is_other(said, label):

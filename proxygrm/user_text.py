@@ -8,6 +8,13 @@ from pathlib import Path
 from proxygrm.errors import UserError
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # of UTF-32 too
+_NO_TEXT = {
+    b"PAR1": "a parquet file, and text is read here: `pandas.read_parquet(FILE).to_json(OUT, orient='records', lines=True)`"
+    " writes JSONL",
+    b"\x1f\x8b": "compressed by gzip; unpack it first (gunzip)",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first (unzstd)",
+    b"PK\x03\x04": "a zip archive; unpack it first (unzip)",
+}
 
 
 def read_user_text(path: Path) -> str:
@@ -22,7 +29,17 @@ def read_user_text(path: Path) -> str:
                         "UTF-8") from None  # fmt: skip
 
 
+def check_first_line(line: bytes, path: Path) -> None:
+    """UserError when a file that is to hold one JSON object a line begins as something else does."""
+    check_encoding(line[:4], path)
+    text = line.removeprefix(codecs.BOM_UTF8).strip()
+    if text == b"[" or text.startswith(b"[{"):
+        raise UserError(f"{path} is one JSON list; give JSONL, one object a line: `jq -c '.[]' FILE` writes it")
+
+
 def check_encoding(start: bytes, path: Path) -> None:
-    """UserError when a text file's first bytes are those of UTF-16 or UTF-32."""
+    """UserError when a text file's first bytes are those of UTF-16 or UTF-32, of parquet or of an archive."""
+    if magic := next((magic for magic in _NO_TEXT if start.startswith(magic)), None):
+        raise UserError(f"{path} is {_NO_TEXT[magic]}")
     if start.startswith(_UTF16) or b"\0" in start[:4]:
         raise UserError(f"{path} is in UTF-16 or UTF-32, or is no text; save it as UTF-8")

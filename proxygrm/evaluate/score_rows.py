@@ -21,7 +21,7 @@ from proxygrm.benchmarks import Facts
 from proxygrm.errors import UserError
 from proxygrm.ids import BadId, given, id_text, loads
 from proxygrm.labels import BadLabel, label_in
-from proxygrm.user_text import check_encoding
+from proxygrm.user_text import check_first_line
 
 RIGHT, WRONG, TIE, UNPARSED = 0, 1, 2, 3
 _SHOWN_ROWS = 5
@@ -121,7 +121,7 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
     with path.open("rb", buffering=1 << 20) as file:
         for number, line in enumerate(file, 1):
             if number == 1:
-                check_encoding(line[:4], path)
+                check_first_line(line, path)
             try:
                 yield number, loads(line)
             except orjson.JSONDecodeError:
@@ -198,8 +198,9 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     verdict = row["verdict"]
     try:
         label = label_in(row)
-    except BadLabel:
-        raise Broken("`label` is neither 1 nor 2") from None
+    except BadLabel as error:
+        reason = {"labels_differ": "two fields disagree about the label", "no_label": "no label"}
+        raise Broken(reason.get(error.cause, "`label` is neither 1 nor 2")) from None
     if verdict == "tie":
         outcome, said = TIE, 0
     elif verdict is None:

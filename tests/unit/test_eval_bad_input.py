@@ -31,6 +31,8 @@ GOOD = answer("mmmu_1", True)
         ([GOOD, "not json", "[1]"], "not JSON in row 2; the line is not a JSON object in row 3"),
         ([GOOD] * 3 + ["{}"] * 7, r"neither `rewards` nor `verdict` in 7 rows \(4, 5, 6, 7, 8, ...\)"),
         ([own("a", "as_is", 3, 1)], "`label` is neither 1 nor 2"),
+        ([own("a", "as_is", 1, 1, ground_truth=2)], "two fields disagree about the label"),
+        ([own("a", "as_is", None, 1)], "no label"),
         ([own("a", "as_is", 1, 0)], "`verdict` is not 1, 2, tie or null"),
         ([GOOD, {k: v for k, v in answer("mmmu_2", True).items() if k != "reverse"}], "`reverse` is missing in row 2"),
         ([], "holds no answers"),

@@ -30,6 +30,25 @@ def test_a_row_that_is_no_json_is_named(tmp_path: Path, content: bytes, said: st
         list(json_rows(tmp_path / "rows.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[\n  {},\n  {}\n]\n", "is one JSON list"),
+        (b'\xef\xbb\xbf[{"a": 1}]', "is one JSON list"),
+        (b"PAR1\x15\x04", "is a parquet file"),
+        (b"\x1f\x8b\x08\x00", "gunzip"),
+        (b"\x28\xb5\x2f\xfd\x00", "unzstd"),
+        (b"PK\x03\x04\x14", "unzip"),
+        ('{"a": 1}'.encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        list(numbered_lines(tmp_path / "rows.jsonl"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_for_the_caller_to_tell(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(json_rows(tmp_path / "rows.jsonl"))

@@ -50,6 +50,9 @@ def test_a_row_has_its_label_in_any_of_the_known_fields():
         {"extra_info": {"label": 2}},
         {"ground_truth": 2, "label": "2", "answer": "1"},  # what is the answer of a row that has a label?
         {"ground_truth": 2, "label": "good"},
+        {"ground_truth": None, "label": None, "gts": 2},  # a table of rows of several kinds fills up with nulls
+        {"label": None, "reward_model": {"ground_truth": "2"}},
+        {"label": None, "answer": ["<answer>2</answer>"]},
     ]
     assert [label_in(row) for row in rows] == [2] * len(rows)
 
@@ -60,6 +63,7 @@ def test_a_row_has_its_label_in_any_of_the_known_fields():
         ({}, "no_label"),
         ({"label": None}, "no_label"),
         ({"label": 3}, "bad_label"),
+        ({"label": None, "gts": 3}, "bad_label"),
         ({"label": 1, "ground_truth": "<answer>2</answer>"}, "labels_differ"),
         ({"gts": "1", "reward_model": {"ground_truth": "2"}}, "labels_differ"),
         ({"reward_model": "1"}, "no_label"),

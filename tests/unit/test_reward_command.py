@@ -120,6 +120,16 @@ def test_too_many_bad_rows_end_it_without_a_result_and_are_named_in_a_file(run, 
     assert {path.name for path in tmp_path.iterdir()} == {"a b.jsonl", named.name}
 
 
+@pytest.mark.parametrize(
+    "content", [b'[\n{"response": "x"}\n]\n', b"PAR1\x15\x04\n\xff\n", '{"a": 1}\n'.encode("utf-16")]
+)
+def test_a_file_that_is_not_jsonl_is_refused_in_one_line(run, tmp_path, content):
+    result, rows = run(content)
+    assert (result.exit_code, rows) == (2, [])
+    assert len(result.output.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a b.jsonl"}
+
+
 def test_an_earlier_result_outlives_a_run_that_fails(run, tmp_path):
     (tmp_path / "scored.jsonl").write_text('"earlier"\n')
     result, rows = run(b"{")
