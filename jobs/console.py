@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from jobs import advice
 from jobs import request as requests
@@ -26,7 +27,23 @@ from proxygrm.errors import UserError
 from slurm.commands import NoAnswer, ignored
 from slurm.profile import Profile
 
-out = Console(highlight=False)
+TABLE_WIDTH = 80
+
+
+class _Console(Console):
+    """Tables get 80 columns on a narrower terminal, too: a line that wraps is ugly, a figure cut to "9,…" is false."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        before = self._width
+        if self.width < TABLE_WIDTH and any(isinstance(thing, Table) for thing in objects):
+            self._width = TABLE_WIDTH
+        try:
+            super().print(*objects, **options)
+        finally:
+            self._width = before
+
+
+out = _Console(highlight=False)
 RUNS = Path("runs")
 T = TypeVar("T")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
+from rich.table import Table
 
 from jobs import console
 from jobs import request as requests
@@ -23,6 +24,22 @@ from proxygrm.errors import UserError
 def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(console, "out", Console(width=200, highlight=False))
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80", "200"])
+def test_no_figure_of_a_table_is_cut_on_a_narrow_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    narrow = console._Console(highlight=False)
+    table = Table("what", "least", "median", "most")
+    table.add_row("picture bytes of the whole set", "9,304", "12,345,678", "99,346,021")
+    with narrow.capture() as said:
+        narrow.print(table)
+        narrow.print("words " * 20)
+    assert all(text in said.get() for text in ("picture bytes of the whole set", "9,304", "12,345,678", "99,346,021"))
+    assert narrow.width == int(columns)
+    assert max(map(len, said.get().splitlines()[-3:])) <= max(int(columns), 6), (
+        "other lines are as wide as the terminal"
+    )
 
 
 def say(*words: str) -> Result:
