@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+_SMALL = (".json", ".txt", ".jinja", ".model")
 _MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
@@ -24,8 +27,15 @@ def is_hf_checkpoint(path: Path) -> None:
     Checked: config, tokenizer and processor files; every safetensors shard that the index lists is there, has a
     readable header, and is as long as the header says (a copy that was cut off is shorter).
     """
-    try:
+    with reading_checkpoint(path):
         _check(path)
+
+
+@contextmanager
+def reading_checkpoint(path: Path) -> Iterator[None]:
+    """UserError, which names the file, for what the system does not let the block read."""
+    try:
+        yield
     except OSError as error:
         file = Path(error.filename or path)
         name = f"{file.relative_to(path)}: " if file != path and file.is_relative_to(path) else ""
@@ -49,6 +59,9 @@ def _check(path: Path) -> None:
         )
     for name in _shards(path):
         _check_shard(path, name)
+    for file in path.iterdir():  # tokenizer, processor, templates: libraries read them, later
+        if file.suffix in _SMALL and _there(file) and not file.is_dir():
+            file.open("rb").close()
 
 
 def _there(path: Path) -> bool:

@@ -9,8 +9,8 @@ from proxygrm.errors import UserError
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # of UTF-32 too
 _NO_TEXT = {
-    b"PAR1": "a parquet file, and text is read here: `pandas.read_parquet(FILE).to_json(OUT, orient='records', lines=True)`"
-    " writes JSONL",
+    b"PAR1": "a parquet file, and text is read here; write it as JSONL: "
+    "`pandas.read_parquet(FILE).to_json(OUT, orient='records', lines=True)`",
     b"\x1f\x8b": "compressed by gzip; unpack it first (gunzip)",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first (unzstd)",
     b"PK\x03\x04": "a zip archive; unpack it first (unzip)",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from proxygrm.checkpoints import reading_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.evaluate.engine import Answer, Request, open_engine
 from proxygrm.evaluate.rows import Row, RowFile
@@ -118,15 +119,16 @@ def made_by(model: Path, prompt: str, settings: EvaluateSettings, max_tokens: in
 
 def checkpoint_identity(model: Path) -> str:
     """16 hex digits over the small files, and over the size and last bytes of each weight file."""
-    if not (model / "config.json").is_file():
-        raise UserError(f"no checkpoint at {model}: it has no config.json")
     digest = hashlib.sha256()
-    for path in [*sorted(model.glob("*.safetensors")), model / "config.json"]:
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            file.seek(max(0, size - _WEIGHT_SAMPLE_BYTES))
-            digest.update(file.read())
+    with reading_checkpoint(model):
+        if not (model / "config.json").is_file():
+            raise UserError(f"no checkpoint at {model}: it has no config.json")
+        for path in [*sorted(model.glob("*.safetensors")), model / "config.json"]:
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode())
+            with path.open("rb") as file:
+                file.seek(max(0, size - _WEIGHT_SAMPLE_BYTES))
+                digest.update(file.read())
     return digest.hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -49,9 +50,9 @@ def run(
         try:
             listening.bind((host, port))
         except OSError as error:
-            raise UserError(
-                f"proxy front: cannot have {host} port {port}: {error.strerror}; --port 0 takes a free one"
-            ) from error
+            taken = error.errno == errno.EADDRINUSE
+            hint = "--port 0 takes a free one" if taken else "--host names an address of this machine"
+            raise UserError(f"proxy front: cannot have {host} port {port}: {error.strerror}; {hint}") from error
         address, bound_port = listening.getsockname()[:2]
         if key_file is None and callers == NOBODY:
             if not is_loopback(address):

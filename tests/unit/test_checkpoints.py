@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_reached_is_not_called_damaged(checkpoint: Path, n
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("name", ["", "config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["", "config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"])
 def test_a_checkpoint_of_somebody_else_is_said_to_be_forbidden(checkpoint: Path, name: str) -> None:
     (checkpoint / name).chmod(0)
     try:
