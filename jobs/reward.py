@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.options import Renamed
+from jobs.options import Renamed, refuse_idle
 from proxygrm.errors import UserError
 from proxygrm.whole_file import whole_file, writing
 
@@ -70,6 +70,7 @@ def score_command(
 
     if compat and deny_leaks:
         raise UserError("--deny-leaks and --compat upstream exclude each other: upstream rewards leaks; drop one")
+    refuse_idle("aggregation", "with --no-proxy: accuracy + 0.5 x format", unless=not no_proxy)
     options = ScoreOptions(resolve_aggregation(aggregation), not no_proxy, deny_leaks, compat == "upstream")
     tally, account = score_file(source, target, options, max_bad)
     console.print(_summary(tally, account, options))

@@ -74,6 +74,12 @@ def test_the_score_of_a_row(run, given, options, score, reason, rubric):
     assert (row["score"], row.get("reason"), row["rubric"] is not None) == (score, reason, rubric)
 
 
+def test_an_aggregation_that_would_have_no_effect_is_refused(run):
+    result, rows = run([rollout()], "--no-proxy", "--aggregation", "bonus")
+    assert (result.exit_code, rows) == (2, [])
+    assert "--aggregation has no effect with --no-proxy" in result.output
+
+
 def test_scoring_again_replaces_what_stood_there(run):
     _, (row,) = run([rollout(score=7, reason="old", rubric="old", accuracy=0, format=9)])
     assert row == rollout(accuracy=1.0, format=1.0, rubric=SHOWN, score=2.5)
