@@ -79,7 +79,10 @@ async def distill(
             await check_model(client, model)
 
             async def critique(pair: PreferencePair) -> CritiqueRow:
-                body = await asyncio.to_thread(_body, pair, pairs_dir, model, temperature, max_tokens)
+                try:
+                    body = await asyncio.to_thread(_body, pair, pairs_dir, model, temperature, max_tokens)
+                except OSError as error:
+                    raise RowFailed("image_unreadable", str(error)) from error
                 return answered_row(pair.id, await complete(client, body, attempts), model)
 
             await work.run(todo, critique, concurrency)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -84,6 +85,19 @@ def test_pairs_without_an_answer_are_counted_not_written_and_asked_again_later(p
         assert len(report.failed_ids) == 3
         again = run(pairs_dir, out, url)
     assert (again.finished_before, again.written) == (57, 3)
+
+
+def test_an_image_that_is_gone_or_broken_costs_its_own_pair_alone(pairs_dir, teacher, tmp_path):
+    folder = tmp_path / "pairs"
+    shutil.copytree(pairs_dir, folder)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    (folder / "images" / names[0]).unlink()
+    (folder / "images" / names[1]).write_bytes(b"junk")
+    lost = {pair.id for pair in read_pairs(folder) if {*pair.images} & {*names[:2]}}
+    report = run(folder, tmp_path / "c.jsonl", teacher, max_failed_share=0.5)
+    assert report.failed == {"image_unreadable": len(lost)}
+    assert {*report.failed_ids} == lost
+    assert report.written == report.pairs - len(lost)
 
 
 def test_a_teacher_that_fails_too_often_ends_the_run_and_keeps_what_is_done(pairs_dir, tmp_path):
