@@ -25,11 +25,19 @@ def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, byte
                 yield number, line
 
 
+def value_of(line: bytes | str) -> Any:
+    """The value on a line, NaN and lone surrogates included. Raises ValueError, for one nested too deeply as well."""
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """(row number, value). UserError, with the number, for a row that is cut off or no JSON; raises OSError."""
     for number, line in numbered_lines(path):
         try:
-            row = json.loads(line)
+            row = value_of(line)
         except ValueError as error:
             cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
             raise UserError(f"{path} row {number} {cut} ({error})") from error

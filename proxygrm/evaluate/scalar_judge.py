@@ -11,7 +11,6 @@ pairs. Equal scores are a tie.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from proxygrm.evaluate.rows import Row
 from proxygrm.evaluate.score_rows import bare_id, named, rows_text
 from proxygrm.evaluate.shown import AS_IS, Shown, shown_in_orders
 from proxygrm.ids import BadId, given, id_text
-from proxygrm.json_lines import numbered_lines
+from proxygrm.json_lines import numbered_lines, value_of
 
 
 class ScalarJudge:
@@ -96,7 +95,7 @@ def _read(path: Path) -> list[tuple[int, Row]]:
     rows, broken = [], defaultdict[str, list[int]](list)
     for number, line in numbered_lines(path):
         try:
-            row = json.loads(line)
+            row = value_of(line)
         except ValueError:
             broken["not JSON" if line.endswith(b"\n") else "cut off"].append(number)
             continue

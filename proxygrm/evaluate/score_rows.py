@@ -11,7 +11,6 @@ own row, label and verdict are places as shown, so the label says in which order
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from proxygrm.benchmarks import Facts
 from proxygrm.errors import UserError
 from proxygrm.ids import BadId, given, id_text, loads
+from proxygrm.json_lines import value_of
 from proxygrm.labels import BadLabel, label_in
 from proxygrm.user_text import check_first_line
 
@@ -129,7 +129,7 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
                 if not text:
                     continue
                 try:
-                    yield number, json.loads(text)  # takes NaN and lone surrogates, which the faster one refuses
+                    yield number, value_of(text)  # takes NaN and lone surrogates, which the faster one refuses
                 except ValueError:
                     torn = not line.endswith(b"\n")  # only the last line can lack it
                     broken.setdefault(_TORN if torn else "the line is not JSON", []).append(number)

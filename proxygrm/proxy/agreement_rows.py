@@ -13,7 +13,7 @@ from typing import Any
 from proxygrm.critique import Label
 from proxygrm.errors import UserError
 from proxygrm.evaluate.pairs import EvalPair, image_files, image_names, load_pairs
-from proxygrm.json_lines import numbered_lines
+from proxygrm.json_lines import numbered_lines, value_of
 from proxygrm.labels import BadLabel, NoLabel, as_label, label_in
 from proxygrm.reward import rubric_to_judge
 
@@ -132,8 +132,8 @@ def _rows(files: Iterable[Path], found: Cases) -> Iterator[tuple[Path, Mapping[s
         for line in lines:
             found.read += 1
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
+                row = value_of(line)
+            except ValueError:
                 row = None
             if isinstance(row, dict):
                 yield file, row

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxygrm.json_lines import numbered_lines
+from proxygrm.json_lines import numbered_lines, value_of
 
 CHAIN = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
 TAG_NAMES = {"start": "before training", "sft": "after SFT", "rl": "after RL"}
@@ -145,7 +145,7 @@ def read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     rows, bad = [], 0
     for _, line in numbered_lines(path, checked=False):
         try:
-            row = json.loads(line.decode(errors="replace"))
+            row = value_of(line.decode(errors="replace"))
         except ValueError:
             row = None
         if isinstance(row, dict):

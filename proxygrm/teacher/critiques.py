@@ -16,7 +16,7 @@ from typing import NamedTuple
 from proxygrm.chat_answer import NO_TEXT, ChatAnswer
 from proxygrm.critique import Label, parse
 from proxygrm.errors import UserError
-from proxygrm.json_lines import numbered_lines
+from proxygrm.json_lines import numbered_lines, value_of
 
 UNNAMED = "unnamed"  # the model of rows that do not say who wrote them
 
@@ -53,7 +53,7 @@ class Written(NamedTuple):
 def read_line(line: bytes, path: Path, number: int) -> Written:
     """Raises UserError, with the line number, for anything that is not a whole row."""
     try:
-        row = json.loads(line)
+        row = value_of(line)
         if not isinstance(row, dict):
             raise ValueError("not a JSON object")
         lacking = [name for name in ("id", "critique") if row.get(name) is None]

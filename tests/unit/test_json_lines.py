@@ -22,6 +22,7 @@ def test_blank_lines_count_in_the_numbers_and_are_left_out(tmp_path: Path) -> No
         (b'1\n\n{"a": 1', "row 3 is cut off"),
         (b'1\n{"a": 1\n3\n', "row 2 is not JSON"),
         (b'"\xff"\n', "row 1 is not JSON"),
+        (b"[" * 100_000 + b"\n", "row 1 is not JSON .it is nested too deeply"),
     ],
 )
 def test_a_row_that_is_no_json_is_named(tmp_path: Path, content: bytes, said: str) -> None:
