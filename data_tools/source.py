@@ -97,6 +97,7 @@ def slug(text: str) -> str:
 
 IMAGE_TAG = "<image>"
 _TAG = re.compile(re.escape(IMAGE_TAG))
+_QUOTES = ("``", "''", '""', "“”", "‘’")
 _OWN_LINE = re.compile(rf"(?m)^[ \t]*(?:{_TAG.pattern}[ \t]*)+\r?$")
 
 
@@ -104,13 +105,13 @@ def without_image_tags(text: Any, images: int) -> tuple[Any, str]:
     """(a released turn without the `<image>` tags that mark the places of the row's images, a note for the account).
 
     Only for turns whose layout puts those marks there. Of more tags than images, those alone on their lines are the
-    marks if there are just as many, else the first ones; the others are people's words. They stay, and
-    `proxygrm.prompts.inert` defuses them wherever a text enters a prompt. A line that held nothing but marks goes with
-    its end; elsewhere the line ends and, but for the blanks beside a mark, the blanks stay.
+    marks if there are just as many, else the first ones; the others, and a tag in quotes or backticks, are people's
+    words. They stay, and `proxygrm.prompts.inert` defuses them wherever a text enters a prompt. A line that held
+    nothing but marks goes with its end; elsewhere the line ends and, but for the blanks beside a mark, the blanks stay.
     """
     if not isinstance(text, str):
         return text, ""
-    tags = list(_TAG.finditer(text))
+    tags = [tag for tag in _TAG.finditer(text) if _around(text, tag) not in _QUOTES]
     marks = tags[:images]
     if len(tags) > images:
         alone = [(line.start(), line.end()) for line in _OWN_LINE.finditer(text)]
@@ -119,6 +120,11 @@ def without_image_tags(text: Any, images: int) -> tuple[Any, str]:
     for mark in reversed(marks):
         text = _cut(text, mark.start(), mark.end())
     return text, "" if len(tags) in (0, images) else "image_tags_differ"
+
+
+def _around(text: str, tag: re.Match[str]) -> str:
+    """The characters right before and after it."""
+    return text[max(tag.start() - 1, 0) : tag.start()] + text[tag.end() : tag.end() + 1]
 
 
 def _cut(text: str, start: int, end: int) -> str:
