@@ -187,7 +187,7 @@ def _checked(
         return [f"{job.name}:{row_id}", found.question, found.response, found.score, names, key]
     source = found.source or job.name
     tags = (job.license or found.license or job.source.license, found.category, found.group)
-    if not all(map(_is_unicode, (source, *tags))):
+    if not all(map(is_unicode, (source, *tags))):
         return Left("not_unicode", "in source, license, category or group", id=found.id)
     return arrange(f"{source}:{row_id}", source, found.question, found.chosen, found.rejected, names, *tags)
 
@@ -200,7 +200,7 @@ def _id(value: Any, row_name: str, account: Account) -> str | Left:
         text = id_text(value)
     except BadId as error:
         return Left("bad_id", str(error))
-    return text if _is_unicode(text) else Left("not_unicode", "in the id")
+    return text if is_unicode(text) else Left("not_unicode", "in the id")
 
 
 def _text_fault(texts: Sequence[Any]) -> Left | None:
@@ -212,12 +212,12 @@ def _text_fault(texts: Sequence[Any]) -> Left | None:
             return Left("not_text", f"{name} is {type(text).__name__}")
         if not text.strip():
             return Left(f"empty_{name}")
-        if not _is_unicode(text):
+        if not is_unicode(text):
             return Left("not_unicode", f"a lone surrogate in the {name}")
     return None
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Parquet and JSON carry no lone surrogates."""
     try:
         text.encode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.ingest_part import understand
+from data_tools.ingest_part import is_unicode, understand
 from data_tools.look.kinds import GIVE, Kind, RawFile
 from data_tools.picture_paths import files_of
 from data_tools.raw_rows import read_span
@@ -15,6 +15,7 @@ from data_tools.source import Left, Scored, layouts
 from data_tools.sources import load
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
+from proxygrm.ids import BadId, given, id_text
 from proxygrm.image_fields import NotGiven
 from proxygrm.image_paths import MissingPicture, OutsideRoot, resolve
 from proxygrm.labels import same_label
@@ -35,6 +36,16 @@ class Seen:
     problems: list[tuple[str, str]] = field(default_factory=list)  # (reason, detail): the row cannot be used so
     remarks: list[str] = field(default_factory=list)  # odd, or of no use, but not wrong
 
+    def name(self, value: Any) -> None:
+        """Keep the id as ingestion reads it, or say why it is none."""
+        try:
+            self.id = id_text(value) if given(value) else ""
+        except BadId as error:
+            self.id = str(value)
+            self.wrong("bad_id", str(error))
+        if not is_unicode(self.id):
+            self.wrong("not_unicode", "in the id")
+
     def wrong(self, reason: str, detail: str = "") -> None:
         self.problems.append((reason, detail))
 
@@ -44,6 +55,8 @@ class Seen:
             self.wrong("missing_text" if value is None else "not_text", f"{name} is {type(value).__name__}")
             return
         self.texts[name] = value
+        if not is_unicode(value):
+            self.wrong("not_unicode", f"a lone surrogate in {name}")
         if not empty and not value.strip():
             self.wrong("empty_text", name)
 
@@ -100,13 +113,11 @@ def _pairs(path: Path) -> Iterator[Seen]:
 
 
 def _release(row: Seen, found: Any, raw: dict[str, Any], root: Path) -> None:
-    row.id = str("" if raw.get("id") is None else raw.get("id"))
     if isinstance(found, Left):
+        row.name(found.id if given(found.id) else raw.get("id"))
         _left(row, found)
         return
-    row.id = str("" if found.id is None else found.id)
-    if not isinstance(found.id, str | int | float | None):
-        row.wrong("bad_id", f"id is {type(found.id).__name__}")
+    row.name(found.id)
     row.text("question", found.question)
     if isinstance(found, Scored):
         row.text("response", found.response)
@@ -182,7 +193,7 @@ def _turns(row: Seen, turns: list[dict[str, Any]]) -> None:
 
 
 def _swift(row: Seen, raw: dict[str, Any], root: Path) -> None:
-    row.id = str(raw.get("id") or "")
+    row.name(raw.get("id"))
     turns = raw.get("messages")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         row.wrong("bad_messages", "messages must be a list of {role, content}")
@@ -204,7 +215,8 @@ def _swift(row: Seen, raw: dict[str, Any], root: Path) -> None:
 
 def _verl(row: Seen, raw: dict[str, Any], root: Path) -> None:
     extra = raw.get("extra_info") or {}
-    row.id, row.source = str(extra.get("id") or ""), str(extra.get("source") or raw.get("data_source") or "")
+    row.name(extra.get("id"))
+    row.source = str(extra.get("source") or raw.get("data_source") or "")
     turns = raw.get("prompt")
     if not isinstance(turns, list) or not turns:
         row.wrong("bad_prompt", "prompt must be a list of {role, content}")

@@ -12,6 +12,7 @@ import pytest
 
 from data_tools.convert import convert
 from data_tools.ingest import ingest
+from data_tools.look.check import check
 from data_tools.preference import read_pairs
 from proxygrm.errors import UserError
 from proxygrm.evaluate.best_of_n import read_prompts
@@ -88,6 +89,9 @@ def test_rows_whose_ids_are_none_are_bad_and_named(tmp_path):
     odd = [True, {"$oid": "a"}, [1], 1e30]
     report = ingest("preference-jsonl", lines(tmp_path / "m.jsonl", rows(["a", *odd])), tmp_path / "pairs", max_bad=1.0)
     assert (report["kept"], report["bad"]) == (1, {"bad_id": 4})
+    found = check(tmp_path / "m.jsonl").problems
+    assert list(found) == ["bad_id"]
+    assert [row["row"] for row in found["bad_id"].rows] == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,7 @@ def test_rows_whose_ids_are_none_are_bad_and_named(tmp_path):
 def test_ingestion_keeps_every_id_from_parquet(tmp_path, column, wanted):
     texts = {name: pa.array([f"{name} {n}" for n in range(3)]) for name in ("question", "chosen", "rejected")}
     pq.write_table(pa.table({"id": column, **texts}), tmp_path / "m.parquet")
+    assert check(tmp_path / "m.parquet").problems == {}
     ingest("preference-jsonl", tmp_path / "m.parquet", tmp_path / "pairs")
     found = [pair.id.removeprefix("m:") for pair in read_pairs(tmp_path / "pairs")]
     assert [i.partition("#")[0] for i in found] == wanted
