@@ -7,6 +7,7 @@ away. Only a body that is no chat completion at all is a fault of the service.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ NO_TEXT = frozenset({CUT_OFF, DECLINED, FILTERED, TOOL_CALLS, REFUSED_BY_SERVICE
 """Causes: why an answer has no text. The values stand in files, so they do not change."""
 
 _LENGTH = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+_WORDS_OF_400 = ("context_length_exceeded", "content_filter", "content_policy_violation")
 _TEXT_PARTS = (None, "text", "output_text")
 
 
@@ -130,7 +132,11 @@ def _cause(answer: ChatAnswer, message: Mapping[str, Any]) -> str | None:
 
 
 def _status(told: Any) -> int:
-    """The HTTP status that gateways put into a body they send with 200: {"error": {"code": 429, ...}}."""
-    error = told.get("error") if isinstance(told, dict) else None
+    """The HTTP status that gateways put into a body they send with 200: {"error": {"code": 429, ...}}, vLLM's older
+    {"object": "error", "code": 400}, or one of OpenAI's words for it; 0 when there is none."""
+    error = told.get("error", told) if isinstance(told, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 0
+    if code in _WORDS_OF_400:
+        return 400
+    text = str(code)
+    return int(text) if re.fullmatch("[45][0-9][0-9]", text) else 0

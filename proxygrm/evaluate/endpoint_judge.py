@@ -28,6 +28,10 @@ _FEW_FAILURES = 20
 _FAILED_SHARE = 0.05
 
 
+class Unanswered(UserError):
+    """Some judgements got no answer, the others did."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where, and how it is asked. The key is only named: by a variable, or by a file with mode 0600."""
@@ -149,7 +153,7 @@ class _Work:
         if self.failed:
             causes = ", ".join(f"{reason} {count:,}" for reason, count in self.failed.most_common())
             early = "; it was given up early" if self.hopeless else ""
-            raise UserError(
+            raise Unanswered(
                 f"{name}: {self.failed.total():,} of {self.total:,} judgements got no answer ({causes}){early}. What "
                 "came is kept; mend the endpoint, and the same command asks for the rest"
             )

@@ -3,6 +3,7 @@
 OUT/raw/answers-00001-of-00008.jsonl   a shard's answers as they come; what stands in any of them is not asked again,
                                        however the run was cut before
 OUT/answers.jsonl                      one row a judgement (`shown.judged_row`), in the order of the pairs
+OUT/answers.partial.jsonl              the same of the judgements that an endpoint gave, as long as it refuses others
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark
 from proxygrm.chat_answer import NO_TEXT
 from proxygrm.critique import Problem
 from proxygrm.errors import UserError
-from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
+from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge, Unanswered
 from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
 from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs, with_images
 from proxygrm.evaluate.rows import Row, read_rows, write_rows
@@ -26,7 +27,7 @@ from proxygrm.evaluate.score_rows import bare_id, rows_text
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
 
-ANSWERS = "answers.jsonl"
+ANSWERS, SOME_ANSWERS = "answers.jsonl", "answers.partial.jsonl"
 _ANSWER_FAULTS = (
     Problem.EMPTY, Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, Problem.BAD_ANSWER, Problem.REPEATED_TAG,
 )  # fmt: skip
@@ -102,7 +103,10 @@ def run_shard(work: Work, index: int, count: int, progress: Progress = lambda do
     file = folder / f"answers-{index + 1:05d}-of-{count:05d}.jsonl"
     others = [row for path in raw_files(work.run.out) if path != file for row in read_rows(path, work.judge.made_by)]
     if shown := work.shown(span):
-        answered(work.judge, shown, file, progress, others)
+        try:
+            answered(work.judge, shown, file, progress, others)
+        except Unanswered as error:
+            raise Unanswered(f"{error}{_write_some(work)}") from error
 
 
 def merge(work: Work) -> Row:
@@ -111,12 +115,7 @@ def merge(work: Work) -> Row:
     doubled: answers that two shards gave to the same question (a run that was cut anew while it ran); the first counts.
     """
     run, shown = work.run, work.shown()
-    found = Counter[str]()
-    answers: dict[str, Row] = {}
-    for path in raw_files(run.out):
-        for row in read_rows(path, work.judge.made_by):
-            found[row["key"]] += 1
-            answers.setdefault(row["key"], row)
+    answers, found = _answers(work)
     if missing := [s for s in shown if s.key not in answers]:
         without = {id(s.pair) for s in missing}
         numbers = [number for number, pair in enumerate(work.pairs, 1) if id(pair) in without]
@@ -126,6 +125,7 @@ def merge(work: Work) -> Row:
         )
     rows = [_row(s, answers[s.key], run) for s in shown]
     write_rows(run.out / ANSWERS, rows)
+    (run.out / SOME_ANSWERS).unlink(missing_ok=True)
     unparsed = [row for row in rows if row["verdict"] is None]
     return {
         "bench": run.bench,
@@ -147,6 +147,28 @@ def merge(work: Work) -> Row:
         "blank_pictures": sum(row["image_missing"] for row in rows),
         "tokens": sum(row["tokens"] for row in rows),
     }
+
+
+def _answers(work: Work) -> tuple[dict[str, Row], Counter[str]]:
+    """The first answer to each question, and how many each has got."""
+    answers, found = dict[str, Row](), Counter[str]()
+    for path in raw_files(work.run.out):
+        for row in read_rows(path, work.judge.made_by):
+            found[row["key"]] += 1
+            answers.setdefault(row["key"], row)
+    return answers, found
+
+
+def _write_some(work: Work) -> str:
+    """Put what came where `eval score --partial` takes it, and say so: a row that never gets an answer must not hold
+    back the others."""
+    answers, _ = _answers(work)
+    rows = [_row(s, answers[s.key], work.run) for s in work.shown() if s.key in answers]
+    if not rows:
+        return ""
+    file = work.run.out / SOME_ANSWERS
+    write_rows(file, rows)
+    return f"; until then score the {len(rows):,} in {file} with `proxygrm eval score --partial`"
 
 
 def raw_files(out: Path) -> list[Path]:

@@ -70,6 +70,9 @@ def test_a_body_becomes_a_text_or_a_cause(name):
         (b"", 0), (b"<html>busy</html>", 0), (b"\xff\xfe", 0), (b"[" * 100_000, 0), (b"[]", 0), (b"null", 0),
         (b'{"object": "list"}', 0), (b'{"choices": [{"mess', 0),
         (b'{"error": {"message": "slow down", "code": 429}}', 429),
+        (b'{"error": {"code": "400"}}', 400), (b'{"object": "error", "message": "long", "code": 413}', 413),
+        (b'{"error": {"code": "context_length_exceeded"}}', 400), (b'{"error": {"code": [400]}}', 0),
+        (b'{"error": {"code": 4000}}', 0), (b'{"error": {"code": true}}', 0),
         (b'{"error": "no"}', 0), (b'{"error": {"message": "x", "code": "invalid"}}', 0),
         (b'{"choices": [{"error": {"message": "upstream", "code": 502}, "message": {"content": ""}}]}', 502),
     ],
@@ -180,6 +183,22 @@ def test_a_service_that_fails_on_a_row_is_retried_and_asked_again_later(tmp_path
         with serving(healthy.app) as url:
             assert "5 of 5 parsed" in run(out, url, "--pairs", given, *ONCE)
         assert healthy.asked == {"c": 1}
+
+
+def test_what_came_can_be_scored_while_a_row_gets_no_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr("proxygrm.teacher.client._wait_s", lambda attempt: 0.01)
+    out, given = tmp_path / "o", pairs(tmp_path, "abcde")
+    some = out / "answers.partial.jsonl"
+    with serving(Service({}, {"c": 500}).app) as url:
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"score the 4 in .*answers.partial.jsonl"):
+                run(out, url, "--pairs", given, *ONCE)
+            assert [json.loads(line)["id"] for line in some.read_text().splitlines()] == list("abde")
+    assert "N = 4 of" in call("score", "--bench", "pairs", "--answers", some, "--partial")
+    with serving(Service({}).app) as url:
+        run(out, url, "--pairs", given, *ONCE)
+    assert [row["id"] for row in rows(out)] == list("abcde")
+    assert not some.exists()
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
