@@ -177,6 +177,8 @@ def pairs_file(path: Path):
     path = Path(path)
     if path.suffix != ".parquet" and not (path / "pairs.parquet").is_file():
         refuse_saved_dataset(path, "the pairs folder that `proxygrm data ingest` makes of it")
+        if path.is_file():
+            raise UserError(f"{path} is a file; give a pairs folder, which `proxygrm data ingest` makes")
     if path.suffix != ".parquet":
         path = path / "pairs.parquet"
     if not path.is_file():

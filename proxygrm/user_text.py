@@ -13,6 +13,8 @@ _NO_TEXT = {
     "`pandas.read_parquet(FILE).to_json(OUT, orient='records', lines=True)`",
     b"\x1f\x8b": "compressed by gzip; unpack it first (gunzip)",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first (unzstd)",
+    b"BZh": "compressed by bzip2; unpack it first (bunzip2)",
+    b"\xfd7zX": "compressed by xz; unpack it first (unxz)",
     b"PK\x03\x04": "a zip archive; unpack it first (unzip)",
 }
 

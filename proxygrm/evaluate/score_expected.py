@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from proxygrm.errors import UserError
 from proxygrm.evaluate.score_rows import bare_id
 from proxygrm.ids import id_text
-from proxygrm.json_lines import numbered_lines
+from proxygrm.json_lines import numbered_lines, value_of
 
 
 def ids_of(path: Path) -> list[str]:
@@ -24,8 +23,10 @@ def ids_of(path: Path) -> list[str]:
     ids = []
     for number, line in numbered_lines(path):
         try:
-            row = json.loads(line)
+            row = value_of(line)
+            if not isinstance(row, dict) or not row.keys() & {"id", "ID"}:
+                raise ValueError("no JSON object with `id` or `ID`")
             ids.append(id_text(row["id"] if "id" in row else row["ID"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} line {number} is not a pair with an id: {type(error).__name__} {error}") from error
+        except ValueError as error:
+            raise UserError(f"{path} line {number} is not a pair with an id: {error}") from error
     return ids

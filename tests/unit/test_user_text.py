@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
 import json
+import lzma
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_tools.critique_index import index_critiques
@@ -74,6 +80,44 @@ def test_another_encoding_is_one_line_that_names_the_file(tmp_path, reader, enco
         read(file)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zip", "zstd", "parquet"])
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_packed_or_parquet_under_another_name_is_told_as_such(tmp_path, reader, kind):
+    name, text, read = READERS[reader]
+    file = tmp_path / name
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(name, text)
+    elif kind == "parquet":
+        pq.write_table(pa.table({"a": [1]}), file)
+    elif kind == "zstd":
+        file.write_bytes(pa.compress(text.encode(), codec="zstd", asbytes=True))
+    else:
+        pack = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}[kind]
+        file.write_bytes(pack(text.encode()))
+    with pytest.raises(UserError, match="parquet file" if kind == "parquet" else rf"{kind}.*; unpack") as error:
+        read(file)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.txt"])
+def test_a_file_where_a_pairs_folder_should_be_is_told_as_such(tmp_path, name):
+    (tmp_path / name).write_text(json.dumps([PAIR]))
+    for read in (converted, count_pairs):
+        with pytest.raises(UserError, match=f"{name} is a file; give a pairs folder"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("[7]", "no JSON object"), ("{}", "no JSON object with"), ('{"id": null}', "id is NoneType"), ("7", "no JSON")],
+)
+def test_a_row_without_an_id_is_told_by_its_line(tmp_path, line, said):
+    (tmp_path / "rows.jsonl").write_text(f'{{"ID": 7}}\n{line}\n')
+    with pytest.raises(UserError, match=f"line 2 is not a pair with an id: {said}"):
+        ids_of(tmp_path / "rows.jsonl")
 
 
 @pytest.mark.parametrize("reader", ["profile", "ablation", "filter", "ledger", "endpoints"])
