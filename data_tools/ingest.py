@@ -50,6 +50,8 @@ def ingest_step(
         raise UserError(f"--images-root {root} is no folder")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out is the folder to write")
+    if (path / "pairs.parquet").is_file():
+        raise UserError(f"{path} is a pairs folder already; use it as it is, or `proxygrm data join` it with others")
     inputs = [file for file, _ in list_files(path, source.give, out)]
     name = source.slug if source.name != "preference-jsonl" else slug(path.stem) or "preference"
     options = (source.name, name, SCHEMA_VERSION, str(root.resolve()), missing, limit, license)
@@ -82,7 +84,10 @@ def _refuse_missing(job: Job, path: Path) -> None:
     source = job.source
     for _, _, raw in read_span(job.files, range(job.units), layouts(source), source.optional, source.give):
         found = understand(source, raw)
-        lost = None if isinstance(found, Left) else missing_in(found.pictures, job.root)
+        if isinstance(found, Left):
+            lost = found.detail if found.reason == "missing_picture" else None
+        else:
+            lost = missing_in(found.pictures, job.root)
         if lost is not None:
             count, first = count + 1, first or lost
     if count:

@@ -25,7 +25,7 @@ def read(row: dict[str, Any]) -> Found | Left:
     pictures: tuple[Picture, ...] = (Frames(video, FRAMES),) if video else images_of(row)
     category = row.get("category")
     if not pictures and category not in CATEGORIES:
-        return Left("no_picture", "neither image nor video", id=id_)
+        return Left("missing_picture", "neither image nor video, whose folder would say the category", id=id_)
     path = None if not pictures else pictures[0].path if isinstance(pictures[0], Frames) else pictures[0]
     if category not in CATEGORIES:
         category = category_of(path) if isinstance(path, str) else None

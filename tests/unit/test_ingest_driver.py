@@ -187,6 +187,13 @@ def test_a_picture_on_its_side_is_stored_upright_under_the_hash_of_its_own_bytes
         assert upright.getpixel((1, 0)) == (255, 255, 255)
 
 
+def test_a_pairs_folder_is_not_ingested_again(mixed, tmp_path):
+    ingest("preference-jsonl", mixed, tmp_path / "pairs", max_bad=1.0)
+    with pytest.raises(UserError, match="is a pairs folder already"):
+        ingest("preference-jsonl", tmp_path / "pairs", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_bad_files_are_one_clear_error(tmp_path):
     good = parquet(tmp_path / "good.parquet", [rlaif_v(i) for i in range(40)], RLAIF_V)
     (tmp_path / "torn.parquet").write_bytes(good.read_bytes()[:-200])

@@ -327,8 +327,10 @@ def test_mm_rlhf_rewardbench_with_pictures_and_frames(tmp_path):
         bench_row(4, id="w", image=None, video="video/b"), bench_row(5, id="n", image=None),
     ]  # fmt: skip
     path = jsonl(root / "mm_reward_bench.jsonl", rows)
-    report = ingest("mm-rlhf-rewardbench", path, tmp_path / "out", max_bad=0.2)
-    assert report["bad"] == {"no_picture": 1}
+    with pytest.raises(UserError, match="the pictures of 1 rows are missing"):
+        ingest("mm-rlhf-rewardbench", path, tmp_path / "out", max_bad=0.2)
+    report = ingest("mm-rlhf-rewardbench", path, tmp_path / "out", missing_images="drop", max_bad=0.2)
+    assert report["bad"] == {"missing_picture": 1}
     pairs = read_pairs(tmp_path / "out")
     assert [p.category for p in pairs] == ["mcq", "mcq", "short", "video", "video"]
     assert [p.group for p in pairs] == ["1_2", "1_2", "s", "v", "w"]
@@ -337,7 +339,7 @@ def test_mm_rlhf_rewardbench_with_pictures_and_frames(tmp_path):
     assert (stored[0], stored[-1]) == (picture(0), picture(99))
     assert [path.read_bytes() for path in pairs[4].image_paths(tmp_path / "out")] == [picture(i) for i in (0, 1, 2)]
     rows[3]["video"] = "video/none.mp4"
-    with pytest.raises(UserError, match=r"pictures of 1 rows.*video/none\.mp4 has no folder of frames"):
+    with pytest.raises(UserError, match=r"pictures of 2 rows.*video/none\.mp4 has no folder of frames"):
         ingest("mm-rlhf-rewardbench", jsonl(path, rows), tmp_path / "out2")
     report = ingest("mm-rlhf-rewardbench", path, tmp_path / "out2", missing_images="blank", max_bad=0.2)
     assert report["notes"]["blank_picture"] == 1
