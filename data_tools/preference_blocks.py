@@ -25,7 +25,7 @@ from data_tools.preference import label_for
 from data_tools.prompt_columns import SPACE
 from data_tools.source import Left, slug
 from proxygrm.ids import BadId, given, id_text, loads
-from proxygrm.image_fields import NoPicture
+from proxygrm.image_fields import NO_PATH, NoPicture
 
 Leave = Callable[[int, Left], None]  # (line number, why the row is no pair)
 SCHEMA = pa.schema(
@@ -151,14 +151,20 @@ def _pictures(have: dict[str, Any], lines: int) -> tuple[pa.Array, Any]:
     odd: np.ndarray = np.zeros(lines, dtype=bool)
     for name, column in found.items():
         if pa.types.is_list(column.type):
-            blank = pc.list_parent_indices(column).filter(pc.invert(_given(column.flatten())))
-            odd[np.unique(to_numpy(blank))] = True
+            texts = column.flatten()
+            strange = pc.or_(pc.invert(_given(texts)), _no_path(texts))
+            odd[np.unique(to_numpy(pc.list_parent_indices(column).filter(strange)))] = True
         else:
             given = _given(column)
+            odd |= to_numpy(_no_path(column))
             column = in_lists(to_numpy(given), column.filter(given))
         found[name] = pc.coalesce(column, pa.scalar([], pa.list_(pa.string())))
     some, one = (pc.greater(pc.list_value_length(found[name]), 0) for name in ("images", "image"))
     return pc.if_else(some, found["images"], found["image"]), pc.or_(from_numpy(odd), pc.and_(some, one))
+
+
+def _no_path(texts: Any) -> Any:
+    return pc.fill_null(pc.match_substring_regex(texts.cast(pa.string()), NO_PATH), False)
 
 
 def _given(texts: Any) -> Any:
@@ -214,7 +220,7 @@ def _row(number: int, line: bytes, whole: bool) -> dict[str, Any] | Left:
     except BadId as error:
         return Left("bad_id", str(error), id=found.id)
     if any(isinstance(picture, bytes) for picture in found.pictures):
-        return Left("bad_picture", "bytes where a path should be", id=found.id)
+        return Left("bad_picture", "its bytes stand in the row; ingest the file first, which takes them", id=found.id)
     paths = [picture if isinstance(picture, str) else "" for picture in found.pictures]
     return {**texts, "id": id_, "source": found.source, "images": paths, "line": number}
 

@@ -6,10 +6,13 @@ bytes and path, empty bytes) is a `NotGiven`, which every step treats like a pat
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterable, Mapping
 from posixpath import normpath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 
 class NotGiven(NamedTuple):
@@ -43,12 +46,12 @@ def images_of(row: Mapping[str, Any], several: str = "images", one: str = "image
 
 
 def images_in(value: Any) -> tuple[Named, ...]:
-    """Images as releases give them: bytes, a path, {bytes, path} (Hugging Face), a list of these, or nothing (null,
-    NaN, an empty text or list). Raises NoPicture."""
+    """Images as releases give them: bytes, a text (`of_text`), {bytes, path} (Hugging Face), a list of these, or
+    nothing (null, NaN, an empty text or list). Raises NoPicture."""
     if is_gap(value) or value == "":
         return ()
     if isinstance(value, str):
-        return (value,)
+        return (of_text(value),)
     if isinstance(value, bytes):
         return (value or NotGiven("empty bytes"),)
     if isinstance(value, Mapping):
@@ -56,6 +59,33 @@ def images_in(value: Any) -> tuple[Named, ...]:
     if isinstance(value, Iterable):
         return tuple(image for place, item in enumerate(value, 1) for image in _of_item(item, place))
     raise NoPicture(f"{type(value).__name__} where an image should be")
+
+
+_BASE64 = r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{60,}={0,2}\s*$"  # of a PNG, JPEG, GIF or WebP
+NO_PATH = rf"^((?i:(data|file):|[a-z][a-z0-9+.-]*://)|{_BASE64})"
+"""What `of_text` does not take for a path, as a regular expression."""
+
+
+def of_text(text: str) -> Named:
+    """A path, which a `file:` URL may stand for, or the bytes that stand there, in a `data:` URL or as base64 alone.
+    Raises NoPicture for other URLs."""
+    if not re.match(NO_PATH, text):
+        return text
+    if re.match(_BASE64, text):
+        text = f"data:;base64,{text}"
+    scheme, _, rest = text.partition(":")
+    if scheme.lower() == "file":
+        path = unquote(rest.removeprefix("//"))
+        return path.removeprefix("localhost" * path.startswith("localhost/")) or NotGiven("a file: URL without a path")
+    if scheme.lower() != "data":
+        raise NoPicture(f"images are not fetched from other servers ({text[:200]}); give a path or a data: URL")
+    head, comma, body = rest.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise NoPicture("a data: URL of an image must be base64")
+    try:
+        return base64.b64decode("".join(unquote(body).split()), validate=True) or NotGiven("a data: URL without bytes")
+    except (binascii.Error, ValueError) as error:
+        raise NoPicture(f"an image is not base64: {error}") from None
 
 
 def marked(turn: Any, images: tuple[Named, ...]) -> tuple[Named, ...]:
@@ -83,7 +113,9 @@ def _of_struct(value: Mapping[str, Any]) -> Named:
     for given, kind in ((data, bytes), (path, str)):
         if given and not isinstance(given, kind):
             raise NoPicture(f"{type(given).__name__} where the {kind.__name__} of an image should be")
-    return data or path or NotGiven(f"bytes are {_word(data)}, path is {_word(path)}")
+    if path and not data:
+        return of_text(path)
+    return data or NotGiven(f"bytes are {_word(data)}, path is {_word(path)}")
 
 
 def _word(value: Any) -> str:

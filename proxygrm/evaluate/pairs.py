@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 from proxygrm.errors import UserError
 from proxygrm.evaluate.categories import category_of
 from proxygrm.evaluate.score_rows import rows_text
-from proxygrm.ids import given, id_text
+from proxygrm.ids import given, id_text, loads
 from proxygrm.image_fields import images_of
 from proxygrm.images import UnreadableImage, examine, image_of
 from proxygrm.json_lines import numbered_lines
@@ -81,7 +81,7 @@ def _from_jsonl(path: Path, images_dir: Path) -> list[EvalPair]:
     pairs = []
     for number, line in numbered_lines(path):
         try:
-            pairs.append(_from_row(json.loads(line), images_dir, path.stem))
+            pairs.append(_from_row(loads(line), images_dir, path.stem))
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{path} line {number} is not a pair: {error}; a row has id, prompt (or question), chosen and "
@@ -130,13 +130,24 @@ def image_names(row: Mapping[str, Any]) -> list[str]:
     """Paths as a row of JSON names its images, "" for one that is named but not given. Raises ValueError."""
     names = images_of(row)
     if any(isinstance(name, bytes) for name in names):
-        raise ValueError("an image is bytes, not a path")
+        raise ValueError("an image stands in the row, not as a path; `proxygrm data ingest` takes those")
     return [name if isinstance(name, str) else "" for name in names]
 
 
 def image_files(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
-    """Absolute paths; one that is not given is a file that is not there."""
-    return tuple((folder / (name or NOT_GIVEN)).absolute() for name in names)
+    """Absolute paths; one that is not given, or that no file can have, is a file that is not there."""
+    return tuple(_image_file(name, folder) for name in names)
+
+
+def _image_file(name: str, folder: Path) -> Path:
+    path = (folder / (name or NOT_GIVEN)).absolute()
+    try:
+        path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return (folder / NOT_GIVEN).absolute()
+    return path
 
 
 def _below(name: str, folder: Path) -> str:

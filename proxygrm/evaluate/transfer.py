@@ -24,7 +24,7 @@ from typing import Any
 
 from proxygrm.critique import parse
 from proxygrm.errors import UserError
-from proxygrm.evaluate.pairs import NOT_GIVEN, EvalPair, image_names
+from proxygrm.evaluate.pairs import EvalPair, image_files, image_names
 from proxygrm.evaluate.score_rows import named
 from proxygrm.evaluate.shown import AS_IS, SWAPPED, Shown
 from proxygrm.json_lines import json_rows
@@ -140,7 +140,7 @@ def _sight(row: Any) -> Shown:
         response_1=shown[0] if order == AS_IS else shown[1],
         response_2=shown[1] if order == AS_IS else shown[0],
         label=label if order == AS_IS else 3 - label,
-        images=tuple(Path(name or NOT_GIVEN) for name in image_names(row)),
+        images=image_files(image_names(row), Path()),
         source=str(row.get("source") or ""),
         category=str(row.get("category") or ""),
         group=str(row.get("group") or ""),

@@ -17,8 +17,6 @@ repeat. `/score` answers 200 with verdict null and the cause.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +30,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from proxygrm.critique import Label, parse
+from proxygrm.image_fields import NoPicture, of_text
 from proxygrm.image_paths import OutsideRoot, inside
 from proxygrm.images import UnreadableImage, examine, image_of, settle
 from proxygrm.labels import as_label
@@ -171,22 +170,18 @@ async def _read(given: Pictures, folder: Path | None) -> list[Picture]:
 
 
 def _one(text: str, folder: Path | None) -> Picture:
-    if text.startswith("data:"):
-        head, _, body = text.partition(",")
-        if not head.endswith(";base64"):
-            raise BadPicture("a data URL must be base64")
-        try:
-            return settle(base64.b64decode(body, validate=True)).data
-        except binascii.Error as error:
-            raise BadPicture(f"not base64: {error}") from None
-        except UnreadableImage as error:
-            raise BadPicture(str(error)) from None
-    if "://" in text and not text.startswith("file://"):
-        raise BadPicture("pictures are not fetched from other servers; send a data URL")
+    try:
+        named = of_text(text)
+        if isinstance(named, bytes):
+            return settle(named).data
+    except (NoPicture, UnreadableImage) as error:
+        raise BadPicture(str(error)) from None
+    if not isinstance(named, str):
+        raise BadPicture(named.why)
     if folder is None:
         raise BadPicture("this front end takes no paths (started without --pictures); send a data URL")
     try:
-        path = inside(text.removeprefix("file://"), folder)
+        path = inside(named, folder)
         if path == folder:
             raise OutsideRoot("the folder of pictures itself")
         info = path.stat() if path.is_file() else None
@@ -197,7 +192,7 @@ def _one(text: str, folder: Path | None) -> Picture:
     except UnreadableImage as error:
         raise BadPicture(f"{path.name}: {error}") from None
     except (OSError, ValueError) as error:
-        raise BadPicture(f"no path: {error}") from None
+        raise BadPicture(f"no path: {str(error)[:200]}") from None
     return path
 
 

@@ -148,9 +148,9 @@ def test_a_jsonl_of_ones_own_pairs_is_read_with_its_categories_and_groups(tmp_pa
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"{", "Expecting"),
+        (b"{", "unexpected end"),
         (b"[]", "not a JSON object"),
-        (b"\xff", "decode"),
+        (b"\xff", "not valid UTF-8"),
         (b'{"prompt":"p","chosen":"c","rejected":"r"}', "id is None"),
         (b'{"id":1,"chosen":"c","rejected":"r"}', "prompt is NoneType, not a text"),
         (b'{"id":1,"prompt":"p","chosen":null,"rejected":"r"}', "chosen is NoneType, not a text"),

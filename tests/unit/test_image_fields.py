@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
 import pytest
 
 from proxygrm.image_fields import NoPicture, NotGiven, images_in, images_of, marked
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(60)
+JPEG_HEAD = b"\xff\xd8\xff" + bytes(60)
 
 
 def given(images):
@@ -28,6 +32,35 @@ def given(images):
 )  # fmt: skip
 def test_what_is_named_keeps_its_place_whether_or_not_it_is_given(value, images):
     assert given(images_in(value)) == images
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("file:///data/a%20b.png", "/data/a b.png"), ("FILE://localhost/a.png", "/a.png"), ("file:a.png", "a.png"),
+        ("file://d/a#1?.png", "d/a#1?.png"),
+        ("data:image/png;base64,eHk=", b"xy"), ("DATA:;Base64,eH\nk=", b"xy"), ("data:image/png;base64,eHk%3D", b"xy"),
+        (base64.b64encode(PNG).decode(), PNG), (base64.b64encode(b"\xff\xd8\xff" + bytes(60)).decode(), JPEG_HEAD),
+        ("/9j/photos/a", "/9j/photos/a"), ("iVBORw0KGgo" + "a" * 60 + ".png", "iVBORw0KGgo" + "a" * 60 + ".png"),
+        ("data:;base64,", None), ("file://", None), ("C:\\a.png", "C:\\a.png"), ("a:b.png", "a:b.png"),
+        ("p%20q.png", "p%20q.png"), ("data/a.png", "data/a.png"),
+    ],
+)  # fmt: skip
+def test_a_url_is_a_path_or_bytes_and_a_name_is_taken_as_it_is(text, image):
+    assert given(images_in(text)) == given(images_in({"path": text})) == [image]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http://a/b.png", "not fetched"), ("HTTPS://a/b.png", "not fetched"), ("s3://a/b.png", "not fetched"),
+        ("data:image/png,raw", "must be base64"), ("data:image/png;base64,***", "not base64"),
+        ("data:;base64,é", "not base64"),
+    ],
+)  # fmt: skip
+def test_a_url_that_gives_no_image_is_refused_with_what_is_wrong(text, said):
+    with pytest.raises(NoPicture, match=said):
+        images_in([text])
 
 
 @pytest.mark.parametrize("value", [7, True, {"url": "x"}, {}, [7], {"bytes": 7}, {"path": b"x"}, [{"path": 1.5}]])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from hashlib import sha256
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +26,9 @@ from data_tools.split import split
 from proxygrm.errors import UserError
 from proxygrm.evaluate.best_of_n_judge import judge_candidates
 from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge
-from proxygrm.evaluate.pairs import NOT_GIVEN, load_pairs
+from proxygrm.evaluate.pairs import NOT_GIVEN, check_pairs, load_pairs, with_images
 from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.transfer import read_source
 from proxygrm.teacher.critiques import append, critique_row
 
 MODEL = ("--model", "yes", "--max-tokens", "100")
@@ -121,6 +124,50 @@ def test_no_image_of_a_list_is_passed_over_by_ingest_check_convert_and_evaluatio
     assert (made["kept"], made["bad"]) == (2, {"missing_picture": 2})
     images = [[path.name for path in pair.images] for pair in load_pairs(odd)]
     assert images == [["a.png"], [NOT_GIVEN, "b.png"], [NOT_GIVEN, "a.png"], ["a.png", "b.png"]]
+
+
+def test_urls_are_read_by_ingest_and_by_the_others_as_far_as_they_are_paths(tmp_path):
+    content = encoded(Image.new("RGB", (30, 20), (1, 2, 3)))
+    (tmp_path / "a b.png").write_bytes(content)
+    urls = {
+        "file": (tmp_path / "a b.png").as_uri(),
+        "data": f"data:image/jpeg;base64,{base64.b64encode(content).decode()}",
+        "base64": base64.b64encode(content).decode(),
+        "http": "http://127.0.0.1/a.png",
+    }
+    texts = {"chosen": "x", "rejected": "y"}
+    rows = [{"id": name, "question": f"{name}?", "images": [url], **texts} for name, url in urls.items()]
+    rows += [{"id": f"one {name}", "question": f"one {name}?", "image": url, **texts} for name, url in urls.items()]
+    file = jsonl(tmp_path / "u.jsonl", rows)
+    report = ingest("preference-jsonl", file, tmp_path / "pairs", missing_images="blank", max_bad=0.5)
+    assert (report["kept"], report["bad"], report["notes"]) == (6, {"bad_picture": 2}, {})
+    assert {pair.images for pair in read_pairs(tmp_path / "pairs")} == {(f"{sha256(content).hexdigest()}.png",)}
+    made = convert("verl", file, tmp_path / "x.parquet", missing_images="blank", max_bad=0.8)
+    assert (made["kept"], made["bad"]) == (2, {"bad_picture": 6})
+    assert {reason: problem.count for reason, problem in check(file).problems.items()} == {"bad_picture": 2}
+    assert load_pairs(jsonl(tmp_path / "f.jsonl", rows[:1]))[0].images == (tmp_path / "a b.png",)
+    for row, said in ((rows[1], "data ingest"), (rows[2], "data ingest"), (rows[3], "not fetched")):
+        with pytest.raises(UserError, match=said):
+            load_pairs(jsonl(tmp_path / "f.jsonl", [row]))
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_image(tmp_path):
+    row = {"id": "a", "question": "q?", "chosen": "x", "rejected": "y"}
+    file = jsonl(tmp_path / "l.jsonl", [row | {"image": "x" * 5000}, row | {"id": "b", "image": "a\0b"}])
+    with pytest.raises(UserError, match="2 of 2 pictures are missing"):
+        check_pairs(load_pairs(file), "refuse")
+    assert check_pairs(load_pairs(file), "blank") == 2
+    assert with_images(load_pairs(file), "drop") == []
+    judged = {
+        "question": "q?",
+        "response_1": "x",
+        "response_2": "y",
+        "label": 1,
+        "critique": "",
+        "images": ["x" * 5000],
+    }
+    (sight,) = read_source("s", jsonl(tmp_path / "j.jsonl", [judged | {"id": "a"}])).sights.values()
+    assert [image.name for image in sight.pair.images] == [NOT_GIVEN]
 
 
 def test_convert_knows_the_options_of_ingest(odd, tmp_path):
