@@ -26,7 +26,8 @@ def ids_of(path: Path) -> list[str]:
             row = value_of(line)
             if not isinstance(row, dict) or not row.keys() & {"id", "ID"}:
                 raise ValueError("no JSON object with `id` or `ID`")
-            ids.append(id_text(row["id"] if "id" in row else row["ID"]))
+            source = str(row.get("source") or path.stem)  # as `load_pairs` has it
+            ids.append(bare_id(id_text(row["id"] if "id" in row else row["ID"]), source))
         except ValueError as error:
             raise UserError(f"{path} line {number} is not a pair with an id: {error}") from error
     return ids

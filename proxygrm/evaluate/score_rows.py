@@ -105,8 +105,11 @@ def named(ids: Iterable[str], most: int = 3) -> str:
 
 
 def bare_id(full_id: str, source: str) -> str:
-    """The release's id: without the source before it and the number that ingestion gives to repeated ids."""
-    return _REPEAT.sub("", full_id.removeprefix(f"{source}:") if source else full_id)
+    """The release's id: without the source before it and the number that ingestion gives to repeated ids. One without
+    that source is the release's own, "x#2" too."""
+    if not source or not full_id.startswith(f"{source}:"):
+        return full_id
+    return _REPEAT.sub("", full_id.removeprefix(f"{source}:"))
 
 
 _TORN = "the line is cut off"

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from eval_runs import call
 
 from data_tools.convert import convert
 from data_tools.ingest import ingest
@@ -129,6 +130,20 @@ def test_conversion_evaluation_and_ingestion_know_a_row_by_the_same_id(tmp_path)
     assert [judgement.key[0] for judgement in read_answers([answers], False)[0]] == WANTED
     candidates = lines(tmp_path / "c.jsonl", [{"id": i, "candidates": ["a", "b"]} for i in RELEASED])
     assert list(read_prompts(candidates)) == WANTED
+
+
+def test_what_was_judged_is_scored_against_its_own_file_whatever_its_ids(tmp_path):
+    odd = ["x#2", "x", "#2", "mine:z#2", "mine:z", "a\nb", "\u202e", *RELEASED]
+    mine = lines(tmp_path / "mine.jsonl", rows(odd))
+    ingest("preference-jsonl", mine, tmp_path / "pairs")
+    convert("bench", tmp_path / "pairs", tmp_path / "bench.jsonl")
+    for file in (mine, tmp_path / "pairs", tmp_path / "bench.jsonl"):
+        pairs = load_pairs(file)
+        scores = lines(tmp_path / "s.jsonl", [{"id": pair.id, "score_1": 1, "score_2": 0} for pair in pairs])
+        out = tmp_path / f"out {file.name}"
+        call("run", "--pairs", file, "--judge", scores, "--out", out)
+        said = call("score", "--bench", "pairs", "--answers", out / "answers.jsonl", "--pairs", file)
+        assert f"N = {len(odd)} of {len(odd)} expected" in " ".join(said.split())
 
 
 @pytest.mark.parametrize("bad", [True, 1e30, {"a": 1}])
