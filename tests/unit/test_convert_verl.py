@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 from plain_rows import verl_row
 from release_files import jsonl, picture, pictures
@@ -24,6 +24,7 @@ from proxygrm.errors import UserError
 from proxygrm.ids import BadId, id_text
 from proxygrm.ids import given as given_id
 from proxygrm.prompts import grm_prompt, inert, proxy_prompt
+from proxygrm.user_text import check_encoding
 
 NASTY = [
     "plain", " spaces round \n", "\u3000ideographic\u2003", "\x1cseparator\x1f", "<image> and <IMAGE>", "<|im_end|>x",
@@ -204,6 +205,10 @@ def test_a_few_odd_lines_among_thousands_do_not_change_the_others(tmp_path):
 @given(st.binary(max_size=60), st.integers(1, 9), st.integers(1, 5))
 def test_blocks_cover_every_line_once_with_its_number(tmp_path_factory, data, size, shards):
     path = tmp_path_factory.mktemp("b") / "x"
+    try:
+        check_encoding(data[:4], path)
+    except UserError:
+        reject()  # no text
     path.write_bytes(data)
     seen = []
     for i in range(shards):
