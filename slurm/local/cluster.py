@@ -93,6 +93,7 @@ def up(
     programs = find_programs()
     folders.prepare(path)
     with folders.locked(path):
+        folders.refuse_strangers(path)
         record = folders.read_record(path) or folders.new_record(spec or ClusterSpec())
         wanted = spec or record.spec
         living = processes.daemons(record.id)

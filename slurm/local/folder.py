@@ -102,9 +102,8 @@ def prepare(folder: Path) -> None:
     """Make the folder, mode 0700 (the database's socket lives in it), and refuse one that holds something else."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = [entry.name for entry in folder.iterdir() if entry.name not in ("lock", "in-use")]
-        if strangers and not (folder / "cluster.json").exists():
-            raise UserError(f"{folder} holds other files and no local cluster: name a new or empty folder")
+        if not (folder / "lock").exists():  # else another `up` may have begun: looked at under the lock
+            refuse_strangers(folder)
         folder.chmod(0o700)
         (folder / "lock").touch()
     except OSError as error:
@@ -113,6 +112,13 @@ def prepare(folder: Path) -> None:
     free_mb = shutil.disk_usage(folder).free / 2**20
     if free_mb < _NEEDED_MB:
         raise UserError(f"{folder} has {free_mb:.0f} MB free and a cluster needs {_NEEDED_MB}: make room")
+
+
+def refuse_strangers(folder: Path) -> None:
+    """Raise UserError where the folder holds something that is not a cluster's."""
+    strangers = [entry.name for entry in folder.iterdir() if entry.name not in ("lock", "in-use")]
+    if strangers and not (folder / "cluster.json").exists():
+        raise UserError(f"{folder} holds other files and no local cluster: name a new or empty folder")
 
 
 @contextlib.contextmanager

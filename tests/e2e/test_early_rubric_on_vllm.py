@@ -35,7 +35,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = Path(__file__).parents[2]
     environment = os.environ | CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root)}
     command = [sys.executable, __file__, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
     return json.loads((folder / "seen.json").read_text())
 

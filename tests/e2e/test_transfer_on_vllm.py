@@ -67,7 +67,7 @@ def test_the_stage_resumes_counts_every_condition_and_says_that_the_judge_is_no_
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", STAGE, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", STAGE, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

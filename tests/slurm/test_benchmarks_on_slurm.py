@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 def run(name: str, *options: str, **variables: str) -> str:
     command = [sys.executable, str(ROOT / "benchmarks" / name), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -28,7 +28,7 @@ ELSEWHERE = {"status_scale.py": "tests/slurm/test_benchmarks_on_slurm.py"} | {
 
 def run(name: str, options: str, folder: Path) -> str:
     command = [sys.executable, str(ROOT / "benchmarks" / name), *options.split()]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -105,7 +105,7 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_pictures_as_tags
                           "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(tmp_path / "hf")},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     seen = json.loads((tmp_path / "seen.json").read_text())

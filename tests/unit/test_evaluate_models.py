@@ -67,7 +67,7 @@ def test_pairs_are_judged_in_both_orders_resumed_and_their_rubrics_given_to_the_
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", JUDGE, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", JUDGE, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -76,7 +76,7 @@ def loaded(handed: dict, folder: Path) -> dict:
                           "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(folder / "hf")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
