@@ -112,7 +112,9 @@ def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> di
             active_job=active[0][0] if active else None,
             active_state=active[0][1] if active else "",
             active_fingerprint=submissions[stage.name]["fingerprint"] if active else "",
-            active_change=ledger.change(stage) if active else "",
+            active_change=ledger.change(stage)
+            if active and submissions[stage.name]["fingerprint"] != known[stage.name]
+            else "",
         )
     return result
 

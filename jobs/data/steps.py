@@ -72,7 +72,7 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
 
 
 def _send(step: Step, shards: int, profile_name: str) -> None:
-    from jobs.console import connect, out
+    from jobs.console import cluster_in_use, connect, out
     from jobs.stage import Resources
     from jobs.submit import require_slurm, submit_step
     from slurm import profile as profiles
@@ -81,7 +81,8 @@ def _send(step: Step, shards: int, profile_name: str) -> None:
         out.print(f"{step.name}: {step.out} is complete; nothing to send")
         return
     profile = profiles.load(profile_name)
-    connect(profile, start=True)
-    require_slurm()
-    array, merge = submit_step(step, shards, profile, Resources(cpus_per_node=1, memory_gb=4, walltime_min=240))
+    with cluster_in_use(profile):
+        connect(profile, start=True)
+        require_slurm()
+        array, merge = submit_step(step, shards, profile, Resources(cpus_per_node=1, memory_gb=4, walltime_min=240))
     out.print(f"{step.name}: job array {array} of {shards}, then the merge {merge}; logs in {step.out / '.jobs'}")
