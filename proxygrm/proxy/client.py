@@ -29,7 +29,7 @@ ATTEMPT_SHARE = 0.5
 """Of a call's time for one attempt, so that a replica that hangs leaves time for another."""
 IN_WAIT = 16
 """One request for so many of a replica's sequences stands ready in its queue, so that no slot waits for the network."""
-_TROUBLE = frozenset({Cause.TIMEOUT, Cause.HTTP_ERROR, Cause.CONNECTION, Cause.GARBAGE})
+_TROUBLE = frozenset({Cause.TIMEOUT, Cause.HTTP_ERROR, Cause.CONNECTION, Cause.UNPROVEN, Cause.GARBAGE})
 """Causes that speak against the replica and not against the request."""
 
 

@@ -52,7 +52,7 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
     command += ["--served-model-name", SERVED_NAME, "--host", spec.address, "--port", str(port)]
     command += ["--max-model-len", str(s.max_model_len), "--max-num-seqs", str(s.max_num_seqs)]
     command += ["--enable-prefix-caching", "--uvicorn-log-level", "warning"]
-    command += ["--middleware", "proxygrm.proxy.guard.RequireKey", "--disable-fastapi-docs"]
+    command += ["--middleware", "proxygrm.proxy.inside_vllm.RequireKey", "--disable-fastapi-docs"]
     # The checkpoint's own sampling defaults (Qwen2.5-VL: a repetition penalty) would change a greedy answer.
     command += ["--generation-config", "vllm"]
     command += ["--limit-mm-per-prompt", json.dumps({"image": 8, "video": 0})]

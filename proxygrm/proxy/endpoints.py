@@ -23,7 +23,8 @@ _ASKED_FOR_S = 5.0
 class Endpoints:
     """replicas: base URLs without a path (`http://IP:PORT`). model: the name to ask for. picture_folder: pictures in it
     are sent as `file:` URLs, because the replicas may read it. pictures_by_name: they remember pictures by the `uuid`
-    of a message part, as vLLM does. mode: what the proxy is asked for. The rest are the limits the replicas were
+    of a message part, as vLLM does. mode: what the proxy is asked for. proven: they prove that they hold the key and
+    are not shown it before; servers that somebody else has started cannot. The rest are the limits the replicas were
     started with, so that a client needs nothing but this file."""
 
     replicas: tuple[str, ...]
@@ -35,6 +36,7 @@ class Endpoints:
     picture_folder: str = ""
     pictures_by_name: bool = False
     mode: Mode = "critique"
+    proven: bool = False
 
     def write(self, path: Path) -> Path:
         """Atomically, readable by the owner only."""

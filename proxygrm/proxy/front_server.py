@@ -16,6 +16,7 @@ from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.proxy.standalone import until_told
 from proxygrm.user_text import read_user_text
 
+BACKLOG = 2048
 GRACE_S = 5
 """For calls that are under way when the end is asked for."""
 
@@ -39,6 +40,7 @@ def run(
     """
     import uvicorn
 
+    from proxygrm.proxy.connections import LimitedProtocol, allow_many_files
     from proxygrm.proxy.front import front
 
     if pictures is not None and not pictures.is_dir():
@@ -49,10 +51,12 @@ def run(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen(BACKLOG)  # now: until somebody listens on it, another user could
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             hint = "--port 0 takes a free one" if taken else "--host names an address of this machine"
             raise UserError(f"proxy front: cannot have {host} port {port}: {error.strerror}; {hint}") from error
+        allow_many_files()
         address, bound_port = listening.getsockname()[:2]
         if key_file is None and callers == NOBODY:
             if not is_loopback(address):
@@ -66,11 +70,13 @@ def run(
         said(_who_may_call(callers, key_file))
         config = uvicorn.Config(
             front(client, key, pictures, callers),
+            http=LimitedProtocol,
+            ws="none",
             proxy_headers=False,  # who calls is known by the socket, not by what X-Forwarded-For says
             log_level="warning",
             access_log=False,
             server_header=False,
-            backlog=2048,
+            backlog=BACKLOG,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -30,6 +30,8 @@ class Cause(StrEnum):
     """Never sent: every replica had failed lately, and none came back before the deadline."""
     NO_ROOM = "no_room"
     """Never sent: the replicas were busy with other calls until the deadline."""
+    UNPROVEN = "unproven"
+    """Something answers at the replica's address that does not hold the key; it was sent nothing."""
     GARBAGE = "garbage"
     """A replica answered 200 with something that is no chat completion."""
     UNPARSED = "unparsed"

@@ -115,4 +115,5 @@ def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings, picture
         picture_folder=pictures,
         pictures_by_name=True,
         mode=settings.mode,
+        proven=True,
     )

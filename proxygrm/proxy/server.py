@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -22,6 +21,8 @@ from proxygrm.errors import UserError
 from proxygrm.leash import leashed
 from proxygrm.log_tail import last_words
 from proxygrm.proxy.command import ReplicaSpec, serve_command, serve_environment
+from proxygrm.proxy.held_port import hold
+from proxygrm.proxy.proof import proves_key
 
 State = Literal["starting", "healthy", "restarting", "failed", "stopped"]
 HEALTH_EVERY_S = 1.0
@@ -80,14 +81,9 @@ class ReplicaServer:
         """port: 0 takes a free one. UserError when the port or the address cannot be had."""
         self.spec = spec
         self._key, self._command = api_key, command
-        # Bound for good but never listening: nobody else is given the port, and vLLM, which reuses
-        # addresses, may listen on it.
-        self._port_holder = socket.socket()
-        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._port_holder.bind((spec.address, port))
+            self._port_holder = hold(spec.address, port)
         except OSError as error:
-            self._port_holder.close()
             why = error.strerror or error
             raise UserError(
                 f"{spec.name} cannot have {spec.address} port {port}: {why}; --port 0 takes a free one"
@@ -176,8 +172,12 @@ class ReplicaServer:
         return last_healthy - first_healthy + HEALTH_EVERY_S if first_healthy else 0.0
 
     def _answers(self) -> bool:
+        """Is the server well, and is it ours that says so?"""
         connection = http.client.HTTPConnection(self.spec.address, self.port, timeout=HEALTH_TIMEOUT_S)
         try:
+            if not proves_key(connection, self._key):
+                self._detail = f"something answers at {self.url} that does not hold the key, so it is not our server"
+                return False
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from proxygrm.chat_answer import NotAChat, after_thought, read_chat
@@ -107,9 +108,12 @@ class Wire:
     def __init__(self, endpoints: Endpoints, tally: Tally) -> None:
         import aiohttp
 
+        from proxygrm.proxy.proven_connector import ProvenConnector
+
         self._encoder = Encoder()
         self._tally = tally
         self._deliveries = {replica: Delivery(endpoints.pictures_by_name) for replica in endpoints.replicas}
+        connect = partial(ProvenConnector, endpoints.api_key) if endpoints.proven else aiohttp.TCPConnector
         kept = aiohttp.TraceConfig()
         kept.on_connection_reuseconn.append(_on_a_kept_connection)
         self._session, self._fresh = (
@@ -121,8 +125,8 @@ class Wire:
                 trace_configs=[kept],
             )
             for connector in (
-                aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-                aiohttp.TCPConnector(limit=0, force_close=True),
+                connect(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                connect(limit=0, force_close=True),
             )
         )
 
@@ -199,6 +203,8 @@ class Wire:
         """Raises Failed, or _Cut when it was a kept connection."""
         import aiohttp
 
+        from proxygrm.proxy.proven_connector import Unproven
+
         delivery = self._deliveries[replica]
         session = self._fresh if way.fresh else self._session
         absent = [picture for picture in chat.pictures if picture.name not in way.named]
@@ -224,6 +230,8 @@ class Wire:
                         if len(answer) > MOST_ANSWER_BYTES:
                             raise Failed(Cause.GARBAGE)
                     return response.status, bytes(answer)
+            except Unproven as error:
+                raise Failed(Cause.UNPROVEN) from error
             except aiohttp.ServerTimeoutError as error:  # also a TimeoutError: nobody accepted the connection
                 raise Failed(Cause.CONNECTION) from error
             except (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError) as error:

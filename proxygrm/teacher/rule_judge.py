@@ -149,6 +149,8 @@ def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_f
     """Serve until a signal. The port is bound before it is announced, so a client may connect at once."""
     import uvicorn
 
+    from proxygrm.proxy.connections import Anybody, LimitedProtocol
+
     for name, rate in (("--error-rate", error_rate), ("--fog-error-rate", fog_error_rate)):
         if not 0 <= rate <= 1:
             raise UserError(f"{name} is {rate}, it must be between 0 and 1")
@@ -156,9 +158,9 @@ def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_f
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(512)
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); give another --port, or 0") from error
-    bound.listen(512)
     port = bound.getsockname()[1]
     if port_file:
         write_text(port_file, f"{port}\n")
@@ -166,7 +168,8 @@ def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_f
         f"rule judge (not a model) at http://{host}:{port}, misreads {error_rate:.0%} of clear "
         f"pictures and {fog_error_rate:.0%} of those in fog"
     )
-    config = uvicorn.Config(build_app(error_rate, fog_error_rate), log_level="warning", access_log=False)
+    app = Anybody(build_app(error_rate, fog_error_rate))
+    config = uvicorn.Config(app, http=LimitedProtocol, ws="none", log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[bound])
 
 

@@ -18,16 +18,16 @@ from click.testing import CliRunner
 from jobs.proxy import proxy
 from proxygrm.proxy.endpoints import Endpoints
 
-FAKE_VLLM = """
-import http.server, json, os, sys
+FAKE_VLLM = f"""
+import json, os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from proving_server import Proving, Sharing
 arguments = sys.argv[1:]
 host, port = arguments[arguments.index("--host") + 1], int(arguments[arguments.index("--port") + 1])
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers()
-        self.wfile.write(json.dumps({"pid": os.getpid(), "arguments": arguments}).encode())
-    def log_message(self, *a): pass
-http.server.HTTPServer((host, port), Handler).serve_forever()
+class Handler(Proving):
+    def answer(self):
+        return json.dumps(dict(pid=os.getpid(), arguments=arguments)).encode()
+Sharing((host, port), Handler).serve_forever()
 """
 ROOT = Path(__file__).parents[2]
 

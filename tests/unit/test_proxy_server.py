@@ -22,16 +22,17 @@ from proxygrm.proxy.server import ReplicaServer, may_restart, pause_s, wait_unti
 from proxygrm.proxy.settings import ProxySettings
 
 # Says where it runs, answers /health, and on any other path ends with code 9.
-HTTP_SERVER = """
-import http.server, os, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
+HTTP_SERVER = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from proving_server import Proving, Sharing
+class Handler(Proving):
+    def answer(self):
         if self.path != "/health":
             print("RuntimeError: the engine died", flush=True)
             os._exit(9)
-        self.send_response(200); self.end_headers(); self.wfile.write(str(os.getpid()).encode())
-    def log_message(self, *a): pass
-http.server.HTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+        return str(os.getpid()).encode()
+Sharing((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 """
 
 
