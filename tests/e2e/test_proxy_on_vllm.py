@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -83,6 +85,21 @@ def started_by_us() -> dict[int, list[str]]:
     return {process.pid: process.cmdline() for process in psutil.Process().children(recursive=True)}
 
 
+def another_user_can_listen_at(port: int) -> bool:
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.setuid(65534)
+            squatting = socket.socket()
+            squatting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            squatting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            squatting.bind(("127.0.0.1", port))
+            squatting.listen()
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def server_pid() -> int:
     (pid,) = [pid for pid, line in started_by_us().items() if line[1:3] == ["-m", "vllm.entrypoints.cli.main"]]
     return pid
@@ -101,6 +118,18 @@ def test_a_replica_answers_those_only_who_have_the_key(serving: Serving) -> None
         assert client.get("/health").status_code == 200
     assert not [line for line in started_by_us().values() if found.api_key in " ".join(line)]
     assert all(answered(judgement) for judgement in judgements(serving, 8))
+
+
+def test_half_requests_of_others_do_not_shut_out_a_caller_with_the_key(serving: Serving) -> None:
+    port = serving.servers[0].port
+    half, slow = b"POST /v1/completions HTTP/1.1\r\nX-Fi", b"POST / HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n{"
+    with contextlib.ExitStack() as stack:
+        for said in [half, slow] * 100:
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(said)
+        assert all(answered(judgement) for judgement in judgements(serving, 8))
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as peer:  # vLLM's own server would read on
+        peer.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000)
+        assert peer.recv(12) == b"HTTP/1.1 400"
 
 
 def test_a_picture_goes_by_path_or_once_in_full_and_then_by_name_and_the_proxy_writes_the_same(
@@ -204,6 +233,8 @@ def test_cancelled_calls_are_aborted_in_the_engine(serving: Serving) -> None:
 def test_a_killed_server_is_started_again_and_the_calls_of_meanwhile_are_answered(serving: Serving) -> None:
     killed = server_pid()
     os.kill(killed, signal.SIGKILL)
+    if os.getuid() == 0:
+        assert not another_user_can_listen_at(serving.servers[0].port)
     found = judgements(serving, 4)  # asked while nobody listens
     assert all(answered(judgement) for judgement in found)
     assert all(judgement.retries > 0 for judgement in found)
