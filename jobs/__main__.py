@@ -20,6 +20,7 @@ from jobs.evaluate_here import evaluate
 from jobs.proxy import proxy
 from jobs.reward import reward
 from proxygrm.errors import UserError
+from proxygrm.one_line import refuse_arguments
 from proxygrm.whole_file import FULL
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -33,6 +34,15 @@ RUN = click.option(
 
 class Commands(click.Group):
     """Prints one line for what people can mend, files and disks included; everything else keeps its traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Every option of every command comes by here, before any of them is looked at."""
+        try:
+            refuse_arguments(args)
+        except UserError as error:
+            _tell(str(error), ctx)
+            sys.exit(2)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

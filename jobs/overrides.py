@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from proxygrm.errors import UserError
+from proxygrm.one_line import refuse_control
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ def apply(value: T, assignments: tuple[str, ...] | list[str]) -> T:
         path, sign, text = (part.strip() for part in assignment.partition("="))
         if not sign:
             raise UserError(f"--set {assignment}: expected NAME=VALUE, for example --set rl.lr=1e-6")
+        refuse_control(assignment, f"--set {path}")  # of an ablation's spec, too
         *groups, name = path.split(".")
         branch: Any = tree
         for key in groups:

@@ -171,6 +171,8 @@ def sbatch_parameters(
     for name in ("account", "qos", "constraint", "exclude"):
         if value := getattr(scheduler, name):
             parameters[name] = value
+    if scheduler.exclusive:
+        parameters["exclusive"] = True if scheduler.exclusive == "node" else scheduler.exclusive
     if partition:
         parameters["partition"] = partition
     more = {**scheduler.sbatch}

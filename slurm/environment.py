@@ -60,7 +60,7 @@ def python_command(profile: Profile, run_dir: Path) -> str:
     """
     environment, container = profile.environment, profile.container
     if environment.python:
-        python = environment.python
+        python = shlex.quote(environment.python)
     elif environment.venv:
         python = shlex.quote(str(Path(environment.venv) / "bin" / "python"))
     else:

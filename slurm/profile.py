@@ -12,17 +12,21 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
+from proxygrm.one_line import refuse_control
 from proxygrm.user_text import read_user_text
 
 CLUSTERS = Path(__file__).parent / "clusters"
 OWN_OPTIONS = {
-    **dict.fromkeys(("partition", "account", "qos", "constraint", "reservation", "exclude"), "scheduler.{}"),
+    **dict.fromkeys(
+        ("partition", "account", "qos", "constraint", "reservation", "exclude", "exclusive"), "scheduler.{}"
+    ),
     **{"time": "--set on.STAGE.walltime_min=N", "nodes": "--nodes", "hold": "--hold", "dependency": "--after"},
     "signal": "scheduler.signal_before_end_s",
 }
 """Options of sbatch that are said elsewhere, and where; a second word for one of them would win or lose in silence."""
 NEVER = ("array", "ntasks", "ntasks-per-node", "requeue", "no-requeue", "job-name", "output", "error", "open-mode")
 """Options that a chain depends on."""
+EXCLUSIVE = ("", "user", "mcs", "node")
 T = TypeVar("T")
 
 
@@ -39,6 +43,9 @@ class Scheduler:
     constraint: str = ""
     reservation: str = ""
     exclude: str = ""
+    exclusive: str = ""
+    """Who else may have jobs on a job's nodes: `user` nobody but you, `mcs` nobody outside your MCS label, `node` no
+    other job at all; empty: as the partition has it."""
     max_nodes: int = 0
     """Most nodes one job may have; 0 means no limit known."""
     max_walltime_min: int = 0
@@ -74,7 +81,7 @@ class Environment:
     venv: str = ""
     """A virtual environment to activate, as the compute nodes see it."""
     setup: list[str] = field(default_factory=list)
-    """Further shell lines, after modules and venv."""
+    """Further shell lines, after modules and venv; each item is one line."""
     variables: dict[str, str] = field(default_factory=dict)
     """Exported into the job. Not for secrets: they would stand in the submitted script."""
     python: str = ""
@@ -101,8 +108,8 @@ class Health:
 
     preflight: bool = True
     command: str = ""
-    """The site's own check, run by bash on each node: an exit code other than 0 makes the node bad, its last line
-    of output says why."""
+    """The site's own check, one line of shell that bash runs on each node: an exit code other than 0 makes the node
+    bad, its last line of output says why."""
     slow_factor: float = 1.5
     """How many times the group's median a node's matrix product or all-reduce may take."""
     min_shm_gb: float = 1.0
@@ -116,6 +123,10 @@ class Health:
     """A node that has not answered by then is bad."""
     end_stale: bool = False
     """End what this suite's earlier jobs left on a node; only named otherwise."""
+
+
+SHELL = ((Environment, "setup"), (Health, "command"))
+"""What is meant to be shell; everything else is one word wherever a shell reads it."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +198,14 @@ def _unusable(profile: Profile) -> str | None:
             place = OWN_OPTIONS.get(option, "").format(option)
             return f"scheduler.sbatch.{option}: {f'say it by {place}' if place else 'the chain depends on its own'}"
     for name in profile.environment.variables:
-        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             return f"environment.variables: {name!r} is no name that a shell can export"
+    if profile.scheduler.exclusive not in EXCLUSIVE:
+        return f"scheduler.exclusive: {profile.scheduler.exclusive!r} is unknown; there are user, mcs and node"
+    for key in ("venv", "python"):
+        text = getattr(profile.environment, key)
+        if text.startswith("~") or "$" in text or "`" in text:
+            return f"environment.{key}: {text!r} is taken as it stands and not read by a shell; write the whole path"
     for name in profile.environment.modules:
         if not re.fullmatch(r"[\w.+/@:=-]+", name):
             return f"environment.modules: {name!r} is no name of a module; shell lines belong into environment.setup"
@@ -210,15 +227,17 @@ def strict(kind: type[T], table: dict[str, Any], where: str) -> T:
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
+        refuse_control(key, where)
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise UserError(f"{where}: unknown key {key!r}; {hint}")
-        values[key] = _typed(hints[key], value, f"{where}: {key}")
+        values[key] = _typed(hints[key], value, f"{where}: {key}", "\t" if (kind, key) in SHELL else "")
     return kind(**values)
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
+def _typed(hint: Any, value: Any, where: str, allowed: str) -> Any:
+    """allowed: control characters that texts may have."""
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise UserError(f"{where}: expected a table, found {value!r}")
@@ -232,4 +251,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     for item in items:
         if not isinstance(item, inner[-1]):
             raise UserError(f"{where}: expected {inner[-1].__name__} values, found {item!r}")
+    for text in [value, *items, *(value if isinstance(value, dict) else ())]:
+        if isinstance(text, str):
+            refuse_control(text, where, allowed)
     return value

@@ -61,6 +61,8 @@ def command(profile: Profile, folder: Path, wait_s: int) -> list[str]:
     ]
     words += [f"--time={MINUTES}", f"--immediate={wait_s}"]
     words += [f"--{key}={value}" for key, value in options.items() if value]
+    if scheduler.exclusive:
+        words.append("--exclusive" if scheduler.exclusive == "node" else f"--exclusive={scheduler.exclusive}")
     inner = " ".join(
         [
             f"srun --quiet --overlap --nodes=1 --ntasks=1 {python_command(profile, folder)} -m slurm.health.machine",
