@@ -11,12 +11,26 @@ NODES =
 STAGE =
 SPEC = aggregation
 ARGS =
-profile = $(if $(PROFILE),--profile $(PROFILE))
-run = $(if $(RUN),--run $(RUN))
-nodes = $(if $(NODES),--nodes $(NODES))
+
+# Each is one word for the shell, whatever stands in it; ARGS are words as typed, for the shell and not for make. A line
+# break would begin a further command, so it is refused.
+# make reads what it exports, once more: not these.
+unexport PROFILE RUN NODES STAGE SPEC ARGS
+define newline
+
+
+endef
+$(foreach name,PROFILE RUN NODES STAGE SPEC ARGS,$(if $(findstring $(newline),$(value $(name))),$(error $(name) has a line break in it; it has to be one plain line)))
+quoted = '$(subst ','\'',$(value $(1)))'
+option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
+profile = $(call option,--profile,PROFILE)
+run = $(call option,--run,RUN)
+nodes = $(call option,--nodes,NODES)
+stage = $(if $(value STAGE),$(call quoted,STAGE))
+args = $(value ARGS)
 # The commands that look at a run have no --profile: the run of a profile is named by its folder.
-looked_at = $(or $(run),$(if $(PROFILE),--run runs/$(basename $(notdir $(PROFILE)))))
-submit = proxygrm submit $(profile) $(run) $(nodes) $(ARGS)
+looked_at = $(or $(run),$(if $(value PROFILE),--run "runs/$$(basename -- $(call quoted,PROFILE) .toml)"))
+submit = proxygrm submit $(profile) $(run) $(nodes) $(args)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report ready
@@ -35,11 +49,11 @@ lock: ## compile requirements/*.txt anew from *.in
 	@bash requirements/lock.sh
 
 demo: setup ## the whole chain on this machine: private SLURM, tiny model, 10 to 15 minutes
-	@proxygrm demo $(ARGS)
+	@proxygrm demo $(args)
 
 test: setup lint ## style, types and all tests, the shortened demo chain included; ARGS="-k word" for some of them
-	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
-	@$(if $(strip $(ARGS)),,tests/other_pythons.sh)
+	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(args)
+	@$(if $(strip $(value ARGS)),,tests/other_pythons.sh)
 
 lint: setup ## ruff, mypy, shellcheck
 	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck
@@ -66,19 +80,19 @@ submit-chain: ready ## everything that is missing, in one go
 	@$(submit)
 
 ablation: ready ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
-	@proxygrm ablate $(SPEC) $(profile) $(run) $(nodes) $(ARGS)
+	@proxygrm ablate $(call quoted,SPEC) $(profile) $(run) $(nodes) $(args)
 
 doctor: ready ## does the profile fit this cluster, and what to do where not
-	@proxygrm doctor $(profile) $(ARGS)
+	@proxygrm doctor $(profile) $(args)
 
 plan: ready ## what a submit would do, and why
-	@proxygrm plan $(profile) $(run) $(nodes) $(ARGS)
+	@proxygrm plan $(profile) $(run) $(nodes) $(args)
 
 status: ready ## where every stage stands
 	@proxygrm status $(looked_at)
 
 logs: ready ## the log of a stage; STAGE=grm_rl
-	@proxygrm logs $(looked_at) $(STAGE)
+	@proxygrm logs $(looked_at) $(stage)
 
 cancel: ready ## cancel every job of the run
 	@proxygrm cancel $(looked_at)
