@@ -60,7 +60,9 @@ if [ "$was" != "$want" ]; then
     # Compiled against this machine's CUDA, so no lock can carry it; without it attention is torch's own.
     if [ "$kind" = gpu ] && [ "${PROXYGRM_FLASH_ATTN:-no}" = yes ]; then
         echo "setup: building flash-attn, which takes a while and needs nvcc"
-        "${install[@]}" --no-deps --no-build-isolation 'flash-attn==2.8.3'
+        # Its own set-up would rather fetch a wheel from elsewhere, which nothing checks.
+        FLASH_ATTENTION_FORCE_BUILD=TRUE "${install[@]}" --no-deps --no-build-isolation --require-hashes \
+            -r requirements/flash-attn.txt
     fi
     "${install[@]}" --no-deps --no-build-isolation -e .
     # Compiled once here rather than at the first start of every process (20 s each).

@@ -5,7 +5,12 @@
 # deleted. A Debian without python3-venv serves too: there the venv has no pip, and uv comes by another way.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=$1 uv=$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' "$2")
+python=$1
+# The lock's own lines of uv, its hashes with them: what installs everything else is checked as everything else is.
+uv=.local/uv.txt
+mkdir -p .local
+sed -n '/^uv==/,/[^\\]$/p' "$2" >"$uv"
+grep -q -- --hash= "$uv" || { echo "setup: $2 has no uv with a hash in it: make lock" >&2; exit 2; }
 stamp=.venv/.proxygrm-setup unfinished=unfinished
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -49,15 +54,16 @@ debian_pip() { # print the path of Debian's pip, a wheel that runs as it is; no 
         ls "$folder"/usr/share/python-wheels/pip-*.whl
 }
 
-new=.venv/bin/python quiet=(--quiet --disable-pip-version-check)
+new=.venv/bin/python checked=(--no-deps --require-hashes -r "$uv")
+pip_install=(install --quiet --disable-pip-version-check --only-binary :all: "${checked[@]}")
 $new -m uv --version >/dev/null 2>&1 && exit
 if $new -m pip --version >/dev/null 2>&1; then
-    $new -m pip install "${quiet[@]}" "$uv"
-elif command -v uv >/dev/null && uv pip install --quiet --python $new "$uv"; then
+    $new -m pip "${pip_install[@]}"
+elif command -v uv >/dev/null && uv pip install --quiet --python $new "${checked[@]}"; then
     :
-elif "$python" -m pip --python $new install "${quiet[@]}" "$uv" 2>/dev/null; then
+elif "$python" -m pip --python $new "${pip_install[@]}" 2>/dev/null; then
     :
-elif pip=$(debian_pip) && PYTHONPATH=$pip $new -m pip install "${quiet[@]}" "$uv"; then
+elif pip=$(debian_pip) && PYTHONPATH=$pip $new -m pip "${pip_install[@]}"; then
     rm -rf .local/pip
 else
     say "$python has no ensurepip and there is no other pip here: apt-get install python3-venv, or put uv" \

@@ -34,7 +34,16 @@ for python in /usr/bin/python3 "${newer[@]}"; do
         if [[ $version == "$minor" ]]; then
             "$main" -c 'import sys; print(f"import site; site.addsitedir({sys.argv[1]!r})")' "$packages" >"$site/main.pth"
         else
-            "$main" -m uv pip install --quiet --python "$venv/bin/python" -r tests/other_python.in -c "$lock"
+            wanted=$("$main" -m uv pip compile --quiet --no-annotate --no-header --python "$venv/bin/python" \
+                tests/other_python.in -c "$lock" | sed 's/[=; ].*//')
+            # The lock's own lines of these packages, for their hashes.
+            awk 'NR == FNR { wanted[$1]; next } /^[^ #]/ { split($1, part, "=="); on = part[1] in wanted } on' \
+                <(echo "$wanted") "$lock" >"$venv/lock.txt"
+            [[ $(grep -c '^[^ ]' "$venv/lock.txt") == $(wc -w <<<"$wanted") ]] || {
+                echo "other_pythons: $lock lacks some of: $wanted" | tr '\n' ' ' >&2
+                exit 1
+            }
+            "$main" -m uv pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r "$venv/lock.txt"
             pwd >"$site/checkout.pth"
         fi
         echo "$want" >"$venv/stamp"

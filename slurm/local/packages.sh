@@ -2,9 +2,11 @@
 # Make SLURM's programs, MariaDB and shellcheck available to this checkout.
 #
 #   all there already       nothing is done (well under a second)
-#   root, or sudo           Debian's packages through apt; no daemon of theirs is started
+#   root                    Debian's packages through apt; no daemon of theirs is started
+#   PROXYGRM_SUDO=1         the same, through `sudo -n`
 #   neither                 the same packages unpacked under .local/debian; nothing outside the checkout changes
 #
+# sudo is never used unasked, whatever it would allow.
 # A machine that has a site's SLURM keeps it as it is: what is missing is then unpacked, whoever asks.
 # PROXYGRM_FORCE_UNPACK=1 unpacks in any case.
 set -euo pipefail
@@ -73,27 +75,18 @@ site_has_slurm() { # SLURM that is configured, or that did not come from a packa
 
 # -- through apt ---------------------------------------------------------------------------------------------
 
-install_with_apt() { # the way to become root (nothing, or: sudo -n)
-    local root=("$@") apt log=$local_dir/packages.log done_ok=1 unit
-    apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq -y --no-install-recommends)
+install_with_apt() {
+    local unit root=() done_ok=1
+    [[ $(id -u) == 0 ]] || root=(sudo -n)
     local -A before=()
     for unit in munge slurmctld slurmd slurmdbd; do
         [[ -e /lib/systemd/system/$unit.service ]] && before[$unit]=1
     done
-    # Debian starts what it installs unless this file says no; a site's own answer stays.
-    if [[ ! -e /usr/sbin/policy-rc.d ]]; then
-        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
-        "${root[@]}" chmod 755 /usr/sbin/policy-rc.d
-        # shellcheck disable=SC2064 # the way to become root is meant as it is now
-        trap "$(printf '%q ' "${root[@]}" rm -f /usr/sbin/policy-rc.d)" EXIT
-    fi
-    say "installing ${packages[*]} with apt (31 MB; log: $log)"
-    if ! "${apt[@]}" install "${packages[@]}" >"$log" 2>&1; then
-        { "${apt[@]}" update && "${apt[@]}" install "${packages[@]}"; } >>"$log" 2>&1 || done_ok=0
-    fi
+    say "installing ${packages[*]} with apt (31 MB; log: $local_dir/apt.log)"
+    "$here/requirements/apt.sh" "${packages[@]}" || done_ok=0
     if [[ -d /run/systemd/system ]]; then # nor at the next boot
         for unit in munge slurmctld slurmd slurmdbd; do
-            [[ -n ${before[$unit]:-} ]] || "${root[@]}" systemctl disable --now -q "$unit" >>"$log" 2>&1 || true
+            [[ -n ${before[$unit]:-} ]] || "${root[@]}" systemctl disable --now -q "$unit" >/dev/null 2>&1 || true
         done
     fi
     ((done_ok))
@@ -148,14 +141,9 @@ unpack() {
 
 # -- choice --------------------------------------------------------------------------------------------------
 
-if [[ $force == 0 ]] && ! site_has_slurm; then
-    if [[ $(id -u) == 0 ]]; then
-        install_with_apt && satisfied && exit 0
-        say "apt could not install them; trying to unpack them instead"
-    elif sudo -n true 2>/dev/null; then
-        install_with_apt sudo -n && satisfied && exit 0
-        say "apt could not install them; trying to unpack them instead"
-    fi
+if [[ $force == 0 ]] && ! site_has_slurm && [[ $(id -u) == 0 || ${PROXYGRM_SUDO:-} == 1 ]]; then
+    install_with_apt && satisfied && exit 0
+    say "apt could not install them; trying to unpack them instead"
 fi
 unpack && satisfied && exit 0
 fail "SLURM's packages could neither be installed nor unpacked: $(tail -n 1 "$local_dir/packages.log") (log: $local_dir/packages.log; is a package mirror in reach?)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -205,6 +206,24 @@ def test_an_environment_may_be_a_link_to_a_larger_disk(checkout: Checkout) -> No
     assert checkout.setup().returncode == 0
     assert (checkout.folder / ".venv").is_symlink()
     assert list(large.glob("lib/*/site-packages/small"))
+
+
+def test_a_uv_that_is_not_the_lock_s_is_never_installed(checkout: Checkout) -> None:
+    (written,) = (checkout.folder / "wheels").glob("uv-*.whl")
+    wheel(checkout.folder / "wheels", "uv", {"uv/__init__.py": "", "uv/__main__.py": "print('somebody else')"})
+    assert written.exists(), "the same name and version, and other bytes"
+    done = checkout.setup()
+    assert done.returncode != 0
+    assert "Hash mismatch for `uv==1.0`" in done.stderr
+    assert not list((checkout.folder / ".venv").glob("lib/*/site-packages/uv*"))
+
+
+def test_a_lock_without_a_hash_of_uv_installs_nothing(checkout: Checkout) -> None:
+    lock = checkout.folder / "requirements" / "gpu.txt"
+    lock.write_text(re.sub(r" \\\n    --hash=\S+", "", lock.read_text()))
+    done = checkout.setup()
+    assert done.returncode == 2
+    assert "has no uv with a hash in it: make lock" in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a checkout that belongs to somebody else")
