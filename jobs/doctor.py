@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -39,9 +39,8 @@ def doctor(profile: str, runs: Path, job: bool, wait_s: int, as_json: bool, **sc
     from slurm.health.doctor import examine
     from slurm.health.finding import Finding
 
-    site = profiles.load(profile)
     given = {key: value for key, value in scheduler.items() if value}
-    site = replace(site, scheduler=replace(site.scheduler, **given))  # type: ignore[arg-type]
+    site = profiles.with_scheduler(profiles.load(profile), given)
     try:
         if down := console.private_cluster_is_down(site):
             raise UserError(down)

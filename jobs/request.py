@@ -55,7 +55,7 @@ def resolve(request: Request, profile: Profile | None = None) -> Resolved:
     """profile: as it was when the run was submitted; without it, as its file is now."""
     if profile is None:
         profile = profiles.load(request.profile)
-        profile = replace(profile, scheduler=replace(profile.scheduler, **dict[str, Any](request.scheduler)))
+        profile = profiles.with_scheduler(profile, dict(request.scheduler))
     name = request.experiment or profile.experiment
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, 1)

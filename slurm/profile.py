@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -170,12 +171,24 @@ def load(name: str) -> Profile:
                 f"{path}: environment.variables.{variable} looks like a secret and would be written into "
                 "submitted scripts; export it in your shell or keep it in a 0600 file instead"
             )
+    return _checked(profile, str(path))
+
+
+def with_scheduler(profile: Profile, values: Mapping[str, str]) -> Profile:
+    """The profile with other values of [scheduler], from --partition, --account and so on."""
+    for name, value in values.items():
+        refuse_control(value, f"--{name}")
+    scheduler = dataclasses.replace(profile.scheduler, **dict[str, Any](values))
+    return _checked(dataclasses.replace(profile, scheduler=scheduler), f"profile {profile.name}")
+
+
+def _checked(profile: Profile, where: str) -> Profile:
     try:
         problem = _unusable(profile)
     except UserError as error:
         problem = str(error)
     if problem:
-        raise UserError(f"{path}: {problem}")
+        raise UserError(f"{where}: {problem}")
     return profile
 
 
@@ -191,6 +204,10 @@ def _unusable(profile: Profile) -> str | None:
     )
     if profile.node.device not in ("cuda", "cpu"):
         return f"node.device: {profile.node.device!r} is unknown; there are cuda and cpu"
+    to_sbatch = {**dataclasses.asdict(profile.scheduler), **profile.scheduler.sbatch, "gpu_type": profile.node.gpu_type}
+    for name, value in to_sbatch.items():
+        if isinstance(value, str) and "\\" in value:
+            return f"{name} has a backslash in it, which sbatch would take away; write it without"
     for option in profile.scheduler.sbatch:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", option):
             return f"scheduler.sbatch: {option!r} is no long name of an option, for example mail-user"

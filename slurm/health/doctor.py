@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slurm.commands import NoAnswer, ask, ignored
 from slurm.environment import path_problem
-from slurm.health import folder, machine, probe, site
+from slurm.health import folder, machine, probe, safety, site
 from slurm.health.finding import Finding, fail, ok, warn
 from slurm.profile import Profile
 
@@ -33,6 +33,7 @@ def examine(profile: Profile, runs: Path, *, job: bool, wait_s: int) -> Iterator
     yield accounting()
     yield from shell(os.environ)
     yield from site.compare(found, profile)
+    yield from shared_site(profile)
     yield from here(runs, profile)
     login = machine.look("cpu", "")
     if job:
@@ -52,6 +53,17 @@ def accounting() -> Finding:
     return ok("accounting", "sacct answers")
 
 
+def shared_site(profile: Profile) -> Iterator[Finding]:
+    """What the site lets other users' jobs do beside this one's."""
+    try:
+        config = safety.parse_config(ask("scontrol", "show", "config"))
+        partitions = ask("scontrol", "show", "partition", "-a", "-o")
+    except NoAnswer as error:
+        yield warn("shared nodes", str(error), "ask your administrators whether other users' jobs share your nodes")
+        return
+    yield from safety.site_lines(config, partitions, profile)
+
+
 def shell(environment: Mapping[str, str]) -> Iterator[Finding]:
     """What the shell would say to SLURM, and is not let."""
     if names := ignored(environment):
@@ -68,6 +80,7 @@ def here(runs: Path, profile: Profile) -> Iterator[Finding]:
         yield from folder.judge(folder.measure(runs), runs, profile.node.device)
     except OSError as error:
         yield fail("run folder", f"{runs}: {error.strerror or error}", "name another with --run")
+    yield from safety.folder_lines(runs, Path.home(), safety.umask_now(), os.geteuid())
     for name in KEY_FILES:
         if path := os.environ.get(name):
             yield key_file(name, Path(path).expanduser())

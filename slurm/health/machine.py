@@ -13,6 +13,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -21,6 +22,7 @@ from typing import Any
 
 from proxygrm.errors import UserError
 from proxygrm.whole_file import write_text
+from slurm.health import safety
 from slurm.ray.addresses import interface_address, node_name
 
 MARK = "proxygrm-probe "
@@ -55,6 +57,14 @@ class Machine:
     processes_most: int = -1
     """Hard limit, here and below."""
     locked_memory_most: int = -1
+    temp_problems: list[str] = field(default_factory=list)
+    """What is wrong with /tmp and TMPDIR for sockets and private files."""
+    temp_noexec: bool = False
+    """Nothing can be run from TMPDIR."""
+    processes_seen: bool | None = None
+    """Whether other users see the command lines of this one's; None: it cannot be told."""
+    curve: bool | None = None
+    """Whether ZeroMQ can encrypt; None: not installed."""
 
 
 def look(device: str, interface: str) -> Machine:
@@ -78,6 +88,10 @@ def look(device: str, interface: str) -> Machine:
         gpus=gpus,
         gpu_problem=gpu_problem,
         interface_problem=interface_problem(interface),
+        temp_problems=safety.temp_problems(safety.temporary_folders()),
+        temp_noexec=safety.no_programs(Path(tempfile.gettempdir())),
+        processes_seen=safety.others_see_processes(),
+        curve=safety.curve(),
     )
 
 

@@ -167,7 +167,25 @@ def judge(answer: Answer, login: Machine, profile: Profile, runs: Path) -> list[
             findings.append(ok("GPUs", node.gpus[0]))
     if node.interface_problem:
         findings.append(fail("interface", node.interface_problem, "correct node.interface"))
-    return findings + limits(node, profile) + [_clock(answer, node, health.max_clock_skew_s)]
+    return findings + limits(node, profile) + _others(node) + [_clock(answer, node, health.max_clock_skew_s)]
+
+
+def _others(node: Machine) -> list[Finding]:
+    """What other users on the node could do, and see."""
+    remedy = "ask your administrators, or point TMPDIR to a short path that is yours alone (environment.setup)"
+    findings = [fail("temporary files", f"on {node.name}: {problem}", remedy) for problem in node.temp_problems]
+    if node.temp_noexec:
+        said = f"on {node.name}: nothing can be run from the temporary folder (noexec), where kernels are compiled"
+        findings.append(warn("temporary files", said, "environment.setup: export TMPDIR=/a/folder/of/your/own"))
+    if node.curve is False:
+        findings.append(
+            fail("pyzmq", f"on {node.name}: without CURVE, so RL does not start", "install pyzmq from its own wheel")
+        )
+    if node.processes_seen is not None:
+        said = "see command lines" if node.processes_seen else "do not see your processes (hidepid)"
+        key = "; no key stands in one" if node.processes_seen else ""
+        findings.append(ok("other users", f"on {node.name} {said}{key}"))
+    return findings
 
 
 def _raise_to(option: str, wanted: int | str, soft: int, hard: int) -> str:

@@ -60,6 +60,11 @@ def test_a_profile_that_fits_passes_with_a_real_job_on_a_node(doctor, tmp_path: 
     assert lines["nodes"]["said"].startswith("2 of 2 in h100 have h100:8")
     assert lines["probe job"]["said"].startswith("ran on h100-")
     assert lines["shared folder"]["level"] == "ok"
+    assert lines["shared nodes"]["level"] == "warn", "its partitions share nodes"
+    assert 'scheduler.exclusive = "user"' in lines["shared nodes"]["remedy"]
+    assert (lines["ended jobs"]["level"], "linuxproc" in lines["ended jobs"]["said"]) == ("warn", True)
+    assert lines["run folder's place"]["level"] == "ok"
+    assert lines["other users"]["said"].startswith("on h100-")
     assert list((tmp_path / "it's runs").iterdir()) == [], "the probe leaves nothing behind"
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 import cloudpickle
 import pytest
 from conftest import LocalCluster, eventually, log_of, send, until_ended
+from submitit.slurm import slurm
 
 from data_tools.shards import Shard, Step
 from jobs import logs, snapshot
 from jobs.ledger import CODE, Ledger
+from jobs.plan import sbatch_parameters
 from jobs.stage import Artifact, Resources, Stage, StageRun
 from jobs.submit import submit_step
 from proxygrm.errors import UserError
@@ -77,6 +79,25 @@ def test_no_variable_of_the_shell_changes_what_is_submitted_or_read_back(
     assert (ledger.folder / "second" / "text").read_text() == "0 of 1: []"
 
 
+@pytest.mark.parametrize(
+    "words", ["two words", "it's", 'a "b"', "a#b # c", "a;b|c&d", "$HOME $(id) `id`", "*?[x]", "ü"]
+)
+def test_whatever_a_profile_says_to_sbatch_stays_one_value(
+    local_cluster: LocalCluster, tmp_path: Path, words: str
+) -> None:
+    mail = {"mail-user": words, "mail-type": "INVALID_DEPEND"}  # which does not come about
+    profile = Profile("test", scheduler=Scheduler(partition="gpu", sbatch=mail, exclusive="user"))
+    parameters = sbatch_parameters(stages()[0], profile, "", hold=True)
+    text = slurm._make_sbatch_string(command="true", folder=tmp_path, **parameters)
+    script = tmp_path / "script.sh"
+    script.write_text(text)
+    job = local_cluster.run("sbatch", "--parsable", str(script)).strip()
+    said = local_cluster.run("scontrol", "show", "job", job)
+    local_cluster.run("scancel", job)
+    assert f" MailUser={words} MailType=" in said
+    assert "OverSubscribe=USER" in said
+
+
 def _write_part(shard: Shard, parts: Path) -> None:
     shard.path(parts / "part.txt").write_text("part")
 
@@ -134,6 +155,7 @@ SENDS = """
 import sys
 from pathlib import Path
 from jobs.ledger import CODE, Ledger
+from jobs.plan import sbatch_parameters
 from jobs.plan import Facts, Sending, plan
 from jobs.submit import submit
 from jobs.stage import Artifact, Resources, Stage

@@ -133,6 +133,22 @@ def test_an_option_with_a_control_character_is_refused_by_its_name(arguments: li
     assert control_character(line) == ""
 
 
+@pytest.mark.parametrize("text", ['partition = "a\\\\b"', 'sbatch = { mail-user = "a\\\\b" }', 'constraint = "\\\\"'])
+def test_a_backslash_that_sbatch_would_take_away_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(f"[scheduler]\n{text}\n")
+    with pytest.raises(UserError, match="has a backslash in it"):
+        profiles.load(str(file))
+
+
+@pytest.mark.parametrize("option", ["--partition", "--account", "--qos", "--reservation"])
+@pytest.mark.parametrize("command", ["plan", "doctor"])
+def test_what_is_typed_is_checked_as_the_profile_is(option: str, command: str, tmp_path: Path) -> None:
+    answer = CliRunner().invoke(main, [command, "--profile", "h100", option, "a\\b", "--run", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert f"{option[2:]} has a backslash in it" in answer.output.splitlines()[-1]
+
+
 def test_settings_from_anywhere_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--set policy has a line break"):
         apply(paper(), ["policy=/models/a\nb"])
