@@ -242,6 +242,7 @@ def test_each_fact_of_a_node_is_its_own_line(change: dict, check: str, level: st
     assert {line.level for name, line in found.items() if name != check} == {"ok"}
 
 
+@pytest.mark.needs("zmq")
 def test_this_machine_answers_every_question() -> None:
     assert safety.curve() is True
     assert safety.others_see_processes() in (True, False)
