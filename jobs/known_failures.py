@@ -26,6 +26,12 @@ def _row(name: str, shows: str, means: str, do: str) -> Known:
 
 FAILURES = (
     _row(
+        "files that others could change",
+        r"^refused to load (.+?): this job runs it as code",
+        "another user owns or may write what it would have loaded as code: {1}",
+        "see what is in it; chmod go-w it, or remove it and submit again (docs/security.md)",
+    ),
+    _row(
         "disk full",
         r"No space left on device|\bENOSPC\b|Disk quota exceeded|\bEDQUOT\b",
         "a file system is full, or your quota on it is used up",

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jobs import changes
+from jobs import changes, private
 from jobs.secrecy import looks_secret
 from jobs.stage import Given, Stage, plain
 from proxygrm import whole_file
@@ -70,10 +70,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=2))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write, flush to disk, rename: a reader sees the old file or the new one, never a half."""
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write, flush to disk, rename: a reader sees the old file or the new one, never a half. Not for others to write,
+    whatever the umask is: the next submit does what run.json says."""
     try:
-        whole_file.write_text(path, text)
+        whole_file.write_text(path, text, mode)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another --run folder") from error
 
@@ -126,7 +127,7 @@ class Ledger:
     def create(self) -> None:
         self.refuse_foreign()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private.make(self.folder)
             probe = whole_file.beside(self.folder / "probe")  # of this submitter alone: two may come at once
             try:
                 probe.write_text("x")
@@ -204,7 +205,7 @@ class Ledger:
     @contextmanager
     def _recording(self) -> Iterator[dict[str, dict[str, Any]]]:
         """The submissions, to be changed and written: by one at a time, because jobs sent by hand come in between."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make(self.folder)
         with (self.folder / ".submissions.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             rows = self.submissions()
@@ -251,7 +252,8 @@ class Ledger:
                     number += 1
                     aside = folder.with_name(f"{stage.name}.{before}.{number}")
                 folder.rename(aside)
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make(self.folder)
+        private.make(folder, below=self.folder)
         write_json(folder / MADE_OF, stage.facts())
         write_text(folder / "fingerprint", fingerprint)
         if self.failed_check(stage):  # records whose proof is gone do not count
@@ -266,6 +268,7 @@ class Ledger:
         """Everything needed to repeat the run (and nothing secret): `run.json`, and `code.diff` where the code is not
         that of a commit. ablation: its name; each has a record of its own beside the chain's."""
         folder = record_folder(self.folder, ablation)
+        private.make(self.folder)
         difference, file = git_diff(), folder / "code.diff"
         if difference:
             write_text(file, difference)

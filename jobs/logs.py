@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs import private
 from jobs.ledger import Ledger, all_jobs
 from jobs.plan import log_folder
 from jobs.stage import Stage
@@ -63,6 +64,7 @@ def link_latest(run_dir: Path, stage: Stage, cell: int) -> None:
 
 def adopt(run_dir: Path, stage: Stage, job: str, log: str) -> None:
     """The log of a job (or array element) that was sent by hand is found where those of others stand."""
+    private.make_jobs(run_dir, log_folder(run_dir, stage))
     with whole_file(log_folder(run_dir, stage) / f"{job}_0_log.out") as scratch:
         scratch.symlink_to(log)
 

@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from jobs import private
 from jobs.ledger import CODE, REVISION, git_revision
 from proxygrm.errors import UserError
 from proxygrm.whole_file import beside
@@ -25,13 +26,20 @@ def take(run_dir: Path) -> Path:
     """
     files = _files()
     target = run_dir / "code" / _name(files)
+    try:
+        private.make(target.parent, 0o700)
+    except OSError as error:
+        raise UserError(f"cannot make {target.parent}: {error.strerror}; choose another --run") from error
     if target.is_dir():
+        _refuse_altered(target)
         return target
     scratch = beside(target)
     try:
+        private.make(scratch)
         for source, content in files.items():
-            _write(CODE / source, scratch / source, content)
+            _write(CODE / source, scratch, scratch / source, content)
         (scratch / REVISION).write_text(f"{git_revision() or 'unknown'}\n")
+        (scratch / REVISION).chmod(0o644)
         try:
             scratch.rename(target)
         except OSError:
@@ -70,12 +78,27 @@ def _name(files: dict[str, bytes]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _write(source: Path, target: Path, content: bytes) -> None:
+def _refuse_altered(copy: Path) -> None:
+    """A copy that others own or may write need not hold what was copied."""
+    for root, _, names in os.walk(copy):
+        for path in (Path(root), *(Path(root, name) for name in names)):
+            if why := private.problem(path):
+                raise UserError(f"{why}, and jobs run the code in it: rm -r {copy}, and submit again")
+
+
+def _write(source: Path, copy: Path, target: Path, content: bytes) -> None:
     """With its time and its compiled forms, which Python tells by that time: nothing is compiled again in the job."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private.make(target.parent, below=copy)
     target.write_bytes(content)
-    shutil.copystat(source, target)
+    _like(source, target)
     if target.suffix == ".py":
         for compiled in (source.parent / "__pycache__").glob(f"{source.stem}.*.pyc"):
-            (target.parent / "__pycache__").mkdir(exist_ok=True)
-            shutil.copy2(compiled, target.parent / "__pycache__")
+            private.make(target.parent / "__pycache__", below=copy)
+            shutil.copyfile(compiled, target.parent / "__pycache__" / compiled.name)
+            _like(compiled, target.parent / "__pycache__" / compiled.name)
+
+
+def _like(source: Path, target: Path) -> None:
+    """Times and mode, but for what lets others write."""
+    shutil.copystat(source, target)
+    target.chmod(target.stat().st_mode & 0o755)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.shards import Step, all_shards
-from jobs import snapshot
+from jobs import private, snapshot
 from jobs.ledger import Ledger
 from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
 from jobs.scheduler import IN_QUEUE, query
@@ -37,12 +37,14 @@ def _executor(
     """
     import submitit
 
+    folder = log_folder(run_dir, stage)
+    private.make_jobs(run_dir, folder)
     executor = submitit.SlurmExecutor(
-        folder=log_folder(run_dir, stage),
+        folder=folder,
         max_num_timeout=stage.max_requeues,
         python=python_command(profile, run_dir),
     )
-    executor.update_parameters(**sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code))
+    executor.update_parameters(**_parameters(stage, profile, run_dir, depends_on, hold, code))
     if stage.throttle:
         executor.update_parameters(array_parallelism=stage.throttle)
     try:
@@ -50,6 +52,20 @@ def _executor(
             yield executor
     except Exception as error:  # submitit raises its own classes around sbatch's words
         raise UserError(f"{stage.batch or stage.name} was not accepted: {_reason(error)}") from error
+    finally:
+        private.tighten(folder)
+
+
+def _parameters(
+    stage: Stage, profile: Profile, run_dir: Path, depends_on: str, hold: bool, code: Path
+) -> dict[str, Any]:
+    """Of one submission, with the guard of what it loads before anything else in its script."""
+    found = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code)
+    found["setup"] = [
+        *private.guard_lines(run_dir.absolute(), log_folder(run_dir.absolute(), stage), code),
+        *found["setup"],
+    ]
+    return found
 
 
 def require_slurm() -> None:
@@ -72,7 +88,7 @@ def rendered(
     stage = lines[0].stage
     depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
     code = snapshot.planned(run_dir)
-    parameters = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code)
+    parameters = _parameters(stage, profile, run_dir, depends_on, hold, code)
     elements = stage.array if len(lines) == 1 else len(lines)
     if elements > 1:
         parameters["map_count"] = elements
@@ -97,6 +113,7 @@ def submit(
     copy of the code as it is now.
     """
     batches = in_batches(planned)
+    private.refuse_shared(ledger.folder, [log_folder(ledger.folder, lines[0].stage) for lines in batches])
     code = snapshot.take(ledger.folder) if batches else Path()
     job_ids = {p.stage.name: p.job_id for p in planned if p.job_id}
     for lines in batches:
@@ -136,6 +153,8 @@ def submit_step(
     join = Stage(name=f"{step.name}-merge", run=_not_a_chain, makes=(), on=merge_on or on)
     if problem := path_problem(folder):
         raise UserError(problem)
+    private.make(folder, 0o700)
+    private.refuse_shared(folder, [log_folder(folder, run), log_folder(folder, join)])
     code = snapshot.take(folder)
     with uninterrupted():  # no array without its merge
         with _executor(run, profile, folder, "", code) as executor:

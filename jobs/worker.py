@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from data_tools.shards import Shard, Step
-from jobs import advice, last_save, logs
+from jobs import advice, last_save, logs, private
 from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
@@ -49,11 +49,13 @@ class StageJob:
         from submitit.helpers import DelayedSubmission
 
         last_save.save(self.stage.name, self.profile.scheduler.signal_before_end_s)
+        private.pickles_are_mine()
         return DelayedSubmission(self)
 
     def __call__(self) -> None:
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         signal.signal(signal.SIGTERM, _terminate)
+        private.not_for_others_to_write()
         node = os.environ.get("SLURMD_NODENAME", "")
         print(
             f"{self.stage.name}: attempt {_restarts() + 1} of job {job_name()}, task {rank} on node {node}", flush=True
@@ -69,6 +71,8 @@ class StageJob:
             self._failed(rank, f"{type(error).__name__}: {error}")
             traceback.print_exc()
             raise
+        finally:
+            private.pickles_are_mine()
 
     def _run(self, rank: int) -> None:
         ledger = Ledger(self.run_dir)
@@ -90,6 +94,7 @@ class StageJob:
             nodes=int(os.environ.get("SLURM_NNODES", "1")),
         )
         run.out.mkdir(parents=True, exist_ok=True)
+        private.refuse_planted(run.out)
         if rank == 0:
             write_json(logs.sizes_file(run.out, self.cell), logs.sizes(run.out))
             logs.link_latest(self.run_dir, self.stage, self.cell)
@@ -254,6 +259,7 @@ class StepJob:
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
 
+        private.pickles_are_mine()
         return DelayedSubmission(self)
 
     def __call__(self) -> None:
@@ -265,3 +271,5 @@ class StepJob:
         except UserError as error:
             print(f"{self.step.name} failed: {error}", file=sys.stderr, flush=True)
             raise
+        finally:
+            private.pickles_are_mine()

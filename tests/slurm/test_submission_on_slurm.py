@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -16,11 +17,11 @@ from conftest import LocalCluster, eventually, log_of, send, until_ended
 from submitit.slurm import slurm
 
 from data_tools.shards import Shard, Step
-from jobs import logs, snapshot
+from jobs import logs, snapshot, state, why
 from jobs.ledger import CODE, Ledger
-from jobs.plan import sbatch_parameters
+from jobs.plan import Sending, plan, sbatch_parameters
 from jobs.stage import Artifact, Resources, Stage, StageRun
-from jobs.submit import submit_step
+from jobs.submit import submit, submit_step
 from proxygrm.errors import UserError
 from slurm.environment import path_problem
 from slurm.profile import Health, Profile, Scheduler
@@ -243,3 +244,38 @@ def test_jobs_of_one_code_share_a_copy_and_an_edit_makes_another(tmp_path: Path,
     assert second != first
     assert (second / "proxygrm" / "prompts" / "grm.txt").read_text() == "another prompt"
     assert not list((tmp_path / "run" / "code").glob(".*"))
+
+
+def test_a_waiting_job_whose_pickle_others_could_change_is_refused_and_why_says_so(
+    local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    before = os.umask(0o002)
+    try:
+        chain, ledger = [*stages()[:1], replace(stages()[0], name="third")], Ledger(tmp_path / "run")
+        ledger.create()
+        sending = Sending(hold=True)
+        jobs = submit(plan(chain, state.facts(chain, ledger)), PROFILE, ledger, sending=sending)
+    finally:
+        os.umask(before)
+    folder = ledger.folder / "first" / "jobs"
+    written = [path for path in ledger.folder.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022]
+    assert {path.name for path in written} <= {".lock", ".submissions.lock"}
+    pickles = list(folder.glob("*.pkl"))
+    assert len(pickles) == 2
+    assert {path.stat().st_mode & 0o777 for path in (*pickles, folder)} == {0o600, 0o700}
+    (ledger.folder / "third" / "jobs" / f"{jobs['third']}_1_submitted.pkl").chmod(0o666)
+    local_cluster.run("scontrol", "release", *jobs.values())
+    ended = until_ended(chain, ledger)
+    assert (ended["first"].word, ended["third"].word) == ("done", "failed")
+    assert "Loading pickle" not in logs_of_element(ledger, "third", jobs["third"], 1)
+    found = why.explain_stage("third", chain, ledger, "")
+    assert found.cause == "files that others could change", found
+    assert "third/jobs" in found.lines[0].text
+    results = list(folder.glob("*_result.pkl"))
+    assert len(results) == 2
+    assert {path.stat().st_mode & 0o777 for path in results} == {0o600}
+    assert (ledger.folder / "first" / "text").stat().st_mode & 0o777 == 0o644
+
+
+def logs_of_element(ledger: Ledger, stage: str, job: str, element: int) -> str:
+    return (ledger.folder / stage / "jobs" / f"{job}_{element}_0_log.out").read_text()

@@ -15,6 +15,10 @@ from jobs.state import StageState, Word
 from jobs.why import Case, Explanation, Text, explain, explain_run, nothing_wrong
 
 LOGS = {
+    "files that others could change": """
+refused to load /scratch/lab/runs/h100/grm_rl/jobs/7_submitted.pkl (-rw-rw-r-- ann:lab): this job runs it as code, and \
+another user owns it or may write to it; see what is in it, chmod go-w it or remove it, and submit again
+""",
     "disk full": """
 Traceback (most recent call last):
   File "/site/torch/serialization.py", line 967, in save
