@@ -14,8 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jobs import changes, private
-from jobs.secrecy import looks_secret
+from jobs import changes, private, secrecy
 from jobs.stage import Given, Stage, plain
 from proxygrm import whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
@@ -264,14 +263,17 @@ class Ledger:
 
     def record_run(
         self, request: Any, experiment: Any, profile: Any, stages: Mapping[str, str], ablation: str = ""
-    ) -> None:
+    ) -> int:
         """Everything needed to repeat the run (and nothing secret): `run.json`, and `code.diff` where the code is not
-        that of a commit. ablation: its name; each has a record of its own beside the chain's."""
+        that of a commit. ablation: its name; each has a record of its own beside the chain's.
+
+        Returns how many lines of the difference are left out since they look like a secret.
+        """
         folder = record_folder(self.folder, ablation)
         private.make(self.folder)
-        difference, file = git_diff(), folder / "code.diff"
+        (difference, left_out), file = masked_diff(), folder / "code.diff"
         if difference:
-            write_text(file, difference)
+            write_text(file, difference, mode=0o600)  # what no pattern knows is at least not for others to read
         else:
             file.unlink(missing_ok=True)
         write_json(
@@ -283,10 +285,12 @@ class Ledger:
                 "profile": plain(profile),
                 "fingerprints": dict(stages),
                 "git": git_revision(),
+                "code_diff_lines_left_out": left_out,
                 "packages": {name: version(name) for name in PACKAGES},
                 "written": time.time(),
             },
         )
+        return left_out
 
 
 def record_folder(run_dir: Path, ablation: str = "") -> Path:
@@ -346,13 +350,14 @@ def git_revision(root: Path = CODE) -> str | None:
     return (_git(root, "describe", "--always", "--dirty", "--abbrev=12") or "").strip() or None
 
 
+def masked_diff(root: Path = CODE) -> tuple[str, int]:
+    """Uncommitted changes of files that git knows, and how many of their lines look like a secret and are left out;
+    ("", 0) when there are none."""
+    return secrecy.masked(_git(root, "diff", "HEAD", "--no-color", "--no-ext-diff") or "")
+
+
 def git_diff(root: Path = CODE) -> str:
-    """Uncommitted changes of files that git knows, without lines that look like a secret; "" when there are none."""
-    difference = _git(root, "diff", "HEAD", "--no-color", "--no-ext-diff") or ""
-    return "".join(
-        f"{line[:1]}(a line that looks like a secret)\n" if looks_secret(line) else line
-        for line in difference.splitlines(keepends=True)
-    )
+    return masked_diff(root)[0]
 
 
 def _git(root: Path, *arguments: str) -> str | None:

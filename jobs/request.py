@@ -73,9 +73,10 @@ def resolve(request: Request, profile: Profile | None = None) -> Resolved:
     return Resolved(request, experiment, profile, stages)
 
 
-def save(resolved: Resolved, ledger: Ledger) -> None:
+def save(resolved: Resolved, ledger: Ledger) -> int:
+    """Returns how many lines of the code's uncommitted changes were left out since they look like a secret."""
     asked = resolved.request
-    ledger.record_run(
+    return ledger.record_run(
         asdict(asked), resolved.experiment, resolved.profile, fingerprints(resolved.stages), asked.ablation_name
     )
 

@@ -89,7 +89,9 @@ def send(
             return
         refuse(planned, resolved, ledger.folder, ask=True)
         submission.check_after(sending.after)
-        requests.save(resolved, ledger)
+        if left_out := requests.save(resolved, ledger):
+            lines = f"{left_out} line{'s' * (left_out > 1)} that look{'s' * (left_out == 1)} like a secret"
+            console.out.print(f"[yellow]code.diff leaves out {lines}[/]")
         submission.submit(
             planned,
             resolved.profile,

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from data_tools.shards import Shard, Step
-from jobs import advice, last_save, logs, private
+from jobs import advice, last_save, logs, private, secrecy
 from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
 from jobs.stage import Stage, StageRun
 from proxygrm.errors import UserError
@@ -156,7 +156,16 @@ class StageJob:
         node, attempt = os.environ.get("SLURMD_NODENAME", ""), [job_name(), _restarts() + 1]
         before = read_json(path)
         if before is None or before.get("attempt") != attempt:
-            write_json(path, {"reason": reason, "node": node, "rank": rank, "time": time.time(), "attempt": attempt})
+            write_json(
+                path,
+                {
+                    "reason": secrecy.masked_words(reason),
+                    "node": node,
+                    "rank": rank,
+                    "time": time.time(),
+                    "attempt": attempt,
+                },
+            )
 
 
 class Ended:

@@ -11,7 +11,7 @@ from source_files import OURS, ROOT, parsed
 
 PACKAGE = {  # module -> distribution, where the names differ
     "PIL": "pillow", "swift": "ms-swift", "hydra": "hydra-core", "transfer_queue": "transferqueue",
-    "prometheus_client": "prometheus-client", "zmq": "pyzmq",
+    "prometheus_client": "prometheus-client", "zmq": "pyzmq", "detect_secrets": "detect-secrets",
 }  # fmt: skip
 NOT_IMPORTED = {
     "torchvision", "torchaudio",  # torch, vLLM and transformers load them
