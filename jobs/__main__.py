@@ -19,6 +19,7 @@ from jobs.eval import evaluation
 from jobs.evaluate_here import evaluate
 from jobs.proxy import proxy
 from jobs.reward import reward
+from jobs.say import echo, guard_the_rest, secho
 from proxygrm.errors import UserError
 from proxygrm.one_line import refuse_arguments
 from proxygrm.whole_file import FULL
@@ -45,6 +46,7 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        guard_the_rest()
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -57,14 +59,14 @@ class Commands(click.Group):
             _tell(f"{where}{error.strerror or error} (where in the program: proxygrm --debug ...)", ctx)
             sys.exit(2)
         except KeyboardInterrupt as stopped:
-            click.echo(f"\n{console.in_full(str(stopped)) or 'interrupted'}", err=True)
+            echo(f"\n{console.in_full(str(stopped)) or 'interrupted'}", err=True)
             sys.exit(130)
 
 
 def _tell(text: str, ctx: click.Context) -> None:
     if ctx.params.get("debug"):
-        traceback.print_exc()
-    click.secho(f"proxygrm: {console.in_full(text)}", err=True, fg="red")
+        echo(traceback.format_exc(), err=True, nl=False)
+    secho(f"proxygrm: {console.in_full(text)}", err=True, fg="red")
 
 
 @click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with:  make demo")

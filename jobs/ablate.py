@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from jobs.ablation import Cell, shipped
 from jobs.console import of_run, out
 from jobs.ledger import read_json, record_folder, write_json
 from jobs.request import ablation_of
+from jobs.say import echo
 from proxygrm.owner import refuse_foreign
 
 FIGURES = ("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement")
@@ -80,7 +80,7 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
     if as_json:
-        click.echo(json.dumps([vars(row) for row in rows], indent=2))
+        echo(json.dumps([vars(row) for row in rows], indent=2))
         return
     title = f"{folder.name}, {asked.ablation_name}: policy of each cell on held-out pairs"
     table = Table(title=title, title_justify="left")

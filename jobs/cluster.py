@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from jobs.say import echo
+
 
 @click.group()
 def cluster() -> None:
@@ -82,4 +84,4 @@ def status(folder: Path | None) -> None:
 def env(folder: Path | None) -> None:
     """Print exports that point SLURM's own commands at it:  eval "$(proxygrm cluster env)"; squeue"""
     local, where = _local(folder)
-    click.echo(local.exports(where))
+    echo(local.exports(where))

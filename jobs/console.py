@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from jobs import advice
 from jobs import request as requests
 from jobs.ledger import Ledger, record_files
 from jobs.request import Request, Resolved
+from jobs.say import echo, secho
 from proxygrm.errors import UserError
+from proxygrm.visible import visible
 from slurm.commands import NoAnswer, ignored
 from slurm.profile import Profile
 
@@ -31,7 +35,18 @@ TABLE_WIDTH = 80
 
 
 class _Console(Console):
-    """Tables get 80 columns on a narrower terminal, too: a line that wraps is ugly, a figure cut to "9,…" is false."""
+    """Tables get 80 columns on a narrower terminal, too: a line that wraps is ugly, a figure cut to "9,…" is false.
+
+    What others wrote is shown as text, whatever it is put into (a string here, so that columns are as wide as what they
+    show; all else where it becomes characters). Colours and the cursor are rich's own.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def print(self, *objects: Any, **options: Any) -> None:
         before = self._width
@@ -113,7 +128,7 @@ def say_run(folder: Path, how: str, resolved: Resolved, as_json: bool = False) -
     where = advice.run_option(folder).removeprefix("--run ")
     line = f"run {where}{f' ({how})' if how else ''}: {', '.join(words)}"
     if as_json:
-        click.echo(line, err=True)
+        echo(line, err=True)
     else:
         out.print(f"[dim]{escape(line)}[/]", soft_wrap=True)
 
@@ -169,7 +184,7 @@ def with_records(profile: Profile, look: Callable[[str], T]) -> T:
             return look("")
         except NoAnswer as error:
             away = str(error)
-    click.secho(f"{away}: shown is what the run's records prove", err=True, fg="yellow")
+    secho(f"{away}: shown is what the run's records prove", err=True, fg="yellow")
     return look(away)
 
 

@@ -8,8 +8,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import click
-
 from jobs import console
 from jobs import request as requests
 from jobs.cancel import cancel_all
@@ -17,6 +15,7 @@ from jobs.experiments import DEMO_INPUTS
 from jobs.follow import ended_well, follow
 from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request, Resolved
+from jobs.say import echo
 from jobs.send import send
 from proxygrm.errors import UserError
 from proxygrm.interrupts import stopped_once
@@ -49,7 +48,7 @@ def run(folder: Path, quick: bool, prepare_only: bool) -> None:
             return
         _chain(ledger, quick)
     minutes = (time.time() - started) / 60
-    click.echo(f"done in {minutes:.1f} minutes; open {folder / 'report' / 'report.html'}")
+    echo(f"done in {minutes:.1f} minutes; open {folder / 'report' / 'report.html'}")
 
 
 def _chain(ledger: Ledger, quick: bool) -> None:
@@ -67,7 +66,7 @@ def _chain(ledger: Ledger, quick: bool) -> None:
                 _carry_out(resolved, ledger, where, came)
         finally:
             if why := cluster.down_if_unused(where):
-                click.echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
+                echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
     show_result(ledger.folder)
 
 
@@ -83,7 +82,7 @@ def _carry_out(resolved: Resolved, ledger: Ledger, where: Path, came: list[int])
         if not came:
             raise
         with suppress(OSError):
-            click.echo("\nstopping: this demo's jobs are cancelled", err=True)
+            echo("\nstopping: this demo's jobs are cancelled", err=True)
         console.connect(resolved.profile, start=False)
         cancel_all(ledger)
         raise KeyboardInterrupt(STOPPED) from None
@@ -110,7 +109,7 @@ def prepare(inputs: Path) -> None:
     from proxygrm.tiny.corpus import demo_corpus
     from proxygrm.tiny.model import build_tiny_model
 
-    click.echo("preparing: drawing preference pairs and building a tiny Qwen2.5-VL (about half a minute)")
+    echo("preparing: drawing preference pairs and building a tiny Qwen2.5-VL (about half a minute)")
     part = inputs.with_name(inputs.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

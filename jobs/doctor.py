@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from jobs import console
+from jobs.say import echo
 from proxygrm.errors import UserError
 from slurm import profile as profiles
 
@@ -49,7 +50,7 @@ def doctor(profile: str, runs: Path, job: bool, wait_s: int, as_json: bool, **sc
     except UserError as error:  # the private cluster was never made
         findings = [Finding("SLURM", "fail", str(error), "`make cluster-up`")]
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         show(findings, site.name)
     sys.exit(any(finding.level == "fail" for finding in findings))

@@ -12,6 +12,7 @@ from jobs.eval_judges import JUDGING, Calls, judge_for, judge_options, judges_of
 from jobs.eval_run import run as judged
 from jobs.eval_transfer import transfer
 from jobs.options import refuse_idle
+from jobs.say import echo, secho
 from proxygrm.benchmarks import BENCHMARKS, POLICIES
 
 _FILE = click.Path(path_type=Path)
@@ -90,10 +91,10 @@ def score(
     if audit or published:
         figures["audit"] = _audit(benchmark(bench), read, figures, published)
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
         for note in figures.get("notes", []):
             if note.startswith("PARTIAL"):
-                click.secho(f"proxygrm: {note}", err=True, fg="red")
+                secho(f"proxygrm: {note}", err=True, fg="red")
         return
     from jobs.console import out
     from proxygrm.evaluate.score_print import show, show_audit
@@ -169,7 +170,7 @@ def compare(
     read = {name: scoring.read(bench, [path], partial, expected) for name, path in _named(runs).items()}
     figures = compared(read, partition, policy, common)
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
         return
     from jobs.console import out
     from proxygrm.evaluate.compare_print import show
@@ -277,10 +278,10 @@ def best_of_n(
             made = judge_candidates(
                 judge_for(who, how), candidates, judgements, reference, how.missing_images, progress
             )
-        click.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.items()), err=as_json)
+        echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.items()), err=as_json)
     figures = ranked(candidates, judgements, reference, out)
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
         return
     from jobs.console import out as console
     from proxygrm.evaluate.best_of_n_print import show

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
+from jobs.say import echo
 
 
 def write(
@@ -26,4 +26,4 @@ def write(
             bench, files, output, partition_name=partition, policy=policy, partial=partial, common=common,
             expected=expected,
         )  # fmt: skip
-    click.echo(f"{page} ({page.stat().st_size / 1e6:.2f} MB)")
+    echo(f"{page} ({page.stat().st_size / 1e6:.2f} MB)")

@@ -12,6 +12,7 @@ import click
 
 from jobs.eval_judges import OF_CHECKPOINTS, OF_ENDPOINTS, PROMPT_OPTIONS, Calls, call_options, with_options
 from jobs.options import refuse_idle
+from jobs.say import echo
 from proxygrm.benchmarks import BENCHMARKS
 from proxygrm.evaluate.settings import DEVICES, ORDERS
 
@@ -81,7 +82,7 @@ def run(
             else:
                 eval_carry.here(made, copies)
     except KeyboardInterrupt:
-        click.echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
+        echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
         sys.exit(130)
 
 

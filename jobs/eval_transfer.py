@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from jobs.eval_judges import Calls, judge_options, judges_of, named_values
+from jobs.say import echo
 
 _FILE = click.Path(path_type=Path)
 
@@ -79,9 +80,9 @@ def transfer(
         with quiet("eval transfer"), bar() as progress:
             figures = measured(asked, progress)
     except KeyboardInterrupt:
-        click.echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
+        echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
         sys.exit(130)
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
     else:
         show(figures, console)

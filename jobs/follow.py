@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import os
+import re
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
-import click
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -16,13 +20,19 @@ from rich.table import Table
 from jobs import console, state
 from jobs.ledger import Ledger
 from jobs.request import Resolved
+from jobs.say import echo, secho
 from proxygrm.errors import UserError
+from proxygrm.visible import uncoloured
 from slurm.commands import NoAnswer
 
 REFRESH_S, REFRESH_SHARED_S = 2.0, 15.0
 """Between two looks at the queue: of the private cluster, and of one that serves other people too."""
 LAST_LINES_S = 1.0
 """What a job wrote last is seen by then, on a shared file system too."""
+_HALF = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]*)?)$")
+"""The beginning of a colour, or of a line end, of which the rest may be in the next block."""
+_RETURN = re.compile(r"\r\n?")
+MOST_HALF = 100
 COLOURS = {
     "done": "green",
     "running": "cyan",
@@ -81,7 +91,7 @@ def _asked_again(resolved: Resolved, ledger: Ledger, pause: float) -> list[state
         except NoAnswer as error:
             if str(error) != told:
                 told = str(error)
-                click.echo(f"{time.strftime('%H:%M:%S')} {told}; asking again every {pause:.0f} s", err=True)
+                echo(f"{time.strftime('%H:%M:%S')} {told}; asking again every {pause:.0f} s", err=True)
             time.sleep(pause)
 
 
@@ -92,14 +102,22 @@ def _say_changes(states: list[state.StageState], said: dict[str, str]) -> None:
         line += f" {row.done}/{row.total}" if row.word == "running" and row.total else ""
         if said.get(row.stage) != line:
             said[row.stage] = line
-            click.echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {console.in_full(line)}")
+            echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {console.in_full(line)}")
 
 
-def follow_logs(resolved: Resolved, ledger: Ledger, name: str, paths: list[Path], lines: int) -> None:
-    """Print the logs' last lines and go on as they grow, until the stage (or batch of stages) `name` has ended."""
+def follow_logs(
+    resolved: Resolved, ledger: Ledger, name: str, paths: list[Path], lines: int, raw: bool = False
+) -> None:
+    """Print the logs' last lines and go on as they grow, until the stage (or batch of stages) `name` has ended.
+
+    raw: byte for byte, whatever a terminal makes of it.
+    """
     members = [stage for stage in resolved.stages if name in (stage.name, stage.batch)]
     pause = REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S
-    tail = subprocess.Popen(["tail", "-n", str(lines), "-F", *map(str, paths)])
+    tail = subprocess.Popen(["tail", "-n", str(lines), "-F", *map(str, paths)], stdout=None if raw else subprocess.PIPE)
+    shown = None if raw else threading.Thread(target=_show, args=(tail.stdout,), daemon=True)
+    if shown:
+        shown.start()
     own = replace(resolved, stages=members)
     try:
         states = console.with_records(resolved.profile, lambda away: state.status(members, ledger, away))
@@ -114,7 +132,20 @@ def follow_logs(resolved: Resolved, ledger: Ledger, name: str, paths: list[Path]
     finally:
         tail.terminate()
         tail.wait()
-    click.secho(f"==> {name}: {', '.join(dict.fromkeys(row.word for row in states))} <==", dim=True)
+        if shown:
+            shown.join(LAST_LINES_S)
+    secho(f"==> {name}: {', '.join(dict.fromkeys(row.word for row in states))} <==", dim=True)
+
+
+def _show(log: IO[bytes]) -> None:
+    """What grows, as soon as it is there, half lines too; a progress bar's returns become line ends."""
+    half, decoder = "", codecs.getincrementaldecoder("utf-8")("replace")
+    while block := os.read(log.fileno(), 1 << 16):
+        text = half + decoder.decode(block)
+        cut = _HALF.search(text)
+        half = cut[0] if cut and len(cut[0]) < MOST_HALF else ""
+        echo(_RETURN.sub("\n", uncoloured(text[: len(text) - len(half)])), nl=False)
+    echo(half + decoder.decode(b"", final=True), nl=False)
 
 
 def ended_well(states: list[state.StageState]) -> None:

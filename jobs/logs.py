@@ -91,6 +91,13 @@ def segments(stage: Stage, ledger: Ledger) -> list[Segment]:
     return found
 
 
+def raw(segment: Segment, last: int) -> bytes:
+    """The segment's last lines, byte for byte."""
+    text = segment.path.read_bytes().decode("utf-8", "surrogateescape")
+    lines = text.splitlines(keepends=True)[segment.first_line - 1 :][: len(segment.lines)]
+    return "".join(lines[-last:] if last else ()).encode("utf-8", "surrogateescape")
+
+
 def _split(lines: list[str]) -> list[tuple[int, list[str]]]:
     """(number of its first line, lines) of each attempt in a file."""
     starts = next(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jobs.options import refuse_idle
+from jobs.say import echo
 from proxygrm.proxy.settings import MODES, Mode
 
 _PATH = click.Path(path_type=Path)
@@ -227,6 +228,6 @@ def agreement(
     with quiet("proxy agreement"):
         figures = compare(found, *sides, how, out, said=lambda line: say(line, err=True))
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
     else:
         agreement_print.show(figures, console)

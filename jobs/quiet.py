@@ -20,10 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import click
-
 from jobs import console
 from jobs.known_failures import FAILURES
+from jobs.say import echo, secho
 from proxygrm.log_tail import tail
 
 SHOWN_LINES = 5
@@ -38,8 +37,8 @@ class _Ours:
 
 
 def say(text: str, err: bool = False) -> None:
-    """`click.echo` for what may be said while libraries are kept quiet."""
-    click.echo(text, file=_Ours.err if err else _Ours.out, err=err)
+    """`say.echo` for what may be said while libraries are kept quiet."""
+    echo(text, file=_Ours.err if err else _Ours.out, err=err)
 
 
 def progress_bar(*columns: Any) -> Any:
@@ -93,8 +92,8 @@ def _tell(log: Path, failed: BaseException | None) -> None:
         return
     if isinstance(failed, Exception):
         for line in last_lines(log):
-            click.secho(f"  {line}", err=True, dim=True)
-    click.secho(f"what libraries printed: {log}", err=True, dim=True)
+            secho(f"  {line}", err=True, dim=True)
+    secho(f"what libraries printed: {log}", err=True, dim=True)
 
 
 def last_lines(log: Path) -> list[str]:

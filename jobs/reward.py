@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.options import Renamed, refuse_idle
+from jobs.say import echo
 from proxygrm.errors import UserError
 from proxygrm.whole_file import whole_file, writing
 
@@ -75,7 +76,7 @@ def score_command(
     tally, account = score_file(source, target, options, max_bad)
     console.print(_summary(tally, account, options))
     if tally.lost and not tally.judged:
-        click.echo("no row has the proxy's opinion; --no-proxy scores by accuracy and format alone", err=True)
+        echo("no row has the proxy's opinion; --no-proxy scores by accuracy and format alone", err=True)
 
 
 @reward.command("table")
@@ -189,9 +190,9 @@ def _lines_with_progress(source: Path) -> Iterator[tuple[int, bytes]]:
 
 def _show_bad(source: Path, number: int, error: Exception, count: int) -> None:
     if count <= SHOWN_BAD_ROWS:
-        click.echo(f"{source} line {number}: {error}", err=True)
+        echo(f"{source} line {number}: {error}", err=True)
     elif count == SHOWN_BAD_ROWS + 1:
-        click.echo("more bad rows are only counted here; the file beside OUT names all of them", err=True)
+        echo("more bad rows are only counted here; the file beside OUT names all of them", err=True)
 
 
 def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:

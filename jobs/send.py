@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from jobs.follow import follow
 from jobs.ledger import Ledger, missing_givens, record_folder
 from jobs.plan import Planned
 from jobs.request import Resolved
+from jobs.say import echo, secho
 from jobs.stage import Stage, closure, fingerprints
 from proxygrm.errors import UserError
 from slurm.environment import path_problem
@@ -33,13 +33,14 @@ def plan(asked: dict[str, Any], stages: Iterable[str], script: bool, redo: Itera
         ids = {p.stage.name: p.job_id for p in planned if p.job_id}
         for lines in planning.in_batches(planned):
             console.out.rule(escape(lines[0].stage.batch or lines[0].stage.name), style="dim")
-            click.echo(submission.rendered(lines, resolved.profile, ledger.folder, ids, sending))
+            echo(submission.rendered(lines, resolved.profile, ledger.folder, ids, sending))
         records = record_folder(ledger.folder, resolved.request.ablation_name)
         written = planning.files(planned, ledger.folder, records, snapshot.planned(ledger.folder))
         if written:
             console.out.rule("files a submit would write", style="dim")
         for path, what in written:
-            click.echo(f"{path}  {click.style(what, dim=True)}")
+            echo(f"{path}  ", nl=False)
+            secho(what, dim=True)
     refuse(planned, resolved, ledger.folder, answers)
     if answers:
         submission.check_after(sending.after)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobs.options import Renamed
+from jobs.say import echo, secho
 
 RUN = click.option(
     "--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [the one written to last under runs/]"
@@ -19,7 +20,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JS
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 @click.command()
@@ -77,12 +78,13 @@ def why(stage: str | None, run: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json(found.to_json())
         return
-    click.secho(found.sentence, bold=True)
+    secho(found.sentence, bold=True)
     for shown in (found.lines, found.log_end):
         for line in shown:
-            click.echo(f"  {click.style(f'{line.file}:{line.line}', dim=True)}  {line.text}")
+            secho(f"  {line.file}:{line.line}", dim=True, nl=False)
+            echo(f"  {line.text}")
     if found.do:
-        click.echo(f"do: {found.do}")
+        echo(f"do: {found.do}")
 
 
 @click.command()
@@ -92,19 +94,25 @@ def why(stage: str | None, run: Path | None, as_json: bool) -> None:
 @click.option("-n", "--lines", type=click.IntRange(0), default=40, show_default=True, help="Lines from the end.")
 @click.option("--node", default=None, metavar="N", help="Only this node of the job: its number from 0, or its name.")
 @click.option("--attempt", type=click.IntRange(1), default=None, metavar="K", help="The K-th start.  [the last]")
-def logs(stage: str | None, run: Path | None, follow: bool, lines: int, node: str | None, attempt: int | None) -> None:
+@click.option("--raw", is_flag=True, help="Byte for byte: colours, and all that a terminal would obey.")
+def logs(
+    stage: str | None, run: Path | None, follow: bool, lines: int, node: str | None, attempt: int | None, raw: bool
+) -> None:
     """The newest log of STAGE (of the one that failed or runs, when none is named).
 
     \b
     proxygrm logs grm_rl -f               every node of it, as it grows, until it has ended
     proxygrm logs grm_rl --node 1 -n 200  its second node
     proxygrm logs grm_rl --attempt 1      what it wrote before it was requeued
+
+    Colours are left out, and other control characters are shown in letters, so that no log speaks to your terminal.
     """
-    from jobs import console
+    from jobs import console, say
     from jobs import logs as logging
     from jobs.follow import follow_logs
     from jobs.stage import closure
     from proxygrm.errors import UserError
+    from proxygrm.visible import uncoloured
 
     if follow and attempt:
         raise UserError("--follow shows the attempt that runs; leave --attempt away")
@@ -115,13 +123,16 @@ def logs(stage: str | None, run: Path | None, follow: bool, lines: int, node: st
     if not shown:
         raise UserError(f"{name} has no log yet; `proxygrm status` says where it stands")
     if follow:
-        follow_logs(resolved, ledger, name, list(dict.fromkeys(one.path for one in shown)), lines)
+        follow_logs(resolved, ledger, name, list(dict.fromkeys(one.path for one in shown)), lines, raw)
         return
     for one in shown:
         if len(shown) > 1 or attempt:
             where = one.path.relative_to(ledger.folder)
-            click.secho(f"==> {where}, attempt {one.attempt} <==", dim=True)
-        click.echo("\n".join(one.lines[-lines:] if lines else ()))
+            secho(f"==> {where}, attempt {one.attempt} <==", dim=True)
+        if raw:
+            say.raw(logging.raw(one, lines))
+        else:
+            echo(uncoloured("\n".join(one.lines[-lines:] if lines else ())))
 
 
 def _most_telling(stages: list[Any], ledger: Any, away: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from jobs.say import echo
+
 _PATH = click.Path(path_type=Path)
 _root = click.option("--images-root", type=_PATH, help="Where picture paths begin.  [the folder of the file]")
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -29,7 +31,7 @@ def check(path: Path, images_root: Path | None, decode: bool, as_json: bool) -> 
     with quiet("data check"):
         found = look(path, images_root, decode)
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=True))
+        echo(json.dumps(found.as_json(), indent=2, ensure_ascii=True))
     else:
         _print_check(found)
     if not found.ok:
@@ -86,7 +88,7 @@ def stats(path: Path, images_root: Path | None, as_json: bool) -> None:
     with quiet("data stats"):
         found = count(path, images_root)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=True))
+        echo(json.dumps(found, indent=2, ensure_ascii=True))
         return
     out.print(f"{escape(str(path))}: {found['kind']}, {found['rows']:,} rows, {found['rows_with_problems']:,} of them "
               "with problems", soft_wrap=True)  # fmt: skip
@@ -118,4 +120,4 @@ def show(path: Path, rows: int, first: int, out: Path, images_root: Path | None)
 
     with quiet("data show"):
         count = write(path, out, rows, first, images_root)
-    click.echo(f"{out}: {count} rows")
+    echo(f"{out}: {count} rows")
