@@ -63,5 +63,5 @@ def link_picture(source: Path, target: Path, name: str) -> None:
     except FileNotFoundError:
         raise UserError(f"the picture {name!r} is not in {source}; filter with --quality, or ingest again") from None
     except OSError:
-        with whole_file(target / name) as scratch:
+        with whole_file(target / name, durable=False) as scratch:
             shutil.copyfile(source / name, scratch)

@@ -43,26 +43,34 @@ def run_stage(asked: dict[str, Any], name: str) -> None:
     if cell >= stage.array:
         console.out.print(f"{name} has {stage.array} shards, 0 to {stage.array - 1}: nothing to do for element {cell}")
         return
-    enter(stage, ledger, fingerprint, rank)
+    sent = enter(stage, ledger, fingerprint, rank)
     last_save.on_signal(name, resolved.profile.scheduler.signal_before_end_s)
-    StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint)()
+    StageJob(stage, ledger.folder, resolved.profile, cell, fingerprint, sent)()
 
 
-def enter(stage: Stage, ledger: Ledger, fingerprint: str, rank: int) -> None:
-    """Called by every task before the stage runs; the first one makes the stage's folder ready, the others wait."""
+def enter(stage: Stage, ledger: Ledger, fingerprint: str, rank: int) -> float:
+    """Called by every task before the stage runs; the first one makes the stage's folder ready, the others wait.
+    Returns the job's place among those of the stage."""
     if stage.array > 1 and "SLURM_ARRAY_JOB_ID" not in os.environ:
         raise UserError(f"{stage.name} has {stage.array} shards: sbatch --array=0-{stage.array - 1}")
+    job = recorded_name(stage)
     if rank == 0:
         _record(stage, ledger, fingerprint)
-        return
+        return ledger.order(stage, job)
     deadline = time.monotonic() + RECORDED_WITHIN_S
-    while ledger.marked(stage) != fingerprint:
+    while ledger.marked(stage) != fingerprint or not ledger.order(stage, job):
         if time.monotonic() > deadline:
             raise UserError(
                 f"{ledger.folder / stage.name} was not made ready within {RECORDED_WITHIN_S:.0f} s by the job's first "
                 "task; its lines in this log say why. Do all nodes see the same folder? (proxygrm doctor)"
             )
         time.sleep(LOOK_S)
+    return ledger.order(stage, job)
+
+
+def recorded_name(stage: Stage) -> str:
+    """Of this job, as the ledger has it: of a stage that is an array, the array's."""
+    return job_name().split("_")[0] if stage.array > 1 else job_name()
 
 
 def _record(stage: Stage, ledger: Ledger, fingerprint: str) -> None:
@@ -72,6 +80,6 @@ def _record(stage: Stage, ledger: Ledger, fingerprint: str) -> None:
     except UserError as error:  # a busy controller is no reason to lose a job that has its nodes
         print(f"{stage.name}: `proxygrm logs` will not find this log: {error}", flush=True)
         sent, log = time.time(), ""
-    ledger.record_by_hand(stage, fingerprint, job.split("_")[0] if stage.array > 1 else job, sent)
+    ledger.record_by_hand(stage, fingerprint, recorded_name(stage), sent)
     if log:
         logs.adopt(ledger.folder, stage, job, log)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from jobs import scheduler
-from jobs.ledger import Ledger, all_jobs
+from jobs import scheduler, tokens
+from jobs.ledger import Ledger
+from jobs.submissions import all_jobs
 from proxygrm.errors import UserError
 
 WAIT_S = 60.0
@@ -14,6 +15,11 @@ LOOK_S = 0.5
 
 def cancel_all(ledger: Ledger) -> list[str]:
     """Returns the jobs that were queued or running. Raises UserError when some do not end."""
+    for intent in tokens.look(ledger):  # one that is just being taken is waited for
+        if job := tokens.wait_for(intent):
+            ledger.unrecorded |= {
+                name: (one, intent.stages[name], intent.begun) for name, one in intent.ids(job).items()
+            }
     # Of a job array all elements belong to this run: the array is cancelled as one.
     rows = ledger.submissions().values()
     jobs = list(dict.fromkeys(job.split("_")[0] for row in rows for job in all_jobs(row)))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.table import Table
 
-from jobs import scheduler
-from jobs.ledger import Ledger, all_jobs
+from jobs import scheduler, tokens
+from jobs.ledger import Ledger
 from jobs.scheduler import Attempt
 from jobs.stage import Stage
+from jobs.submissions import all_jobs
+from slurm.commands import NoAnswer
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 def of_run(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
     """One a stage (or batch of stages) that was submitted, in the chain's order; accounting is asked once."""
+    with suppress(NoAnswer):  # then accounting may not answer either, or know it
+        tokens.look(ledger)
     submissions = ledger.submissions()
     jobs: dict[str, list[str]] = {}
     for stage in stages:

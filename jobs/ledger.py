@@ -16,8 +16,10 @@ from typing import Any
 
 from jobs import changes, private, secrecy
 from jobs.stage import Given, Stage, plain
+from jobs.submissions import all_jobs, orders_of, submission_row
 from proxygrm import whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
+from proxygrm.durable import sync_folder
 from proxygrm.errors import UserError, barred
 from proxygrm.owner import refuse_foreign
 from proxygrm.user_text import read_user_text
@@ -59,6 +61,8 @@ class Done:
     """Revision of the code that ran; "" where nobody knows it."""
     snapshot: str = ""
     """Its copy, by the path inside the run folder; "" of a job that was sent by hand, which runs the checkout."""
+    attempt: str = ""
+    """The attempt that wrote it (`jobs.ownership`); a record of another one than the stage's owner is not believed."""
 
     @property
     def wall_s(self) -> float:
@@ -111,14 +115,18 @@ class Ledger:
     code/ID/            the code as it was at a submission, which its jobs run
     ablations/NAME/     both of an ablation, and its table
     submissions.json    stage -> job id and fingerprint of the last submission
+    sending/            submissions that were begun and have no job id yet (`jobs.tokens`)
     STAGE/              everything a stage writes
     STAGE/DONE.json     DONE.N.json for element N of an array
+    STAGE/owner.N.json  the attempt that may write there (`jobs.ownership`)
     STAGE/made_of.json  settings, prompts and inputs that its fingerprint stands for
     STAGE/jobs/         submitit's scripts, pickles and logs
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        self.unrecorded: dict[str, tuple[str, str, float]] = {}
+        """stage -> (job id, fingerprint, when) of jobs that were found by their token (`jobs.tokens.look`)."""
 
     def refuse_foreign(self) -> None:
         refuse_foreign(self.folder, "name a run folder of your own (--run)")
@@ -158,6 +166,9 @@ class Ledger:
         row = read_json(self.done_path(stage, cell))
         if row is None:
             return None
+        owner = read_json(owner_file(self.folder / stage.name, cell))
+        if owner and owner.get("attempt") != row.get("attempt"):
+            return None  # an attempt that had lost the stage wrote it, or one that has it now began after it
         known = {field.name for field in fields(Done)}  # another version of the code may write more
         try:
             return Done(**{key: value for key, value in row.items() if key in known})
@@ -165,7 +176,9 @@ class Ledger:
             raise unreadable(self.done_path(stage, cell), error) from error
 
     def write_done(self, stage: Stage, record: Done) -> None:
-        write_json(self.done_path(stage, record.cell), {**asdict(record), "wall_s": round(record.wall_s, 1)})
+        path = self.done_path(stage, record.cell)
+        write_json(path, {**asdict(record), "wall_s": round(record.wall_s, 1)})
+        sync_folder(path.parent)
 
     def unfinished(self, stage: Stage, fingerprint: str) -> str | None:
         """Why the stage has to run, in words; None when its DONE records and its checks both hold."""
@@ -192,6 +205,24 @@ class Ledger:
         return None
 
     def submissions(self) -> dict[str, dict[str, Any]]:
+        """As recorded, and what is known of jobs that are not (`unrecorded`)."""
+        rows = self._recorded()
+        for stage, (job_id, fingerprint, sent) in self.unrecorded.items():
+            if stage not in rows or job_id not in all_jobs(rows[stage]):
+                rows[stage] = submission_row(rows.get(stage), job_id, fingerprint, sent)
+        return rows
+
+    def next_time(self) -> float:
+        """Now, and later than every submission so far, also where another machine's clock is ahead."""
+        orders = [order for row in self._recorded().values() for order in orders_of(row).values()]
+        return max([time.time(), *(order + 0.001 for order in orders)])
+
+    def order(self, stage: Stage, job_id: str) -> float:
+        """Of two jobs of a stage the one with the higher number is the newer; 0 of one that is not known."""
+        row = self.submissions().get(stage.name)
+        return orders_of(row).get(job_id, 0.0) if row else 0.0
+
+    def _recorded(self) -> dict[str, dict[str, Any]]:
         path = self.folder / "submissions.json"
         rows = read_json(path) or {}
         try:
@@ -207,16 +238,16 @@ class Ledger:
         private.make(self.folder)
         with (self.folder / ".submissions.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            rows = self.submissions()
+            rows = self._recorded()
             yield rows
             write_json(self.folder / "submissions.json", rows)
 
-    def record_submissions(self, sent: Mapping[str, tuple[str, str]]) -> None:
-        """sent: stage -> (job id, fingerprint)."""
-        now = time.time()
+    def record_submissions(self, sent: Mapping[str, tuple[str, str]], when: float | None = None) -> None:
+        """sent: stage -> (job id, fingerprint). when: of the submission; now by default."""
+        now = time.time() if when is None else when
         with self._recording() as rows:
             for stage, (job_id, fingerprint) in sent.items():
-                rows[stage] = _submission(rows.get(stage), job_id, fingerprint, now)
+                rows[stage] = submission_row(rows.get(stage), job_id, fingerprint, now)
 
     def record_by_hand(self, stage: Stage, fingerprint: str, job_id: str, sent: float) -> None:
         """What a submission does with the stage's folder and records, done by a job that a person sent, as it starts.
@@ -228,12 +259,14 @@ class Ledger:
             if before and job_id in all_jobs(before) and before["fingerprint"] == fingerprint == self.marked(stage):
                 return
             self.prepare(stage, fingerprint)
-            rows[stage.name] = _submission(before, job_id, fingerprint, sent)
+            rows[stage.name] = submission_row(before, job_id, fingerprint, sent)
 
     def marked(self, stage: Stage) -> str | None:
         """The fingerprint that the stage's folder was made ready for; None: it was not."""
-        marker = self.folder / stage.name / "fingerprint"
-        return marker.read_text() if marker.exists() else None
+        try:
+            return (self.folder / stage.name / "fingerprint").read_text()
+        except FileNotFoundError:  # also where the folder is moved aside in this moment
+            return None
 
     def prepare(self, stage: Stage, fingerprint: str, redo: bool = False) -> None:
         """Make the stage's folder ready for a submission.
@@ -304,20 +337,9 @@ def record_files(run_dir: Path) -> list[Path]:
     return [*([chain] if chain.exists() else []), *sorted(run_dir.glob("ablations/*/run.json"))]
 
 
-def all_jobs(row: Mapping[str, Any]) -> list[str]:
-    """Of one stage's submission: the jobs it has had, the last one at the end."""
-    return [*row.get("earlier", []), row["job_id"]]
-
-
-def _submission(before: Mapping[str, Any] | None, job_id: str, fingerprint: str, sent: float) -> dict[str, Any]:
-    return {
-        "job_id": job_id,
-        "fingerprint": fingerprint,
-        "submitted": sent,
-        # For logs and cost: what the stage has had before.
-        "earlier": [job for job in all_jobs(before) if job != job_id] if before else [],
-        "first": min(before.get("first", before["submitted"]), sent) if before else sent,
-    }
+def owner_file(folder: Path, cell: int) -> Path:
+    """Of a stage's folder."""
+    return folder / f"owner.{cell}.json"
 
 
 def missing_givens(stages: list[Stage]) -> list[str]:

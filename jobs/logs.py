@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import private
-from jobs.ledger import Ledger, all_jobs
+from jobs.ledger import Ledger
 from jobs.plan import log_folder
 from jobs.stage import Stage
+from jobs.submissions import all_jobs
 from proxygrm.errors import UserError
 from proxygrm.whole_file import whole_file
 from slurm.health.bad_nodes import job_name

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from jobs import console, limits, snapshot, state
+from jobs import console, limits, snapshot, state, tokens
 from jobs import plan as planning
 from jobs import request as requests
 from jobs import submit as submission
@@ -82,6 +82,8 @@ def send(
         console.connect(resolved.profile, start=True)
         submission.require_slurm()
         console.say_ignored()
+        for told in tokens.settle(ledger):
+            console.out.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
         planned = _plan(resolved, ledger, stages, redo, ask=True, wait=True)
         show_plan(planned, resolved, ledger)
         if all(line.action != "run" for line in planned):

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from jobs.ledger import Ledger, all_jobs, read_json
+from jobs import tokens
+from jobs.ledger import Ledger, read_json
 from jobs.plan import Facts
 from jobs.scheduler import ACTIVE, IN_QUEUE, JobState, query
 from jobs.stage import Stage, fingerprints
+from jobs.submissions import all_jobs
 
 Word = Literal[
     "running",
@@ -48,6 +50,8 @@ ENDED: dict[str, Word] = {
 CLOCKS_DIFFER_S = 30.0
 """A node's clock may be that much behind the scheduler's; a requeue takes longer."""
 ENDING_S = 60.0
+MAYBE_SENT = "a submission was begun, and the scheduler cannot be asked whether it has the job"
+BEGUN = "a submission was begun and SLURM has no job of it; `proxygrm submit` settles it"
 NO_RECORD = "ended without a DONE record"
 
 
@@ -100,6 +104,8 @@ def elements(stage: Stage, job_id: str) -> list[str]:
 
 def facts(stages: list[Stage], ledger: Ledger, ask_scheduler: bool = True) -> dict[str, Facts]:
     """Everything `plan` needs to know."""
+    if ask_scheduler:
+        tokens.look(ledger)
     submissions, known = ledger.submissions(), fingerprints(stages)
     jobs = {s.name: jobs_of(s, submissions[s.name]) for s in stages if s.name in submissions}
     states = query([job for ids in jobs.values() for job in ids], _since(submissions)) if ask_scheduler else {}
@@ -137,6 +143,7 @@ def each(stages: list[Stage], ledger: Ledger, away: str = "") -> dict[str, Stage
 
     away: why it cannot be asked, if so: then what no record proves is unknown.
     """
+    doubtful = {name for intent in (tokens.left(ledger) if away else tokens.look(ledger)) for name in intent.stages}
     submissions, known = ledger.submissions(), fingerprints(stages)
     sent = {s.name: jobs_of(s, submissions[s.name]) for s in stages if s.name in submissions}
     ids = [one for s in stages for job in sent.get(s.name, []) for one in elements(s, job)]
@@ -149,6 +156,8 @@ def each(stages: list[Stage], ledger: Ledger, away: str = "") -> dict[str, Stage
             last = failure_reason(stage, ledger, since=submissions[stage.name]["submitted"])
             more = f"; its last record: failed, {last}" if last else ""
             one = replace(one, detail=f"the scheduler cannot be asked{more}")
+        if stage.name in doubtful and one.word != "done" and not one.live:
+            one = replace(one, word="unknown" if away else one.word, detail=(away and MAYBE_SENT) or BEGUN)
         found[stage.name] = one
     return found
 

@@ -1,17 +1,16 @@
-"""The only module that talks to submitit."""
+"""What is sent, in which order, and recorded; `sbatch` does the sending."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.shards import Step, all_shards
-from jobs import private, snapshot
+from data_tools.shards import Shard, Step, all_shards
+from jobs import private, snapshot, tokens
 from jobs.ledger import Ledger
 from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
 from jobs.scheduler import IN_QUEUE, query
@@ -27,45 +26,56 @@ from slurm.profile import Profile
 AT_ONCE = Sending()
 
 
-@contextmanager
-def _executor(
-    stage: Stage, profile: Profile, run_dir: Path, depends_on: str, code: Path, hold: bool = False
-) -> Iterator[Any]:
-    """submitit's executor of one submission, in an environment in which the shell says nothing to SLURM.
-
-    Raises UserError with sbatch's own sentence when it is not accepted.
-    """
-    import submitit
-
-    folder = log_folder(run_dir, stage)
-    private.make_jobs(run_dir, folder)
-    executor = submitit.SlurmExecutor(
-        folder=folder,
-        max_num_timeout=stage.max_requeues,
-        python=python_command(profile, run_dir),
-    )
-    executor.update_parameters(**_parameters(stage, profile, run_dir, depends_on, hold, code))
-    if stage.throttle:
-        executor.update_parameters(array_parallelism=stage.throttle)
-    try:
-        with commands.clean_environment():
-            yield executor
-    except Exception as error:  # submitit raises its own classes around sbatch's words
-        raise UserError(f"{stage.batch or stage.name} was not accepted: {_reason(error)}") from error
-    finally:
-        private.tighten(folder)
-
-
-def _parameters(
-    stage: Stage, profile: Profile, run_dir: Path, depends_on: str, hold: bool, code: Path
+def _asked(
+    stage: Stage, profile: Profile, run_dir: Path, depends_on: str, hold: bool, code: Path, token: str
 ) -> dict[str, Any]:
-    """Of one submission, with the guard of what it loads before anything else in its script."""
-    found = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code)
-    found["setup"] = [
-        *private.guard_lines(run_dir.absolute(), log_folder(run_dir.absolute(), stage), code),
-        *found["setup"],
-    ]
-    return found
+    """What one submission asks of SLURM, in submitit's own parameter names, with the guard of what it loads before
+    anything else in its script."""
+    asked = sbatch_parameters(stage, bad_nodes.avoided(profile, run_dir), depends_on, hold, code)
+    jobs = log_folder(run_dir.absolute(), stage)
+    asked["setup"] = [*private.guard_lines(run_dir.absolute(), jobs, code), *asked["setup"]]
+    more = asked["additional_parameters"]
+    more["comment"] = f"{more.get('comment', '')} {token}".strip()
+    if stage.throttle:
+        asked["array_parallelism"] = stage.throttle
+    return asked
+
+
+def _send(
+    work: Sequence[Any], stage: Stage, profile: Profile, ledger: Ledger, intent: tokens.Intent, asked: dict[str, Any]
+) -> dict[str, str]:
+    """Send what was begun under a token, and record it; stage -> job id.
+
+    Raises UserError with sbatch's own sentence when it was not accepted, or when nobody can say whether it was.
+    """
+    from jobs import sbatch
+
+    name, python = stage.batch or stage.name, python_command(profile, ledger.folder)
+    folder = log_folder(ledger.folder, stage)
+    private.make_jobs(ledger.folder, folder)
+    try:
+        job = sbatch.send(work, folder, python, asked, intent.token, stage.max_requeues)
+    except sbatch.InDoubt as error:
+        job = _looked_for(name, intent, str(error), ledger)
+    except Exception as error:
+        tokens.drop(ledger, intent)
+        raise UserError(f"{name} was not accepted: {_reason(error)}") from error
+    return tokens.record(ledger, intent, job)
+
+
+def _looked_for(name: str, intent: tokens.Intent, said: str, ledger: Ledger) -> str:
+    """sbatch gave up, and the controller may have the job all the same."""
+    try:
+        job = tokens.wait_for(intent, since=time.time())
+    except commands.NoAnswer as error:
+        raise UserError(
+            f"{name}: sbatch lost the controller ({said}), and it is not known whether the job was taken: {error}; "
+            "`proxygrm submit` looks for it before it sends anything"
+        ) from error
+    if not job:
+        tokens.drop(ledger, intent)
+        raise UserError(f"{name} was not accepted: {said} (SLURM knows no such job {tokens.IN_DOUBT_S:.0f} s later)")
+    return job
 
 
 def require_slurm() -> None:
@@ -83,20 +93,13 @@ def rendered(
     lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str], sending: Sending = AT_ONCE
 ) -> str:
     """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>."""
-    from submitit.slurm import slurm
+    from jobs import sbatch
 
-    stage = lines[0].stage
+    stage, code = lines[0].stage, snapshot.planned(run_dir)
     depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
-    code = snapshot.planned(run_dir)
-    parameters = _parameters(stage, profile, run_dir, depends_on, hold, code)
+    asked = _asked(stage, profile, run_dir, depends_on, hold, code, token := f"{tokens.PREFIX}<token>")
     elements = stage.array if len(lines) == 1 else len(lines)
-    if elements > 1:
-        parameters["map_count"] = elements
-        if stage.throttle:
-            parameters["array_parallelism"] = stage.throttle
-    folder = log_folder(run_dir, stage)
-    command = f"{python_command(profile, run_dir)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
-    return slurm._make_sbatch_string(command=command, folder=folder, **parameters)
+    return sbatch.script(log_folder(run_dir, stage), python_command(profile, run_dir), asked, token, elements)
 
 
 def submit(
@@ -109,8 +112,8 @@ def submit(
 ) -> dict[str, str]:
     """Send every stage of the plan that has to run; returns stage -> job id, those already queued included.
 
-    Each id is recorded before the next submission, so an interruption in the middle loses none of them. All run one
-    copy of the code as it is now.
+    Each id is recorded before the next submission, so an interruption in the middle loses none of them; a sender that
+    is killed leaves its token, by which the next one finds the job. All run one copy of the code as it is now.
     """
     batches = in_batches(planned)
     private.refuse_shared(ledger.folder, [log_folder(ledger.folder, lines[0].stage) for lines in batches])
@@ -120,20 +123,17 @@ def submit(
         for line in lines:
             ledger.prepare(line.stage, line.fingerprint, redo=line.stage.name in redo)
         depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
-        elements = [
-            StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint)
-            for line in lines
-            for cell in range(line.stage.array)
-        ]
+        stage, number = lines[0].stage, sum(line.stage.array for line in lines)
         with uninterrupted():  # no job is sent and not recorded
-            with _executor(lines[0].stage, profile, ledger.folder, depends_on, code, hold) as executor:
-                with executor.batch() if len(elements) > 1 else nullcontext():
-                    jobs = [executor.submit(element) for element in elements]
-                sent = [job.job_id for job in jobs]
-            if len(lines) == 1:  # of an array of one stage's own elements: the array's id
-                sent = [sent[0].split("_")[0]]
-            found = {line.stage.name: job_id for line, job_id in zip(lines, sent, strict=True)}
-            ledger.record_submissions({line.stage.name: (found[line.stage.name], line.fingerprint) for line in lines})
+            known = {line.stage.name: line.fingerprint for line in lines}
+            intent = tokens.begin(ledger, known, number, log_folder(ledger.folder, stage))
+            elements = [
+                StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint, intent.begun)
+                for line in lines
+                for cell in range(line.stage.array)
+            ]
+            asked = _asked(stage, profile, ledger.folder, depends_on, hold, code, intent.token)
+            found = _send(elements, stage, profile, ledger, intent, asked)
         job_ids |= found
         for line in lines:
             said(line, found[line.stage.name])
@@ -155,15 +155,31 @@ def submit_step(
         raise UserError(problem)
     private.make(folder, 0o700)
     private.refuse_shared(folder, [log_folder(folder, run), log_folder(folder, join)])
-    code = snapshot.take(folder)
-    with uninterrupted():  # no array without its merge
-        with _executor(run, profile, folder, "", code) as executor:
-            with executor.batch():
-                jobs = [executor.submit(StepJob(step, shard)) for shard in all_shards(shards)]
-            array_id = jobs[0].job_id.split("_")[0]
-        with _executor(join, profile, folder, f"afterok:{array_id}", code) as executor:
-            merge_id = executor.submit(StepJob(step, None, shards)).job_id
-    return array_id, merge_id
+    ledger, fingerprint = Ledger(folder), f"{step.stamp}/{shards}"
+    with ledger.lock("submit"):
+        tokens.settle(ledger)
+        code = snapshot.take(folder)
+
+        def send(stage: Stage, shards: list[Shard | None], count: int, depends_on: str) -> str:
+            if job := _in_queue(stage, ledger, fingerprint):
+                return job  # sent before, by a command that did not come to its end, or by one like it
+            intent = tokens.begin(ledger, {stage.name: fingerprint}, len(shards), log_folder(folder, stage))
+            work = [StepJob(step, shard, count, intent.begun) for shard in shards]
+            asked = _asked(stage, profile, folder, depends_on, False, code, intent.token)
+            return _send(work, stage, profile, ledger, intent, asked)[stage.name]
+
+        with uninterrupted():  # no array without its merge
+            array_id = send(run, [*all_shards(shards)], 0, "")
+            return array_id, send(join, [None], shards, f"afterok:{array_id}")
+
+
+def _in_queue(stage: Stage, ledger: Ledger, fingerprint: str) -> str:
+    """The job that does this very thing already; "" when there is none."""
+    row = ledger.submissions().get(stage.name)
+    if row is None or row["fingerprint"] != fingerprint:
+        return ""
+    states = query([row["job_id"]], row["first"]).get(row["job_id"], [])
+    return row["job_id"] if any(one.state in IN_QUEUE for one in states) else ""
 
 
 def check_after(job_ids: Iterable[str]) -> None:
@@ -185,9 +201,8 @@ def _not_a_chain(run: StageRun) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """sbatch's own sentence out of submitit's long message."""
-    lines = [line.strip() for line in str(error).splitlines() if "sbatch: error" in line]
-    text = lines[0].split("sbatch: error:")[-1].strip() if lines else str(error).strip().splitlines()[-1]
+    """What sbatch said, and where to look."""
+    text = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     hint = ""
     if "partition" in text.lower():
         hint = "; set scheduler.partition in the profile (sinfo lists the partitions)"

@@ -15,7 +15,9 @@ from typing import Any
 from data_tools.shards import Shard, Step
 from jobs import advice, last_save, logs, private, secrecy
 from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
+from jobs.ownership import SUPERSEDED, Ownership
 from jobs.stage import Stage, StageRun
+from proxygrm.durable import sync_tree
 from proxygrm.errors import UserError
 from slurm import commands
 from slurm.health import preflight, stale
@@ -41,9 +43,12 @@ class StageJob:
     from its own files, so the same job is requeued under the same id and whatever waits for it keeps waiting.
     """
 
-    def __init__(self, stage: Stage, run_dir: Path, profile: Profile, cell: int, fingerprint: str) -> None:
+    def __init__(
+        self, stage: Stage, run_dir: Path, profile: Profile, cell: int, fingerprint: str, sent: float = 0.0
+    ) -> None:
+        """sent: the job's place among those of the stage (`Ledger.order`)."""
         self.stage, self.run_dir, self.profile = stage, run_dir, profile
-        self.cell, self.fingerprint = cell, fingerprint
+        self.cell, self.fingerprint, self.sent = cell, fingerprint, sent
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -60,26 +65,40 @@ class StageJob:
         print(
             f"{self.stage.name}: attempt {_restarts() + 1} of job {job_name()}, task {rank} on node {node}", flush=True
         )
+        owner = Ownership(self.run_dir / self.stage.name, self.cell, self.sent, rank)
         try:
-            self._run(rank)
-        except UserError as error:
-            self._failed(rank, str(error))
-            said = advice.in_full(str(error), self.run_dir)
-            print(f"{self.stage.name} failed: {said}", file=sys.stderr, flush=True)
-            raise SystemExit(TO_MEND) from error
-        except Exception as error:
-            self._failed(rank, f"{type(error).__name__}: {error}")
-            traceback.print_exc()
+            self._run(rank, owner)
+        except BaseException as error:
+            if why := owner.lost():  # whatever it failed on, it has nothing to say any more
+                print(f"{self.stage.name}: {why}", file=sys.stderr, flush=True)
+                raise SystemExit(SUPERSEDED) from error
+            self._tell(rank, error)
             raise
         finally:
             private.pickles_are_mine()
 
-    def _run(self, rank: int) -> None:
+    def _tell(self, rank: int, error: BaseException) -> None:
+        """Record and print why the attempt failed; raises SystemExit for what a person has to change."""
+        if isinstance(error, UserError):
+            self._failed(rank, str(error))
+            said = advice.in_full(str(error), self.run_dir)
+            print(f"{self.stage.name} failed: {said}", file=sys.stderr, flush=True)
+            raise SystemExit(TO_MEND) from error
+        if isinstance(error, Exception):
+            self._failed(rank, f"{type(error).__name__}: {error}")
+            traceback.print_exc()
+
+    def _run(self, rank: int, owner: Ownership) -> None:
         ledger = Ledger(self.run_dir)
         mine = ledger.done(self.stage, self.cell)
         if mine and mine.fingerprint == self.fingerprint and ledger.failed_check(self.stage) is None:
             print(f"{self.stage.name}: already done, nothing to do", flush=True)
             return
+        owner.claim()
+        with owner.held(owner.file.parent):
+            self._work(rank, ledger, owner)
+
+    def _work(self, rank: int, ledger: Ledger, owner: Ownership) -> None:
         self._check_requeues()
         self._check_needs(ledger)
         started, memory = time.time(), MemoryPeak()
@@ -111,8 +130,10 @@ class StageJob:
             )
         with memory:
             self.stage.run(run)
+        self._sync(run.out)
         ended = Ended(run.out, self.cell)
         if rank:
+            owner.check()
             ended.tell(rank, memory.peak_mb)
             return
         peaks = [memory.peak_mb, *ended.of_others(run.nodes)]
@@ -132,8 +153,16 @@ class StageJob:
                 attempts=1 + _restarts(),
                 code=git_revision() or "",
                 snapshot=str(CODE.relative_to(self.run_dir)) if CODE.is_relative_to(self.run_dir) else "",
+                attempt=owner.mine.attempt,
             ),
         )
+
+    def _sync(self, out: Path) -> None:
+        """What was made is on the disk before a record says so; a record that outlives it in a crash would be false."""
+        try:
+            sync_tree([out / artifact.path for artifact in self.stage.makes])
+        except OSError as error:
+            raise UserError(f"{error.filename or out} is not on the disk: {error.strerror}") from error
 
     def _check_requeues(self) -> None:
         """Without an end, a stage that takes its node down each time would go round for ever."""
@@ -262,8 +291,9 @@ class MemoryPeak:
 class StepJob:
     """One shard of a data step, or (shard None) the merge of `shards` of them; requeued like a StageJob."""
 
-    def __init__(self, step: Step, shard: Shard | None, shards: int = 0) -> None:
-        self.step, self.shard, self.shards = step, shard, shards
+    def __init__(self, step: Step, shard: Shard | None, shards: int = 0, sent: float = 0.0) -> None:
+        """sent: as of a StageJob."""
+        self.step, self.shard, self.shards, self.sent = step, shard, shards, sent
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -272,6 +302,20 @@ class StepJob:
         return DelayedSubmission(self)
 
     def __call__(self) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        own = self.step.out / ".jobs" / ("merge" if self.shard is None else f"of-{self.shard.count}")
+        owner = Ownership(own, self.shard.index if self.shard else 0, self.sent)
+        try:
+            owner.claim()
+            with owner.held(self.step.out):
+                self._work()
+        except BaseException as error:
+            if why := owner.lost():
+                print(f"{self.step.name}: {why}", file=sys.stderr, flush=True)
+                raise SystemExit(SUPERSEDED) from error
+            raise
+
+    def _work(self) -> None:
         try:
             if self.shard is not None:
                 self.step.run_one(self.shard)

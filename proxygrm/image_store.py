@@ -46,7 +46,7 @@ class PictureStore:
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         if not target.exists():
-            with whole_file(target) as scratch:
+            with whole_file(target, durable=False) as scratch:
                 scratch.write_bytes(data)
 
 

@@ -9,8 +9,9 @@ import errno
 import json
 import os
 import shutil
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,37 @@ from typing import Any, Self
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 """What a write meets where there is no room, or no disk."""
+
+_guards: list[tuple[Path, Callable[[], None]]] = []
+
+
+@contextmanager
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `check` is called before anything of this process gets its name in `folder`: it raises
+    where that must not be."""
+    entry = (folder.absolute(), check)
+    _guards.append(entry)
+    try:
+        yield
+    finally:
+        _guards.remove(entry)
+
+
+def may_write(path: Path) -> None:
+    """Raises what the guards of its folders raise. To be called right before a rename, or an append."""
+    for folder, check in _guards:
+        if path.absolute().is_relative_to(folder):
+            check()
+
+
+def sync_file(path: Path, flags: int = 0) -> None:
+    """What was written to it, by whomever on this machine, is on the disk when this returns."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        with writing(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -50,8 +82,11 @@ def beside(path: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yields the scratch name to write to (or to link from); a clean end renames it, an error removes it.
+
+    It is on the disk before it has its name: not empty after a power cut. durable: False for one of very many, which
+    whoever writes them syncs together (`proxygrm.durable`).
 
     The folder of `path` is made if it is not there. Raises OSError, and whatever the block raises. A device or a pipe
     is refused: the rename would put a file in its place (/dev/null, for every program of the machine).
@@ -63,6 +98,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with writing(path, scratch):
             yield scratch
+            if durable and stat.S_ISREG(scratch.lstat().st_mode):
+                sync_file(scratch)
+            may_write(path)
             scratch.replace(path)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
@@ -92,19 +130,22 @@ def whole_files(folder: Path) -> Iterator[Path]:
         try:
             with writing(folder, scratch):
                 yield scratch
-                for file in sorted(scratch.iterdir()):
+                files = sorted(scratch.iterdir())
+                for file in files:
+                    if stat.S_ISREG(file.lstat().st_mode):
+                        sync_file(file)
+                for file in files:
+                    may_write(folder / file.name)
                     file.replace(folder / file.name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Whole, and on the disk before it has its name: not empty after a power cut. mode: less the umask, as ever."""
+    """mode: less the umask, as ever."""
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with whole_file(path) as scratch, os.fdopen(os.open(scratch, new, mode), "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from proxygrm.errors import UserError
 
@@ -61,12 +61,8 @@ def answer(*command: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedP
 
     Raises NoAnswer when it is missing or does not end within timeout_s.
     """
-    environment = {**clean(os.environ), **READ_BACK}
     try:
-        return subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
-            errors="replace", timeout=timeout_s, check=False,
-        )  # fmt: skip
+        return _run(command, {**clean(os.environ), **READ_BACK}, timeout_s)
     except FileNotFoundError:
         raise NoAnswer(f"no SLURM here: {command[0]} is not on PATH; {REMEDY}") from None
     except OSError as error:
@@ -89,14 +85,19 @@ def first_words(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0].removeprefix(f"{done.args[0]}: ").removeprefix("error: ")
 
 
-@contextmanager
-def clean_environment() -> Iterator[None]:
-    """This process's own environment without what is ignored, while submitit runs sbatch; jobs inherit it."""
-    before = {name: os.environ.pop(name) for name in ignored(os.environ)}
-    try:
-        yield
-    finally:
-        os.environ.update(before)
+def sbatch(script: Path) -> subprocess.CompletedProcess[str]:
+    """Send a batch script, in this process's own environment without what is ignored: jobs inherit it. No time limit
+    of ours: what sbatch had sent when we ended it might arrive all the same. Raises OSError."""
+    return _run(("sbatch", str(script)), clean(os.environ), None)
+
+
+def _run(
+    command: Sequence[str], environment: Mapping[str, str], timeout_s: float | None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+        errors="replace", timeout=timeout_s, check=False,
+    )  # fmt: skip
 
 
 def host_names(listed: str) -> list[str]:

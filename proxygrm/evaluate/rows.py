@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from proxygrm.errors import UserError
-from proxygrm.whole_file import whole_file
+from proxygrm.whole_file import may_write, whole_file
 
 Row = dict[str, Any]
 
@@ -71,6 +71,7 @@ class RowFile:
         self._written = time.monotonic()
 
     def _write(self, rows: Iterable[Row]) -> None:
+        may_write(self.path)
         try:
             self._file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
             self._file.flush()

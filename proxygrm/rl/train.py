@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxygrm.checkpoints import copy_linked
+from proxygrm.durable import move_into_place
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
@@ -216,8 +217,7 @@ def finish(out: Path, start: Path) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     copy_linked(source, scratch)
     _keep_precision(scratch / "config.json", start / "config.json")
-    shutil.rmtree(policy, ignore_errors=True)
-    scratch.rename(policy)
+    move_into_place(scratch, policy)
     shutil.rmtree(out / "datasets_cache", ignore_errors=True)
     return policy
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.checkpoints import copy_linked, is_hf_checkpoint
+from proxygrm.durable import move_into_place
 from proxygrm.errors import UserError
 from proxygrm.leash import leashed
 from proxygrm.log_tail import last_words
@@ -242,8 +242,7 @@ def _publish(checkpoint: Path, model: Path, max_pixels: int) -> Path:
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (scratch / name).exists():
             write_json(scratch / name, _bounded(json.loads((scratch / name).read_text(encoding="utf-8")), max_pixels))
-    shutil.rmtree(model, ignore_errors=True)
-    scratch.rename(model)
+    move_into_place(scratch, model)
     return model
 
 

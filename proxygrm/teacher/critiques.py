@@ -17,6 +17,7 @@ from proxygrm.chat_answer import NO_TEXT, ChatAnswer
 from proxygrm.critique import Label, parse
 from proxygrm.errors import UserError
 from proxygrm.json_lines import numbered_lines, value_of
+from proxygrm.whole_file import may_write
 
 UNNAMED = "unnamed"  # the model of rows that do not say who wrote them
 
@@ -103,6 +104,7 @@ def resume(path: Path, known_ids: Collection[str], model: str) -> list[CritiqueR
 def append(path: Path, rows: Iterable[CritiqueRow]) -> None:
     """Add whole lines and sync them to the disk."""
     data = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+    may_write(path)
     try:
         with path.open("ab") as file:
             file.write(data.encode())

@@ -6,7 +6,6 @@ import ast
 import os
 import stat
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,14 +59,18 @@ def test_a_command_gets_the_clean_environment_and_times_in_seconds(
     assert not set(HOSTILE) - {"SLURM_TIME_FORMAT"} & set(seen)
 
 
-def test_a_submission_s_environment_is_put_back_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in HOSTILE.items():
+def test_what_a_job_inherits_from_sbatch_is_the_shell_s_own_environment_without_what_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "sbatch"
+    program.write_text(f"#!{sys.executable}\nimport os\nprint(sorted(os.environ.items()))\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    for name, value in {**HOSTILE, "SLURM_CONF": "/etc/x.conf", "LC_ALL": "de_DE.UTF-8"}.items():
         monkeypatch.setenv(name, value)
-    before = dict(os.environ)
-    with suppress(RuntimeError), commands.clean_environment():
-        assert not commands.ignored(os.environ)
-        raise RuntimeError
-    assert dict(os.environ) == before
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    seen = dict(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
+    assert (seen["SLURM_CONF"], seen["LC_ALL"]) == ("/etc/x.conf", "de_DE.UTF-8")
+    assert not set(HOSTILE) & set(seen)
 
 
 @pytest.mark.parametrize(
