@@ -19,6 +19,7 @@ from data_tools.preference import PictureStore, PreferencePair, arrange
 from data_tools.raw_rows import RawFile, read_span
 from data_tools.shards import Shard
 from data_tools.source import Found, Left, Scored, Source, layouts
+from proxygrm.durable import sync_tree
 from proxygrm.ids import BadId, given, id_text
 from proxygrm.image_fields import NoPicture, NotGiven
 from proxygrm.whole_file import WholeFileWriter, write_json, writing
@@ -147,6 +148,7 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
                 account.kept += 1
             else:
                 scored.add([*made, file, number], _size(made[1], made[2]))
+    sync_tree([parts / "images"])  # what the account says is there stays there
     write_json(part["account"], account.summary())
 
 

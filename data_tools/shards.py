@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.stale_parts import keep, one_run
+from proxygrm.durable import sync_tree
 from proxygrm.errors import UserError
 from proxygrm.whole_file import removed_if_empty, write_json
 
@@ -109,6 +110,8 @@ class Step:
                 f"{self.name}: {len(missing)} of {count} shards are not done (first: {missing[0]}); run them"
             )
         report = {"stamp": self.stamp, **self.merge(shards, self.parts)}
+        images = (self.out / "images", self.result.with_name(f"{self.result.name}.images"))
+        sync_tree([self.result, *images])  # on the disk before a report says so
         write_json(self.out / self.report, report)
         shutil.rmtree(self.parts, ignore_errors=True)
         return report

@@ -14,19 +14,24 @@ from typing import Any
 
 from proxygrm.bounds import require
 from proxygrm.errors import UserError
+from proxygrm.torn import refuse_torn
 
 Check = Callable[[Path], None]
 """Raises (any exception with a readable message) when what stands at the path cannot be used."""
 
 
 def exists(path: Path) -> None:
-    """The weakest check: something is there and it is not empty."""
+    """The weakest check: something is there, it is not empty, and no crash has torn it."""
     if not path.exists():
         raise UserError(f"{path} does not exist")
     if path.is_dir() and not any(path.iterdir()):
         raise UserError(f"{path} is an empty folder")
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path} is an empty file")
+    try:
+        refuse_torn(path)
+    except ValueError as error:
+        raise UserError(f"{path} is not whole: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Is a Hugging Face checkpoint whole? Looks at files and headers only: no torch, no reading of weights."""
+"""Is a Hugging Face checkpoint whole? Looks at files, headers and a few blocks of weights: no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.errors import UserError, barred
+from proxygrm.torn import torn
+from proxygrm.weights import lost, tensors
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -24,8 +26,9 @@ _MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 def is_hf_checkpoint(path: Path) -> None:
     """Raises UserError that names the first thing missing; returns when the checkpoint can be loaded.
 
-    Checked: config, tokenizer and processor files; every safetensors shard that the index lists is there, has a
-    readable header, and is as long as the header says (a copy that was cut off is shorter).
+    Checked: config, tokenizer and processor files are whole; every safetensors shard that the index lists is there, has
+    a readable header, is as long as the header says (a copy that was cut off is shorter), and holds weights, not the
+    zeros that a crash leaves, where blocks of it are read.
     """
     with reading_checkpoint(path):
         _check(path)
@@ -60,8 +63,8 @@ def _check(path: Path) -> None:
     for name in _shards(path):
         _check_shard(path, name)
     for file in path.iterdir():  # tokenizer, processor, templates: libraries read them, later
-        if file.suffix in _SMALL and _there(file) and not file.is_dir():
-            file.open("rb").close()
+        if file.suffix in _SMALL and _there(file) and not file.is_dir() and (reason := torn(file)):
+            raise UserError(f"the checkpoint at {path} is damaged: {file.name} {reason}; train or copy it again")
 
 
 def _there(path: Path) -> bool:
@@ -117,12 +120,17 @@ def _check_shard(path: Path, name: str) -> None:
             if length > min(_MOST_HEADER_BYTES, size - 8):
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
             header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        found = tensors(header, 8 + length)
     except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the checkpoint at {path} is damaged: {name} is no safetensors file ({error})") from error
-    expected = 8 + length + max(ends, default=0)
+    expected = max((tensor.end for tensor in found), default=8 + length)
     if size != expected:
         raise UserError(f"the checkpoint at {path} is damaged: {name} has {size} bytes, its header says {expected}")
+    if blank := lost(file, found):
+        raise UserError(
+            f"the checkpoint at {path} is damaged: {name} holds zeros in the place of weights ({blank}), as a crash "
+            "leaves them; train or copy it again"
+        )
 
 
 def _json(path: Path, name: str) -> Any:

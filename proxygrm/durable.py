@@ -34,8 +34,10 @@ def sync_tree(paths: Iterable[Path]) -> int:
                 folders[Path(root)] = None
         elif path.exists():
             files.append(path)
+        else:
+            continue
         folders[path.parent] = None
-    if len(files) > AT_ONCE and _sync_file_system(next(iter(folders))):
+    if len(files) > AT_ONCE and folders and _sync_file_system(next(iter(folders))):
         return len(files)
     for file in files:
         with suppress(FileNotFoundError):  # a scratch file of somebody who is at work there

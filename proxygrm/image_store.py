@@ -45,7 +45,7 @@ class PictureStore:
 
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
-        if not target.exists():
+        if not (target.exists() and target.stat().st_size == len(data)):  # a crash leaves empty files
             with whole_file(target, durable=False) as scratch:
                 scratch.write_bytes(data)
 

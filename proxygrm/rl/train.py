@@ -26,12 +26,12 @@ from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.overrides import job_environment, verl_overrides
+from proxygrm.rl.saved import last_checkpoint, tidy
 from proxygrm.save_now import SaveNow
 from proxygrm.tracking import KEY_FILE_VARIABLE, asked_mode
 from proxygrm.whole_file import write_json, write_text
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_STEP = re.compile(r"global_step_(\d+)")
 _BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")
 _NOTES = (
     ("all initialize finished", "rollout and trainer ready"),
@@ -79,7 +79,7 @@ def train_grpo_command(
     out.mkdir(parents=True, exist_ok=True)
     _stop_file(out).unlink(missing_ok=True)
     SaveNow(out).forget()
-    _tidy(out / "checkpoints", settings.keep_checkpoints)
+    tidy(out / "checkpoints", settings.keep_checkpoints)
     options = RewardOptions(
         rollouts=str(out / "rollouts"),
         stop_file=str(_stop_file(out)),
@@ -178,25 +178,6 @@ def collect_metrics(out: Path) -> list[dict[str, float]]:
     rows = [steps[step] for step in sorted(steps)]
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return rows
-
-
-def _tidy(checkpoints: Path, keep: int) -> None:
-    """Remove what earlier attempts left: a save they did not finish, and those verl no longer remembers to remove."""
-    found = last_checkpoint(checkpoints.parent)
-    last = found[0] if found else 0
-    steps = sorted(int(name[1]) for path in checkpoints.glob("*") if (name := _STEP.fullmatch(path.name)))
-    complete = [step for step in steps if step <= last]
-    for step in {*steps} - {*complete[-keep:]}:
-        shutil.rmtree(checkpoints / f"global_step_{step}")
-
-
-def last_checkpoint(out: Path) -> tuple[int, Path] | None:
-    """(step, folder) of the newest complete checkpoint, or None; verl names it last, in a file of its own."""
-    pointer = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    if not pointer.exists():
-        return None
-    step = int(pointer.read_text(encoding="utf-8"))
-    return step, pointer.parent / f"global_step_{step}"
 
 
 def finish(out: Path, start: Path) -> Path:

@@ -27,6 +27,7 @@ from proxygrm.leash import leashed
 from proxygrm.log_tail import last_words
 from proxygrm.save_now import SaveNow, listening
 from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
+from proxygrm.torn import checkpoint_of_training
 from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, asked_mode, choose_mode
 from proxygrm.whole_file import beside, write_json, write_text
 
@@ -157,9 +158,11 @@ def last_checkpoint(work: Path) -> Path | None:
         try:
             json.loads((path / "trainer_state.json").read_text())
             is_hf_checkpoint(path)
+            whole = not checkpoint_of_training(path)  # optimizer and random states too
         except (OSError, ValueError, UserError):
             continue
-        return path
+        if whole:
+            return path
     return None
 
 

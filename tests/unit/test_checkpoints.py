@@ -8,6 +8,7 @@ import re
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from proxygrm.checkpoints import is_hf_checkpoint
@@ -111,4 +112,60 @@ def test_a_folder_in_the_place_of_a_file_is_named(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     (checkpoint / "config.json").mkdir()
     with pytest.raises(UserError, match=r"config\.json: Is a directory"):
+        is_hf_checkpoint(checkpoint)
+
+
+def weights(path: Path, zero: tuple[str, ...] = ()) -> dict[str, tuple[int, int]]:
+    """A shard of 12 layers, a matrix and a bias each; returns where each tensor lies. zero: those that are zero."""
+    from safetensors.numpy import save_file
+
+    made, random = {}, np.random.default_rng(1)
+    for layer in range(12):
+        for name, shape in ((f"{layer:02}.bias", (96,)), (f"{layer:02}.weight", (96, 96))):
+            made[name] = (random.standard_normal(shape) if name not in zero else np.zeros(shape)).astype(np.float32)
+    save_file(made, path)
+    data = path.read_bytes()
+    begin = 8 + struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:begin])
+    return {name: (begin + row["data_offsets"][0], begin + row["data_offsets"][1]) for name, row in header.items()}
+
+
+def test_zeros_that_a_model_has_by_design_are_weights(checkpoint: Path) -> None:
+    file = checkpoint / "model.safetensors"
+    biases = tuple(f"{layer:02}.bias" for layer in range(12))
+    for zero in ((), biases, ("05.weight",), ("05.weight", "06.weight"), ("11.weight",), ("00.bias", "00.weight")):
+        weights(file, zero)
+        is_hf_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("page", [4096, 1])
+@pytest.mark.parametrize(("begin", "end"), [(0.0, 1.0), (0.5, 1.0), (0.9, 1.0), (0.3, 0.5)])
+def test_zeros_that_a_crash_has_left_are_no_weights(checkpoint: Path, begin: float, end: float, page: int) -> None:
+    """The header and the length are right. Lost are pages, or what a writer had not come to."""
+    file = checkpoint / "model.safetensors"
+    places = weights(file)
+    first, size = min(places.values())[0], file.stat().st_size
+    at = max(first, int(size * begin) // page * page)
+    until = size if end == 1 else int(size * end) // page * page
+    with file.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(bytes(until - at))
+    with pytest.raises(UserError, match=r"model\.safetensors holds zeros in the place of weights \(\d\d\.weight\)"):
+        is_hf_checkpoint(checkpoint)
+
+
+def test_a_header_whose_tensors_do_not_follow_each_other_is_refused(checkpoint: Path) -> None:
+    rows = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    rows["b"] = {"dtype": "F32", "shape": [2], "data_offsets": [16, 24]}
+    header = json.dumps(rows).encode()
+    (checkpoint / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
+    with pytest.raises(UserError, match="b does not begin where the one before it ends"):
+        is_hf_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor_config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", [b"", bytes(300), b'{"a": 1' + bytes(300)])
+def test_a_small_file_that_a_crash_has_torn_is_named(checkpoint: Path, name: str, content: bytes) -> None:
+    (checkpoint / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"damaged: {re.escape(name)} "):
         is_hf_checkpoint(checkpoint)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
-from proxygrm.rl.train import _tidy, collect_metrics, explain, finish, progress, train_grpo_command
+from proxygrm.rl.saved import last_checkpoint, tidy
+from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
 
 
 def metrics_file(out: Path, attempt: int, rows: list[tuple[int, dict[str, float]]], tail: str = "") -> None:
@@ -99,10 +101,10 @@ def test_an_attempt_begins_without_the_saves_that_earlier_ones_did_not_finish_or
         checkpoint(tmp_path, step)
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("6", encoding="utf-8")
     (tmp_path / "checkpoints" / "global_step_notes").mkdir()
-    _tidy(tmp_path / "checkpoints", keep=2)
+    tidy(tmp_path / "checkpoints", keep=2)
     left = sorted(path.name for path in (tmp_path / "checkpoints").glob("global_step_*"))
     assert left == ["global_step_4", "global_step_6", "global_step_notes"]
-    _tidy(tmp_path / "nothing here", keep=2)
+    tidy(tmp_path / "nothing here", keep=2)
 
 
 def test_progress_is_read_from_the_console() -> None:
@@ -138,3 +140,42 @@ def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None
             run_name="x",
         )
     assert not (tmp_path / "out").exists()
+
+
+def torch_file(path: Path) -> Path:
+    """As torch.save writes it: an archive, its list of contents at the end."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02N.")
+        archive.writestr("archive/data/0", bytes(5000))
+    return path
+
+
+def half_of(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+
+
+@pytest.mark.parametrize("pointer", ["6", "", "\0"])
+def test_a_last_checkpoint_that_a_crash_has_torn_is_passed_over_for_the_one_before(
+    tmp_path: Path, pointer: str
+) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (2, 4, 6):
+        checkpoint(tmp_path, step)
+        torch_file(folder / f"global_step_{step}" / "actor" / "optim_world_size_1_rank_0.pt")
+    (folder / "latest_checkpointed_iteration.txt").write_text(pointer)
+    assert last_checkpoint(tmp_path) == (6, folder / "global_step_6")
+    half_of(folder / "global_step_6" / "actor" / "optim_world_size_1_rank_0.pt")
+    assert last_checkpoint(tmp_path) == (4, folder / "global_step_4")
+    tidy(folder, keep=2)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["global_step_2", "global_step_4", "latest_checkpointed_iteration.txt", "torn_global_step_6"]
+    assert (folder / "latest_checkpointed_iteration.txt").read_text() == "4", "what verl resumes from"
+
+
+def test_where_every_checkpoint_is_torn_the_training_starts_again_and_nothing_is_deleted(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 6)
+    (tmp_path / "checkpoints" / "global_step_6" / "data.pt").write_bytes(bytes(100))
+    tidy(tmp_path / "checkpoints", keep=2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["torn_global_step_6"]
+    assert last_checkpoint(tmp_path) is None
