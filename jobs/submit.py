@@ -92,12 +92,13 @@ def require_slurm() -> None:
 def rendered(
     lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str], sending: Sending = AT_ONCE
 ) -> str:
-    """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>."""
+    """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>, and what
+    is drawn for each submission as TOKEN."""
     from jobs import sbatch
 
     stage, code = lines[0].stage, snapshot.planned(run_dir)
     depends_on, hold = dependency(lines, job_ids, sending.after), sending.hold and waits_for_none(lines)
-    asked = _asked(stage, profile, run_dir, depends_on, hold, code, token := f"{tokens.PREFIX}<token>")
+    asked = _asked(stage, profile, run_dir, depends_on, hold, code, token := f"{tokens.PREFIX}TOKEN")
     elements = stage.array if len(lines) == 1 else len(lines)
     return sbatch.script(log_folder(run_dir, stage), python_command(profile, run_dir), asked, token, elements)
 
