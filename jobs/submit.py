@@ -92,8 +92,8 @@ def require_slurm() -> None:
 def rendered(
     lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str], sending: Sending = AT_ONCE
 ) -> str:
-    """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>, and what
-    is drawn for each submission as TOKEN."""
+    """The exact batch script of one of `plan.in_batches`; what is not submitted yet stands there as <its name>, and
+    what is drawn for each submission as TOKEN."""
     from jobs import sbatch
 
     stage, code = lines[0].stage, snapshot.planned(run_dir)
