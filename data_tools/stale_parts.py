@@ -1,34 +1,36 @@
 """Parts of a run that failed and will not be gone on with, because the next run has other options: they are removed.
 
-A run of one process keeps the note `OUT/.parts-STAMP.run` locked while it goes on; the note stays with the parts of a
-run that failed or was killed. Parts without a note are of shards by hand or of a job array, between whose elements
-nobody holds a lock: those are never removed here.
+A run of one process holds `OUT/.parts-STAMP.lock` while it goes on; its note `OUT/.parts-STAMP.run` stays with the
+parts of a run that failed or was killed. Parts without a note are of shards by hand or of a job array, between whose
+elements nobody holds a lock: those are never removed here.
 """
 
 from __future__ import annotations
 
-import fcntl
 import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proxygrm import lock
 from proxygrm.whole_file import writing
+
+_WAIT_S = 600.0
 
 
 @contextmanager
 def one_run(parts: Path, target: str) -> Iterator[None]:
     """Hold the note of `parts`; first remove what ended runs of this machine for the same `target` left beside them."""
     mine = _note(parts)
-    says = f"{target}\n{platform.node()}\n"  # locks are not seen by other machines on every file system
+    says = f"{target}\n{platform.node()}\n"  # of another machine's process one cannot always tell whether it lives
     parts.parent.mkdir(parents=True, exist_ok=True)
     for note in parts.parent.glob(".parts-*.run"):
         if note != mine:
             _remove_ended(note, says)
-    with mine.open("w", encoding="utf-8") as file:
-        _locked(file.fileno(), fcntl.LOCK_SH)  # the same run twice is no conflict
-        with writing(mine):
+    removed = f"{parts} is being removed by another run"
+    with lock.shared(_lock_of(mine), removed, wait_s=_WAIT_S):  # the same run twice is not a conflict
+        with mine.open("w", encoding="utf-8") as file, writing(mine):
             file.write(says)
             file.flush()
         try:
@@ -48,19 +50,19 @@ def _note(parts: Path) -> Path:
 
 
 def _remove_ended(note: Path, says: str) -> None:
+    alone = lock.Lock(_lock_of(note))
     try:
-        with note.open(encoding="utf-8") as file:
-            if file.read() == says and _locked(file.fileno(), fcntl.LOCK_EX):
+        if note.read_text(encoding="utf-8") != says or alone.acquire():
+            return
+        try:
+            if note.read_text(encoding="utf-8") == says:
                 shutil.rmtree(note.with_suffix(""), ignore_errors=True)
                 note.unlink(missing_ok=True)
+        finally:
+            alone.release()
     except OSError:
         return  # gone in this moment, or another's: nothing of ours hangs on it
 
 
-def _locked(descriptor: int, how: int) -> bool:
-    """False where it is held otherwise, or the file system has no locks (then nobody can hold one, or remove)."""
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _lock_of(note: Path) -> Path:
+    return note.with_suffix(".lock")

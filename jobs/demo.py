@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from contextlib import suppress
@@ -17,7 +16,7 @@ from jobs.ledger import Ledger, read_json, write_json
 from jobs.request import Request, Resolved
 from jobs.say import echo
 from jobs.send import send
-from proxygrm.errors import UserError
+from proxygrm import lock
 from proxygrm.interrupts import stopped_once
 from proxygrm.owner import refuse_foreign
 from proxygrm.pairs import SCHEMA_VERSION
@@ -35,14 +34,8 @@ def run(folder: Path, quick: bool, prepare_only: bool) -> None:
     started = time.time()
     ledger = Ledger(folder)
     ledger.create()
-    with (folder / ".demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"a demo is running in {folder}; watch it with `proxygrm status --run {folder} --watch`, "
-                "or give this one another --run"
-            ) from None
+    remedy = f"watch it with `proxygrm status --run {folder} --watch`, or give this one another --run"
+    with lock.held(folder / ".demo.lock", f"a demo is running in {folder}", remedy):
         prepare(DEMO_INPUTS)
         if prepare_only:
             return

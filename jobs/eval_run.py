@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,7 @@ def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missi
     """OUT/pairs. Every row of a benchmark counts, so none may be bad."""
     from data_tools.ingest import ingest
     from jobs.console import out as console
+    from proxygrm import lock
     from proxygrm.errors import UserError
     from proxygrm.whole_file import removed_if_empty
 
@@ -151,14 +152,10 @@ def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missi
     folder = (out / "pairs").resolve()
     with removed_if_empty(out):
         out.mkdir(parents=True, exist_ok=True)
-        note = out / ".ingest.lock"
-        with note.open("w") as lock:  # shards that are started by hand all come by here
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        busy = f"another `eval run` is ingesting into {folder}"
+        with lock.held(out / ".ingest.lock", busy, wait_s=math.inf):  # shards started by hand all come by here
             allowed = 1.0 if missing == "drop" else 0.0
-            try:
-                report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=allowed)
-            finally:
-                note.unlink(missing_ok=True)
+            report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=allowed)
     if others := {reason: count for reason, count in report["bad"].items() if reason != "missing_picture"}:
         raise UserError(
             f"{sum(others.values()):,} rows of {data} are bad ({', '.join(others)}); {folder / 'ingest_dropped.jsonl'} "

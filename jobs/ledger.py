@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -17,13 +16,15 @@ from typing import Any
 from jobs import changes, private, secrecy
 from jobs.stage import Given, Stage, plain
 from jobs.submissions import all_jobs, orders_of, submission_row
-from proxygrm import whole_file
+from proxygrm import lock, whole_file
 from proxygrm.checkpoints import is_hf_checkpoint
 from proxygrm.durable import sync_folder
 from proxygrm.errors import UserError, barred
 from proxygrm.owner import refuse_foreign
 from proxygrm.user_text import read_user_text
 
+RECORDING_S = 60.0
+"""How long one waits for another that writes submissions.json, which takes milliseconds."""
 CODE = Path(__file__).resolve().parent.parent
 MADE_OF = "made_of.json"
 """Of a stage's folder: what its fingerprint is the hash of, so that a plan can name what changed."""
@@ -149,13 +150,11 @@ class Ledger:
     def lock(self, what: str) -> Iterator[None]:
         """One submitter at a time: a second one is told, and nothing is submitted twice."""
         self.create()
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"another {what} is working in {self.folder}; wait for it, or use another run with --run NAME"
-                ) from None
+        with lock.held(
+            self.folder / ".lock",
+            f"another {what} is working in {self.folder}",
+            "wait for it, or use another run with --run NAME",
+        ):
             yield
 
     def done_path(self, stage: Stage, cell: int = 0) -> Path:
@@ -236,8 +235,8 @@ class Ledger:
     def _recording(self) -> Iterator[dict[str, dict[str, Any]]]:
         """The submissions, to be changed and written: by one at a time, because jobs sent by hand come in between."""
         private.make(self.folder)
-        with (self.folder / ".submissions.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        busy = f"another command has been writing submissions.json of {self.folder} for {RECORDING_S:.0f} s"
+        with lock.held(self.folder / ".submissions.lock", busy, wait_s=RECORDING_S):
             rows = self._recorded()
             yield rows
             write_json(self.folder / "submissions.json", rows)

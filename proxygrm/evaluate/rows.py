@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from proxygrm import lock
 from proxygrm.errors import UserError
 from proxygrm.whole_file import may_write, whole_file
 
@@ -25,7 +26,7 @@ class RowFile:
 
     `made_by` says what the rows depend on; it stands in the first line. A file made by something else is
     refused, because half of its rows would come from another model or other settings; so is one that another
-    process on this machine is writing. One without any row (its judge never answered) is begun again.
+    process is writing. One without any row (its judge never answered) is begun again.
     """
 
     def __init__(self, path: Path, made_by: Row) -> None:
@@ -35,28 +36,28 @@ class RowFile:
         self.torn_bytes = 0
         self._unwritten: list[Row] = []
         self._written = time.monotonic()
+        self._ends = ExitStack()
 
     def __enter__(self) -> RowFile:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", errors=_ERRORS)
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path.parent}: {error.strerror}; name another folder") from error
-        try:
-            self._lock()
+        with ExitStack() as ends:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = ends.enter_context(self.path.open("a", encoding="utf-8", errors=_ERRORS))
+            except OSError as error:
+                raise UserError(f"cannot write to {self.path.parent}: {error.strerror}; name another folder") from error
+            busy = f"another process is writing {self.path}"
+            ends.enter_context(
+                lock.held(self.path.with_name(f".{self.path.name}.lock"), busy, "let it finish, or stop it")
+            )
             self._recover()
             if self.path.stat().st_size == 0:
                 self._write([{"made_by": self.made_by}])
-        except BaseException:
-            self._file.close()
-            raise
+            self._ends = ends.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
-        try:
+        with self._ends:
             self._flush()
-        finally:
-            self._file.close()
 
     def append(self, row: Row) -> None:
         """Kept now, on disk within about a second, and in any case when the file is closed."""
@@ -79,14 +80,6 @@ class RowFile:
             raise UserError(
                 f"cannot write {self.path}: {error.strerror}; free space and start again, it resumes"
             ) from error
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is writing {self.path}; let it finish, or stop it") from error
-        except OSError:  # a file system without locks
-            pass
 
     def _recover(self) -> None:
         self.rows, self.torn_bytes = _whole_rows(self.path, self.made_by)

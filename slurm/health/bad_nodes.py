@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from proxygrm import lock
 from proxygrm.errors import UserError, barred
 from proxygrm.user_text import read_user_text
 from proxygrm.whole_file import write_text
@@ -21,6 +21,7 @@ from slurm.profile import Profile
 
 NAME = "bad_nodes.json"
 KEPT_S = 24 * 3600.0
+_WAIT_S = 60.0
 
 
 def job_name() -> str:
@@ -61,8 +62,8 @@ def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
     """Add the verdict; returns how often this job had been requeued for bad nodes before. Jobs of one run may write
     at the same time."""
     job, restart = job_name(), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    with (run_dir / f".{NAME}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    busy = f"another job has been writing {run_dir / NAME} for {_WAIT_S:.0f} s"
+    with lock.held(run_dir / f".{NAME}.lock", busy, wait_s=_WAIT_S):
         before = read(run_dir)
         now = [
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import subprocess
@@ -13,10 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxygrm import lock
 from slurm.health.finding import Finding, fail, ok, warn
 
 WRITE_MB = 32
 LOCAL_KINDS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "ramfs"}
+LOCAL_LOCKS = {"localflock", "nolock", "local_lock=flock", "local_lock=all"}
+"""Options of Lustre and NFS mounts under which flock answers, and tells other hosts nothing."""
 GB = {"cuda": (500.0, 100.0), "cpu": (5.0, 1.0)}
 """Free space below which it warns and fails. A 7B RL checkpoint with its optimiser state is about 100 GB."""
 INODES = (100_000, 5_000)
@@ -50,10 +52,7 @@ def measure(folder: Path) -> Space:
             file.flush()
             os.fsync(file.fileno())
             speed = WRITE_MB / max(1e-6, time.monotonic() - started)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                lock_problem = error.strerror or str(error)
+        lock_problem = locks(folder)
     except OSError as error:
         write_problem = "over your quota" if error.errno == errno.EDQUOT else error.strerror or str(error)
     return Space(
@@ -67,20 +66,32 @@ def measure(folder: Path) -> Space:
     )
 
 
+def locks(folder: Path, mounts: str | None = None) -> str:
+    """What is wrong with flock there, "" for nothing."""
+    missing = lock.flock_missing(folder)
+    local = LOCAL_LOCKS.intersection(mount_of(folder, mounts)[1])
+    return missing or (f"{', '.join(sorted(local))}: a lock is seen by its own host only" if local else "")
+
+
 def file_system(folder: Path, mounts: str | None = None) -> str:
     """Type of the file system a folder is on, as /proc/mounts names it (nfs4, lustre, gpfs, ext4, ...)."""
+    return mount_of(folder, mounts)[0]
+
+
+def mount_of(folder: Path, mounts: str | None = None) -> tuple[str, tuple[str, ...]]:
+    """Type and options of the file system a folder is on, as /proc/mounts names them."""
     text = mounts if mounts is not None else Path("/proc/mounts").read_text()
-    best, kind = "", "?"
+    best, kind, options = "", "?", ""
     where = str(folder.resolve())
     for line in text.splitlines():
         parts = line.split()
-        if len(parts) < 3:
+        if len(parts) < 4:
             continue
         point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), parts[1])
         inside = where == point or where.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
-            best, kind = point, parts[2]
-    return kind
+            best, kind, options = point, parts[2], parts[3]
+    return kind, tuple(options.split(","))
 
 
 def over_quota() -> tuple[str, ...]:
@@ -123,10 +134,11 @@ def judge(space: Space, folder: Path, device: str) -> list[Finding]:
     findings += [fail("quota", f"over its limit on {name}", "`quota` shows it; remove files") for name in space.quota]
     if space.lock_problem:
         findings.append(
-            fail(
+            warn(
                 "locks",
-                f"no file locks in {folder}: {space.lock_problem}",
-                "two submits could meet (Lustre: mount -o flock)",
+                f"flock in {folder}: {space.lock_problem}",
+                "ask for `-o flock` (Lustre) or local_lock=none (NFS); without flock lock files are used, and one left "
+                "by a process of another host has to be removed by hand",
             )
         )
     return findings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -11,11 +10,11 @@ import secrets
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxygrm import lock
 from proxygrm.errors import UserError
 from proxygrm.owner import refuse_foreign
 from proxygrm.user_text import read_user_text
@@ -24,7 +23,9 @@ from slurm.local.binaries import repository
 from slurm.local.config import ClusterSpec
 
 _LONGEST_SOCKET_FOLDER = 60  # 107 characters less "/spool/h100-1/h100-1_4294967295.4294967291" and some room
+_WAIT_S = 90.0
 _NEEDED_MB = 200  # a fresh MariaDB takes 50; SLURM's state and logs follow
+_LOCKS = re.compile(r"lock|in-use|\.(lock|in-use)\.held(-[0-9a-f]+)?")
 _SUBFOLDERS = ("etc", "run", "log", "state", "spool", "dev")
 
 
@@ -116,7 +117,7 @@ def prepare(folder: Path) -> None:
 
 def refuse_strangers(folder: Path) -> None:
     """Raise UserError where the folder holds something that is not a cluster's."""
-    strangers = [entry.name for entry in folder.iterdir() if entry.name not in ("lock", "in-use")]
+    strangers = [entry.name for entry in folder.iterdir() if not _LOCKS.fullmatch(entry.name)]
     if strangers and not (folder / "cluster.json").exists():
         raise UserError(f"{folder} holds other files and no local cluster: name a new or empty folder")
 
@@ -124,17 +125,7 @@ def refuse_strangers(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
     """Hold the folder; a second `up` or `down` waits here for the first."""
-    deadline = time.monotonic() + seconds
-    with (folder / "lock").open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    reason = f"another command has been busy with {folder} for {seconds:.0f} s"
-                    raise UserError(reason) from None
-                time.sleep(0.1)
+    with lock.held(folder / "lock", f"another command has been busy with {folder} for {seconds:.0f} s", wait_s=seconds):
         yield
 
 
@@ -143,21 +134,19 @@ def in_use(folder: Path) -> Iterator[None]:
     """Tell that a command of this user works with the cluster: meanwhile `unused` is false, also after a crash."""
     refuse_foreign_cluster(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a"), (folder / "in-use").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    with lock.shared(folder / "in-use", f"{folder} is being taken down", wait_s=_WAIT_S):
         yield
 
 
 @contextlib.contextmanager
 def unused(folder: Path) -> Iterator[bool]:
     """Whether no command works with the cluster; if so none begins to before the block ends."""
-    with (folder / "in-use").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    alone = lock.Lock(folder / "in-use")
+    free = not alone.acquire()
+    try:
+        yield free
+    finally:
+        alone.release()
 
 
 def new_record(spec: ClusterSpec) -> Record:

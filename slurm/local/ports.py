@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import stat
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxygrm.errors import UserError
+from proxygrm.lock import Lock
 from slurm.local.config import BLOCKS, FIRST_BLOCK, PORTS_PER_BLOCK, ClusterSpec, Ports, ports_used
 
 
@@ -53,17 +53,18 @@ def claimed(spec: ClusterSpec, folder: Path, recorded: int | None) -> Iterator[P
     busy: list[int] = []
     for first in blocks:
         ports = Ports(first)
-        with (private_folder() / f"ports-{first}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                busy.append(first)
-                continue
+        claim = Lock(private_folder() / f"ports-{first}.lock")
+        if claim.acquire():
+            busy.append(first)
+            continue
+        try:
             taken = [port for port in ports_used(spec, ports) if not is_free(port)]
             if not taken:
                 yield ports
                 return
             busy.extend(taken)
+        finally:
+            claim.release()
     if spec.port is not None:
         raise UserError(
             f"port {busy[0]} is busy and the cluster's ports were fixed to start at {spec.port}: "

@@ -136,8 +136,18 @@ def test_a_folder_is_judged_by_space_files_quota_locks_and_a_real_write() -> Non
     assert space(free_inodes=0)["files"] == "fail"
     assert "files" not in space(free_inodes=None)
     assert space(quota=("/home",))["quota"] == "fail"
-    assert space(lock_problem="Function not implemented")["locks"] == "fail"
+    assert space(lock_problem="Function not implemented")["locks"] == "warn"
     assert space(write_problem="over your quota") == {"run folder": "fail"}
+
+
+def test_locks_that_other_hosts_cannot_see_are_told(tmp_path: Path) -> None:
+    def mounts(options: str) -> str:
+        return f"a / ext4 rw 0 0\nb {tmp_path} lustre {options} 0 0\n"
+
+    assert folder.locks(tmp_path, mounts("rw,flock")) == ""
+    assert "seen by its own host only" in folder.locks(tmp_path, mounts("rw,localflock"))
+    assert "nolock" in folder.locks(tmp_path, mounts("rw,vers=3,nolock"))
+    assert folder.locks(tmp_path, mounts("rw,local_lock=none")) == ""
 
 
 def test_what_is_over_its_quota_bears_a_star() -> None:
