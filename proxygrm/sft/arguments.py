@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,6 @@ SCHEDULERS = (
     "inverse_sqrt",
 )
 _PASSED_ON = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS")
-_RENDEZVOUS_PORT = 29500
 
 
 @dataclass(frozen=True)
@@ -199,15 +199,10 @@ def environment(
     settings: SftSettings,
     output: Path,
     device: str = "cuda",
-    gpus_per_node: int = 1,
-    nodes: int = 1,
-    node_rank: int = 0,
-    master: str = "127.0.0.1",
-    master_port: int = _RENDEZVOUS_PORT,
     given: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What ms-swift reads from the environment, to be added to `given` (only OMP_NUM_THREADS and HF_HUB_OFFLINE are
-    taken over from there). `master`: address of the node with rank 0; used with more than one process."""
+    taken over from there)."""
     values = {
         **NO_TELEMETRY,
         "MAX_PIXELS": str(settings.max_pixels),
@@ -219,18 +214,16 @@ def environment(
         "SWANLAB_INTERACTIVE": "false",
     }
     values |= {name: given[name] for name in _PASSED_ON if given.get(name)}
+    return values | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+
+
+def command(arguments: list[str], device: str = "cuda", gpus: int = 1) -> list[str]:
+    """What starts ms-swift: with GPUs a process each, which meet on the loopback address (`proxygrm.sft.launch`), also
+    where it is one, because DeepSpeed alone would listen at torch's default port."""
     if device == "cpu":
-        return values | {"CUDA_VISIBLE_DEVICES": ""}
-    if gpus_per_node * nodes > 1:
-        values["NPROC_PER_NODE"] = str(gpus_per_node)
-    if nodes > 1:
-        values |= {
-            "NNODES": str(nodes),
-            "NODE_RANK": str(node_rank),
-            "MASTER_ADDR": master,
-            "MASTER_PORT": str(master_port),
-        }
-    return values
+        return [sys.executable, "-m", "swift.cli.main", "sft", *arguments]
+    launcher = [sys.executable, "-m", "proxygrm.sft.launch", "--nproc_per_node", str(gpus)]
+    return [*launcher, "-m", "swift.cli.sft", *arguments]
 
 
 def _text(value: object) -> str:

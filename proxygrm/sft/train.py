@@ -3,7 +3,7 @@
 out/
   model/           complete Hugging Face checkpoint of the last step
   metrics.jsonl    one flat JSON object a logged step: step, loss, token_acc, learning_rate, grad_norm, eval/...
-  swift.log        console output of all attempts (rank 0's node; others write swift.rank-N.log)
+  swift.log        console output of all attempts
   swift/           ms-swift's own folder: checkpoints for resuming, logging.jsonl
   swanlog/         SwanLab's record
   arguments.json   what the checkpoints were made with
@@ -15,7 +15,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from proxygrm.errors import UserError
 from proxygrm.leash import leashed
 from proxygrm.log_tail import last_words
 from proxygrm.save_now import SaveNow, listening
-from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
+from proxygrm.sft.arguments import SftSettings, command, environment, swift_arguments
 from proxygrm.torn import checkpoint_of_training
-from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, asked_mode, choose_mode
+from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
 from proxygrm.whole_file import beside, write_json, write_text
 
 Progress = Callable[[int, int, str], None]
@@ -59,25 +58,21 @@ def train_sft(
     device: str = "cuda",
     gpus_per_node: int = 1,
     progress: Progress = lambda done, total, note: None,
-    nodes: int = 1,
-    node_rank: int = 0,
-    master: str = "127.0.0.1",
 ) -> Path:
     """Fine-tune `model` on `dataset` (ms-swift JSONL) and return `out/model`. Resumes from its last checkpoint.
 
-    With several nodes, call it on each. Raises UserError when an input is missing, when the checkpoints in `out`
-    were made with other settings, or with ms-swift's own last error.
+    It works on one node. Raises UserError when an input is missing, when the checkpoints in `out` were made with other
+    settings, or with ms-swift's own last error.
     """
     is_hf_checkpoint(model)
     if not dataset.is_file() or dataset.stat().st_size == 0:
         raise UserError(f"sft: the training rows {dataset} are missing or empty; run the split stage first")
     work = out / "swift"
     work.mkdir(parents=True, exist_ok=True)
-    mode = choose_mode(out / "swanlog") if node_rank == 0 else asked_mode() or "offline"
+    mode = choose_mode(out / "swanlog")
     arguments = swift_arguments(settings, model, dataset, work, device, mode, run_name=out.name)
-    if node_rank == 0:
-        SaveNow(out).forget()
-        _same_arguments(out / "arguments.json", arguments)
+    SaveNow(out).forget()
+    _same_arguments(out / "arguments.json", arguments)
     last = last_checkpoint(work)
     if last is None or not _finished(last):
         if last:
@@ -87,14 +82,12 @@ def train_sft(
             arguments[arguments.index("--model") + 1] = str(last)
             arguments += ["--resume_from_checkpoint", str(last)]
         (out / "swanlog").mkdir(exist_ok=True)
-        wanted = environment(settings, out, device, gpus_per_node, nodes, node_rank, master)
+        wanted = environment(settings, out, device)
         wanted[MODE_VARIABLE] = mode
         if mode == "online":
             wanted[KEY_VARIABLE] = api_key() or ""
-        _run(arguments, wanted, out, node_rank, progress)
+        _run(command(arguments, device, gpus_per_node), wanted, out, progress)
         last = last_checkpoint(work)
-    if node_rank > 0:
-        return out / "model"
     collect_metrics(out)
     if saved := SaveNow(out).answered():
         raise UserError(f"sft: it was asked to save and end. {saved}; submit again to go on")
@@ -103,14 +96,13 @@ def train_sft(
     return _publish(last, out / "model", settings.max_pixels)
 
 
-def _run(arguments: list[str], wanted: dict[str, str], out: Path, node_rank: int, progress: Progress) -> None:
-    log = out / ("swift.log" if node_rank == 0 else f"swift.rank-{node_rank}.log")
-    command = [sys.executable, "-m", "swift.cli.main", "sft", *arguments]
+def _run(words: list[str], wanted: dict[str, str], out: Path, progress: Progress) -> None:
+    log = out / "swift.log"
     progress(0, 0, "starting ms-swift")
     with log.open("ab") as stream:
         begin = stream.tell()
         process = subprocess.Popen(
-            leashed(command, _GRACE_S), stdout=stream, stderr=subprocess.STDOUT, env=_environment(wanted)
+            leashed(words, _GRACE_S), stdout=stream, stderr=subprocess.STDOUT, env=_environment(wanted)
         )
         try:
             with listening(out, process):

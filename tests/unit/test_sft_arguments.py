@@ -14,7 +14,7 @@ from PIL import Image
 
 from proxygrm.attention import FLASH
 from proxygrm.errors import UserError
-from proxygrm.sft.arguments import SftSettings, environment, swift_arguments
+from proxygrm.sft.arguments import SftSettings, command, environment, swift_arguments
 from proxygrm.sft.train import _publish, collect_metrics, last_checkpoint, train_sft, why
 
 
@@ -51,7 +51,7 @@ def test_on_a_cpu_there_is_no_deepspeed_and_no_mixed_precision() -> None:
     found = arguments(SftSettings.demo(), device="cpu")
     assert "--deepspeed" not in arguments(SftSettings.paper(), device="cpu")
     assert (found["--torch_dtype"], found["--bf16"], found["--fp16"]) == ("float32", "false", "false")
-    assert environment(SftSettings.demo(), Path("/o"), "cpu", gpus_per_node=8, given={})["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(SftSettings.demo(), Path("/o"), "cpu", given={})["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_swanlab_is_local_unless_online_and_its_key_is_never_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +61,12 @@ def test_swanlab_is_local_unless_online_and_its_key_is_never_an_argument(monkeyp
     assert "swan-secret" not in str(arguments(SftSettings.demo(), tracking="online"))
 
 
-def test_one_process_needs_no_launcher_and_several_nodes_meet_at_rank_0() -> None:
-    paper, out = SftSettings.paper(), Path("/o")
-    assert not {"NPROC_PER_NODE", "NNODES"} & set(environment(paper, out, given={}))
-    assert environment(paper, out, gpus_per_node=4, given={})["NPROC_PER_NODE"] == "4"
-    several = environment(paper, out, gpus_per_node=8, nodes=2, node_rank=1, master="10.0.0.1", given={})
-    assert (several["NNODES"], several["NODE_RANK"], several["MASTER_ADDR"]) == ("2", "1", "10.0.0.1")
+def test_gpus_get_a_process_each_and_a_cpu_needs_no_launcher() -> None:
+    assert command(["--seed", "1"], "cpu")[1:] == ["-m", "swift.cli.main", "sft", "--seed", "1"]
+    for gpus in (1, 8):
+        words = command(["--seed", "1"], "cuda", gpus)
+        assert words[1:5] == ["-m", "proxygrm.sft.launch", "--nproc_per_node", str(gpus)]
+        assert words[5:] == ["-m", "swift.cli.sft", "--seed", "1"]
 
 
 def test_the_sites_thread_count_and_hub_mode_are_kept() -> None:
