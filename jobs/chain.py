@@ -10,6 +10,7 @@ from __future__ import annotations
 from jobs import ablation, distill, evaluate, report, rl, sft, split, transfer
 from jobs.experiments import Experiment
 from jobs.stage import Artifact, Given, Output, Stage
+from proxygrm.checkpoint_code import LoadableCheckpoint
 from proxygrm.checkpoints import is_hf_checkpoint
 
 
@@ -17,9 +18,7 @@ def chain(x: Experiment) -> list[Stage]:
     """Preference pairs in, a trained and evaluated reward model with its report out."""
     pairs = Given(x.pairs, check=split.pairs_folder)
     held_out = Given(x.held_out, check=split.pairs_folder)
-    teacher = {} if distill.is_service(x.teacher) else {"teacher": Given(x.teacher, check=is_hf_checkpoint)}
-    policy = Given(x.policy, check=is_hf_checkpoint)
-    proxy = Given(x.proxy, check=is_hf_checkpoint)
+    teacher = {} if distill.is_service(x.teacher) else {"teacher": _model(x, x.teacher, "distill")}
 
     # The teacher writes a critique for every pair. Pairs it judges right teach; pairs it gets wrong are the
     # hard ones that RL learns from.
@@ -54,7 +53,7 @@ def chain(x: Experiment) -> list[Stage]:
     proxy_sft = Stage(
         name="proxy_sft",
         run=sft.train,
-        needs={"start": proxy, "data": splits / "proxy_sft.jsonl"},
+        needs={"start": _model(x, x.proxy, "proxy_sft"), "data": splits / "proxy_sft.jsonl"},
         makes=(Artifact("model", check=is_hf_checkpoint),),
         on=x.on.proxy_sft,
         config=x.proxy_sft,
@@ -62,7 +61,7 @@ def chain(x: Experiment) -> list[Stage]:
     grm_sft = Stage(
         name="grm_sft",
         run=sft.train,
-        needs={"start": policy, "data": splits / "grm_sft.jsonl"},
+        needs={"start": _model(x, x.policy, "grm_sft"), "data": splits / "grm_sft.jsonl"},
         makes=(Artifact("model", check=is_hf_checkpoint),),
         on=x.on.grm_sft,
         config=x.grm_sft,
@@ -73,7 +72,7 @@ def chain(x: Experiment) -> list[Stage]:
         name="proxy_rl",
         run=rl.train_grpo,
         needs={
-            "policy": proxy_sft / "model" if x.proxy_training == "sft+rl" else proxy,
+            "policy": proxy_sft / "model" if x.proxy_training == "sft+rl" else _model(x, x.proxy, "proxy_rl"),
             "train": splits / "proxy_rl.parquet",
             "validation": splits / "proxy_rl_val.parquet",
         },
@@ -81,13 +80,17 @@ def chain(x: Experiment) -> list[Stage]:
         on=x.on.proxy_rl,
         config=rl.Settings(grpo=x.proxy_rl),
     )
-    ways: dict[str, tuple[list[Stage], Given | Output]] = {
-        "none": ([], proxy),
+    ways: dict[str, tuple[list[Stage], Output | None]] = {
+        "none": ([], None),
         "sft": ([proxy_sft], proxy_sft / "model"),
         "rl": ([proxy_rl], proxy_rl / "policy"),
         "sft+rl": ([proxy_sft, proxy_rl], proxy_rl / "policy"),
     }
-    proxy_stages, judge = ways[x.proxy_training]
+    proxy_stages, trained = ways[x.proxy_training]
+
+    def judge(loads: str) -> Given | Output:
+        """The proxy, for the stage whose settings are called `loads`."""
+        return trained or _model(x, x.proxy, loads)
 
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
     grm_rl = Stage(
@@ -95,7 +98,7 @@ def chain(x: Experiment) -> list[Stage]:
         run=rl.train_grpo,
         needs={
             "policy": grm_sft / "model",
-            "proxy": judge,
+            "proxy": judge("proxy_server"),
             "train": splits / "grm_rl.parquet",
             "validation": splits / "grm_rl_val.parquet",
         },
@@ -111,8 +114,8 @@ def chain(x: Experiment) -> list[Stage]:
         run=evaluate.judge_held_out,
         needs={
             "held_out": held_out,
-            "proxy": judge,
-            "start": policy,
+            "proxy": judge("evaluate"),
+            "start": _model(x, x.policy, "evaluate"),
             "sft": grm_sft / "model",
             "rl": grm_rl / "policy",
         },
@@ -126,7 +129,7 @@ def chain(x: Experiment) -> list[Stage]:
         name="transfer",
         run=transfer.measure,
         needs={
-            "judge": Given(x.judge, check=is_hf_checkpoint) if x.judge else judge,
+            "judge": _model(x, x.judge, "transfer") if x.judge else judge("transfer"),
             "judged": scores / "summary.json",
         },
         makes=(Artifact("transfer.json"),),
@@ -142,6 +145,12 @@ def chain(x: Experiment) -> list[Stage]:
         on=x.on.report,
     )
     return [critiques, splits, *proxy_stages, grm_sft, grm_rl, scores, gains, page]
+
+
+def _model(x: Experiment, path: str, loads: str) -> Given:
+    """A checkpoint that somebody else made. loads: the settings that say whether its code, if any, is run."""
+    option = f"--set {loads}.trust_remote_code=true"
+    return Given(path, check=LoadableCheckpoint(option, getattr(x, loads).trust_remote_code))
 
 
 def ablation_chain(x: Experiment, cells: tuple[ablation.Cell, ...], throttle: int = 0) -> list[Stage]:

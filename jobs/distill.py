@@ -36,6 +36,8 @@ class Sampling:
     tensor_parallel: int = 8
     max_model_len: int = 0
     """Prompt and answer of a served teacher, in tokens. 0: what the checkpoint allows, at most 32,000."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
     error_rate: float = 0.2
     """Only of the rule-based teacher: share of clear pictures it misreads."""
     fog_error_rate: float = 0.5
@@ -146,6 +148,7 @@ def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
         max_model_len=sampling.max_model_len,
         max_num_seqs=sampling.concurrency,
         max_tokens=sampling.max_tokens,
+        trust_remote_code=sampling.trust_remote_code,
         start_timeout_s=3600.0,  # 235B parameters from a shared file system
     )
     folder = run.out / f"teacher-{run.cell:03d}"

@@ -30,6 +30,9 @@ PROMPT_OPTIONS = [
         help="Rows without their image: refuse all, leave them out, or show a grey one.",
     ),
 ]
+TRUST_OPTION = click.option(
+    "--trust-remote-code", is_flag=True, help="Run Python code that comes with a checkpoint; else it is refused."
+)
 _CALL_OPTIONS = [
     click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
     click.option(
@@ -42,12 +45,13 @@ _JUDGE_OPTIONS = [
     *PROMPT_OPTIONS,
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of a judge."),
+    TRUST_OPTION,
     click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the model to ask for."),
 ]
 
 
 OF_ENDPOINTS = "models model concurrency timeout_s api_key_env api_key_file"
-OF_CHECKPOINTS = "max_model_len device tensor_parallel copies"
+OF_CHECKPOINTS = "max_model_len device tensor_parallel copies trust_remote_code"
 JUDGING = f"{OF_ENDPOINTS} {OF_CHECKPOINTS} max_pixels missing_images"
 """Parameters of the options above, for `refuse_idle`."""
 

@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from jobs.eval_judges import OF_CHECKPOINTS, OF_ENDPOINTS, PROMPT_OPTIONS, Calls, call_options, with_options
+from jobs.eval_judges import (
+    OF_CHECKPOINTS,
+    OF_ENDPOINTS,
+    PROMPT_OPTIONS,
+    TRUST_OPTION,
+    Calls,
+    call_options,
+    with_options,
+)
 from jobs.options import refuse_idle
 from jobs.say import echo
 from proxygrm.benchmarks import BENCHMARKS
@@ -35,6 +43,7 @@ _JUDGING = [
     click.option("--limit", type=click.IntRange(0), default=0, help="Only the first N pairs."),
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one copy."),
+    TRUST_OPTION,
     click.option("--copies", type=click.IntRange(1), help="Copies of the checkpoint at once.  [as GPUs allow]"),
     click.option("--model", default="", help="Endpoint: the model to ask for."),
 ]  # fmt: skip
@@ -101,6 +110,7 @@ def request(
 ) -> Any:
     """The `proxygrm.evaluate.run.Run` that was asked for, released data ingested. UserError for what does not fit."""
     from data_tools.picture_paths import blank_picture
+    from proxygrm.checkpoint_code import refuse_code
     from proxygrm.errors import UserError
     from proxygrm.evaluate.endpoint_judge import Endpoint
     from proxygrm.evaluate.run import Run
@@ -132,6 +142,8 @@ def request(
     if scalar and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
         raise UserError("scores have no order and no votes; leave --orders and --votes out")
     how = EvaluateSettings(orders=orders or (AS_GIVEN if scalar else BOTH), max_pairs=limit, **settings)
+    if isinstance(who, Path) and not scalar:
+        refuse_code(who, how.trust_remote_code, "--trust-remote-code")
     if data is not None:
         pairs = _ingested(bench, data, out, images_root, "blank" if scalar else how.missing_images)
     assert pairs is not None

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from jobs.eval_judges import TRUST_OPTION
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -22,17 +24,18 @@ import click
 @click.option("--limit", "max_pairs", type=click.IntRange(0), default=0, help="Only the first N pairs.")
 @click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Longest critique.")
 @click.option("--missing-images", type=click.Choice(["refuse", "drop", "blank"]), default="refuse", show_default=True)
+@TRUST_OPTION
 def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
     """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
     from jobs.console import out as console
     from jobs.quiet import progress_bar, quiet
-    from proxygrm.checkpoints import is_hf_checkpoint
+    from proxygrm.checkpoint_code import LoadableCheckpoint
     from proxygrm.evaluate import EvaluateSettings, evaluate_models
     from proxygrm.report.console import result_table
 
     for checkpoint in (model, proxy):
         if checkpoint:
-            is_hf_checkpoint(checkpoint)
+            LoadableCheckpoint("--trust-remote-code", settings["trust_remote_code"])(checkpoint)
     with quiet("evaluate"), progress_bar() as bar:
         task = bar.add_task("judging")
 

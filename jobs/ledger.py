@@ -17,7 +17,7 @@ from jobs import changes, private, secrecy
 from jobs.stage import Given, Stage, plain
 from jobs.submissions import all_jobs, orders_of, submission_row
 from proxygrm import lock, whole_file
-from proxygrm.checkpoints import is_hf_checkpoint
+from proxygrm.checkpoint_code import LoadableCheckpoint
 from proxygrm.durable import sync_folder
 from proxygrm.errors import UserError, barred
 from proxygrm.owner import refuse_foreign
@@ -350,7 +350,11 @@ def missing_givens(stages: list[Stage]) -> list[str]:
                 try:
                     need.check(need.resolve())
                 except Exception as error:
-                    model = need.check is is_hf_checkpoint and need.path.count("/") == 1 and need.path[0].isalnum()
+                    model = (
+                        isinstance(need.check, LoadableCheckpoint)
+                        and need.path.count("/") == 1
+                        and need.path[0].isalnum()
+                    )
                     hub = model and not need.resolve().exists()
                     hint = f" (a hub name? `hf download {need.path}` puts it where jobs find it)" if hub else ""
                     problems[need.path] = f"{stage.name} needs {label} at {need.path}: {error}{hint}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobs.eval_judges import TRUST_OPTION
 from jobs.options import refuse_idle
 from jobs.say import echo
 from proxygrm.proxy.settings import MODES, Mode
@@ -49,6 +50,7 @@ def proxy() -> None:
     help="Of the first replica; the next ones follow. 0: free ones.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@TRUST_OPTION
 @_PICTURES
 @click.option("--dir", "folder", type=_PATH, help="For endpoints.json and the logs.  [a temporary one]")
 @_CONTEXT
@@ -67,6 +69,7 @@ def serve(
     max_model_len: int,
     max_num_seqs: int,
     max_tokens: int,
+    trust_remote_code: bool,
 ) -> None:
     """Start vLLM replicas on this machine and keep them running until Ctrl-C.
 
@@ -83,6 +86,7 @@ def serve(
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_tokens=max_tokens,
+        trust_remote_code=trust_remote_code,
     )
     with quiet("proxy serve"):
         standalone.run(model, settings, folder=folder, device=device, host=host, port=port, pictures=pictures, said=say)
@@ -183,6 +187,7 @@ def front(
 @_CONTEXT
 @click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
 @_ANSWER
+@TRUST_OPTION
 @click.option("--served-model", default="proxy", show_default=True, help="Of a URL: the name to ask for.")
 @click.option("--api-key-file", type=_PATH, help="Of a URL: file with the key it wants.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one judgement.")

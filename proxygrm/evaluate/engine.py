@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxygrm.checkpoint_code import refuse_code
 from proxygrm.errors import UserError
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 from proxygrm.images import pixels
@@ -118,6 +119,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
     """Load a checkpoint, and give its memory back at the end so that the next one fits."""
     if not (Path(model) / "config.json").is_file():
         raise UserError(f"no checkpoint at {model}: it has no config.json")
+    refuse_code(Path(model), settings.trust_remote_code)
     device = _device(settings.device)
     check_servable(Path(model), 1 if device == "cpu" else settings.tensor_parallel)
     length = context_length(Path(model), settings.max_model_len, CONTEXT)
@@ -130,6 +132,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
         "max_num_seqs": settings.max_num_seqs,
         "seed": settings.seed,
         "enable_prefix_caching": True,
+        "trust_remote_code": settings.trust_remote_code,
         "limit_mm_per_prompt": {"image": max(max_images, 1), "video": 0},
     }
     if settings.max_pixels:

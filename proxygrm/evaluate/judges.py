@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from proxygrm.checkpoint_code import refuse_code
 from proxygrm.checkpoints import reading_checkpoint
 from proxygrm.errors import UserError
 from proxygrm.evaluate.engine import Answer, Request, open_engine
@@ -41,6 +42,7 @@ class CheckpointJudge:
 
     def __init__(self, model: Path, settings: EvaluateSettings, prompt: Callable[[Shown], str] | None = None) -> None:
         self.model, self.settings, self.name = Path(model), settings, str(model)
+        refuse_code(self.model, settings.trust_remote_code)
         self.prompt = prompt or judge_prompt
         self.made_by = made_by(self.model, "grm", settings, settings.max_tokens)
 

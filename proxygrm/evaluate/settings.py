@@ -41,6 +41,8 @@ class EvaluateSettings:
     """`refuse`; `drop`: rows without their image are left out; `blank`: a grey image stands in. Both are counted."""
     max_pairs: int = 0
     """Judge only the first so many pairs; 0 judges all."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
 
     def __post_init__(self) -> None:
         for name, value, known in (

@@ -56,6 +56,7 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
     # The checkpoint's own sampling defaults (Qwen2.5-VL: a repetition penalty) would change a greedy answer.
     command += ["--generation-config", "vllm"]
     command += ["--limit-mm-per-prompt", json.dumps({"image": 8, "video": 0})]
+    command += ["--trust-remote-code" if s.trust_remote_code else "--no-trust-remote-code"]
     if spec.pictures:
         command += ["--allowed-local-media-path", spec.pictures]
     if s.max_pixels:

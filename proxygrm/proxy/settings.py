@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from proxygrm.bounds import require
+from proxygrm.checkpoint_code import refuse_code
 from proxygrm.errors import UserError
 from proxygrm.model_limits import check_servable, context_length
 
@@ -45,6 +46,8 @@ class ProxySettings:
     """A replica that dies more often than this ends the job."""
     extra_args: tuple[str, ...] = ()
     """Further arguments of `vllm serve`."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -64,6 +67,9 @@ class ProxySettings:
         if any("api-key" in argument for argument in self.extra_args):
             raise UserError("proxy: no --api-key in extra_args: command lines are public; a key is made for each job")
 
+        if any("trust" in argument.replace("_", "-") for argument in self.extra_args):
+            raise UserError("proxy: no --trust-remote-code in extra_args: trust_remote_code is a setting of its own")
+
     @property
     def longest_answer(self) -> int:
         """Tokens of the longest answer, where that is known without the checkpoint."""
@@ -72,6 +78,7 @@ class ProxySettings:
     def fitted(self, model: Path, device: str) -> ProxySettings:
         """The same with both lengths in numbers, as this checkpoint allows them. UserError, before anything is started,
         for lengths or GPUs that it does not."""
+        refuse_code(model, self.trust_remote_code)
         check_servable(model, 1 if device == "cpu" else self.tensor_parallel)
         length = context_length(model, self.max_model_len, CONTEXT)
         if self.max_tokens >= length:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from proxygrm.attention import KERNELS
 from proxygrm.bounds import require
+from proxygrm.checkpoint_code import refuse_code
 from proxygrm.errors import UserError
 from proxygrm.model_limits import check_servable, context_length
 from proxygrm.reward import resolve_aggregation
@@ -44,6 +45,8 @@ class RlSettings:
     """Validate every so many steps and once before training; 0 never."""
     keep_checkpoints: int = 2
     seed: int = 42
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
     attention: str = "auto"
     """auto: flash_attention_2 where flash-attn is installed, else sdpa, which computes the padding too."""
     rollout_tensor_parallel: int = 2
@@ -162,7 +165,8 @@ class RlSettings:
         return replace(self, batch=batch, mini_batch=mini_batch, micro_batch=micro_batch)
 
     def check_policy(self, model: Path, device: str) -> None:
-        """Refuse, before anything is started, rollouts that vLLM would not serve this checkpoint for."""
+        """Refuse, before anything is started, a checkpoint with code, and rollouts that vLLM would not serve it for."""
+        refuse_code(model, self.trust_remote_code)
         check_servable(model, 1 if device == "cpu" else self.rollout_tensor_parallel, "rl.rollout_tensor_parallel")
         length = self.prompt_length + self.response_length
         context_length(model, length, length, "rl.prompt_length + rl.response_length")

@@ -90,6 +90,8 @@ def verl_overrides(
         "data.dataloader_num_workers": s.dataloader_workers,
         "data.seed": s.seed,
         "actor_rollout_ref.model.path": model,
+        "actor_rollout_ref.model.trust_remote_code": s.trust_remote_code,
+        "data.trust_remote_code": s.trust_remote_code,
         "actor_rollout_ref.model.use_remove_padding": s.attention == FLASH,  # verl packs rows for it alone
         "+actor_rollout_ref.model.override_config.attn_implementation": s.attention,
         "actor_rollout_ref.model.use_fused_kernels": not cpu,

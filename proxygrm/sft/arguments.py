@@ -14,6 +14,8 @@ from proxygrm.errors import UserError
 from proxygrm.telemetry import NO_TELEMETRY
 from proxygrm.tracking import PROJECT, Mode
 
+TRUST = "PROXYGRM_TRUST_REMOTE_CODE"
+"""Read by the plugin: ms-swift has no argument for it, and trusts every checkpoint."""
 PLUGIN = Path(__file__).with_name("plugin.py")
 DTYPES = ("bfloat16", "float16", "float32")
 PRESETS = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
@@ -64,6 +66,8 @@ class SftSettings:
     strict: bool = True
     """Stop at a row that is too long or whose picture cannot be read; otherwise ms-swift trains another row twice."""
     seed: int = 42
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
 
     def __post_init__(self) -> None:
         require(
@@ -212,6 +216,7 @@ def environment(
         "OMP_NUM_THREADS": "1" if device == "cpu" else "8",
         "SWANLAB_LOG_DIR": str(output / "swanlog"),
         "SWANLAB_INTERACTIVE": "false",
+        TRUST: str(int(settings.trust_remote_code)),
     }
     values |= {name: given[name] for name in _PASSED_ON if given.get(name)}
     return values | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})

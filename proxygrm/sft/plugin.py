@@ -1,4 +1,5 @@
-"""Loaded by ms-swift (`--external_plugins`): a save when the job asks for one, and the tokenizer's own vision tokens.
+"""Loaded by ms-swift (`--external_plugins`): a save when the job asks for one, the tokenizer's own vision tokens, and
+no code out of a checkpoint unless the user trusts it (ms-swift always does, and has no argument against it).
 
 ms-swift's Qwen2-VL template carries the ids of the released models as constants. A tokenizer with other ids (the
 tiny model's) then trains without its pictures, and nothing says so. For released checkpoints this changes nothing.
@@ -6,14 +7,20 @@ tiny model's) then trains without its pictures, and nothing says so. For release
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from swift.callbacks import TrainerCallback, callbacks_map
+from swift.model.register import ModelLoader
 from swift.template.templates.qwen import Qwen2VLTemplate
+from transformers import dynamic_module_utils
 
+from proxygrm.checkpoint_code import TRUST
+from proxygrm.errors import UserError
 from proxygrm.save_now import SaveNow
+from proxygrm.sft.arguments import TRUST as VARIABLE
 
 _set_processor = Qwen2VLTemplate.init_processor
 
@@ -53,3 +60,13 @@ class SaveWhenAsked(TrainerCallback):
 
 
 callbacks_map["save_when_asked"] = SaveWhenAsked
+
+
+def refuse_to_import(class_name: str, module_path: Any, **how: Any) -> Any:
+    """In the place of the one function of transformers that imports a file out of a checkpoint."""
+    raise UserError(f"{module_path} comes with the checkpoint and is not run; if you trust it, {TRUST}")
+
+
+if not int(os.environ.get(VARIABLE, "0")):
+    ModelLoader.default_trust_remote_code = False
+    dynamic_module_utils.get_class_in_module = refuse_to_import

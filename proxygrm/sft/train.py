@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from proxygrm.checkpoint_code import refuse_code
 from proxygrm.checkpoints import copy_linked, is_hf_checkpoint
 from proxygrm.durable import move_into_place
 from proxygrm.errors import UserError
@@ -65,6 +66,7 @@ def train_sft(
     settings, or with ms-swift's own last error.
     """
     is_hf_checkpoint(model)
+    refuse_code(model, settings.trust_remote_code)
     if not dataset.is_file() or dataset.stat().st_size == 0:
         raise UserError(f"sft: the training rows {dataset} are missing or empty; run the split stage first")
     work = out / "swift"

@@ -212,3 +212,11 @@ def test_on_any_number_of_devices_every_share_is_whole_passes(settings: RlSettin
         assert fitted.batch % fitted.mini_batch == 0
     assert RlSettings.paper().fitted(24).micro_batch == 7
     assert RlSettings.paper().fitted(8) == RlSettings.paper()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_verl_is_told_whether_to_run_code_of_the_checkpoint(trusted: bool) -> None:
+    keys = as_dict(overrides(dataclasses.replace(PAPER, trust_remote_code=trusted)))
+    told = {name: value for name, value in keys.items() if "trust_remote_code" in name}
+    names = ("actor_rollout_ref.model.trust_remote_code", "data.trust_remote_code")
+    assert told == dict.fromkeys(names, str(trusted))
