@@ -16,8 +16,8 @@ find_browser() {
 find_browser && exit 0
 
 mkdir -p .local
-exec 9>.local/browser.lock
-flock 9
+. requirements/one_at_a_time.sh
+one_at_a_time .local/browser.lock 3600 browser
 find_browser && exit 0 # another one has installed it meanwhile
 echo "browser: installing chromium-headless-shell with apt (64 MB; log: .local/apt.log)" >&2
 requirements/apt.sh chromium-headless-shell || {

