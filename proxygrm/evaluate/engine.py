@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -16,6 +19,7 @@ from proxygrm.checkpoint_code import refuse_code
 from proxygrm.errors import UserError
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 from proxygrm.images import pixels
+from proxygrm.job_secret import new_folder
 from proxygrm.log_tail import telling_line
 from proxygrm.model_limits import check_servable, context_length
 from proxygrm.telemetry import NO_TELEMETRY
@@ -176,6 +180,23 @@ def _environment(device: str) -> None:
         }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    _keep_sockets()
+
+
+@functools.cache
+def _keep_sockets() -> None:
+    """vLLM leaves Unix sockets behind when it is killed. One folder for the life of this process, because vLLM may
+    read its environment once for all its engines."""
+    if "VLLM_RPC_BASE_PATH" not in os.environ:
+        folder = new_folder("pgvllm-")
+        atexit.register(_remove, folder, os.getpid())
+        os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Not from a forked engine, which may run the exit functions of its parent."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _device(asked: str) -> str:

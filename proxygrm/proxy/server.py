@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from proxygrm.errors import UserError
+from proxygrm.job_secret import vllm_sockets
 from proxygrm.leash import leashed
 from proxygrm.log_tail import last_words
 from proxygrm.proxy.command import ReplicaSpec, serve_command, serve_environment
@@ -121,7 +122,8 @@ class ReplicaServer:
 
     def _supervise(self) -> None:
         try:
-            self._keep_running()
+            with vllm_sockets() as self._sockets:
+                self._keep_running()
         except Exception as error:  # for example no memory for a process: the job must hear of it
             self._detail = f"its supervisor ended: {type(error).__name__}: {error}"
             self._state = "failed"
@@ -148,7 +150,7 @@ class ReplicaServer:
     def _run_once(self) -> float:
         """One life of the server; returns for how long it was healthy (s)."""
         command = self._command(self.spec, self.port)
-        environment = serve_environment(self.spec, self._key, os.environ)
+        environment = serve_environment(self.spec, self._key, os.environ) | self._sockets
         with self._output() as log:
             process = subprocess.Popen(
                 leashed(command, STOP_GRACE_S), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -29,13 +29,17 @@ STEPS, RATE = 60, 4e-3
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `scene` returned, from a process of its own."""
+    from proxygrm.job_secret import vllm_sockets
     from proxygrm.rl.overrides import CPU_ENVIRONMENT
 
     folder = tmp_path_factory.mktemp("early")
     root = Path(__file__).parents[2]
     environment = os.environ | CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root)}
     command = [sys.executable, __file__, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    with vllm_sockets() as sockets:
+        done = subprocess.run(
+            command, env=environment | sockets, capture_output=True, text=True, timeout=900, check=False
+        )
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
     return json.loads((folder / "seen.json").read_text())
 
