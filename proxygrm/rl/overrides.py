@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 from proxygrm.attention import FLASH, attention
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
+from proxygrm.rl.private_sockets import HOOK
+from proxygrm.rl.rollout_guard import MIDDLEWARE
 
 PROJECT = "proxygrm"
 CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
-    "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.cpu.platform",
+    "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guarded_verl,proxygrm.rl.cpu.platform",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # "auto" pins every replica of the machine to the same core
     "OMP_NUM_THREADS": "1",
@@ -34,6 +36,7 @@ CPU_ENVIRONMENT = {
 def job_environment(*, device: str, output: Path, attempt: int = 0) -> dict[str, str]:
     """Variables every process of the training needs, in the driver and in Ray's workers alike. No secrets."""
     shared = {
+        "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guarded_verl",
         "SWANLAB_LOG_DIR": str(output / "swanlog"),
         # verl opens its metrics file for writing, so each attempt has its own (train.py joins them).
         "HF_DATASETS_CACHE": str(output / "datasets_cache"),
@@ -127,6 +130,7 @@ def verl_overrides(
         # rollouts of a prompt share their picture, and one process prepares them all (0.1 s of CPU for a megapixel).
         "actor_rollout_ref.rollout.enforce_eager": True,
         "actor_rollout_ref.rollout.free_cache_engine": not cpu,
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.middleware": MIDDLEWARE,
         "actor_rollout_ref.rollout.agent.num_workers": s.agent_loop_workers,
         "reward.num_workers": s.reward_workers,
         "reward.custom_reward_function.path": "pkg://proxygrm.rl.reward_fn",
@@ -156,6 +160,8 @@ def verl_overrides(
         "ray_kwargs.ray_init.num_cpus": None,
         "+ray_kwargs.ray_init.address": ray_address,
         "+ray_kwargs.ray_init._node_ip_address": host,
+        # In every worker before anything else: TransferQueue's servers do not import verl.
+        "+ray_kwargs.ray_init.runtime_env.worker_process_setup_hook": HOOK,
         "hydra.run.dir": output / "hydra",
     }
     if s.early_rubric and s.use_proxy:

@@ -20,7 +20,7 @@ from proxygrm.errors import UserError
 from proxygrm.log_tail import last_words
 from slurm.ray.addresses import interface_of, node_address, node_name
 from slurm.ray.meeting import Meeting
-from slurm.ray.node import RayNode, child_environment, end_group, tie_to_job
+from slurm.ray.node import RayNode, child_environment, end_group, private_folder, secret_environment, tie_to_job
 from slurm.ray.plan import ClusterPlan, plan_cluster
 
 WATCH_S = 1.0
@@ -140,15 +140,16 @@ def run_in_cluster(
     deadline = time.monotonic() + options.ready_timeout_s
     meeting = Meeting(folder, rank, size)
     if rank == 0:
-        meeting.create_token()
+        meeting.create_secrets()
     name, address = node_name(), node_address(options.interface)
     records = meeting.nodes(name, address, deadline)
     plan = plan_cluster(records, options.gpus_per_node, options.proxy_nodes, options.shared_proxy_gpus)
     role = plan.nodes[rank]
-    environment = child_environment(
-        plan, rank, meeting.token, options.interface or interface_of(address), options.device
-    )
-    node = RayNode(role, environment, options.cpus, options.object_store_mb, meeting.folder / f"ray-{name}.log")
+    interface, private = options.interface or interface_of(address), private_folder()
+    environment = child_environment(plan, rank, meeting.token, interface, options.device)
+    environment |= secret_environment(meeting.secret, private)
+    log = meeting.folder / f"ray-{name}.log"
+    node = RayNode(role, environment, private, options.cpus, options.object_store_mb, log)
     failed = True
     try:
         if rank == 0:
@@ -169,7 +170,7 @@ def run_in_cluster(
             _dismiss(meeting, "failed" if failed else "ok")
         node.stop(keep_logs=failed)
         if rank == 0:
-            meeting.token.unlink(missing_ok=True)  # nothing secret outlives the job in its run folder
+            meeting.forget_secrets()
         meeting.say(f"left-{rank}", "")
         if rank and failed:
             # srun kills every task as soon as one ends with an error; rank 0 should get to say why first.

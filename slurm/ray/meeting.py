@@ -21,7 +21,8 @@ POLL_S = 0.2
 class Meeting:
     """One attempt of one job; a requeued job meets in another folder, so no stale file can mislead it.
 
-    token: 0600, Ray's authentication.   node-R.json: name and address of rank R.   head.json: address of Ray's head.
+    token: 0600, Ray's authentication.   secret: 0600, see `proxygrm.job_secret`.
+    node-R.json: name and address of rank R.   head.json: address of Ray's head.
     plan.json: for people, which node does what, and the port.
     failed-R.json: first death on rank R.   end: `ok` or `failed`, written by rank 0.   left-R: rank R is gone.
     """
@@ -35,11 +36,23 @@ class Meeting:
     def token(self) -> Path:
         return self.folder / "token"
 
-    def create_token(self) -> None:
+    @property
+    def secret(self) -> Path:
+        return self.folder / "secret"
+
+    def create_secrets(self) -> None:
         """Also ends the life of those that attempts left behind which were killed."""
-        for old in self.folder.parent.glob("*/token"):
-            old.unlink(missing_ok=True)
+        for name in (self.token.name, self.secret.name):
+            for old in self.folder.parent.glob(f"*/{name}"):
+                old.unlink(missing_ok=True)
+        # Two files: Ray sends its token over the network as it is.
         write_text(self.token, secrets.token_hex(32), mode=0o600)
+        write_text(self.secret, secrets.token_hex(32), mode=0o600)
+
+    def forget_secrets(self) -> None:
+        """Nothing secret outlives the job in its run folder."""
+        self.token.unlink(missing_ok=True)
+        self.secret.unlink(missing_ok=True)
 
     def say(self, name: str, value: Any) -> None:
         write_text(self.folder / name, json.dumps(value))

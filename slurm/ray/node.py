@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from proxygrm.job_secret import NODE_FOLDER, SECRET_FILE
 from proxygrm.telemetry import NO_TELEMETRY
 from slurm.ray.plan import ClusterPlan, NodeRole
 
@@ -60,15 +61,32 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
     return values
 
 
-class RayNode:
-    """Starts, watches and ends the Ray processes of this node."""
+def private_folder() -> Path:
+    """0700, on the node, for every socket and file of the job there; `RayNode.stop` removes it. Unix socket paths end
+    at 107 characters, so it is /tmp and not the run folder."""
+    return Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))
 
-    def __init__(self, role: NodeRole, environment: dict[str, str], cpus: int, object_store_mb: int, log: Path) -> None:
+
+def secret_environment(secret: Path, private: Path) -> dict[str, str]:
+    """Where the processes of this node find what is the job's alone; also where vLLM puts its own Unix sockets."""
+    return {SECRET_FILE: str(secret), NODE_FOLDER: str(private), "VLLM_RPC_BASE_PATH": str(private)}
+
+
+class RayNode:
+    """Starts, watches and ends the Ray processes of this node. private: a `private_folder`."""
+
+    def __init__(
+        self,
+        role: NodeRole,
+        environment: dict[str, str],
+        private: Path,
+        cpus: int,
+        object_store_mb: int,
+        log: Path,
+    ) -> None:
         self.role, self.log, self.cpus, self.object_store_mb = role, log, cpus, object_store_mb
-        # Unix socket paths end at 107 characters, so it is /tmp and not the run folder. mkdtemp makes it 0700; Ray
-        # opens its own folder to everybody, hence one level below.
-        self.private = Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))
-        self.temp = self.private / "r"
+        self.private = private
+        self.temp = private / "r"  # Ray opens its own folder to everybody, hence one level below
         self.environment = {**os.environ, **environment}
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -153,7 +153,7 @@ def test_the_report_is_one_page_that_names_every_stage(demo: Demo) -> None:
 def test_no_key_is_left_in_scripts_or_logs(demo: Demo) -> None:
     assert not (demo.folder / "grm_rl" / "proxy" / "endpoints.json").exists()
     assert list(demo.folder.glob("grm_rl/ray/*/head.json"))
-    assert not list(demo.folder.glob("grm_rl/ray/*/token"))
+    assert [*demo.folder.glob("grm_rl/ray/*/token"), *demo.folder.glob("grm_rl/ray/*/secret")] == []
     keys = re.compile(r"(?i)(api[_-]?key|auth[_-]?token|bearer)\W{1,6}[0-9a-z_-]{32,}")
     for path in demo.folder.glob("**/*"):
         if path.is_file() and path.suffix in {".log", ".out", ".sh"}:

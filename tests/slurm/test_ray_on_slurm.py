@@ -121,7 +121,7 @@ def assert_no_ray_is_left(folder: Path) -> None:
     while (left := ray_processes_of(folder)) and time.time() < deadline:
         time.sleep(0.2)
     assert left == []
-    assert list(folder.rglob("token")) == []
+    assert [*folder.rglob("token"), *folder.rglob("secret")] == []
 
 
 def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(tmp_path: Path) -> None:

@@ -62,16 +62,20 @@ def test_nodes_that_never_come_are_counted_in_the_message(tmp_path: Path) -> Non
         Meeting(tmp_path, 0, 3).nodes("n0", "10.0.0.1", deadline=0.0)
 
 
-def test_the_token_is_readable_by_its_owner_only_and_that_of_a_killed_attempt_goes(
+def test_the_secrets_are_readable_by_their_owner_only_and_those_of_a_killed_attempt_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = Meeting(tmp_path, 0, 1)
-    killed.create_token()
-    assert killed.token.stat().st_mode & 0o777 == 0o600
+    killed.create_secrets()
+    assert [path.stat().st_mode & 0o777 for path in (killed.token, killed.secret)] == [0o600, 0o600]
+    assert killed.token.read_text() != killed.secret.read_text()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     meeting = Meeting(tmp_path, 0, 1)
-    meeting.create_token()
+    meeting.create_secrets()
     assert list(tmp_path.rglob("token")) == [meeting.token]
+    assert list(tmp_path.rglob("secret")) == [meeting.secret]
+    meeting.forget_secrets()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_last_error_of_a_log_is_what_people_are_told(tmp_path: Path) -> None:

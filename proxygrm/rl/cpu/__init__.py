@@ -12,8 +12,7 @@ configuration is built, in trainer and workers). What they change in a running p
   because verl would put it under `CPUOffloadPolicy(pin_memory=True)`, which needs an accelerator.
 - `rollout`: hands out verl's own vLLM replica with a worker extension that keeps linear weights unpacked
   (vLLM's CPU layers pack a weight after the first load and drop the original, so new weights could not be
-  loaded into them), starts vLLM's engine by `fork` from the server process, which saves a second import of vLLM,
-  and gives the sockets between trainer and vLLM names that two Ray clusters on one machine do not share.
+  loaded into them), and starts vLLM's engine by `fork` from the server process, which saves a second import of vLLM.
 
 `nursery` is about time only: Ray's workers are forked from a process that has torch, transformers and vLLM imported.
 """

@@ -6,7 +6,6 @@ from typing import Any
 
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
-from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 
@@ -29,4 +28,3 @@ def _cpu_replica() -> type:
 
 
 RolloutReplicaRegistry.register("vllm", _cpu_replica)
-_ROLLOUT_REGISTRY["vllm", "async"] = "proxygrm.rl.cpu.rollout.CPUServerAdapter"

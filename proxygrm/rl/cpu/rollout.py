@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from typing import Any
 
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
-from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
@@ -20,26 +18,6 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
         return super().__new__(cls, **kwargs)
 
 
-def _socket_tag() -> str:
-    """verl names the sockets that weights travel through by Ray's job number, which is 1 in every fresh cluster:
-    two clusters on one machine would meet in the same file. The cluster's address makes them differ."""
-    import ray
-
-    context = ray.get_runtime_context()
-    return f"{context.get_job_id()}-{context.gcs_address.replace(':', '-')}"
-
-
-class CPUServerAdapter(ServerAdapter):
-    """The trainer's end of the weights' way to vLLM."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        import ray
-
-        super().__init__(*args, **kwargs)
-        handle: str = self.zmq_handle  # type: ignore[has-type]
-        self.zmq_handle = handle.replace(ray.get_runtime_context().get_job_id(), _socket_tag())
-
-
 def replica_class() -> type:
     """verl's vLLM replica whose servers use `CPUWorkerExtension`."""
     import ray
@@ -47,10 +25,6 @@ def replica_class() -> type:
     from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
     class CPUServer(vLLMHttpServer):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            os.environ["VERL_RAY_JOB_ID"] = _socket_tag()  # vLLM's end makes the socket's name from it
-
         def _get_worker_extension_cls(self) -> str:
             return f"{CPUWorkerExtension.__module__}.{CPUWorkerExtension.__name__}"
 
