@@ -153,7 +153,8 @@ def run_in_cluster(
     failed = True
     try:
         if rank == 0:
-            head = node.start_head()
+            node.start_head()
+            head = _head_address(node, deadline)
             meeting.say("plan.json", {**asdict(plan), "head": head, "other_ports": "free ones, by the kernel"})
             meeting.say("head.json", head)
             _drive(meeting, node, RayHandle(plan, head, meeting.folder, environment), deadline, driver)
@@ -190,7 +191,6 @@ def _drive(
     os.environ.update(handle.environment)
     import ray
 
-    _wait_for_port(handle.address, node, deadline)
     try:
         with handle.interrupted():
             handle.watch(lambda: _said(meeting, node))
@@ -212,20 +212,15 @@ def _drive(
     ray.shutdown()
 
 
-def _wait_for_port(address: str, node: RayNode, deadline: float) -> None:
-    import socket
-
-    host, _, port = address.rpartition(":")
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-            return
-        except OSError:
-            if death := node.death():
-                raise Lost(f"node {node.role.name}: {death}") from None
-            if time.monotonic() > deadline:
-                raise Lost(f"node {node.role.name}: Ray's head never opened {address}; see {node.log}") from None
-            time.sleep(0.2)
+def _head_address(node: RayNode, deadline: float) -> str:
+    """Of the head that was just started, by its own word: nothing else that listens here can be taken for it."""
+    while (address := node.head_address()) is None:
+        if death := node.death():
+            raise Lost(f"node {node.role.name}: {death}")
+        if time.monotonic() > deadline:
+            raise Lost(f"node {node.role.name}: Ray's head never opened a port; see {node.log}")
+        time.sleep(0.1)
+    return address
 
 
 def wait_until_complete(

@@ -16,15 +16,23 @@ from pathlib import Path
 
 from proxygrm.job_secret import NODE_FOLDER, SECRET_FILE
 from proxygrm.telemetry import NO_TELEMETRY
+from slurm.ray import start_hook
 from slurm.ray.plan import ClusterPlan, NodeRole
 
-# Ports that belong to no block of ours are chosen by the kernel, so two jobs on one node cannot collide.
+# Every port is chosen by the kernel in the moment it is opened: nobody can take it in between, and jobs on one node
+# cannot collide. What nobody here uses is not opened at all: the autoscaler's monitor (it serves metrics to everybody
+# on port 44217), and what `start_hook` leaves out.
 FREE_PORTS = [
     "--min-worker-port=0",
     "--max-worker-port=0",
+    "--node-manager-port=0",
+    "--object-manager-port=0",
+    "--runtime-env-agent-port=0",
     "--dashboard-agent-listen-port=0",
     "--dashboard-agent-grpc-port=0",
+    "--dashboard-port=0",
     "--metrics-export-port=0",
+    "--no-monitor",
 ]
 STOP_S = 15.0
 
@@ -43,6 +51,8 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
         **NO_TELEMETRY,
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_raylet_start_wait_time_s": "120",
+        # Nobody collects Ray's metrics, and their port would answer without the token.
+        "RAY_enable_metrics_collection": "0",
         # Nothing of ours is served through Ray Serve: without this an ending node waits half a minute to drain.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "VLLM_HOST_IP": role.address,
@@ -90,10 +100,15 @@ class RayNode:
         self.environment = {**os.environ, **environment}
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start_head(self) -> str:
-        port = free_port(self.role.address)
-        self._start(["--head", f"--port={port}", "--include-dashboard=false"])
-        return f"{self.role.address}:{port}"
+    def start_head(self) -> None:
+        self._start(["--head", "--port=0", "--include-dashboard=false"])
+
+    def head_address(self) -> str | None:
+        """Where the head listens, once it does; it writes its port into a folder that only this user may enter."""
+        for file in self.temp.glob("session_2*/gcs_server_port_*"):
+            if port := file.read_text().strip():
+                return f"{self.role.address}:{port}"
+        return None
 
     def start_worker(self, head: str) -> None:
         self._start([f"--address={head}"])
@@ -114,7 +129,7 @@ class RayNode:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=self.environment,
+                env={**self.environment, "RAY_START_HOOK": start_hook.NAME},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -76,11 +76,12 @@ def lose_a_part(run: StageRun) -> None:
     """Kills Ray on the other node, the cluster's head or the trainer, while the driver waits for the trainer."""
 
     def driver(handle: RayHandle) -> None:
+        import ray
+
         head, other = handle.plan.nodes
-        port = handle.address.rpartition(":")[2]
         patterns = {
             "raylet": f"raylet.*--node_ip_address={other.address}",
-            "head": f"gcs_server.*--gcs_server_port={port}",
+            "head": f"gcs_server.*--session-name={ray._private.worker._global_node.session_name}",
             "trainer": " ".join(CHILD),
         }
         (run.out / "killed").write_text(other.name if run.config == "raylet" else head.name)
