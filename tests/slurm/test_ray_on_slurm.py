@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
+import multiprocessing.synchronize
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
@@ -43,11 +49,31 @@ def look_around(run: StageRun) -> None:
             "trainer": ray.get(where.options(num_gpus=1).remote()),
             "proxy": ray.get(where.options(resources={"proxy_gpu": 1}).remote()),
             "plan": [role.name for role in handle.plan.nodes],
+            "listens": listening_below(os.getpid()),
         }
+        seen["tells a stranger"] = [port for port in seen["listens"] if tells_a_stranger(port)]
         handle.run([sys.executable, "-c", "print('child ran')"], {}, run.out / "child.log", lambda: None, run.out)
         (run.out / "seen.json").write_text(json.dumps(seen))
 
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
+
+
+def listening_below(pid: int) -> list[int]:
+    """Ports on which a process and its descendants listen."""
+    import psutil
+
+    below = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sorted({c.laddr.port for p in below for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN})
+
+
+def tells_a_stranger(port: int) -> bool:
+    """Whether somebody without Ray's token is shown metrics."""
+    try:
+        with socket.create_connection(("localhost", port), timeout=2) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return connection.recv(4096).startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
+    except OSError:
+        return False  # it listens on the node's own address, or does not speak HTTP
 
 
 def share_a_node(run: StageRun) -> None:
@@ -96,6 +122,36 @@ def lose_a_part(run: StageRun) -> None:
     run_in_cluster(run.rank, run.nodes, run.out / "ray", OPTIONS, driver)
 
 
+@pytest.fixture
+def ports_of_somebody_else() -> Iterator[list[int]]:
+    """Every port that Ray's manual names is taken by another user of the node, who does not share it."""
+    if os.getuid():
+        pytest.skip("only root can be another user")
+    ready = multiprocessing.Event()
+    holder = multiprocessing.get_context("fork").Process(target=hold, args=(DEFAULT_PORTS, ready), daemon=True)
+    holder.start()
+    assert ready.wait(30)
+    yield DEFAULT_PORTS
+    holder.kill()
+    holder.join()
+
+
+DEFAULT_PORTS = [6379, 8265, 10001, 44217, 44227, 52365]
+
+
+def hold(ports: list[int], ready: multiprocessing.synchronize.Event) -> None:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    held = [socket.socket() for _ in ports]
+    for one, port in zip(held, ports, strict=True):
+        with contextlib.suppress(OSError):  # already taken by a third, which is as good
+            one.bind(("", port))
+            one.listen()
+    ready.set()
+    signal.pause()
+
+
 def finished(stage: Stage, folder: Path) -> tuple[state.StageState, Ledger]:
     ledger = Ledger(folder)
     send([stage], ledger, PROFILE)
@@ -125,13 +181,18 @@ def assert_no_ray_is_left(folder: Path) -> None:
     assert [*folder.rglob("token"), *folder.rglob("secret")] == []
 
 
-def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(tmp_path: Path) -> None:
+def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(
+    tmp_path: Path, ports_of_somebody_else: list[int]
+) -> None:
     stage = Stage("ray_here", look_around, (Artifact("seen.json"),), TWO_NODES)
     found, ledger = finished(stage, tmp_path / "run")
     assert found.word == "done", found
     seen = json.loads((ledger.folder / "ray_here" / "seen.json").read_text())
     assert seen["cluster"] == {"GPU": 1.0, "proxy_gpu": 1.0}
     assert [seen["trainer"], seen["proxy"]] == seen["plan"]
+    assert len(seen["listens"]) > 5
+    assert not {*ports_of_somebody_else} & {*seen["listens"]}
+    assert seen["tells a stranger"] == []
     (record,) = [json.loads(path.read_text()) for path in ledger.folder.glob("ray_here/ray/*/plan.json")]
     head, proxy = record["nodes"]
     assert [head["name"], proxy["name"]] == seen["plan"]
