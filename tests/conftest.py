@@ -65,6 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("two_users") and "two_users" not in item.config.getoption("-m"):
+        pytest.skip("long, and only run when asked for: -m two_users")
     if item.config.getoption("--fewer-packages"):
         for mark in item.iter_markers("needs"):
             if importlib.util.find_spec(mark.args[0]) is None:
