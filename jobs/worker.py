@@ -15,6 +15,7 @@ from typing import Any
 from data_tools.shards import Shard, Step
 from jobs import advice, last_save, logs, private, secrecy
 from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
+from jobs.own_temp import own_temp
 from jobs.ownership import SUPERSEDED, Ownership
 from jobs.stage import Stage, StageRun
 from proxygrm.durable import sync_tree
@@ -67,7 +68,8 @@ class StageJob:
         )
         owner = Ownership(self.run_dir / self.stage.name, self.cell, self.sent, rank)
         try:
-            self._run(rank, owner)
+            with own_temp():
+                self._run(rank, owner)
         except BaseException as error:
             if why := owner.lost():  # whatever it failed on, it has nothing to say any more
                 print(f"{self.stage.name}: {why}", file=sys.stderr, flush=True)
@@ -317,10 +319,11 @@ class StepJob:
 
     def _work(self) -> None:
         try:
-            if self.shard is not None:
-                self.step.run_one(self.shard)
-            elif self.step.finished() is None:
-                self.step.finish(self.shards)
+            with own_temp():
+                if self.shard is not None:
+                    self.step.run_one(self.shard)
+                elif self.step.finished() is None:
+                    self.step.finish(self.shards)
         except UserError as error:
             print(f"{self.step.name} failed: {error}", file=sys.stderr, flush=True)
             raise

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from openings import Opening, Watch, rows_of_the_table
 
 from slurm import local
 
@@ -31,6 +33,8 @@ class Demo:
     folder: Path
     environment: dict[str, str]
     output: str
+    opened: set[Opening]
+    """Listening sockets, and files outside the run folder."""
 
     def again(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return proxygrm(self.environment, *arguments)
@@ -60,19 +64,42 @@ def tell_two_to_stop(run: Path, cluster: Path) -> None:
         subprocess.run(["scancel", "--signal=USR2", job], env={**os.environ, **local.env(cluster)}, check=True)
 
 
+def own_home(home: Path) -> Path:
+    """One in which only the demo's jobs leave something; what vLLM knows of models stays from run to run, as else."""
+    known = Path.home() / ".cache" / "vllm" / "modelinfos"
+    known.mkdir(parents=True, exist_ok=True)
+    (home / ".cache" / "vllm").mkdir(parents=True)
+    (home / ".cache" / "vllm" / "modelinfos").symlink_to(known)
+    return home
+
+
+def names_of_folders(root: Path) -> dict[str, str]:
+    """Where a job could leave a file, by the table's names. $TMPDIR counts as the /tmp it mostly is."""
+    mine = {root / "run": "", root / "cluster": "CLUSTER", root / "home": "~", root: "", Path.home(): "~"}
+    shared = {Path("/dev/shm"): "/dev/shm", Path(tempfile.gettempdir()): "/tmp"}
+    return {str(folder): name for folder, name in {**mine, **shared}.items()}
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A finished quick demo; its private cluster is left up until the last test has looked at it."""
     root = tmp_path_factory.mktemp("demo")
-    environment = {**os.environ, "PROXYGRM_CLUSTER_DIR": str(root / "cluster")}
+    home = own_home(root / "home")
+    environment = {**os.environ, "PROXYGRM_CLUSTER_DIR": str(root / "cluster"), "HOME": str(home)}
     up = proxygrm(environment, "cluster", "up")
     assert up.returncode == 0, up.stderr
     interrupts = threading.Thread(target=tell_two_to_stop, args=(root / "run", root / "cluster"), daemon=True)
     interrupts.start()
-    done = proxygrm(environment, "demo", "--quick", "--run", str(root / "run"))
+    with Watch(root / "cluster" / "etc" / "slurm.conf", names_of_folders(root)) as watch:
+        done = proxygrm(environment, "demo", "--quick", "--run", str(root / "run"))
+    kept = {
+        Opening("file", "", f"~/{path.relative_to(home)}")
+        for path in home.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
     try:
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        yield Demo(root / "run", environment, done.stdout)
+        yield Demo(root / "run", environment, done.stdout, watch.found | kept)
     finally:
         proxygrm(environment, "cluster", "down")
 
@@ -163,3 +190,15 @@ def test_no_key_is_left_in_scripts_or_logs(demo: Demo) -> None:
 def test_status_says_done_for_every_stage(demo: Demo) -> None:
     shown = demo.again("status", "--run", str(demo.folder)).stdout
     assert shown.count("done") == len(STAGES)
+
+
+def test_the_table_in_security_md_names_every_socket_and_file_of_the_chain_and_nothing_that_is_not_there(
+    demo: Demo,
+) -> None:
+    rows = [row for row in rows_of_the_table() if row.opened_here]
+    unlisted = sorted(one for one in demo.opened if not any(row.names(one) for row in rows))
+    assert unlisted == []
+    unseen = [row.text for row in rows if not any(row.names(one) for one in demo.opened)]
+    assert unseen == []
+    programs = {one.program for one in demo.opened}
+    assert {"gcs_server", "raylet", "slurmctld"} <= programs, "the watch has seen Ray and SLURM"

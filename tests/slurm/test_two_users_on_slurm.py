@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +17,7 @@ from second_user import SecondUser, two_users
 
 from jobs import state
 from jobs.chain import chain
-from jobs.experiments import DEMO_INPUTS, quick
+from jobs.experiments import DEMO_INPUTS, Experiment, quick
 from jobs.ledger import Ledger
 from jobs.stage import Artifact, Resources, Stage, StageRun, closure
 from slurm import local
@@ -118,17 +119,28 @@ def test_the_ray_clusters_of_two_users_share_a_node_and_nothing_else(monkeypatch
     assert seen[0]["other"]["address"] != seen[1]["other"]["address"]
 
 
+def for_all(inputs: Path, copy: Path) -> Experiment:
+    """The quick demo on a copy of its inputs that both users may read."""
+    shutil.copytree(inputs, copy)
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    model = str(copy / "tiny-qwen2.5-vl")
+    return replace(quick(), pairs=str(copy / "pairs"), held_out=str(copy / "held_out"), policy=model, proxy=model)
+
+
+def on_one_node(experiment: Experiment) -> Experiment:
+    shared = replace(experiment.on.grm_rl, nodes=1, gpus_per_node=2)
+    return replace(experiment, on=replace(experiment.on, grm_rl=shared))
+
+
 @pytest.mark.two_users
 def test_two_whole_rl_jobs_of_two_users_on_one_node_each_train_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """About as long as two quick demos: run by hand, `pytest -m two_users`."""
     from jobs.demo import prepare
 
     prepare(DEMO_INPUTS)
-    experiment = quick()
-    one_node = replace(experiment.on.grm_rl, nodes=1, gpus_per_node=2)
-    experiment = replace(experiment, on=replace(experiment.on, grm_rl=one_node))
-    stages = closure(chain(experiment), ["grm_rl"])
     with two_users(ONE_NODE) as (first, second):
+        stages = closure(chain(on_one_node(for_all(DEMO_INPUTS, first.parent / "inputs"))), ["grm_rl"])
         for name, value in local.env(first.parent / "cluster").items():
             monkeypatch.setenv(name, value)
         second.folder.chmod(0o755)

@@ -1,0 +1,67 @@
+"""What a task and its children put into the temporary folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from jobs.own_temp import own_temp
+
+WHERE = "import tempfile; print(tempfile.mkdtemp())"
+
+
+def test_nobody_else_may_enter_it_children_use_it_and_it_goes_with_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with own_temp() as folder:
+        assert folder.parent == (tmp_path if len(str(tmp_path)) <= 50 else Path("/tmp"))
+        assert folder.stat().st_mode & 0o777 == 0o700
+        told = subprocess.run([sys.executable, "-c", WHERE], capture_output=True, text=True, check=True).stdout
+        assert Path(told.strip()).parent == Path(tempfile.mkdtemp()).parent == folder
+    assert not folder.exists()
+    assert (os.environ["TMPDIR"], tempfile.gettempdir()) == (str(tmp_path), str(tmp_path))
+
+
+def test_pytorch_s_compiled_code_is_not_loaded_from_a_folder_that_another_user_could_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    ask = "from torch._inductor.runtime.cache_dir_utils import cache_dir; print(cache_dir())"
+    with own_temp() as folder:
+        told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+        assert Path(told.strip()).parent == folder
+
+
+def test_room_is_left_for_the_paths_of_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("d" * 60)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with own_temp() as folder:
+        assert folder.parent == Path("/tmp")
+    assert tempfile.gettempdir() == str(long)
+
+
+def test_a_failure_leaves_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("jobs.own_temp._LONGEST", 200)
+
+    def fail() -> None:
+        with own_temp() as folder:
+            (folder / "left").mkdir()
+            (folder / "left").mkdir()
+
+    with pytest.raises(FileExistsError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    assert "TMPDIR" not in os.environ
