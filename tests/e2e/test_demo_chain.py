@@ -22,6 +22,7 @@ import pytest
 from openings import Opening, Watch, rows_of_the_table
 
 from slurm import local
+from slurm.local.ports import private_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
 STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
@@ -97,6 +98,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         for path in home.rglob("*")
         if path.is_symlink() or not path.is_dir()
     }
+    kept |= {Opening("file", "left behind", f"/tmp/{f.parent.name}/{f.name}") for f in private_folder().iterdir()}
     try:
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         yield Demo(root / "run", environment, done.stdout, watch.found | kept)
@@ -200,5 +202,8 @@ def test_the_table_in_security_md_names_every_socket_and_file_of_the_chain_and_n
     assert unlisted == []
     unseen = [row.text for row in rows if not any(row.names(one) for one in demo.opened)]
     assert unseen == []
+    folders = {Path(one.where).parts[2] for one in demo.opened if one.where.startswith(("/tmp/pgjob-", "/tmp/pgray-"))}
+    assert len(folders) > 5
+    assert [name for name in folders if Path(tempfile.gettempdir(), name).exists() or Path("/tmp", name).exists()] == []
     programs = {one.program for one in demo.opened}
     assert {"gcs_server", "raylet", "slurmctld"} <= programs, "the watch has seen Ray and SLURM"
