@@ -65,8 +65,12 @@ def _jsonl(file: Path, head: bytes, tail: bytes) -> str:
 
 
 def _parquet(file: Path, head: bytes, tail: bytes) -> str:
-    if not (head.startswith(b"PAR1") and tail.endswith(b"PAR1")):
-        return "has no parquet mark at both ends"
+    """A file without any of its marks is not a torn one: whoever reads it says that it is something else."""
+    first, last = head.startswith(b"PAR1"), tail.endswith(b"PAR1")
+    if first != last or not any(head):
+        return f"has no parquet mark at its {'end' if first else 'beginning'}"
+    if not first:
+        return ""
     footer = int.from_bytes(tail[-8:-4], "little")
     if footer + 12 > file.stat().st_size:
         return "is shorter than its parquet footer says"
