@@ -22,7 +22,7 @@ PLACE = "run folder's place"
 LONGEST_TEMP = 60
 """A Unix socket's path has 107 characters; what programs put below their temporary folder takes up to 45 of them."""
 KEYS_AT_HOME = (".ray/auth_token", ".cache/huggingface/token", ".huggingface/token", ".swanlab/.netrc", ".netrc")
-KEYS_OF_RUNS = [f"{'*/' * depth}{name}" for depth in range(4) for name in ("*.key", "token", "api_key", "*secret")]
+KEYS_OF_RUNS = [f"{'*/' * depth}{name}" for depth in range(5) for name in ("*.key", "token", "api_key", "*secret")]
 """Below the folder that runs go to; the suite makes them 0600, and a copy or a chmod may not keep that."""
 
 
