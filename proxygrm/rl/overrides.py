@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from proxygrm.attention import FLASH, attention
 from proxygrm.errors import UserError
 from proxygrm.rl.config import RlSettings
-from proxygrm.rl.private_sockets import HOOK
-from proxygrm.rl.rollout_guard import MIDDLEWARE
+from proxygrm.rl.private_sockets import HOOK, MIDDLEWARE
 
 PROJECT = "proxygrm"
 CPU_ENVIRONMENT = {

@@ -22,6 +22,7 @@ from typing import Any
 from proxygrm.job_secret import node_folder
 
 HOOK = f"{__name__}.guard"
+MIDDLEWARE = "proxygrm.rl.rollout_guard.RequireJobKey"
 WEIGHTS = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 WEIGHT_ENDS = ("BucketedWeightSender", "BucketedWeightReceiver")
 QUEUE = "transfer_queue.utils.zmq_utils"

@@ -6,6 +6,7 @@ was loaded. A process of its own, because the guard changes the module for good.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -50,7 +51,8 @@ def stranger(address: str, loaded: Path, keys: dict[str, bytes]) -> str:
     monitor = socket.get_monitor_socket(LET_IN | THROWN_OUT)
     try:
         socket.connect(address)
-        socket.send_multipart([_PICKLE_FALLBACK_SENTINEL, pickle.dumps(Touch(loaded))])
+        with contextlib.suppress(zmq.Again):  # thrown out before it has sent anything
+            socket.send_multipart([_PICKLE_FALLBACK_SENTINEL, pickle.dumps(Touch(loaded))], zmq.NOBLOCK)
         if not monitor.poll(20_000):
             return "nothing happened"
         if recv_monitor_message(monitor)["event"] != LET_IN:

@@ -39,8 +39,10 @@ def weight_socket() -> dict[str, Any]:
 
 
 async def statuses(arguments: dict[str, Any]) -> dict[str, list[int]]:
-    """Status of each door without and with the job's key, of the app that verl lets vLLM build."""
+    """Status of each door without and with the job's key, of the app that vLLM builds, served as verl does."""
     import httpx
+    from uvicorn.config import HTTP_PROTOCOLS
+    from verl.workers.rollout.utils import run_uvicorn
     from verl.workers.rollout.vllm_rollout.utils import build_cli_args_from_config
     from vllm.entrypoints.openai.api_server import build_app
     from vllm.entrypoints.openai.cli_args import make_arg_parser
@@ -51,11 +53,14 @@ async def statuses(arguments: dict[str, Any]) -> dict[str, list[int]]:
     args = make_arg_parser(FlexibleArgumentParser()).parse_args(build_cli_args_from_config(arguments))
     app = build_app(args, supported_tasks=("generate",))
     found = {}
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://rollout") as client:
+    app.state.log_stats = False
+    port, serving = await run_uvicorn(app, args, "127.0.0.1")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         for method, path in (("GET", "/version"), ("POST", "/invocations"), ("POST", "/tokenize"), ("GET", "/metrics")):
             tried = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {job_key()}"}]
             found[path] = [(await client.request(method, path, headers=headers)).status_code for headers in tried]
+    serving.cancel()
+    assert HTTP_PROTOCOLS["auto"] == "proxygrm.proxy.connections:LimitedProtocol"
     return found
 
 
