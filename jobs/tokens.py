@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jobs import scheduler
+from jobs import private, scheduler
 from jobs.ledger import WRONG_SHAPE, Ledger, read_json, unreadable, write_json
 from proxygrm.durable import sync_folder
 from slurm.commands import NoAnswer
@@ -68,6 +68,7 @@ def begin(ledger: Ledger, stages: Mapping[str, str], elements: int, logs: Path) 
         host=platform.node(),
         pid=os.getpid(),
     )
+    private.make(_folder(ledger), 0o700)
     write_json(_file(ledger, intent.token), asdict(intent))
     sync_folder(_folder(ledger))
     sync_folder(ledger.folder)
