@@ -69,9 +69,11 @@ def take_over(folder: Path, token: str, job: str, elements: int) -> None:
     """Give the files of a submission the names of its job. What is done already (by the job, too) stays."""
     for number in range(elements):
         name = f"{job}_{number}" if elements > 1 else job
+        source, target = _pickle(folder, token, number), folder / f"{name}_submitted.pkl"
         with suppress(FileNotFoundError):
-            _pickle(folder, token, number).replace(folder / f"{name}_submitted.pkl")
-        _pickle(folder, token, number).unlink(missing_ok=True)  # two names of one file: the rename did nothing
+            if not target.exists():  # the job itself may have taken it, and been requeued with another since
+                source.replace(target)
+        source.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         _script(folder, token).replace(folder / f"{job}_submission.sh")
 
