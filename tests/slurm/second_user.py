@@ -85,13 +85,8 @@ def python_for_all(folder: Path) -> Path:
     if runs_for_nobody(Path(sys.executable)):
         return Path(sys.executable)
     base = folder / "python"
-    shutil.copytree(
-        sys.base_prefix,
-        base,
-        symlinks=True,
-        copy_function=_link,
-        ignore=shutil.ignore_patterns("test", "site-packages", "include"),
-    )
+    left_out = shutil.ignore_patterns("test", "site-packages", "include")
+    shutil.copytree(sys.base_prefix, base, symlinks=True, copy_function=_link, ignore=left_out)
     environment = folder / "venv"
     (environment / "bin").mkdir(parents=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"

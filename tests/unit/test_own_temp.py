@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.own_temp import own_temp
+from jobs.own_temp import own_temp, prefix
 
+ROOT = Path(__file__).parents[2]
+TASK = """
+from jobs import own_temp
+own_temp._LONGEST = 200
+with own_temp.own_temp() as folder:
+    (folder / "file").touch()
+    print(folder, flush=True)
+    input()
+"""
 WHERE = "import tempfile; print(tempfile.mkdtemp())"
 
 
@@ -21,7 +30,7 @@ def test_nobody_else_may_enter_it_children_use_it_and_it_goes_with_what_is_in_it
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with own_temp() as folder:
-        assert folder.parent == (tmp_path if len(str(tmp_path)) <= 50 else Path("/tmp"))
+        assert folder.parent == (tmp_path if len(str(tmp_path)) <= 45 else Path("/tmp"))
         assert folder.stat().st_mode & 0o777 == 0o700
         told = subprocess.run([sys.executable, "-c", WHERE], capture_output=True, text=True, check=True).stdout
         assert Path(told.strip()).parent == Path(tempfile.mkdtemp()).parent == folder
@@ -65,3 +74,40 @@ def test_a_failure_leaves_nothing_either(tmp_path: Path, monkeypatch: pytest.Mon
         fail()
     assert list(tmp_path.iterdir()) == []
     assert "TMPDIR" not in os.environ
+
+
+def test_what_a_killed_task_left_goes_with_the_next_task_and_what_is_in_use_or_somebody_else_s_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("jobs.own_temp._LONGEST", 200)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    killed, alive = (subprocess.Popen([sys.executable, "-c", TASK], stdin=-1, stdout=-1, text=True) for _ in "ab")
+    with killed, alive:
+        assert killed.stdout is not None
+        assert alive.stdout is not None
+        left, used = Path(killed.stdout.readline().strip()), Path(alive.stdout.readline().strip())
+        killed.kill()
+        killed.wait()
+        assert left.parent == tmp_path
+        assert (left / "file").exists()
+        (tmp_path / f"{prefix()}link").symlink_to(used)
+        with own_temp():
+            assert not left.exists()
+            assert (used / "file").exists()
+        alive.communicate("\n")
+    assert not used.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
+def test_another_user_s_folder_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("jobs.own_temp._LONGEST", 200)
+    theirs = tmp_path / f"{prefix()}theirs"
+    theirs.mkdir()
+    (theirs / "file").touch()
+    os.chown(theirs, 65534, 65534)
+    with own_temp():
+        pass
+    assert (theirs / "file").exists()
