@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from proxygrm import held_folder
 
 SECRET_FILE = "PROXYGRM_JOB_SECRET_FILE"  # noqa: S105 (the name of a variable)
 NODE_FOLDER = "PROXYGRM_NODE_FOLDER"
@@ -42,19 +42,18 @@ def node_folder() -> Path:
     return Path(name)
 
 
-def new_folder(prefix: str) -> Path:
-    """A 0700 folder for Unix sockets: in the job's own on this node, else in /tmp. Their paths end at 107 characters,
+def new_folder(kind: str) -> Path:
+    """A `held_folder` for Unix sockets: in the job's own on this node, else in /tmp. Their paths end at 107 characters,
     so $TMPDIR, which a site may set to anything, is not asked."""
-    parent = node_folder() if os.environ.get(NODE_FOLDER) else "/tmp"  # noqa: S108 (mkdtemp: random name, 0700)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    return held_folder.new(kind, node_folder() if os.environ.get(NODE_FOLDER) else Path("/tmp"))  # noqa: S108
 
 
 @contextmanager
 def vllm_sockets() -> Iterator[dict[str, str]]:
     """What tells a vLLM to keep its Unix sockets in a folder of its own, removed at the end: it removes none of them
     when it is killed."""
-    folder = new_folder("pgvllm-")
+    folder = new_folder("pgvllm")
     try:
         yield {"VLLM_RPC_BASE_PATH": str(folder)}
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        held_folder.remove(folder)

@@ -6,7 +6,6 @@ import atexit
 import functools
 import hashlib
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxygrm import held_folder
 from proxygrm.checkpoint_code import refuse_code
 from proxygrm.errors import UserError
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
@@ -188,7 +188,7 @@ def _keep_sockets() -> None:
     """vLLM leaves Unix sockets behind when it is killed. One folder for the life of this process, because vLLM may
     read its environment once for all its engines."""
     if "VLLM_RPC_BASE_PATH" not in os.environ:
-        folder = new_folder("pgvllm-")
+        folder = new_folder("pgvllm")
         atexit.register(_remove, folder, os.getpid())
         os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
 
@@ -196,7 +196,7 @@ def _keep_sockets() -> None:
 def _remove(folder: Path, owner: int) -> None:
     """Not from a forked engine, which may run the exit functions of its parent."""
     if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
+        held_folder.remove(folder)
 
 
 def _device(asked: str) -> str:

@@ -6,14 +6,13 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+from proxygrm import held_folder
 from proxygrm.job_secret import NODE_FOLDER, SECRET_FILE
 from proxygrm.telemetry import NO_TELEMETRY
 from slurm.ray import start_hook
@@ -72,9 +71,9 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
 
 
 def private_folder() -> Path:
-    """0700, on the node, for every socket and file of the job there; `RayNode.stop` removes it. Unix socket paths end
-    at 107 characters, so it is /tmp and not the run folder."""
-    return Path(tempfile.mkdtemp(prefix="pgray-", dir="/tmp"))
+    """0700, on the node, for every socket and file of the job there; `RayNode.stop` removes it, or where this task is
+    killed, the next one that asks. Unix socket paths end at 107 characters, so it is /tmp and not the run folder."""
+    return held_folder.new("pgray", Path("/tmp"))  # noqa: S108 - a new folder in it
 
 
 def secret_environment(secret: Path, private: Path) -> dict[str, str]:
@@ -148,7 +147,7 @@ class RayNode:
             end_group(self.process, STOP_S)
         if keep_logs:
             self._copy_logs()
-        shutil.rmtree(self.private, ignore_errors=True)
+        held_folder.remove(self.private)
 
     def _copy_logs(self) -> None:
         """Ray's own logs out of the node's temp folder, so that a failure can be read from the login node."""

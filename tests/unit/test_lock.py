@@ -199,10 +199,10 @@ def test_a_submit_without_flock_says_who_is_working(tmp_path):
 def test_nothing_but_the_lock_module_calls_flock():
     """Its mistakes are easily made: every OSError taken for another holder, none told from a file system without.
 
-    A task's own temporary folder is locked as a folder, on the node itself; where that fails nothing is removed."""
+    A private folder is locked as a folder, on the node itself; where that fails nothing is removed."""
     folders = ("proxygrm", "jobs", "slurm", "data_tools")
     names = [path for folder in folders for path in (CODE / folder).rglob("*.py") if "fcntl" in path.read_text()]
-    assert sorted(names) == [CODE / "jobs/own_temp.py", CODE / "proxygrm/lock.py"]
+    assert sorted(names) == [CODE / "proxygrm/held_folder.py", CODE / "proxygrm/lock.py"]
 
 
 SHELL = """

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.own_temp import own_temp, prefix
+from jobs.own_temp import own_temp
+from proxygrm.held_folder import prefix
+from proxygrm.job_secret import NODE_FOLDER, vllm_sockets
 
 ROOT = Path(__file__).parents[2]
 TASK = """
@@ -21,6 +23,7 @@ with own_temp.own_temp() as folder:
     print(folder, flush=True)
     input()
 """
+SOCKETS = "from proxygrm.job_secret import new_folder; print(new_folder('pgvllm'), flush=True); input()"
 WHERE = "import tempfile; print(tempfile.mkdtemp())"
 
 
@@ -92,7 +95,7 @@ def test_what_a_killed_task_left_goes_with_the_next_task_and_what_is_in_use_or_s
         killed.wait()
         assert left.parent == tmp_path
         assert (left / "file").exists()
-        (tmp_path / f"{prefix()}link").symlink_to(used)
+        (tmp_path / (prefix("pgjob") + "link")).symlink_to(used)
         with own_temp():
             assert not left.exists()
             assert (used / "file").exists()
@@ -100,11 +103,31 @@ def test_what_a_killed_task_left_goes_with_the_next_task_and_what_is_in_use_or_s
     assert not used.exists()
 
 
+def test_the_sockets_of_a_server_whose_process_was_killed_go_with_the_next_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with subprocess.Popen([sys.executable, "-c", SOCKETS], stdin=-1, stdout=-1, text=True) as killed:
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().strip())
+        with vllm_sockets() as first:
+            assert left.is_dir(), "its process lives"
+        killed.kill()
+        killed.wait()
+        with vllm_sockets() as second:
+            assert not left.exists()
+            assert Path(second["VLLM_RPC_BASE_PATH"]).stat().st_mode & 0o777 == 0o700
+    assert first != second
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
 def test_another_user_s_folder_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("jobs.own_temp._LONGEST", 200)
-    theirs = tmp_path / f"{prefix()}theirs"
+    theirs = tmp_path / (prefix("pgjob") + "theirs")
     theirs.mkdir()
     (theirs / "file").touch()
     os.chown(theirs, 65534, 65534)
