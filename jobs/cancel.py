@@ -17,9 +17,7 @@ def cancel_all(ledger: Ledger) -> list[str]:
     """Returns the jobs that were queued or running. Raises UserError when some do not end."""
     for intent in tokens.look(ledger):  # one that is just being taken is waited for
         if job := tokens.wait_for(intent):
-            ledger.unrecorded |= {
-                name: (one, intent.stages[name], intent.begun) for name, one in intent.ids(job).items()
-            }
+            intent.count(ledger, job)
     # Of a job array all elements belong to this run: the array is cancelled as one.
     rows = ledger.submissions().values()
     jobs = list(dict.fromkeys(job.split("_")[0] for row in rows for job in all_jobs(row)))

@@ -92,9 +92,8 @@ def one(run: Run, text: str) -> None:
 
 def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
     """A job array, one copy of the checkpoint an element, and the merge after it."""
-    from jobs.console import connect
     from jobs.stage import Resources
-    from jobs.submit import require_slurm, submit_step
+    from jobs.submit import scheduler_at_hand, submit_step
     from slurm import profile as profiles
 
     profile = profiles.load(profile_name)
@@ -107,13 +106,12 @@ def send(run: Run, shards: int, profile_name: str, walltime_min: int) -> None:
     if step.finished() is not None:
         _say(f"{step.name}: {run.out / ANSWERS} is complete; nothing to send")
         return
-    connect(profile, start=True)
-    require_slurm()
     small = Resources(cpus_per_node=2, memory_gb=8, walltime_min=walltime_min)
     gpus = run.settings.tensor_parallel if loads else 0
     share = profile.node.memory_gb * gpus // max(profile.node.gpus, 1)
     on = replace(small, gpus_per_node=gpus, cpus_per_node=2 + 6 * gpus, memory_gb=max(8, share)) if gpus else small
-    array, joined = submit_step(step, shards, profile, on, small)
+    with scheduler_at_hand(profile):
+        array, joined = submit_step(step, shards, profile, on, small)
     _say(f"{step.name}: job array {array} of {shards}, then the merge {joined}; logs in {run.out / '.jobs'}")
 
 

@@ -381,10 +381,6 @@ def masked_diff(root: Path = CODE) -> tuple[str, int]:
     return secrecy.masked(_git(root, "diff", "HEAD", "--no-color", "--no-ext-diff") or "")
 
 
-def git_diff(root: Path = CODE) -> str:
-    return masked_diff(root)[0]
-
-
 def _git(root: Path, *arguments: str) -> str | None:
     """Of the repository whose top the folder is: not of one around it, nor of one that the shell names (GIT_DIR)."""
     if not (root / ".git").exists():

@@ -10,7 +10,6 @@ their job was sent, as the ledger has it, then by how often it was requeued, the
 from __future__ import annotations
 
 import os
-import platform
 import secrets
 import signal
 import sys
@@ -25,7 +24,8 @@ from typing import Any
 from jobs.ledger import owner_file, read_json, write_json
 from proxygrm.errors import UserError
 from proxygrm.whole_file import guarded
-from slurm.health.bad_nodes import job_name
+from slurm.health.bad_nodes import job_name, restarts
+from slurm.ray.addresses import node_name
 
 LOOK_S = 5.0
 TO_END_S = 60.0
@@ -64,10 +64,10 @@ def this_attempt(sent: float) -> Attempt:
     return Attempt(
         attempt=secrets.token_hex(8),
         sent=sent,
-        restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        restart=restarts(),
         begun=time.time(),
         job=job_name(),
-        host=os.environ.get("SLURMD_NODENAME") or platform.node(),
+        host=node_name(),
         pid=os.getpid(),
     )
 
@@ -114,6 +114,17 @@ class Ownership:
         except UserError:  # the folder cannot be read: whatever is to be written will say so
             return ""
         return ""
+
+    @contextmanager
+    def ending_when_lost(self, name: str) -> Iterator[None]:
+        """Once the stage is lost, the block has nothing to say any more, whatever it fails on: it ends so."""
+        try:
+            yield
+        except BaseException as error:
+            if why := self.lost():
+                print(f"{name}: {why}", file=sys.stderr, flush=True)
+                raise SystemExit(SUPERSEDED) from error
+            raise
 
     @contextmanager
     def held(self, folder: Path) -> Iterator[None]:

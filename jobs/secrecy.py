@@ -23,6 +23,7 @@ _KEYWORD = (
 _LITERAL = r"(?![\s$<{%*(\[])"
 """Not of a value that stands for another one: $VAR, <your key>, {key}, %s, ***, (call), [list]."""
 _SET = r"(?::\s*\w+\s*=|=>|[:!=]=|[=:,])"
+_KEY_BEGINS, _KEY_ENDS = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY"), re.compile(r"END [A-Z0-9 ]*PRIVATE KEY")
 _SECRETS = (
     (re.compile(r"\b[\w+.-]+://[^\s/@:'\"]*:" + _LITERAL + r"[^\s/@]+@"), "a password in a URL"),
     (
@@ -53,7 +54,7 @@ _SECRETS = (
         ),
         "a key in a header",
     ),
-    (re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY"), "a private key"),
+    (_KEY_BEGINS, "a private key"),
     (
         re.compile(r"--(?:api-?key|token|password|secret|passphrase)[= ]\s*['\"]?" + _LITERAL + r"[^\s'\"]{6,}", re.I),
         "a secret among options",
@@ -68,7 +69,6 @@ _LIKELY = (
 )  # fmt: skip
 """Of text that is masked: a line too many does no harm."""
 _SECRET_NAME = re.compile(rf"(?:^|[_-])(?:{_KEYWORD}|token)$", re.I)
-_KEY_BEGINS, _KEY_ENDS = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY"), re.compile(r"END [A-Z0-9 ]*PRIVATE KEY")
 _KEY_TEXT = re.compile(r"[+\- ]?\s*['\"]?[A-Za-z0-9+/]{1,80}={0,2}(?:\\n)?['\",\\\s]*")
 _KEY_LINE = re.compile(r"[+\- ]?\s*['\"]?(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[A-Za-z0-9+/]{40,}={0,2}(?:\\n)?['\",\\\s]*")
 _MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)")
@@ -84,7 +84,7 @@ _CHUNK, _OVERLAP = 4000, 400
 def refuse(asked: Any, where: str) -> None:
     """Raise UserError when any text within settings (dataclasses, lists, tables) looks like a secret."""
     for path, text in _texts(plain(asked), where):
-        if name := _name_of(text) or (_by_name(path, text)):
+        if name := _name_of(text) or _by_name(path, text):
             raise UserError(
                 f"{path} holds {name}, which would be written into the run folder; keep it in a 0600 file "
                 "(distill.api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment"

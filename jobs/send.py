@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from jobs import console, limits, snapshot, state, tokens
+from jobs import console, limits, snapshot, state
 from jobs import plan as planning
 from jobs import request as requests
 from jobs import submit as submission
@@ -78,12 +78,9 @@ def send(
         return
     if console.private_cluster_is_down(resolved.profile):  # nothing is started for what cannot be sent
         refuse(_plan(resolved, ledger, stages, redo, ask=False), resolved, ledger.folder, ask=False)
-    with ledger.lock("submit"), console.cluster_in_use(resolved.profile):
-        console.connect(resolved.profile, start=True)
-        submission.require_slurm()
+    with ledger.lock("submit"), submission.scheduler_at_hand(resolved.profile):
         console.say_ignored()
-        for told in tokens.settle(ledger):
-            console.out.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
+        submission.settle(ledger)
         planned = _plan(resolved, ledger, stages, redo, ask=True, wait=True)
         show_plan(planned, resolved, ledger)
         if all(line.action != "run" for line in planned):

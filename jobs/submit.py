@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from data_tools.shards import Shard, Step, all_shards
-from jobs import private, snapshot, tokens
+from jobs import console, private, snapshot, tokens
 from jobs.ledger import Ledger
 from jobs.plan import Planned, Sending, dependency, in_batches, log_folder, sbatch_parameters, waits_for_none
 from jobs.scheduler import IN_QUEUE, query
@@ -89,6 +92,21 @@ def require_slurm() -> None:
         raise commands.NoAnswer(f"SLURM does not answer: {why[-1] if why else 'scontrol ping failed'}")
 
 
+@contextmanager
+def scheduler_at_hand(profile: Profile) -> Iterator[None]:
+    """SLURM answers: a private cluster is started, and nobody takes it down for being idle while the block goes on."""
+    with console.cluster_in_use(profile):
+        console.connect(profile, start=True)
+        require_slurm()
+        yield
+
+
+def settle(ledger: Ledger) -> None:
+    """As `tokens.settle`, and say what became of what an earlier command had begun to send."""
+    for told in tokens.settle(ledger):
+        console.out.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
+
+
 def rendered(
     lines: list[Planned], profile: Profile, run_dir: Path, job_ids: dict[str, str], sending: Sending = AT_ONCE
 ) -> str:
@@ -158,7 +176,7 @@ def submit_step(
     private.refuse_shared(folder, [log_folder(folder, run), log_folder(folder, join)])
     ledger, fingerprint = Ledger(folder), f"{step.stamp}/{shards}"
     with ledger.lock("submit"):
-        tokens.settle(ledger)
+        settle(ledger)
         code = snapshot.take(folder)
 
         def send(stage: Stage, shards: list[Shard | None], count: int, depends_on: str) -> str:

@@ -16,13 +16,13 @@ from data_tools.shards import Shard, Step
 from jobs import advice, last_save, logs, private, secrecy
 from jobs.ledger import CODE, Done, Ledger, git_revision, read_json, write_json
 from jobs.own_temp import own_temp
-from jobs.ownership import SUPERSEDED, Ownership
+from jobs.ownership import Ownership
 from jobs.stage import Stage, StageRun
 from proxygrm.durable import sync_tree
 from proxygrm.errors import UserError
 from slurm import commands
 from slurm.health import preflight, stale
-from slurm.health.bad_nodes import job_name
+from slurm.health.bad_nodes import job_name, restarts
 from slurm.profile import Profile
 
 MEMORY_SAMPLE_S = 5.0
@@ -64,16 +64,13 @@ class StageJob:
         private.not_for_others_to_write()
         node = os.environ.get("SLURMD_NODENAME", "")
         print(
-            f"{self.stage.name}: attempt {_restarts() + 1} of job {job_name()}, task {rank} on node {node}", flush=True
+            f"{self.stage.name}: attempt {restarts() + 1} of job {job_name()}, task {rank} on node {node}", flush=True
         )
         owner = Ownership(self.run_dir / self.stage.name, self.cell, self.sent, rank)
         try:
-            with own_temp():
+            with owner.ending_when_lost(self.stage.name), own_temp():
                 self._run(rank, owner)
         except BaseException as error:
-            if why := owner.lost():  # whatever it failed on, it has nothing to say any more
-                print(f"{self.stage.name}: {why}", file=sys.stderr, flush=True)
-                raise SystemExit(SUPERSEDED) from error
             self._tell(rank, error)
             raise
         finally:
@@ -152,7 +149,7 @@ class StageJob:
                 job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "none"),
                 nodes=_node_names(),
                 peak_memory_mb=max(peaks),
-                attempts=1 + _restarts(),
+                attempts=1 + restarts(),
                 code=git_revision() or "",
                 snapshot=str(CODE.relative_to(self.run_dir)) if CODE.is_relative_to(self.run_dir) else "",
                 attempt=owner.mine.attempt,
@@ -169,7 +166,7 @@ class StageJob:
     def _check_requeues(self) -> None:
         """Without an end, a stage that takes its node down each time would go round for ever."""
         most = self.profile.scheduler.max_requeues
-        if _restarts() > most:
+        if restarts() > most:
             raise UserError(
                 f"requeued {most} times already (scheduler.max_requeues in the profile); `proxygrm why` says what "
                 "ended it, `proxygrm submit` goes on from where it is"
@@ -184,7 +181,7 @@ class StageJob:
     def _failed(self, rank: int, reason: str) -> None:
         """The first failure of an attempt stays; that of an earlier attempt is replaced."""
         path = self.run_dir / self.stage.name / f"FAILED.{self.cell}.json"
-        node, attempt = os.environ.get("SLURMD_NODENAME", ""), [job_name(), _restarts() + 1]
+        node, attempt = os.environ.get("SLURMD_NODENAME", ""), [job_name(), restarts() + 1]
         before = read_json(path)
         if before is None or before.get("attempt") != attempt:
             write_json(
@@ -240,10 +237,6 @@ class Progress:
         self.written = now
         write_json(self.path, {"done": done, "total": total, "note": note, "time": now})
         print(f"[{time.strftime('%H:%M:%S')}] {done}/{total} {note}", flush=True)
-
-
-def _restarts() -> int:
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _silent(done: int, total: int, note: str = "") -> None:
@@ -308,24 +301,18 @@ class StepJob:
         own = self.step.out / ".jobs" / ("merge" if self.shard is None else f"of-{self.shard.count}")
         owner = Ownership(own, self.shard.index if self.shard else 0, self.sent)
         try:
-            owner.claim()
-            with owner.held(self.step.out):
-                self._work()
-        except BaseException as error:
-            if why := owner.lost():
-                print(f"{self.step.name}: {why}", file=sys.stderr, flush=True)
-                raise SystemExit(SUPERSEDED) from error
-            raise
-
-    def _work(self) -> None:
-        try:
-            with own_temp():
-                if self.shard is not None:
-                    self.step.run_one(self.shard)
-                elif self.step.finished() is None:
-                    self.step.finish(self.shards)
+            with owner.ending_when_lost(self.step.name):
+                owner.claim()
+                with owner.held(self.step.out), own_temp():
+                    self._work()
         except UserError as error:
             print(f"{self.step.name} failed: {error}", file=sys.stderr, flush=True)
             raise
         finally:
             private.pickles_are_mine()
+
+    def _work(self) -> None:
+        if self.shard is not None:
+            self.step.run_one(self.shard)
+        elif self.step.finished() is None:
+            self.step.finish(self.shards)

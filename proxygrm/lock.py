@@ -35,35 +35,28 @@ _SAY_AFTER_S = 10.0
 _POLL_S = (0.01, 0.5)
 
 
-@contextlib.contextmanager
-def held(path: Path, busy: str, remedy: str = "", wait_s: float = 0.0) -> Iterator[None]:
+def held(path: Path, busy: str, remedy: str = "", wait_s: float = 0.0) -> contextlib.AbstractContextManager[None]:
     """Hold the lock file `path` alone. wait_s: how long to wait for another holder, who is named when that is long.
 
     UserError when it cannot be had: `busy` (for example "another submit is working in RUN"), the holder, `remedy`.
     """
+    return _holding(path, busy, remedy, wait_s, shared=False)
+
+
+def shared(path: Path, busy: str, wait_s: float = 0.0) -> contextlib.AbstractContextManager[None]:
+    """As `held`, but together with others who share it: they all keep out who wants it alone."""
+    return _holding(path, busy, "", wait_s, shared=True)
+
+
+@contextlib.contextmanager
+def _holding(path: Path, busy: str, remedy: str, wait_s: float, shared: bool) -> Iterator[None]:
     lock = Lock(path)
     try:
-        holder = _waited(lock, busy, wait_s, shared=False)
+        holder = _waited(lock, busy, wait_s, shared)
     except OSError as error:
         raise UserError(f"cannot lock {path}: {error.strerror or error}") from error
     if holder:
         raise UserError(f"{busy} ({holder}){'; ' * bool(remedy)}{remedy}")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def shared(path: Path, busy: str, wait_s: float = 0.0) -> Iterator[None]:
-    """As `held`, but together with others who share it: they all keep out who wants it alone."""
-    lock = Lock(path)
-    try:
-        holder = _waited(lock, busy, wait_s, shared=True)
-    except OSError as error:
-        raise UserError(f"cannot lock {path}: {error.strerror or error}") from error
-    if holder:
-        raise UserError(f"{busy} ({holder})")
     try:
         yield
     finally:

@@ -72,17 +72,15 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
 
 
 def _send(step: Step, shards: int, profile_name: str) -> None:
-    from jobs.console import cluster_in_use, connect, out
+    from jobs.console import out
     from jobs.stage import Resources
-    from jobs.submit import require_slurm, submit_step
+    from jobs.submit import scheduler_at_hand, submit_step
     from slurm import profile as profiles
 
     if step.finished() is not None:
         out.print(f"{step.name}: {step.out} is complete; nothing to send")
         return
     profile = profiles.load(profile_name)
-    with cluster_in_use(profile):
-        connect(profile, start=True)
-        require_slurm()
+    with scheduler_at_hand(profile):
         array, merge = submit_step(step, shards, profile, Resources(cpus_per_node=1, memory_gb=4, walltime_min=240))
     out.print(f"{step.name}: job array {array} of {shards}, then the merge {merge}; logs in {step.out / '.jobs'}")

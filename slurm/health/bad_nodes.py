@@ -31,6 +31,11 @@ def job_name() -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "none")
 
 
+def restarts() -> int:
+    """How often this job was requeued before."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
 def read(run_dir: Path) -> list[dict[str, Any]]:
     """Every bad node a run has met: node, check, reason, time, stage, job, restart."""
     try:
@@ -61,7 +66,7 @@ def requeues_of(rows: list[dict[str, Any]], job: str) -> int:
 def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
     """Add the verdict; returns how often this job had been requeued for bad nodes before. Jobs of one run may write
     at the same time."""
-    job, restart = job_name(), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    job, restart = job_name(), restarts()
     busy = f"another job has been writing {run_dir / NAME} for {_WAIT_S:.0f} s"
     with lock.held(run_dir / f".{NAME}.lock", busy, wait_s=_WAIT_S):
         before = read(run_dir)

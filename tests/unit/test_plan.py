@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs import snapshot
-from jobs.ledger import Done, Ledger, git_diff, git_revision, missing_givens
+from jobs.ledger import Done, Ledger, git_revision, masked_diff, missing_givens
 from jobs.plan import Facts, Sending, files, gpu_hours, plan, sbatch_parameters, within_limits
 from jobs.stage import Artifact, Given, Resources, Stage, StageRun, closure, fingerprints
 from jobs.submit import check_after, rendered
@@ -300,7 +300,7 @@ def test_the_revision_is_that_of_the_code_whatever_git_s_variables_and_the_folde
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "nowhere"))
     assert git_revision(tmp_path / "code") == code
-    assert git_diff(tmp_path / "code") == ""
+    assert masked_diff(tmp_path / "code") == ("", 0)
     (tmp_path / "code" / "installed").mkdir()
     assert git_revision(tmp_path / "code" / "installed") is None
 
@@ -312,12 +312,13 @@ def test_a_run_keeps_the_code_s_uncommitted_changes_but_no_secret_in_them(tmp_pa
 
     git("init", "-q")
     (tmp_path / "code.py").write_text("a = 1\n")
-    assert git_diff(tmp_path / "nowhere") == ""
+    assert masked_diff(tmp_path / "nowhere") == ("", 0)
     git("add", "code.py")
     git("commit", "-qm", "first")
-    assert git_diff(tmp_path) == ""
+    assert masked_diff(tmp_path) == ("", 0)
     (tmp_path / "code.py").write_text("a = 2\nkey = 'sk-abcdefghijklmnop1234'\n")
-    found = git_diff(tmp_path)
+    found, left_out = masked_diff(tmp_path)
+    assert left_out == 1
     assert "+a = 2\n" in found
     assert "sk-abc" not in found
     assert "looks like a secret" in found
