@@ -19,8 +19,8 @@ if [[ $(id -u) != 0 ]]; then
 fi
 command -v apt-get >/dev/null || exit 3
 mkdir -p .local
-exec 8>.local/apt.lock
-flock 8
+. requirements/one_at_a_time.sh
+one_at_a_time .local/apt.lock 3600 apt
 
 began() { # when a process began, in the kernel's ticks: tells it from a later one of the same number
     local text fields
@@ -59,6 +59,7 @@ undo() {
     trap '' INT TERM HUP
     [[ $(state) != ours ]] || "${root[@]}" rm -f "$policy"
     "${root[@]}" rm -f "$policy.proxygrm-$$"
+    let_go
 }
 # bash runs these only when apt has ended: until then no daemon may start.
 trap undo EXIT

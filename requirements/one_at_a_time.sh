@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Sourced. `one_at_a_time FILE SECONDS WHO`: hold FILE until this shell ends; another one waits so long, then fails.
-# Where the file system has no flock (Lustre without `-o flock`), FILE.held is created exclusively instead.
+# Where the file system has no flock (Lustre without `-o flock`), FILE.held is created exclusively instead; a script
+# that sets a trap of its own on EXIT calls `let_go` in it.
+held_marker=
+let_go() { [ -z "$held_marker" ] || rm -f -- "$held_marker"; }
 one_at_a_time() {
     local file seconds=$2 who=$3 status=0 begun=$SECONDS
     file=$(realpath -m -- "$1")
@@ -18,6 +21,6 @@ one_at_a_time() {
         fi
         sleep 0.2
     done
-    # shellcheck disable=SC2064 # the name as it is now
-    trap "rm -f -- $(printf %q "$file.held")" EXIT
+    held_marker=$file.held
+    trap let_go EXIT
 }

@@ -7,15 +7,17 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NO_FLOCK = Path(__file__).with_name("no_flock.py")
 NOBODY = 65534
 APT = """#!/bin/bash
 # What apt finds while it installs. With a file `hold` it waits until that is gone.
@@ -37,10 +39,12 @@ exec "$@"
 class Machine:
     folder: Path
     policy: Path
+    before: tuple[str | Path, ...] = ()
+    """What the command is started by."""
 
     def start(self, user: int | None = None, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["bash", self.folder / "requirements" / "apt.sh", "munge", "slurmd"],
+            [*self.before, "bash", self.folder / "requirements" / "apt.sh", "munge", "slurmd"],
             env={"PATH": f"{self.folder}/bin:/usr/bin:/bin", **environment},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             **({"user": user, "group": user, "extra_groups": []} if user is not None else {}),  # type: ignore[call-overload]
@@ -83,6 +87,7 @@ def made(place: Path) -> Machine:
     script = (ROOT / "requirements" / "apt.sh").read_text()
     assert script.count("policy=/usr/sbin/policy-rc.d\n") == 1
     (folder / "requirements" / "apt.sh").write_text(script.replace("=/usr/sbin/policy-rc.d\n", f"={policy}\n"))
+    shutil.copy(ROOT / "requirements" / "one_at_a_time.sh", folder / "requirements")
     for name, text in (("apt-get", APT), ("sudo", SUDO)):
         (folder / "bin" / name).write_text(text.replace("POLICY", str(policy)).replace("FOLDER", str(folder)))
         (folder / "bin" / name).chmod(0o755)
@@ -150,6 +155,15 @@ def test_another_checkout_at_work_is_waited_for_and_its_policy_is_its_own(machin
         assert one.returncode == 0
     assert len((machine.folder / "installed").read_text().splitlines()) == 2
     assert str(second.pid) in machine.seen()
+    assert machine.left_over() == []
+
+
+def test_where_the_checkout_s_file_system_has_no_flock_it_installs_all_the_same(machine: Machine) -> None:
+    without = replace(machine, before=(sys.executable, NO_FLOCK, "ENOSYS"))
+    for _ in range(2):
+        assert without.run(PROXYGRM_SUDO="1") == 0
+        assert list((machine.folder / ".local").glob("*.held")) == []
+    assert len((machine.folder / "installed").read_text().splitlines()) == 2
     assert machine.left_over() == []
 
 
