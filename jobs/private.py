@@ -16,9 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from proxygrm.errors import UserError
-from proxygrm.owner import name_of
+from proxygrm.owner import OTHERS_WRITE, name_of
 
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 UNPICKLED = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt", ".distcp"})
 """What trainers load without looking, so that it may run anything."""
 FIND_UNSAFE = f'\\( ! -uid "$EUID" -o -perm /{OTHERS_WRITE:o} \\) -printf "%p (%M %u:%g)" -quit'

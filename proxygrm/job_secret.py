@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from proxygrm import held_folder
+from proxygrm.owner import is_private
 
 SECRET_FILE = "PROXYGRM_JOB_SECRET_FILE"  # noqa: S105 (the name of a variable)
 NODE_FOLDER = "PROXYGRM_NODE_FOLDER"
@@ -36,8 +36,7 @@ def node_folder() -> Path:
     name = os.environ.get(NODE_FOLDER)
     if not name:
         raise RuntimeError(f"${NODE_FOLDER} is not set: the job's sockets have no private folder on this node")
-    found = Path(name).lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not is_private(Path(name)):
         raise RuntimeError(f"{name} must be a folder of this user with permissions 0700, for the job's sockets")
     return Path(name)
 

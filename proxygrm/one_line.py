@@ -10,8 +10,9 @@ import unicodedata
 from collections.abc import Iterable
 
 from proxygrm.errors import UserError
+from proxygrm.visible import DIRECTIONS, LINE_ENDS
 
-_BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_BAD = re.compile(f"[\x00-\x1f\x7f-\x9f{LINE_ENDS}{DIRECTIONS}]")
 """C0 and C1, the two line ends of Unicode, and what turns the direction of writing, so that one reads other words than
 the shell."""
 _NAMES = {"\n": "a line break", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL", "\x1b": "an escape"}

@@ -1,12 +1,17 @@
-"""Whose folder it is. What root or a stranger makes in it, its owner can neither change nor stop."""
+"""Whose folder it is, and who else may use it. What root or a stranger makes in it, its owner can neither change nor
+stop."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import stat
 from pathlib import Path
 
 from proxygrm.errors import UserError
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+"""Bits of a mode with which somebody else may write."""
 
 
 def refuse_foreign(folder: Path, remedy: str) -> None:
@@ -22,6 +27,12 @@ def refuse_foreign(folder: Path, remedy: str) -> None:
         return
     who = name_of(owner)
     raise UserError(f"{path} belongs to {who}, and you are {name_of(me)}: become {who}, or {remedy}")
+
+
+def is_private(folder: Path) -> bool:
+    """Whether it is a folder (not a link to one) of this user's that nobody else may enter. Raises OSError."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def name_of(uid: int) -> str:

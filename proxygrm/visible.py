@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_SEPARATORS = "\u2028\u2029"
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+LINE_ENDS = "\u2028\u2029"
+"""What turns the direction of writing, and Unicode's own line ends."""
 _KEPT = "\n\t"
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
@@ -22,7 +23,7 @@ def _letters(code: int) -> str:
 
 _SHOWN = {
     code: _letters(code)
-    for code in (*range(0xA0), *map(ord, _BIDI + _SEPARATORS), *range(0xD800, 0xE000))
+    for code in (*range(0xA0), *map(ord, DIRECTIONS + LINE_ENDS), *range(0xD800, 0xE000))
     if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp") and chr(code) not in _KEPT
 }
 _ANY = re.compile(f"[{re.escape(''.join(map(chr, _SHOWN)))}]")

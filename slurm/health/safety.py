@@ -13,11 +13,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from proxygrm.owner import name_of
+from proxygrm.owner import OTHERS_WRITE, name_of
 from slurm.health.finding import Finding, fail, ok, warn
 from slurm.profile import Profile
 
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 PLACE = "run folder's place"
 LONGEST_TEMP = 60
 """A Unix socket's path has 107 characters; what programs put below their temporary folder takes up to 45 of them."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from proxygrm.errors import UserError
 from proxygrm.lock import Lock
+from proxygrm.owner import is_private
 from slurm.local.config import BLOCKS, FIRST_BLOCK, PORTS_PER_BLOCK, ClusterSpec, Ports, ports_used
 
 
@@ -31,8 +31,7 @@ def private_folder() -> Path:
     folder = Path(f"/tmp/proxygrm-{os.getuid()}")  # noqa: S108 - checked below
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    info = folder.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+    if not is_private(folder):
         raise UserError(f"{folder} is not a private folder of yours: remove it")
     return folder
 

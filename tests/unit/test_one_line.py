@@ -23,7 +23,8 @@ from slurm.environment import python_command, setup_lines
 from slurm.health.probe import command
 from slurm.profile import Container, Environment, Profile, Scheduler
 
-BAD = ["\n", "\r", "\t", "\v", "\f", "\x00", "\x1b", "\x07", "\x7f", "\x85", "\x9b", "\u2028", "\u2029", "\u202e"]
+BAD = ["\n", "\r", "\t", "\v", "\f", "\x00", "\x1b", "\x07", "\x7f", "\x85", "\x9b"]
+BAD += ["\u2028", "\u2029", "\u202e", "\u200f", "\u061c"]
 WORDS = 'it\'s; a "b" $HOME $(id) `id` # \\ *'
 
 
