@@ -20,13 +20,9 @@ def last_checkpoint(out: Path) -> tuple[int, Path] | None:
     the checkpoint it names, or that file: then it is the one before.
     """
     checkpoints = out / "checkpoints"
-    pointer = checkpoints / _POINTER
-    if not pointer.exists():
-        return None
-    named = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    for step in sorted(_steps(checkpoints), reverse=True):
+    for step in reversed(_finished(checkpoints)):
         folder = checkpoints / f"global_step_{step}"
-        if (not named.isdecimal() or step <= int(named)) and not checkpoint_of_training(folder):
+        if not checkpoint_of_training(folder):
             return step, folder
     return None
 
@@ -36,26 +32,38 @@ def tidy(checkpoints: Path, keep: int) -> None:
     they did not finish, and those verl no longer remembers to remove. What a crash has torn is moved aside."""
     found = last_checkpoint(checkpoints.parent)
     last = found[0] if found else 0
-    pointer = checkpoints / _POINTER
-    named = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.exists() else ""
-    steps = _steps(checkpoints)
-    if pointer.exists() and named != str(last):
-        for step in steps:
+    if _named(checkpoints) not in (None, str(last)):
+        for step in _finished(checkpoints):
+            if step <= last:
+                continue
             folder = checkpoints / f"global_step_{step}"
-            if step > last and (not named.isdecimal() or step <= int(named)):
-                why = checkpoint_of_training(folder)
-                print(f"the checkpoint of step {step} is torn ({why}): resuming from step {last}", flush=True)
-                aside = checkpoints / f"torn_{folder.name}"
-                shutil.rmtree(aside, ignore_errors=True)  # of an earlier crash at the same step
-                folder.rename(aside)
+            why = checkpoint_of_training(folder)
+            print(f"the checkpoint of step {step} is torn ({why}): resuming from step {last}", flush=True)
+            aside = checkpoints / f"torn_{folder.name}"
+            shutil.rmtree(aside, ignore_errors=True)  # of an earlier crash at the same step
+            folder.rename(aside)
         if last:
-            write_text(pointer, str(last))
+            write_text(checkpoints / _POINTER, str(last))
         else:
-            pointer.unlink()
+            (checkpoints / _POINTER).unlink()
     steps = _steps(checkpoints)
     complete = [step for step in steps if step <= last]
     for step in {*steps} - {*complete[-keep:]}:
         shutil.rmtree(checkpoints / f"global_step_{step}")
+
+
+def _named(checkpoints: Path) -> str | None:
+    """What verl's own file says of the newest step; None before the first save."""
+    pointer = checkpoints / _POINTER
+    return pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.exists() else None
+
+
+def _finished(checkpoints: Path) -> list[int]:
+    """Steps up to the one that verl names, in order; where that name is torn, all."""
+    named = _named(checkpoints)
+    if named is None:
+        return []
+    return [step for step in _steps(checkpoints) if not named.isdecimal() or step <= int(named)]
 
 
 def _steps(checkpoints: Path) -> list[int]:

@@ -78,6 +78,11 @@ def squatter(port: int, seen: Path, script: str = SQUATTER, *arguments: str) -> 
             process.stdout.close()
 
 
+def unused_port() -> int:
+    with bind(0) as free:
+        return free.getsockname()[1]
+
+
 def bind(port: int, address: str = HERE, **options: int) -> socket.socket:
     made = socket.socket()
     try:
@@ -265,9 +270,7 @@ def test_whoever_takes_a_dead_replicas_port_gets_neither_key_nor_question_and_hi
 @foreign
 def test_a_squatters_share_of_the_calls_goes_to_the_replicas_that_are_real(tmp_path):
     async def scene():
-        free = bind(0)
-        port = free.getsockname()[1]
-        free.close()
+        port = unused_port()
         with squatter(port, tmp_path / "seen"):
             async with Replica() as replica, client_of(f"http://{HERE}:{port}", replica.url) as client:
                 found = [await client.judge(f"{i}?", *PAIR[1:]) for i in range(12)]
@@ -297,9 +300,7 @@ while True:
 @foreign
 def test_the_proof_of_a_real_replica_cannot_be_handed_on(tmp_path):
     async def scene():
-        free = bind(0)
-        port = free.getsockname()[1]
-        free.close()
+        port = unused_port()
         async with Replica() as replica:
             with squatter(port, tmp_path / "seen", RELAY, str(replica.port)):
                 async with client_of(f"http://{HERE}:{port}") as client:

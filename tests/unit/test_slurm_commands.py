@@ -44,15 +44,19 @@ def test_what_speaks_to_slurm_or_comes_of_an_allocation_is_left_out_and_nothing_
     assert commands.ignored({**HOSTILE, **ORDINARY}) == sorted(HOSTILE)
 
 
+def shows_its_environment(program: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
+    """A command first on PATH that prints what it is given, and a shell with everything in it that must not pass."""
+    program.write_text(f"#!{sys.executable}\nimport os\nprint(sorted(os.environ.items()))\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    for name, value in {**HOSTILE, "SLURM_CONF": "/etc/x.conf", **more}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+
 def test_a_command_gets_the_clean_environment_and_times_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "squeue"
-    program.write_text(f"#!{sys.executable}\nimport os\nprint(sorted(os.environ.items()))\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    for name, value in {**HOSTILE, "SLURM_CONF": "/etc/x.conf"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    shows_its_environment(tmp_path / "squeue", monkeypatch)
     seen = dict(ast.literal_eval(commands.ask("squeue", "-h")))
     assert seen["SLURM_CONF"] == "/etc/x.conf"
     assert seen["SLURM_TIME_FORMAT"] == "%s"
@@ -62,12 +66,7 @@ def test_a_command_gets_the_clean_environment_and_times_in_seconds(
 def test_what_a_job_inherits_from_sbatch_is_the_shell_s_own_environment_without_what_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "sbatch"
-    program.write_text(f"#!{sys.executable}\nimport os\nprint(sorted(os.environ.items()))\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    for name, value in {**HOSTILE, "SLURM_CONF": "/etc/x.conf", "LC_ALL": "de_DE.UTF-8"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    shows_its_environment(tmp_path / "sbatch", monkeypatch, LC_ALL="de_DE.UTF-8")
     seen = dict(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
     assert (seen["SLURM_CONF"], seen["LC_ALL"]) == ("/etc/x.conf", "de_DE.UTF-8")
     assert not set(HOSTILE) & set(seen)
