@@ -55,8 +55,8 @@ test: setup lint ## style, types and all tests, the shortened demo chain include
 	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(args)
 	@$(if $(strip $(value ARGS)),,tests/other_pythons.sh)
 
-lint: setup ## ruff, mypy, shellcheck
-	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck
+lint: setup ## ruff, mypy, the arrows between rooms, shellcheck
+	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && { arrows=$$(lint-imports --no-cache) || { echo "$$arrows" >&2; false; }; } && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck
 
 cluster-up: setup ## start the private SLURM of this machine
 	@proxygrm cluster up

@@ -58,7 +58,7 @@ def _png() -> bytes:
 
 
 def ours(source: Path, out: Path, pictures: str) -> None:
-    from data_tools.convert import convert
+    from data_tools.export.convert import convert
 
     convert("verl", source, out, pictures=pictures)
 
@@ -67,8 +67,8 @@ def hugging_face(source: Path, out: Path, pictures: str) -> None:
     """`load_dataset`, `map`, `to_parquet`: the plain row of the same contents, one process."""
     import datasets
 
-    from data_tools.to_verl import verl_schema
-    from proxygrm.prompts import grm_prompt
+    from data_tools.export.to_verl import verl_schema
+    from proxygrm.critique.prompts import grm_prompt
 
     datasets.disable_progress_bars()
     root = source.parent.resolve()
@@ -111,7 +111,7 @@ def measure(tool: str, source: Path, out: Path, pictures: str) -> None:
     else:
         import pandas  # noqa: F401 - arrow imports it sooner or later
 
-        import data_tools.convert_part  # noqa: F401
+        import data_tools.export.convert_part  # noqa: F401
     before, began = _cpu(), time.monotonic()
     TOOLS[tool](source, out, pictures)
     cpu, wall = _cpu() - before, time.monotonic() - began

@@ -35,9 +35,9 @@ from typing import Any
 
 from proxy_pool import GROUP, RESPONSES, SLOTS, answer_s, stubs
 
-from proxygrm.proxy.endpoints import Endpoints
 from proxygrm.rl.options import RewardOptions
-from proxygrm.rl.reward_fn import _client, compute_score
+from proxygrm.rl.plugins.reward_fn import _client, compute_score
+from proxygrm.serving.endpoints import Endpoints
 
 WORKERS, ROLLOUTS = 8, 256
 TOKEN_S, FIRST_S, AGAIN_S = 0.025, 0.5, 0.2
@@ -167,9 +167,9 @@ def main() -> None:
 
     from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-    from proxygrm.rl.early_rubric_loop import EarlyRubricAgentLoop
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import train_tokenizer
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import train_tokenizer
+    from proxygrm.rl.plugins.early_rubric_loop import EarlyRubricAgentLoop
 
     tokenizer = train_tokenizer(demo_corpus(0, n=100), 1500)
     word = len(tokenizer(" colour" * 10)["input_ids"]) / 10

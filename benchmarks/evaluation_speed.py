@@ -40,14 +40,14 @@ def main() -> None:
 
 
 def compare(folder: Path, model: Path | None, examples: int) -> None:
-    from data_tools.demo_pairs import write_demo_pairs
-    from data_tools.rlaif_v import ingest
-    from proxygrm.critique import parse
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import build_tiny_model
+    from data_tools.ingest.run import ingest
+    from data_tools.sources.demo_pairs import write_demo_pairs
+    from proxygrm.critique.contract import parse
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
 
     write_demo_pairs(folder, train=examples, held_out=2, seed=7, kinds=("colour",))
-    ingest(folder / "train.parquet", folder / "pairs")
+    ingest("rlaif-v", folder / "train.parquet", folder / "pairs")
     if model is None:
         model = folder / "model"
         build_tiny_model(model, demo_corpus(0), seed=0)
@@ -76,7 +76,7 @@ def compare(folder: Path, model: Path | None, examples: int) -> None:
 
 def ours(model: Path, folder: Path) -> dict[str, Any]:
     """The path of `eval run` from the pairs to the judged rows."""
-    from proxygrm.evaluate import judges
+    from proxygrm.evaluate.judges import base as judges
     from proxygrm.evaluate.run import Run, merge, open_run, run_shard
     from proxygrm.evaluate.settings import EvaluateSettings
 
@@ -112,9 +112,9 @@ def peer(model: Path, folder: Path) -> dict[str, Any]:
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from proxygrm.evaluate.judges import judge_prompt
-    from proxygrm.evaluate.pairs import load_pairs
-    from proxygrm.evaluate.shown import shown_in_orders
+    from proxygrm.evaluate.judges.base import judge_prompt
+    from proxygrm.evaluate.rows.pairs import load_pairs
+    from proxygrm.evaluate.rows.shown import shown_in_orders
 
     shown = shown_in_orders(load_pairs(folder / "pairs"))
     processor = AutoProcessor.from_pretrained(model)

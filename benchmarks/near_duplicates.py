@@ -43,7 +43,7 @@ or measure this project alone with --ours"""
 
 def generate(folder: Path, rows: int, copies: float, borderline: float) -> Path:
     """Questions of 5 to 25 words and responses of 20 to 160, their frequencies as in language (Zipf)."""
-    from data_tools.preference import PreferencePair, write_pairs
+    from data_tools.rows.preference import PreferencePair, write_pairs
 
     chance = random.Random(0)
     words = ["".join(chance.choices("abcdefghijklmnoprstuvwy", k=chance.randint(2, 9))) for _ in range(20_000)]
@@ -78,7 +78,7 @@ def generate(folder: Path, rows: int, copies: float, borderline: float) -> Path:
 
 def texts_of(pairs: Path) -> Iterator[list[tuple[str, str, str]]]:
     """Question and responses, a row group at a time: what all tools but the whole command read."""
-    from data_tools.preference import pair_groups
+    from data_tools.rows.preference import pair_groups
 
     for table in pair_groups(pairs, columns=["question", "response_1", "response_2"]):
         yield list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))

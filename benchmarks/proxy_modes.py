@@ -23,12 +23,12 @@ import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from proxygrm.model_limits import context_length
-from proxygrm.proxy.agreement_rows import Case, read_cases
-from proxygrm.proxy.client import ProxyClient
-from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.serve import serve
-from proxygrm.proxy.settings import MODES, Mode, ProxySettings
+from proxygrm.core.checkpoints.limits import context_length
+from proxygrm.evaluate.agreement.cases import Case, read_cases
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.client import ProxyClient
+from proxygrm.serving.replicas.serve import serve
+from proxygrm.serving.settings import MODES, Mode, ProxySettings
 
 PLAN: tuple[Mode, ...] = ("critique", "verdict", "verdict", "critique")
 TOKENS = {"prompt tokens": "vllm:prompt_tokens_total", "tokens written": "vllm:generation_tokens_total"}

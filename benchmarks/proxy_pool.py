@@ -39,9 +39,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from proxygrm.proxy.client import ProxyClient, ProxyJudgement
-from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.wire import Chat
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.client import ProxyClient, ProxyJudgement
+from proxygrm.serving.pool.wire import Chat
 
 MEAN_S, SIGMA, SLOTS, GROUP = 2.0, 0.3, 64, 8
 RESPONSES = ("The sign is red. " * 20, "The sign is blue. " * 20)

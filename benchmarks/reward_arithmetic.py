@@ -22,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from proxygrm import upstream
-from proxygrm.critique import parse
-from proxygrm.reward import AGGREGATIONS, rubric_to_judge, score
+from proxygrm.critique.contract import parse
+from proxygrm.rewards import upstream
+from proxygrm.rewards.proxy_agreement import AGGREGATIONS, rubric_to_judge, score
 
 Rollout = tuple[str, int, float | None]
 ROUNDS = 5
@@ -125,8 +125,8 @@ def plain_upstream(rollout: Rollout) -> float:
 
 
 READERS: dict[str, Callable[[Rollout], float]] = {
-    "proxygrm.reward": ours,
-    "proxygrm.reward, --compat upstream": ours_as_upstream,
+    "proxygrm.rewards.proxy_agreement": ours,
+    "proxygrm.rewards.proxy_agreement, --compat upstream": ours_as_upstream,
     "upstream's parsing, plainly": plain_upstream,
 }
 

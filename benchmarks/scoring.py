@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from proxygrm.evaluate.score import read, score
+from proxygrm.evaluate.scores.score import read, score
 
 
 def write_answers(path: Path, rows: int, critique: int) -> int:

@@ -22,13 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jobs import request, scheduler, state
-from jobs.ablation import Cell
-from jobs.ledger import Ledger
-from jobs.plan import Sending, plan
-from jobs.request import Request
-from jobs.submit import submit
-from slurm import local
+from jobs import recipes
+from jobs.engine import request, state
+from jobs.engine.plan import Sending, plan
+from jobs.engine.request import Request
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.submit import submit
+from jobs.engine.sweep import Cell
+from slurm import local, scheduler
 
 REPEATS = 3
 
@@ -47,7 +48,7 @@ def measure(cells: int, folder: Path) -> dict[str, Any]:
     site = folder / "site.toml"
     site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
     names = tuple(Cell(f"seed-{seed}", (f"rl.seed={seed}",), (("rl.seed", str(seed)),)) for seed in range(cells))
-    resolved = request.resolve(Request(profile=str(site), ablation_name="scale", ablation=names))
+    resolved = recipes.resolve(Request(profile=str(site), ablation_name="scale", ablation=names))
     ledger = Ledger(folder / "run")
     ledger.create()
     request.save(resolved, ledger)

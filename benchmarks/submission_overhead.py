@@ -19,15 +19,16 @@ from pathlib import Path
 
 import cloudpickle
 
-from jobs import state
-from jobs.ledger import Ledger, read_json
-from jobs.plan import plan
-from jobs.stage import Artifact, Resources, Stage, StageRun
-from jobs.submit import submit
+from jobs.engine import state
+from jobs.engine.plan import plan
+from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.stage import Artifact, Stage, StageRun
+from jobs.engine.submit import submit
 from slurm import local
 from slurm.local.folder import default_folder
 from slurm.profile import Health, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
+from slurm.sbatch import Resources
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 PROFILE = Profile("bench", scheduler=Scheduler(partition="gpu"), health=Health(preflight=False))

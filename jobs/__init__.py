@@ -1,4 +1,4 @@
-"""What runs on the cluster and in which order; read chain.py first."""
+"""What runs on the cluster and in which order; read recipes/proxy_grm.py first."""
 
 import os
 import sys

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 
 TIMEOUT_S = 60.0
 FAMILIES = (

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 from slurm.profile import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from proxygrm.bounds import require
-from proxygrm.errors import UserError
-from proxygrm.one_line import refuse_control
-from proxygrm.user_text import read_user_text
+from proxygrm.core.bounds import require
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_text import read_user_text
+from proxygrm.core.one_line import refuse_control
 
 CLUSTERS = Path(__file__).parent / "clusters"
 OWN_OPTIONS = {

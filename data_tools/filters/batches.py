@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from data_tools.preference import PreferencePair
+from data_tools.rows.preference import PreferencePair
 
 _ROWS, _CHARS = 512, 8 << 20  # a batch ends at either
 

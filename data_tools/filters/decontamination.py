@@ -25,9 +25,9 @@ from data_tools.filters.minhash import PLACES, agreeing, band_keys, bands_for, s
 from data_tools.filters.picture_likeness import LikenessIndex, likeness
 from data_tools.filters.plain_text import squeezed
 from data_tools.filters.similarity import check_distance
-from data_tools.picture_paths import blank_picture
-from data_tools.preference import PreferencePair, iter_pairs, picture_hash
-from proxygrm.errors import UserError
+from data_tools.ingest.picture_paths import blank_picture
+from data_tools.rows.preference import PreferencePair, iter_pairs, picture_hash
+from proxygrm.core.errors import UserError
 
 Reason = Literal["benchmark_picture", "benchmark_near_picture", "benchmark_pair", "benchmark_near_pair"]
 

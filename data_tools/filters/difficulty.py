@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 from proxygrm.teacher.critiques import read_critiques
 
 

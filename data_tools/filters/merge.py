@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_tools.account import Account
 from data_tools.filters.difficulty import Difficulty, read_samples
+from data_tools.filters.job import Job, where
 from data_tools.filters.minhash import PLACES
-from data_tools.filters.run import Job, where
 from data_tools.filters.similarity import near_duplicates
-from data_tools.link_picture import LinkedPictures
-from data_tools.preference import PairsWriter, pair_groups
-from proxygrm.whole_file import writing
+from data_tools.ingest.link_picture import LinkedPictures
+from data_tools.rows.preference import PairsWriter, pair_groups
+from data_tools.steps.account import Account
+from proxygrm.core.files.whole_file import writing
 
 
 def merge(job: Job, max_bad: float, files: list[dict[str, Path]], parts: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from proxygrm.images import open_image
+from proxygrm.core.images.settle import open_image
 
 BITS = 64
 MEAN_TOLERANCE = 12  # of 255, a channel; JPEG at quality 30 moved no mean by more than 1

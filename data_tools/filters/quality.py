@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from data_tools.filters.plain_text import plain, squeezed
-from data_tools.preference import PreferencePair
-from proxygrm.errors import UserError
-from proxygrm.images import MOST_ASPECT, UnreadableImage, size_of, too_thin
+from data_tools.rows.preference import PreferencePair
+from proxygrm.core.errors import UserError
+from proxygrm.core.images.settle import MOST_ASPECT, UnreadableImage, size_of, too_thin
 
 Reason = Literal[
     "short_question",

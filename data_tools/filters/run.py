@@ -12,39 +12,22 @@ memory is that of similarity: about 0.75 kB a row that is left, 0.5 of it a file
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from data_tools.account import Account, Where
 from data_tools.filters.difficulty import critique_files
+from data_tools.filters.job import Job, where
 from data_tools.filters.settings import FilterSettings
-from data_tools.preference import PreferencePair, count_pairs, iter_pairs
-from data_tools.shards import Shard, Step, carry_out, stamp_of
-from proxygrm.errors import UserError
-from proxygrm.whole_file import whole_file, write_json, writing
+from data_tools.rows.preference import PreferencePair, count_pairs, iter_pairs
+from data_tools.steps.account import Account
+from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import whole_file, write_json, writing
 
 if TYPE_CHECKING:
     from data_tools.filters.decontamination import Hit
     from data_tools.filters.quality import Fault
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to filter; pickles, so that a shard can run in a process of its own."""
-
-    pairs: Path
-    out: Path
-    settings: FilterSettings
-    critiques: tuple[Path, ...]  # files
-    against: tuple[Path, ...]  # pairs folders of benchmarks
-
-    @property
-    def needs_signatures(self) -> bool:
-        return self.settings.similarity is not None or bool(
-            self.against and self.settings.decontamination.near_text is not None
-        )
 
 
 def filter_step(
@@ -163,7 +146,3 @@ def _merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[s
     from data_tools.filters.merge import merge  # pyarrow and numpy wait until here
 
     return merge(job, max_bad, [_paths(shard, parts) for shard in shards], parts)
-
-
-def where(position: int) -> Where:
-    return Where("pairs.parquet", position + 1)

@@ -13,8 +13,8 @@ from data_tools.filters.decontamination import DecontaminationSettings
 from data_tools.filters.difficulty import DifficultySettings
 from data_tools.filters.quality import QualitySettings
 from data_tools.filters.similarity import SimilaritySettings
-from proxygrm.errors import UserError
-from proxygrm.user_text import read_user_text
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_text import read_user_text
 
 Group = TypeVar("Group")
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from data_tools.filters.minhash import PLACES, agreeing, band_keys, bands_for
 from data_tools.filters.picture_likeness import BITS, Likeness, all_near, likeness, look_alikes
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 
 Names = tuple[str, ...]
 _ROWS = 4096  # signatures that are read at once: 2 MB

@@ -13,21 +13,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from proxygrm.benchmarks import BENCHMARKS
-from proxygrm.critique import rubric_for_proxy
-from proxygrm.errors import UserError
-from proxygrm.evaluate import score as scoring
-from proxygrm.evaluate.engine import Engine, Request, open_engine
-from proxygrm.evaluate.judges import CheckpointJudge, Progress, answer_row, answered, checkpoint_identity, made_by
-from proxygrm.evaluate.metrics import summarise
-from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs, with_images
-from proxygrm.evaluate.rows import Row, RowFile, write_rows
-from proxygrm.evaluate.score_rows import bare_id
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import write_json
+from proxygrm.core.runtime.tracking import track
+from proxygrm.critique.contract import rubric_for_proxy
+from proxygrm.critique.prompts import proxy_prompt
+from proxygrm.evaluate.benchmarks import BENCHMARKS
+from proxygrm.evaluate.judges.base import CheckpointJudge, Progress, answer_row, answered, checkpoint_identity, made_by
+from proxygrm.evaluate.judges.engine import Engine, Request, open_engine
+from proxygrm.evaluate.rows.answers import bare_id
+from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, load_pairs, with_images
+from proxygrm.evaluate.rows.row_file import Row, RowFile, write_rows
+from proxygrm.evaluate.rows.shown import Shown, judged_row, shown_in_orders
+from proxygrm.evaluate.scores import score as scoring
+from proxygrm.evaluate.scores.metrics import summarise
 from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
-from proxygrm.prompts import proxy_prompt
-from proxygrm.tracking import track
-from proxygrm.whole_file import write_json
 
 __all__ = ["checkpoint_identity", "evaluate_models", "judge_pairs", "judge_rubrics"]
 

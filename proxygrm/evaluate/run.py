@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxygrm.benchmarks import BENCHMARKS, Facts, benchmark
-from proxygrm.chat_answer import NO_TEXT
-from proxygrm.critique import Problem
-from proxygrm.errors import UserError
-from proxygrm.evaluate.endpoint_judge import Endpoint, EndpointJudge, Unanswered
-from proxygrm.evaluate.judges import CheckpointJudge, Judge, Progress, answered
-from proxygrm.evaluate.pairs import EvalPair, check_pairs, load_pairs, with_images
-from proxygrm.evaluate.rows import Row, read_rows, write_rows
-from proxygrm.evaluate.scalar_judge import ScalarJudge
-from proxygrm.evaluate.score_rows import bare_id, rows_text
+from proxygrm.core.errors import UserError
+from proxygrm.critique.contract import Problem
+from proxygrm.evaluate.benchmarks import BENCHMARKS, Facts, benchmark
+from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress, answered
+from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge, Unanswered
+from proxygrm.evaluate.judges.scalar import ScalarJudge
+from proxygrm.evaluate.rows.answers import bare_id, rows_text
+from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, load_pairs, with_images
+from proxygrm.evaluate.rows.row_file import Row, read_rows, write_rows
+from proxygrm.evaluate.rows.shown import Shown, judged_row, shown_in_orders
 from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.evaluate.shown import Shown, judged_row, shown_in_orders
+from proxygrm.serving.chat_answer import NO_TEXT
 
 ANSWERS, SOME_ANSWERS = "answers.jsonl", "answers.partial.jsonl"
 _ANSWER_FAULTS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from proxygrm.bounds import require
-from proxygrm.errors import UserError
+from proxygrm.core.bounds import require
+from proxygrm.core.errors import UserError
 
 CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")

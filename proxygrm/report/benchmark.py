@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from proxygrm.benchmarks import benchmark
-from proxygrm.benchmarks.anchors import right_of
-from proxygrm.errors import UserError
-from proxygrm.evaluate.compare import ORDERS_DIFFER, beside_anchors, mcnemar_cells, paired
-from proxygrm.evaluate.score import Answers, Figures, score
+from proxygrm.core.errors import UserError
+from proxygrm.evaluate.benchmarks import benchmark
+from proxygrm.evaluate.benchmarks.anchors import right_of
+from proxygrm.evaluate.scores.compare import ORDERS_DIFFER, beside_anchors, mcnemar_cells, paired
+from proxygrm.evaluate.scores.score import Answers, Figures, score
 from proxygrm.report.gather import tag_name
 
 MARKS = {"yes": "=", "nearly": "≈", "no": "≠"}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proxygrm.benchmarks import benchmark, partition
-from proxygrm.evaluate.score import read
+from proxygrm.evaluate.benchmarks import benchmark, partition
+from proxygrm.evaluate.scores.score import read
 from proxygrm.report.benchmark import view
 from proxygrm.report.gather import read_lines
 from proxygrm.report.shell import render_page, write_page

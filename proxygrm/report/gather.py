@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxygrm.json_lines import numbered_lines, value_of
+from proxygrm.core.files.json_lines import numbered_lines, value_of
 
 CHAIN = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
 TAG_NAMES = {"start": "before training", "sft": "after SFT", "rl": "after RL"}

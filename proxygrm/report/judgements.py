@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxygrm.benchmarks import Partition
-from proxygrm.critique import parse, rubric_for_proxy
-from proxygrm.evaluate.score_rows import RIGHT, Broken, Judgement, judgement_of
+from proxygrm.critique.contract import parse, rubric_for_proxy
+from proxygrm.evaluate.benchmarks import Partition
+from proxygrm.evaluate.rows.answers import RIGHT, Broken, Judgement, judgement_of
 from proxygrm.report.gather import number
 from proxygrm.report.pictures import LEAST_BYTES, Picture, gather_pictures
 

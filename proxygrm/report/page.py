@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from proxygrm.benchmarks import BENCHMARKS, Benchmark, partition
-from proxygrm.errors import UserError
-from proxygrm.evaluate.score import read
+from proxygrm.core.errors import UserError
+from proxygrm.evaluate.benchmarks import BENCHMARKS, Benchmark, partition
+from proxygrm.evaluate.scores.score import read
 from proxygrm.report.benchmark import View, view
 from proxygrm.report.charts import stage_charts
 from proxygrm.report.gather import RunFacts, StageFacts, gather, number, tag_name
-from proxygrm.report.results import COLUMNS, group_rows, result_rows
 from proxygrm.report.shell import clock, render_page, write_page
+from proxygrm.report.tables.results import COLUMNS, group_rows, result_rows
 from proxygrm.report.transfer import view as transfer_view
 
 STAGE_TITLES = {

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxygrm.images import UnreadableImage, image_of, pixels
+from proxygrm.core.images.settle import UnreadableImage, image_of, pixels
 
 # (longer side in px, quality), the first at which all fit
 SIZES = ((320, 62), (256, 58), (208, 52), (168, 48), (136, 42), (112, 36), (88, 30), (72, 24))

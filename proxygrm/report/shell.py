@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxygrm.benchmarks import Partition
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import write_bytes
+from proxygrm.evaluate.benchmarks import Partition
 from proxygrm.report.bars import share_bar
 from proxygrm.report.judgements import Packed, pack
-from proxygrm.whole_file import write_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Environment

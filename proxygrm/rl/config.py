@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from proxygrm.attention import KERNELS
-from proxygrm.bounds import require
-from proxygrm.checkpoint_code import refuse_code
-from proxygrm.errors import UserError
-from proxygrm.model_limits import check_servable, context_length
-from proxygrm.reward import resolve_aggregation
+from proxygrm.core.bounds import require
+from proxygrm.core.checkpoints.attention import KERNELS
+from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.limits import check_servable, context_length
+from proxygrm.core.errors import UserError
+from proxygrm.rewards.proxy_agreement import resolve_aggregation
 
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 """verl's estimators; with a + behind, the gradient is k2's."""
@@ -61,7 +61,7 @@ class RlSettings:
     task: Literal["grm", "proxy"] = "grm"
     """What the policy writes: critiques, or a proxy's verdicts (whose reward is accuracy + 0.5 format, no proxy)."""
     aggregation: str = "sum"
-    """How accuracy, proxy and format become one score: `proxygrm.reward`."""
+    """How accuracy, proxy and format become one score: `proxygrm.rewards.proxy_agreement`."""
     use_proxy: bool = True
     deny_leaks: bool = True
     """A rubric that names the winner is not shown to the proxy, and earns nothing from it."""

@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxygrm.errors import UserError
-from proxygrm.user_text import read_user_text
-from proxygrm.whole_file import write_json
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_text import read_user_text
+from proxygrm.core.files.whole_file import write_json
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from proxygrm.attention import FLASH, attention
-from proxygrm.errors import UserError
+from proxygrm.core.checkpoints.attention import FLASH, attention
+from proxygrm.core.errors import UserError
 from proxygrm.rl.config import RlSettings
-from proxygrm.rl.private_sockets import HOOK, MIDDLEWARE
+from proxygrm.rl.guards.private_sockets import HOOK, MIDDLEWARE
 
 PROJECT = "proxygrm"
 CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
-    "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guarded_verl,proxygrm.rl.cpu.platform",
+    "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guards.guarded_verl,proxygrm.rl.cpu.platform",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # "auto" pins every replica of the machine to the same core
     "OMP_NUM_THREADS": "1",
@@ -35,7 +35,7 @@ CPU_ENVIRONMENT = {
 def job_environment(*, device: str, output: Path, attempt: int = 0) -> dict[str, str]:
     """Variables every process of the training needs, in the driver and in Ray's workers alike. No secrets."""
     shared = {
-        "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guarded_verl",
+        "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guards.guarded_verl",
         "SWANLAB_LOG_DIR": str(output / "swanlog"),
         # verl opens its metrics file for writing, so each attempt has its own (train.py joins them).
         "HF_DATASETS_CACHE": str(output / "datasets_cache"),
@@ -86,7 +86,7 @@ def verl_overrides(
         "data.truncation": "error",
         "data.image_key": "images",
         # verl's dataset, with an account of what it filters out.
-        "data.custom_cls.path": "pkg://proxygrm.rl.dataset",
+        "data.custom_cls.path": "pkg://proxygrm.rl.plugins.dataset",
         "data.custom_cls.name": "AccountingDataset",
         "+data.account": output,
         "data.dataloader_num_workers": s.dataloader_workers,
@@ -132,7 +132,7 @@ def verl_overrides(
         "+actor_rollout_ref.rollout.engine_kwargs.vllm.middleware": MIDDLEWARE,
         "actor_rollout_ref.rollout.agent.num_workers": s.agent_loop_workers,
         "reward.num_workers": s.reward_workers,
-        "reward.custom_reward_function.path": "pkg://proxygrm.rl.reward_fn",
+        "reward.custom_reward_function.path": "pkg://proxygrm.rl.plugins.reward_fn",
         "reward.custom_reward_function.name": "compute_score",
         "+reward.custom_reward_function.reward_kwargs.options": reward_options,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": s.storage_units,
@@ -153,7 +153,7 @@ def verl_overrides(
         "trainer.total_epochs": s.epochs,
         "trainer.total_training_steps": s.total_steps,
         # verl's hook for its replay buffer: ours counts the parts of the reward, step by step.
-        "trainer.v1.sampler.custom_sampler.path": "pkg://proxygrm.rl.sampler",
+        "trainer.v1.sampler.custom_sampler.path": "pkg://proxygrm.rl.plugins.sampler",
         "trainer.v1.sampler.custom_sampler.name": "CountingReplayBuffer",
         "+trainer.v1.sampler.sampler_kwargs.options": reward_options,
         "ray_kwargs.ray_init.num_cpus": None,
@@ -165,7 +165,7 @@ def verl_overrides(
     }
     if s.early_rubric and s.use_proxy:
         values["actor_rollout_ref.rollout.agent.default_agent_loop"] = "early_rubric"
-        values["actor_rollout_ref.rollout.agent.agent_loop_config_path"] = Path(__file__).with_name("agent_loops.yaml")
+        values["actor_rollout_ref.rollout.agent.agent_loop_config_path"] = AGENT_LOOPS
     if cpu:
         values |= _cpu_values()
     if cpu and nursery is not None:
@@ -198,6 +198,7 @@ class _Text(str):
     """A value that must stay a string, even if it looks like a number."""
 
 
+AGENT_LOOPS = Path(__file__).with_name("plugins") / "agent_loops.yaml"
 _PLAIN = re.compile(r"[A-Za-z0-9_/.:@%+-]+")
 _LOOKS_TYPED = re.compile(r"(?i)(true|false|null|none|nan|[+-]?inf|[+-]?[0-9._]+(e[+-]?[0-9]+)?)")
 

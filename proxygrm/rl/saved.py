@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from proxygrm.torn import checkpoint_of_training
-from proxygrm.whole_file import write_text
+from proxygrm.core.checkpoints.torn import checkpoint_of_training
+from proxygrm.core.files.whole_file import write_text
 
 _STEP = re.compile(r"global_step_(\d+)")
 _POINTER = "latest_checkpointed_iteration.txt"

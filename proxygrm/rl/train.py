@@ -20,16 +20,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from proxygrm.checkpoints import copy_linked
-from proxygrm.durable import move_into_place
-from proxygrm.errors import UserError
+from proxygrm.core.checkpoints.check import copy_linked
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.durable import move_into_place
+from proxygrm.core.files.whole_file import write_json, write_text
+from proxygrm.core.runtime.save_now import SaveNow
+from proxygrm.core.runtime.tracking import KEY_FILE_VARIABLE, asked_mode
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.overrides import job_environment, verl_overrides
 from proxygrm.rl.saved import last_checkpoint, tidy
-from proxygrm.save_now import SaveNow
-from proxygrm.tracking import KEY_FILE_VARIABLE, asked_mode
-from proxygrm.whole_file import write_json, write_text
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")

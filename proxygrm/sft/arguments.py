@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxygrm.attention import KERNELS, attention
-from proxygrm.bounds import require
-from proxygrm.errors import UserError
-from proxygrm.telemetry import NO_TELEMETRY
-from proxygrm.tracking import PROJECT, Mode
+from proxygrm.core.bounds import require
+from proxygrm.core.checkpoints.attention import KERNELS, attention
+from proxygrm.core.errors import UserError
+from proxygrm.core.runtime.telemetry import NO_TELEMETRY
+from proxygrm.core.runtime.tracking import PROJECT, Mode
 
 TRUST = "PROXYGRM_TRUST_REMOTE_CODE"
 """Read by the plugin: ms-swift has no argument for it, and trusts every checkpoint."""

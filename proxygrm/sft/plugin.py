@@ -17,9 +17,9 @@ from swift.model.register import ModelLoader
 from swift.template.templates.qwen import Qwen2VLTemplate
 from transformers import dynamic_module_utils
 
-from proxygrm.checkpoint_code import TRUST
-from proxygrm.errors import UserError
-from proxygrm.save_now import SaveNow
+from proxygrm.core.checkpoints.code import TRUST
+from proxygrm.core.errors import UserError
+from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.sft.arguments import TRUST as VARIABLE
 
 _set_processor = Qwen2VLTemplate.init_processor

@@ -19,17 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxygrm.checkpoint_code import refuse_code
-from proxygrm.checkpoints import copy_linked, is_hf_checkpoint
-from proxygrm.durable import move_into_place
-from proxygrm.errors import UserError
-from proxygrm.leash import leashed
-from proxygrm.log_tail import last_words
-from proxygrm.save_now import SaveNow, listening
+from proxygrm.core.checkpoints.check import copy_linked, is_hf_checkpoint
+from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.torn import checkpoint_of_training
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.durable import move_into_place
+from proxygrm.core.files.whole_file import beside, write_json, write_text
+from proxygrm.core.runtime.leash import leashed
+from proxygrm.core.runtime.log_tail import last_words
+from proxygrm.core.runtime.save_now import SaveNow, listening
+from proxygrm.core.runtime.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
 from proxygrm.sft.arguments import SftSettings, command, environment, swift_arguments
-from proxygrm.torn import checkpoint_of_training
-from proxygrm.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
-from proxygrm.whole_file import beside, write_json, write_text
 
 Progress = Callable[[int, int, str], None]
 

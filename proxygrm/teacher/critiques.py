@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from proxygrm.chat_answer import NO_TEXT, ChatAnswer
-from proxygrm.critique import Label, parse
-from proxygrm.errors import UserError
-from proxygrm.json_lines import numbered_lines, value_of
-from proxygrm.whole_file import may_write
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.files.whole_file import may_write
+from proxygrm.core.labels import Label
+from proxygrm.critique.contract import parse
+from proxygrm.serving.chat_answer import NO_TEXT, ChatAnswer
 
 UNNAMED = "unnamed"  # the model of rows that do not say who wrote them
 

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 
 PROGRAMS = (
     *("slurmctld", "slurmd", "slurmstepd", "slurmdbd", "munged", "munge"),

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxygrm.errors import UserError
-from proxygrm.whole_file import write_text
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import write_text
 from slurm.local import folder as folders
 from slurm.local import processes
 from slurm.local.binaries import Programs, find_programs

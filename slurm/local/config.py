@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"
 PORTS_PER_BLOCK = 40

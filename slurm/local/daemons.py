@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 from slurm import commands
 from slurm.local import processes
 from slurm.local.binaries import Programs

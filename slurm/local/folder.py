@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxygrm import lock
-from proxygrm.errors import UserError
-from proxygrm.owner import refuse_foreign
-from proxygrm.user_text import read_user_text
-from proxygrm.whole_file import write_text
+from proxygrm.core.errors import UserError
+from proxygrm.core.files import lock
+from proxygrm.core.files.owner import refuse_foreign
+from proxygrm.core.files.user_text import read_user_text
+from proxygrm.core.files.whole_file import write_text
 from slurm.local.binaries import repository
 from slurm.local.config import ClusterSpec
 

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from proxygrm.errors import UserError
-from proxygrm.lock import Lock
-from proxygrm.owner import is_private
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.lock import Lock
+from proxygrm.core.files.owner import is_private
 from slurm.local.config import BLOCKS, FIRST_BLOCK, PORTS_PER_BLOCK, ClusterSpec, Ports, ports_used
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 from slurm import commands
 
 

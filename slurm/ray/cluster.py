@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from proxygrm import save_now
-from proxygrm.errors import UserError
-from proxygrm.log_tail import last_words
+from proxygrm.core.errors import UserError
+from proxygrm.core.runtime import save_now
+from proxygrm.core.runtime.log_tail import last_words
 from slurm.ray.addresses import interface_of, node_address, node_name
 from slurm.ray.meeting import Meeting
 from slurm.ray.node import RayNode, child_environment, end_group, private_folder, secret_environment, tie_to_job

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proxygrm.errors import UserError
-from proxygrm.whole_file import write_text
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import write_text
 from slurm.ray.plan import NodeRecord
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ POLL_S = 0.2
 class Meeting:
     """One attempt of one job; a requeued job meets in another folder, so no stale file can mislead it.
 
-    token: 0600, Ray's authentication.   secret: 0600, see `proxygrm.job_secret`.
+    token: 0600, Ray's authentication.   secret: 0600, see `proxygrm.core.runtime.job_secret`.
     node-R.json: name and address of rank R.   head.json: address of Ray's head.
     plan.json: for people, which node does what, and the port.
     failed-R.json: first death on rank R.   end: `ok` or `failed`, written by rank 0.   left-R: rank R is gone.

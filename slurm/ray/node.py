@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from proxygrm import held_folder
-from proxygrm.job_secret import NODE_FOLDER, SECRET_FILE
-from proxygrm.telemetry import NO_TELEMETRY
+from proxygrm.core.runtime import held_folder
+from proxygrm.core.runtime.job_secret import NODE_FOLDER, SECRET_FILE
+from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from slurm.ray import start_hook
 from slurm.ray.plan import ClusterPlan, NodeRole
 

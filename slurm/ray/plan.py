@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxygrm.errors import UserError
+from proxygrm.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from openings import Opening, Watch, rows_of_the_table
 
 from slurm import local
 from slurm.local.ports import private_folder
+from support.openings import Opening, Watch, rows_of_the_table
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
 STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")

@@ -29,7 +29,7 @@ STEPS, RATE = 60, 4e-3
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `scene` returned, from a process of its own."""
-    from proxygrm.job_secret import vllm_sockets
+    from proxygrm.core.runtime.job_secret import vllm_sockets
     from proxygrm.rl.overrides import CPU_ENVIRONMENT
 
     folder = tmp_path_factory.mktemp("early")
@@ -98,8 +98,8 @@ def learned(folder: Path) -> Path:
     from PIL import Image
     from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import build_tiny_model
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
 
     build_tiny_model(folder, [*demo_corpus(0, n=100), CRITIQUE * 50], seed=0)
     processor = AutoProcessor.from_pretrained(folder)
@@ -257,7 +257,7 @@ async def scene(folder: Path) -> dict[str, Any]:
     from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
     from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 
-    from proxygrm.proxy.endpoints import Endpoints
+    from proxygrm.serving.endpoints import Endpoints
 
     model = learned(folder / "model")
     running = await engine(model)

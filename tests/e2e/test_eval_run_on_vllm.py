@@ -29,8 +29,8 @@ def answers(out: Path) -> list[dict]:
 
 
 def test_copies_side_by_side_make_one_file_and_a_sampled_judgement_is_the_same_when_asked_again(tmp_path):
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import build_tiny_model
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
 
     build_tiny_model(tmp_path / "model", demo_corpus(0, n=200), seed=0)
     Image.new("RGB", (56, 56), (220, 30, 30)).save(tmp_path / "red.png")

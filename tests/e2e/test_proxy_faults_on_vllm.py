@@ -23,14 +23,14 @@ import httpx
 import psutil
 import pytest
 from aiohttp import web
-from broken_pool import Fault, Step, back, faulty, full_disk, in_mid_batch, judged, kill, processes, tell
 
-from proxygrm.errors import UserError
-from proxygrm.proxy.client import ProxyClient
-from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.serve import Serving, serve
-from proxygrm.proxy.settings import ProxySettings
-from proxygrm.rl.parts import why_stop
+from proxygrm.core.errors import UserError
+from proxygrm.rl.plugins.parts import why_stop
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.client import ProxyClient
+from proxygrm.serving.replicas.serve import Serving, serve
+from proxygrm.serving.settings import ProxySettings
+from support.proxy.broken_pool import Fault, Step, back, faulty, full_disk, in_mid_batch, judged, kill, processes, tell
 
 pytestmark = pytest.mark.heavy
 
@@ -69,8 +69,8 @@ def always_says(token: int, folder: Path) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoTokenizer
 
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import build_tiny_model
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
     build_tiny_model(folder, demo_corpus(0, n=200), seed=0)

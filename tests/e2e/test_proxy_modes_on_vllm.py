@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from jobs.proxy import proxy
-from proxygrm.prompts import proxy_prompt
-from proxygrm.proxy.agreement_rows import Case, read_cases
-from proxygrm.proxy.client import ProxyClient, ProxyJudgement
-from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.serve import Serving, serve
-from proxygrm.proxy.settings import MODES, Mode, ProxySettings
+from jobs.cli.proxy import proxy
+from proxygrm.critique.prompts import proxy_prompt
+from proxygrm.evaluate.agreement.cases import Case, read_cases
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.client import ProxyClient, ProxyJudgement
+from proxygrm.serving.replicas.serve import Serving, serve
+from proxygrm.serving.settings import MODES, Mode, ProxySettings
 
 pytestmark = pytest.mark.heavy
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "proxy_modes.py"
@@ -47,8 +47,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import build_tiny_model
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
 
     folder = tmp_path_factory.mktemp("modes") / "model"
     build_tiny_model(folder, demo_corpus(0, n=200), seed=0)

@@ -19,11 +19,11 @@ import httpx
 import psutil
 import pytest
 
-from proxygrm.proxy.client import ProxyClient
-from proxygrm.proxy.endpoints import Endpoints
-from proxygrm.proxy.routing import Cause
-from proxygrm.proxy.serve import Serving, serve
-from proxygrm.proxy.settings import ProxySettings
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.client import ProxyClient
+from proxygrm.serving.pool.routing import Cause
+from proxygrm.serving.replicas.serve import Serving, serve
+from proxygrm.serving.settings import ProxySettings
 
 pytestmark = pytest.mark.heavy
 
@@ -35,8 +35,8 @@ RUBRIC = "<rubric>\n1. Names the colour red (100%)\n</rubric>"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from proxygrm.tiny.corpus import demo_corpus
-    from proxygrm.tiny.model import build_tiny_model
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
     build_tiny_model(folder, demo_corpus(0, n=200), seed=0)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from chromium import Chromium
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from report_rows import NASTY, pictures, rows, write
-
-from proxygrm.report import write_report
 from proxygrm.report.eval_page import write_eval_report
+from proxygrm.report.page import write_report
+from support.chromium import Chromium
+from support.rows.report_rows import NASTY, pictures, rows, write
 
 pytestmark = pytest.mark.heavy
 

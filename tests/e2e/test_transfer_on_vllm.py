@@ -18,13 +18,14 @@ pytestmark = pytest.mark.heavy
 STAGE = """
 import json, sys
 from pathlib import Path
-from jobs import transfer
-from jobs.stage import Resources, Stage, StageRun
-from proxygrm.evaluate import EvaluateSettings
-from proxygrm.evaluate.pairs import load_pairs
-from proxygrm.evaluate.shown import judged_row, shown_in_orders
-from proxygrm.tiny.corpus import demo_corpus
-from proxygrm.tiny.model import build_tiny_model
+from jobs.stages import transfer
+from slurm.sbatch import Resources
+from jobs.engine.stage import Stage, StageRun
+from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.rows.pairs import load_pairs
+from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
+from proxygrm.demo.corpus import demo_corpus
+from proxygrm.demo.model import build_tiny_model
 
 folder = Path(sys.argv[1])
 build_tiny_model(folder / "judge", demo_corpus(0, n=200), seed=0)

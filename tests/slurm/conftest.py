@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import state
-from jobs.ledger import Ledger
-from jobs.plan import plan
-from jobs.stage import Stage
-from jobs.submit import submit
+from jobs.engine import state
+from jobs.engine.plan import plan
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.stage import Stage
+from jobs.engine.submit import submit
 from slurm import local
 from slurm.profile import Profile
 

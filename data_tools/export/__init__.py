@@ -1,0 +1,1 @@
+"""Pairs -> what trainers and other suites read; `convert.py` puts the parts together."""

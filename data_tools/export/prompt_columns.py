@@ -1,0 +1,79 @@
+"""The project's prompts for whole columns of pairs, byte for byte those of `proxygrm.critique.prompts`.
+
+The wording is taken from the plain functions themselves (filled with marks, then cut at the marks), so there is
+nothing to keep in step. Texts that need no cleaning, nearly all, are joined by arrow; the others go through
+`proxygrm.critique.prompts.inert` one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_tools.rows.arrays import to_numpy
+from proxygrm.critique.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
+
+_MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private use; not in our wording
+# At least what `inert` changes: which texts to hand to it. A mark too many costs time, one too few would be a bug.
+_SUSPECT = (
+    r"<(\||(?i:/?(rubric|justify|eval|answer|think|image|img|video|audio|bbox|ref-object|cot-process|start-image))>)"
+)
+# What `str.strip` strips.
+SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
+
+
+def grm_prompts(question: pa.Array, response_1: pa.Array, response_2: pa.Array, images: pa.Array) -> pa.Array:
+    """`grm_prompt` of every row; images: pictures a row (integers)."""
+    return _fill("grm", [question, response_1, response_2], None, images)
+
+
+def proxy_prompts(
+    question: pa.Array, response_1: pa.Array, response_2: pa.Array, rubric: pa.Array, images: pa.Array
+) -> pa.Array:
+    """`proxy_prompt` of every row."""
+    return _fill("proxy", [question, response_1, response_2], rubric, images)
+
+
+def _fill(name: str, texts: list[pa.Array], rubric: pa.Array | None, images: pa.Array) -> pa.Array:
+    values = [cleaned(text) for text in texts]
+    if rubric is not None:
+        values.append(cleaned(rubric, contract=False))
+    parts: list[pa.Array | pa.Scalar] = [_tags(images)]
+    for piece in _pieces(name):
+        parts.append(values[_MARKS.index(piece)] if piece in _MARKS else pa.scalar(piece))
+    return pc.binary_join_element_wise(*parts, pa.scalar(""))
+
+
+@cache
+def _pieces(name: str) -> tuple[str, ...]:
+    """The wording and, between its pieces, the marks that stand for question, responses and rubric."""
+    question, response_1, response_2, rubric = _MARKS
+    if name == "grm":
+        filled = grm_prompt(question, response_1, response_2, images=0)
+    else:
+        filled = proxy_prompt(question, response_1, response_2, rubric, images=0)
+    return tuple(piece for piece in re.split(f"([{''.join(_MARKS)}])", filled) if piece)
+
+
+def cleaned(texts: pa.Array, contract: bool = True) -> pa.Array:
+    """`inert(text, contract).strip()` of every text (strings, no nulls).
+
+    Raises ValueError when an `<image>` is left, which would ask for a picture that does not exist.
+    """
+    texts = pc.utf8_trim(texts, characters=SPACE)
+    suspect = pc.match_substring_regex(texts, _SUSPECT)
+    if not pc.any(suspect).as_py():
+        return texts
+    mended = [inert(text, contract) for text in texts.filter(suspect).to_pylist()]
+    if any(IMAGE_TAG in text for text in mended):
+        raise ValueError(f"a text still has {IMAGE_TAG} after cleaning")
+    return pc.replace_with_mask(texts, suspect, pa.array(mended, texts.type))
+
+
+def _tags(images: pa.Array) -> pa.Array:
+    counts = to_numpy(images)
+    most = int(counts.max()) if len(counts) else 0
+    return pa.array([IMAGE_TAG * count for count in range(most + 1)]).take(images)

@@ -1,0 +1,97 @@
+"""Pairs as arrow tables, a row group at a time: for steps that handle columns and need no `PreferencePair`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_tools.rows.arrays import from_numpy, one_array, regrouped
+from data_tools.rows.preference import pair_groups
+from proxygrm.core.files.whole_file import writing
+
+TEXTS = ("id", "source", "question", "response_1", "response_2")
+_CHUNK = 512  # rows fetched together from a spilled file
+
+
+def pair_tables(path: Path, span: range | None = None, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The pairs of a folder in file order, `images` as absolute paths; `span`: only these positions (contiguous).
+
+    Raises UserError when the folder is none, or its file is damaged.
+    """
+    folder = pictures_folder(path)
+    for table in pair_groups(path, span, columns):
+        if "images" in table.column_names:
+            place = table.schema.get_field_index("images")
+            table = table.set_column(place, "images", absolute(table["images"], folder))
+        yield table
+
+
+def pictures_folder(path: Path) -> Path:
+    """Where the pictures of a pairs folder (or of the pairs file in it) lie."""
+    folder = path.parent if path.suffix == ".parquet" else path
+    return folder.resolve() / "images"
+
+
+def absolute(images: pa.ChunkedArray, folder: Path) -> pa.Array:
+    """Lists of file names -> lists of paths in `folder`."""
+    names = one_array(images)
+    return regrouped(names, pc.binary_join_element_wise(pa.scalar(f"{folder}/"), names.flatten(), pa.scalar("")))
+
+
+class Spill:
+    """Rows put aside on disk in the order in which they come, and read back in any other.
+
+    Memory: one row group while writing, `_CHUNK` rows while reading (the file is mapped, and what was read can be
+    dropped by the system).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: pa.RecordBatchFileWriter | None = None
+        self._starts = [0]
+
+    def __enter__(self) -> Spill:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def add(self, table: pa.Table) -> None:
+        with writing(self.path):
+            if self._file is None:
+                self._file = pa.ipc.new_file(os.fspath(self.path), table.schema)
+            for batch in table.combine_chunks().to_batches():
+                self._file.write_batch(batch)
+                self._starts.append(self._starts[-1] + batch.num_rows)
+
+    def close(self) -> None:
+        if self._file is not None:
+            with writing(self.path):
+                self._file.close()
+
+    def in_order(self, rows: Sequence[int]) -> Iterator[pa.Table]:
+        """The rows of these numbers (from 0, in the order of `add`), in this order, some at a time."""
+        if not rows:
+            return
+        self.close()
+        with pa.memory_map(os.fspath(self.path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            starts = np.array(self._starts)
+            for begin in range(0, len(rows), _CHUNK):
+                wanted = np.asarray(rows[begin : begin + _CHUNK])
+                batch_of = np.searchsorted(starts, wanted, side="right") - 1
+                found, places = [], []
+                for batch in np.unique(batch_of):
+                    here = np.flatnonzero(batch_of == batch)
+                    found.append(reader.get_batch(int(batch)).take(from_numpy(wanted[here] - starts[batch])))
+                    places.append(here)
+                back = np.argsort(np.concatenate(places))
+                yield pa.Table.from_batches(found).combine_chunks().take(from_numpy(back))

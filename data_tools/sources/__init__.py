@@ -1,0 +1,28 @@
+"""The sources there are: name -> (module, what to give). Modules are imported when they are asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from data_tools.sources.base import Source
+from proxygrm.core.errors import UserError
+
+SOURCES = {
+    "llava-critic": "LLaVA-Critic-113k: folder of parquet files (pairwise, pointwise, or both)",
+    "rlaif-v": "RLAIF-V: parquet file or folder",
+    "rlhf-v": "RLHF-V: parquet file or folder, original or llamafactory layout",
+    "mmif": "MMIF-23k: the DPO JSON; pictures below --images-root",
+    "vl-rewardbench": "VL-RewardBench: parquet, or JSONL with pictures by path",
+    "multimodal-rewardbench": "Multimodal RewardBench: all_data.json (or JSONL, parquet); pictures below --images-root",
+    "mm-rlhf-rewardbench": "MM-RLHF-RewardBench: mm_reward_bench.jsonl; a video is a folder of frames",
+    "preference-jsonl": "your own pairs as JSONL; the fields are listed below",
+}
+
+
+def load(name: str) -> Source:
+    """Raises UserError for a name that is none."""
+    if name not in SOURCES:
+        raise UserError(f"no source is called {name!r}; there are: {', '.join(SOURCES)}")
+    source = import_module(f"data_tools.sources.{name.replace('-', '_')}").SOURCE
+    assert isinstance(source, Source)
+    return source

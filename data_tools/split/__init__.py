@@ -1,0 +1,1 @@
+"""Critiques -> training sets; `run.py` puts the parts together."""

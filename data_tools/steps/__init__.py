@@ -1,0 +1,1 @@
+"""How a step over many rows is carried out, and accounts for each of them."""

@@ -1,0 +1,27 @@
+"""`proxygrm data ...`: one file a family of commands, each thin over `data_tools`."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.cli.data.convert import convert
+from jobs.cli.data.filter import filter_pairs
+from jobs.cli.data.ingest import ingest
+from jobs.cli.data.join import join
+from jobs.cli.data.look import check, show, stats
+from jobs.cli.data.split import split
+
+
+@click.group()
+def data() -> None:
+    """Preference data: from public releases to training files."""
+
+
+data.add_command(ingest)
+data.add_command(join)
+data.add_command(filter_pairs)
+data.add_command(split)
+data.add_command(convert)
+data.add_command(check)
+data.add_command(stats)
+data.add_command(show)

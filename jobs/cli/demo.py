@@ -1,0 +1,117 @@
+"""`proxygrm demo`: make the inputs, start the private SLURM, run the chain, show the result."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from jobs import recipes
+from jobs.cli.common import console
+from jobs.cli.common.say import echo
+from jobs.cli.follow import ended_well, follow
+from jobs.cli.send import send
+from jobs.engine.request import Request, Resolved
+from jobs.engine.run_folder.ledger import Ledger, read_json, write_json
+from jobs.engine.watch.cancel import cancel_all
+from jobs.recipes.proxy_grm import DEMO_INPUTS
+from proxygrm.core.files import lock
+from proxygrm.core.files.owner import refuse_foreign
+from proxygrm.core.pairs import SCHEMA_VERSION
+from proxygrm.core.runtime.interrupts import stopped_once
+from slurm import reach
+
+TRAIN, HELD_OUT, SEED = 5000, 160, 0
+KINDS = ("colour",)
+FOG = 0.6
+"""Share of the pictures in fog."""
+STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command goes on from there"
+STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 7, "pairs": SCHEMA_VERSION}
+"""Of prepared inputs: another stamp, and they are made anew."""
+
+
+def run(folder: Path, quick: bool, prepare_only: bool) -> None:
+    started = time.time()
+    ledger = Ledger(folder)
+    ledger.create()
+    remedy = f"watch it with `proxygrm status --run {folder} --watch`, or give this one another --run"
+    with lock.held(folder / ".demo.lock", f"a demo is running in {folder}", remedy):
+        prepare(DEMO_INPUTS)
+        if prepare_only:
+            return
+        _chain(ledger, quick)
+    minutes = (time.time() - started) / 60
+    echo(f"done in {minutes:.1f} minutes; open {folder / 'report' / 'report.html'}")
+
+
+def _chain(ledger: Ledger, quick: bool) -> None:
+    """Ctrl-C, or a terminal that is closed, cancels the demo's own jobs and waits for their end, so that the next demo
+    finds none of them."""
+    from slurm.local import cluster
+    from slurm.local.folder import default_folder, in_use
+
+    resolved = recipes.resolve(Request(profile="local", experiment="quick" if quick else "demo"))
+    console.say_run(ledger.folder, "", resolved)
+    where = default_folder()
+    with stopped_once() as came:
+        try:
+            with in_use(where):
+                _carry_out(resolved, ledger, where, came)
+        finally:
+            if why := cluster.down_if_unused(where):
+                echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
+    show_result(ledger.folder)
+
+
+def _carry_out(resolved: Resolved, ledger: Ledger, where: Path, came: list[int]) -> None:
+    """came: the signal that stopped it, if any."""
+    from slurm.local import cluster
+
+    cluster.up(where, temporary=True)
+    try:
+        send(resolved, ledger)
+        ended_well(follow(resolved, ledger))
+    except BaseException:  # a terminal that is gone fails at the next line printed, too
+        if not came:
+            raise
+        with suppress(OSError):
+            echo("\nstopping: this demo's jobs are cancelled", err=True)
+        reach.connect(resolved.profile, start=False)
+        cancel_all(ledger)
+        raise KeyboardInterrupt(STOPPED) from None
+
+
+def show_result(folder: Path) -> None:
+    from proxygrm.report.tables.run import result_table, training_table
+
+    console.out.print(training_table(folder / "grm_rl" / "metrics.jsonl"))
+    console.out.print(result_table(folder / "evaluate" / "summary.json"))
+
+
+def prepare(inputs: Path) -> None:
+    """Draw the pairs, ingest them through the real reader, build the tiny model. Skipped when it is all there.
+
+    Built beside and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
+    """
+    if read_json(inputs / "READY.json") == STAMP:
+        return
+    refuse_foreign(inputs, "use a checkout of your own")
+    from data_tools.ingest.run import ingest
+    from data_tools.sources.demo_pairs import write_demo_pairs
+    from jobs.cli.common.quiet import quiet
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
+
+    echo("preparing: drawing preference pairs and building a tiny Qwen2.5-VL (about half a minute)")
+    part = inputs.with_name(inputs.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with quiet("demo"):
+        write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
+        for name, target in (("train", "pairs"), ("held_out", "held_out")):
+            ingest("rlaif-v", part / "release" / f"{name}.parquet", part / target)
+        build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED, kinds=KINDS), seed=SEED)
+    write_json(part / "READY.json", STAMP)
+    shutil.rmtree(inputs, ignore_errors=True)
+    part.rename(inputs)

@@ -1,0 +1,1 @@
+"""`proxygrm eval ...`: judging, scoring, comparing and reporting; `main.py` puts them together."""

@@ -1,0 +1,284 @@
+"""`proxygrm eval ...`: scoring, comparing and ranking from judgements that are there already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli.common.options import refuse_idle
+from jobs.cli.common.say import echo, secho
+from jobs.cli.eval.judges import JUDGING, Calls, judge_for, judge_options, judges_of
+from jobs.cli.eval.run import run as judged
+from jobs.cli.eval.transfer import transfer
+from proxygrm.evaluate.benchmarks import BENCHMARKS, POLICIES
+
+_FILE = click.Path(path_type=Path)
+
+BENCH = click.option("--bench", type=click.Choice(list(BENCHMARKS)), required=True)
+PAIRS = click.option(
+    "--pairs", "pairs", type=_FILE, default=None, help="The pairs that were to be judged (folder or JSONL)."
+)  # fmt: skip
+PARTIAL = click.option("--partial", is_flag=True, help="Score a file in which rows are missing, and say so.")
+POLICY = click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default="wrong",
+    show_default=True,
+    help="Unparsed verdicts and ties: wrong, left out, as the official script does, or as recorded in the file.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
+
+
+@click.group("eval")
+def evaluation() -> None:
+    """Benchmarks: judging, exact scores with intervals, comparisons, best-of-N."""
+
+
+evaluation.add_command(judged)
+evaluation.add_command(transfer)
+
+
+@evaluation.command()
+@BENCH
+@click.option("--answers", type=_FILE, multiple=True, help="JSONL of answers; several are samples that vote.")
+@PAIRS
+@click.option("--partition", default="official", show_default=True, help="official, upstream, or split (Multimodal).")
+@POLICY
+@click.option("--votes", type=click.IntRange(0), default=0, help="Majority of the first K samples.  [all]")
+@PARTIAL
+@click.option("--audit", is_flag=True, help="Check that the figures add up, and which partition --published fits.")
+@click.option(
+    "--published", default="", metavar="NAME=NUMBER,...", help="e.g. general=60.1,reasoning=59.0,overall=71.9"
+)
+@JSON
+def score(
+    bench: str,
+    answers: tuple[Path, ...],
+    pairs: Path | None,
+    partition: str,
+    policy: str,
+    votes: int,
+    partial: bool,
+    audit: bool,
+    published: str,
+    as_json: bool,
+) -> None:
+    """Score answers: upstream's files (id, rewards, reverse, critic) or this suite's judgement rows.
+
+    \b
+    proxygrm eval score --bench vl-rewardbench --answers answers.jsonl
+    proxygrm eval score --bench vl-rewardbench --audit \\
+        --published general=60.1,hallucination=75.2,reasoning=59,overall=71.9
+
+    All shares in the JSON are between 0 and 1. N is checked against the benchmark: missing, repeated, torn or foreign
+    rows end with exit status 2 and their row numbers.
+    """
+    from proxygrm.core.errors import UserError
+    from proxygrm.evaluate.benchmarks import benchmark
+    from proxygrm.evaluate.scores import score as scoring
+
+    if not answers and not published:
+        raise UserError("nothing to score: give --answers FILE (or --audit --published NUMBERS alone)")
+    refuse_idle("pairs votes partial partition policy", "without --answers", unless=bool(answers))
+    figures: dict[str, Any] = {}
+    read = None
+    if answers:
+        read = scoring.read(bench, answers, partial, _expected(pairs))
+        figures = scoring.score(read, partition, policy, votes)
+    if audit or published:
+        figures["audit"] = _audit(benchmark(bench), read, figures, published)
+    if as_json:
+        echo(json.dumps(figures, indent=2))
+        for note in figures.get("notes", []):
+            if note.startswith("PARTIAL"):
+                secho(f"proxygrm: {note}", err=True, fg="red")
+        return
+    from jobs.cli.common.console import out
+    from proxygrm.report.tables.score import show, show_audit
+
+    if read:
+        show(figures, out)
+    if "audit" in figures:
+        show_audit(figures["audit"], out)
+
+
+def _expected(pairs: Path | None) -> list[str] | None:
+    if pairs is None:
+        return None
+    from proxygrm.evaluate.scores.expected import ids_of
+
+    return ids_of(pairs)
+
+
+def _audit(bench: Any, read: Any, figures: dict[str, Any], published: str) -> dict[str, Any]:
+    from proxygrm.evaluate.scores.audit import fitting_partitions, fitting_revisions, published_numbers, weighted_check
+    from proxygrm.evaluate.scores.score import sizes
+
+    audit: dict[str, Any] = {}
+    if read:
+        audit["weighted"] = weighted_check(figures)
+    if published:
+        numbers = published_numbers(published, bench)
+        audit["published"] = numbers
+        audit["partitions"] = fitting_partitions(bench, numbers, sizes(read) if read else None)
+        if "overall" in numbers:
+            audit["revisions"] = [
+                {"name": revision.name, "rows": revision.rows, "right": right}
+                for revision, right in fitting_revisions(bench, numbers["overall"])
+            ]
+    return audit
+
+
+@evaluation.command()
+@BENCH
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]ANSWERS...")
+@PAIRS
+@click.option("--partition", default="official", show_default=True)
+@POLICY
+@click.option("--common", is_flag=True, help="Where runs judged different pairs, compare on those both have.")
+@PARTIAL
+@JSON
+def compare(
+    bench: str,
+    runs: tuple[str, ...],
+    pairs: Path | None,
+    partition: str,
+    policy: str,
+    common: bool,
+    partial: bool,
+    as_json: bool,
+) -> None:
+    """The first run against the others on the same pairs, beside published results.
+
+    \b
+    proxygrm eval compare --bench vl-rewardbench sft=sft.jsonl rl=rl.jsonl
+
+    Differences come with a paired bootstrap interval and McNemar's exact test (Holm-corrected for several runs).
+    """
+    from proxygrm.evaluate.scores import score as scoring
+    from proxygrm.evaluate.scores.compare import compare as compared
+
+    expected = _expected(pairs)
+    read = {name: scoring.read(bench, [path], partial, expected) for name, path in _named(runs).items()}
+    figures = compared(read, partition, policy, common)
+    if as_json:
+        echo(json.dumps(figures, indent=2))
+        return
+    from jobs.cli.common.console import out
+    from proxygrm.report.tables.compare import show
+
+    show(figures, out)
+
+
+@evaluation.command()
+@BENCH
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]ANSWERS...")
+@click.option("--out", type=_FILE, default=Path("report.html"), show_default=True, help="The page to write.")
+@PAIRS
+@click.option("--partition", default="official", show_default=True)
+@POLICY
+@click.option("--common", is_flag=True, help="Where runs judged different pairs, compare on those both have.")
+@PARTIAL
+def report(
+    bench: str,
+    runs: tuple[str, ...],
+    out: Path,
+    pairs: Path | None,
+    partition: str,
+    policy: str,
+    common: bool,
+    partial: bool,
+) -> None:
+    """Scores, published anchors and every judgement as one HTML page that needs no network.
+
+    \b
+    proxygrm eval report --bench vl-rewardbench sft=sft.jsonl rl=rl.jsonl --out report.html
+
+    The page holds the pictures as thumbnails and stays below 5 MB; what does not fit is counted on it.
+    """
+    from jobs.cli.eval.report import write
+
+    write(bench, _named(runs), out, partition, policy, partial, common, _expected(pairs))
+
+
+def _named(runs: tuple[str, ...]) -> dict[str, Path]:
+    """ "sft=a/rl.jsonl" -> {"sft": path}; without a name the file's own, with its folder where two share one."""
+    from proxygrm.core.errors import UserError
+
+    found: dict[str, Path] = {}
+    for run in runs:
+        name, given, path = run.partition("=")
+        file = Path(path) if given and not Path(run).exists() else Path(run)
+        label = name if file != Path(run) else file.stem
+        label = f"{file.parent.name}/{label}" if label in found else label
+        if label in found:
+            raise UserError(f"two runs are called {label!r}; name them: compare a=FILE b=FILE")
+        found[label] = file
+    return found
+
+
+@evaluation.command("best-of-n")
+@click.argument("candidates", type=_FILE)
+@click.argument("judgements", type=_FILE)
+@click.option(
+    "--judge", default="", metavar="PATH|URL", help="Make JUDGEMENTS first, with this checkpoint or endpoint."
+)
+@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Longest critique.")
+@judge_options
+@click.option("--reference", is_flag=True, help="Rank by wins against the reference instead of one another.")
+@click.option("--out", type=_FILE, default=None, help="Write the ranking of every prompt (JSONL).")
+@JSON
+def best_of_n(
+    candidates: Path,
+    judgements: Path,
+    judge: str,
+    max_tokens: int,
+    reference: bool,
+    out: Path | None,
+    as_json: bool,
+    models: tuple[str, ...],
+    calls: Calls,
+    **settings: Any,
+) -> None:
+    """Rank candidates by pairwise judgements; accuracy@N for N = 1, 2, 4, 8, ...
+
+    \b
+    CANDIDATES  {"id", "candidates": [{"response", "correct"}, ...]}              one prompt a line
+    JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement a line
+
+    \b
+    proxygrm eval best-of-n candidates.jsonl judged.jsonl --judge runs/h100/grm_rl/policy --out ranking.jsonl
+    proxygrm eval best-of-n candidates.jsonl judged.jsonl --json
+
+    With --judge, candidates also need "question" and "image" (beside the file), and every two of a prompt are judged in
+    both orders: N (N - 1) critiques, or 2 N against a "reference". The same command resumes.
+
+    A tie or an unparsed verdict is half a win; candidates with the same highest score share the choice.
+    """
+    from proxygrm.evaluate.best_of_n.ranking import best_of_n as ranked
+
+    refuse_idle(f"max_tokens {JUDGING}", "without --judge", unless=bool(judge))
+    if judge:
+        from jobs.cli.common.quiet import quiet
+        from jobs.cli.eval.carry import bar
+        from proxygrm.evaluate.best_of_n.judge import judge_candidates
+        from proxygrm.evaluate.settings import EvaluateSettings
+
+        (who,) = judges_of({"judge": judge}, models, calls).values()
+        how = EvaluateSettings(max_tokens=max_tokens, **settings)
+        with quiet("eval best-of-n"), bar() as progress:
+            made = judge_candidates(
+                judge_for(who, how), candidates, judgements, reference, how.missing_images, progress
+            )
+        echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.items()), err=as_json)
+    figures = ranked(candidates, judgements, reference, out)
+    if as_json:
+        echo(json.dumps(figures, indent=2))
+        return
+    from jobs.cli.common.console import out as console
+    from proxygrm.report.tables.best_of_n import show
+
+    show(figures, console)

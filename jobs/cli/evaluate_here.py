@@ -1,0 +1,47 @@
+"""`proxygrm evaluate`: a model judges pairs on this machine, without a chain and without SLURM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli.eval.judges import TRUST_OPTION
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("pairs", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for judgements and summary.")
+@click.option(
+    "--proxy",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Also judge rubric transfer with this model.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--limit", "max_pairs", type=click.IntRange(0), default=0, help="Only the first N pairs.")
+@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Longest critique.")
+@click.option("--missing-images", type=click.Choice(["refuse", "drop", "blank"]), default="refuse", show_default=True)
+@TRUST_OPTION
+def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
+    """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
+    from jobs.cli.common.console import out as console
+    from jobs.cli.common.quiet import progress_bar, quiet
+    from proxygrm.core.checkpoints.code import LoadableCheckpoint
+    from proxygrm.evaluate.judge import evaluate_models
+    from proxygrm.evaluate.settings import EvaluateSettings
+    from proxygrm.report.tables.run import result_table
+
+    for checkpoint in (model, proxy):
+        if checkpoint:
+            LoadableCheckpoint("--trust-remote-code", settings["trust_remote_code"])(checkpoint)
+    with quiet("evaluate"), progress_bar() as bar:
+        task = bar.add_task("judging")
+
+        def show(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, description=note)
+
+        evaluate_models({model.name: model}, proxy, pairs, out, EvaluateSettings(**settings), show)
+    console.print(result_table(out / "summary.json"))

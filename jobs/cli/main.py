@@ -1,0 +1,263 @@
+"""The command line, `proxygrm`. Thin: each command calls one function elsewhere, heavy imports wait until then."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli import watch
+from jobs.cli.cluster import cluster
+from jobs.cli.common import console
+from jobs.cli.common.say import echo, guard_the_rest, secho
+from jobs.cli.data import data
+from jobs.cli.doctor import doctor
+from jobs.cli.eval.main import evaluation
+from jobs.cli.evaluate_here import evaluate
+from jobs.cli.proxy import proxy
+from jobs.cli.reward import reward
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import FULL
+from proxygrm.core.one_line import refuse_arguments
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+RUN = click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run folder.  [the one written to last under runs/; with --profile or --experiment runs/PROFILE]",
+)
+
+
+class Commands(click.Group):
+    """Prints one line for what people can mend, files and disks included; everything else keeps its traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Every option of every command comes by here, before any of them is looked at."""
+        try:
+            refuse_arguments(args)
+        except UserError as error:
+            _tell(str(error), ctx)
+            sys.exit(2)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        guard_the_rest()
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _tell(str(error), ctx)
+            sys.exit(2)
+        except OSError as error:
+            if error.errno == errno.EPIPE or (error.filename is None and error.errno not in FULL):
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _tell(f"{where}{error.strerror or error} (where in the program: proxygrm --debug ...)", ctx)
+            sys.exit(2)
+        except KeyboardInterrupt as stopped:
+            echo(f"\n{console.in_full(str(stopped)) or 'interrupted'}", err=True)
+            sys.exit(130)
+
+
+def _tell(text: str, ctx: click.Context) -> None:
+    if ctx.params.get("debug"):
+        echo(traceback.format_exc(), err=True, nl=False)
+    secho(f"proxygrm: {console.in_full(text)}", err=True, fg="red")
+
+
+@click.group(cls=Commands, context_settings=CONTEXT, epilog="Start with:  make demo")
+@click.option("--debug", is_flag=True, help="Show the traceback behind an error line.")
+@click.version_option(package_name="proxygrm-suite", message="%(version)s")
+def main(debug: bool) -> None:
+    """Train generative reward models whose rubrics transfer, on a SLURM cluster.
+
+    \b
+    distill -> split -> proxy_sft (or proxy_rl) + grm_sft -> grm_rl -> evaluate -> transfer -> report
+
+    Every stage is a SLURM job; `plan` says what would run and why, `submit` sends what is missing.
+    """
+
+
+def request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what to run and where; `plan`, `submit` and `ablation` share them."""
+    options = [
+        click.option("--profile", default=None, help="Cluster: local, a100, h100, a .toml.  [the run's, else local]"),
+        click.option("--experiment", default="", help="paper, demo, ...  [the run's, else the profile's own]"),
+        click.option(
+            "--nodes",
+            type=click.IntRange(1),
+            default=None,
+            help="Nodes of the RL stage, proxy node included.",
+        ),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. rl.lr=1e-6"),
+        click.option("--partition", default=None, help="Instead of the profile's."),
+        click.option("--account", default=None),
+        click.option("--qos", default=None),
+        click.option("--reservation", default=None),
+        RUN,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sending_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of one submission; the run does not keep them."""
+    options = [
+        click.option("--hold", is_flag=True, help="Queue it held; `scontrol release` starts it."),
+        click.option("--after", multiple=True, metavar="JOBID", help="Start when this other job has ended well."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+SCRIPT = click.option(
+    "--script", "--dry-run", "script", is_flag=True, help="Also print every batch script and every file, exactly."
+)
+
+
+@main.command()
+@click.argument("stages", nargs=-1)
+@request_options
+@sending_options
+@SCRIPT
+@click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
+def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: Any) -> None:
+    """Say what a submit would do with each stage, and why. Sends nothing.
+
+    \b
+    proxygrm plan                                  the whole chain on the private local cluster
+    proxygrm plan grm_rl --profile h100 --nodes 4  RL and whatever it still needs, on your H100s
+    proxygrm plan chain --profile h100 --script    with the batch scripts and the files a submit would write
+
+    Without --run it is the run that was written to last; what it was asked for before still holds, and options are
+    added to it. With --profile or --experiment only what is typed holds.
+
+    What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
+    """
+    from jobs.cli import send
+
+    send.plan(asked, stages, script, redo)
+
+
+@main.command()
+@click.argument("stages", nargs=-1)
+@request_options
+@sending_options
+@click.option("--dry-run", is_flag=True, help="Same as `plan --script`: print everything, send nothing.")
+@click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
+@click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended.")
+def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch: bool, **asked: Any) -> None:
+    """Send every stage that is missing, chained by afterok. STAGES limits it to these and what they need.
+
+    \b
+    proxygrm submit chain --profile h100 --nodes 4 --run runs/first --watch
+    proxygrm submit grm_rl --profile h100 --hold --after 81231 --account lab --qos long
+
+    Submitting again is safe: finished stages are skipped, queued ones are waited for.
+    """
+    from jobs.cli import send
+
+    if dry_run:
+        send.plan(asked, stages, script=True, redo=redo)
+    else:
+        send.submit(asked, stages, redo, watch)
+
+
+@main.command()
+@click.argument("spec", required=False)
+@request_options
+@sending_options
+@click.option("--only", multiple=True, metavar="CELL", help="Of the spec only these cells; `*` stands for anything.")
+@click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the scripts, send nothing.")
+@click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended, then the table.")
+@click.option("--table", is_flag=True, help="Only show the results so far, of SPEC or of the last ablation in --run.")
+@click.option("--json", "as_json", is_flag=True, help="That table as JSON.")
+def ablate(
+    spec: str | None,
+    only: tuple[str, ...],
+    throttle: int | None,
+    dry_run: bool,
+    watch: bool,
+    table: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Train and evaluate every cell of SPEC: all RLs one job array, then all evaluations.
+
+    \b
+    proxygrm ablate                                              the shipped specs
+    proxygrm ablate aggregation --profile h100 --nodes 2         eleven RL runs, eight at a time
+    proxygrm ablate my.toml --run runs/mine --watch
+    proxygrm ablate --table --run runs/mine                      mean and spread over seeds
+
+    Cells share every stage they do not differ in. Cells that are done are skipped; submitting again runs the failed
+    ones alone.
+    """
+    from jobs.cli import ablate as ablating
+    from jobs.cli import send
+    from jobs.cli.common.options import refuse_idle
+    from jobs.recipes import last_stages, read_spec
+
+    sending = "profile experiment nodes assignments partition account qos reservation hold after"
+    refuse_idle(f"only throttle dry_run watch {sending}", "with a table of results", unless=not (table or as_json))
+    refuse_idle(f"only throttle dry_run watch run {sending}", "without SPEC", unless=spec or table or as_json)
+    refuse_idle("watch", "with --dry-run, which sends nothing", unless=not dry_run)
+    if table or as_json:
+        return ablating.show_table(asked["run"], Path(spec or "").stem, as_json)
+    if spec is None:
+        return ablating.list_shipped()
+    found, part = read_spec(spec), last_stages(read_spec(spec, only)) if only else ()
+    asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
+    if dry_run:
+        send.plan(asked, part, script=True, redo=())
+        return
+    folder = send.submit(asked, part, (), watch)
+    if watch:
+        ablating.show_table(folder, found.name, as_json=False)
+
+
+@main.command("run-stage")
+@click.argument("stage")
+@request_options
+def run_stage(stage: str, **asked: Any) -> None:
+    """Run one stage inside the allocation you are in; slurm/templates/*.sbatch call it, one task a node.
+
+    The stage refuses to start until everything it needs is done, and is skipped when it is done itself.
+    """
+    from jobs.cli import by_hand
+
+    by_hand.run_stage(asked, stage)
+
+
+@main.command()
+@click.option("--run", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--quick", is_flag=True, help="A few steps of everything: shows that it works, not that it learns.")
+@click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
+def demo(run: Path, quick: bool, prepare_only: bool) -> None:
+    """The whole chain on this machine: a private SLURM, drawn pictures, a tiny Qwen2.5-VL; about 15 minutes."""
+    from jobs.cli import demo as demonstration
+
+    demonstration.run(run, quick, prepare_only)
+
+
+for command in watch.COMMANDS:
+    main.add_command(command)
+main.add_command(cluster)
+main.add_command(data)
+main.add_command(doctor)
+main.add_command(reward)
+main.add_command(evaluation)
+main.add_command(proxy)
+main.add_command(evaluate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Commands for a run that was submitted: status, why, logs, cost, cancel, report. Each needs the run folder alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli.common.options import Renamed
+from jobs.cli.common.say import echo, secho
+from slurm import reach
+
+RUN = click.option(
+    "--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [the one written to last under runs/]"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON value on standard output.")
+
+
+def _print_json(value: Any) -> None:
+    echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@click.command()
+@RUN
+@click.option("--watch", is_flag=True, help="Refresh until everything has ended.")
+@JSON
+def status(run: Path | None, watch: bool, as_json: bool) -> None:
+    """Where every stage of a run stands, from squeue, sacct and its own records; always asked anew.
+
+    \b
+    proxygrm status                       the run that was written to last
+    proxygrm status --run runs/kl --watch a live table, until everything has ended
+    proxygrm status --json                for scripts
+
+    States: running, requeued, pending (with SLURM's reason), waiting (for which stage), failed, timed out, node failed,
+    preempted, cancelled, unknown, not submitted, done.
+    """
+    from jobs.cli.common import console
+    from jobs.cli.follow import follow, status_table
+    from jobs.engine import state
+
+    resolved, ledger = console.of_run(run, as_json)
+    states = console.with_records(resolved.profile, lambda away: state.status(resolved.stages, ledger, away))
+    if as_json:
+        _print_json([one.to_json() for one in states])
+    elif watch and any(one.live for one in states):
+        follow(resolved, ledger)
+    else:
+        console.out.print(status_table(states, ledger))
+
+
+@click.command()
+@click.argument("stage", required=False)
+@RUN
+@JSON
+def why(stage: str | None, run: Path | None, as_json: bool) -> None:
+    """Why STAGE failed or waits: one sentence, the lines of the log that show it, and what to do.
+
+    Without STAGE, what holds the chain up: its first stage that failed, else what its first queued one waits for.
+
+    \b
+    proxygrm why grm_rl
+    grm_rl failed: a GPU ran out of memory
+      grm_rl/trainer.log:812  torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB ...
+    do: lower what it holds: ...
+
+    Where no known pattern fits it says so and shows the end of the log.
+    """
+    from jobs.cli.common import console
+    from jobs.engine.watch.why import explain_run, explain_stage
+
+    resolved, ledger = console.of_run(run, as_json)
+    explain = partial(explain_stage, stage) if stage else explain_run
+    found = console.with_records(resolved.profile, lambda away: explain(resolved.stages, ledger, away))
+    found = replace(found, sentence=console.in_full(found.sentence), do=console.in_full(found.do))
+    if as_json:
+        _print_json(found.to_json())
+        return
+    secho(found.sentence, bold=True)
+    for shown in (found.lines, found.log_end):
+        for line in shown:
+            secho(f"  {line.file}:{line.line}", dim=True, nl=False)
+            echo(f"  {line.text}")
+    if found.do:
+        echo(f"do: {found.do}")
+
+
+@click.command()
+@click.argument("stage", required=False)
+@RUN
+@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=40, show_default=True, help="Lines from the end.")
+@click.option("--node", default=None, metavar="N", help="Only this node of the job: its number from 0, or its name.")
+@click.option("--attempt", type=click.IntRange(1), default=None, metavar="K", help="The K-th start.  [the last]")
+@click.option("--raw", is_flag=True, help="Byte for byte: colours, and all that a terminal would obey.")
+def logs(
+    stage: str | None, run: Path | None, follow: bool, lines: int, node: str | None, attempt: int | None, raw: bool
+) -> None:
+    """The newest log of STAGE (of the one that failed or runs, when none is named).
+
+    \b
+    proxygrm logs grm_rl -f               every node of it, as it grows, until it has ended
+    proxygrm logs grm_rl --node 1 -n 200  its second node
+    proxygrm logs grm_rl --attempt 1      what it wrote before it was requeued
+
+    Colours are left out, and other control characters are shown in letters, so that no log speaks to your terminal.
+    """
+    from jobs.cli.common import console, say
+    from jobs.cli.follow import follow_logs
+    from jobs.engine.stage import closure
+    from jobs.engine.watch import logs as logging
+    from proxygrm.core.errors import UserError
+    from proxygrm.core.visible import uncoloured
+
+    if follow and attempt:
+        raise UserError("--follow shows the attempt that runs; leave --attempt away")
+    resolved, ledger = console.of_run(run)
+    name = stage or console.with_records(resolved.profile, lambda away: _most_telling(resolved.stages, ledger, away))
+    chosen = [s for s in resolved.stages if s.batch == name] or closure(resolved.stages, [name])[-1:]
+    shown = [s for one in chosen for s in logging.chosen(logging.segments(one, ledger), attempt, node)]
+    if not shown:
+        raise UserError(f"{name} has no log yet; `proxygrm status` says where it stands")
+    if follow:
+        follow_logs(resolved, ledger, name, list(dict.fromkeys(one.path for one in shown)), lines, raw)
+        return
+    for one in shown:
+        if len(shown) > 1 or attempt:
+            where = one.path.relative_to(ledger.folder)
+            secho(f"==> {where}, attempt {one.attempt} <==", dim=True)
+        if raw:
+            say.raw(logging.raw(one, lines))
+        else:
+            echo(uncoloured("\n".join(one.lines[-lines:] if lines else ())))
+
+
+def _most_telling(stages: list[Any], ledger: Any, away: str) -> str:
+    from jobs.engine import state
+
+    states = state.status(stages, ledger, away)
+    bad = [one.stage for one in states if one.word in state.BAD]
+    running = [one.stage for one in states if one.word == "running"]
+    unknown = [one.stage for one in states if one.word == "unknown"]
+    logged = [name for name in ledger.submissions() if name in {one.stage for one in states}]
+    return (bad + running + unknown + logged[-1:] + [stages[0].name])[0]
+
+
+@click.command()
+@RUN
+@JSON
+def cost(run: Path | None, as_json: bool) -> None:
+    """GPU-hours and CPU-hours of a run: asked for, used, and lost to attempts that did not end well.
+
+    \b
+    asked  allocation x time limit, once for each job
+    used   allocation x time it ran; requeues and earlier submissions count
+    """
+    from jobs.cli.common import console
+    from jobs.engine.watch import cost as costs
+    from proxygrm.core.errors import UserError
+
+    resolved, ledger = console.of_run(run, as_json)
+    found = console.with_records(resolved.profile, lambda away: [] if away else costs.of_run(resolved.stages, ledger))
+    source = "accounting"
+    if not any(one.jobs for one in found):
+        found, source = costs.of_records(resolved.stages, ledger), "records"
+    if not found:
+        raise UserError("no stage of this run has a DONE record, and accounting (sacct) knows none of its jobs")
+    chain = costs.total(found)
+    if as_json:
+        _print_json({"stages": [one.to_json() for one in found], "chain": chain.to_json(), "source": source})
+        return
+    console.out.print(costs.table(found, chain, f"{ledger.folder.name}: hours"))
+    if source == "records":
+        console.out.print(
+            "from the DONE records alone: attempts before the one that finished are not in them, nor is what failed",
+            soft_wrap=True,
+        )
+
+
+@click.command()
+@RUN
+def cancel(run: Path | None) -> None:
+    """Cancel every queued or running job of a run, and wait until SLURM has ended them. Finished stages stay.
+
+    `proxygrm submit` goes on from there.
+    """
+    from jobs.cli.common import console
+    from jobs.engine.watch.cancel import cancel_all
+    from proxygrm.core.errors import UserError
+    from slurm.local import cluster
+    from slurm.local.folder import default_folder
+
+    resolved, ledger = console.of_run(run)
+    if away := reach.private_cluster_is_down(resolved.profile):
+        if host := cluster.queue_left_on(default_folder()):
+            raise UserError(f"{away}; on {host} it ended with its queue: start it there, then cancel again")
+        console.out.print(f"nothing to cancel: {away}, and no job outlives it", soft_wrap=True)
+        return
+    active = cancel_all(ledger)
+    if not active:
+        console.out.print("nothing to cancel: no job of this run is queued or running")
+        return
+    console.out.print(
+        f"cancelled {len(active)} job{'s' * (len(active) > 1)}: {', '.join(active)}; finished stages stay"
+    )
+
+
+@click.command()
+@RUN
+@click.option(
+    "--out",
+    "--output",
+    cls=Renamed,
+    type=click.Path(path_type=Path),
+    help="The page to write.  [RUN/report/report.html]",
+)
+def report(run: Path | None, out: Path | None) -> None:
+    """Write one self-contained HTML page about a run, finished or not."""
+    from jobs.cli.common import console
+    from jobs.cli.common.quiet import quiet
+    from proxygrm.core.files.owner import refuse_foreign
+    from proxygrm.report.page import write_report
+
+    folder = console.of_run(run)[1].folder
+    page = out or folder / "report" / "report.html"  # the file of the chain's own report stage
+    refuse_foreign(page.absolute().parent, "write the page elsewhere with --out")
+    with quiet("report"):
+        write_report(folder, page)
+    console.out.print(f"wrote {page}")
+
+
+COMMANDS = (status, why, logs, cost, cancel, report)

@@ -1,0 +1,1 @@
+"""The run folder: what was asked, sent, made and by whom. Every write is atomic."""

@@ -1,0 +1,104 @@
+"""The code as it was at submission: jobs run a copy, so that an edit or a `git pull` while they wait changes nothing.
+
+A copy is named by its content and lies in the run folder, so all jobs of a submission share one, as do later
+submissions of the same code. It holds this project's packages alone; libraries are those of the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from jobs.engine.run_folder.ledger import CODE, REVISION, git_revision
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import beside
+from slurm import private
+
+PACKAGES = ("data_tools", "jobs", "proxygrm", "slurm")
+
+
+def take(run_dir: Path) -> Path:
+    """Copy the code into the run folder, unless this very code is there already. Returns the copy's folder.
+
+    Raises UserError when it cannot be read or written.
+    """
+    files = _files()
+    target = run_dir / "code" / _name(files)
+    try:
+        private.make(target.parent, 0o700)
+    except OSError as error:
+        raise UserError(f"cannot make {target.parent}: {error.strerror}; choose another --run") from error
+    if target.is_dir():
+        _refuse_altered(target)
+        return target
+    scratch = beside(target)
+    try:
+        private.make(scratch)
+        for source, content in files.items():
+            _write(CODE / source, scratch, scratch / source, content)
+        (scratch / REVISION).write_text(f"{git_revision() or 'unknown'}\n")
+        (scratch / REVISION).chmod(0o644)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():  # another submit of the same code was quicker
+                raise
+    except OSError as error:
+        problem = f"cannot copy the code to {target}: {error.strerror}"
+        raise UserError(f"{problem}; free space or choose another --run") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def planned(run_dir: Path) -> Path:
+    """Where `take` would put the code as it is now. Writes nothing."""
+    return run_dir / "code" / _name(_files())
+
+
+def _files() -> dict[str, bytes]:
+    """Every file of the packages by its path, in order; hidden ones (editors' leftovers) and compiled ones are not."""
+    found = {}
+    for package in PACKAGES:
+        for root, folders, names in os.walk(CODE / package):
+            folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    path = Path(root, name)
+                    found[str(path.relative_to(CODE))] = path.read_bytes()
+    return found
+
+
+def _name(files: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for path, content in files.items():
+        digest.update(f"{path}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def _refuse_altered(copy: Path) -> None:
+    """A copy that others own or may write need not hold what was copied."""
+    for root, _, names in os.walk(copy):
+        for path in (Path(root), *(Path(root, name) for name in names)):
+            if why := private.problem(path):
+                raise UserError(f"{why}, and jobs run the code in it: rm -r {copy}, and submit again")
+
+
+def _write(source: Path, copy: Path, target: Path, content: bytes) -> None:
+    """With its time and its compiled forms, which Python tells by that time: nothing is compiled again in the job."""
+    private.make(target.parent, below=copy)
+    target.write_bytes(content)
+    _like(source, target)
+    if target.suffix == ".py":
+        for compiled in (source.parent / "__pycache__").glob(f"{source.stem}.*.pyc"):
+            private.make(target.parent / "__pycache__", below=copy)
+            shutil.copyfile(compiled, target.parent / "__pycache__" / compiled.name)
+            _like(compiled, target.parent / "__pycache__" / compiled.name)
+
+
+def _like(source: Path, target: Path) -> None:
+    """Times and mode, but for what lets others write."""
+    shutil.copystat(source, target)
+    target.chmod(target.stat().st_mode & 0o755)

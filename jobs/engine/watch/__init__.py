@@ -1,0 +1,1 @@
+"""Looking at a run that was submitted: logs, causes of failures, cost, and ending it."""

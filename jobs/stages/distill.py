@@ -1,0 +1,172 @@
+"""Distillation: a teacher writes a critique for every pair. An array element a shard, resumed at the row."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.engine.stage import Stage, StageRun
+from jobs.stages import fits
+from proxygrm.core.bounds import require
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import writing
+from proxygrm.serving.settings import CONTEXT, ProxySettings
+from slurm.profile import Profile
+
+RULE_BASED = "rule-based"
+TEACHER_START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the teacher is asked, and how it is served when it is a checkpoint."""
+
+    temperature: float = 0.0
+    max_tokens: int = 4096
+    concurrency: int = 64
+    timeout_s: float = 600.0
+    api_key_file: str = ""
+    """0600 file with the key of a remote endpoint; empty when it wants none."""
+    tensor_parallel: int = 8
+    max_model_len: int = 0
+    """Prompt and answer of a served teacher, in tokens. 0: what the checkpoint allows, at most 32,000."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
+    error_rate: float = 0.2
+    """Only of the rule-based teacher: share of clear pictures it misreads."""
+    fog_error_rate: float = 0.5
+    """The same for pictures in fog."""
+
+    def __post_init__(self) -> None:
+        require(
+            "distill",
+            self,
+            positive=("timeout_s",),
+            from_one=("max_tokens", "concurrency", "tensor_parallel"),
+            from_zero=("temperature", "max_model_len"),
+            shares=("error_rate", "fog_error_rate"),
+        )
+        if self.max_tokens >= (length := self.max_model_len or CONTEXT):
+            raise UserError(
+                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}"
+            )
+
+
+@dataclass(frozen=True)
+class Settings:
+    teacher: str
+    """A checkpoint, the URL of an OpenAI-compatible endpoint, or `rule-based` (the demo's stand-in)."""
+    shards: int
+    sampling: Sampling
+    model: str = "teacher"
+    """Name to ask for, where the teacher is a remote endpoint."""
+
+
+def is_service(teacher: str) -> bool:
+    return teacher == RULE_BASED or teacher.startswith(("http://", "https://"))
+
+
+def write_critiques(run: StageRun) -> None:
+    from proxygrm.teacher.distill import distill
+
+    settings: Settings = run.config
+    folder = run.out / "critiques"
+    folder.mkdir(parents=True, exist_ok=True)
+    with endpoint(run) as (url, model, api_key):
+        asyncio.run(
+            distill(
+                pairs_dir=run.inputs["pairs"],
+                out_file=folder / f"shard-{run.cell:03d}.jsonl",
+                endpoint=url,
+                model=model,
+                shard=run.cell,
+                shards=settings.shards,
+                temperature=settings.sampling.temperature,
+                max_tokens=settings.sampling.max_tokens,
+                concurrency=settings.sampling.concurrency,
+                timeout_s=settings.sampling.timeout_s,
+                api_key_file=api_key,
+                progress=run.progress,
+            )
+        )
+
+
+@contextmanager
+def endpoint(run: StageRun) -> Iterator[tuple[str, str, str | None]]:
+    """URL, model name and key file of the teacher, served inside this job unless it is a remote endpoint."""
+    settings: Settings = run.config
+    key_file = settings.sampling.api_key_file or None
+    if settings.teacher == RULE_BASED:
+        with _rule_based(run) as url:
+            yield url, "rule-judge", None
+    elif is_service(settings.teacher):
+        yield settings.teacher, settings.model, key_file
+    else:
+        with _served(run) as (url, model, served_key):
+            yield url, model, served_key
+
+
+@contextmanager
+def _rule_based(run: StageRun) -> Iterator[str]:
+    """The demo's stand-in teacher as a process of its own, behind the same HTTP interface as a real one."""
+    settings: Settings = run.config
+    folder = Path(tempfile.mkdtemp(prefix="pgteacher-"))
+    port_file = folder / "port"
+    command = [sys.executable, "-m", "proxygrm.demo.rule_judge", "--host", "127.0.0.1", "--port", "0"]
+    command += ["--port-file", str(port_file), "--error-rate", str(settings.sampling.error_rate)]
+    command += ["--fog-error-rate", str(settings.sampling.fog_error_rate)]
+    process = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + TEACHER_START_S
+        while not port_file.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UserError("the rule-based teacher did not start; its output stands above in this log")
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port_file.read_text().strip()}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
+    """The teacher checkpoint behind vLLM on this node's GPUs; the key lives as long as the server."""
+    from proxygrm.serving.endpoints import Endpoints
+    from proxygrm.serving.replicas.serve import serve
+
+    sampling = run.config.sampling
+    server = ProxySettings(
+        replicas=1,
+        tensor_parallel=sampling.tensor_parallel,
+        max_model_len=sampling.max_model_len,
+        max_num_seqs=sampling.concurrency,
+        max_tokens=sampling.max_tokens,
+        trust_remote_code=sampling.trust_remote_code,
+        start_timeout_s=3600.0,  # 235B parameters from a shared file system
+    )
+    folder = run.out / f"teacher-{run.cell:03d}"
+    with serve(run.inputs["teacher"], server, folder, device=run.profile.node.device) as serving:
+        found = Endpoints.read(serving.endpoints_file)
+        key_file = folder / "api_key"
+        key_file.touch(mode=0o600)
+        with writing(key_file):
+            key_file.write_text(found.api_key)
+        try:
+            yield found.replicas[0], found.model, str(key_file)
+        finally:
+            key_file.unlink(missing_ok=True)
+
+
+def validate(stage: Stage, profile: Profile) -> None:
+    fits.on_one_node(stage, profile, "; more machines share the work by `shards`")
+    if not is_service(stage.config.teacher):
+        fits.serves_here(stage, profile, stage.config.sampling.tensor_parallel)

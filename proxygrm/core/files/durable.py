@@ -1,0 +1,89 @@
+"""What was written is on the disk before something says that it is: files, their names, their folders."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from proxygrm.core.files.whole_file import beside, may_write, sync_file
+
+AT_ONCE = 512
+"""Above so many files one call for the whole file system is cheaper than one for each."""
+_NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
+"""What file systems say that cannot sync a folder; they keep names in order by themselves, or nothing can be done."""
+
+
+def sync_tree(paths: Iterable[Path]) -> int:
+    """Sync files, and folders with all that is in them, and the folders they stand in; returns the number of files.
+
+    A file that is on the disk already costs next to nothing, whatever its size. Links are not followed. Raises OSError
+    for what could not be written (that it could not is often said only here).
+    """
+    files: list[Path] = []
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            for root, _, names in os.walk(path, topdown=False):
+                files += [Path(root, name) for name in names]
+                folders[Path(root)] = None
+        elif path.exists():
+            files.append(path)
+        else:
+            continue
+        folders[path.parent] = None
+    if len(files) > AT_ONCE and folders and _sync_file_system(next(iter(folders))):
+        return len(files)
+    for file in files:
+        with suppress(FileNotFoundError):  # a scratch file of somebody who is at work there
+            if stat.S_ISREG(file.lstat().st_mode):
+                sync_file(file)
+    for folder in folders:
+        sync_folder(folder)
+    return len(files)
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder, where the file system can do that."""
+    try:
+        sync_file(folder, os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
+
+
+def move_into_place(scratch: Path, target: Path) -> None:
+    """A folder that was written beside its place, synced and renamed; what stood there before goes.
+
+    `may_write` has the last word before the rename. Without an interruption `target` is away for two renames only.
+    """
+    sync_tree([scratch])
+    may_write(target)
+    old = beside(target)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    scratch.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """False where there is no such call. Raises OSError when it failed."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if call(descriptor) == 0:
+            return True
+        number = ctypes.get_errno()
+    finally:
+        os.close(descriptor)
+    if number in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(number, os.strerror(number), str(folder))

@@ -1,0 +1,44 @@
+"""JSONL with row numbers, for files whose every row counts."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_text import check_first_line
+
+
+def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line with its end) of every line that is not blank, without a byte order mark.
+    UserError for a file in UTF-16, if it is to be `checked`; raises OSError."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                if checked:
+                    check_first_line(line, path)
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield number, line
+
+
+def value_of(line: bytes | str) -> Any:
+    """The value on a line, NaN and lone surrogates included. Raises ValueError, for one nested too deeply as well."""
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(row number, value). UserError, with the number, for a row that is cut off or no JSON; raises OSError."""
+    for number, line in numbered_lines(path):
+        try:
+            row = value_of(line)
+        except ValueError as error:
+            cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
+            raise UserError(f"{path} row {number} {cut} ({error})") from error
+        yield number, row

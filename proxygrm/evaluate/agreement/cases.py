@@ -1,0 +1,183 @@
+"""Rows of rollouts (or judgements) as cases for a proxy: a pair with its pictures, a rubric, and the label."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.labels import BadLabel, Label, NoLabel, as_label, label_in
+from proxygrm.evaluate.rows.pairs import EvalPair, image_files, image_names, load_pairs
+from proxygrm.rewards.proxy_agreement import rubric_to_judge
+
+_TEXTS = ("question", "response_1", "response_2")
+
+
+@dataclass(frozen=True)
+class Case:
+    """images: paths. rubric: the closed rubric, all of the critique that a proxy may see."""
+
+    id: str
+    question: str
+    response_1: str
+    response_2: str
+    images: tuple[str, ...]
+    rubric: str
+    label: Label
+
+    @property
+    def pair(self) -> str:
+        """Names what the rollouts of one pair share; they are no independent trials."""
+        return _digest(self.question, self.response_1, self.response_2, *self.images)
+
+    @property
+    def key(self) -> str:
+        """Names the judgement. Rollouts with the same words have the same one, and are judged once."""
+        return _digest(self.pair, self.rubric, str(self.label))
+
+
+@dataclass
+class Cases:
+    """read: rows in the files; taken: those that a limit leaves. left_out: rows that are no case, by reason;
+    `nothing_to_judge` are those whose critique has no closed rubric, or one that names the winner: as in training, no
+    proxy is asked about them."""
+
+    cases: list[Case] = field(default_factory=list)
+    read: int = 0
+    taken: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 0) -> Cases:
+    """Rows of JSONL files, or of the JSONL files of folders: RL's `rollouts`, a teacher's `critiques`, `answers.jsonl`
+    of an evaluation.
+
+    A row has `critique` (or `response`, or a mere `rubric`), `label` (see `labels.label_in`), and question, response_1,
+    response_2, images; or else the `id` of a pair in `pairs`: verl's parquet as RL was given it, a pairs folder or its
+    JSONL. pairs None: the run's own split/grm_rl.parquet, if the rows lie in a run folder. limit: so many rows, spread
+    evenly; 0: all. UserError: a path that is none, no row that can be used.
+    """
+    files = [file for source in sources for file in _files(source)]
+    found, known = Cases(), dict[str, EvalPair]()
+    rows = list(_rows(files, found))
+    if limit and limit < len(rows):
+        rows = [rows[place * len(rows) // limit] for place in range(limit)]
+    found.taken = len(rows) + found.left_out.total()
+    if any(not _complete(row) for _, row in rows) and (source := pairs or _of_the_run(files)):
+        known = {pair.id: pair for pair in _pairs(source)}
+    for file, row in rows:
+        case = _case(row, known, file.parent)
+        if isinstance(case, Case):
+            found.cases.append(case)
+        else:
+            found.left_out[case] += 1
+    if not found.cases:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.left_out.most_common()) or "no rows at all"
+        hint = "; say with --pairs what RL was trained on" if found.left_out["pair_unknown"] else ""
+        raise UserError(f"{', '.join(map(str, sources))}: nothing there to judge ({reasons}){hint}")
+    return found
+
+
+def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -> Case | str:
+    """The case, or why the row is none."""
+    name = str(row.get("id", ""))
+    written = next((row[key] for key in ("critique", "response", "rubric") if isinstance(row.get(key), str)), None)
+    if written is None:
+        return "no_critique"
+    pair = None if _complete(row) else known.get(name)
+    try:
+        label = label_in(row)
+    except NoLabel:
+        if not pair:
+            return "no_label" if _complete(row) else "pair_unknown"
+        label = as_label(pair.label)
+    except BadLabel as error:
+        return error.cause
+    if _complete(row):
+        question, response_1, response_2 = (row[key] for key in _TEXTS)
+        try:
+            images = [str(file) for file in image_files(image_names(row), folder)]
+        except ValueError:
+            return "images_are_no_paths"
+    elif pair:
+        if pair.label != label:
+            return "label_mismatch"
+        question, response_1, response_2 = pair.question, pair.response_1, pair.response_2
+        images = [str(image) for image in pair.images]
+    else:
+        return "pair_unknown"
+    rubric = rubric_to_judge(written)
+    if rubric is None:
+        return "nothing_to_judge"
+    return Case(name, question, response_1, response_2, tuple(images), rubric, label)
+
+
+def _complete(row: Mapping[str, Any]) -> bool:
+    return all(isinstance(row.get(key), str) and row[key] for key in _TEXTS)
+
+
+def _rows(files: Iterable[Path], found: Cases) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for file in files:
+        try:
+            lines = [line for _, line in numbered_lines(file)]
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror}") from error
+        for line in lines:
+            found.read += 1
+            try:
+                row = value_of(line)
+            except ValueError:
+                row = None
+            if isinstance(row, dict):
+                yield file, row
+            else:
+                found.left_out["not_json"] += 1
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise UserError(f"there are no rollouts at {source}: give a JSONL file, or a folder of them")
+    if not (files := sorted(source.glob("*.jsonl"))):
+        raise UserError(f"{source} has no .jsonl files; a run's rollouts lie in RUN/grm_rl/rollouts")
+    return files
+
+
+def _of_the_run(files: Sequence[Path]) -> Path | None:
+    candidates = (folder / "split" / "grm_rl.parquet" for folder in files[0].absolute().parents)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _pairs(source: Path) -> Iterable[EvalPair]:
+    if source.suffix != ".parquet":
+        return load_pairs(source)
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        rows = read_table(source, columns=["extra_info"])["extra_info"].to_pylist()
+        return [
+            EvalPair(
+                row["id"],
+                row["question"],
+                row["response_1"],
+                row["response_2"],
+                as_label(row["label"]),
+                tuple(Path(image) for image in row["images"]),
+            )
+            for row in rows
+        ]
+    except (OSError, ArrowException, KeyError, TypeError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{source} is no training file of RL (split/grm_rl.parquet is one): {why}") from error
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Best of N: candidates ranked by pairwise judgements."""

@@ -1,0 +1,1 @@
+"""From judgements to figures, with everything that decides how they were counted."""

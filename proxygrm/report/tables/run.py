@@ -1,0 +1,67 @@
+"""The result table in the terminal: a line a figure, a column a model, so that three models fit 80 characters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_text import read_user_text
+from proxygrm.report.tables.results import COLUMNS, result_rows
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
+    """A rich Table of a summary.json or of its content. UserError when the file is not there or not whole."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if isinstance(summary, Path):
+        try:
+            summary = json.loads(read_user_text(summary))
+        except (OSError, ValueError) as error:
+            raise UserError(f"no results in {summary}: {error}") from error
+    assert isinstance(summary, Mapping)
+    rows = result_rows(summary)
+    table = Table(title="Held-out pairs, both orders", title_justify="left")
+    table.add_column("")
+    for name, *_ in rows:
+        table.add_column(Text(name), justify="right")
+    for index, column in enumerate(COLUMNS, 1):
+        table.add_row(column.title, *(Text(row[index]) for row in rows))
+    return table
+
+
+_RL_FIGURES = {
+    "Reward": ("reward/score_mean", "{:+.2f}"),
+    "Right verdicts": ("reward/accuracy", "{:.1%}"),
+    "Proxy agrees": ("reward/proxy_agreement", "{:.1%}"),
+    "Format": ("reward/format", "{:.1%}"),
+}
+
+
+def training_table(metrics: Path, parts: int = 3) -> Table:
+    """Means over the rollouts of RL, the steps cut in `parts`: single steps of few prompts say little."""
+    from rich.table import Table
+
+    try:
+        rows = [json.loads(line) for line in read_user_text(metrics).splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"no metrics in {metrics}: {error}") from error
+    parts = min(parts, len(rows))
+    cuts = [len(rows) * i // parts for i in range(parts + 1)] if parts else []
+    spans = [rows[a:b] for a, b in pairwise(cuts)]
+    table = Table(title="Rollouts during RL", title_justify="left")
+    table.add_column("")
+    for span in spans:
+        first, last = span[0]["step"], span[-1]["step"]
+        table.add_column(f"steps {first}-{last}" if last > first else f"step {first}", justify="right")
+    for title, (name, form) in _RL_FIGURES.items():
+        found = [[row[name] for row in span if name in row] for span in spans]
+        table.add_row(title, *(form.format(sum(values) / len(values)) if values else "–" for values in found))
+    return table

@@ -1,0 +1,1 @@
+"""What RL rewards, one file each."""

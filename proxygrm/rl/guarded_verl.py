@@ -1,5 +1,0 @@
-"""Imported by verl itself, in every process that imports verl: see `private_sockets`."""
-
-from proxygrm.rl.private_sockets import guard
-
-guard()

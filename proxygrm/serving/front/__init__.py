@@ -1,0 +1,1 @@
+"""A front end for programs that are not ours."""

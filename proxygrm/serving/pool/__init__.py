@@ -1,0 +1,1 @@
+"""The proxy's client: one pool over all replicas, with routing, breakers, hedging and counts."""

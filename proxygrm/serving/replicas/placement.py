@@ -1,0 +1,54 @@
+"""Which replica runs on which GPUs of which node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxygrm.core.errors import UserError
+
+
+class ProxyNode(Protocol):
+    """What placement reads of a node (`slurm.ray.plan.NodeRole` has it): the proxy owns its last GPUs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def trainer_gpus(self) -> int: ...
+    @property
+    def proxy_gpus(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """gpus: positions in the node's own list of GPUs (not CUDA numbers)."""
+
+    replica: int
+    node: str
+    address: str
+    gpus: tuple[int, ...]
+
+
+def place_replicas(nodes: Sequence[ProxyNode], replicas: int, tensor_parallel: int) -> list[Place]:
+    """One replica a node in turn, so that nodes are loaded alike; a replica never spans two nodes.
+
+    UserError when they do not fit.
+    """
+    free = {node.name: list(range(node.trainer_gpus, node.trainer_gpus + node.proxy_gpus)) for node in nodes}
+    places: list[Place] = []
+    while len(places) < replicas:
+        before = len(places)
+        for node in nodes:
+            if len(places) < replicas and len(free[node.name]) >= tensor_parallel:
+                gpus, free[node.name] = free[node.name][:tensor_parallel], free[node.name][tensor_parallel:]
+                places.append(Place(len(places), node.name, node.address, tuple(gpus)))
+        if len(places) == before:
+            have = ", ".join(f"{node.name} {node.proxy_gpus}" for node in nodes if node.proxy_gpus) or "none"
+            raise UserError(
+                f"proxy: {replicas} replicas of {tensor_parallel} GPUs do not fit on the proxy's GPUs ({have}); "
+                f"there is room for {len(places)}: lower proxy replicas or tensor_parallel, or add a proxy node"
+            )
+    return places

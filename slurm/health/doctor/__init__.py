@@ -1,0 +1,1 @@
+"""Is this site fit, and what to do where not: `proxygrm doctor`."""

@@ -1,0 +1,1 @@
+"""Are these nodes fit, before work starts on them?"""

@@ -1,0 +1,98 @@
+"""Stub replicas: real HTTP servers on loopback that answer like vLLM's chat API, or misbehave as they are told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.client import ProxyClient
+
+
+def completion(text: str, finish_reason: str = "stop") -> web.Response:
+    return web.json_response({"choices": [{"message": {"content": text}, "finish_reason": finish_reason}]})
+
+
+class Server:
+    """Answers `<answer>VERDICT</answer>`, unless `behave(request, number)` answers instead. Remembers pictures by
+    name, as vLLM does. ended: requests that were answered; cancelled: those whose client went away."""
+
+    def __init__(self, verdict="1", behave=None, reads=True):
+        self.verdict, self.behave, self.reads = verdict, behave, reads
+        self.seen: list[dict] = []
+        self.now = self.most = self.ended = self.cancelled = 0
+        self.pictures: set[str] = set()
+        self.runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        self.seen.append({"body": body, "headers": dict(request.headers)})
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            if self.behave is not None and (answer := await self.behave(request, len(self.seen))) is not None:
+                return answer
+            for part in body["messages"][0]["content"]:
+                if part["type"] == "image_url" and (refused := self.fetch(part)) is not None:
+                    return refused
+            self.ended += 1
+            return completion(f"<think>the rubric says so</think><answer>{self.verdict}</answer>")
+        except BaseException:
+            self.cancelled += 1
+            raise
+        finally:
+            self.now -= 1
+
+    def fetch(self, part: dict) -> web.Response | None:
+        name, url = part.get("uuid"), (part["image_url"] or {}).get("url")
+        if url is None and name not in self.pictures:
+            return web.Response(status=400, text="Cache miss for image at index 0 but data is not provided.")
+        if url and url.startswith("file:") and not (self.reads and Path(unquote(url[7:])).exists()):
+            return web.Response(status=400, text="no such file")
+        self.pictures |= {name} if name else set()
+        return None
+
+    async def start(self) -> str:
+        app = web.Application(client_max_size=64 * 1024**2)
+        app.router.add_post("/v1/chat/completions", self.handle)
+        app.router.add_get("/health", self.health)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self.runner.addresses[0][1]
+        return f"http://127.0.0.1:{self.port}"
+
+    async def health(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def stop(self) -> None:
+        """Connections are cut; `start` brings it back at the same URL."""
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+
+@contextlib.asynccontextmanager
+async def stubs(*servers: Server):
+    try:
+        yield [await server.start() for server in servers]
+    finally:
+        for server in servers:
+            await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def running(*servers: Server, endpoints=None, **client):
+    """A client of these servers, and their URLs."""
+    async with stubs(*servers) as urls:
+        found = Endpoints(tuple(urls), api_key="key", max_tokens=64, **(endpoints or {}))
+        proxy = ProxyClient(found, **{"timeout_s": 10.0, **client})
+        try:
+            yield proxy, urls
+        finally:
+            await proxy.aclose()

@@ -1,0 +1,238 @@
+"""Ablation specs as stages: what is shared, what a cell has for itself, and in which arrays it is sent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.cli.ablate import collect
+from jobs.engine.plan import Facts, dependency, in_batches, plan
+from jobs.engine.request import Request, ablation_of, save
+from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.stage import Stage
+from jobs.engine.submit import rendered
+from jobs.engine.sweep import Cell
+from jobs.recipes import of_run, read_spec, resolve, shipped
+from jobs.recipes.proxy_grm import ablation_chain, demo, paper
+from proxygrm.core.errors import UserError
+from slurm import profile
+
+
+def spec_file(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def by_name(stages: list[Stage]) -> dict[str, Stage]:
+    return {stage.name: stage for stage in stages}
+
+
+SEEDS = '[grid]\n"rl.aggregation" = ["sum", "bonus"]\n"rl.seed" = [1, 2]\n'
+
+
+def test_a_grid_is_every_combination_and_cells_are_multiplied_with_it(tmp_path: Path) -> None:
+    found = read_spec(spec_file(tmp_path, SEEDS)).cells
+    assert [cell.name for cell in found] == [
+        "aggregation-sum_seed-1",
+        "aggregation-sum_seed-2",
+        "aggregation-bonus_seed-1",
+        "aggregation-bonus_seed-2",
+    ]
+    assert found[2].settings == ("rl.aggregation=bonus", "rl.seed=1")
+    both = '[[cells]]\nname = "a"\nset = ["rl.n=4"]\n[[cells]]\nname = "b"\n[grid]\n"rl.use_proxy" = [true, false]\n'
+    found = read_spec(spec_file(tmp_path, both)).cells
+    assert [cell.name for cell in found] == [
+        "a_use_proxy-true",
+        "a_use_proxy-false",
+        "b_use_proxy-true",
+        "b_use_proxy-false",
+    ]
+    assert found[1].settings == ("rl.n=4", "rl.use_proxy=false")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "give a [grid]"),
+        ("[grid", "cannot be read"),
+        ("grids = 1", "unknown key 'grids'"),
+        ('[grid]\n"rl.n" = 4', "is a list of at least one value"),
+        ('[grid]\n"rl.n" = []', "is a list of at least one value"),
+        ("throttle = -1\n[grid]\nx = [1]", "throttle is -1"),
+        ('[[cells]]\nname = "../x"', "a cell is name"),
+        ('[[cells]]\nname = "x"\nset = ["rl.n"]', "a cell is name"),
+        ('[[cells]]\nname = "x"\nsets = ["rl.n=4"]\nset = []', "a cell is name"),
+        ('[grid]\nproxy = ["a/model", "b/model"]', "two cells are called 'proxy-model'"),
+    ],
+)
+def test_a_bad_spec_is_one_line_that_names_the_file(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_spec(spec_file(tmp_path, text))
+    assert said in str(caught.value)
+    assert "mine.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_some_cells_can_be_taken_and_a_wrong_name_is_said(tmp_path: Path) -> None:
+    path = spec_file(tmp_path, SEEDS)
+    assert len(read_spec(path, ["*seed-1", "aggregation-sum_*"]).cells) == 3
+    with pytest.raises(UserError, match=r"no cell is called 'seed'; there are aggregation-sum_seed-1"):
+        read_spec(path, ["seed"])
+
+
+def test_an_unknown_spec_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'aggregation'"):
+        read_spec("agregation")
+
+
+def test_a_wrong_setting_names_its_cell() -> None:
+    with pytest.raises(UserError, match=r"cell odd: --set rl\.m"):
+        ablation_chain(demo(), (Cell("odd", ("rl.m=4",)),))
+
+
+@pytest.mark.parametrize("spec", shipped(), ids=lambda spec: spec.name)
+def test_every_shipped_spec_is_a_chain_of_the_paper_s_experiment(spec) -> None:  # type: ignore[no-untyped-def]
+    stages = by_name(ablation_chain(paper(), spec.cells, spec.throttle))
+    trained = [stage for stage in stages.values() if stage.batch == "ablation_rl"]
+    assert len(trained) == len(spec.cells) == len({stage.fingerprint() for stage in trained})
+    assert len([stage for stage in stages.values() if stage.batch == "ablation_evaluate"]) == len(spec.cells)
+    assert {parent.name for stage in stages.values() for parent in stage.upstream()} <= stages.keys()
+
+
+def test_cells_share_what_they_do_not_differ_in() -> None:
+    stages = ablation_chain(demo(), read_spec("implicit-explicit").cells)
+    shared = [stage for stage in stages if not stage.batch]
+    assert [stage.name for stage in shared] == ["distill", "split", "proxy_sft", "grm_sft"]
+    plain = by_name(resolve(Request()).stages)
+    assert all(stage.fingerprint() == plain[stage.name].fingerprint() for stage in shared)
+
+
+def test_a_cell_with_another_proxy_has_a_proxy_of_its_own_and_adding_cells_renames_none() -> None:
+    small = Cell("small", ("proxy_sft.max_steps=7",))
+    cells = (Cell("base", ()), small)
+    stages = by_name(ablation_chain(demo(), cells))
+    (own,) = [name for name in stages if name.startswith("proxy_sft-")]
+    assert stages[own].config.max_steps == 7
+    assert own in {parent.name for parent in stages["cells/small/grm_rl"].upstream()}
+    assert "proxy_sft" in {parent.name for parent in stages["cells/base/grm_rl"].upstream()}
+    more = by_name(ablation_chain(demo(), (Cell("first", ("proxy_sft.max_steps=9",)), *cells)))
+    assert {name: more[name].fingerprint() for name in stages} == {n: s.fingerprint() for n, s in stages.items()}
+
+
+def sent(stages: list[Stage], done: set[str]) -> list[list[str]]:
+    facts = {stage.name: Facts(None if stage.name in done else "not done yet") for stage in stages}
+    return [[line.stage.name for line in lines] for lines in in_batches(plan(stages, facts))]
+
+
+CELLS = tuple(Cell(f"c{i}", (f"rl.seed={i}",)) for i in range(3))
+SHARED = {"distill", "split", "proxy_sft", "grm_sft"}
+
+
+def test_all_cells_are_two_arrays_the_second_waiting_element_by_element() -> None:
+    stages = ablation_chain(demo(), CELLS, throttle=2)
+    facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
+    rl, evaluations = in_batches(plan(stages, facts))
+    assert dependency(rl, {}) == ""
+    ids = {line.stage.name: f"70_{i}" for i, line in enumerate(rl)}
+    assert dependency(evaluations, ids) == "aftercorr:70"
+    script = rendered(rl, profile.load("local"), Path("/runs/x"), {})
+    assert "#SBATCH --array=0-2%2" in script
+    assert "#SBATCH --job-name=ablation_rl" in script
+
+
+def test_cells_that_ask_for_other_resources_are_arrays_of_their_own() -> None:
+    long = tuple(Cell(f"long{i}", (f"rl.seed={i}", "on.grm_rl.walltime_min=55")) for i in (7, 8))
+    stages = ablation_chain(demo(), (*CELLS, *long))
+    facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
+    batches = in_batches(plan(stages, facts))
+    assert [len(lines) for lines in batches] == [3, 2, 3, 2]
+    scripts = [rendered(lines, profile.load("local"), Path("/runs/x"), {}) for lines in batches[:2]]
+    assert [f"#SBATCH --time={minutes}\n" in s for minutes, s in zip((30, 55), scripts, strict=True)] == [True, True]
+    ids = {line.stage.name: f"{80 + n}_{i}" for n in (0, 1) for i, line in enumerate(batches[n])}
+    assert [dependency(lines, ids) for lines in batches[2:]] == ["aftercorr:80", "aftercorr:81"]
+
+
+def test_only_missing_cells_are_sent_and_what_is_trained_waits_for_nothing() -> None:
+    stages = ablation_chain(demo(), CELLS)
+    done = SHARED | {"cells/c0/grm_rl", "cells/c0/evaluate", "cells/c1/grm_rl"}
+    assert sent(stages, done) == [["cells/c2/grm_rl"], ["cells/c1/evaluate"], ["cells/c2/evaluate"]]
+
+
+def test_with_nothing_done_the_cells_wait_for_every_shared_stage() -> None:
+    stages = ablation_chain(demo(), CELLS)
+    batches = in_batches(plan(stages, {stage.name: Facts("not done yet") for stage in stages}))
+    assert dependency(batches[-2], {"split": "3", "proxy_sft": "4", "grm_sft": "5"}) == "afterok:5:4:3"
+
+
+def test_an_ablation_is_what_its_run_folder_says(tmp_path: Path) -> None:
+    asked = resolve(Request(ablation_name="mine", ablation=CELLS, throttle=2))
+    save(asked, Ledger(tmp_path / "run"))
+    found = of_run(tmp_path / "run")
+    assert found.request == asked.request
+    assert [s.fingerprint() for s in found.stages] == [s.fingerprint() for s in asked.stages]
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_ablation_in_the_folder_of_a_chain_takes_nothing_away_and_neither_does_the_chain(tmp_path: Path) -> None:
+    run, chain = tmp_path / "run", resolve(Request(assignments=("rl.n=4",)))
+    mine = resolve(Request(assignments=("rl.n=4",), ablation_name="mine", ablation=CELLS))
+    small = (Cell("small", ("proxy_sft.max_steps=7",)),)
+    other = resolve(Request(assignments=("rl.n=4",), ablation_name="other", ablation=small))
+    for asked in (chain, mine, other, chain):
+        save(asked, Ledger(run))
+    assert read_json(run / "run.json")["request"]["ablation"] == []
+    found, names = by_name(of_run(run).stages), [stage.name for stage in chain.stages]
+    assert list(found)[: len(names)] == names
+    wanted = {**by_name(mine.stages), **by_name(other.stages), **by_name(chain.stages)}
+    assert {name: stage.fingerprint() for name, stage in found.items()} == {
+        name: stage.fingerprint() for name, stage in wanted.items()
+    }
+    assert ablation_of(run).ablation == small, "the last one"
+    assert ablation_of(run, "mine").ablation == CELLS
+    with pytest.raises(UserError, match=r"has no ablation 'mien'; it has mine, other"):
+        ablation_of(run, "mien")
+    with pytest.raises(UserError, match=r"has no ablation; `proxygrm ablate SPEC` starts one"):
+        ablation_of(tmp_path)
+
+
+def test_a_stage_that_chain_and_ablation_ask_for_differently_is_as_it_was_asked_for_last(tmp_path: Path) -> None:
+    chain = resolve(Request())
+    ablation = resolve(Request(assignments=("split.short=take",), ablation_name="mine", ablation=CELLS))
+    for asked in (chain, ablation):
+        save(asked, Ledger(tmp_path))
+        split = by_name(of_run(tmp_path).stages)["split"]
+        assert split.fingerprint() == by_name(asked.stages)["split"].fingerprint()
+
+
+def evaluated(run: Path, cell: str, accuracy: float) -> None:
+    folder = run / "cells" / cell / "evaluate"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({"rl": {"accuracy": accuracy, "format_rate": None}}))
+    (folder / "DONE.json").write_text("{}")
+
+
+def test_the_table_has_mean_and_spread_over_seeds_and_counts_what_is_missing(tmp_path: Path) -> None:
+    cells = read_spec(spec_file(tmp_path, SEEDS)).cells
+    evaluated(tmp_path, "aggregation-sum_seed-1", 0.7)
+    evaluated(tmp_path, "aggregation-sum_seed-2", 0.8)
+    evaluated(tmp_path, "aggregation-bonus_seed-2", 0.5)
+    (tmp_path / "cells" / "aggregation-bonus_seed-1" / "evaluate").mkdir(parents=True)
+    one, two = collect(tmp_path, cells)
+    assert (one.name, one.evaluated, one.cells) == ("aggregation=sum", 2, 2)
+    assert one.means["accuracy"] == pytest.approx(0.75)
+    assert one.spreads["accuracy"] == pytest.approx(0.05 * 2**0.5)
+    assert "format_rate" not in one.means
+    assert (two.evaluated, two.cells, two.spreads["accuracy"]) == (1, 2, None)
+
+
+def test_a_thousand_cells_are_planned_as_one_array_in_seconds() -> None:
+    cells = tuple(Cell(f"c{i}", (f"rl.seed={i}",)) for i in range(1000))
+    stages = ablation_chain(demo(), cells, throttle=50)
+    facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
+    batches = in_batches(plan(stages, facts))
+    assert [len(lines) for lines in batches] == [1000, 1000]
+    assert replace(stages[-1]).batch == "ablation_evaluate"

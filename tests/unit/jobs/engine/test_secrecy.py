@@ -1,0 +1,69 @@
+"""Secrets among settings are refused before anything is written, and are not shown in the refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.engine.request import Request
+from jobs.engine.secrecy import refuse
+from jobs.recipes import resolve
+from jobs.recipes.proxy_grm import EXPERIMENTS, paper
+from proxygrm.core.errors import UserError
+from slurm import profile as profiles
+
+PLANTED = (
+    "https://me:hunter22@host/v1",
+    "http://:hunter22@host",
+    "https://host/v1?api_key=hunter22",
+    "https://host/v1?a=b&TOKEN=hunter22",
+    "sk-proj-hunter22hunter22",
+    "hf_hunter22hunter22hunter22",
+    "export SWANLAB_API_KEY=hunter22",
+    "export HF_TOKEN='hunter22'",
+)
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_a_secret_in_a_setting_is_refused_by_name_and_not_repeated(text: str) -> None:
+    with pytest.raises(UserError, match=r"teacher holds .* 0600") as caught:
+        refuse(replace(paper(), teacher=text), "settings")
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host:8000/v1",
+        "https://host/v1?model=big",
+        "/home/me/key",
+        "me@host:/data",
+        "export SWANLAB_API_KEY=$(cat ~/.key)",
+        "export HF_TOKEN=$MY_TOKEN",
+        'export HF_TOKEN="$MY_TOKEN"',
+        "ulimit -n 65536",
+        "rubric: weigh tokens=5 and more",
+        "sk-learn",
+    ],
+)
+def test_ordinary_settings_are_not_taken_for_secrets(text: str) -> None:
+    refuse({"a": [text, {"b": text}], "c": 3}, "settings")
+
+
+def test_no_shipped_experiment_or_profile_holds_one() -> None:
+    for make in EXPERIMENTS.values():
+        refuse(make(), "experiment")
+    for name in profiles.names():
+        refuse(profiles.load(name), name)
+
+
+def test_a_request_with_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a password in a URL"):
+        resolve(Request(profile="h100", assignments=("teacher=https://me:hunter22@host/v1",)))
+    site = tmp_path / "site.toml"
+    site.write_text('[environment]\nsetup = ["export WANDB_API_KEY=hunter22"]\n')
+    with pytest.raises(UserError, match="set in shell text") as caught:
+        resolve(Request(profile=str(site)))
+    assert "hunter22" not in str(caught.value)

@@ -1,0 +1,135 @@
+"""What a crash leaves of files of each kind, and that a stage with such an artifact is not done."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from jobs.engine.run_folder.ledger import Done, Ledger
+from jobs.engine.stage import Artifact, Stage, exists
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.durable import AT_ONCE, move_into_place, sync_tree
+from proxygrm.core.files.whole_file import whole_file, write_text
+from proxygrm.core.images.store import PictureStore
+from slurm.sbatch import Resources
+
+
+def made(name: str) -> bytes:
+    out = io.BytesIO()
+    match name.rpartition(".")[2]:
+        case "parquet":
+            pq.write_table(pa.table({"x": [str(number) for number in range(5000)]}), out, compression="none")
+        case "png":
+            Image.effect_noise((64, 64), 90).save(out, "png")
+        case "pt":
+            with zipfile.ZipFile(out, "w") as archive:
+                archive.writestr("data", os.urandom(9000))
+        case "json":
+            out.write(json.dumps({"x": "y" * 9000}).encode())
+        case _:
+            out.write(b'{"x": 1}\n' * 2000)
+    return out.getvalue()
+
+
+def emptied(data: bytes) -> bytes:
+    return b""
+
+
+def zeroed(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+def with_a_zero_tail(data: bytes) -> bytes:
+    keep = len(data) // 2
+    return data[:keep] + bytes(len(data) - keep)
+
+
+def cut_off(data: bytes) -> bytes:
+    return data[:-3]
+
+
+NAMES = ["rows.parquet", "one.png", "state.pt", "summary.json", "rows.jsonl"]
+
+
+@pytest.mark.parametrize("tear", [emptied, zeroed, with_a_zero_tail, cut_off])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_artifact_that_a_crash_has_torn_is_not_usable(
+    tmp_path: Path, name: str, tear: Callable[[bytes], bytes], folder: bool
+) -> None:
+    artifact = Artifact("made" if folder else name)
+    file = tmp_path / "it" / ("made" if folder else "") / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(made(name))
+    stage, ledger = Stage("it", print, (artifact,), Resources()), Ledger(tmp_path)
+    ledger.write_done(stage, Done("it", stage.fingerprint(), 0, 1.0, 2.0, "7", ["n"], 1))
+    assert ledger.unfinished(stage, stage.fingerprint()) is None
+    file.write_bytes(tear(made(name)))
+    assert "is not usable: " in str(ledger.unfinished(stage, stage.fingerprint()))
+    with pytest.raises(UserError):
+        exists(tmp_path / "it" / artifact.path)
+
+
+def test_files_of_kinds_that_nothing_tells_of_pass_unless_they_hold_zeros_only(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("x")
+    (tmp_path / "zeros").write_bytes(bytes(20_000))
+    exists(tmp_path / "word")
+    with pytest.raises(UserError, match="zeros holds zeros only"):
+        exists(tmp_path / "zeros")
+
+
+def test_a_tree_is_synced_file_by_file_and_a_large_one_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    (tmp_path / "model" / "deep").mkdir(parents=True)
+    for name in ("a", "deep/b"):
+        (tmp_path / "model" / name).write_text("x")
+    (tmp_path / "model" / "nowhere").symlink_to("gone")
+    (tmp_path / "lone").write_text("x")
+    assert sync_tree([tmp_path / "model", tmp_path / "lone", tmp_path / "not there"]) == 4
+    inside = ["lone", "model", "model/a", "model/deep", "model/deep/b"]
+    assert sorted(synced) == sorted([str(tmp_path), *(str(tmp_path / name) for name in inside)])
+    synced.clear()
+    for number in range(AT_ONCE):
+        (tmp_path / "model" / f"{number}").touch()
+    assert sync_tree([tmp_path / "model"]) == AT_ONCE + 3
+    assert len(synced) in (0, AT_ONCE + 2 + 3)  # the second where the system has no syncfs
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: there.append((tmp_path / "a").exists()))
+    with whole_file(tmp_path / "a") as scratch:
+        scratch.write_text("x")
+    assert there == [False]
+
+
+def test_a_folder_moved_into_its_place_replaces_the_one_that_stood_there(tmp_path: Path) -> None:
+    for name in ("model", "scratch"):
+        (tmp_path / name).mkdir()
+        write_text(tmp_path / name / name, "x")
+    move_into_place(tmp_path / "scratch", tmp_path / "model")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["model", "model/scratch"]
+
+
+def test_an_image_that_a_crash_has_emptied_is_stored_again(tmp_path: Path) -> None:
+    data = made("a.png")
+    name = PictureStore(tmp_path).add(data)
+    (tmp_path / "images" / name).write_bytes(b"")
+    assert PictureStore(tmp_path).add(data) == name
+    assert (tmp_path / "images" / name).read_bytes() == data

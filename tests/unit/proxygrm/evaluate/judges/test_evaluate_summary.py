@@ -1,0 +1,68 @@
+"""The summary of the evaluate stage, from answers that are there already: no model is loaded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxygrm.core.pairs import PairsWriter, arrange
+from proxygrm.evaluate.judge import evaluate_models
+from proxygrm.evaluate.judges.base import made_by
+from proxygrm.evaluate.rows.pairs import load_pairs
+from proxygrm.evaluate.rows.row_file import RowFile
+from proxygrm.evaluate.rows.shown import shown_in_orders
+from proxygrm.evaluate.settings import EvaluateSettings
+
+SETTINGS = EvaluateSettings()
+
+
+def folder_of(tmp_path, source, rows):
+    with PairsWriter(tmp_path / source) as writer:
+        for number, (name, category, group) in enumerate(rows):
+            writer.add(
+                arrange(f"{source}:{name}#{number}", source, f"q{number}", "good", "bad", [], "x", category, group)
+            )
+    return tmp_path / source
+
+
+def judged(tmp_path, pairs, wrong):
+    """A run in which `wrong` numbers (of judgements) are answered wrongly and number 1 not at all."""
+    model = tmp_path / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text("{}")
+    out = tmp_path / "out"
+    with RowFile(out / "parts" / "m.critiques.jsonl", made_by(model, "grm", SETTINGS, SETTINGS.max_tokens)) as file:
+        for number, shown in enumerate(shown_in_orders(load_pairs(pairs))):
+            says = 3 - shown.label if number in wrong else shown.label
+            text = (
+                "no" if number == 1
+                else f"<rubric>1. Sees (100%)<justify>j</justify></rubric><eval>e</eval><answer>{says}</answer>"
+            )  # fmt: skip
+            file.append({"key": shown.key, "text": text, "tokens": 9, "truncated": False, "problem": None})
+    evaluate_models({"m": model}, None, pairs, out, SETTINGS)
+    return json.loads((out / "summary.json").read_text())["m"]
+
+
+@pytest.mark.needs("swanlab")
+def test_the_stage_says_what_eval_score_says_beside_its_own_figures(tmp_path):
+    rows = [("1", "mcq", "a"), ("2", "mcq", "a"), ("3", "video", "b"), ("4", "safety", "c")]
+    figures = judged(tmp_path, folder_of(tmp_path, "mm_rlhf_rewardbench", rows), wrong={4, 5})
+    assert (figures["bench"], figures["n"], figures["expected"], figures["partial"]) == (
+        "mm-rlhf-rewardbench", 4, 4, False,
+    )  # fmt: skip
+    assert figures["overall"] == pytest.approx(5 / 8)
+    assert {name: c["accuracy"] for name, c in figures["categories"].items()} == {"mcq": 0.75, "safety": 1, "video": 0}
+    assert figures["acc_plus"] == pytest.approx(1 / 3)
+    assert (figures["unparsed_share"], figures["consistency"]) == (1 / 8, 1.0)
+    # What the report and the demo read.
+    assert (figures["pairs"], figures["judgements"], figures["unparsed"]) == (4, 8, 1)
+    assert figures["accuracy"] == pytest.approx(5 / 7)
+    assert figures["by_category"]["video"]["accuracy"] == 0
+
+
+@pytest.mark.needs("swanlab")
+def test_rows_that_cannot_be_scored_as_their_benchmark_are_scored_as_pairs_and_it_is_said(tmp_path):
+    figures = judged(tmp_path, folder_of(tmp_path, "multimodal_rewardbench", [("1", "", ""), ("2", "", "")]), wrong={2})
+    assert (figures["bench"], figures["n"], figures["overall"]) == ("pairs", 2, 0.5)
+    assert figures["notes"][-1].startswith("not scored as Multimodal RewardBench: rows 1 and 3: no category")

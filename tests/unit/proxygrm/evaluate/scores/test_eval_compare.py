@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import io
+import json
+import random
+
+import pytest
+from rich.console import Console
+
+from proxygrm.core.errors import UserError
+from proxygrm.evaluate.benchmarks import benchmark
+from proxygrm.evaluate.benchmarks.anchors import ANCHORS, right_of
+from proxygrm.evaluate.scores.audit import fitting_partitions, fitting_revisions, published_numbers
+from proxygrm.evaluate.scores.compare import beside_anchors, compare, holm
+from proxygrm.evaluate.scores.score import read
+from proxygrm.report.tables.compare import show
+
+
+def rows_of(outcomes: dict[str, bool | None], texts: bool = True, seed: int = 0) -> list[dict]:
+    rng = random.Random(seed)
+    rows = []
+    for id_, right in outcomes.items():
+        reverse = rng.random() < 0.5
+        rewards = [0, 0] if right is None else [1, 0] if right != reverse else [0, 1]
+        rows.append({"id": id_, "rewards": rewards, "reverse": reverse})
+        if texts:
+            rows[-1] |= {"prompt": f"p {id_}", "chosen": "a", "rejected": "b"}
+    rng.shuffle(rows)
+    return rows
+
+
+def run(tmp_path, outcomes, bench="pairs", name="run", **options):
+    file = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(outcomes, **options)))
+    return read(bench, [file], partial=True)
+
+
+def outcomes(right: str) -> dict[str, bool | None]:
+    return {f"id{at:02}": {"r": True, "w": False, ".": None}[letter] for at, letter in enumerate(right)}
+
+
+def test_a_comparison_counted_by_hand_whatever_the_order_of_the_rows(tmp_path):
+    a = run(tmp_path, outcomes("rrrrwwwwww"), seed=1)
+    b = run(tmp_path, outcomes("rrrwrrrrww"), seed=2)
+    (row,) = compare({"a": a, "b": b})["against"]
+    assert (row["pairs"], row["only_baseline"], row["only_run"]) == (10, 1, 4)
+    assert row["difference"] == pytest.approx(0.3)
+    assert row["p"] == pytest.approx(2 * (1 + 5) / 32)
+    assert row["low"] < 0.3 < row["high"]
+    (back,) = compare({"b": b, "a": a})["against"]
+    assert (back["difference"], back["p"]) == (pytest.approx(-0.3), row["p"])
+
+
+def test_a_run_against_itself_differs_in_nothing(tmp_path):
+    a = run(tmp_path, outcomes("rwr.wr"))
+    (row,) = compare({"a": a, "again": a})["against"]
+    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
+
+
+def test_a_run_in_both_orders_is_not_tested_against_one_in_a_single_order(tmp_path):
+    rng, ids = random.Random(0), [f"id{at:03}" for at in range(200)]
+    one = run(tmp_path, {id_: rng.random() < 0.5 for id_ in ids})
+    rows = [
+        {"id": id_, "source": "", "order": order, "label": label, "verdict": rng.choice([1, 2]), "question": f"p {id_}",
+         "response_1": "ab"[label - 1], "response_2": "ba"[label - 1]}
+        for id_ in ids for order, label in (("as_is", 1), ("swapped", 2))
+    ]  # fmt: skip
+    (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = read("pairs", [tmp_path / "both.jsonl"])
+    figures = compare({"one": one, "both": both, "same": one})
+    told, same = figures["against"]
+    assert told["low"] < 0 < told["high"]  # two coins
+    assert (told["orders_differ"], told["p"], told["p_holm"], told["only_run"]) == (True, None, None, None)
+    assert (same["orders_differ"], same["p"], same["p_holm"]) == (False, 1, 1)
+    shown = io.StringIO()
+    show(figures, Console(file=shown, width=200))
+    assert "no McNemar" in shown.getvalue()
+    assert "won, lost: pairs right in both orders" in shown.getvalue()
+
+
+def test_what_the_policy_leaves_out_for_one_is_left_out_for_both(tmp_path):
+    a, b = run(tmp_path, outcomes("rr.w")), run(tmp_path, outcomes("r.rr"))
+    (row,) = compare({"a": a, "b": b}, policy="drop")["against"]
+    assert (row["pairs"], row["left_out"], row["difference"]) == (2, 2, 0.5)
+
+
+def test_runs_on_different_pairs_are_refused_unless_asked(tmp_path):
+    a, b = run(tmp_path, outcomes("rrw")), run(tmp_path, outcomes("rrww"))
+    with pytest.raises(UserError, match=r"3 shared, 1 only in b \(id03\)"):
+        compare({"a": a, "b": b})
+    (row,) = compare({"a": a, "b": b}, common=True)["against"]
+    assert (row["pairs"], row["not_shared"]) == (3, 1)
+    with pytest.raises(UserError, match="0 shared"):
+        compare({"a": a, "b": run(tmp_path, {"other": True})}, common=True)
+    with pytest.raises(UserError, match="two runs or more"):
+        compare({"a": a})
+
+
+def test_runs_without_texts_are_matched_by_id_only_when_ids_do_not_repeat(tmp_path):
+    a, b = run(tmp_path, outcomes("rrw")), run(tmp_path, outcomes("rww"), texts=False)
+    (row,) = compare({"a": a, "b": b})["against"]
+    assert (row["pairs"], row["only_baseline"], row["only_run"]) == (3, 1, 0)
+    file = tmp_path / "repeats.jsonl"
+    file.write_text('{"id": "id00", "rewards": [1, 0], "reverse": false}\n' * 3)
+    with pytest.raises(UserError, match="ids repeat in b"):
+        compare({"a": a, "b": read("pairs", [file], partial=True)})
+
+
+def test_holm_corrects_step_by_step():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_published_decimals_betray_how_many_rows_were_counted():
+    assert right_of("75.22", 1250) is None
+    assert right_of("75.22", 1247) == 938
+    assert right_of("71.92", 1250) == 899
+    assert right_of("73.80", 1247) == 920  # a padded 73.8
+    assert [right_of(anchor.values["mm-rlhf-rewardbench"], 170) for anchor in ANCHORS] == [141, 138, 137, 156]
+    assert right_of("85.62", 4711) is None
+    assert right_of("85.62", 5211) is None
+    assert right_of("50.04", 1250, halves=True) == 625.5
+    found = fitting_revisions(benchmark("vl-rewardbench"), "75.22")
+    assert [(revision.rows, right) for revision, right in found] == [(1250, None), (1247, 938)]
+
+
+def test_anchors_say_why_they_are_not_comparable(tmp_path):
+    partial = beside_anchors(run(tmp_path, {"mmmu_1": True}, "vl-rewardbench"), "wrong")
+    assert len(partial) == len(ANCHORS)
+    assert {anchor["comparable"] for anchor in partial} == {"no"}
+    assert "partial: 1 of 1,250" in partial[0]["why"]
+    whole = run(tmp_path, {f"mmmu_{at}": True for at in range(1250)}, "vl-rewardbench")
+    marks = {
+        anchor["name"].split()[0]: (anchor["comparable"], anchor["why"]) for anchor in beside_anchors(whole, "drop")
+    }
+    assert marks["Proxy-GRM"][0] == "no"
+    assert "938/1,247" in marks["Proxy-GRM"][1]
+    assert marks["R1-Reward"][0] == "nearly"
+    assert "yours: policy drop" in marks["R1-Reward"][1]
+    assert beside_anchors(run(tmp_path, {"a": True}), "wrong") == []
+
+
+def test_the_audit_names_the_partition_that_published_numbers_fit():
+    bench = benchmark("vl-rewardbench")
+    # 110/183, 560/749, 200/318 and 310/484, 360/448, 200/318: both make 870/1,250.
+    official = published_numbers(
+        "general=60.11, hallucination=74.77, reasoning=62.89, overall=69.60, macro=65.92", bench
+    )
+    upstream = published_numbers("general=64.05,hallucination=80.36,reasoning=62.89%,overall=69.60", bench)
+    for published, fits in ((official, [True, False]), (upstream, [False, True])):
+        assert [found["fits"] for found in fitting_partitions(bench, published)] == fits
+    assert published_numbers("general=0.6011,overall=0.6960", bench) == {"general": "60.11", "overall": "69.60"}
+    for wrong in ("generally=1,overall=2", "general=x,overall=2", "general=101,overall=2", " ,"):
+        with pytest.raises(UserError, match="--published"):
+            published_numbers(wrong, bench)
+
+
+def test_the_audit_sees_the_macro_that_averages_all_in_again():
+    bench = benchmark("multimodal-rewardbench")
+    names = bench.partitions["split"].names
+    accuracy = dict(zip(names, (60, 70, 50, 80, 40, 90, 20, 75), strict=True))
+    sizes = dict(zip(names, (60, 70, 60, 50, 60, 100, 50, 120), strict=True))
+    overall = sum(accuracy[name] * sizes[name] for name in names) / sum(sizes.values())
+    for with_all, fits in ((False, {"split": True, "upstream": False}), (True, {"split": False, "upstream": True})):
+        macro = sum([*accuracy.values(), *([overall] if with_all else [])]) / (8 + with_all)
+        published = {name: f"{value:.2f}" for name, value in accuracy.items()}
+        published |= {"overall": f"{overall:.2f}", "macro": f"{macro:.2f}"}
+        found = fitting_partitions(bench, published, {"split": sizes, "upstream": sizes})
+        assert {f["partition"]: f["fits"] for f in found if f["partition"] != "official"} == fits
+    # Without sizes, the macro still tells.
+    told = {f["partition"]: f["fits"] for f in fitting_partitions(bench, published)}
+    assert told == {"official": None, "split": False, "upstream": True}

@@ -1,0 +1,320 @@
+"""Who may call a front end without its key: by the socket's own address, never everybody, and said at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from jobs.cli.proxy import proxy
+from proxygrm.core.errors import UserError
+from proxygrm.rewards.proxy_agreement import rubric_to_judge, score
+from proxygrm.rl.options import RewardOptions
+from proxygrm.rl.plugins import reward_fn
+from proxygrm.serving.access.callers import NOBODY, THIS_MACHINE, allowed, is_loopback
+from proxygrm.serving.endpoints import Endpoints
+from support.proxy.stub import Server, completion, stubs
+from support.rows.release_files import picture
+
+PNG = picture(1)
+WRITTEN = (
+    "<rubric>Names colour {0} (100%)<justify>j</justify></rubric><eval>e</eval><answer>{1}</answer>",
+    "Sure. <rubric>Names colour {0} (100%)<justify>j</justify></rubric>\n<eval>e</eval><answer>{1}</answer>",
+    "<rubric>Names colour {0} (100%) <eval>never closed</eval><answer>{1}</answer>",
+    "<rubric>Names colour {0} (100%)</rubric><eval>e</eval><answer>1 or 2</answer>",
+    "no tags at all, {0} {1}",
+)
+"""Rollouts of five kinds; {1} is the verdict."""
+
+
+@pytest.mark.parametrize(
+    ("given", "peer", "included"),
+    [
+        (["10.1.2.3"], "10.1.2.3", True),
+        (["10.1.2.3"], "10.1.2.4", False),
+        (["10.1.2.0/24", "192.168.0.1"], "192.168.0.1", True),
+        (["10.1.2.0/24"], "10.1.3.1", False),
+        (["10.1.2.0/24"], "::ffff:10.1.2.9", True),
+        (["::ffff:10.1.2.0/120"], "10.1.2.9", True),
+        (["fe80::/64"], "fe80::1%eth0", True),
+        (["::1"], "::1", True),
+        (["::1"], "127.0.0.1", False),
+        (["10.0.0.0/8"], None, False),
+        (["10.0.0.0/8"], "", False),
+        (["10.0.0.0/8"], "testclient", False),
+        ([], "127.0.0.1", False),
+    ],
+)
+def test_callers_are_known_by_address_and_network(given, peer, included):
+    assert allowed(given).include(peer) is included
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["0.0.0.0/0"], "nearly everybody"),
+        (["::/0"], "nearly everybody"),
+        (["0.0.0.0/1", "128.0.0.0/1"], "nearly everybody"),
+        ([f"{first}.0.0.0/8" for first in range(256)], "nearly everybody"),
+        (["::ffff:0.0.0.0/96"], "nearly everybody"),
+        (["0/0"], "names are not looked up"),
+        (["node7"], "names are not looked up"),
+        (["localhost"], "names are not looked up"),
+        (["*"], "names are not looked up"),
+        ([""], "names are not looked up"),
+        (["10.0.0.5/8"], "host bits"),
+        (["10.0.0.5:8000"], "names are not looked up"),
+    ],
+)
+def test_everybody_and_what_is_no_address_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        allowed(given)
+
+
+def test_by_default_nobody_and_without_a_key_this_machine_alone():
+    assert not NOBODY.include("127.0.0.1")
+    assert THIS_MACHINE.include("127.0.0.5")
+    assert THIS_MACHINE.include("::ffff:127.0.0.1")
+    assert not THIS_MACHINE.include("10.0.0.1")
+    assert [is_loopback(a) for a in ("127.9.9.9", "::1", "0.0.0.0", "::", "10.0.0.1")] == [True, True, *[False] * 3]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_no_key_where_other_machines_can_call_is_refused_at_the_start(tmp_path, monkeypatch, host):
+    monkeypatch.chdir(tmp_path)
+    asked = ["front", "--url", "http://127.0.0.1:9", "--host", host, "--no-key"]
+    error = CliRunner().invoke(proxy, asked).exception
+    assert isinstance(error, UserError)
+    assert f"everybody who reaches {host} could call; say who may with --allow" in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_contradict_each_other_are_refused():
+    asked = ["front", "--url", "http://127.0.0.1:9"]
+    for more, said in (
+        (["--no-key", "--key-file", "k"], "exclude each other"),
+        (["--allow", "0.0.0.0/0"], "everybody"),
+    ):
+        error = CliRunner().invoke(proxy, [*asked, *more]).exception
+        assert isinstance(error, UserError)
+        assert said in str(error)
+
+
+class Front:
+    """`proxygrm proxy front` as people start it, in a folder of its own."""
+
+    def __init__(self, folder: Path, urls, *options):
+        file = Endpoints(tuple(urls), api_key="key", call_timeout_s=30).write(folder / "endpoints.json")
+        command = [sys.executable, "-m", "jobs", "proxy", "front", "--endpoints", str(file), *map(str, options)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.url = self.process.stdout.readline().split()[2]
+        self.says = self.process.stdout.readline().rstrip("\n")
+
+    async def ready(self):
+        async with httpx.AsyncClient(trust_env=False) as http:
+            for _ in range(400):  # it says its address a moment before it listens
+                with contextlib.suppress(httpx.ConnectError):
+                    if (await http.get(f"{self.url}/health")).status_code == 200:
+                        return
+                await asyncio.sleep(0.05)
+        raise AssertionError("the front end does not answer")
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+@contextlib.asynccontextmanager
+async def front_end(folder, server, *options):
+    async with stubs(server) as urls:
+        front = await asyncio.to_thread(Front, folder, urls, *options)
+        try:
+            await front.ready()
+            yield front
+        finally:
+            await asyncio.to_thread(front.end)
+
+
+def upstream_reward(url: str, pair: dict, rollout: str, peer: str = "127.0.0.1", **headers: str) -> tuple[int, float]:
+    """Status, and the reward that a client on upstream's wire takes from it: it sends no key and the picture's path,
+    cuts the rubric out of the rollout, and takes whatever is not a reward for 0.0."""
+    rubric = rollout.partition("</rubric>")[0].partition("<justify>")[0] + "</rubric>"
+    body = {
+        "question": pair["question"],
+        "chosen": pair["response_1"],
+        "rejected": pair["response_2"],
+        "image": pair["images"][0],
+        "answer": f"<answer>{pair['label']}</answer>",
+        "rubric": rubric,
+    }
+    transport = httpx.HTTPTransport(local_address=peer)
+    with httpx.Client(transport=transport, trust_env=False, timeout=60) as http:
+        found = http.post(f"{url}/get_reward_mllm", json=body, headers=headers)
+    return found.status_code, float(found.json().get("reward", 0.0))
+
+
+async def _verdict_by_content(request, number):
+    """A verdict that depends on everything the proxy is shown but the picture."""
+    body = json.loads(await request.read())
+    text = body["messages"][0]["content"][-1]["text"]
+    return completion(f"<think>t</think><answer>{hashlib.sha256(text.encode()).digest()[0] % 2 + 1}</answer>")
+
+
+def pairs(folder: Path, count: int) -> list[dict]:
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "a.png").write_bytes(PNG)
+    return [
+        {
+            "id": str(number),
+            "question": f"Which colour is number {number}?",
+            "response_1": "Red.",
+            "response_2": "Blue.",
+            "label": number % 2 + 1,
+            "images": [str(folder / "pictures" / "a.png")],
+        }
+        for number in range(count)
+    ]
+
+
+def test_upstreams_client_without_a_key_gets_the_scores_that_our_own_reward_gives(tmp_path):
+    rows = [
+        (pair, kind.format(pair["id"], number % 3 % 2 + 1))
+        for number, pair in enumerate(pairs(tmp_path, 8))
+        for kind in WRITTEN
+    ]
+
+    async def scene():
+        server = Server(behave=_verdict_by_content)
+        options = ("--no-key", "--pictures", tmp_path / "pictures")
+        async with front_end(tmp_path, server, *options) as front:
+            told = [await asyncio.to_thread(upstream_reward, front.url, *row) for row in rows]
+            ours = RewardOptions(
+                rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=8, deny_leaks=False,
+                endpoints=str(tmp_path / "endpoints.json"),
+            ).write(tmp_path / "options.json")  # fmt: skip
+            scores = [
+                await reward_fn.compute_score("x", text, str(pair["label"]), pair, options=str(ours))
+                for pair, text in rows
+            ]
+            await reward_fn._client(str(tmp_path / "endpoints.json")).aclose()
+            return told, scores, front.says, (tmp_path / "front.key").exists()
+
+    told, scores, says, key_made = asyncio.run(scene())
+    assert says == (
+        "callers without a key: 127.0.0.0/8, ::1/128; every user of this machine can call; all others are refused"
+    )
+    assert not key_made
+    for (pair, text), (status, reward), own in zip(rows, told, scores, strict=True):
+        asked = rubric_to_judge(text, deny_leaks=False) is not None
+        assert (status, reward != 0.0) == ((200, True) if asked else (422, False))
+        assert score(text, pair["label"], reward or None, deny_leaks=False).score == own["score"]
+    assert {own["proxy"] for own in scores} == {1.0, -1.0, 0.0}
+
+
+def test_an_address_that_is_not_allowed_needs_the_key_whatever_its_headers_say(tmp_path):
+    (pair,) = pairs(tmp_path, 1)
+    rollout = WRITTEN[0].format("red", 1)
+
+    async def scene():
+        options = ("--allow", "127.0.0.3", "--allow", "10.9.0.0/16", "--pictures", tmp_path / "pictures")
+        async with front_end(tmp_path, Server("1"), *options) as front:
+
+            async def ask(peer, **headers):
+                return await asyncio.to_thread(upstream_reward, front.url, pair, rollout, peer, **headers)
+
+            key = {"Authorization": f"Bearer {(tmp_path / 'front.key').read_text().strip()}"}
+            forged = {"X-Forwarded-For": "127.0.0.3", "Forwarded": "for=10.9.0.1", "X-Real-IP": "127.0.0.3"}
+            found = {
+                "allowed": await ask("127.0.0.3"),
+                "other": await ask("127.0.0.2"),
+                "self": await ask("127.0.0.1"),
+                "other with the key": await ask("127.0.0.2", **key),
+                "forged": await ask("127.0.0.2", **forged),
+                "forged from this machine": await ask("127.0.0.1", **forged),
+                "wrong key": await ask("127.0.0.2", Authorization="Bearer x"),
+            }
+            return found, front.says
+
+    found, says = asyncio.run(scene())
+    assert {who: status for who, (status, _) in found.items()} == {
+        "allowed": 200,
+        "other": 401,
+        "self": 401,
+        "other with the key": 200,
+        "forged": 401,
+        "forged from this machine": 401,
+        "wrong key": 401,
+    }
+    assert says.startswith("callers without a key: 10.9.0.0/16, 127.0.0.3/32; every user of this machine can call; all")
+    assert says.endswith(f"all others need the key in {tmp_path / 'front.key'}")
+
+
+def test_without_a_key_on_all_addresses_only_the_list_is_answered_and_paths_stay_in_their_folder(tmp_path):
+    (pair,) = pairs(tmp_path, 1)
+    rollout = WRITTEN[0].format("red", 1)
+    (tmp_path / "secret.png").write_bytes(PNG)
+    (tmp_path / "pictures" / "link.png").symlink_to(tmp_path / "secret.png")
+
+    async def scene():
+        options = ("--host", "0.0.0.0", "--no-key", "--allow", "127.0.0.3", "--pictures", tmp_path / "pictures")
+        async with front_end(tmp_path, Server("1"), *options) as front:
+            url = front.url.replace("0.0.0.0", "127.0.0.1")
+            outside = [str(tmp_path / "secret.png"), "../secret.png", "link.png", "file:///etc/passwd"]
+
+            async def status(peer, path=pair["images"][0]):
+                shown = {**pair, "images": [path]}
+                return (await asyncio.to_thread(upstream_reward, url, shown, rollout, peer))[0]
+
+            return (
+                [await status(peer) for peer in ("127.0.0.3", "127.0.0.1", "127.0.0.2")],
+                [await status("127.0.0.3", path) for path in outside],
+            )
+
+    assert asyncio.run(scene()) == ([200, 401, 401], [422] * 4)
+
+
+def test_the_reward_file_that_the_docs_print_gives_the_same_scores_and_never_a_false_one(tmp_path, monkeypatch):
+    import os
+    import urllib.error
+
+    page = (Path(__file__).parents[5] / "docs" / "use-from-verl.md").read_text()
+    printed = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a site's proxy is not asked
+    rows = [(pair, kind.format("red", 2)) for pair in pairs(tmp_path, 2) for kind in WRITTEN]
+
+    async def scene():
+        options = ("--no-key", "--pictures", tmp_path / "pictures")
+        async with front_end(tmp_path, Server(behave=_verdict_by_content), *options) as front:
+            monkeypatch.setitem(os.environ, "PROXYGRM_FRONT", front.url)
+            names: dict = {}
+            exec(compile(printed, "reward.py", "exec"), names)
+            found = [
+                await asyncio.to_thread(names["compute_score"], "x", text, str(pair["label"]), pair)
+                for pair, text in rows
+            ]
+            lost = {**rows[0][0], "images": [str(tmp_path / "pictures" / "gone.png")]}
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                await asyncio.to_thread(names["compute_score"], "x", rows[0][1], "1", lost)
+            own = RewardOptions(
+                str(tmp_path), str(tmp_path / "stop"), 8, endpoints=str(tmp_path / "endpoints.json")
+            ).write(tmp_path / "options.json")
+            ours = [
+                (await reward_fn.compute_score("x", text, str(pair["label"]), pair, options=str(own)))["score"]
+                for pair, text in rows
+            ]
+            await reward_fn._client(str(tmp_path / "endpoints.json")).aclose()
+            return found, ours
+
+    found, ours = asyncio.run(scene())
+    assert found == ours
+    assert len(set(found)) > 2

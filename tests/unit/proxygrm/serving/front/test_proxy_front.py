@@ -1,0 +1,255 @@
+"""The front end as a server of its own, asked over HTTP, with stub replicas behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from proxygrm.core.errors import UserError
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.front.run import private_key
+from support.proxy.front_calls import ASKED, RUBRIC, ask, front_end
+from support.proxy.stub import Server, completion, stubs
+
+CRITIQUE = "<rubric>Names the colour (100%)<justify>it asks</justify></rubric><eval>1 does</eval><answer>1</answer>"
+
+
+@pytest.mark.parametrize(("answer", "verdict", "reward"), [("1", "1", 1.0), (2, "1", -1.0), (2, "2", 1.0)])
+def test_upstreams_wire_gives_plus_or_minus_one_for_agreement_with_the_answer(answer, verdict, reward):
+    found = ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, "answer": answer}), Server(verdict))
+    assert (found.status_code, found.json()) == (200, {"reward": reward})
+
+
+def test_the_proxy_is_shown_chosen_as_response_1_and_of_a_critique_the_rubric_alone():
+    server = Server()
+    ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, "rubric": CRITIQUE, "image": ""}), server)
+    text = server.seen[0]["body"]["messages"][0]["content"][-1]["text"]
+    assert text.index("Red.") < text.index("Blue.") < text.index("Names the colour")
+    assert "it asks" not in text
+    assert "1 does" not in text
+
+
+@pytest.mark.parametrize("how", ["babbles", "500", "cut off"])
+def test_no_verdict_is_503_with_its_cause_and_never_a_reward(how):
+    async def behave(request, number):
+        if how == "500":
+            return web.Response(status=500)
+        return completion("Response 1, I think.", "length" if how == "cut off" else "stop")
+
+    found = ask(lambda http: http.post("/get_reward_mllm", json=ASKED), Server(behave=behave), timeout_s=1.0)
+    assert found.status_code == 503
+    assert found.json()["error"]["cause"] == {"babbles": "unparsed", "500": "http_error", "cut off": "cut_off"}[how]
+    assert "reward" not in found.json()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"answer": "1/2"}, "answer"),
+        ({"answer": 0}, "answer"),
+        ({"answer": True}, "answer"),
+        ({"chosen": ""}, "chosen"),
+        ({"question": None}, "question"),
+        ({"rubric": "no tags at all"}, "no closed <rubric>"),
+        ({"rubric": "<rubric>never closed <eval>1</eval><answer>1</answer>"}, "no closed <rubric>"),
+        ({"image": "http://169.254.169.254/latest"}, "not fetched"),
+        ({"image": "/etc/passwd"}, "outside the folder"),
+        ({"image": "../../x.png"}, "outside the folder"),
+        ({"image": "a\0b"}, "no path"),
+        ({"image": "data:image/png;base64,***"}, "not base64"),
+        ({"image": "data:image/png,plain"}, "base64"),
+    ],
+)
+def test_what_cannot_be_asked_is_422_with_what_is_wrong_and_is_not_sent(tmp_path, change, said):
+    server = Server()
+    found = ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, **change}), server, pictures=tmp_path)
+    assert found.status_code == 422
+    assert said in found.json()["error"]["detail"]
+    assert server.seen == []
+
+
+def test_bodies_that_are_no_json_or_have_no_length_are_refused():
+    async def odd():
+        yield b"{}"
+
+    async def requests(http):
+        return (
+            await http.post("/get_reward_mllm", content=b"\xff{"),
+            await http.post("/get_reward_mllm", content=odd()),
+            await http.post("/score", json=[]),
+            await http.post("/score", content=json.dumps({**ASKED, "question": "\ud800"})),
+        )
+
+    assert [found.status_code for found in ask(requests)] == [422, 411, 422, 422]
+
+
+def test_pictures_come_by_path_in_the_folder_or_as_data_and_one_that_vanished_is_a_cause(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    picture = (tmp_path / "a.png").read_bytes()
+    given = ["a.png", str(tmp_path / "a.png"), "data:image/png;base64," + base64.b64encode(picture).decode()]
+    server = Server()
+
+    async def requests(http):
+        right = await http.post("/get_reward_mllm", json={**ASKED, "image": given})
+        return right, await http.post("/get_reward_mllm", json={**ASKED, "image": "gone.png"})
+
+    right, gone = ask(requests, server, pictures=tmp_path)
+    assert right.status_code == 200
+    sent = [part["image_url"]["url"] for part in server.seen[0]["body"]["messages"][0]["content"][:-1]]
+    assert sent == [given[2]] * 3
+    assert (gone.status_code, gone.json()["error"]["cause"]) == (503, "picture_missing")
+
+
+def test_score_is_typed_and_says_null_with_a_cause():
+    async def babbles(request, number):
+        return completion("?") if number > 1 else None
+
+    asked = {"question": "q", "response_1": "a", "response_2": "b", "rubric": RUBRIC, "label": 2}
+
+    async def requests(http):
+        return (await http.post("/score", json=asked)).json(), (await http.post("/score", json=asked)).json()
+
+    first, second = ask(requests, Server(behave=babbles))
+    assert (first["verdict"], first["agrees"], first["cause"]) == (1, False, None)
+    assert (second["verdict"], second["agrees"], second["cause"], second["text"]) == (None, None, "unparsed", "?")
+
+
+def test_health_is_open_and_tells_the_truth_and_everything_else_wants_the_key():
+    async def scene():
+        servers = [Server(), Server()]
+        async with front_end(*servers) as http:
+            del http.headers["Authorization"]
+            closed = [
+                (await http.post("/get_reward_mllm", json=ASKED)).status_code,
+                (await http.post("/score", json=ASKED, headers={"Authorization": "Bearer no"})).status_code,
+                (await http.get("/metrics")).status_code,
+                (await http.get("/docs")).status_code,
+            ]
+            states = [(await http.get("/health"))]
+            for server in servers:
+                await server.stop()
+                await asyncio.sleep(1.1)
+                states.append(await http.get("/health"))
+            return closed, [(state.status_code, state.json()["status"]) for state in states]
+
+    closed, states = asyncio.run(scene())
+    assert closed == [401] * 4
+    assert states == [(200, "ok"), (200, "degraded"), (503, "down")]
+
+
+def test_metrics_count_what_was_scored_and_what_was_not_by_cause():
+    async def babbles(request, number):
+        return completion("?") if number > 2 else None
+
+    async def requests(http):
+        for _ in range(3):
+            await http.post("/get_reward_mllm", json=ASKED)
+        return (await http.get("/metrics")).text
+
+    text = ask(requests, Server(behave=babbles))
+    assert "proxygrm_proxy_scored_total 2.0" in text
+    assert 'proxygrm_proxy_unscored_total{cause="unparsed"} 1.0' in text
+    assert 'proxygrm_proxy_latency_seconds{quantile="p95"}' in text
+
+
+def test_a_caller_that_hangs_up_frees_the_replicas_slot():
+    async def slow(request, number):
+        await asyncio.sleep(60)
+
+    async def scene():
+        server = Server(behave=slow)
+        async with front_end(server) as http:
+            calls = [asyncio.create_task(http.post("/get_reward_mllm", json=ASKED)) for _ in range(4)]
+            while server.now < 4:
+                await asyncio.sleep(0.02)
+            for call in calls:
+                call.cancel()
+            await asyncio.sleep(0.3)
+            return server.now, server.cancelled
+
+    assert asyncio.run(scene()) == (0, 4)
+
+
+class Process:
+    """`proxygrm proxy front` as people start it."""
+
+    def __init__(self, *arguments):
+        command = [sys.executable, "-m", "jobs", "proxy", "front", *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.url = self.process.stdout.readline().split()[2]
+        self.process.stdout.readline()
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        with self.process.stdout:
+            return code, self.process.stdout.read()
+
+
+def test_a_front_end_that_is_restarted_keeps_its_key_and_its_callers_get_no_false_reward(tmp_path):
+    async def slow(request, number):
+        if number == 1:
+            await asyncio.sleep(60)
+
+    async def scene():
+        server = Server(behave=slow)
+        async with stubs(server) as urls:
+            file = Endpoints(tuple(urls), api_key="key", call_timeout_s=30).write(tmp_path / "endpoints.json")
+            first = await asyncio.to_thread(Process, "--endpoints", file)
+            key = (tmp_path / "front.key").read_text().strip()
+            headers = {"Authorization": f"Bearer {key}"}
+            async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
+                for _ in range(200):  # it says its address a moment before it listens
+                    with contextlib.suppress(httpx.ConnectError):
+                        if (await http.get(f"{first.url}/health")).status_code == 200:
+                            break
+                    await asyncio.sleep(0.05)
+                call = asyncio.create_task(http.post(f"{first.url}/get_reward_mllm", json=ASKED))
+                while server.now < 1:
+                    await asyncio.sleep(0.02)
+                first.process.kill()
+                await asyncio.to_thread(first.process.wait)
+                first.process.stdout.close()
+                lost = await asyncio.gather(call, return_exceptions=True)
+                await asyncio.sleep(0.1)
+                freed = server.now == 0
+                second = await asyncio.to_thread(Process, "--endpoints", file, "--port", first.url.rsplit(":", 1)[1])
+                for _ in range(200):
+                    with contextlib.suppress(httpx.ConnectError):
+                        answer = await http.post(f"{second.url}/get_reward_mllm", json=ASKED)
+                        break
+                    await asyncio.sleep(0.05)
+            return lost[0], freed, answer, await asyncio.to_thread(second.end), second.url == first.url
+
+    lost, freed, answer, (code, said), same = asyncio.run(scene())
+    assert isinstance(lost, httpx.TransportError)
+    assert freed
+    assert same
+    assert (answer.status_code, answer.json()) == (200, {"reward": 1.0})
+    assert (code, said) == (0, "stopped\n")
+
+
+def test_the_key_file_is_private_is_kept_and_is_refused_when_others_can_read_it(tmp_path):
+    file = tmp_path / "front.key"
+    key = private_key(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert private_key(file) == key
+    file.chmod(0o640)
+    with pytest.raises(UserError, match="others may read"):
+        private_key(file)
+    file.chmod(0o600)
+    file.write_text("\n")
+    with pytest.raises(UserError, match="empty"):
+        private_key(file)
+    with pytest.raises(UserError, match="cannot write"):
+        private_key(tmp_path / "no" / "folder")

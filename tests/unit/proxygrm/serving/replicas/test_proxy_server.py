@@ -1,0 +1,182 @@
+"""Placement, command line and supervision of a replica. What is supervised here is a small real HTTP server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import urllib.request
+from dataclasses import replace
+
+import pytest
+
+from proxygrm.core.errors import UserError
+from proxygrm.serving.replicas import server as supervision
+from proxygrm.serving.replicas.command import serve_command, serve_environment
+from proxygrm.serving.replicas.placement import place_replicas
+from proxygrm.serving.replicas.serve import NODE_GPUS, ThisMachine, gpu_numbers, serve
+from proxygrm.serving.replicas.server import ReplicaServer, may_restart, pause_s, wait_until_healthy
+from proxygrm.serving.settings import ProxySettings
+from support.proxy.small_servers import HTTP_SERVER, small_server, spec, wait_for
+
+
+def get(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(url, timeout=5).read().decode()
+
+
+def node(name: str, proxy_gpus: int, trainer_gpus: int = 0) -> ThisMachine:
+    return ThisMachine(name, f"ip-{name}", proxy_gpus, trainer_gpus)
+
+
+def test_replicas_take_turns_over_the_proxys_nodes_and_never_span_two():
+    places = place_replicas([node("a", 8), node("b", 8)], replicas=3, tensor_parallel=4)
+    assert [(p.node, p.gpus) for p in places] == [("a", (0, 1, 2, 3)), ("b", (0, 1, 2, 3)), ("a", (4, 5, 6, 7))]
+
+
+def test_on_a_shared_node_the_proxy_has_the_gpus_behind_the_trainers():
+    assert place_replicas([node("a", 2, trainer_gpus=6)], 2, 1)[1].gpus == (7,)
+
+
+def test_replicas_that_do_not_fit_are_refused_with_the_room_there_is():
+    with pytest.raises(UserError, match=r"room for 1.*lower proxy replicas"):
+        place_replicas([node("a", 6), node("b", 2)], replicas=2, tensor_parallel=4)
+
+
+def test_gpu_numbers_come_from_the_jobs_own_list(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # what Ray leaves to an actor without GPUs
+    monkeypatch.setenv(NODE_GPUS, "2,3,GPU-ab12,5")
+    assert gpu_numbers((2, 3)) == ("GPU-ab12", "5")
+    with pytest.raises(UserError, match="GPU 5 of this node is wanted, the job has 4"):
+        gpu_numbers((4,))
+
+
+def test_the_key_is_in_the_environment_and_never_on_the_command_line(tmp_path):
+    one = spec(tmp_path)
+    assert "secret" not in " ".join(serve_command(one, 9000))
+    environment = serve_environment(one, "secret", {"RAY_JOB_ID": "1", "PATH": "/bin"})
+    assert environment["VLLM_API_KEY"] == "secret"
+    assert environment["PATH"] == "/bin"
+    assert "RAY_JOB_ID" not in environment
+
+
+def test_a_gpu_replica_is_given_its_devices_and_none_of_the_cpu_switches(tmp_path):
+    one = replace(spec(tmp_path, tensor_parallel=2), device="cuda", gpus=("4", "5"))
+    command = serve_command(one, 9000)
+    assert command[command.index("--tensor-parallel-size") + 1] == "2"
+    assert "--enforce-eager" not in command
+    environment = serve_environment(one, "k", {})
+    assert environment["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+
+
+def test_restarts_have_an_end_and_a_server_that_never_answered_is_tried_twice():
+    assert [may_restart(n, 3, was_ever_healthy=True) for n in (0, 2, 3)] == [True, True, False]
+    assert [may_restart(n, 3, was_ever_healthy=False) for n in (0, 1)] == [True, False]
+    assert not may_restart(0, 0, was_ever_healthy=True)
+    assert [pause_s(n) for n in (1, 2, 9)] == [1.0, 2.0, 30.0]
+
+
+def test_a_server_that_dies_comes_back_at_the_same_url_until_its_restarts_are_used_up(tmp_path):
+    one = ReplicaServer(spec(tmp_path, max_restarts=2), "key", small_server())
+    one.start()
+    try:
+        pids = []
+        for _ in range(3):
+            wait_for(lambda: one.status().state == "healthy")
+            wait_for(lambda: one._answers())
+            pids.append(get(f"{one.url}/health"))
+            with pytest.raises(OSError, match=r"closed|reset|without"):
+                get(f"{one.url}/die")
+            wait_for(lambda: one.status().state != "healthy")
+        assert len(set(pids)) == 3
+        wait_for(lambda: one.status().state == "failed")
+        found = one.status()
+        assert found.restarts == 2
+        assert found.detail == "ended with code 9: RuntimeError: the engine died"
+        with pytest.raises(UserError, match=r"proxy-0 on h100-2 failed after 2 restarts.*the engine died"):
+            wait_until_healthy(lambda: [one.status()], 5)
+    finally:
+        one.stop()
+
+
+def test_a_killed_server_is_called_killed_and_not_by_whatever_it_wrote_last(tmp_path):
+    one = ReplicaServer(spec(tmp_path, max_restarts=0), "key", small_server())
+    one.start()
+    try:
+        wait_for(lambda: one.status().state == "healthy")
+        os.kill(int(get(f"{one.url}/health")), signal.SIGKILL)
+        wait_for(lambda: one.status().state == "failed")
+        assert one.status().detail.startswith("was killed (SIGKILL")
+    finally:
+        one.stop()
+
+
+def test_a_server_that_never_answers_is_named_at_the_deadline_with_its_last_words(tmp_path):
+    one = ReplicaServer(
+        spec(tmp_path), "key", small_server("import time; print('loading weights', flush=True); time.sleep(60)")
+    )
+    one.start()
+    try:
+        with pytest.raises(UserError, match=r"0 of 1 replicas.*proxy-0 on h100-2 is starting: loading weights"):
+            wait_until_healthy(lambda: [one.status()], 1.5)
+    finally:
+        one.stop()
+
+
+def test_a_server_is_started_again_although_the_disk_of_its_log_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "LOG_ROOM_BYTES", 1 << 60)  # more than any disk has
+    one = ReplicaServer(spec(tmp_path), "key", small_server("print('words', flush=True)" + HTTP_SERVER))
+    one.start()
+    try:
+        pids = set()
+        for _ in range(2):
+            wait_for(lambda: one.status().state == "healthy" and one._answers())
+            pids.add(get(f"{one.url}/health"))
+            os.kill(int(get(f"{one.url}/health")), signal.SIGKILL)
+            wait_for(lambda: one.status().state != "healthy")
+        assert len(pids) == 2
+        assert "words" not in one.spec.log.read_text()
+    finally:
+        one.stop()
+
+
+def test_a_supervisor_that_cannot_go_on_says_so_and_is_not_waited_for(tmp_path):
+    def no_memory(spec, port):
+        raise OSError("Cannot allocate memory")
+
+    one = ReplicaServer(spec(tmp_path), "key", no_memory)
+    monitored = threading.excepthook
+    threading.excepthook = lambda args: None
+    try:
+        one.start()
+        with pytest.raises(UserError, match="its supervisor ended: OSError: Cannot allocate memory"):
+            wait_until_healthy(lambda: [one.status()], 60)
+    finally:
+        threading.excepthook = monitored
+        one.stop()
+
+
+def test_stopping_leaves_no_process(tmp_path):
+    one = ReplicaServer(spec(tmp_path), "key", small_server())
+    one.start()
+    wait_for(lambda: one.status().state == "healthy")
+    pid = int(get(f"{one.url}/health"))
+    one.stop()
+    assert one.status().state == "stopped"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIG_DFL)
+
+
+def test_the_wait_for_replicas_ends_when_the_job_has_lost_something_else(tmp_path):
+    def check() -> None:
+        raise UserError("node h100-1: Ray lost it")
+
+    with pytest.raises(UserError, match="h100-1"):
+        wait_until_healthy(list, 60, check=check)
+
+
+def test_a_missing_checkpoint_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint"), serve(tmp_path / "gone", ProxySettings(), tmp_path / "out"):
+        pass
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,40 @@
+"""What the documentation tells people to set is there to be set."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.recipes.proxy_grm import paper
+
+ROOT = Path(__file__).parents[3]
+TEXTS = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"), *ROOT.glob("slurm/templates/*.sbatch")]
+GROUPS = [field.name for field in dataclasses.fields(paper()) if dataclasses.is_dataclass(getattr(paper(), field.name))]
+
+
+def known(name: str) -> bool:
+    value: Any = paper()
+    for part in name.split("."):
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_every_value_that_a_text_sets_exists(path: Path) -> None:
+    text = path.read_text()
+    named = re.findall(r"--set\s+([a-z_]\w*(?:\.\w+)*)=", text)
+    named += re.findall(rf"`((?:proxy|{'|'.join(GROUPS)})\.(?!sbatch`)\w+)`", text)
+    assert [name for name in named if not known(name)] == []
+
+
+def test_the_texts_are_really_read() -> None:
+    assert "--set rl.lr=" in (ROOT / "Makefile").read_text()
+    assert known("rl.lr")
+    assert not known("rl.learning_rate")
+    assert not known("proxy.max_tokens")

@@ -1,0 +1,56 @@
+"""tests/conftest.py: whatever a run was started with, its tests and their processes see the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SEEN = """
+import json, os, runpy, signal, subprocess, sys, time
+runpy.run_path(sys.argv[1])
+child = [sys.executable, "-c", "import json, os, signal; print(json.dumps([dict(os.environ), "
+         "[int(signal.getsignal(n) == signal.SIG_IGN) for n in (1, 2, 3, 15)]]))"]
+umask = os.umask(0)
+shown = json.loads(subprocess.run(child, capture_output=True, check=True).stdout)
+print(json.dumps([shown, umask, time.tzname, len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))]))
+"""
+KEPT = {"PATH": os.environ["PATH"], "USER": "somebody"}
+HOSTILE = {
+    "MAKEFLAGS": "w -- ARGS=-k\\ something RUN=runs/x", "MFLAGS": "-w", "MAKELEVEL": "1", "ARGS": "-k something",
+    "RUN": "runs/x", "PROFILE": "mine.toml", "NODES": "9", "STAGE": "grm_rl", "SPEC": "none", "HOME": "/nonexistent",
+    "SBATCH_TIMELIMIT": "1", "SLURM_JOB_ID": "5", "SLURM_CONF": "/nonexistent", "PROXYGRM_CLUSTER_DIR": "/nonexistent",
+    "COLUMNS": "40", "TERM": "dumb", "FORCE_COLOR": "1", "NO_COLOR": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C",
+    "SWANLAB_API_KEY": "x", "HF_HOME": "/nonexistent", "RAY_ADDRESS": "10.0.0.1:6379", "OMP_NUM_THREADS": "64",
+    "CUDA_VISIBLE_DEVICES": "3", "PYTEST_ADDOPTS": "-x", "PYTHONWARNINGS": "error", "GIT_DIR": "/nonexistent",
+    "XDG_CACHE_HOME": "/nonexistent", "BASH_ENV": "/nonexistent",
+}  # fmt: skip
+
+
+def seen(environment: dict[str, str], before: str = "") -> str:
+    command = [
+        "bash",
+        "-c",
+        f'{before} exec "$@"',
+        "-",
+        sys.executable,
+        "-c",
+        SEEN,
+        str(ROOT / "tests" / "conftest.py"),
+    ]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("before", ["", "umask 077;", "trap '' HUP INT QUIT;"])
+def test_variables_umask_and_ignored_signals_of_the_start_reach_no_test(before: str) -> None:
+    assert seen(KEPT | HOSTILE, before) == seen(KEPT)
+
+
+def test_the_way_to_the_network_is_kept_aside_for_what_is_installed() -> None:
+    shown = seen(KEPT | {"http_proxy": "http://proxy:3128"})
+    assert '"STARTED_WITH_http_proxy": "http://proxy:3128"' in shown
+    assert '"http_proxy"' not in shown
