@@ -10,61 +10,66 @@ RUN =
 NODES =
 STAGE =
 SPEC = aggregation
+RECIPE =
 ARGS =
 
 # Each is one word for the shell, whatever stands in it; ARGS are words as typed, for the shell and not for make. A line
 # break would begin a further command, so it is refused.
 # make reads what it exports, once more: not these.
-unexport PROFILE RUN NODES STAGE SPEC ARGS
+unexport PROFILE RUN NODES STAGE SPEC RECIPE ARGS
 define newline
 
 
 endef
-$(foreach name,PROFILE RUN NODES STAGE SPEC ARGS,$(if $(findstring $(newline),$(value $(name))),$(error $(name) has a line break in it; it has to be one plain line)))
+$(foreach name,PROFILE RUN NODES STAGE SPEC RECIPE ARGS,$(if $(findstring $(newline),$(value $(name))),$(error $(name) has a line break in it; it has to be one plain line)))
 quoted = '$(subst ','\'',$(value $(1)))'
 option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
 profile = $(call option,--profile,PROFILE)
 run = $(call option,--run,RUN)
 nodes = $(call option,--nodes,NODES)
+recipe = $(call option,--recipe,RECIPE)
 stage = $(if $(value STAGE),$(call quoted,STAGE))
 args = $(value ARGS)
 # The commands that look at a run have no --profile: the run of a profile is named by its folder.
 looked_at = $(or $(run),$(if $(value PROFILE),--run "runs/$$(basename -- $(call quoted,PROFILE) .toml)"))
-submit = proxygrm submit $(profile) $(run) $(nodes) $(args)
+submit = proxygrm submit $(recipe) $(profile) $(run) $(nodes) $(args)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo test lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report ready
+.PHONY: help setup lock doctor demo test test-fast lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report ready
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: PROFILE=local|a100|h100|PATH  RUN=runs/NAME  NODES=N  STAGE=NAME  SPEC=NAME  ARGS='--set rl.lr=1e-6'"
+	@echo "  variables: PROFILE=local|a100|h100|PATH  RECIPE=NAME[:PRESET]|FILE.py  RUN=runs/NAME  NODES=N  STAGE=NAME  SPEC=NAME  ARGS='--set grm_rl.learning_rate=1e-6'"
 
 ready:
 	@command -v proxygrm > /dev/null || { echo "proxygrm is not installed here yet: make setup" >&2; exit 2; }
 
-setup: ## Python environment and SLURM packages; does nothing when they are there
+setup: ## install the Python environment and SLURM's packages; does nothing when they are installed
 	@bash requirements/setup.sh
 
-lock: ## compile requirements/*.txt anew from *.in
+lock: ## recompile requirements/*.txt from *.in
 	@bash requirements/lock.sh
 
 demo: setup ## the whole chain on this machine: private SLURM, tiny model, 10 to 15 minutes
-	@proxygrm demo $(args)
+	@proxygrm demo $(recipe) $(args)
 
 test: setup lint ## style, types and all tests, the shortened demo chain included; ARGS="-k word" for some of them
 	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(args)
 	@$(if $(strip $(value ARGS)),,tests/other_pythons.sh)
 
+test-fast: setup ## tests that need no torch and no cluster: under a minute
+	@python -m pytest -n 3 --dist loadfile -m "not slow and not heavy and not cluster and not e2e" tests/unit $(args)
+
 lint: setup ## ruff, mypy, the arrows between rooms, shellcheck
 	@ruff check --quiet . && ruff format --check --quiet . && mypy --no-error-summary && { arrows=$$(lint-imports --no-cache) || { echo "$$arrows" >&2; false; }; } && git ls-files -z '*.sh' 'slurm/templates/*' .ci/run | xargs -0 shellcheck
 
-cluster-up: setup ## start the private SLURM of this machine
+cluster-up: setup ## start this machine's private SLURM
 	@proxygrm cluster up
 
-cluster-down: ready ## stop it
+cluster-down: ready ## stop the private SLURM
 	@proxygrm cluster down
 
-submit-distill: ready ## the teacher writes critiques
+submit-distill: ready ## the teacher's critiques
 	@$(submit) distill
 
 submit-sft: ready ## SFT of the proxy and of the reward model
@@ -76,19 +81,19 @@ submit-rl: ready ## GRPO with the proxy reward; NODES=4
 submit-eval: ready ## evaluation
 	@$(submit) evaluate
 
-submit-chain: ready ## everything that is missing, in one go
+submit-chain: ready ## every stage that is missing
 	@$(submit)
 
 ablation: ready ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
-	@proxygrm ablate $(call quoted,SPEC) $(profile) $(run) $(nodes) $(args)
+	@proxygrm ablate $(call quoted,SPEC) $(recipe) $(profile) $(run) $(nodes) $(args)
 
-doctor: ready ## does the profile fit this cluster, and what to do where not
+doctor: ready ## check the profile against this cluster
 	@proxygrm doctor $(profile) $(args)
 
 plan: ready ## what a submit would do, and why
-	@proxygrm plan $(profile) $(run) $(nodes) $(args)
+	@proxygrm plan $(recipe) $(profile) $(run) $(nodes) $(args)
 
-status: ready ## where every stage stands
+status: ready ## state of every stage
 	@proxygrm status $(looked_at)
 
 logs: ready ## the log of a stage; STAGE=grm_rl

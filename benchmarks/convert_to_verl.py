@@ -1,7 +1,7 @@
 """Preference JSONL -> verl parquet: this project's conversion against Hugging Face `datasets.map`.
 
-    python benchmarks/convert_to_verl.py --rows 200000 --pictures path
-    python benchmarks/convert_to_verl.py --rows 20000 --pictures bytes
+    python benchmarks/convert_to_verl.py --rows 200000 --images path
+    python benchmarks/convert_to_verl.py --rows 20000 --images bytes
 
 Both read the same generated file and write the same rows, which the last step compares one by one. Each runs in a
 process of its own, without the generation. Time is CPU seconds (user + system, children included, imports left out);
@@ -25,24 +25,24 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-TEXT = """the picture shows a red bicycle that leans on wall beside two people near harbour in evening light and its
+TEXT = """the image shows a red bicycle that leans on wall beside two people near harbour in evening light and its
 wheels seem slightly bent which answer says correctly however left person holds blue umbrella not green"""
-PICTURES = 500
+IMAGES = 500
 
 
-def generate(folder: Path, rows: int, picture_bytes: int) -> Path:
+def generate(folder: Path, rows: int, image_bytes: int) -> Path:
     """Texts of 600 to 2,400 characters in all; every fiftieth has marks that must be defused, some end in blanks."""
     chance = random.Random(0)
     words, header = TEXT.split(), _png()
-    for i in range(PICTURES):
-        (folder / f"{i:03d}.png").write_bytes(header + chance.randbytes(picture_bytes - len(header)))
+    for i in range(IMAGES):
+        (folder / f"{i:03d}.png").write_bytes(header + chance.randbytes(image_bytes - len(header)))
     with (folder / "pairs.jsonl").open("w", encoding="utf-8") as file:
         for i in range(rows):
             texts = [" ".join(chance.choices(words, k=chance.randint(10, 180))) for _ in range(3)]
             if i % 50 == 0:
                 texts[1] += " <image> and </answer>"
             row = {"id": f"{i:07d}", "source": "bench", "question": texts[0][:300] + "?", "chosen": texts[1] + ".",
-                   "rejected": texts[2] + " no." + " " * (i % 20 == 0), "image": f"{i % PICTURES:03d}.png"}  # fmt: skip
+                   "rejected": texts[2] + " no." + " " * (i % 20 == 0), "image": f"{i % IMAGES:03d}.png"}  # fmt: skip
             file.write(json.dumps(row) + "\n")
     return folder / "pairs.jsonl"
 
@@ -57,13 +57,13 @@ def _png() -> bytes:
     return out.getvalue()
 
 
-def ours(source: Path, out: Path, pictures: str) -> None:
+def ours(source: Path, out: Path, images: str) -> None:
     from data_tools.export.convert import convert
 
-    convert("verl", source, out, pictures=pictures)
+    convert("verl", source, out, images=images)
 
 
-def hugging_face(source: Path, out: Path, pictures: str) -> None:
+def hugging_face(source: Path, out: Path, images: str) -> None:
     """`load_dataset`, `map`, `to_parquet`: the plain row of the same contents, one process."""
     import datasets
 
@@ -78,11 +78,11 @@ def hugging_face(source: Path, out: Path, pictures: str) -> None:
         label = 1 if hashlib.sha256(pair_id.encode()).digest()[0] % 2 == 0 else 2
         one, two = (given["chosen"], given["rejected"]) if label == 1 else (given["rejected"], given["chosen"])
         path = f"{root}/{given['image']}"
-        picture = {"image": path} if pictures == "path" else {"bytes": Path(path).read_bytes(), "path": None}
+        image = {"image": path} if images == "path" else {"bytes": Path(path).read_bytes(), "path": None}
         return {
             "data_source": "proxygrm",
             "prompt": [{"role": "user", "content": grm_prompt(given["question"], one, two, images=1)}],
-            "images": [picture],
+            "images": [image],
             "ability": "judge",
             "reward_model": {"style": "rule", "ground_truth": str(label)},
             "extra_info": {
@@ -94,7 +94,7 @@ def hugging_face(source: Path, out: Path, pictures: str) -> None:
 
     with tempfile.TemporaryDirectory(dir=out.parent) as cache:
         rows = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=cache)
-        features = datasets.Features.from_arrow_schema(verl_schema(pictures))  # type: ignore[arg-type]
+        features = datasets.Features.from_arrow_schema(verl_schema(images))  # type: ignore[arg-type]
         rows = rows.map(row, with_indices=True, remove_columns=rows.column_names, features=features)
         rows.to_parquet(out)
 
@@ -102,7 +102,7 @@ def hugging_face(source: Path, out: Path, pictures: str) -> None:
 TOOLS = {"proxygrm data convert verl": ours, "datasets.map": hugging_face}
 
 
-def measure(tool: str, source: Path, out: Path, pictures: str) -> None:
+def measure(tool: str, source: Path, out: Path, images: str) -> None:
     """In a process of its own: print one JSON line."""
     import pyarrow.parquet as pq
 
@@ -113,7 +113,7 @@ def measure(tool: str, source: Path, out: Path, pictures: str) -> None:
 
         import data_tools.export.convert_part  # noqa: F401
     before, began = _cpu(), time.monotonic()
-    TOOLS[tool](source, out, pictures)
+    TOOLS[tool](source, out, images)
     cpu, wall = _cpu() - before, time.monotonic() - began
     rows = pq.read_metadata(out).num_rows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -142,29 +142,29 @@ def same_rows(one: Path, two: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--pictures", choices=("path", "bytes"), default="path")
-    parser.add_argument("--picture-bytes", type=int, default=20_480)
+    parser.add_argument("--images", choices=("path", "bytes"), default="path")
+    parser.add_argument("--image-bytes", type=int, default=20_480)
     parser.add_argument("--folder", type=Path, help="for the files; a temporary one otherwise")
     parser.add_argument("--only", choices=list(TOOLS), help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
-        measure(given.only, given.source, given.out, given.pictures)
+        measure(given.only, given.source, given.out, given.images)
         return
     folder = given.folder or Path(tempfile.mkdtemp(prefix="convert-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        source = generate(folder, given.rows, given.picture_bytes)
+        source = generate(folder, given.rows, given.image_bytes)
         found = []
         for number, tool in enumerate(TOOLS):
-            command = [sys.executable, __file__, "--only", tool, "--source", str(source), "--pictures", given.pictures,
+            command = [sys.executable, __file__, "--only", tool, "--source", str(source), "--images", given.images,
                        "--out", str(folder / f"{number}.parquet")]  # fmt: skip
             environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
             found.append(json.loads(done.stdout.splitlines()[-1]))
         rows = same_rows(folder / "0.parquet", folder / "1.parquet")
-        print(f"{rows:,} rows, pictures as {given.pictures}; the rows of both tools are the same\n")
+        print(f"{rows:,} rows, images as {given.images}; the rows of both tools are the same\n")
         print("| tool | rows per CPU second | rows per second | peak MB | file MB | ratio |\n|---|---|---|---|---|---|")
         base = rows / found[1]["cpu_s"]
         for row in found:

@@ -9,7 +9,7 @@ work as in a job; the two servers are stubs:
 policy    four replicas: 25 ms a token for every rollout (they decode some hundred sequences each), 0.5 s before a
           rollout's first token, and 0.2 s again before a second call goes on: its prefix is cached, but it is a request
           of its own. Critiques have 800 tokens on average, log-normal with a sigma of 0.35, and 40 % of each is its
-          rubric. Before that a replica prepares the picture, one request at a time: 100 ms for one of 1 megapixel
+          rubric. Before that a replica prepares the image, one request at a time: 100 ms for one of 1 megapixel
           (as measured with transformers on this project's machine), 5 ms for one that its cache holds. early_rubric
           turns that cache on; the last row shows both without it, as upstream's settings have it.
 proxy     `proxy_pool.py`'s: 2 s on average, log-normal with a sigma of 0.3.
@@ -80,15 +80,15 @@ def critique(number: int, tokenizer: Any, word: float) -> Critique:
 
 
 class Front:
-    """Where pictures are prepared, one at a time: this worker's share of the policy's replicas."""
+    """Where images are prepared, one at a time: this worker's share of the policy's replicas."""
 
     def __init__(self, scale: float, cache: bool) -> None:
         self.scale, self.cache, self.known = scale * WORKERS / POLICIES, cache, set[int]()
         self.free_at = 0.0
 
-    async def prepare(self, picture: int) -> None:
-        known = self.cache and picture in self.known
-        self.known.add(picture)
+    async def prepare(self, image: int) -> None:
+        known = self.cache and image in self.known
+        self.known.add(image)
         now = time.monotonic()
         self.free_at = max(now, self.free_at) + self.scale * (CACHED_S if known else PREPARE_S)
         await asyncio.sleep(self.free_at - now)

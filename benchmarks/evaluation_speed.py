@@ -77,7 +77,7 @@ def compare(folder: Path, model: Path | None, examples: int) -> None:
 def ours(model: Path, folder: Path) -> dict[str, Any]:
     """The path of `eval run` from the pairs to the judged rows."""
     from proxygrm.evaluate.judges import base as judges
-    from proxygrm.evaluate.run import Run, merge, open_run, run_shard
+    from proxygrm.evaluate.run import Run, merge_shards, prepare_run, run_shard
     from proxygrm.evaluate.settings import EvaluateSettings
 
     load, marks = judges.open_engine, {}
@@ -91,10 +91,10 @@ def ours(model: Path, folder: Path) -> dict[str, Any]:
 
     judges.open_engine = marked  # type: ignore[assignment]
     settings = EvaluateSettings(max_tokens=LONGEST, max_model_len=1024, device="cpu")
-    work = open_run(Run(model, folder / "pairs", "pairs", folder / "out", settings))
+    work = prepare_run(Run(model, folder / "pairs", "pairs", folder / "out", settings))
     run_shard(work, 0, 1)
     closed = cpu_s()
-    merge(work)
+    merge_shards(work)
     ended = cpu_s()
     rows = [json.loads(line) for line in (folder / "out" / "answers.jsonl").read_text().splitlines()]
     named = {f"{row['id']} {row['order']}": row for row in rows}
@@ -107,24 +107,24 @@ def ours(model: Path, folder: Path) -> dict[str, Any]:
 
 
 def peer(model: Path, folder: Path) -> dict[str, Any]:
-    """One picture, one prompt, one `generate` call, then the next."""
+    """One image, one prompt, one `generate` call, then the next."""
     import torch
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from proxygrm.evaluate.judges.base import judge_prompt
+    from proxygrm.evaluate.rows.ordered_pair import ordered_pairs
     from proxygrm.evaluate.rows.pairs import load_pairs
-    from proxygrm.evaluate.rows.shown import shown_in_orders
 
-    shown = shown_in_orders(load_pairs(folder / "pairs"))
+    shown = ordered_pairs(load_pairs(folder / "pairs"))
     processor = AutoProcessor.from_pretrained(model)
     network = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval()
     loaded, texts = cpu_s(), {}
     for s in shown:
-        pictures = [Image.open(path).convert("RGB") for path in s.pair.images]
-        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": judge_prompt(s)}]
+        images = [Image.open(path).convert("RGB") for path in s.pair.images]
+        content = [*({"type": "image"} for _ in images), {"type": "text", "text": judge_prompt(s)}]
         prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        inputs = processor(text=[prompt], images=pictures, return_tensors="pt")
+        inputs = processor(text=[prompt], images=images, return_tensors="pt")
         with torch.inference_mode():
             out = network.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
         new = out[0, inputs["input_ids"].shape[1] :]

@@ -1,11 +1,11 @@
-"""What a verdict without reasons costs beside one with them: tokens, CPU seconds and time of the two proxy modes.
+"""The cost of a verdict without reasons compared with one with them: tokens, CPU seconds and time per proxy mode.
 
     python benchmarks/proxy_modes.py runs/demo/distill/critiques --pairs PAIRS --model runs/demo/proxy_sft/model
 
-One replica on this machine's CPU. The rubrics are cut into four parts by pair, none of which shares a prompt with
+One replica on this machine's CPU. The rubrics are split into four parts by pair, none of which shares a prompt with
 another; critique, verdict, verdict, critique, so that neither mode finds the other's prompts in the cache and a
-machine that gets slower meanwhile hurts both. CPU seconds are those of the replica's processes. What else a judgement
-costs (pictures, prompt) is the same in both modes; how much longer reasons take depends on how long they are.
+machine that slows down meanwhile affects both. CPU seconds are those of the replica's processes. The other costs of a
+judgement (images, prompt) are the same in both modes; how much longer reasons take depends on their length.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--rows", type=int, default=320)
     parser.add_argument("--max-tokens", type=int, default=64)
-    asked = parser.parse_args()
-    cases = read_cases(asked.rollouts, asked.pairs, asked.rows).cases
+    arguments = parser.parse_args()
+    cases = read_cases(arguments.rollouts, arguments.pairs, arguments.rows).cases
     settings = ProxySettings(
-        tensor_parallel=1,
-        max_model_len=context_length(asked.model, 0, 4096),
+        tensor_parallel_size=1,
+        max_model_len=context_length(arguments.model, 0, 4096),
         max_num_seqs=16,
-        max_tokens=asked.max_tokens,
+        max_tokens=arguments.max_tokens,
     )
-    with tempfile.TemporaryDirectory() as name, serve(asked.model, settings, Path(name), device="cpu") as serving:
+    with tempfile.TemporaryDirectory() as name, serve(arguments.model, settings, Path(name), device="cpu") as serving:
         show(measure(Endpoints.read(serving.endpoints_file), cases))
 
 
@@ -75,30 +75,30 @@ def measure(endpoints: Endpoints, cases: Iterable[Case], warm_up: int = 4) -> di
 def show(sums: dict[Mode, dict[str, float]]) -> None:
     print(f"{'per judgement':18}" + "".join(f"{mode:>12}" for mode in MODES) + f"{'ratio':>9}")
     for what in (*TOKENS, "CPU ms", "ms, 16 at a time"):
-        one, other = (sums[mode][what] / sums[mode]["judgements"] for mode in MODES)
-        print(f"{what:18}{one:12.1f}{other:12.1f}{one / other:9.2f}")
+        critique, verdict = (sums[mode][what] / sums[mode]["judgements"] for mode in MODES)
+        print(f"{what:18}{critique:12.1f}{verdict:12.1f}{critique / verdict:9.2f}")
     for what in ("judgements", "without verdict"):
         print(f"{what:18}" + "".join(f"{sums[mode][what]:12.0f}" for mode in MODES))
 
 
 async def judged(endpoints: Endpoints, mode: Mode, cases: list[Case]) -> int:
-    """Verdicts that came."""
+    """Number of verdicts."""
     client = ProxyClient(endpoints, mode=mode, max_in_flight_per_replica=16)
     calls = (client.judge(c.question, c.response_1, c.response_2, c.rubric, c.images, c.label) for c in cases)
-    found = await asyncio.gather(*calls)
+    judgements = await asyncio.gather(*calls)
     await client.aclose()
-    return sum(judgement.verdict is not None for judgement in found)
+    return sum(judgement.verdict is not None for judgement in judgements)
 
 
 def counted(endpoints: Endpoints) -> dict[str, float]:
-    """What the replica has counted and used since its start."""
+    """The replica's counters and CPU time since its start."""
     headers = {"Authorization": f"Bearer {endpoints.api_key}"}
-    answer = httpx.get(f"{endpoints.replicas[0]}/metrics", headers=headers, trust_env=False)
-    lines = answer.raise_for_status().text.splitlines()
-    found = {what: sum(float(x.split()[-1]) for x in lines if x.startswith(name)) for what, name in TOKENS.items()}
+    response = httpx.get(f"{endpoints.replicas[0]}/metrics", headers=headers, trust_env=False)
+    lines = response.raise_for_status().text.splitlines()
+    counts = {what: sum(float(x.split()[-1]) for x in lines if x.startswith(name)) for what, name in TOKENS.items()}
     times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
-    found["CPU ms"] = 1000 * sum(spent.user + spent.system for spent in times)
-    return found | {"ms, 16 at a time": 1000 * time.monotonic()}
+    counts["CPU ms"] = 1000 * sum(spent.user + spent.system for spent in times)
+    return counts | {"ms, 16 at a time": 1000 * time.monotonic()}
 
 
 if __name__ == "__main__":

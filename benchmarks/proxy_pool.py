@@ -1,20 +1,21 @@
-"""How close the proxy client comes to an ideal one, on stub replicas of 64 slots and log-normal answer times.
+"""How close the proxy client is to an ideal one, on stub replicas with 64 slots and log-normal answer times.
 
-    python benchmarks/proxy_pool.py [--scale 0.25] [--rounds 8] [--only rewards,pictures,routing]
+    python benchmarks/proxy_pool.py [--scale 0.25] [--rounds 8] [--only rewards,images,routing]
 
-Answer times have a mean of 2 s and a sigma of 0.3, times `scale` (pictures: not scaled): the client's own work then
-weighs 1/scale times as much as in truth. A request's time is drawn from its number, so both clients meet the same ones.
+Answer times have a mean of 2 s and a sigma of 0.3, times `scale` (images: not scaled): the client's own work then
+weighs 1/scale times as much as in reality. A request's time is drawn from its number, so it is the same with both
+clients.
 
-Rates are over the first 90 % of the calls, while there is work for every slot; the rest is how long the longest of the
-last calls takes, which is chance (`to the last` has it).
+Rates are over the first 90 % of the calls, while there is work for every slot; the rest is the time of the longest of
+the last calls, which is chance (`to the last` includes it).
 
-rewards   rewards a second against the ideal: 80 tasks a server that do nothing but post bytes made beforehand, so no
-          slot is ever left empty while there is work. 1, 2 and 4 servers; the aim is 0.97.
-pictures  the same client with pictures of 1 megapixel that the servers cannot read, against pictures they read by
+rewards   rewards a second against the ideal: 80 tasks per server that only post bodies built beforehand, so no slot is
+          ever empty while there is work. 1, 2 and 4 servers; the aim is 0.97.
+images  the same client with images of 1 megapixel that the servers cannot read, against images they read by
           path, with 4 servers. The aim is 0.95.
-routing   requests that find their prompt's prefix on the replica they go to, against what one replica for everything
-          would find (7 of 8), for a step of 256 prompts x 8 rollouts that comes all at once and shuffled,
-          with 1, 2, 4 and 8 replicas. Answers take a twentieth of the time. The aim is 0.95. For scale: random routing
+routing   requests that find their prompt's prefix on the replica they go to, against what a single replica
+          would find (7 of 8), for a step of 256 prompts x 8 rollouts that arrives all at once and shuffled,
+          with 1, 2, 4 and 8 replicas. Answers take 1/20 of the time. The aim is 0.95. For scale: random routing
           finds 1, 0.86, 0.63 and 0.39 of it.
 """
 
@@ -41,7 +42,7 @@ from aiohttp import web
 
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.client import ProxyClient, ProxyJudgement
-from proxygrm.serving.pool.wire import Chat
+from proxygrm.serving.pool.request import ProxyRequest
 
 MEAN_S, SIGMA, SLOTS, GROUP = 2.0, 0.3, 64, 8
 RESPONSES = ("The sign is red. " * 20, "The sign is blue. " * 20)
@@ -52,7 +53,7 @@ ANSWER = b'{"choices":[{"message":{"content":"<think>so</think><answer>1</answer
 
 
 class Stub:
-    """A replica with slots, which knows prompts and pictures it has had."""
+    """A replica with slots, which remembers its prompts and images."""
 
     def __init__(self, slots: int, scale: float) -> None:
         self.room, self.scale = asyncio.Semaphore(slots), scale
@@ -60,19 +61,19 @@ class Stub:
 
     def forget(self) -> None:
         self.prompts: set[bytes] = set()
-        self.pictures: set[bytes] = set()
+        self.images: set[bytes] = set()
         self.calls = self.warm = 0
 
     async def answer(self, request: web.Request) -> web.Response:
         start = end = b""
-        async for chunk in request.content.iter_any():  # a picture lies between, and is none of our business
+        async for chunk in request.content.iter_any():  # an image may be in between, which is not parsed
             start = start if len(start) > 2000 else start + chunk[:4000]
             end = (end + chunk)[-6000:]
         name = _NAME.search(end) or _NAME.search(start)
         if name is not None:
-            if b'"image_url":null' in start and name[1] not in self.pictures:
+            if b'"image_url":null' in start and name[1] not in self.images:
                 return web.Response(status=400, body=b"Cache miss for image at index 0 but data is not provided.")
-            self.pictures.add(name[1])
+            self.images.add(name[1])
         number, prompt = _NUMBER.search(end), _PROMPT.search(end)
         assert number is not None, "not a call of this benchmark"
         assert prompt is not None, "not a call of this benchmark"
@@ -84,9 +85,9 @@ class Stub:
         return web.Response(body=ANSWER, content_type="application/json")
 
     async def counts(self, request: web.Request) -> web.Response:
-        found = {"calls": self.calls, "warm": self.warm, "prompts": len(self.prompts)}
+        counts = {"calls": self.calls, "warm": self.warm, "prompts": len(self.prompts)}
         self.forget()
-        return web.json_response(found)
+        return web.json_response(counts)
 
 
 def answer_s(number: int) -> float:
@@ -95,7 +96,7 @@ def answer_s(number: int) -> float:
 
 def stub_process(servers: int, slots: int, scale: float, ports: Any) -> None:
     async def serve() -> None:
-        found = []
+        bound = []
         for _ in range(servers):
             stub, app = Stub(slots, scale), web.Application(client_max_size=64 * 1024**2)
             app.router.add_post("/v1/chat/completions", stub.answer)
@@ -103,8 +104,8 @@ def stub_process(servers: int, slots: int, scale: float, ports: Any) -> None:
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
-            found.append(runner.addresses[0][1])
-        ports.put(found)
+            bound.append(runner.addresses[0][1])
+        ports.put(bound)
         await asyncio.Event().wait()
 
     asyncio.run(serve())
@@ -133,8 +134,8 @@ class Call:
         return (f"prompt-{self.number // GROUP}- What colour is the sign?", *RESPONSES, rubric)
 
 
-def endpoints(urls: list[str], slots: int, **pictures: Any) -> Endpoints:
-    return Endpoints(tuple(urls), "key", max_num_seqs=slots, **pictures)
+def endpoints(urls: list[str], slots: int, **images: Any) -> Endpoints:
+    return Endpoints(tuple(urls), "key", max_num_seqs=slots, **images)
 
 
 @dataclass
@@ -144,7 +145,7 @@ class Ends:
     started: float = field(default_factory=time.monotonic)
     ends: list[float] = field(default_factory=list)
 
-    def one(self) -> None:
+    def add(self) -> None:
         self.ends.append(time.monotonic() - self.started)
 
     @property
@@ -158,8 +159,8 @@ class Ends:
 
 
 async def ideal(urls: list[str], calls: int) -> Ends:
-    found = endpoints(urls, SLOTS)
-    bodies = [Chat.of(found, 1024, Call(number).texts, ()).body([]) for number in range(calls)]
+    group = endpoints(urls, SLOTS)
+    bodies = [ProxyRequest.build(group, 1024, Call(number).texts, ()).chat.body() for number in range(calls)]
     queue = iter(bodies)
     headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
@@ -169,7 +170,7 @@ async def ideal(urls: list[str], calls: int) -> Ends:
                 async with session.post(f"{url}/v1/chat/completions", data=body) as response:
                     assert response.status == 200
                     await response.read()
-                ends.one()
+                ends.add()
 
         ends = Ends()
         await asyncio.gather(*(work(url) for _ in range(SLOTS * 5 // 4) for url in urls))
@@ -177,18 +178,18 @@ async def ideal(urls: list[str], calls: int) -> Ends:
 
 
 async def ours(
-    found: Endpoints, calls: int, pictures: list[Path] | None = None, shuffled: bool = False
+    group: Endpoints, calls: int, images: list[Path] | None = None, shuffled: bool = False
 ) -> tuple[Ends, ProxyClient]:
-    """The client that made the calls comes too, for its counters."""
-    client = ProxyClient(found)
+    """Also the client, for its counters."""
+    client = ProxyClient(group)
     order = list(range(calls))
     if shuffled:
         random.Random(0).shuffle(order)
 
     async def judge(number: int) -> ProxyJudgement:
-        shown = [pictures[number // GROUP]] if pictures else []
-        judgement = await client.judge(*Call(number).texts, images=shown, label=1)
-        ends.one()
+        image = [images[number // GROUP]] if images else []
+        judgement = await client.judge(*Call(number).texts, images=image, label=1)
+        ends.add()
         return judgement
 
     ends = Ends()
@@ -201,11 +202,11 @@ async def ours(
 
 async def counts(urls: list[str]) -> list[dict[str, int]]:
     async with aiohttp.ClientSession() as session:
-        found = []
+        replies = []
         for url in urls:
             async with session.post(f"{url}/counts") as response:
-                found.append(await response.json())
-        return found
+                replies.append(await response.json())
+        return replies
 
 
 def rewards(scale: float, rounds: int) -> None:
@@ -215,15 +216,15 @@ def rewards(scale: float, rounds: int) -> None:
         with stubs(servers, SLOTS, scale) as urls:
             best = asyncio.run(ideal(urls, calls))
             before = time.process_time()
-            found, _ = asyncio.run(ours(endpoints(urls, SLOTS), calls))
+            measured, _ = asyncio.run(ours(endpoints(urls, SLOTS), calls))
             cpu = (time.process_time() - before) / calls
         print(
-            f"{servers:7d} {calls:7d} {best.rate:11.1f} {found.rate:10.1f} {found.rate / best.rate:7.3f}"
-            f" {found.rate_to_the_last / best.rate_to_the_last:13.3f} {1000 * cpu:13.2f}"
+            f"{servers:7d} {calls:7d} {best.rate:11.1f} {measured.rate:10.1f} {measured.rate / best.rate:7.3f}"
+            f" {measured.rate_to_the_last / best.rate_to_the_last:13.3f} {1000 * cpu:13.2f}"
         )
 
 
-def picture() -> bytes:
+def image() -> bytes:
     """A PNG of 1 megapixel whose size is like a photograph's."""
     import numpy as np
     from PIL import Image
@@ -236,9 +237,9 @@ def picture() -> bytes:
     return content.getvalue()
 
 
-def pictures(scale: float, rounds: int) -> None:
+def images(scale: float, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        content = picture()
+        content = image()
         first = Path(folder).resolve() / "first.png"
         first.write_bytes(content)
         print("servers   calls   PNG MB   by path 1/s   by bytes 1/s   ratio   uploads")
@@ -246,12 +247,12 @@ def pictures(scale: float, rounds: int) -> None:
             calls = servers * SLOTS * rounds
             paths = [first.with_name(f"{servers}-{number}.png") for number in range(calls // GROUP)]
             for path in paths:
-                os.link(first, path)  # one file on the disk, but many pictures to the client
+                os.link(first, path)  # one file on the disk, but many images to the client
             with stubs(servers, SLOTS, scale) as urls:
-                by_path = endpoints(urls, SLOTS, pictures_by_name=True, picture_folder=str(first.parent))
+                by_path = endpoints(urls, SLOTS, images_by_name=True, image_folder=str(first.parent))
                 paths_sent, _ = asyncio.run(ours(by_path, calls, paths))
                 asyncio.run(counts(urls))
-                sent, client = asyncio.run(ours(endpoints(urls, SLOTS, pictures_by_name=True), calls, paths))
+                sent, client = asyncio.run(ours(endpoints(urls, SLOTS, images_by_name=True), calls, paths))
             print(
                 f"{servers:7d} {calls:7d} {len(content) / 1e6:8.2f} {paths_sent.rate:13.1f} {sent.rate:14.1f}"
                 f" {sent.rate / paths_sent.rate:7.3f} {client.snapshot()['uploads']:6d} for {calls // GROUP} prompts"
@@ -264,8 +265,8 @@ def routing(scale: float, prompts: int) -> None:
     for servers in (1, 2, 4, 8):
         with stubs(servers, SLOTS, scale) as urls:
             client = asyncio.run(ours(endpoints(urls, SLOTS), calls, shuffled=True))[1]
-            found = asyncio.run(counts(urls))
-        hits, best = sum(one["warm"] for one in found) / sum(one["calls"] for one in found), 1 - 1 / GROUP
+            replies = asyncio.run(counts(urls))
+        hits, best = sum(r["warm"] for r in replies) / sum(r["calls"] for r in replies), 1 - 1 / GROUP
         own = client.step_metrics()["proxy/prefix_hit_share"]
         print(f"{servers:8d} {calls:7d} {hits:13.3f} {hits / best:12.3f} {own:20.3f}")
 
@@ -275,15 +276,15 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.25, help="of the answer times")
     parser.add_argument("--rounds", type=int, default=8, help="calls for each slot")
     parser.add_argument("--prompts", type=int, default=256, help="of the step that is routed")
-    parser.add_argument("--only", default="rewards,pictures,routing")
-    asked = parser.parse_args()
-    started = time.monotonic()
-    print(f"mean answer {asked.scale * MEAN_S:.2f} s (2 s x {asked.scale}), load average {os.getloadavg()[0]:.1f}")
-    for name in asked.only.split(","):
+    parser.add_argument("--only", default="rewards,images,routing")
+    arguments = parser.parse_args()
+    scale, started = arguments.scale, time.monotonic()
+    print(f"mean answer {scale * MEAN_S:.2f} s (2 s x {scale}), load average {os.getloadavg()[0]:.1f}")
+    for name in arguments.only.split(","):
         print(f"\n{name}")
-        {"rewards": rewards, "pictures": pictures, "routing": routing}[name](
-            {"pictures": 1.0, "routing": 0.05}.get(name, asked.scale),
-            asked.prompts if name == "routing" else asked.rounds,
+        {"rewards": rewards, "images": images, "routing": routing}[name](
+            {"images": 1.0, "routing": 0.05}.get(name, scale),
+            arguments.prompts if name == "routing" else arguments.rounds,
         )
     print(f"\n{time.monotonic() - started:.0f} s")
 

@@ -33,7 +33,7 @@ _NAMES = ["Accuracy of the main objects", "Attributes and positions", "Absence o
 _CRITERIA = [
     "A good response must identify the red bicycle leaning on the wall and the people near the harbour.",
     "Naming a motorcycle or a scooter instead is a factual error and costs most of the points.",
-    "Colours, materials and positions must agree with the picture; the umbrella is blue, not green.",
+    "Colours, materials and positions must agree with the image; the umbrella is blue, not green.",
     "No objects, people or words may be added that are not visible, such as dogs, cars or signs.",
     "The response should answer what was asked and add only details that help the reader.",
     "Short sentences, no repetition and a natural order of description are expected.",
@@ -42,7 +42,7 @@ _CRITERIA = [
 _CLOSER = ["It must say that there are 2 boats on the left.", "First the subject, then the background, is described."]
 _LEAK = "Response 1 correctly names the bicycle, so it should be preferred."
 _JUDGED = [
-    'Response 1 says "a red bicycle leans against the wall", which the picture shows.',
+    'Response 1 says "a red bicycle leans against the wall", which the image shows.',
     'Response 2 says "a motorcycle is parked by the wall", which is wrong, although it reads fluently.',
     "On attributes, Response 1 calls the umbrella blue, as it is, and Response 2 leaves it out.",
     "Neither response adds people that are not there; both mention the evening light.",

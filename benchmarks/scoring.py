@@ -20,14 +20,14 @@ from proxygrm.evaluate.scores.score import read, score
 def write_answers(path: Path, rows: int, critique: int) -> int:
     """Upstream's layout, four categories, 2 % without a verdict; returns the size in bytes."""
     rng = random.Random(0)
-    filler = "The first response names what the picture shows; the second one adds a dog. " * (critique // 70 + 1)
+    filler = "The first response names what the image shows; the second one adds a dog. " * (critique // 70 + 1)
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             reverse, right = rng.random() < 0.5, rng.random() < 0.75
             rewards = [0, 0] if rng.random() < 0.02 else [1, 0] if right != reverse else [0, 1]
             verdict = "" if rewards == [0, 0] else f"<answer>{1 if rewards[0] else 2}</answer>"
             row = {
-                "id": f"pair-{number}", "prompt": f"What is in picture {number}?", "chosen": filler[:300],
+                "id": f"pair-{number}", "prompt": f"What is in image {number}?", "chosen": filler[:300],
                 "rejected": filler[10:310], "image": f"img/{number}.jpg", "category": "abcd"[number % 4],
                 "qs": filler[:900], "rewards": rewards, "reverse": reverse, "critic": filler[:critique] + verdict,
             }  # fmt: skip

@@ -23,7 +23,8 @@ from statistics import median
 from typing import Any
 
 from jobs import recipes
-from jobs.engine import request, state
+from jobs.engine import request
+from jobs.engine.facts import gather
 from jobs.engine.plan import Sending, plan
 from jobs.engine.request import Request
 from jobs.engine.run_folder.ledger import Ledger
@@ -46,15 +47,17 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def measure(cells: int, folder: Path) -> dict[str, Any]:
     site = folder / "site.toml"
-    site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
-    names = tuple(Cell(f"seed-{seed}", (f"rl.seed={seed}",), (("rl.seed", str(seed)),)) for seed in range(cells))
+    site.write_text('preset = "demo"\n[scheduler]\npartition = "gpu"\n')
+    names = tuple(
+        Cell(f"seed-{seed}", (f"grm_rl.seed={seed}",), (("grm_rl.seed", str(seed)),)) for seed in range(cells)
+    )
     resolved = recipes.resolve(Request(profile=str(site), ablation_name="scale", ablation=names))
     ledger = Ledger(folder / "run")
     ledger.create()
     request.save(resolved, ledger)
 
     started = time.perf_counter()
-    planned = plan(resolved.stages, state.facts(resolved.stages, ledger))
+    planned = plan(resolved.stages, gather(resolved.stages, ledger))
     sent = submit(planned, resolved.profile, ledger, sending=Sending(hold=True))
     found: dict[str, Any] = {"cells": cells, "stages": len(sent), "submit_s": round(time.perf_counter() - started, 2)}
     found["sbatch_calls"] = len({job.split("_")[0] for job in sent.values()})

@@ -20,19 +20,22 @@ from pathlib import Path
 import cloudpickle
 
 from jobs.engine import state
+from jobs.engine.facts import gather
 from jobs.engine.plan import plan
-from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Stage, StageRun
 from jobs.engine.submit import submit
 from slurm import local
 from slurm.local.folder import default_folder
 from slurm.profile import Health, Profile, Scheduler
-from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
+from slurm.ray.cluster import ClusterOptions, run_in_cluster
+from slurm.ray.handle import RayHandle
 from slurm.sbatch import Resources
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 PROFILE = Profile("bench", scheduler=Scheduler(partition="gpu"), health=Health(preflight=False))
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 TRUE_CHAIN_S = 120
 
 
@@ -54,7 +57,7 @@ def ray_ready(run: StageRun) -> None:
 def sent(stages: list[Stage], folder: Path) -> Ledger:
     ledger = Ledger(folder)
     ledger.create()
-    submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger)
+    submit(plan(stages, gather(stages, ledger)), PROFILE, ledger)
     deadline = time.time() + TRUE_CHAIN_S + 200
     while time.time() < deadline:
         words = {found.word for found in state.status(stages, ledger)}
@@ -106,7 +109,7 @@ def job_start(job: str) -> float:
 
 def until_ray(folder: Path, nodes: int) -> tuple[float, float]:
     """(job start -> Ray ready, that and the end of the job)."""
-    on = Resources(nodes=nodes, gpus_per_node=2, cpus_per_node=2, memory_gb=4, walltime_min=10)
+    on = Resources(nodes=nodes, gpus_per_node=2, cpus_per_task=2, mem_gb=4, timeout_min=10)
     stage = Stage("ray", ray_ready, (Artifact("time"),), on)
     ledger = sent([stage], folder)
     record = read_json(ledger.folder / "ray" / "DONE.json") or {}

@@ -1,1 +1,1 @@
-"""Preference data in, training data out; one file a source or a step."""
+"""Preference data in, training data out; one file per source or step."""

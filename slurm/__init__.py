@@ -1,1 +1,1 @@
-"""How a SLURM site is reached: profiles, a private local cluster, Ray inside an allocation."""
+"""Everything that depends on a SLURM site: profiles, submission, health, a private local cluster, Ray in a job."""

@@ -1,8 +1,8 @@
-"""The one place where SLURM's commands are run, in an environment of our own making.
+"""The one place where SLURM's commands are run, in a clean environment.
 
 SLURM's commands take options from the environment as well: `SBATCH_TIMELIMIT` beats the `#SBATCH --time` of a script,
-`SQUEUE_STATES` hides jobs, `SLURM_CLUSTERS` asks another cluster. A shell inside an allocation carries dozens of
-`SLURM_*`, which `srun` of the next job would obey. None of them may change what is submitted or what is read back.
+`SQUEUE_STATES` hides jobs, `SLURM_CLUSTERS` queries another cluster. A shell inside an allocation has dozens of
+`SLURM_*` variables, which `srun` of the next job would obey. None of them may change what is submitted or read back.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ FAMILIES = (
     *("SINFO_", "SACCT_", "SACCTMGR_", "SCANCEL_", "SCONTROL_", "SPRIO_", "SREPORT_", "SSHARE_", "SSTAT_", "STRIGGER_"),
     *("SBCAST_", "SCRONTAB_", "SATTACH_", "SDIAG_", "SUBMITIT_", "PMI_", "PMIX_", "PMI2_", "OMPI_", "TORCHELASTIC_"),
 )
-"""Variables that begin so speak to SLURM's commands, to submitit, or to a process that one of them launched."""
+"""Prefixes of variables that are read by SLURM's commands, by submitit, or by a process that one of them launched."""
 LAUNCHED = (
     *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK"),
     *("GROUP_RANK", "ROLE_RANK", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
     *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
     "ZE_AFFINITY_MASK",
 )
-"""What an allocation or a launcher sets for its own processes; a job submitted from there must not inherit it."""
+"""Set by an allocation or a launcher for its own processes; a job that is sent from there must not inherit them."""
 KEPT = ("SLURM_CONF", "SLURM_JWT", "SLURM_SACK_SOCKET")
-"""Which SLURM is asked, and who asks."""
+"""Which SLURM is used, and as which user."""
 READ_BACK = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C.UTF-8"}
 """Times in seconds since the epoch (no time zone to guess), whole lists of array elements, English messages."""
-
-
 REMEDY = "log in to the cluster's login node, or `make cluster-up` starts a private one"
 
 
 class NoAnswer(UserError):
-    """A command of SLURM's is missing, failed, or did not answer; the message is its own first line."""
+    """A command of SLURM is missing, failed, or did not answer; the message is its own first line."""
+
+    code = "slurm.no-answer"
 
 
 def is_ignored(name: str) -> bool:
@@ -47,7 +47,7 @@ def is_ignored(name: str) -> bool:
 
 
 def ignored(environment: Mapping[str, str]) -> list[str]:
-    """Names of the variables that are not passed on."""
+    """Names of the variables that are not passed on, sorted."""
     return sorted(filter(is_ignored, environment))
 
 
@@ -57,37 +57,56 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def answer(*command: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-    """Run one of SLURM's commands and return whatever it answers.
+    """Run one of SLURM's commands, whatever its exit code is.
 
     Raises NoAnswer when it is missing or does not end within timeout_s.
     """
     try:
         return _run(command, {**clean(os.environ), **READ_BACK}, timeout_s)
     except FileNotFoundError:
-        raise NoAnswer(f"no SLURM here: {command[0]} is not on PATH; {REMEDY}") from None
+        raise not_installed(command[0]) from None
     except OSError as error:
-        raise NoAnswer(f"{command[0]} cannot be run: {error.strerror}") from None
+        raise NoAnswer(
+            f"{command[0]} cannot be run: {error.strerror}", code="slurm.command-not-runnable", command=command[0]
+        ) from None
     except subprocess.TimeoutExpired:
-        raise NoAnswer(f"SLURM did not answer {command[0]} within {timeout_s:.0f} s; try again") from None
+        raise NoAnswer(
+            f"SLURM did not answer {command[0]} within {timeout_s:.0f} s; try again",
+            code="slurm.timeout",
+            command=command[0],
+            timeout_s=timeout_s,
+        ) from None
+
+
+def not_installed(command: str) -> NoAnswer:
+    return NoAnswer(f"no SLURM here: {command} is not on PATH; {REMEDY}", code="slurm.not-installed", command=command)
 
 
 def ask(*command: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Standard output of one of SLURM's commands. Raises NoAnswer also when it fails, with its first line."""
+    """Standard output of one of SLURM's commands. Raises NoAnswer also when it fails, with its first line of errors."""
     done = answer(*command, timeout_s=timeout_s)
     if done.returncode:
-        raise NoAnswer(f"{command[0]} failed: {first_words(done)}")
+        raise failed(done)
     return done.stdout
 
 
-def first_words(done: subprocess.CompletedProcess[str]) -> str:
-    """The first line of what a failed command printed, without its own name before it."""
+def failed(done: subprocess.CompletedProcess[str]) -> NoAnswer:
+    """The error for a command that ended with another exit code than 0."""
+    reason = first_line(done)
+    return NoAnswer(
+        f"{done.args[0]} failed: {reason}", code="slurm.command-failed", command=done.args[0], reason=reason
+    )
+
+
+def first_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The first line that a failed command printed, without its own name before it."""
     lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
     return lines[0].removeprefix(f"{done.args[0]}: ").removeprefix("error: ")
 
 
 def sbatch(script: Path) -> subprocess.CompletedProcess[str]:
-    """Send a batch script, in this process's own environment without what is ignored: jobs inherit it. No time limit
-    of ours: what sbatch had sent when we ended it might arrive all the same. Raises OSError."""
+    """Send a batch script, in this process's environment without the ignored variables: jobs inherit it. Without a
+    timeout: what sbatch had sent when it was killed could arrive all the same. Raises OSError."""
     return _run(("sbatch", str(script)), clean(os.environ), None)
 
 

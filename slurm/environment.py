@@ -1,4 +1,4 @@
-"""How a job gets its Python: modules, a virtual environment, a container. Pure: profile in, shell words out."""
+"""How a job gets its Python: modules, a virtual environment, a container. Pure: profile in, shell text out."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from slurm.profile import Profile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINER_PYTHON = "python3"
-SPOKEN_TO_SRUN = "SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_EXPORT_ENV"
-"""What a job's own sbatch does not set, as all of SLURM_CPU_BIND*, SRUN_* and SUBMITIT_*: a file that the shell reads
-first (BASH_ENV, the user's or the site's) may export it, and srun would obey."""
+READ_BY_SRUN = "SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_EXPORT_ENV"
+"""Like all of SLURM_CPU_BIND*, SRUN_* and SUBMITIT_*, these are not set by a job's own sbatch: a file that the shell
+reads first (BASH_ENV, the user's or the site's) may export them, and srun would obey."""
 
 
 def setup_lines(profile: Profile, code: Path = REPOSITORY) -> list[str]:
-    """Shell lines for a batch script, before anything of ours starts.
+    """Shell lines for a batch script, before Python starts.
 
-    code: the folder whose packages the job runs. They come before what is installed (an editable installation leads to
+    code: the folder whose packages the job runs. They come before installed ones (an editable installation refers to
     the checkout, an image may have none), and before those of the folder the job starts in.
     """
     environment = profile.environment
-    lines = [f'unset {SPOKEN_TO_SRUN} "${{!SLURM_CPU_BIND@}}" "${{!SRUN_@}}" "${{!SUBMITIT_@}}"']
+    lines = [f'unset {READ_BY_SRUN} "${{!SLURM_CPU_BIND@}}" "${{!SRUN_@}}" "${{!SUBMITIT_@}}"']
     if environment.modules:
-        # Batch shells are no login shells: where the submitter's shell did not export `module`, it is read here.
+        # Batch shells are not login shells: where the submitter's shell did not export `module`, it is defined here.
         lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")
         lines += [f"module load {shlex.quote(name)} || exit 1" for name in environment.modules]
     if environment.venv:
@@ -35,28 +35,28 @@ def setup_lines(profile: Profile, code: Path = REPOSITORY) -> list[str]:
     lines += [f"export {key}={shlex.quote(value)}" for key, value in environment.variables.items()]
     folder = shlex.quote(str(code))
     lines += [
-        f'[ -d {folder} ] || {{ echo "the code of this job is gone: "{folder}"; submit again" >&2; exit 1; }}',
+        f'[ -d {folder} ] || {{ echo "the code of this job is missing: "{folder}"; submit again" >&2; exit 1; }}',
         f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1",
     ]
     return lines
 
 
 def path_problem(folder: Path) -> str | None:
-    """Why no job can have its logs in this folder, in one line; None when it can.
+    """Why jobs cannot write their logs into this folder, in one line; None when they can.
 
-    SLURM and submitit both fill in `%` patterns anywhere in a path, and a backslash turns SLURM's off.
+    SLURM and submitit both expand `%` patterns anywhere in a path, and a backslash turns SLURM's off.
     """
-    bad = dict.fromkeys(letter for letter in str(folder) if letter in "%\\" or not letter.isprintable())
-    if not bad:
+    characters = dict.fromkeys(letter for letter in str(folder) if letter in "%\\" or not letter.isprintable())
+    if not characters:
         return None
-    shown = " and ".join("a control character" if not letter.isprintable() else letter for letter in bad)
-    return f"the path {str(folder)!r} has {shown} in it, which SLURM takes for a pattern; name another folder"
+    shown = " and ".join("a control character" if not letter.isprintable() else letter for letter in characters)
+    return f"the path {str(folder)!r} contains {shown}, which SLURM takes for a pattern; choose another folder"
 
 
 def python_command(profile: Profile, run_dir: Path) -> str:
-    """What stands after `srun ` as shell text: the interpreter, and around it the container of the profile.
+    """The shell text after `srun `: the interpreter, run in the profile's container if it has one.
 
-    pyxis is a plug-in of srun, so its words are further options of srun; apptainer is a program of its own.
+    pyxis is a plug-in of srun, so its options are further options of srun; apptainer is a separate program.
     """
     environment, container = profile.environment, profile.container
     if environment.python:
@@ -83,10 +83,16 @@ def python_command(profile: Profile, run_dir: Path) -> str:
 
 
 def _mounts(profile: Profile, run_dir: Path) -> list[str]:
-    """HOST:INSIDE of the repository, the run folder and what the profile names; each once."""
+    """HOST:INSIDE of the repository, the run folder and the profile's mounts; each once."""
     own = [str(REPOSITORY), str(run_dir.absolute())]
     for path in own:
         if re.search(r"[:,]", path):
-            raise UserError(f"{path} cannot be mounted into a container: rename what has a colon or a comma")
-    given = [mount if ":/" in mount else re.sub(r"^([^:]+)", r"\1:\1", mount) for mount in profile.container.mounts]
-    return list(dict.fromkeys([*(f"{path}:{path}" for path in own), *given]))
+            raise UserError(
+                f"{path} cannot be mounted into a container: rename the folder that has a colon or a comma",
+                code="slurm.path-not-mountable",
+                path=path,
+            )
+    configured = [
+        mount if ":/" in mount else re.sub(r"^([^:]+)", r"\1:\1", mount) for mount in profile.container.mounts
+    ]
+    return list(dict.fromkeys([*(f"{path}:{path}" for path in own), *configured]))

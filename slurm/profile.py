@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
-from proxygrm.core.bounds import require
+from proxygrm.core import settings
+from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.one_line import refuse_control
@@ -21,19 +21,18 @@ OWN_OPTIONS = {
     **dict.fromkeys(
         ("partition", "account", "qos", "constraint", "reservation", "exclude", "exclusive"), "scheduler.{}"
     ),
-    **{"time": "--set on.STAGE.walltime_min=N", "nodes": "--nodes", "hold": "--hold", "dependency": "--after"},
+    **{"time": "--set STAGE.on.timeout_min=N", "nodes": "--nodes", "hold": "--hold", "dependency": "--after"},
     "signal": "scheduler.signal_before_end_s",
 }
-"""Options of sbatch that are said elsewhere, and where; a second word for one of them would win or lose in silence."""
+"""Options of sbatch that are set elsewhere, and where; a second value would silently win or lose."""
 NEVER = ("array", "ntasks", "ntasks-per-node", "requeue", "no-requeue", "job-name", "output", "error", "open-mode")
 """Options that a chain depends on."""
 EXCLUSIVE = ("", "user", "mcs", "node")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """How jobs are asked for."""
+    """How jobs are requested."""
 
     partition: str = ""
     """Partition of GPU stages; empty means the site's default."""
@@ -45,32 +44,32 @@ class Scheduler:
     reservation: str = ""
     exclude: str = ""
     exclusive: str = ""
-    """Who else may have jobs on a job's nodes: `user` nobody but you, `mcs` nobody outside your MCS label, `node` no
-    other job at all; empty: as the partition has it."""
+    """Whose jobs may share a job's nodes: `user` only yours, `mcs` only those of your MCS label, `node` none; empty: as
+    the partition is set."""
     max_nodes: int = 0
-    """Most nodes one job may have; 0 means no limit known."""
+    """Most nodes one job may have; 0 means no known limit."""
     max_walltime_min: int = 0
     signal_before_end_s: int = 120
-    """How long before the time limit a job is told to save and requeue."""
+    """How long before the time limit a job is signalled to save and requeue."""
     max_requeues: int = 20
-    """Starts of one job after the first, whatever ended it (preemption, time limit, node failure); then it fails."""
+    """Starts of one job after the first, for any reason (preemption, time limit, node failure); then it fails."""
     sbatch: dict[str, str] = field(default_factory=dict)
-    """Any further sbatch option, by its long name; not those that a chain sets itself."""
+    """Further options of sbatch, by their long names; not those that a chain sets itself."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one node has."""
+    """The resources of one node."""
 
     gpus: int = 8
     gpu_type: str = ""
-    """As in `--gpus-per-node=TYPE:N`; empty asks for GPUs of any type."""
+    """As in `--gpus-per-node=TYPE:N`; empty requests GPUs of any type."""
     cpus: int = 64
     memory_gb: int = 512
     device: str = "cuda"
-    """`cuda`, or `cpu` where no real GPU stands behind the scheduler's."""
+    """`cuda`, or `cpu` where the scheduler's GPUs are names only."""
     interface: str = ""
-    """Network interface of NCCL, Gloo and Ray; empty means the address SLURM knows the node by."""
+    """Network interface of NCCL, Gloo and Ray; empty means the one of the address that SLURM has for the node."""
 
 
 @dataclass(frozen=True)
@@ -78,66 +77,68 @@ class Environment:
     """What a job does before Python starts."""
 
     modules: list[str] = field(default_factory=list)
-    """Environment modules to load, in this order, for example `cuda/13.0`; a job ends where one cannot be loaded."""
+    """Environment modules to load, in this order, for example `cuda/13.0`; the job fails where one cannot be loaded."""
     venv: str = ""
     """A virtual environment to activate, as the compute nodes see it."""
     setup: list[str] = field(default_factory=list)
     """Further shell lines, after modules and venv; each item is one line."""
     variables: dict[str, str] = field(default_factory=dict)
-    """Exported into the job. Not for secrets: they would stand in the submitted script."""
+    """Exported into the job. Not for secrets: they are written into the submitted script."""
     python: str = ""
     """Interpreter in the job; empty means the venv's, in a container `python3`, else the one that submits."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """The image jobs run in. The repository and the run folder are mounted under their own paths by themselves."""
+    """The image jobs run in. The repository and the run folder are always mounted, under their own paths."""
 
     runtime: str = ""
     """`pyxis` (srun --container-image, with enroot) or `apptainer`; empty: no container."""
     image: str = ""
-    """A file on the shared file system (.sqsh, .sif), or what the runtime pulls from."""
+    """A file on the shared file system (.sqsh, .sif), or an address the runtime pulls from."""
     mounts: list[str] = field(default_factory=list)
-    """HOST, HOST:INSIDE or HOST:INSIDE:ro; what else jobs read: data, models, SLURM's client."""
+    """HOST, HOST:INSIDE or HOST:INSIDE:ro, for whatever else jobs read: data, models, SLURM's client."""
     options: list[str] = field(default_factory=list)
     """Further options of srun (pyxis) or of `apptainer exec`, for example `--no-container-mount-home`."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What a node must show before work starts on it; jobs with GPUs or with several nodes look first."""
+    """What a node must pass before work starts on it; checked by jobs with GPUs or with several nodes."""
 
     preflight: bool = True
     command: str = ""
     """The site's own check, one line of shell that bash runs on each node: an exit code other than 0 makes the node
     bad, its last line of output says why."""
     slow_factor: float = 1.5
-    """How many times the group's median a node's matrix product or all-reduce may take."""
+    """How long a node's matrix product or all-reduce may take, as a multiple of the group's median."""
     min_shm_gb: float = 1.0
     """Free space in /dev/shm, where Ray, NCCL and vLLM keep buffers."""
     gpu_memory_free: float = 0.9
-    """Share of each GPU's memory that nobody uses yet."""
+    """Share of each GPU's memory that must be free."""
     max_clock_skew_s: float = 5.0
     max_requeues: int = 2
     """How often a job is requeued without its bad nodes before it fails and names them."""
     timeout_s: float = 180.0
     """A node that has not answered by then is bad."""
     end_stale: bool = False
-    """End what this suite's earlier jobs left on a node; only named otherwise."""
+    """End processes that this suite's earlier jobs left on a node; else they are only reported."""
 
 
 SHELL = ((Environment, "setup"), (Health, "command"))
-"""What is meant to be shell; everything else is one word wherever a shell reads it."""
+"""Values that are shell code; everything else is quoted wherever a shell reads it."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One site. Unknown keys are errors: a misspelt one would otherwise silently do nothing."""
+    """One site. Unknown keys are errors: a misspelt one would silently do nothing."""
 
     name: str
     description: str = ""
-    experiment: str = "paper"
-    """The experiment this site runs unless another is named."""
+    recipe: str = "proxy_grm"
+    """The recipe this site runs unless another is named."""
+    preset: str = "paper"
+    """The preset of a recipe that is taken here unless another is named; of a recipe that has no such, its first."""
     private_cluster: bool = False
     """True when `proxygrm cluster up` provides the scheduler."""
     scheduler: Scheduler = Scheduler()
@@ -152,26 +153,40 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Profile:
-    """A profile by the name of a shipped one, or by the path of a TOML file."""
+    """A shipped profile by its name, or one of the user's by the path of its TOML file."""
     path = Path(name) if name.endswith(".toml") else CLUSTERS / f"{name}.toml"
     if not path.is_file():
-        near = difflib.get_close_matches(name, names(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}."
-        raise UserError(f"no cluster profile {name!r} ({path}); {hint} A path to your own .toml works too")
+        hint = settings.did_you_mean(name, names())
+        raise UserError(
+            f"there is no cluster profile {name!r} ({path}); {hint} Or give the path of your own .toml",
+            code="profile.unknown-name",
+            name=name,
+            known=names(),
+        )
     try:
         table = tomllib.loads(read_user_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
+        raise UserError(f"{path}: not valid TOML: {error}", code="profile.not-toml", path=path) from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    profile = strict(Profile, {"name": path.stem, **table}, str(path))
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}", code="profile.unreadable", path=path, reason=error.strerror
+        ) from error
+    profile = from_record({"name": path.stem, **table}, str(path))
     for variable in profile.environment.variables:
         if re.search(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)($|_)", variable.upper()):
             raise UserError(
                 f"{path}: environment.variables.{variable} looks like a secret and would be written into "
-                "submitted scripts; export it in your shell or keep it in a 0600 file instead"
+                "submitted scripts; export it in your shell or keep it in a 0600 file instead",
+                code="profile.secret",
+                path=path,
+                name=variable,
             )
     return _checked(profile, str(path))
+
+
+def from_record(table: Mapping[str, Any], where: str) -> Profile:
+    """A profile as a file or a run's record has it. Raises UserError."""
+    return settings.from_table(Profile, table, where, tabs=SHELL)
 
 
 def with_scheduler(profile: Profile, values: Mapping[str, str]) -> Profile:
@@ -186,89 +201,58 @@ def _checked(profile: Profile, where: str) -> Profile:
     try:
         problem = _unusable(profile)
     except UserError as error:
-        problem = str(error)
+        raise UserError(f"{where}: {error}", code=error.code or "profile.unusable", **error.values) from error
     if problem:
-        raise UserError(f"{where}: {problem}")
+        key, reason = problem
+        raise UserError(f"{where}: {key}{reason}", code="profile.unusable", where=where, key=key)
     return profile
 
 
-def _unusable(profile: Profile) -> str | None:
-    """What no type tells: values that would only fail in the job, or do something else there."""
+def _unusable(profile: Profile) -> tuple[str, str] | None:
+    """(key, problem) of a value that has the right type and would only fail in the job, or do something else there."""
     container, health = profile.container, profile.health
-    require("node", profile.node, from_one=("cpus", "memory_gb"), from_zero=("gpus",))
-    require(
+    check_bounds("node", profile.node, from_one=("cpus", "memory_gb"), from_zero=("gpus",))
+    check_bounds(
         "scheduler",
         profile.scheduler,
         from_zero=("max_nodes", "max_walltime_min", "max_requeues"),
         from_one=("signal_before_end_s",),
     )
     if profile.node.device not in ("cuda", "cpu"):
-        return f"node.device: {profile.node.device!r} is unknown; there are cuda and cpu"
+        return "node.device", f": {profile.node.device!r} is unknown; there are cuda and cpu"
     to_sbatch = {**dataclasses.asdict(profile.scheduler), **profile.scheduler.sbatch, "gpu_type": profile.node.gpu_type}
     for name, value in to_sbatch.items():
         if isinstance(value, str) and "\\" in value:
-            return f"{name} has a backslash in it, which sbatch would take away; write it without"
+            return name, " contains a backslash, which sbatch would remove; write it without"
     for option in profile.scheduler.sbatch:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", option):
-            return f"scheduler.sbatch: {option!r} is no long name of an option, for example mail-user"
+            return "scheduler.sbatch", f": {option!r} is not the long name of an option, such as mail-user"
         if option in NEVER or option in OWN_OPTIONS:
             place = OWN_OPTIONS.get(option, "").format(option)
-            return f"scheduler.sbatch.{option}: {f'say it by {place}' if place else 'the chain depends on its own'}"
+            remedy = f"set it with {place}" if place else "the chain sets it and depends on it"
+            return f"scheduler.sbatch.{option}", f": {remedy}"
     for name in profile.environment.variables:
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-            return f"environment.variables: {name!r} is no name that a shell can export"
+            return "environment.variables", f": {name!r} is not a name that a shell can export"
     if profile.scheduler.exclusive not in EXCLUSIVE:
-        return f"scheduler.exclusive: {profile.scheduler.exclusive!r} is unknown; there are user, mcs and node"
+        return "scheduler.exclusive", f": {profile.scheduler.exclusive!r} is unknown; there are user, mcs and node"
     for key in ("venv", "python"):
         text = getattr(profile.environment, key)
         if text.startswith("~") or "$" in text or "`" in text:
-            return f"environment.{key}: {text!r} is taken as it stands and not read by a shell; write the whole path"
+            return f"environment.{key}", f": {text!r} is not expanded by a shell; write the whole path"
     for name in profile.environment.modules:
         if not re.fullmatch(r"[\w.+/@:=-]+", name):
-            return f"environment.modules: {name!r} is no name of a module; shell lines belong into environment.setup"
+            return (
+                "environment.modules",
+                f": {name!r} is not a module's name; shell lines belong in environment.setup",
+            )
     if container.runtime not in ("", "pyxis", "apptainer"):
-        return f"container.runtime: {container.runtime!r} is unknown; there are pyxis and apptainer"
+        return "container.runtime", f": {container.runtime!r} is unknown; there are pyxis and apptainer"
     if bool(container.runtime) != bool(container.image):
-        return "container: runtime and image belong together; give both or neither"
+        return "container", ": runtime and image belong together; give both or neither"
     for mount in container.mounts:
         if not re.fullmatch(r"/[^:,]*(:/[^:,]*)?(:r[ow])?", mount):
-            return f"container.mounts: {mount!r} is not /HOST, /HOST:/INSIDE or /HOST:/INSIDE:ro"
+            return "container.mounts", f": {mount!r} is not /HOST, /HOST:/INSIDE or /HOST:/INSIDE:ro"
     if health.slow_factor < 1 or health.timeout_s <= 0 or not 0 <= health.gpu_memory_free <= 1:
-        return "health: slow_factor is at least 1, timeout_s above 0, gpu_memory_free a share of 1"
+        return "health", ": slow_factor is at least 1, timeout_s above 0, gpu_memory_free between 0 and 1"
     return None
-
-
-def strict(kind: type[T], table: dict[str, Any], where: str) -> T:
-    """Build a frozen dataclass from a table; an unknown key names the nearest known one, a wrong type says so."""
-    hints = get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        refuse_control(key, where)
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise UserError(f"{where}: unknown key {key!r}; {hint}")
-        values[key] = _typed(hints[key], value, f"{where}: {key}", "\t" if (kind, key) in SHELL else "")
-    return kind(**values)
-
-
-def _typed(hint: Any, value: Any, where: str, allowed: str) -> Any:
-    """allowed: control characters that texts may have."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: expected a table, found {value!r}")
-        return strict(hint, value, where)  # type: ignore[arg-type]
-    origin = get_origin(hint) or hint
-    accepted = (int, float) if origin is float else origin
-    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
-        raise UserError(f"{where}: expected {getattr(origin, '__name__', origin)}, found {value!r}")
-    inner = get_args(hint)
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-    for item in items:
-        if not isinstance(item, inner[-1]):
-            raise UserError(f"{where}: expected {inner[-1].__name__} values, found {item!r}")
-    for text in [value, *items, *(value if isinstance(value, dict) else ())]:
-        if isinstance(text, str):
-            refuse_control(text, where, allowed)
-    return value

@@ -1,4 +1,4 @@
-"""What SLURM says of jobs: squeue for those it still holds, sacct for every attempt it ever started."""
+"""Runs and parses squeue and sacct: the state of jobs in the queue, and of every attempt that ever started."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ACTIVE = {
     "SPECIAL_EXIT",
 }
 IN_QUEUE = ACTIVE | {"COMPLETING"}
-"""COMPLETING: it has ended, and its nodes still clean up after it. Such a job does no more work, and nothing waits for
-it."""
-CLOCKS_DIFFER_S = 600.0
+"""COMPLETING: the job has ended and its nodes still clean up. It does no more work, and nothing waits for it."""
+CLOCK_SKEW_S = 600.0
+"""How far the clocks of the scheduler and of this machine may differ."""
 SOON_S = 30.0
 QUEUE_FIELDS = (
     "ArrayJobID:20|,ArrayTaskID:20|,State:20|,RestartCnt:10|,StartTime:20|,EndTime:20|,NodeList:2000|,Reason:200"
 )
-"""The reason stands last: sites may write anything into it."""
+"""The reason is last: sites may write anything into it."""
 ACCOUNT_FIELDS = "JobID,State,ExitCode,Submit,Start,End,ElapsedRaw,TimelimitRaw,ReqTRES,AllocTRES,NodeList"
 
 
 @dataclass(frozen=True)
 class JobState:
-    """One element of one job as SLURM sees it now. exit_code: "CODE:SIGNAL", known of ended jobs to sacct alone."""
+    """One element of one job as SLURM sees it now. exit_code: "CODE:SIGNAL", of ended jobs, from sacct only."""
 
     state: str
     reason: str = ""
@@ -51,7 +51,7 @@ class JobState:
 
 @dataclass(frozen=True)
 class Tres:
-    """What an allocation holds: of all of its nodes together."""
+    """What an allocation has on all of its nodes together."""
 
     cpus: int = 0
     gpus: int = 0
@@ -70,17 +70,17 @@ class Attempt:
     elapsed_s: int
     limit_min: int
     """0 where the job has no limit."""
-    asked: Tres
-    held: Tres
+    requested: Tres
+    allocated: Tres
     """All zero while it waits, and when it never started."""
     nodes: str
 
 
 def query(job_ids: Iterable[str], since: float = 0.0) -> dict[str, list[JobState]]:
-    """States of the given jobs, by one squeue and, for what squeue has forgotten, one sacct.
+    """States of the given jobs, by one squeue and, for jobs that have left squeue, one sacct.
 
-    An id is that of a job or a whole array ("12": all its elements), or of one element ("12_3"). Jobs that nobody
-    knows are not in the answer. since: as in `attempts`.
+    An id is that of a job or a whole array ("12": all its elements), or of one element ("12_3"). Unknown jobs are not
+    in the result. since: as in `attempts`.
     """
     job_ids = list(dict.fromkeys(job_ids))
     rows: dict[str, dict[str, JobState]] = {_base(job): {} for job in job_ids}
@@ -97,79 +97,79 @@ def query(job_ids: Iterable[str], since: float = 0.0) -> dict[str, list[JobState
     for attempt in attempts(missing, since):
         job, _, element = attempt.job.partition("_")
         before = rows[job].get(element)
-        if before is None or before.exit_code:  # a later attempt of what only sacct knows replaces the earlier one
-            again = before.restarts + 1 if before else 0
-            rows[job][element] = JobState(attempt.state, "", attempt.nodes, attempt.exit_code, again, attempt.start)
+        if before is None or before.exit_code:  # a later attempt of a job only sacct knows replaces the earlier one
+            earlier = before.restarts + 1 if before else 0
+            rows[job][element] = JobState(attempt.state, "", attempt.nodes, attempt.exit_code, earlier, attempt.start)
     return {job: states for job in job_ids if (states := _of(rows, job))}
 
 
 def attempts(job_ids: Iterable[str], since: float = 0.0) -> list[Attempt]:
-    """Every attempt of the given jobs that accounting knows, in the order in which they began; [] without accounting.
+    """Every attempt of the given jobs that accounting knows, by start time; [] without accounting.
 
-    Of an id "12_3" only that element's; elements that never started are named one by one. since (seconds since the
+    Of an id "12_3" only that element's; elements that never started are listed one by one. since (seconds since the
     epoch): when the first of them was submitted; accounting also keeps older jobs of the same number, from before the
-    scheduler began to count anew.
+    scheduler's job numbers started again.
     """
-    wanted = set(job_ids)
-    if not wanted:
+    ids = set(job_ids)
+    if not ids:
         return []
-    bases = dict.fromkeys(_base(job) for job in wanted)
+    bases = dict.fromkeys(_base(job) for job in ids)
     command = ["sacct", "-D", "-X", "-n", "-P", "-j", ",".join(bases), "-o", ACCOUNT_FIELDS]
-    found = []
+    result = []
     for line in _lines(command, tolerate=""):
-        name, state, exit_code, sent, start, end, elapsed, limit, asked, held, nodes = line.split("|", 10)
-        if _time(sent) < since - CLOCKS_DIFFER_S:
+        name, state, exit_code, sent, start, end, elapsed, limit, requested, allocated, nodes = line.split("|", 10)
+        if _time(sent) < since - CLOCK_SKEW_S:
             continue
         job, _, element = name.partition("_")
-        for one in _elements(element):
-            full = f"{job}_{one}" if one else job
-            if full in wanted or job in wanted:
-                found.append(
+        for number in _elements(element):
+            name = f"{job}_{number}" if number else job
+            if name in ids or job in ids:
+                result.append(
                     Attempt(
-                        job=full,
+                        job=name,
                         state=state.split()[0].rstrip("+"),
                         exit_code=exit_code,
                         start=_time(start),
                         end=_time(end),
                         elapsed_s=_int(elapsed),
                         limit_min=_int(limit),
-                        asked=_tres(asked),
-                        held=_tres(held),
+                        requested=_tres(requested),
+                        allocated=_tres(allocated),
                         nodes="" if nodes.startswith("None") else nodes,
                     )
                 )
-    return sorted(found, key=lambda attempt: attempt.start or float("inf"))
+    return sorted(result, key=lambda attempt: attempt.start or float("inf"))
 
 
 def find(tokens: Iterable[str], since: float) -> dict[str, str]:
-    """Token -> job (of an array: its own id), for jobs of this user whose comment or script's name holds the token.
+    """Token -> job (of an array: its own id), for jobs of this user whose comment or script name contains the token.
 
-    A site may overwrite comments and may not keep them in accounting; the name of the script stands with the controller
-    and, since SLURM 21.08, in accounting. since: when the first of them was begun. Raises NoAnswer when squeue does not
-    answer. A job that neither knows has ended, if it ever was.
+    A site may overwrite comments and may not keep them in accounting; the name of the script is kept by the controller
+    and, since SLURM 21.08, by accounting. since: when the first of them was started. Raises NoAnswer when squeue does
+    not answer. A job that neither knows has ended, if it ever existed.
     """
-    tokens, mine = list(tokens), str(os.getuid())
-    command = ["squeue", "-h", "-a", "-t", "all", "-u", mine, "-O", "ArrayJobID:20|,Command:5000|,Comment:5000"]
-    found = _with_token(tokens, _lines(command, tolerate=""))
-    if missing := [token for token in tokens if token not in found]:
-        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - CLOCKS_DIFFER_S))
-        command = ["sacct", "-D", "-X", "-n", "-P", "-u", mine, "-S", begin, "-o", "JobID,Comment,SubmitLine"]
-        found |= _with_token(missing, _lines(command, tolerate=""))
-    return found
+    tokens, user = list(tokens), str(os.getuid())
+    command = ["squeue", "-h", "-a", "-t", "all", "-u", user, "-O", "ArrayJobID:20|,Command:5000|,Comment:5000"]
+    jobs = _with_token(tokens, _lines(command, tolerate=""))
+    if missing := [token for token in tokens if token not in jobs]:
+        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - CLOCK_SKEW_S))
+        command = ["sacct", "-D", "-X", "-n", "-P", "-u", user, "-S", begin, "-o", "JobID,Comment,SubmitLine"]
+        jobs |= _with_token(missing, _lines(command, tolerate=""))
+    return jobs
 
 
 def _with_token(tokens: list[str], lines: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    jobs: dict[str, str] = {}
     for line in lines:
         job, _, rest = line.partition("|")
-        found |= {token: _base(job.strip()) for token in tokens if token in rest}
-    return found
+        jobs |= {token: _base(job.strip()) for token in tokens if token in rest}
+    return jobs
 
 
 def origin(job_id: str) -> tuple[float, str]:
-    """Of a job that is running: when sbatch took it (seconds since the epoch), and the file its output goes to."""
-    said = "\n".join(_lines(["scontrol", "show", "job", job_id], tolerate=""))
-    sent, log = re.search(r"\bSubmitTime=(\d+)", said), re.search(r"^ *StdOut=(/.*)$", said, re.MULTILINE)
+    """Of a running job: when sbatch accepted it (seconds since the epoch), and its log."""
+    output = "\n".join(_lines(["scontrol", "show", "job", job_id], tolerate=""))
+    sent, log = re.search(r"\bSubmitTime=(\d+)", output), re.search(r"^ *StdOut=(/.*)$", output, re.MULTILINE)
     return _time(sent[1] if sent else ""), log[1] if log else ""
 
 
@@ -178,8 +178,8 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 
 def _of_completing(end: str) -> str:
-    """squeue says COMPLETING of a job that has ended and of one that was requeued, while their nodes clean up. The end
-    of the first lies in the past; that of the second, if it has one, is the limit of a start to come."""
+    """squeue shows COMPLETING for an ended job and for a requeued one, while their nodes clean up. The end time of the
+    first is in the past; that of the second, if it has one, is the limit of its next start."""
     return "COMPLETING" if 0 < _time(end) <= time.time() + SOON_S else "REQUEUED"
 
 
@@ -202,14 +202,15 @@ def _elements(text: str) -> list[str]:
 
 def _tres(text: str) -> Tres:
     """ "billing=4,cpu=4,gres/gpu:h100=2,gres/gpu=2,mem=8G,node=1"; typed GPUs are counted in the untyped sum too."""
-    found = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    typed = sum(_int(value) for key, value in found.items() if key.startswith("gres/gpu:"))
-    return Tres(_int(found.get("cpu", "0")), max(_int(found.get("gres/gpu", "0")), typed), _int(found.get("node", "0")))
+    values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    typed = sum(_int(value) for key, value in values.items() if key.startswith("gres/gpu:"))
+    gpus = max(_int(values.get("gres/gpu", "0")), typed)
+    return Tres(_int(values.get("cpu", "0")), gpus, _int(values.get("node", "0")))
 
 
 def _int(text: str) -> int:
-    found = re.match(r"\d+", text)
-    return int(found[0]) if found else 0
+    match = re.match(r"\d+", text)
+    return int(match[0]) if match else 0
 
 
 def _time(text: str) -> float:
@@ -226,6 +227,6 @@ def _lines(command: list[str], tolerate: str) -> list[str]:
         raise
     if done.returncode and not (tolerate and tolerate in done.stderr):
         if command[0] == "sacct":
-            return []  # sites without accounting: the caller then says unknown
-        raise commands.NoAnswer(f"{command[0]} failed: {commands.first_words(done)}")
+            return []  # a site without accounting: the caller then reports unknown
+        raise commands.failed(done)
     return [line for line in done.stdout.splitlines() if line]

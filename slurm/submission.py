@@ -1,9 +1,9 @@
-"""The only module that talks to submitit: a batch script with its pickles, sent under a token.
+"""The only module that uses submitit: a batch script with its pickles, sent under a token.
 
-submitit gives its files random names and renames them once sbatch has said the job's id. A sender that is killed in
-between would leave a job without what it runs. Here the names carry the token (`jobs.engine.run_folder.tokens`), and
-the script itself puts the pickle where the job looks for it; the script's own name, which SLURM keeps too, tells whose
-job it is.
+submitit gives its files random names and renames them once sbatch has printed the job's id. A sender that is killed in
+between would leave a job without its pickle. Here the names contain the token (`jobs.engine.run_folder.tokens`), and
+the script itself puts the pickle where the job looks for it; the script's name, which SLURM keeps too, identifies the
+job.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LOST = re.compile(
     r"|standby|message",
     re.IGNORECASE,
 )
-"""What sbatch says where it was the way to the controller that failed: the job may have arrived."""
+"""Errors of sbatch about its connection to the controller: the job may have arrived."""
 
 
 class Refused(Exception):
-    """SLURM said no, or sbatch could not be run: there is no job. The message is sbatch's own sentence."""
+    """SLURM refused, or sbatch could not be run: there is no job. The message is sbatch's own."""
 
 
 class InDoubt(Exception):
-    """sbatch did not say what became of the job. The message is its own sentence, or how it ended."""
+    """sbatch did not report whether there is a job. The message is its own, or how it ended."""
 
 
 def script(folder: Path, python: str, parameters: dict[str, Any], token: str, elements: int) -> str:
@@ -49,12 +49,12 @@ def script(folder: Path, python: str, parameters: dict[str, Any], token: str, el
 def send(
     work: Sequence[Any], folder: Path, python: str, parameters: dict[str, Any], token: str, max_timeouts: int
 ) -> str:
-    """Send what is to run, as a job or (several) as an array; returns its id. Raises Refused, InDoubt, OSError."""
+    """Send callables, as a job or (several) as an array; returns its id. Raises Refused, InDoubt, OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     executor = submitit.SlurmExecutor(folder=folder)  # it checks the parameters' names
     executor.update_parameters(**parameters)
-    for number, one in enumerate(work):
-        delayed = utils.DelayedSubmission(one)
+    for number, call in enumerate(work):
+        delayed = utils.DelayedSubmission(call)
         delayed.set_timeout(parameters["time"], max_timeouts)
         delayed.dump(_pickle(folder, token, number))
     file = _script(folder, token)
@@ -66,12 +66,12 @@ def send(
 
 
 def take_over(folder: Path, token: str, job: str, elements: int) -> None:
-    """Give the files of a submission the names of its job. What is done already (by the job, too) stays."""
+    """Give the files of a submission the names of its job. Files that have them already (also by the job) stay."""
     for number in range(elements):
         name = f"{job}_{number}" if elements > 1 else job
         source, target = _pickle(folder, token, number), folder / f"{name}_submitted.pkl"
         with suppress(FileNotFoundError):
-            if not target.exists():  # the job itself may have taken it, and been requeued with another since
+            if not target.exists():  # the job may have taken it itself, and been requeued with another since
                 source.replace(target)
         source.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
@@ -79,7 +79,7 @@ def take_over(folder: Path, token: str, job: str, elements: int) -> None:
 
 
 def clear(folder: Path, token: str) -> None:
-    """Remove the files of a submission that was not taken."""
+    """Remove the files of a submission that was refused."""
     for file in [*folder.glob(f"{token}_*.pkl"), _script(folder, token)]:
         file.unlink(missing_ok=True)
 
@@ -89,20 +89,20 @@ def _sbatch(file: Path) -> str:
         done = commands.sbatch(file)
     except OSError as error:
         raise Refused(f"sbatch cannot be run: {error.strerror}") from error
-    found = re.search(r"job (\d+)", done.stdout)
-    if done.returncode == 0 and found:
-        return found[1]
+    match = re.search(r"job (\d+)", done.stdout)
+    if done.returncode == 0 and match:
+        return match[1]
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     errors = [line.split("sbatch: error:")[-1].strip() for line in lines if "sbatch: error" in line]
-    said = (errors or lines[-1:] or [f"sbatch ended with exit code {done.returncode}"])[0]
+    message = (errors or lines[-1:] or [f"sbatch ended with exit code {done.returncode}"])[0]
     if done.returncode > 0 and errors and not any(LOST.search(line) for line in errors):
-        raise Refused(said)
-    raise InDoubt(next((line for line in errors if LOST.search(line)), said))
+        raise Refused(message)
+    raise InDoubt(next((line for line in errors if LOST.search(line)), message))
 
 
 def _own_pickle(folder: Path, token: str, elements: int) -> str:
-    """A line of the script: the job takes its pickle, if the sender has not lived to give it its name. Before the guard
-    of what is loaded (`slurm.private`), which looks at it under that name, and at no link."""
+    """A line of the script: the job renames its pickle, in case the sender was killed before it could. It comes before
+    the guard of what is loaded (`slurm.private`), which checks the file of that name and does not follow links."""
     job, element = ("${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}", "${SLURM_ARRAY_TASK_ID}")
     if elements == 1:
         job, element = "${SLURM_JOB_ID}", "0"

@@ -1,1 +1,1 @@
-"""Pairs -> what trainers and other suites read; `convert.py` puts the parts together."""
+"""Pairs -> files for trainers and other suites; start at `convert.py`."""

@@ -1,4 +1,4 @@
-"""Conversion of one file as a step in shards: a pairs folder, or the generic preference JSONL, -> what trainers read.
+"""Converts a pairs folder, or the generic preference JSONL, into a file for trainers, as a step in shards.
 
 | to          | from                            | result                                                    |
 |-------------|---------------------------------|-----------------------------------------------------------|
@@ -7,10 +7,10 @@
 | swift-proxy | pairs folder + critiques        | ms-swift JSONL: pair + rubric -> thought and verdict      |
 | bench       | pairs folder                    | JSONL {id, prompt, chosen, rejected, image}               |
 
-`OUT.report.json` has the counts, `OUT.dropped.jsonl` one line for each row that left. Rows, their order and their
-index do not depend on the number of shards. Images that consumers would read differently are settled into `OUT.images`;
-rows with an image that is missing, broken or refused by processors are bad. Straight from JSONL, repeated ids stay as
-they are: `proxygrm data ingest` gives them names of their own, and stores each image once.
+`OUT.report.json` has the counts, `OUT.dropped.jsonl` one line for each excluded row. Rows, their order and their index
+do not depend on the number of shards. Images that consumers would read differently are settled into `OUT.images`; rows
+with an image that is missing, broken or refused by processors are bad. Directly from JSONL, repeated ids stay as they
+are; `proxygrm data ingest` makes them unique, and stores each image once.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from data_tools.ingest.picture_paths import MISSING, Missing
+from data_tools.ingest.image_paths import OnMissing, check_on_missing, resolve_images_root
 from data_tools.rows.preference import SCHEMA_VERSION, count_pairs
 from data_tools.steps.account import Account
+from data_tools.steps.concatenate import concatenate_files
 from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.whole_file import write_json, writing
+from proxygrm.core.files.whole_file import write_json
 from proxygrm.critique.prompts import prompt_hash
 
 Target = Literal["verl", "swift-grm", "swift-proxy", "bench"]
@@ -36,22 +37,22 @@ LINES = (".jsonl", ".ndjson")
 
 @dataclass(frozen=True)
 class Job:
-    """What to convert; pickles, so that a shard can run in a process of its own."""
+    """What to convert; picklable, because shards run in separate processes."""
 
     to: Target
     source: Path
     out: Path
     critiques: tuple[Path, ...]
-    pictures: Literal["bytes", "path"]
+    images: Literal["bytes", "path"]
     split: str
-    root: Path  # where picture paths of a JSONL begin
+    root: Path  # image paths of a JSONL are relative to it
     units: int  # rows of a pairs folder, bytes of a JSONL
     max_bad: float
-    missing: Missing
+    missing: OnMissing
 
     @property
-    def images(self) -> Path:
-        """Where settled images go."""
+    def image_folder(self) -> Path:
+        """Folder of the settled images."""
         return self.out.with_name(f"{self.out.name}.images")
 
     @property
@@ -65,55 +66,65 @@ def convert_step(
     out: Path,
     *,
     critiques: Sequence[Path] = (),
-    pictures: Literal["bytes", "path"] = "bytes",
+    images: Literal["bytes", "path"] = "bytes",
     split: str = "train",
     images_root: Path | None = None,
-    missing_images: Missing = "drop",
+    missing_images: OnMissing = "drop",
     max_bad: float = 0.01,
 ) -> Step:
     """The step that converts `source` into the file `out`.
 
-    critiques: files of the teacher, for ms-swift; pairs that it did not judge right to the contract are dropped and
-    counted. pictures: in verl's parquet, the bytes or the path. split: goes into verl's `extra_info`. images_root:
-    where picture paths of a JSONL begin, by default its folder. missing_images: "drop" counts a row without its image
-    as bad, "refuse" ends the step, "blank" shows a grey image instead. Raises UserError for what does not fit together.
+    critiques: the teacher's files, for ms-swift; pairs without a well-formed critique with the right verdict are
+    dropped and counted. images: bytes or paths in verl's parquet. split: name in verl's `extra_info`. images_root:
+    folder that image paths of a JSONL are relative to, by default that of the file. missing_images: "drop" counts a row
+    with a missing image as bad, "refuse" fails the step, "blank" uses a grey image. Raises UserError for options that
+    cannot be combined.
     """
     source, out = Path(source), Path(out)
     if to not in get_args(Target):
-        raise UserError(f"cannot convert to {to!r}; it is one of: {', '.join(get_args(Target))}")
-    if missing_images not in MISSING:
-        raise UserError(f"missing_images is {missing_images!r}; it is one of: {', '.join(MISSING)}")
-    wanted = ".parquet" if to == "verl" else ".jsonl"
-    if out.is_dir() or out.suffix != wanted:
-        raise UserError(f"--out {out} must be a file that ends in {wanted}")
+        raise UserError(
+            f"cannot convert to {to!r}; the targets are: {', '.join(get_args(Target))}",
+            code="option.bad-value", option="to", value=to, known=list(get_args(Target)),
+        )  # fmt: skip
+    check_on_missing(missing_images)
+    suffix = ".parquet" if to == "verl" else ".jsonl"
+    if out.is_dir() or out.suffix != suffix:
+        raise UserError(f"--out {out} must be a {suffix} file", code="option.bad-out", path=out, suffix=suffix)
     if to.startswith("swift") and not critiques:
-        raise UserError(f"{to} is written from the teacher's critiques; give them with --critiques")
+        raise UserError(
+            f"{to} is written from the teacher's critiques; give them with --critiques",
+            code="option.missing", option="--critiques", to=to,
+        )  # fmt: skip
     if critiques and not to.startswith("swift"):
-        raise UserError(f"critiques go with swift-grm and swift-proxy only, not with {to}; leave --critiques out")
+        raise UserError(
+            f"only swift-grm and swift-proxy use critiques, not {to}; leave --critiques out",
+            code="option.no-effect", option="--critiques", to=to,
+        )  # fmt: skip
     for file in critiques:
         if not file.is_file():
-            raise UserError(f"{file} is no file; give the teacher's critiques (JSONL)")
+            raise UserError(
+                f"{file} is not a file; give the teacher's critiques (JSONL)", code="file.not-a-file", path=file
+            )
     if source.suffix.lower() in LINES:
         if to != "verl":
             raise UserError(
-                f"{to} needs a pairs folder; make one with `proxygrm data ingest preference-jsonl {source}`"
-            )
+                f"{to} needs a pairs folder; make one with `proxygrm data ingest preference-jsonl {source}`",
+                code="data.not-a-pairs-folder", path=source, to=to,
+            )  # fmt: skip
         if not source.is_file():
-            raise UserError(f"{source} is no file; give a JSONL file or a pairs folder")
+            raise UserError(
+                f"{source} is not a file; give a JSONL file or a pairs folder", code="file.not-a-file", path=source
+            )
         file, units = source, source.stat().st_size
     else:
         file = source if source.suffix == ".parquet" else source / "pairs.parquet"
         units = count_pairs(source)
     if out.resolve() == file.resolve():
-        raise UserError(f"--out {out} is the input itself")
-    root = Path(images_root) if images_root else source.parent
-    if not root.is_dir():
-        raise UserError(f"--images-root {root} is no folder")
-    job = Job(
-        to, source, out, tuple(sorted(critiques)), pictures, split, root.resolve(), units, max_bad, missing_images
-    )
+        raise UserError(f"--out {out} is the input; give another file", code="option.out-is-input", path=out)
+    root = resolve_images_root(images_root, source.parent)
+    job = Job(to, source, out, tuple(sorted(critiques)), images, split, root, units, max_bad, missing_images)
     options = (
-        to, out.name, pictures, split, str(job.root), prompt_hash("grm"), prompt_hash("proxy"),
+        to, out.name, images, split, str(job.root), prompt_hash("grm"), prompt_hash("proxy"),
         str(source.resolve()), missing_images, SCHEMA_VERSION,
     )  # fmt: skip
     return Step(
@@ -123,7 +134,7 @@ def convert_step(
 
 
 def convert(to: Target, source: Path, out: Path, **options: Any) -> dict[str, Any]:
-    """The same in this process alone; options are those of `convert_step`. Returns the report."""
+    """Run `convert_step` with these options in this process, and return the report."""
     return carry_out(convert_step(to, source, out, **options), 1, workers=1)
 
 
@@ -134,7 +145,7 @@ def _paths(job: Job, shard: Shard, parts: Path) -> dict[str, Path]:
 
 def _done(job: Job, shard: Shard, parts: Path) -> bool:
     part = _paths(job, shard, parts)
-    return part["account"].is_file() and part["rows"].is_file()  # a merge may have taken the rows already
+    return part["account"].is_file() and part["rows"].is_file()  # a merge may have moved the rows already
 
 
 def _run(job: Job, shard: Shard, parts: Path) -> None:
@@ -147,12 +158,12 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
 
 
 def _merge(job: Job, shards: list[Shard], parts: Path) -> dict[str, Any]:
-    """One file of the parts; nothing is written under a final name when too many rows are bad."""
+    """Merge the parts into one file; nothing is written under a final name if too many rows are bad."""
     try:
         return _merged(job, [_paths(job, shard, parts) for shard in shards], parts)
     except UserError:
-        if not job.out.exists():  # nothing names them
-            shutil.rmtree(job.images, ignore_errors=True)
+        if not job.out.exists():  # nothing refers to these images
+            shutil.rmtree(job.image_folder, ignore_errors=True)
         raise
 
 
@@ -162,17 +173,15 @@ def _merged(job: Job, files: Sequence[dict[str, Path]], parts: Path) -> dict[str
     with Account(job.out.with_name(f"{job.out.name}.dropped.jsonl"), job.max_bad) as account:
         for part in files:
             account.absorb(part["account"], part["log"])
-        if (missing := account.bad["missing_picture"]) and job.missing == "refuse":
+        if (missing := account.bad["missing_image"]) and job.missing == "refuse":
             raise UserError(
-                f"{job.source}: the images of {missing} rows are missing ({account.first_bad}); put them there, or "
-                "leave those rows out with --missing-images drop, or show a grey image with --missing-images blank"
-            )
+                f"{job.source}: the images of {missing} rows are missing ({account.first_bad}); put them in place, "
+                "drop those rows with --missing-images drop, or use a grey image with --missing-images blank",
+                code="image.missing", path=job.source, count=missing, first=account.first_bad,
+            )  # fmt: skip
         account.check()
         if not account.kept:
-            left = account.summary()
-            raise UserError(
-                f"none of {account.read} rows of {job.source} could be used ({left['bad'] | left['dropped']})"
-            )
+            raise account.nothing_kept(job.source)
         if job.from_lines:
             account.notes["repeated_id"] = count_repeated([part["ids"] for part in files])
         rows = [part["rows"] for part in files]
@@ -181,20 +190,13 @@ def _merged(job: Job, files: Sequence[dict[str, Path]], parts: Path) -> dict[str
             if job.to == "verl":
                 join_parquet(rows, joined)
             else:
-                _join_lines(rows, joined)
+                concatenate_files(rows, joined)
         joined.replace(job.out)
-    return {"to": job.to, "input": str(job.source), "pictures": job.pictures, **account.summary()}
-
-
-def _join_lines(parts: Sequence[Path], out: Path) -> None:
-    with writing(out), out.open("wb") as joined:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, joined, 1 << 20)
+    return {"to": job.to, "input": str(job.source), "images": job.images, **account.summary()}
 
 
 def dropped_rows(report: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """(kind, reason, rows) of a report, for people."""
+    """(kind, reason, number of rows) of a report: what the command prints."""
     for kind in ("bad", "dropped", "notes"):
         for reason, count in report[kind].items():
             yield kind, reason, count

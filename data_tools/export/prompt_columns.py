@@ -1,7 +1,7 @@
 """The project's prompts for whole columns of pairs, byte for byte those of `proxygrm.critique.prompts`.
 
-The wording is taken from the plain functions themselves (filled with marks, then cut at the marks), so there is
-nothing to keep in step. Texts that need no cleaning, nearly all, are joined by arrow; the others go through
+The wording comes from these functions themselves (filled with marks, then split at the marks), so the two cannot
+differ. Nearly all texts need no cleaning and are joined by arrow; the others go through
 `proxygrm.critique.prompts.inert` one by one.
 """
 
@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from data_tools.rows.arrays import to_numpy
 from proxygrm.critique.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
 
-_MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private use; not in our wording
-# At least what `inert` changes: which texts to hand to it. A mark too many costs time, one too few would be a bug.
+_MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private-use characters, which the wording does not contain
+# Matches at least what `inert` changes. A match too many costs time, a missing one would be a bug.
 _SUSPECT = (
     r"<(\||(?i:/?(rubric|justify|eval|answer|think|image|img|video|audio|bbox|ref-object|cot-process|start-image))>)"
 )
@@ -26,7 +26,7 @@ SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 
 
 def grm_prompts(question: pa.Array, response_1: pa.Array, response_2: pa.Array, images: pa.Array) -> pa.Array:
-    """`grm_prompt` of every row; images: pictures a row (integers)."""
+    """`grm_prompt` of every row; images: number of images per row."""
     return _fill("grm", [question, response_1, response_2], None, images)
 
 
@@ -38,9 +38,9 @@ def proxy_prompts(
 
 
 def _fill(name: str, texts: list[pa.Array], rubric: pa.Array | None, images: pa.Array) -> pa.Array:
-    values = [cleaned(text) for text in texts]
+    values = [clean_texts(text) for text in texts]
     if rubric is not None:
-        values.append(cleaned(rubric, contract=False))
+        values.append(clean_texts(rubric, contract=False))
     parts: list[pa.Array | pa.Scalar] = [_tags(images)]
     for piece in _pieces(name):
         parts.append(values[_MARKS.index(piece)] if piece in _MARKS else pa.scalar(piece))
@@ -49,7 +49,7 @@ def _fill(name: str, texts: list[pa.Array], rubric: pa.Array | None, images: pa.
 
 @cache
 def _pieces(name: str) -> tuple[str, ...]:
-    """The wording and, between its pieces, the marks that stand for question, responses and rubric."""
+    """The pieces of the wording and, between them, the marks that stand for question, responses and rubric."""
     question, response_1, response_2, rubric = _MARKS
     if name == "grm":
         filled = grm_prompt(question, response_1, response_2, images=0)
@@ -58,19 +58,19 @@ def _pieces(name: str) -> tuple[str, ...]:
     return tuple(piece for piece in re.split(f"([{''.join(_MARKS)}])", filled) if piece)
 
 
-def cleaned(texts: pa.Array, contract: bool = True) -> pa.Array:
+def clean_texts(texts: pa.Array, contract: bool = True) -> pa.Array:
     """`inert(text, contract).strip()` of every text (strings, no nulls).
 
-    Raises ValueError when an `<image>` is left, which would ask for a picture that does not exist.
+    Raises ValueError if an `<image>` remains, for which trainers would expect another image.
     """
     texts = pc.utf8_trim(texts, characters=SPACE)
     suspect = pc.match_substring_regex(texts, _SUSPECT)
     if not pc.any(suspect).as_py():
         return texts
-    mended = [inert(text, contract) for text in texts.filter(suspect).to_pylist()]
-    if any(IMAGE_TAG in text for text in mended):
+    cleaned = [inert(text, contract) for text in texts.filter(suspect).to_pylist()]
+    if any(IMAGE_TAG in text for text in cleaned):
         raise ValueError(f"a text still has {IMAGE_TAG} after cleaning")
-    return pc.replace_with_mask(texts, suspect, pa.array(mended, texts.type))
+    return pc.replace_with_mask(texts, suspect, pa.array(cleaned, texts.type))
 
 
 def _tags(images: pa.Array) -> pa.Array:

@@ -1,7 +1,7 @@
-"""Pairs -> benchmark JSONL, the shape that R1-Reward's and upstream's scripts read: {id, prompt, chosen, rejected,
-image}. More than one picture stands as `images`, a list. Source, category, group and licence go along where known.
+"""Pairs -> benchmark JSONL, the layout that R1-Reward's and upstream's scripts read: {id, prompt, chosen, rejected,
+image}. Several images are in `images`, a list. Source, category, group and licence are added where known.
 
-A benchmark's rows get the release's id back, repeated ones too: scripts tell categories and acc+ by it.
+Rows of a benchmark get the id of the release again, repeated ones too: scripts derive categories and acc+ from it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ _BENCHMARKS = {name.replace("-", "_") for name in BENCHMARKS}
 _TAGS = ("source", "license", "category", "group")
 
 
-def bench_lines(pairs: pa.Table, beside: Path) -> Iterator[bytes]:
-    """beside: folder of the file to write; paths of pictures below it are written relative to it."""
+def bench_lines(pairs: pa.Table, folder: Path) -> Iterator[bytes]:
+    """Lines of the benchmark JSONL. folder: that of the output; image paths below it are written relative to it."""
     first = pc.equal(pairs["label"], 1)
     chosen = pc.if_else(first, pairs["response_1"], pairs["response_2"]).to_pylist()
     rejected = pc.if_else(first, pairs["response_2"], pairs["response_1"]).to_pylist()
     ids, prompts, images = (pairs[name].to_pylist() for name in ("id", "question", "images"))
     tags = [pairs[name].to_pylist() for name in _TAGS]
-    ids = [bare_id(i, of) if of in _BENCHMARKS else i for i, of in zip(ids, tags[0], strict=True)]
-    start = f"{beside.resolve()}/"
+    sources = tags[0]
+    ids = [bare_id(i, source) if source in _BENCHMARKS else i for i, source in zip(ids, sources, strict=True)]
+    prefix = f"{folder.resolve()}/"
     for i, paths in enumerate(images):
         row = {"id": ids[i], "prompt": prompts[i], "chosen": chosen[i], "rejected": rejected[i]}
-        paths = [path.removeprefix(start) for path in paths]
+        paths = [path.removeprefix(prefix) for path in paths]
         if paths:
             row |= {"image": paths[0]} if len(paths) == 1 else {"images": paths}
         row |= {name: column[i] for name, column in zip(_TAGS, tags, strict=True) if column[i]}

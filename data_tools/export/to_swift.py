@@ -1,6 +1,6 @@
-"""Training rows for ms-swift: JSONL of {id, messages, images}, with absolute picture paths.
+"""Training rows for ms-swift: JSONL of {id, messages, images}, with absolute image paths.
 
-How many pixels a picture may have is ms-swift's MAX_PIXELS, when it loads the row.
+The number of pixels of an image is limited by ms-swift's MAX_PIXELS when it loads the row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_tools.export.prompt_columns import grm_prompts, proxy_prompts
-from data_tools.rows.arrays import one_array
+from data_tools.rows.arrays import single_array
 from proxygrm.core.files.whole_file import whole_file
 from proxygrm.critique.contract import parse, rubric_for_proxy
 from proxygrm.critique.prompts import inert
@@ -21,16 +21,16 @@ from proxygrm.critique.targets import proxy_answer
 
 
 def grm_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
-    """The reward model's cold start: the instruction, and the teacher's critique as the answer."""
+    """Rows for the reward model's cold start: the instruction, and the teacher's critique as the answer."""
     question, response_1, response_2, counts = _texts(pairs)
     prompts = grm_prompts(question, response_1, response_2, counts)
     return _lines(pairs, prompts, [_answer(critique.strip()) for critique in critiques])
 
 
 def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
-    """The proxy's training: the pair with the teacher's rubric, and a short thought with the verdict as the answer.
+    """Rows for training the proxy: the pair with the teacher's rubric, and a short thought with the verdict.
 
-    Raises ValueError for a critique that has no rubric to show, no evaluation or no verdict.
+    Raises ValueError for a critique without a rubric, an evaluation or a verdict.
     """
     question, response_1, response_2, counts = _texts(pairs)
     prompts = proxy_prompts(question, response_1, response_2, pa.array(rubrics_of(pairs, critiques)), counts)
@@ -38,7 +38,7 @@ def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
 
 
 def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
-    """The rubrics as the proxy sees them. Raises ValueError, naming the pair, when there is none to show."""
+    """The rubrics as the proxy sees them. Raises ValueError, naming the pair, for a critique without one."""
     rubrics = []
     for pair_id, critique in zip(pairs["id"].to_pylist(), critiques, strict=True):
         rubric = rubric_for_proxy(critique)
@@ -49,7 +49,7 @@ def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
 
 
 def write_jsonl(path: Path, lines: Iterable[bytes]) -> int:
-    """Write the lines (each with its end of line), whole or not at all; returns their number."""
+    """Write the lines (with their line ends) atomically; returns their number."""
     count = 0
     with whole_file(path) as scratch, scratch.open("wb") as file:
         for line in lines:
@@ -59,12 +59,12 @@ def write_jsonl(path: Path, lines: Iterable[bytes]) -> int:
 
 
 def _answer(text: str) -> str:
-    """A teacher may quote `<image>`: ms-swift would ask for one more picture, in an answer as in a prompt."""
+    """The text with tags defused: for each `<image>` that a teacher quotes, ms-swift would expect one more image."""
     return inert(text, contract=False)
 
 
 def _texts(pairs: pa.Table) -> list[pa.Array]:
-    columns = [one_array(pairs[name]) for name in ("question", "response_1", "response_2", "images")]
+    columns = [single_array(pairs[name]) for name in ("question", "response_1", "response_2", "images")]
     return [*columns[:3], pc.list_value_length(columns[3])]
 
 

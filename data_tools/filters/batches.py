@@ -1,4 +1,4 @@
-"""Rows of a pairs folder, some at a time."""
+"""Rows of a pairs folder in batches."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from data_tools.rows.preference import PreferencePair
 
-_ROWS, _CHARS = 512, 8 << 20  # a batch ends at either
+_ROWS, _CHARS = 512, 8 << 20  # limits of a batch
 
 
 def in_batches(pairs: Iterable[PreferencePair]) -> Iterator[list[PreferencePair]]:
+    """Batches of bounded size, in order."""
     rows: list[PreferencePair] = []
     chars = 0
     for pair in pairs:
@@ -23,5 +24,5 @@ def in_batches(pairs: Iterable[PreferencePair]) -> Iterator[list[PreferencePair]
 
 
 def texts_of(pair: PreferencePair) -> tuple[str, str, str]:
-    """What a signature is made of."""
+    """The texts that a signature is computed from."""
     return pair.question, pair.response_1, pair.response_2

@@ -1,4 +1,4 @@
-"""What one filter run is asked to do: for its shards (`run.py`) and for its merge (`merge.py`)."""
+"""The parameters of a filter run, for its shards (`run.py`) and its merge (`merge.py`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.filters.settings import FilterSettings
-from data_tools.steps.account import Where
+from data_tools.steps.account import RowLocation
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to filter; pickles, so that a shard can run in a process of its own."""
+    """What to filter; picklable, because shards run in separate processes."""
 
     pairs: Path
     out: Path
@@ -26,5 +26,6 @@ class Job:
         )
 
 
-def where(position: int) -> Where:
-    return Where("pairs.parquet", position + 1)
+def row_location(position: int) -> RowLocation:
+    """The location of the pair at this position (from 0) of the pairs file."""
+    return RowLocation("pairs.parquet", position + 1)

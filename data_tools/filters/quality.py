@@ -1,7 +1,7 @@
-"""Rows that are no use to train or judge on, each for one of a closed set of reasons.
+"""Finds rows that are not useful for training or evaluation, each for one of a fixed set of reasons.
 
-A row is looked at by itself: its texts, and the headers of its pictures (nothing is decoded). All work is linear in
-the length of the texts, and what depends on a text's form looks at its beginning only.
+A row is examined by itself: its texts, and the headers of its images (nothing is decoded). All work is linear in the
+length of the texts, and checks of the form of a text read only its beginning.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from data_tools.filters.plain_text import plain, squeezed
+from data_tools.filters.normalize_text import normalize, normalize_spaces
 from data_tools.rows.preference import PreferencePair
 from proxygrm.core.errors import UserError
-from proxygrm.core.images.settle import MOST_ASPECT, UnreadableImage, size_of, too_thin
+from proxygrm.core.images.settle import MAX_ASPECT, UnreadableImage, size_of, too_thin
 
 Reason = Literal[
     "short_question",
@@ -29,59 +29,62 @@ Reason = Literal[
     "image_placeholder",
     "html_markup",
     "language",
-    "broken_picture",
-    "small_picture",
-    "large_picture",
-    "stretched_picture",
+    "broken_image",
+    "small_image",
+    "large_image",
+    "stretched_image",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
-BAD = frozenset({"broken_picture"})  # the row is damaged, not only unwanted
+BAD_REASONS = frozenset({"broken_image"})  # the row is damaged, not only unwanted
 
 
 @dataclass(frozen=True)
 class QualitySettings:
-    """Bounds are (least, most), both allowed. What a switch turns off is not looked for."""
+    """Bounds are (least, most), inclusive. A switch turns a check off."""
 
     question_chars: tuple[int, int] = (3, 10_000)
-    """A question of one or two characters is a mark that was left over. Above 10,000 (about 2,500 tokens) no pair
-    fits RL's prompt of 4,096 tokens beside a picture (up to 1,280) and the instruction (about 300)."""
+    """A question of one or two characters is a stray mark. Above 10,000 (about 2,500 tokens) no pair fits into RL's
+    prompt of 4,096 tokens with an image (up to 1,280) and the instruction (about 300)."""
     question_words: tuple[int, int] = (1, 2_500)
-    """The same bound in words, for texts of many short ones. A question of one word ("Translate!") is a question."""
+    """The same bound in words, for texts of many short words. One word ("Translate!") can be a question."""
     response_chars: tuple[int, int] = (1, 10_000)
-    """"A" or "7" is a right answer to many questions, so no more than one character is asked for."""
+    """"A" or "7" is the right answer to many questions, so one character is enough."""
     response_words: tuple[int, int] = (1, 2_500)
     """As for the question."""
     identical: bool = True
-    """Responses that are the same but for case and white space: the label says nothing."""
+    """Responses that differ only in case and white space: the label says nothing."""
     refusals: bool = True
-    """Both responses refuse: there is no better one to see. A pair in which one refuses is kept: where the request
-    is harmful the refusal is the better response, and where it is harmless it shows what a worse one looks like."""
+    """Both responses refuse, so neither is better. A pair with one refusal is kept: if the request is harmful the
+    refusal is the better response, and if it is harmless it shows a worse one."""
     chat_markup: bool = True
     """Control tokens of a chat template (<|im_start|>, [INST], </s>): a model's raw output, cut in the wrong place."""
     image_placeholder: bool = True
-    """<image> and its like inside a text: a picture is meant that may not be there. Numbered ones (<image 1>, as in
-    MMMU) refer to a picture in words and are kept."""
+    """<image> and similar tags in a text: they stand for an image that may be missing. Numbered ones (<image 1>, as in
+    MMMU) refer to an image in the text and are kept."""
     html_markup: bool = True
-    """HTML tags and entities outside of code: a page that was scraped. Code in back-quotes is not looked at."""
+    """HTML tags and entities outside code: a scraped page. Code in back-quotes is ignored."""
     latin_share: float = 0.0
-    """Share of Latin letters among the letters of question and responses. Off: the released sets are English but
-    for questions about signs, translations and formulas, which are whole. 0.5 keeps rows that are mostly Latin."""
+    """Share of Latin letters among the letters of question and responses. Off by default: the released sets are
+    English except for valid questions about signs, translations and formulas. 0.5 keeps rows that are mostly Latin."""
     stop_word_share: float = 0.0
-    """Share of common English words among the words. Off: short answers, formulas and code have few. 99 % of
-    VL-RewardBench's rows have 0.2 and more, sentences in other languages under 0.1: 0.15 keeps English rows."""
-    picture_side: tuple[int, int] = (28, 16_384)
-    """Pixels of the shorter side at least: one visual token of Qwen2.5-VL is 28 x 28. Of the longer one at most:
-    such a picture is scaled down to one pixel of 100 before the model sees it (MAX_PIXELS 1003520)."""
-    picture_pixels: int = 50_000_000
-    """Decoding takes 3 bytes a pixel in every worker; Pillow itself refuses above 179 million."""
-    picture_aspect: float = MOST_ASPECT
-    """Longer side by shorter side at most: above it Qwen's processor raises an error in the middle of a training."""
+    """Share of common English words among the words. Off by default: short answers, formulas and code have few. 99 %
+    of VL-RewardBench's rows have 0.2 or more, sentences in other languages under 0.1: 0.15 keeps English rows."""
+    image_side: tuple[int, int] = (28, 16_384)
+    """Least pixels of the shorter side: one visual token of Qwen2.5-VL is 28 x 28. Most of the longer side: a larger
+    image is scaled down to 1 % of its pixels before the model sees it (MAX_PIXELS 1003520)."""
+    image_pixels: int = 50_000_000
+    """Decoding takes 3 bytes per pixel in every worker; Pillow itself refuses more than 179 million pixels."""
+    image_aspect: float = MAX_ASPECT
+    """Most ratio of the longer to the shorter side: above it Qwen's processor raises an error during training."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, tuple) and not (len(value) == 2 and 0 <= value[0] <= value[1]):
-                raise UserError(f"quality.{field.name} is {list(value)}; it must be [least, most] with least <= most")
+                raise UserError(
+                    f"quality.{field.name} is {list(value)}; it must be [least, most] with 0 <= least <= most",
+                    code="settings.out-of-range", name=f"quality.{field.name}", value=list(value),
+                )  # fmt: skip
 
 
 class Fault(NamedTuple):
@@ -90,7 +93,7 @@ class Fault(NamedTuple):
 
 
 def text_fault(pair: PreferencePair, settings: QualitySettings) -> Fault | None:
-    """The first thing wrong with the texts; lengths first, so that a huge text costs nothing more."""
+    """The first fault of the texts; lengths are checked first, so that a huge text costs no more."""
     question, responses = pair.question, (pair.response_1, pair.response_2)
     fault = _length("question", question, settings.question_chars, settings.question_words)
     for text in responses:
@@ -99,26 +102,26 @@ def text_fault(pair: PreferencePair, settings: QualitySettings) -> Fault | None:
         return fault
     if settings.identical and _reads_same(*responses):
         return Fault("identical_responses", "")
-    if settings.refusals and all(map(refuses, responses)):
+    if settings.refusals and all(map(is_refusal, responses)):
         return Fault("both_refuse", "")
     texts = (question, *responses)
     return _markup(texts, settings) or _language(texts, settings)
 
 
-def picture_fault(path: Path, settings: QualitySettings) -> Fault | None:
-    """What is wrong with a picture, from its header."""
+def image_fault(path: Path, settings: QualitySettings) -> Fault | None:
+    """The fault of an image, judged by its header."""
     try:
         width, height = size_of(path)
     except UnreadableImage as error:
-        return Fault("broken_picture", f"{path.name}: {error}"[:300])
-    size, (least, most) = f"{path.name} is {width} x {height}", settings.picture_side
+        return Fault("broken_image", f"{path.name}: {error}"[:300])
+    size, (least, most) = f"{path.name} is {width} x {height}", settings.image_side
     short, long = min(width, height), max(width, height)
     if short < least:
-        return Fault("small_picture", size)
-    if long > most or width * height > settings.picture_pixels:
-        return Fault("large_picture", size)
-    if too_thin(width, height, settings.picture_aspect):
-        return Fault("stretched_picture", size)
+        return Fault("small_image", size)
+    if long > most or width * height > settings.image_pixels:
+        return Fault("large_image", size)
+    if too_thin(width, height, settings.image_aspect):
+        return Fault("stretched_image", size)
     return None
 
 
@@ -140,10 +143,10 @@ def _length(name: str, text: str, chars: tuple[int, int], words: tuple[int, int]
 
 
 def _reads_same(one: str, other: str) -> bool:
-    heads = [squeezed(text[:1000]) for text in (one, other)]
+    heads = [normalize_spaces(text[:1000]) for text in (one, other)]
     if min(map(len, heads)) > 200 and heads[0][:100] != heads[1][:100]:
-        return False  # spares most long texts the rest
-    return squeezed(one) == squeezed(other)
+        return False  # saves normalising most long texts
+    return normalize_spaces(one) == normalize_spaces(other)
 
 
 _CANNOT = r"(?:can(?:no|'|\s?no)?t|am (?:not able|unable) to|will not|won't|must decline to|have to decline to)"
@@ -160,13 +163,13 @@ _REFUSAL = re.compile(
     r"(?:as an? (?:ai|artificial intelligence|large language model|language model)\b[^.!\n]{0,60}?,?\s*)?"
     rf"(?:i|we)\s*{_CANNOT}\s*(?:be able to\s*)?{_HELP}\b"
 )
-_REFUSAL_CHARS = 600  # a longer response does more than refuse
+_REFUSAL_CHARS = 600  # a longer response says more than a refusal
 
 
-def refuses(response: str) -> bool:
-    """Says at once that it will not do what is asked, and little more. "I cannot see a cat" is an answer."""
+def is_refusal(response: str) -> bool:
+    """Whether a response refuses in its first words and says little else. "I cannot see a cat" is an answer."""
     text = response.strip()
-    return len(text) <= _REFUSAL_CHARS and _REFUSAL.match(plain(text[:300]).replace("’", "'")) is not None
+    return len(text) <= _REFUSAL_CHARS and _REFUSAL.match(normalize(text[:300]).replace("’", "'")) is not None
 
 
 _CHAT = re.compile(
@@ -186,23 +189,23 @@ _HTML = re.compile(
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{1,500}`", re.DOTALL)
 
 
-_ENDS = 1 << 18  # of a longer text, so many characters at each end: where a template leaves its marks
+_ENDS = 1 << 18  # characters examined at each end of a longer text, where a template leaves its tokens
 
 
 def _markup(texts: Sequence[str], settings: QualitySettings) -> Fault | None:
     for text in (text if len(text) <= 2 * _ENDS else f"{text[:_ENDS]}\n{text[-_ENDS:]}" for text in texts):
         if "<" in text or "[" in text or "#" in text or "USER:" in text or "ASSISTANT:" in text:
-            if settings.chat_markup and (found := _CHAT.search(text)):
-                return Fault("chat_markup", found.group())
-            if settings.image_placeholder and (found := _PLACEHOLDER.search(text)):
-                return Fault("image_placeholder", found.group())
-        if settings.html_markup and ("<" in text or "&" in text) and (found := _HTML.search(_CODE.sub(" ", text))):
-            return Fault("html_markup", found.group()[:100])
+            if settings.chat_markup and (match := _CHAT.search(text)):
+                return Fault("chat_markup", match.group())
+            if settings.image_placeholder and (match := _PLACEHOLDER.search(text)):
+                return Fault("image_placeholder", match.group())
+        if settings.html_markup and ("<" in text or "&" in text) and (match := _HTML.search(_CODE.sub(" ", text))):
+            return Fault("html_markup", match.group()[:100])
     return None
 
 
-_LOOKED_AT = 10_000  # characters of each text from which the language is told
-_FEW = 20  # letters or words: too few to tell
+_LANGUAGE_CHARS = 10_000  # characters of each text that are examined
+_FEW = 20  # with fewer letters or words the language is not judged
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]+")
 _STOP_WORDS_TEXT = """a about all also an and are as at be because been both but by can could do does for from had has
@@ -212,7 +215,7 @@ _STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 
 
 def _language(texts: Sequence[str], settings: QualitySettings) -> Fault | None:
-    heads = [text[:_LOOKED_AT] for text in texts]
+    heads = [text[:_LANGUAGE_CHARS] for text in texts]
     if settings.latin_share > 0:
         letters = sum(len(run) for text in heads for run in _LETTERS.findall(text))
         latin = sum(len(run) for text in heads for run in _LATIN.findall(text))

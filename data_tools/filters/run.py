@@ -1,12 +1,12 @@
-"""A pairs folder -> a smaller one, and an account of every row that left.
+"""Filters a pairs folder into a smaller one, with an account of every excluded row.
 
-`OUT` is a complete pairs folder: `pairs.parquet` and `images/`, hard links to the kept pictures (copies where the
-file system has none). `filter.json` counts, `filter_dropped.jsonl` has one line a row that left: {file, row, id,
-reason, bad, detail}; where a row collides with another, the detail ends in the id of that one.
+`OUT` is a complete pairs folder: `pairs.parquet` and `images/`, hard links to the kept images (copies where the file
+system has no links). `filter.json` has the counts, `filter_dropped.jsonl` one line per excluded row: {file, row, id,
+reason, bad, detail}; if a row collides with another, the detail ends with the id of that one.
 
-Shards judge rows one by one (quality, decontamination) and compute signatures. The merge does what needs all rows
-(difficulty needs all critiques, similarity all signatures) and writes the result. Row groups pass one at a time, so
-memory is that of similarity: about 0.75 kB a row that is left, 0.5 of it a file mapped into memory.
+Shards examine rows one by one (quality, decontamination) and compute signatures. The merge runs the filters that need
+all rows (difficulty needs all critiques, similarity all signatures) and writes the result. Row groups are read one at a
+time, so the memory is that of similarity: about 0.75 kB per remaining row, 0.5 of it in a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from data_tools.filters.difficulty import critique_files
-from data_tools.filters.job import Job, where
+from data_tools.filters.job import Job, row_location
 from data_tools.filters.settings import FilterSettings
 from data_tools.rows.preference import PreferencePair, count_pairs, iter_pairs
 from data_tools.steps.account import Account
@@ -39,16 +39,20 @@ def filter_step(
     against: Sequence[Path] = (),
     max_bad: float = 0.01,
 ) -> Step:
-    """The step that writes the rows of `pairs` that pass into the pairs folder `out`.
+    """The step that writes the rows of `pairs` that pass all filters into the pairs folder `out`.
 
     critiques: files or folders of critiques, for the difficulty. against: pairs folders of benchmarks. Bad rows are
-    those with a picture that is missing or broken. Raises UserError when a folder is none.
+    those with a missing or broken image. Raises UserError for an input that is not a pairs folder.
     """
     pairs, out, settings = Path(pairs), Path(out), settings or FilterSettings()
     if out.exists() and (not out.is_dir() or out.resolve() == pairs.resolve()):
-        raise UserError(f"--out {out} must be a folder other than the one that is filtered")
+        raise UserError(
+            f"--out {out} must be a folder, and not the one that is filtered", code="option.bad-out", path=out
+        )
     if settings.quality is None and settings.similarity is None and not critiques and not against:
-        raise UserError("every filter is off; leave one on, or give --critiques or --against")
+        raise UserError(
+            "every filter is off; leave one on, or give --critiques or --against", code="settings.nothing-to-do"
+        )
     job = Job(pairs, out, settings, tuple(critique_files(critiques)), tuple(map(Path, against)))
     for folder in (pairs, *job.against):
         count_pairs(folder)  # raises UserError
@@ -61,13 +65,13 @@ def filter_step(
 
 
 def filter_pairs(pairs: Path, out: Path, settings: FilterSettings | None = None, **options: Any) -> dict[str, Any]:
-    """The same in this process alone, for small data; options are those of `filter_step`. Returns the report."""
+    """Run `filter_step` with these options in this process (for small data), and return the report."""
     return carry_out(filter_step(pairs, out, settings, **options), 1, workers=1)
 
 
 def _paths(shard: Shard, parts: Path) -> dict[str, Path]:
     """The files of a shard's part; `account` is written last."""
-    names = {"rows": "rows.i64", "signs": "signatures.u32", "log": "dropped.jsonl", "account": "account.json"}
+    names = {"rows": "rows.i64", "signatures": "signatures.u32", "log": "dropped.jsonl", "account": "account.json"}
     return {kind: shard.path(parts / name) for kind, name in names.items()}
 
 
@@ -76,12 +80,12 @@ def _done(shard: Shard, parts: Path) -> bool:
 
 
 def _run(job: Job, shard: Shard, parts: Path) -> None:
-    """Judge the shard's rows by themselves; positions and signatures of those that stay."""
+    """Examine the rows of the shard one by one; write positions and signatures of those that pass."""
     import numpy as np
 
     from data_tools.filters.batches import in_batches, texts_of
     from data_tools.filters.minhash import signatures
-    from data_tools.filters.quality import BAD
+    from data_tools.filters.quality import BAD_REASONS
 
     part = _paths(shard, parts)
     span = shard.span(count_pairs(job.pairs))
@@ -89,60 +93,60 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
     at = span.start
     with (
         whole_file(part["rows"]) as rows_scratch,
-        whole_file(part["signs"]) as signs_scratch,
+        whole_file(part["signatures"]) as signatures_scratch,
         Account(part["log"], max_bad=1.0) as account,
         rows_scratch.open("wb") as rows_file,
-        signs_scratch.open("wb") as signs_file,
+        signatures_scratch.open("wb") as signatures_file,
     ):
         for batch in in_batches(iter_pairs(job.pairs, span)):
             faults = [_quality_fault(job, pair) for pair in batch]
             passed = [row for row, fault in enumerate(faults) if fault is None]
-            signs = signatures([texts_of(batch[row]) for row in passed]) if job.needs_signatures else None
+            batch_signatures = signatures([texts_of(batch[row]) for row in passed]) if job.needs_signatures else None
             if benchmarks is not None:
-                hits = benchmarks.hits([batch[row] for row in passed], signs, job.pairs / "images")
+                hits = benchmarks.find([batch[row] for row in passed], batch_signatures, job.pairs / "images")
                 for row, hit in zip(passed, hits, strict=True):
                     faults[row] = hit
-            for row, fault in enumerate(faults):  # in the order of the rows, however they are cut in batches
+            for row, fault in enumerate(faults):  # in the order of the rows, independent of the batches
                 if fault:
-                    bad = fault.reason in BAD
-                    account.leave(where(at + row), batch[row].id, fault.reason, bad=bad, detail=fault.detail)
-            stay: Any = np.array([faults[row] is None for row in passed], dtype=bool)
-            rows: Any = np.array(passed, dtype=np.int64)[stay] + at
+                    bad = fault.reason in BAD_REASONS
+                    account.exclude(row_location(at + row), batch[row].id, fault.reason, bad=bad, detail=fault.detail)
+            keep: Any = np.array([faults[row] is None for row in passed], dtype=bool)
+            rows: Any = np.array(passed, dtype=np.int64)[keep] + at
             account.read, account.kept, at = account.read + len(batch), account.kept + len(rows), at + len(batch)
-            _put(rows_file, rows, part["rows"])
-            if signs is not None and job.settings.similarity is not None:
-                _put(signs_file, signs[stay], part["signs"])
+            _write_array(rows_file, rows, part["rows"])
+            if batch_signatures is not None and job.settings.similarity is not None:
+                _write_array(signatures_file, batch_signatures[keep], part["signatures"])
     write_json(part["account"], account.summary())
 
 
-def _put(file: BinaryIO, values: Any, path: Path) -> None:
-    """Several files are written side by side: an error must name the right one."""
+def _write_array(file: BinaryIO, values: Any, path: Path) -> None:
+    """Flush at once: several files are written in parallel, and an error must name the right one."""
     with writing(path):
         file.write(values.tobytes())
         file.flush()
 
 
 def _quality_fault(job: Job, pair: PreferencePair) -> Fault | Hit | None:
-    from data_tools.filters.quality import picture_fault, text_fault
+    from data_tools.filters.quality import image_fault, text_fault
 
     settings = job.settings.quality
     if settings is None:
         return None
     fault = text_fault(pair, settings)
     for name in pair.images:
-        fault = fault or picture_fault(job.pairs / "images" / name, settings)
+        fault = fault or image_fault(job.pairs / "images" / name, settings)
     return fault
 
 
 @lru_cache(maxsize=1)
 def _benchmarks(job: Job) -> Any:
-    """Read once a process, however many shards it runs."""
-    from data_tools.filters.decontamination import Benchmarks
+    """Built once per process, for all its shards."""
+    from data_tools.filters.decontamination import BenchmarkIndex
 
-    return Benchmarks(job.against, job.settings.decontamination)
+    return BenchmarkIndex(job.against, job.settings.decontamination)
 
 
 def _merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[str, Any]:
-    from data_tools.filters.merge import merge  # pyarrow and numpy wait until here
+    from data_tools.filters.merge import merge  # deferred: imports pyarrow and numpy
 
     return merge(job, max_bad, [_paths(shard, parts) for shard in shards], parts)

@@ -1,1 +1,1 @@
-"""Released preference data -> a pairs folder; `run.py` puts the parts together."""
+"""Released preference data -> a pairs folder; start at `run.py`."""

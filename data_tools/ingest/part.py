@@ -1,7 +1,7 @@
-"""The part of one shard: raw rows -> checked pairs and scored responses, pictures into the store, every row counted.
+"""The part of one shard: raw rows -> validated pairs and scored responses, stored images, and counts of all rows.
 
-Nothing here looks beyond its own rows: repeated ids, duplicates and the pairing of scored responses are the merge's
-(`data_tools.ingest.merge`), which is why a part carries hashes, and the place of each row, beside the pairs' columns.
+A shard sees only its own rows: repeated ids, duplicates and the pairing of scored responses are left to the merge
+(`data_tools.ingest.merge`), for which a part has hashes and the position of each row beside the columns of the pairs.
 """
 
 from __future__ import annotations
@@ -13,46 +13,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.ingest.picture_paths import Missing, Pictures
+from data_tools.ingest.image_paths import ImageReader, OnMissing
 from data_tools.ingest.raw_rows import RawFile, read_span
-from data_tools.rows.preference import PictureStore, PreferencePair, arrange
-from data_tools.sources.base import Found, Left, Scored, Source, layouts
-from data_tools.steps.account import Account, Where
+from data_tools.rows.preference import ImageStore, PreferencePair, arrange
+from data_tools.sources.base import Excluded, RawPair, ScoredResponse, Source, layouts
+from data_tools.steps.account import Account, RowLocation
 from data_tools.steps.shards import Shard
 from proxygrm.core.files.durable import sync_tree
 from proxygrm.core.files.whole_file import WholeFileWriter, write_json, writing
-from proxygrm.core.ids import BadId, given, id_text
-from proxygrm.core.images.fields import NoPicture, NotGiven
+from proxygrm.core.ids import BadId, has_id, id_text
+from proxygrm.core.images.fields import NoImage, NotGiven
 
-_ROWS, _BYTES = 2048, 32 << 20  # a batch in memory is no longer than either
+_ROWS, _BYTES = 2048, 32 << 20  # limits of a batch in memory
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to ingest; pickles, so that a shard can run in a process of its own."""
+    """What to ingest; picklable, because shards run in separate processes."""
 
     source: Source
-    name: str  # source of the pairs, and what stands before the colon of their ids
+    name: str  # source of the pairs, and the prefix of their ids
     files: tuple[RawFile, ...]
     out: Path
     root: Path
-    missing: Missing
-    license: str  # "": what the rows or the source say
+    missing: OnMissing
+    license: str  # "": that of the row or the source
 
     @property
     def units(self) -> int:
         return sum(file.units for file in self.files)
 
     def row_name(self, file: int, row: int) -> str:
-        """The id of a row that has none."""
+        """The id of a row without one."""
         return str(row) if len(self.files) == 1 else f"{self.files[file].name}:{row}"
 
 
 class PartWriter(WholeFileWriter):
-    """Rows of a part, column by column, in bounded batches; under its name when the `with` block ends well."""
+    """Writes rows in bounded batches; the file appears when the `with` block ends without an error."""
 
     def __init__(self, path: Path, columns: dict[str, str]) -> None:
-        """columns: name -> arrow type by name; "texts" is a list of strings."""
+        """columns: name -> name of the arrow type; "texts" is a list of strings."""
         import pyarrow as pa
 
         kinds = {"texts": pa.list_(pa.string())}
@@ -97,7 +97,7 @@ SCORED_COLUMNS = {**dict.fromkeys(("id", "question", "response"), "string"), "sc
 
 
 def pair_values(pair: PreferencePair, file: int, row: int) -> list[Any]:
-    """A row of PAIR_COLUMNS. The key is that of the texts and pictures, whichever response stands first."""
+    """A row of PAIR_COLUMNS. The key depends on the texts and images, not on the order of the responses."""
     better, worse = (pair.response_1, pair.response_2) if pair.label == 1 else (pair.response_2, pair.response_1)
     return [
         pair.id, pair.source, pair.question, pair.response_1, pair.response_2, pair.label, pair.images, pair.license,
@@ -106,7 +106,7 @@ def pair_values(pair: PreferencePair, file: int, row: int) -> list[Any]:
 
 
 def key_of(*texts: str) -> int:
-    """64 bits of a hash: two different of ten million texts agree with a chance of 3 in a million."""
+    """A 64-bit hash: among ten million texts the chance of a collision is 3 in a million."""
     digest = hashlib.blake2b(digest_size=8)
     for text in texts:
         data = text.encode()
@@ -127,7 +127,7 @@ def done(shard: Shard, parts: Path) -> bool:
 
 def run(job: Job, shard: Shard, parts: Path) -> None:
     part = paths(shard, parts)
-    pictures = Pictures(PictureStore(parts), job.root, job.missing)  # the merge takes those of rows that stay
+    images = ImageReader(ImageStore(parts), job.root, job.missing)  # the merge links those of the kept rows
     span = shard.span(job.units)
     source = job.source
     with (
@@ -135,92 +135,95 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
         PartWriter(part["pairs"], PAIR_COLUMNS) as pairs,
         PartWriter(part["scored"], SCORED_COLUMNS) as scored,
     ):
-        for file, number, raw in read_span(job.files, span, layouts(source), source.optional, source.give):
+        for file, number, raw in read_span(job.files, span, layouts(source), source.optional, source.expected):
             account.read += 1
-            found = understand(source, raw)
-            made = found if isinstance(found, Left) else _checked(job, found, file, number, pictures, account)
-            if isinstance(made, Left):
-                row_id = repr(made.id)[1:-1] if isinstance(made.id, str) else "" if made.id is None else repr(made.id)
-                where = Where(job.files[file].name, number)
-                account.leave(where, row_id[:300], made.reason, bad=made.bad, detail=made.detail[:300])
-            elif isinstance(made, PreferencePair):
-                pairs.add(pair_values(made, file, number), _size(made.question, made.response_1, made.response_2))
+            row = interpret(source, raw)
+            result = row if isinstance(row, Excluded) else _validated(job, row, file, number, images, account)
+            if isinstance(result, Excluded):
+                row_id = "" if result.id is None else repr(result.id)
+                row_id = row_id[1:-1] if isinstance(result.id, str) else row_id
+                where = RowLocation(job.files[file].name, number)
+                account.exclude(where, row_id[:300], result.reason, bad=result.bad, detail=result.detail[:300])
+            elif isinstance(result, PreferencePair):
+                pair = result
+                pairs.add(pair_values(pair, file, number), _size(pair.question, pair.response_1, pair.response_2))
                 account.kept += 1
             else:
-                scored.add([*made, file, number], _size(made[1], made[2]))
-    sync_tree([parts / "images"])  # what the account says is there stays there
+                scored.add([*result, file, number], _size(result[1], result[2]))
+    sync_tree([parts / "images"])  # on disk before the account says so
     write_json(part["account"], account.summary())
 
 
-def understand(source: Source, raw: dict[str, Any] | Left) -> Found | Scored | Left:
-    """What the source finds in a raw row."""
-    if isinstance(raw, Left):
+def interpret(source: Source, raw: dict[str, Any] | Excluded) -> RawPair | ScoredResponse | Excluded:
+    """The pair or scored response that the source reads from a raw row, or why it is neither."""
+    if isinstance(raw, Excluded):
         return raw
     try:
-        found = source.read(raw)
-    except NoPicture as error:
-        return Left("bad_picture", str(error), id=raw.get("id"))
-    if source.needs_picture and not isinstance(found, Left) and not found.pictures:
-        return found._replace(pictures=(NotGiven("the row has no image"),))
-    return found
+        row = source.read(raw)
+    except NoImage as error:
+        return Excluded("bad_image", str(error), id=raw.get("id"))
+    if source.needs_image and not isinstance(row, Excluded) and not row.images:
+        return row._replace(images=(NotGiven("the row has no image"),))
+    return row
 
 
-def _checked(
-    job: Job, found: Found | Scored, file: int, number: int, pictures: Pictures, account: Account
-) -> PreferencePair | list[Any] | Left:
-    """A pair, the first six of SCORED_COLUMNS, or why the row is neither. Texts stay as they are, to the last space."""
-    texts = (found.question, *((found.chosen, found.rejected) if isinstance(found, Found) else (found.response,)))
-    row_id = _id(found.id, job.row_name(file, number), account)
-    left = _text_fault(texts) if isinstance(row_id, str) else row_id
-    if left is None and isinstance(found, Found) and found.chosen.strip() == found.rejected.strip():
-        left = Left("same_responses", bad=False)
-    if left is not None:
-        return left._replace(id=found.id)
-    stored = pictures.store_all(found.pictures)
-    if isinstance(stored, Left):
-        return stored._replace(id=found.id)
+def _validated(
+    job: Job, row: RawPair | ScoredResponse, file: int, number: int, images: ImageReader, account: Account
+) -> PreferencePair | list[Any] | Excluded:
+    """A pair, the first six values of SCORED_COLUMNS, or why the row is neither. Texts are not changed."""
+    texts = (row.question, *((row.chosen, row.rejected) if isinstance(row, RawPair) else (row.response,)))
+    row_id = _id(row.id, job.row_name(file, number), account)
+    fault = text_fault(texts) if isinstance(row_id, str) else row_id
+    if fault is None and isinstance(row, RawPair) and row.chosen.strip() == row.rejected.strip():
+        fault = Excluded("same_responses", bad=False)
+    if fault is not None:
+        return fault._replace(id=row.id)
+    stored = images.store_all(row.images)
+    if isinstance(stored, Excluded):
+        return stored._replace(id=row.id)
     names, notes = stored
     account.notes.update(notes)
     account.notes["no_image"] += not names
-    if found.note:
-        account.notes[found.note] += 1
-    if isinstance(found, Scored):
-        key = key_of(found.question, found.scale, *names)
-        return [f"{job.name}:{row_id}", found.question, found.response, found.score, names, key]
-    source = found.source or job.name
-    tags = (job.license or found.license or job.source.license, found.category, found.group)
+    if row.note:
+        account.notes[row.note] += 1
+    if isinstance(row, ScoredResponse):
+        key = key_of(row.question, row.scale, *names)
+        return [f"{job.name}:{row_id}", row.question, row.response, row.score, names, key]
+    source = row.source or job.name
+    tags = (job.license or row.license or job.source.license, row.category, row.group)
     if not all(map(is_unicode, (source, *tags))):
-        return Left("not_unicode", "in source, license, category or group", id=found.id)
-    return arrange(f"{source}:{row_id}", source, found.question, found.chosen, found.rejected, names, *tags)
+        return Excluded("not_unicode", "in source, license, category or group", id=row.id)
+    return arrange(f"{source}:{row_id}", source, row.question, row.chosen, row.rejected, names, *tags)
 
 
-def _id(value: Any, row_name: str, account: Account) -> str | Left:
-    if not given(value):
+def _id(value: Any, row_name: str, account: Account) -> str | Excluded:
+    if not has_id(value):
         account.notes["no_id"] += 1
         return row_name
     try:
         text = id_text(value)
     except BadId as error:
-        return Left("bad_id", str(error))
-    return text if is_unicode(text) else Left("not_unicode", "in the id")
+        return Excluded("bad_id", str(error))
+    return text if is_unicode(text) else Excluded("not_unicode", "in the id")
 
 
-def _text_fault(texts: Sequence[Any]) -> Left | None:
-    for place, text in enumerate(texts):
-        name = "response" if place else "question"
+def text_fault(texts: Sequence[Any]) -> Excluded | None:
+    """Why a row with these texts (the question, then responses) is bad; None if all are texts and not empty."""
+    for position, text in enumerate(texts):
+        name = "response" if position else "question"
         if text is None or text == "":
-            return Left(f"empty_{name}")
+            return Excluded(f"empty_{name}")
         if not isinstance(text, str):
-            return Left("not_text", f"{name} is {type(text).__name__}")
+            return Excluded("not_text", f"{name} is {type(text).__name__}")
         if not text.strip():
-            return Left(f"empty_{name}")
+            return Excluded(f"empty_{name}")
         if not is_unicode(text):
-            return Left("not_unicode", f"a lone surrogate in the {name}")
+            return Excluded("not_unicode", f"a lone surrogate in the {name}")
     return None
 
 
 def is_unicode(text: str) -> bool:
-    """Parquet and JSON carry no lone surrogates."""
+    """Whether the text has no lone surrogates, which parquet and JSON cannot hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """Released preference data -> a pairs folder: `OUT/pairs.parquet`, `OUT/images/`, and an account of every row.
 
-`OUT/ingest.json` has the counts, `OUT/ingest_dropped.jsonl` one line for each row that left: {file, row, id, reason,
+`OUT/ingest.json` has the counts, `OUT/ingest_dropped.jsonl` one line for each excluded row: {file, row, id, reason,
 bad, detail}. The rows, their order and their ids do not depend on the number of shards.
 """
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.ingest import part as ingest_part
-from data_tools.ingest.part import Job, understand
-from data_tools.ingest.picture_paths import MISSING, Missing, missing_in
-from data_tools.ingest.raw_rows import list_files, read_span, survey
+from data_tools.ingest.image_paths import OnMissing, check_on_missing, missing_in, resolve_images_root
+from data_tools.ingest.part import Job, interpret
+from data_tools.ingest.raw_rows import list_files, read_span, scan_files
 from data_tools.rows.preference import SCHEMA_VERSION
 from data_tools.sources import load
-from data_tools.sources.base import Left, Source, layouts, slug
+from data_tools.sources.base import Excluded, Source, layouts, slug
 from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.core.errors import UserError
 
@@ -27,72 +27,75 @@ def ingest_step(
     out: Path,
     *,
     images_root: Path | None = None,
-    missing_images: Missing | None = None,
+    missing_images: OnMissing | None = None,
     limit: int | None = None,
     max_bad: float = 0.01,
     license: str = "",
 ) -> Step:
     """The step that reads the file or folder `path` into the pairs folder `out`.
 
-    images_root: where picture paths begin; by default the folder of the file (or `path`, when it is one).
-    missing_images: what a row without its image means. "refuse": nothing is ingested, and the error says how many
-    there are (the default of benchmarks); "drop": a bad row (the default elsewhere); "blank": a grey picture stands
-    in, and is counted. limit: only the first rows. license: a tag for all pairs, instead of the source's.
-    Raises UserError when there is no such file, or it is not in the source's layout.
+    images_root: folder that image paths are relative to; by default `path`, or the folder of the file.
+    missing_images: how to treat a row with a missing image. "refuse": ingest nothing, and report their number (the
+    default for benchmarks); "drop": a bad row (the default otherwise); "blank": use a grey image, and count it.
+    limit: ingest only the first rows. license: a tag for all pairs, instead of the source's.
+    Raises UserError if the file does not exist or does not have the layout of the source.
     """
     source = load(source) if isinstance(source, str) else source
     path, out = Path(path), Path(out)
-    missing = missing_images or ("refuse" if source.benchmark else "drop")
-    if missing not in MISSING:
-        raise UserError(f"missing_images is {missing!r}; it is one of: {', '.join(MISSING)}")
-    root = Path(images_root) if images_root else path if path.is_dir() else path.parent
-    if images_root and not root.is_dir():
-        raise UserError(f"--images-root {root} is no folder")
+    on_missing = missing_images or ("refuse" if source.benchmark else "drop")
+    check_on_missing(on_missing)
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out is the folder to write")
+        raise UserError(
+            f"{out} is a file; --out is the folder to write", code="file.not-a-folder", path=out, option="--out"
+        )
     if (path / "pairs.parquet").is_file():
-        raise UserError(f"{path} is a pairs folder already; use it as it is, or `proxygrm data join` it with others")
-    inputs = [file for file, _ in list_files(path, source.give, out)]
+        raise UserError(
+            f"{path} is a pairs folder already; use it directly, or join it with others (`proxygrm data join`)",
+            code="data.is-a-pairs-folder", path=path,
+        )  # fmt: skip
+    inputs = [file for file, _ in list_files(path, source.expected, out)]
+    root = resolve_images_root(images_root, path if path.is_dir() else path.parent)
     name = source.slug if source.name != "preference-jsonl" else slug(path.stem) or "preference"
-    options = (source.name, name, SCHEMA_VERSION, str(root.resolve()), missing, limit, license)
-    files = tuple(survey(path, source.give, layouts(source), limit, out))
-    job = Job(source, name, files, out, root.resolve(), missing, license)
+    options = (source.name, name, SCHEMA_VERSION, str(root), on_missing, limit, license)
+    files = tuple(scan_files(path, source.expected, layouts(source), limit, out))
+    job = Job(source, name, files, out, root, on_missing, license)
     step = Step(
         f"ingest {source.name}", out, "ingest.json", stamp_of(options, inputs),
         run=partial(ingest_part.run, job), done=ingest_part.done, merge=partial(_merge, job, max_bad),
         result=out / "pairs.parquet",
     )  # fmt: skip
-    if missing == "refuse" and step.finished() is None:
+    if on_missing == "refuse" and step.finished() is None:
         _refuse_missing(job, path)
     return step
 
 
 def ingest(source: Source | str, path: Path, out: Path, **options: Any) -> dict[str, Any]:
-    """The same in this process alone, for small data; options are those of `ingest_step`. Returns the report."""
+    """Run `ingest_step` with these options in this process (for small data), and return the report."""
     return carry_out(ingest_step(source, path, out, **options), 1, workers=1)
 
 
 def _merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[str, Any]:
-    from data_tools.ingest.merge import merge  # pyarrow and numpy wait until here
+    from data_tools.ingest.merge import merge  # deferred: imports pyarrow and numpy
 
     return merge(job, max_bad, shards, parts)
 
 
 def _refuse_missing(job: Job, path: Path) -> None:
-    """Look for every picture before anything is written."""
+    """Check that every image exists before anything is written."""
     count, first = 0, ""
     source = job.source
-    for _, _, raw in read_span(job.files, range(job.units), layouts(source), source.optional, source.give):
-        found = understand(source, raw)
-        if isinstance(found, Left):
-            lost = found.detail if found.reason == "missing_picture" else None
+    for _, _, raw in read_span(job.files, range(job.units), layouts(source), source.optional, source.expected):
+        row = interpret(source, raw)
+        if isinstance(row, Excluded):
+            missing = row.detail if row.reason == "missing_image" else None
         else:
-            lost = missing_in(found.pictures, job.root)
-        if lost is not None:
-            count, first = count + 1, first or lost
+            missing = missing_in(row.images, job.root)
+        if missing is not None:
+            count, first = count + 1, first or missing
     if count:
         raise UserError(
-            f"{path}: the pictures of {count} rows are missing under {job.root} (first: {first}); put them there, or "
-            "judge without seeing them with --missing-images blank, or leave those rows out with --missing-images "
-            "drop (in `data ingest` with a higher --max-bad)"
-        )
+            f"{path}: the images of {count} rows are missing under {job.root} (first: {first}); put them in place, use "
+            "a grey image with --missing-images blank, or drop those rows with --missing-images drop (in `data ingest` "
+            "with a higher --max-bad)",
+            code="image.missing", path=path, count=count, root=job.root, first=first,
+        )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What a file of this field is, whether its rows are in order, what is in it, and how it looks."""
+"""Tells the kind of a data file, checks its rows, counts what is in it, and shows rows."""

@@ -1,4 +1,4 @@
-"""Every row of a file held against the rules of its kind: counts, and the first rows of each problem."""
+"""Checks every row of a file against the rules of its kind: counts, and the first rows with each problem."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import xxhash
 
 from data_tools.inspect.contradictions import Contradictions
+from data_tools.inspect.images import ImageInspector
+from data_tools.inspect.inspected_rows import InspectedRow, rows_of
 from data_tools.inspect.kinds import kind_of
-from data_tools.inspect.pictures import Opener
-from data_tools.inspect.seen import Seen, rows_of
 from proxygrm.core.errors import UserError
 from proxygrm.core.images.settle import thinness, too_thin
 
-FIRST = 5  # rows named for each problem
+FIRST = 5  # rows reported for each problem
 _REPEAT_IS_A_PROBLEM = ("pairs", "critiques")
 
 
@@ -32,23 +32,23 @@ class Check:
     kind: str
     rows: int = 0
     bad_rows: int = 0
-    pictures: int = 0
+    images: int = 0
     problems: dict[str, Problem] = field(default_factory=dict)
-    remarks: dict[str, int] = field(default_factory=dict)  # rows that are odd but not wrong
+    remarks: dict[str, int] = field(default_factory=dict)  # rows that are unusual but not wrong
     contradictions: list[dict[str, Any]] = field(default_factory=list)  # the first: file, row, id, detail
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
-    def add(self, reason: str, detail: str, row: Seen | None = None) -> None:
+    def add(self, reason: str, detail: str, row: InspectedRow | None = None) -> None:
         problem = self.problems.setdefault(reason, Problem())
         problem.count += 1
         if len(problem.rows) < FIRST:
             where = _where(row) if row else {"file": self.path}
             problem.rows.append(where | {"detail": detail[:300]})
 
-    def remark_opposite(self, row: Seen, file: str, number: int) -> None:
+    def add_contradiction(self, row: InspectedRow, file: str, number: int) -> None:
         row.remarks.append("contradictory_pair")
         if len(self.contradictions) < FIRST:
             earlier = f"{file} row {number}" if file != row.file else f"row {number}"
@@ -58,55 +58,55 @@ class Check:
         return {**asdict(self), "ok": self.ok}
 
 
-def _where(row: Seen) -> dict[str, Any]:
+def _where(row: InspectedRow) -> dict[str, Any]:
     return {"file": row.file, "row": row.number, "id": row.id}
 
 
 def check(path: Path, images_root: Path | None = None, decode: bool = True) -> Check:
-    """Look at every row. decode: read every pixel of the pictures; without, those that are plain by their heads are
-    not decoded, and what breaks off is not found.
+    """Check every row. decode: read every pixel of the images; otherwise images whose headers need no change are not
+    decoded, and truncated ones are not found.
 
-    A file that cannot be read, breaks off or is empty is a problem like others; UserError is for a path that is not
-    there. Memory: a few hashes a row.
+    A file that cannot be read, is truncated or is empty counts as a problem; UserError is raised only for a missing
+    path. Memory: a few hashes per row.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist")
-    found = Check(str(path), "unknown")
+        raise UserError(f"{path} does not exist", code="file.missing", path=path)
+    result = Check(str(path), "unknown")
     remarks = Counter[str]()
-    opener, seen, pairs = Opener(decode), set[int](), Contradictions()
+    inspector, id_keys, contradictions = ImageInspector(decode), set[int](), Contradictions()
     try:
         kind, files = kind_of(path)
-        found.kind = kind.title
+        result.kind = kind.title
         for row in rows_of(path, kind, files, images_root):
-            found.rows += 1
-            found.pictures += len(row.pictures)
-            for picture in row.pictures:
-                looked = opener.look(picture)
-                if isinstance(looked, str):
-                    row.wrong("unreadable_picture", looked)
+            result.rows += 1
+            result.images += len(row.images)
+            for image in row.images:
+                info = inspector.inspect(image)
+                if isinstance(info, str):
+                    row.add_problem("unreadable_image", info)
                     continue
-                row.remarks += [f"image_{word}" for word in looked.changed]
-                if too_thin(looked.width, looked.height):
-                    name = picture.name if isinstance(picture, Path) else "the image"
-                    row.wrong("stretched_picture", thinness(name, looked.width, looked.height))
+                row.remarks += [f"image_{word}" for word in info.changed]
+                if too_thin(info.width, info.height):
+                    name = image.name if isinstance(image, Path) else "the image"
+                    row.add_problem("stretched_image", thinness(name, info.width, info.height))
             if row.id:
                 key = xxhash.xxh3_64_intdigest(row.id.encode("utf-8", "surrogatepass"))
-                if key not in seen:
-                    seen.add(key)
+                if key not in id_keys:
+                    id_keys.add(key)
                 elif kind.name in _REPEAT_IS_A_PROBLEM:
-                    row.wrong("repeated_id")
+                    row.add_problem("repeated_id")
                 else:
                     row.remarks.append("repeated_id")
-            if opposite := pairs.opposite(row):
-                found.remark_opposite(row, *opposite)
+            if earlier := contradictions.find(row):
+                result.add_contradiction(row, *earlier)
             for reason in dict(row.problems):
-                found.add(reason, next(detail for name, detail in row.problems if name == reason), row)
-            found.bad_rows += bool(row.problems)
+                result.add(reason, next(detail for name, detail in row.problems if name == reason), row)
+            result.bad_rows += bool(row.problems)
             remarks.update(set(row.remarks))
-        if not found.rows:
-            found.add("no_rows", "")
+        if not result.rows:
+            result.add("no_rows", "")
     except UserError as error:
-        found.add("unreadable_file", str(error))
-    found.remarks = dict(sorted(remarks.items()))
-    return found
+        result.add("unreadable_file", str(error))
+    result.remarks = dict(sorted(remarks.items()))
+    return result

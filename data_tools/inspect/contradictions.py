@@ -1,36 +1,37 @@
-"""Pairs that say the opposite of an earlier one: the same question, pictures and responses, but the other is better.
+"""Finds pairs that contradict an earlier one: the same question, images and responses with the opposite preference.
 
-People may differ, so both rows are whole; but one of them teaches what the other one unteaches.
+Annotators may disagree, so neither row is wrong, but training on both teaches nothing.
 """
 
 from __future__ import annotations
 
 import xxhash
 
-from data_tools.inspect.seen import Seen
+from data_tools.inspect.inspected_rows import InspectedRow
 
 
 class Contradictions:
-    """Remembers two hashes and the place of the first row of each pair, about 250 bytes."""
+    """Keeps two hashes and the position of the first row of each pair, about 250 bytes."""
 
     def __init__(self) -> None:
-        self._first: dict[int, tuple[int, str, int]] = {}  # what is judged -> the better response, file, row
+        # hash of question, images and responses -> hash of the better response, file, row
+        self._first: dict[int, tuple[int, str, int]] = {}
 
-    def opposite(self, row: Seen) -> tuple[str, int] | None:
+    def find(self, row: InspectedRow) -> tuple[str, int] | None:
         """(file, row) of the earlier pair that this one contradicts."""
         responses = _better_and_worse(row)
         if row.problems or responses is None or responses[0] == responses[1]:
             return None
         better, _ = hashes = [_hash(text.encode("utf-8", "surrogatepass")) for text in responses]
-        pictures = [picture if isinstance(picture, bytes) else str(picture).encode() for picture in row.pictures]
+        images = [image if isinstance(image, bytes) else str(image).encode() for image in row.images]
         question = row.texts.get("question", "").strip().encode("utf-8", "surrogatepass")
-        judged = _hash(repr([sorted(hashes), _hash(question), *map(_hash, pictures)]).encode())
-        said, file, number = self._first.setdefault(judged, (better, row.file, row.number))
-        return None if said == better else (file, number)
+        key = _hash(repr([sorted(hashes), _hash(question), *map(_hash, images)]).encode())
+        first_better, file, number = self._first.setdefault(key, (better, row.file, row.number))
+        return None if first_better == better else (file, number)
 
 
-def _better_and_worse(row: Seen) -> tuple[str, str] | None:
-    """None for rows that are no pairs."""
+def _better_and_worse(row: InspectedRow) -> tuple[str, str] | None:
+    """The two responses; None for rows that are not pairs."""
     names = ("chosen", "rejected")
     if row.label in (1, 2):
         names = ("response_1", "response_2") if row.label == 1 else ("response_2", "response_1")

@@ -1,4 +1,4 @@
-"""What a file or folder is, by its columns or the fields of its first rows."""
+"""Tells the kind of a file or folder from its columns, or from the fields of its first rows."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from data_tools.ingest.raw_rows import RawFile, list_files, read_span, survey
-from proxygrm.core.errors import UserError, barred
+from data_tools.ingest.raw_rows import RawFile, list_files, open_parquet_file, read_span, scan_files
+from proxygrm.core.errors import UserError
 
-GIVE = "a pairs folder, or a file of pairs, critiques or training rows"
-_LOOK_AT = 50  # first rows of JSON
+EXPECTED = "a pairs folder, or a file of pairs, critiques or training rows"
+_FIRST_ROWS = 50  # of JSON
 
 
 @dataclass(frozen=True)
 class Kind:
     name: str  # "pairs", "verl", "swift", "critiques", or the name of a source in `data_tools.sources`
     title: str
-    fits: Callable[[Collection[str]], bool]  # fields -> is it this?
+    fits: Callable[[Collection[str]], bool]  # whether a file with these fields is of this kind
     parquet: bool = True
     json: bool = True
 
@@ -28,12 +28,12 @@ def _all(*names: str) -> Callable[[Collection[str]], bool]:
 
 
 def _preference(fields: Collection[str]) -> bool:
-    asks = "question" in fields or "prompt" in fields
-    return asks and ({"chosen", "rejected"} <= set(fields) or {"response_1", "response_2"} <= set(fields))
+    has_question = "question" in fields or "prompt" in fields
+    return has_question and ({"chosen", "rejected"} <= set(fields) or {"response_1", "response_2"} <= set(fields))
 
 
 def _benchmark(fields: Collection[str]) -> bool:
-    """The shape of R1-Reward and of MM-RLHF-RewardBench; VL-RewardBench goes about in it too."""
+    """The layout of R1-Reward and MM-RLHF-RewardBench, which is also used for VL-RewardBench."""
     return {"id", "prompt", "chosen", "rejected"} <= set(fields) and not {"question", "label"} & set(fields)
 
 
@@ -60,38 +60,28 @@ KINDS = (
 def kind_of(path: Path) -> tuple[Kind, list[RawFile]]:
     """The kind, and the files (none for a pairs folder).
 
-    Raises UserError for a path that is not there, cannot be read, or is nothing that is known.
+    Raises UserError for a path that does not exist, cannot be read, or is of no known kind.
     """
     if path.is_dir() and (path / "pairs.parquet").is_file():
         return PAIRS, []
-    first = list_files(path, GIVE)[0][0]
-    if first.suffix.lower() == ".parquet":
-        fields: Collection[str] = _columns(first)
-    else:
-        fields = _fields(path)
+    first = list_files(path, EXPECTED)[0][0]
     parquet = first.suffix.lower() == ".parquet"
+    fields: Collection[str] = open_parquet_file(first).schema_arrow.names if parquet else _fields(path)
     for kind in KINDS:
         if (kind.parquet if parquet else kind.json) and kind.fits(fields):
-            return kind, [] if kind is PAIRS else survey(path, GIVE, ((),))
-    raise UserError(f"{path} is nothing that is known here: its fields are {', '.join(sorted(fields)[:20]) or 'none'}")
-
-
-def _columns(file: Path) -> list[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return list(pq.read_schema(file).names)
-    except (pa.ArrowException, OSError) as error:
-        why = barred(error) or f"it is not whole parquet ({error}); fetch it again"
-        raise UserError(f"{file} cannot be read: {why}") from error
+            return kind, [] if kind is PAIRS else scan_files(path, EXPECTED, ((),))
+    some = sorted(fields)[:20]
+    raise UserError(
+        f"{path} is not of a known kind: its fields are {', '.join(some) or 'none'}; give {EXPECTED}",
+        code="data.unknown-kind", path=path, fields=some,
+    )  # fmt: skip
 
 
 def _fields(path: Path) -> set[str]:
-    """The fields of the first row that is an object; bad rows may stand before it."""
-    files = survey(path, GIVE, ((),))
-    rows = read_span(files, range(sum(file.units for file in files)), ((),), (), GIVE)
-    for _, _, row in islice(rows, _LOOK_AT):
+    """The fields of the first row that is a JSON object; bad rows may come before it."""
+    files = scan_files(path, EXPECTED, ((),))
+    rows = read_span(files, range(sum(file.units for file in files)), ((),), (), EXPECTED)
+    for _, _, row in islice(rows, _FIRST_ROWS):
         if isinstance(row, dict):
             return set(row)
-    raise UserError(f"{path} has no row that is a JSON object among its first {_LOOK_AT}")
+    raise UserError(f"{path} has no JSON object among its first {_FIRST_ROWS} rows", code="data.no-objects", path=path)

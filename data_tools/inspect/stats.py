@@ -1,4 +1,4 @@
-"""What is in a file: rows, lengths, labels, sources, pictures, and an estimate of tokens."""
+"""Counts what is in a file: rows, lengths, labels, sources, images, and an estimate of tokens."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from data_tools.inspect.images import MAX_PIXELS, ImageInspector, tokens
+from data_tools.inspect.inspected_rows import require_rows, rows_of
 from data_tools.inspect.kinds import kind_of
-from data_tools.inspect.pictures import MAX_PIXELS, Opener, tokens
-from data_tools.inspect.seen import require_rows, rows_of
 
 CHARACTERS_PER_TOKEN = 4
 HOW = (
-    f"text: characters / {CHARACTERS_PER_TOKEN} (English; Chinese and the like need more), pictures: one token for "
+    f"text: characters / {CHARACTERS_PER_TOKEN} (English; scripts like Chinese need more), images: one token per "
     f"28 x 28 pixels after Qwen2.5-VL's resizing to at most {MAX_PIXELS} pixels"
 )
 _QUANTILES = (0.0, 0.05, 0.5, 0.95, 0.99, 1.0)
@@ -21,12 +21,12 @@ _PROMPTS = ("user", "system", "assistant")
 
 
 def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
-    """Counts and quantiles of a file or folder, as JSON. Memory: about 40 bytes a row.
+    """Counts and quantiles of a file or folder, as JSON. Memory: about 40 bytes per row.
 
-    Raises UserError when the file is unknown, damaged or empty. Rows with problems count as far as they can be read.
+    Raises UserError if the file is unknown, damaged or empty. Rows with problems are counted as far as possible.
     """
     kind, files = kind_of(Path(path))
-    opener = Opener()
+    inspector = ImageInspector()
     lengths: dict[str, array] = defaultdict(lambda: array("q"))
     labels, sources, formats, per_row = Counter[str](), Counter[str](), Counter[str](), Counter[int]()
     rows = bad = unreadable = 0
@@ -35,22 +35,22 @@ def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
         bad += bool(row.problems)
         sources[row.source or "-"] += 1
         labels[str(row.label) if row.label else "-"] += 1
-        per_row[len(row.pictures)] += 1
+        per_row[len(row.images)] += 1
         for name, text in row.texts.items():
             lengths[f"{name}, characters"].append(len(text))
-        picture_tokens = 0
-        for picture in row.pictures:
-            looked = opener.look(picture)
-            if isinstance(looked, str):
+        image_tokens = 0
+        for image in row.images:
+            info = inspector.inspect(image)
+            if isinstance(info, str):
                 unreadable += 1
                 continue
-            formats[looked.format] += 1
-            picture_tokens += tokens(looked.width, looked.height)
-            for name, value in (("width", looked.width), ("height", looked.height), ("bytes", looked.bytes)):
-                lengths[f"picture {name}"].append(value)
-        # In training files the prompt holds the texts, which stand beside it once more.
+            formats[info.format] += 1
+            image_tokens += tokens(info.width, info.height)
+            for name, value in (("width", info.width), ("height", info.height), ("bytes", info.bytes)):
+                lengths[f"image {name}"].append(value)
+        # The prompts of training files contain the texts, which the rows have once more in other fields.
         texts = [text for name, text in row.texts.items() if name.split()[0] in _PROMPTS] or list(row.texts.values())
-        lengths["tokens a row (estimate)"].append(sum(map(len, texts)) // CHARACTERS_PER_TOKEN + picture_tokens)
+        lengths["tokens a row (estimate)"].append(sum(map(len, texts)) // CHARACTERS_PER_TOKEN + image_tokens)
     require_rows(Path(path), kind, rows)
     return {
         "path": str(path),
@@ -59,7 +59,7 @@ def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
         "rows_with_problems": bad,
         "labels": dict(sorted(labels.items())),
         "sources": dict(sources.most_common()),
-        "pictures": {
+        "images": {
             "a_row": {str(count): number for count, number in sorted(per_row.items())},
             "formats": dict(formats.most_common()),
             "unreadable": unreadable,
@@ -71,6 +71,6 @@ def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
 
 
 def quantiles(values: array) -> dict[str, int]:
-    """Smallest, some between (nearest rank), largest."""
+    """Minimum, some quantiles (nearest rank), and maximum."""
     ordered = sorted(values)
     return {f"{q:g}": ordered[min(int(q * len(ordered)), len(ordered) - 1)] for q in _QUANTILES}

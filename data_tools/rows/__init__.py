@@ -1,1 +1,1 @@
-"""Rows of the data tools as tables and blocks that fit into memory."""
+"""Reads rows as tables and blocks that fit into memory."""

@@ -1,4 +1,4 @@
-"""JSON lines in blocks of whole lines, so that a file of any length is read with the memory of one block."""
+"""JSON lines in blocks of whole lines, so that reading a file of any length takes the memory of one block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLOCK = 4 << 20
 
 class Block(NamedTuple):
     first: int  # number of its first line, from 1
-    data: bytes  # whole lines, each with its end; the last of a file may lack it
+    data: bytes  # whole lines with their line ends; the last line of a file may lack one
 
     def lines(self) -> list[tuple[int, bytes]]:
         """(number, line) of the lines that are not blank."""
@@ -22,7 +22,7 @@ class Block(NamedTuple):
         return [(number, line) for number, line in numbered if line.strip()]
 
     def halves(self) -> tuple[Block, Block] | None:
-        """Cut at a line's end near the middle; None for a single line."""
+        """Cut at the end of a line near the middle; None for a single line."""
         cut = self.data.find(b"\n", len(self.data) // 2) + 1 or len(self.data)
         if cut >= len(self.data):
             cut = self.data.rfind(b"\n", 0, len(self.data) // 2) + 1
@@ -33,29 +33,29 @@ class Block(NamedTuple):
 
 
 def line_blocks(path: Path, span: range, size: int = _BLOCK) -> Iterator[Block]:
-    """The lines that start within `span` (bytes), about `size` bytes at a time, a longer line aside.
+    """The lines that start within `span` (bytes), about `size` bytes at a time; a longer line is still read whole.
 
-    Spans that touch share no line and miss none. A byte order mark at the start of the file is left out.
+    Adjacent spans share no line and miss none. A byte order mark at the start of the file is skipped.
     """
     with path.open("rb") as file:
         number = 1
         if span.start:
-            at, left = 0, span.start - 1
-            while left and (chunk := file.read(min(left, size))):
+            remaining = span.start - 1
+            while remaining and (chunk := file.read(min(remaining, size))):
                 number += chunk.count(b"\n")
-                left -= len(chunk)
-            at = span.start - 1 + len(line := file.readline())  # it holds the byte before: not ours
+                remaining -= len(chunk)
+            offset = span.start - 1 + len(line := file.readline())  # starts before the span
             number += line.endswith(b"\n")
         else:
             check_encoding(start := file.read(4), path)
-            at = 3 if start.startswith(codecs.BOM_UTF8) else 0
-            file.seek(at)
-        while at < span.stop:
-            data = file.read(min(size, span.stop - at))
+            offset = 3 if start.startswith(codecs.BOM_UTF8) else 0
+            file.seek(offset)
+        while offset < span.stop:
+            data = file.read(min(size, span.stop - offset))
             if not data:
                 return
             if not data.endswith(b"\n"):
                 data += file.readline()
             yield Block(number, data)
             number += data.count(b"\n")
-            at += len(data)
+            offset += len(data)

@@ -1,54 +1,68 @@
-"""Pairs as arrow tables, a row group at a time: for steps that handle columns and need no `PreferencePair`."""
+"""Pairs as arrow tables, one row group at a time, for steps that work on columns instead of `PreferencePair`s."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_tools.rows.arrays import from_numpy, one_array, regrouped
+from data_tools.rows.arrays import from_numpy, regrouped, single_array
 from data_tools.rows.preference import pair_groups
 from proxygrm.core.files.whole_file import writing
 
 TEXTS = ("id", "source", "question", "response_1", "response_2")
-_CHUNK = 512  # rows fetched together from a spilled file
+_CHUNK = 512  # rows read together from a spilled file
 
 
 def pair_tables(path: Path, span: range | None = None, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The pairs of a folder in file order, `images` as absolute paths; `span`: only these positions (contiguous).
 
-    Raises UserError when the folder is none, or its file is damaged.
+    Raises UserError if `path` is not a pairs folder, or its file is damaged.
     """
-    folder = pictures_folder(path)
+    folder = images_folder(path)
     for table in pair_groups(path, span, columns):
         if "images" in table.column_names:
-            place = table.schema.get_field_index("images")
-            table = table.set_column(place, "images", absolute(table["images"], folder))
+            column = table.schema.get_field_index("images")
+            table = table.set_column(column, "images", absolute_paths(table["images"], folder))
         yield table
 
 
-def pictures_folder(path: Path) -> Path:
-    """Where the pictures of a pairs folder (or of the pairs file in it) lie."""
+def images_folder(path: Path) -> Path:
+    """The folder of images of a pairs folder (or of the pairs file in it)."""
     folder = path.parent if path.suffix == ".parquet" else path
     return folder.resolve() / "images"
 
 
-def absolute(images: pa.ChunkedArray, folder: Path) -> pa.Array:
+def absolute_paths(images: pa.ChunkedArray, folder: Path) -> pa.Array:
     """Lists of file names -> lists of paths in `folder`."""
-    names = one_array(images)
+    names = single_array(images)
     return regrouped(names, pc.binary_join_element_wise(pa.scalar(f"{folder}/"), names.flatten(), pa.scalar("")))
 
 
-class Spill:
-    """Rows put aside on disk in the order in which they come, and read back in any other.
+def image_names(table: pa.Table) -> list[str]:
+    """The names in the column `images`, each once."""
+    names: list[str] = pc.unique(pc.list_flatten(table["images"])).to_pylist()
+    return names
 
-    Memory: one row group while writing, `_CHUNK` rows while reading (the file is mapped, and what was read can be
-    dropped by the system).
+
+def add_counts(column: pa.ChunkedArray, counts: Counter[Any]) -> None:
+    """Add how often each value occurs in the column."""
+    for counted in pc.value_counts(column).to_pylist():
+        counts[counted["values"]] += counted["counts"]
+
+
+class Spill:
+    """Rows written to disk in the order in which they arrive, and read back in any other.
+
+    Memory: one row group while writing, `_CHUNK` rows while reading (the file is memory-mapped, so the system can
+    drop pages that were read).
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +92,7 @@ class Spill:
                 self._file.close()
 
     def in_order(self, rows: Sequence[int]) -> Iterator[pa.Table]:
-        """The rows of these numbers (from 0, in the order of `add`), in this order, some at a time."""
+        """The rows of these numbers (from 0, in the order of `add`), in this order, in chunks."""
         if not rows:
             return
         self.close()
@@ -88,10 +102,10 @@ class Spill:
             for begin in range(0, len(rows), _CHUNK):
                 wanted = np.asarray(rows[begin : begin + _CHUNK])
                 batch_of = np.searchsorted(starts, wanted, side="right") - 1
-                found, places = [], []
+                tables, positions = [], []
                 for batch in np.unique(batch_of):
-                    here = np.flatnonzero(batch_of == batch)
-                    found.append(reader.get_batch(int(batch)).take(from_numpy(wanted[here] - starts[batch])))
-                    places.append(here)
-                back = np.argsort(np.concatenate(places))
-                yield pa.Table.from_batches(found).combine_chunks().take(from_numpy(back))
+                    in_batch = np.flatnonzero(batch_of == batch)
+                    tables.append(reader.get_batch(int(batch)).take(from_numpy(wanted[in_batch] - starts[batch])))
+                    positions.append(in_batch)
+                restore = np.argsort(np.concatenate(positions))
+                yield pa.Table.from_batches(tables).combine_chunks().take(from_numpy(restore))

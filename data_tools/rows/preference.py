@@ -1,9 +1,9 @@
-"""The pairs folder, as the data tools see it. It lives in `proxygrm.core.pairs`, because judges read it too."""
+"""The pairs folder, for the data tools. It is defined in `proxygrm.core.pairs`, because judges read it too."""
 
 from __future__ import annotations
 
-from proxygrm.core.images.settle import UnreadableImage as UnreadablePicture
-from proxygrm.core.images.store import PictureStore, picture_hash
+from proxygrm.core.images.settle import UnreadableImage as UnreadableImage
+from proxygrm.core.images.store import ImageStore, image_hash
 from proxygrm.core.pairs import (
     SCHEMA_VERSION,
     PairsWriter,
@@ -20,17 +20,17 @@ from proxygrm.core.pairs import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "ImageStore",
     "PairsWriter",
-    "PictureStore",
     "PreferencePair",
-    "UnreadablePicture",
+    "UnreadableImage",
     "arrange",
     "count_pairs",
+    "image_hash",
     "iter_pairs",
     "label_counts",
     "label_for",
     "pair_groups",
-    "picture_hash",
     "read_pairs",
     "write_pairs",
 ]

@@ -1,4 +1,4 @@
-"""Draw the demo's preference pairs, in RLAIF-V's own parquet layout, so that the real ingestion reads them."""
+"""Draws the preference pairs of the demo, in the parquet layout of RLAIF-V, so that the normal ingestion reads them."""
 
 from __future__ import annotations
 
@@ -28,41 +28,48 @@ def write_demo_pairs(
 ) -> None:
     """Write `out/train.parquet` and `out/held_out.parquet`.
 
-    `kinds`: share of each kind of question (or just their names, for equal shares). The combinations (shape x colour
-    x colour, and so on) of the two files are disjoint. Ingestion decides by a hash of the id which response comes
-    first; ids are chosen so that labels 1 and 2 come out equally often (odd numbers: one apart), in each kind too.
-    `fog`: share of the colour questions whose picture is in fog. Raises UserError for an unknown kind or a number
-    that makes no sense.
+    kinds: share of each kind of question (or their names only, for equal shares). The combinations (shape x colour x
+    colour, and so on) of the two files are disjoint. Ingestion orders the responses by a hash of the id; ids are chosen
+    so that labels 1 and 2 are equally frequent (odd numbers: one apart), also within each kind. fog: share of the
+    colour questions whose image is in fog. Raises UserError for an unknown kind or a number out of range.
     """
     shares = dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(kinds, 1.0)
     unknown = sorted(set(shares) - set(KINDS))
     if unknown or not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
-        raise UserError(f"demo kinds {shares!r} make no sense; give shares of some of: {', '.join(KINDS)}")
+        raise UserError(
+            f"demo kinds {shares!r} are invalid; give shares of some of: {', '.join(KINDS)}",
+            code="option.bad-value", option="kinds", value=shares, known=list(KINDS),
+        )  # fmt: skip
     if train < 1 or held_out < 1:
-        raise UserError(f"demo pairs: {train} training and {held_out} held-out pairs asked for; both must be above 0")
+        raise UserError(
+            f"demo pairs: {train} training and {held_out} held-out pairs requested; both must be above 0",
+            code="option.bad-value", option="pairs", value=[train, held_out],
+        )  # fmt: skip
     if not 0 <= fog <= 1:
-        raise UserError(f"demo pairs: fog is {fog}; it is a share between 0 and 1")
+        raise UserError(
+            f"demo pairs: fog is {fog}; it must be from 0 to 1", code="option.bad-value", option="fog", value=fog
+        )
     out.mkdir(parents=True, exist_ok=True)
-    for name, count, first, which in (("train", train, 0, 0), ("held_out", held_out, _HELD_OUT_FROM, 1)):
+    for name, count, first, part in (("train", train, 0, 0), ("held_out", held_out, _HELD_OUT_FROM, 1)):
         rng = random.Random(f"{name} {seed}")
         wanted: list[tuple[Combination, int]] = []
         for kind, amount in _apportion(count, shares).items():
-            wanted += _with_labels(separate(kind, seed)[which], amount, surplus=_surplus(wanted))
+            wanted += _with_labels(separate(kind, seed)[part], amount, surplus=_surplus(wanted))
         rng.shuffle(wanted)
         _write(out / f"{name}.parquet", _rows(wanted, first, name, rng, fog))
 
 
 def _with_labels(pool: list[Combination], amount: int, surplus: int) -> list[tuple[Combination, int]]:
-    """`amount` combinations, each as often as any other, with alternating labels.
+    """`amount` combinations, all equally often, with alternating labels.
 
-    A combination's label changes each time it comes round, so no combination has a label of its own. `surplus`:
-    labels 1 minus labels 2 so far; the sides are exchanged when this part would add to it.
+    The label of a combination changes with each repetition, so no combination predicts the label. surplus: labels 1
+    minus labels 2 so far; the labels are exchanged if this part would increase it.
     """
     cycles = [divmod(i, len(pool)) for i in range(amount)]
-    made = [(pool[at], 1 + (at + cycle) % 2) for cycle, at in cycles]
-    if surplus * _surplus(made) > 0:
-        made = [(combination, 3 - label) for combination, label in made]
-    return made
+    labelled = [(pool[index], 1 + (index + cycle) % 2) for cycle, index in cycles]
+    if surplus * _surplus(labelled) > 0:
+        labelled = [(combination, 3 - label) for combination, label in labelled]
+    return labelled
 
 
 def _surplus(labelled: list[tuple[Combination, int]]) -> int:
@@ -82,7 +89,7 @@ def _apportion(count: int, shares: Mapping[str, float]) -> dict[str, int]:
 def _rows(
     wanted: list[tuple[Combination, int]], first: int, split: str, rng: random.Random, fog: float
 ) -> Iterator[dict[str, Any]]:
-    """Rows in the order given; the next index is the next one whose id hashes to the wanted label."""
+    """Rows in this order; the index of each is the next one whose id hashes to the wanted label."""
     idx = first
     for combination, label in wanted:
         while label_for(row_id(DS_NAME, idx)) != label:

@@ -1,19 +1,19 @@
 """LLaVA-Critic-113k as released (lmms-lab/llava-critic-113k, parquet; pairwise 40,154 rows, pointwise 72,782).
 
 Columns: id, source, conversations [{from, value}], image {bytes, path}. A row is one task for a critic, and the
-preference stands only in its words:
+preference is only in its text:
 
 * pairwise: the human turn holds "Question: [...]" and two responses, each after "Response 1:", "Response A:" or
-  "The first response:"; the gpt turn says "The better response: [first|second|1|2|A|B]", or that they are equally
+  "The first response:"; the gpt turn has "The better response: [first|second|1|2|A|B]", or that they are equally
   good. Ties are dropped.
 * two scores: "[Question]", "[Assistant 1] ... [End of Assistant 1]", "[Assistant 2] ..."; the first line of the gpt
   turn is "s1 s2". The higher score is better, equal scores are ties.
-* one score: one response and "Final Score: n". A single response is no pair: of all responses that were scored for
-  one picture and question under the same instruction, the highest and the lowest make one (the first of each, in
-  file order), the others leave as `between`, and those without a lower or higher one as `unpaired` or `tie`.
+* one score: one response and "Final Score: n". Of all responses that were scored for one image and question under the
+  same instruction, the best and the worst make a pair (the first of each, in file order); the others are excluded as
+  `between`, and those without a better or worse one as `unpaired` or `tie`.
 
-Nothing is guessed: two verdicts that differ, or a turn that can be cut in more than one way, are bad rows; a turn
-in other words than these leaves as `unknown_wording`.
+Nothing is guessed: two different verdicts, or a turn that can be split in more than one way, are bad rows; a turn with
+another wording is excluded as `unknown_wording`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import hashlib
 import re
 from typing import Any
 
-from data_tools.sources.base import Found, Left, Scored, Source, without_image_tags
+from data_tools.sources.base import Excluded, RawPair, ScoredResponse, Source, without_image_tags
 from proxygrm.core.images.fields import images_in, marked
 
 _EDGE = r"(?:^|\n)[ \t#*]*"
@@ -33,8 +33,8 @@ _TWO = re.compile(
 _ONE = re.compile(
     _EDGE + r"(?:the[ \t]+)?(?:lmm(?:'s)?[ \t]+|model(?:'s)?[ \t]+)?(?:response|answer)[ \t*]*:[ \t*]*", re.I
 )
-# The verdict in brackets, or in plain words after "is" or a colon. A bare digit or capital must be all that is said:
-# "the better response is a matter of taste" and "is 2 lines longer" are no verdicts.
+# The verdict in brackets, or in words after "is" or a colon. A bare digit or capital must be the whole statement:
+# "the better response is a matter of taste" and "is 2 lines longer" are not verdicts.
 _BETTER = r"(?i:the[ \t]{1,4}better[ \t]{1,4}response)[ \t*]{0,4}"
 _IN_BRACKETS = re.compile(
     _BETTER + r"(?i:(?:is)?[ \t*]{0,4}:?[ \t*]{0,4}\[[ \t*]{0,4}(?:the[ \t]{1,4})?(?:response[ \t]{1,4})?"
@@ -53,97 +53,98 @@ _IN_THE_END = re.compile(
 _TIE = re.compile(r"equally[ \t]+good", re.I)
 _SCORES = re.compile(r"\s*(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)[ \t,]+(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)[ \t.]*(?:\n|$)")
 _FINAL = re.compile(r"final[ \t]+score[ \t*]*:[ \t*]*\[?(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)(?![0-9])", re.I)
-_PLACE = {"first": 1, "1": 1, "a": 1, "second": 2, "2": 2, "b": 2}
+_VERDICTS = {"first": 1, "1": 1, "a": 1, "second": 2, "2": 2, "b": 2}
 
 
-def read(row: dict[str, Any]) -> Found | Scored | Left:
+def read(row: dict[str, Any]) -> RawPair | ScoredResponse | Excluded:
     id_ = row.get("id")
     human, gpt = _turn(row, "human"), _turn(row, "gpt")
     if human is None or gpt is None:
-        return Left("no_turns", "conversations need a human and a gpt turn", id=id_)
-    pictures = marked(human, images_in(row.get("image")))
-    human, note = without_image_tags(human, len(pictures))
-    read_ = _by_assistants(human, gpt) or _pairwise(human, gpt) or _single(human, gpt)
-    if read_ is None:
-        return Left("unknown_wording", human[:80], bad=False, id=id_)
-    if isinstance(read_, Left):
-        return read_._replace(id=id_)
-    if isinstance(read_, Scored):
-        scale = f"{row.get('source')} {read_.scale}"
-        return read_._replace(id=id_, pictures=pictures, scale=scale, note=note)
-    return read_._replace(id=id_, pictures=pictures, note=note)
+        return Excluded("no_turns", "conversations need a human and a gpt turn", id=id_)
+    images = marked(human, images_in(row.get("image")))
+    human, note = without_image_tags(human, len(images))
+    result = _by_assistants(human, gpt) or _pairwise(human, gpt) or _single(human, gpt)
+    if result is None:
+        return Excluded("unknown_wording", human[:80], bad=False, id=id_)
+    if isinstance(result, Excluded):
+        return result._replace(id=id_)
+    if isinstance(result, ScoredResponse):
+        scale = f"{row.get('source')} {result.scale}"
+        return result._replace(id=id_, images=images, scale=scale, note=note)
+    return result._replace(id=id_, images=images, note=note)
 
 
-def verdict_of(gpt: str) -> int | Left:
-    """1 or 2, as the turn says outright; a tie, no verdict, or two different ones are a `Left`."""
+def verdict_of(gpt: str) -> int | Excluded:
+    """1 or 2, as stated in the turn; `Excluded` for a tie, for no verdict, and for two different ones."""
     gpt = gpt.rstrip()
-    places = {_place(match) for mark in (_IN_BRACKETS, _IN_WORDS) for match in mark.finditer(gpt)}
-    if not places and _TIE.search(gpt):
-        return Left("tie", bad=False)
-    if not places:
-        places = {_place(match) for match in _IN_THE_END.finditer(gpt, max(len(gpt) - 100, 0))}
-    if len(places) == 1:
-        return places.pop()
-    return Left("two_verdicts" if places else "no_verdict", gpt[-80:])
+    verdicts = {_verdict(match) for mark in (_IN_BRACKETS, _IN_WORDS) for match in mark.finditer(gpt)}
+    if not verdicts and _TIE.search(gpt):
+        return Excluded("tie", bad=False)
+    if not verdicts:
+        verdicts = {_verdict(match) for match in _IN_THE_END.finditer(gpt, max(len(gpt) - 100, 0))}
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    return Excluded("two_verdicts" if verdicts else "no_verdict", gpt[-80:])
 
 
-def _place(match: re.Match[str]) -> int:
-    return _PLACE[next(word for word in match.groups() if word).lower()]
+def _verdict(match: re.Match[str]) -> int:
+    return _VERDICTS[next(word for word in match.groups() if word).lower()]
 
 
-def _turn(row: dict[str, Any], who: str) -> str | None:
+def _turn(row: dict[str, Any], role: str) -> str | None:
     turns = row.get("conversations")
     for turn in turns if isinstance(turns, list) else ():
-        if isinstance(turn, dict) and turn.get("from") == who and isinstance(turn.get("value"), str):
+        if isinstance(turn, dict) and turn.get("from") == role and isinstance(turn.get("value"), str):
             return turn["value"]
     return None
 
 
-def _by_assistants(human: str, gpt: str) -> Found | Left | None:
+def _by_assistants(human: str, gpt: str) -> RawPair | Excluded | None:
     if "[End of Assistant 2]" not in human:
         return None
     marks = ("[Question]", "[Assistant 1]", "[End of Assistant 1]", "[Assistant 2]", "[End of Assistant 2]")
     places = [human.find(mark) for mark in marks]
     if min(places) < 0 or places != sorted(places) or any(human.count(mark) > 1 for mark in marks):
-        return Left("unclear_turn", "the marks of question and assistants are missing, repeated or out of order")
-    question, one, _, two = (
+        return Excluded("unclear_turn", "the marks of question and assistants are missing, repeated or out of order")
+    question, first_response, _, second_response = (
         human[start + len(mark) : end].strip() for mark, start, end in zip(marks, places, places[1:], strict=False)
     )
     scores = _SCORES.match(gpt)
     if scores is None:
-        return Left("no_scores", gpt[:80])
+        return Excluded("no_scores", gpt[:80])
     first, second = float(scores.group(1)), float(scores.group(2))
     if first == second:
-        return Left("tie", f"{first:g} {second:g}", bad=False)
-    chosen, rejected = (one, two) if first > second else (two, one)
-    return Found(None, question, chosen, rejected, ())
+        return Excluded("tie", f"{first:g} {second:g}", bad=False)
+    responses = first_response, second_response
+    chosen, rejected = responses if first > second else reversed(responses)
+    return RawPair(None, question, chosen, rejected, ())
 
 
-def _pairwise(human: str, gpt: str) -> Found | Left | None:
-    places = [(match, _place(match)) for match in _TWO.finditer(human)]
-    if not any(place == 2 for _, place in places):
+def _pairwise(human: str, gpt: str) -> RawPair | Excluded | None:
+    marks = [(match, _verdict(match)) for match in _TWO.finditer(human)]
+    if not any(number == 2 for _, number in marks):
         return None
     verdict = verdict_of(gpt)
-    if isinstance(verdict, Left):
+    if isinstance(verdict, Excluded):
         return verdict
     cuts = []
-    first = next((m for m, place in places if place == 1), None)
+    first = next((mark for mark, number in marks if number == 1), None)
     question = None if first is None else _question(human, first.start())
     if first is not None and question is not None:
         style = first.group(1) is None
-        for second, place in places:
-            if place == 2 and second.start() > first.end() and (second.group(1) is None) == style:
+        for second, number in marks:
+            if number == 2 and second.start() > first.end() and (second.group(1) is None) == style:
                 texts = [human[question.end() : first.start()], human[first.end() : second.start()]]
                 cut = [*map(_unwrap, texts), _unwrap(human[second.end() :], last=True)]
                 if None not in cut:
                     cuts.append(cut)
     if len(cuts) != 1:
-        return Left("unclear_turn", f"question and responses can be cut in {len(cuts)} ways")
-    asked, *responses = cuts[0]
-    return Found(None, asked, responses[verdict - 1], responses[2 - verdict], ())
+        return Excluded("unclear_turn", f"question and responses can be split in {len(cuts)} ways")
+    text, *responses = cuts[0]
+    return RawPair(None, text, responses[verdict - 1], responses[2 - verdict], ())
 
 
-def _single(human: str, gpt: str) -> Scored | None:
+def _single(human: str, gpt: str) -> ScoredResponse | None:
     scores = {float(match) for match in _FINAL.findall(gpt)}
     marks = list(_ONE.finditer(human))
     if len(scores) != 1 or not marks:
@@ -151,22 +152,22 @@ def _single(human: str, gpt: str) -> Scored | None:
     question = _question(human, marks[0].start())
     if question is None:
         return None
-    asked, response = _unwrap(human[question.end() : marks[0].start()]), _unwrap(human[marks[0].end() :], last=True)
-    if asked is None or response is None:
+    text, response = _unwrap(human[question.end() : marks[0].start()]), _unwrap(human[marks[0].end() :], last=True)
+    if text is None or response is None:
         return None
-    # Scores compare only under the same instruction: what stands before the question.
+    # Scores are comparable only under the same instruction, which is the text before the question.
     scale = hashlib.blake2b(human[: question.start()].encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return Scored(None, asked, response, scores.pop(), scale, ())
+    return ScoredResponse(None, text, response, scores.pop(), scale, ())
 
 
 def _question(human: str, before: int) -> re.Match[str] | None:
-    """The mark of the question: the first one followed by a bracket, or the first one."""
+    """The mark of the question: the first one followed by a bracket, otherwise the first one."""
     marks = list(_QUESTION.finditer(human, 0, before))
     return next((mark for mark in marks if human.startswith("[", mark.end())), marks[0] if marks else None)
 
 
 def _unwrap(text: str, last: bool = False) -> str | None:
-    """The text inside its brackets; text without brackets as it is; None when they are opened and not closed.
+    """The text inside its brackets; text without brackets unchanged; None if they are opened and not closed.
 
     last: after the bracket of the last response, further words of the instruction may follow.
     """
@@ -185,7 +186,7 @@ SOURCE = Source(
     "llava-critic",
     columns=("id", "source", "conversations", "image"),
     read=read,
-    give="the folder of LLaVA-Critic-113k's parquet files (pairwise, pointwise or both)",
+    expected="the folder of LLaVA-Critic-113k's parquet files (pairwise, pointwise or both)",
     license="apache-2.0",
-    needs_picture=True,
+    needs_image=True,
 )

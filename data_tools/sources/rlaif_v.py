@@ -1,27 +1,27 @@
 """RLAIF-V as released (openbmb/RLAIF-V-Dataset, parquet, 83,132 rows).
 
 Columns: ds_name, image {bytes, path}, question, chosen, rejected, origin_dataset, origin_split, idx, image_path.
-The demo's pairs are drawn in this layout too, under a `ds_name` of their own.
+The pairs of the demo use this layout too, with another `ds_name`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from data_tools.sources.base import Found, Source, slug
+from data_tools.sources.base import RawPair, Source, slug
 from proxygrm.core.images.fields import images_in
 
 LICENSES = {"rlaif_v": "cc-by-nc-4.0", "proxygrm_demo": "apache-2.0"}
 
 
 def row_id(ds_name: str | None, idx: Any) -> str:
-    """Id of a row: the data set's name as a slug, and its index there ("rlaif_v:17")."""
+    """Id of a row: the slug of its data set, and its index in it ("rlaif_v:17")."""
     return f"{_source(ds_name)}:{idx}"
 
 
-def read(row: dict[str, Any]) -> Found:
+def read(row: dict[str, Any]) -> RawPair:
     source = _source(row.get("ds_name"))
-    return Found(
+    return RawPair(
         row.get("idx"), row.get("question"), row.get("chosen"), row.get("rejected"), images_in(row.get("image")),
         source=source, license=LICENSES.get(source, "unknown"),
     )  # fmt: skip
@@ -35,7 +35,7 @@ SOURCE = Source(
     "rlaif-v",
     columns=("ds_name", "image", "question", "chosen", "rejected", "idx"),
     read=read,
-    give="RLAIF-V's parquet file or the folder that holds them",
+    expected="an RLAIF-V parquet file, or a folder of them",
     license=LICENSES["rlaif_v"],
-    needs_picture=True,
+    needs_image=True,
 )

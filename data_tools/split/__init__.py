@@ -1,1 +1,1 @@
-"""Critiques -> training sets; `run.py` puts the parts together."""
+"""Critiques -> training sets; start at `run.py`."""

@@ -1,7 +1,7 @@
-"""Who goes into which set: groups of pairs that share pictures, each given to one set at most. Pure decisions.
+"""Allocates pairs to sets: pairs that share images form a group, and a group goes to at most one set. Pure functions.
 
-A set takes equally many pairs of either label, and of each label its sources in the proportions of the pool, as far
-as groups allow: a first pass keeps to these places, a second fills what is still free with either source.
+A set takes equally many pairs of each label, and within a label its sources in the proportions of the pool, as far as
+the groups allow: a first pass respects these quotas, a second fills what is still free from any source.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ POOLS: dict[str, Pool] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pair with a usable critique; its texts stay on disk."""
+    """A pair with a usable critique, without its texts."""
 
     id: str
     source: str
     label: int
     images: tuple[str, ...]
     pool: Pool  # whether the teacher judged it right
-    row: int = 0  # place in the pairs file
+    row: int = 0  # position in the pairs file
 
 
-def by_picture(candidates: Sequence[Candidate], seed: int) -> list[list[Candidate]]:
-    """Groups that share no picture with each other, in an order decided by the seed and the ids alone."""
+def group_by_image(candidates: Sequence[Candidate], seed: int) -> list[list[Candidate]]:
+    """Groups of pairs, no two of which share an image, in an order that depends on the seed and the ids only."""
     leader: dict[str, str] = {}
 
     def find(node: str) -> str:
@@ -48,111 +48,116 @@ def by_picture(candidates: Sequence[Candidate], seed: int) -> list[list[Candidat
     for candidate in candidates:
         key = (True, find(candidate.images[0])) if candidate.images else (False, candidate.id)
         groups[key].append(candidate)
-    place = {candidate.id: _place(candidate.id, seed) for candidate in candidates}
-    ordered = [sorted(group, key=lambda candidate: place[candidate.id]) for group in groups.values()]
-    return sorted(ordered, key=lambda group: place[group[0].id])
+    keys = {candidate.id: _sort_key(candidate.id, seed) for candidate in candidates}
+    ordered = [sorted(group, key=lambda candidate: keys[candidate.id]) for group in groups.values()]
+    return sorted(ordered, key=lambda group: keys[group[0].id])
 
 
-def _place(pair_id: str, seed: int) -> bytes:
+def _sort_key(pair_id: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed} {pair_id}".encode()).digest()
 
 
 def allocate(
     groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int], seed: int = 0
 ) -> dict[str, list[Candidate]]:
-    """Sets of at most these sizes (smaller where pairs lack), each in an order decided by the seed and the ids.
+    """Sets of at most these sizes (smaller if there are too few pairs), in an order that depends on seed and ids only.
 
-    A group goes to the set that can use most of it, weighted by the share of rows that the set still lacks. Half of
-    a set's places are for either label (one more for label 1 when the size is odd).
+    A group goes to the set that can use most of it, weighted by the share of rows that the set still needs. Half of
+    a set's rows have each label (one more has label 1 if the size is odd).
     """
-    places = _Places(groups, sizes)
+    quotas = _Quotas(groups, sizes)
     owner: dict[int, str] = {}
     sets: dict[str, list[Candidate]] = {name: [] for name in sizes}
-    taken: set[str] = set()
+    allocated: set[str] = set()
 
-    def give(number: int, name: str, by_source: bool) -> None:
+    def assign(number: int, name: str, by_source: bool) -> None:
         for candidate in groups[number]:
-            if candidate.id not in taken and places.take(name, candidate, by_source):
+            if candidate.id not in allocated and quotas.take(name, candidate, by_source):
                 owner[number] = name
-                taken.add(candidate.id)
+                allocated.add(candidate.id)
                 sets[name].append(candidate)
 
     for number, group in enumerate(groups):
-        best = places.best(group, by_source=True)
+        best = quotas.best_set(group, by_source=True)
         if best:
-            give(number, best, by_source=True)
+            assign(number, best, by_source=True)
     for number in list(owner):
-        give(number, owner[number], by_source=False)
+        assign(number, owner[number], by_source=False)
     for number, group in enumerate(groups):
         if number not in owner:
-            best = places.best(group, by_source=False)
+            best = quotas.best_set(group, by_source=False)
             if best:
-                give(number, best, by_source=False)
-    return {name: sorted(members, key=lambda c: _place(c.id, seed)) for name, members in sets.items()}
+                assign(number, best, by_source=False)
+    return {name: sorted(members, key=lambda c: _sort_key(c.id, seed)) for name, members in sets.items()}
 
 
-class _Places:
+class _Quotas:
     """How many rows each set still takes: by label, and by label and source."""
 
     def __init__(self, groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int]) -> None:
-        have = Counter((c.pool, c.label, c.source) for group in groups for c in group)
+        available = Counter((c.pool, c.label, c.source) for group in groups for c in group)
         self.sizes = sizes
         self.by_label = {(name, label): (size + 2 - label) // 2 for name, size in sizes.items() for label in (1, 2)}
         self.by_source: dict[tuple[str, int, str], int] = {}
-        for (name, label), room in self.by_label.items():
-            pool = {source: count for (p, at, source), count in have.items() if (p, at) == (POOLS[name], label)}
-            for source, count in in_proportion(room, pool).items():
+        for (name, label), quota in self.by_label.items():
+            pool = {
+                source: count for (of, with_label, source), count in available.items()
+                if (of, with_label) == (POOLS[name], label)
+            }  # fmt: skip
+            for source, count in apportion(quota, pool).items():
                 self.by_source[name, label, source] = count
 
-    def best(self, group: Sequence[Candidate], by_source: bool) -> str | None:
-        """The set with the most use for the group; None when there is no place for any of it."""
-        offers = Counter((c.pool, c.label, c.source if by_source else "") for c in group)
-        best, most = None, 0.0
+    def best_set(self, group: Sequence[Candidate], by_source: bool) -> str | None:
+        """The set that can use most of the group; None if no set can use any of it."""
+        counts = Counter((c.pool, c.label, c.source if by_source else "") for c in group)
+        best, best_use = None, 0.0
         for name, size in self.sizes.items():
             use = 0.0
-            for (pool, label, source), count in offers.items():
+            for (pool, label, source), count in counts.items():
                 if pool == POOLS[name]:
-                    room = self.by_label[name, label]
-                    use += min(count, room, self.by_source.get((name, label, source), 0) if by_source else room)
+                    quota = self.by_label[name, label]
+                    use += min(count, quota, self.by_source.get((name, label, source), 0) if by_source else quota)
             use *= (self.by_label[name, 1] + self.by_label[name, 2]) / max(size, 1)
-            if use > most:
-                best, most = name, use
+            if use > best_use:
+                best, best_use = name, use
         return best
 
     def take(self, name: str, candidate: Candidate, by_source: bool) -> bool:
         if candidate.pool != POOLS[name] or not self.by_label[name, candidate.label]:
             return False
-        place = (name, candidate.label, candidate.source)
-        if by_source and not self.by_source.get(place):
+        key = (name, candidate.label, candidate.source)
+        if by_source and not self.by_source.get(key):
             return False
         self.by_label[name, candidate.label] -= 1
-        if self.by_source.get(place):
-            self.by_source[place] -= 1
+        if self.by_source.get(key):
+            self.by_source[key] -= 1
         return True
 
 
-def in_proportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """`total` cut in proportion to the weights by largest remainders; ties go to the earlier name."""
-    whole = sum(weights.values())
-    if not whole:
+def apportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """`total` divided in proportion to the weights (largest remainder method); ties go to the earlier name."""
+    weight_sum = sum(weights.values())
+    if not weight_sum:
         return {}
-    shares = {name: total * weight // whole for name, weight in weights.items()}
-    rest = total - sum(shares.values())
-    for name in sorted(weights, key=lambda name: (-(total * weights[name] % whole), name))[:rest]:
+    shares = {name: total * weight // weight_sum for name, weight in weights.items()}
+    remainder = total - sum(shares.values())
+    for name in sorted(weights, key=lambda name: (-(total * weights[name] % weight_sum), name))[:remainder]:
         shares[name] += 1
     return shares
 
 
-def fit(groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int], seed: int = 0) -> dict[str, list[Candidate]]:
-    """The sets in the proportions of the sizes asked for, as large as the pairs allow, with equal labels.
+def allocate_scaled(
+    groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int], seed: int = 0
+) -> dict[str, list[Candidate]]:
+    """Sets in the proportions of `sizes`, as large as the pairs allow, with equally many rows of each label.
 
-    The sets of a pool shrink by one factor together: none is full while another starves.
+    All sets of a pool shrink by the same factor, so that none is full while another is nearly empty.
     """
-    have = Counter((c.pool, c.label) for group in groups for c in group)
+    available = Counter((c.pool, c.label) for group in groups for c in group)
     scale: dict[str, float] = {}
     for pool in ("right", "wrong"):
-        asked = sum(size for name, size in sizes.items() if POOLS[name] == pool)
-        scale[pool] = min(1.0, 2 * min(have[pool, 1], have[pool, 2]) / asked) if asked else 1.0
+        requested = sum(size for name, size in sizes.items() if POOLS[name] == pool)
+        scale[pool] = min(1.0, 2 * min(available[pool, 1], available[pool, 2]) / requested) if requested else 1.0
     while True:
         smaller = {name: _scaled(size, scale[POOLS[name]]) for name, size in sizes.items()}
         sets = allocate(groups, smaller, seed)
@@ -165,5 +170,5 @@ def fit(groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int], seed: i
 
 
 def _scaled(size: int, scale: float) -> int:
-    """Even, so that labels stay equal, unless nothing has to give."""
+    """An even number, so that labels stay balanced, unless the set need not shrink."""
     return size if scale >= 1 else int(size * scale) // 2 * 2

@@ -1,1 +1,1 @@
-"""How a step over many rows is carried out, and accounts for each of them."""
+"""Runs a step over many rows, in shards, and accounts for every row."""

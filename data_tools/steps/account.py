@@ -1,8 +1,8 @@
-"""Book-keeping of a step: rows in, rows out, and where every other row went, with file, row number, id and reason.
+"""Row accounting of a step: how many rows were read and kept, and the file, row number, id and reason of the others.
 
-A row leaves for a reason of one of two kinds. *Bad* rows are broken (no text, unreadable picture, not JSON);
-more than `max_bad` of them ends the step with an error. *Dropped* rows are whole but not wanted (a tie, a
-duplicate, what a filter is for).
+A row is excluded for a reason of one of two kinds. *Bad* rows are broken (no text, unreadable image, not JSON); a
+step with a larger share of them than `max_bad` fails. *Dropped* rows are intact but unwanted (a tie, a duplicate, what
+a filter is for).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ from proxygrm.core.files.whole_file import WholeFileWriter, whole_file, writing
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where a row came from: the file, and its row number there (from 1; lines for JSONL)."""
+class RowLocation:
+    """Where a row came from: the file, and its row number in it (from 1; lines for JSONL)."""
 
     file: str
     row: int
@@ -31,15 +31,17 @@ class Where:
         return f"{self.file} row {self.row}"
 
 
-class TooManyBad(UserError):
-    """More rows are broken than the user allows."""
+class TooManyBadRows(UserError):
+    """More rows are bad than `--max-bad` allows."""
+
+    code = "data.too-many-bad-rows"
 
 
 class Account(WholeFileWriter):
-    """Counts, and one JSON line in `log` for every row that left: {file, row, id, reason, bad, detail}.
+    """Counts rows, and writes one JSON line to `log` for every excluded row: {file, row, id, reason, bad, detail}.
 
-    The log appears under its name at a clean exit of the `with` block; `check` is called before. Where that refuses,
-    the log stands beside, under the name of `refused`, for whoever has to mend those rows.
+    The log appears under its name when the `with` block ends without an error; `check` is called first. If that fails,
+    the log is written to `refused` instead, so that the user can fix those rows.
     """
 
     def __init__(self, log: Path, max_bad: float = 0.01) -> None:
@@ -59,14 +61,14 @@ class Account(WholeFileWriter):
             with scratch.open("w", encoding="utf-8") as self._file:
                 yield
             self.check()
-        except TooManyBad:
+        except TooManyBadRows:
             with whole_file(self.refused) as copy:
                 shutil.copyfile(scratch, copy)
             raise
         self.refused.unlink(missing_ok=True)
 
-    def leave(self, where: Where, row_id: str, reason: str, *, bad: bool, detail: str = "") -> None:
-        """Count a row that is not kept. `reason` is one of a closed set of words; `detail` is for people."""
+    def exclude(self, where: RowLocation, row_id: str, reason: str, *, bad: bool, detail: str = "") -> None:
+        """Count a row that is not kept. `reason` is one of a fixed set of words; `detail` is free text."""
         (self.bad if bad else self.dropped)[reason] += 1
         if bad and not self.first_bad:
             self.first_bad = _describe(where, row_id, reason, detail)
@@ -75,7 +77,7 @@ class Account(WholeFileWriter):
             self._file.write(json.dumps(line) + "\n")
 
     def absorb(self, summary: Path, log: Path) -> None:
-        """Add the account of a shard: its `summary()` as JSON, and its log."""
+        """Add the counts of a shard (its `summary()` as JSON) and its log."""
         for key, value in json.loads(summary.read_text(encoding="utf-8")).items():
             if isinstance(value, dict):
                 getattr(self, key).update(value)
@@ -86,18 +88,28 @@ class Account(WholeFileWriter):
                 self._file.write(line)
                 if not self.first_bad and '"bad": true' in line:
                     row = json.loads(line)
-                    where = Where(row["file"], row["row"])
+                    where = RowLocation(row["file"], row["row"])
                     self.first_bad = _describe(where, row["id"], row["reason"], row["detail"])
 
     def check(self) -> None:
-        """Raise TooManyBad when more rows are bad than `max_bad` (a share of the rows read) allows."""
-        broken = sum(self.bad.values())
-        if broken > self.max_bad * self.read:
+        """Raise TooManyBadRows when more rows are bad than `max_bad` (a share of the rows read) allows."""
+        bad = sum(self.bad.values())
+        if bad > self.max_bad * self.read:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.bad.most_common())
-            raise TooManyBad(
-                f"{broken} of {self.read} rows are bad, more than --max-bad {self.max_bad:g} allows: {reasons}. "
-                f"First: {self.first_bad}. All stand in {self.refused}; mend the file, or allow more with --max-bad"
-            )
+            raise TooManyBadRows(
+                f"{bad} of {self.read} rows are bad, more than --max-bad {self.max_bad:g} allows: {reasons}. "
+                f"First: {self.first_bad}. {self.refused} lists them all; fix the file, or raise --max-bad",
+                bad=bad, read=self.read, max_bad=self.max_bad, reasons=dict(self.bad), first=self.first_bad,
+                log=self.refused,
+            )  # fmt: skip
+
+    def nothing_kept(self, path: Path) -> UserError:
+        """The error for an input without a single usable row."""
+        excluded = dict(sorted(self.bad.items())) | dict(sorted(self.dropped.items()))
+        return UserError(
+            f"none of {self.read} rows of {path} could be used ({excluded})",
+            code="data.no-usable-rows", path=path, read=self.read, excluded=excluded,
+        )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -110,17 +122,5 @@ class Account(WholeFileWriter):
         }
 
 
-def _describe(where: Where, row_id: str, reason: str, detail: str) -> str:
+def _describe(where: RowLocation, row_id: str, reason: str, detail: str) -> str:
     return f"{where} ({row_id or 'no id'}): {reason}{f', {detail}' if detail else ''}"
-
-
-def add_up(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """One summary of many shards'."""
-    total: dict[str, Any] = {"read": 0, "kept": 0, "bad": Counter(), "dropped": Counter(), "notes": Counter()}
-    for summary in summaries:
-        for key, value in summary.items():
-            if isinstance(value, dict):
-                total[key].update(value)
-            else:
-                total[key] += value
-    return {key: dict(sorted(value.items())) if isinstance(value, Counter) else value for key, value in total.items()}

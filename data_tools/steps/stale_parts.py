@@ -1,8 +1,8 @@
-"""Parts of a run that failed and will not be gone on with, because the next run has other options: they are removed.
+"""Removes the parts of a failed run that will not be resumed, because the next run has other options.
 
-A run of one process holds `OUT/.parts-STAMP.lock` while it goes on; its note `OUT/.parts-STAMP.run` stays with the
-parts of a run that failed or was killed. Parts without a note are of shards by hand or of a job array, between whose
-elements nobody holds a lock: those are never removed here.
+A run in one process holds `OUT/.parts-STAMP.lock` while it runs; its note `OUT/.parts-STAMP.run` is left beside the
+parts of a run that failed or was killed. Parts without a note belong to shards run by hand or to a job array, between
+whose elements no lock is held: those are never removed here.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _WAIT_S = 600.0
 
 
 @contextmanager
-def one_run(parts: Path, target: str) -> Iterator[None]:
-    """Hold the note of `parts`; first remove what ended runs of this machine for the same `target` left beside them."""
-    mine = _note(parts)
-    says = f"{target}\n{platform.node()}\n"  # of another machine's process one cannot always tell whether it lives
+def hold_parts(parts: Path, target: str) -> Iterator[None]:
+    """Mark `parts` as in use; first remove what ended runs on this machine for the same `target` left beside them."""
+    own_note = _note(parts)
+    content = f"{target}\n{platform.node()}\n"  # on another machine a process cannot always be checked for life
     parts.parent.mkdir(parents=True, exist_ok=True)
     for note in parts.parent.glob(".parts-*.run"):
-        if note != mine:
-            _remove_ended(note, says)
+        if note != own_note:
+            _remove_ended(note, content)
     removed = f"{parts} is being removed by another run"
-    with lock.shared(_lock_of(mine), removed, wait_s=_WAIT_S):  # the same run twice is not a conflict
-        with mine.open("w", encoding="utf-8") as file, writing(mine):
-            file.write(says)
+    with lock.shared(_lock_of(own_note), removed, wait_s=_WAIT_S):  # the same run twice is not a conflict
+        with own_note.open("w", encoding="utf-8") as file, writing(own_note):
+            file.write(content)
             file.flush()
         try:
             yield
         finally:
             if not parts.exists():
-                mine.unlink(missing_ok=True)
+                own_note.unlink(missing_ok=True)
 
 
-def keep(parts: Path) -> None:
-    """Others go on with them, at times that nobody knows here."""
+def keep_parts(parts: Path) -> None:
+    """Never remove these parts: other processes resume from them, at unknown times."""
     _note(parts).unlink(missing_ok=True)
 
 
@@ -49,19 +49,19 @@ def _note(parts: Path) -> Path:
     return parts.with_name(f"{parts.name}.run")
 
 
-def _remove_ended(note: Path, says: str) -> None:
+def _remove_ended(note: Path, content: str) -> None:
     alone = lock.Lock(_lock_of(note))
     try:
-        if note.read_text(encoding="utf-8") != says or alone.acquire():
+        if note.read_text(encoding="utf-8") != content or alone.acquire():
             return
         try:
-            if note.read_text(encoding="utf-8") == says:
+            if note.read_text(encoding="utf-8") == content:
                 shutil.rmtree(note.with_suffix(""), ignore_errors=True)
                 note.unlink(missing_ok=True)
         finally:
             alone.release()
     except OSError:
-        return  # gone in this moment, or another's: nothing of ours hangs on it
+        return  # removed meanwhile, or owned by another user: this run does not need it
 
 
 def _lock_of(note: Path) -> Path:

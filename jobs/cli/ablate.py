@@ -1,4 +1,4 @@
-"""`proxygrm ablate`: what a spec's cells are, sending them, and their results in one table."""
+"""`proxygrm ablate`: the shipped specs, and the results of a spec's cells in one table."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from rich.table import Table
 from jobs.cli.common.console import of_run, out
 from jobs.cli.common.say import echo
 from jobs.engine.request import ablation_of
-from jobs.engine.run_folder.ledger import read_json, record_folder, write_json
+from jobs.engine.run_folder.ledger import record_folder
+from jobs.engine.run_folder.records import read_json, write_json
 from jobs.engine.sweep import Cell
-from jobs.recipes import shipped
+from jobs.recipes import RECIPES, find, shipped
 from proxygrm.core.files.owner import refuse_foreign
 
-FIGURES = ("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement")
-SEED = "rl.seed"
+METRICS = ("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement")
+SEED = "grm_rl.seed"
 
 
 @dataclass(frozen=True)
 class Row:
-    """Cells that differ in their seed alone. means, spreads: by figure; a spread is the sample standard deviation,
-    None of a single cell. cells: those that are evaluated, of so many."""
+    """Cells that differ only in their seed. means, spreads: by metric; a spread is the sample standard deviation, None
+    for a single cell. evaluated: how many of the cells are evaluated."""
 
     name: str
     evaluated: int
@@ -37,25 +38,26 @@ class Row:
 
 
 def list_shipped() -> None:
-    table = Table("ablation", "cells", "at a time", "what it asks")
-    for spec in shipped():
-        table.add_row(spec.name, str(len(spec.cells)), str(spec.throttle or "all"), escape(spec.about))
+    table = Table("recipe", "ablation", "cells", "at a time", "question")
+    for name in RECIPES:
+        for spec in shipped(find(name)[0]):
+            table.add_row(name, spec.name, str(len(spec.cells)), str(spec.throttle or "all"), escape(spec.about))
     out.print(table)
-    out.print("proxygrm ablate NAME --dry-run shows what would be sent; your own: proxygrm ablate my.toml")
+    out.print("proxygrm ablate NAME --dry-run shows what would be sent; a spec of your own: proxygrm ablate my.toml")
 
 
 def collect(folder: Path, cells: Sequence[Cell]) -> list[Row]:
-    """One row for each setting of the cells, seeds taken together, in the spec's order."""
+    """One row for each setting of the cells, over all seeds, in the spec's order."""
     groups: dict[str, list[dict[str, float] | None]] = {}
     for cell in cells:
-        groups.setdefault(without_seed(cell), []).append(_figures(folder / "cells" / cell.name / "evaluate"))
+        groups.setdefault(without_seed(cell), []).append(_metrics(folder / "cells" / cell.name / "evaluate"))
     rows = []
-    for name, found in groups.items():
-        there = [figures for figures in found if figures is not None]
-        values = {key: [f[key] for f in there if key in f] for key in FIGURES}
+    for name, cells_of_row in groups.items():
+        evaluated = [metrics for metrics in cells_of_row if metrics is not None]
+        values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in METRICS}
         means = {key: statistics.fmean(v) for key, v in values.items() if v}
         spreads = {key: statistics.stdev(v) if len(v) > 1 else None for key, v in values.items() if v}
-        rows.append(Row(name, len(there), len(found), means, spreads))
+        rows.append(Row(name, len(evaluated), len(cells_of_row), means, spreads))
     return rows
 
 
@@ -64,33 +66,33 @@ def without_seed(cell: Cell) -> str:
     return ", ".join(axes) or "default"
 
 
-def _figures(folder: Path) -> dict[str, float] | None:
-    """Of the policy of one cell; None while it is not proven done."""
+def _metrics(folder: Path) -> dict[str, float] | None:
+    """Metrics of one cell's policy; None while it is not proven done."""
     if not (folder / "DONE.json").exists():
         return None
     summary: dict[str, Any] = (read_json(folder / "summary.json") or {}).get("rl", {})
-    return {key: float(summary[key]) for key in FIGURES if isinstance(summary.get(key), int | float)}
+    return {key: float(summary[key]) for key in METRICS if isinstance(summary.get(key), int | float)}
 
 
 def show_table(run: Path | None, name: str, as_json: bool) -> None:
-    """name: of the ablation; "" for the one that was asked for last."""
+    """name: of the ablation; "" for the last one of the run."""
     folder = of_run(run, as_json)[1].folder
-    asked = ablation_of(folder, name)
-    rows = collect(folder, asked.ablation)
-    file = record_folder(folder, asked.ablation_name) / "table.json"
+    request = ablation_of(folder, name)
+    rows = collect(folder, request.ablation)
+    file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
     if as_json:
         echo(json.dumps([vars(row) for row in rows], indent=2))
         return
-    title = f"{folder.name}, {asked.ablation_name}: policy of each cell on held-out pairs"
+    title = f"{folder.name}, {request.ablation_name}: policy of each cell on held-out pairs"
     table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
     table.add_column("evaluated", justify="right")
-    for key in FIGURES:
+    for key in METRICS:
         table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in FIGURES))
+        table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in METRICS))
     out.print(table)
     out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
 

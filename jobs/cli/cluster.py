@@ -1,4 +1,4 @@
-"""`proxygrm cluster`: the private SLURM of slurm/local, up, down and looked at."""
+"""`proxygrm cluster`: bring the private SLURM of slurm/local up and down, and show it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def cluster() -> None:
     """A private, real SLURM on this machine: four virtual nodes in one folder."""
 
 
-FOLDER = click.option("--dir", "folder", type=click.Path(path_type=Path), default=None, help="Where it lives.")
+FOLDER = click.option(
+    "--dir", "folder", type=click.Path(path_type=Path), default=None, help="Its folder; default: .local/cluster."
+)
 
 
 def _local(folder: Path | None) -> tuple[Any, Path]:
-    """The module that runs it, and its folder."""
-    from slurm.local import cluster as local
+    """The package that runs it, and its folder."""
+    from slurm import local
     from slurm.local.folder import default_folder
 
     return local, folder or default_folder()
@@ -31,15 +33,15 @@ def _local(folder: Path | None) -> tuple[Any, Path]:
 @cluster.command("up")
 @FOLDER
 def up(folder: Path | None) -> None:
-    """Start it (again). Does nothing when it is up."""
+    """Start it, or restart what has died. Does nothing when it is up."""
     from jobs.cli.common.console import out
 
     local, where = _local(folder)
     started = time.time()
     local.up(where, temporary=False)
     out.print(f"private SLURM is up in {where} ({time.time() - started:.1f} s)")
-    named = f" --dir {shlex.quote(str(where.absolute()))}" if folder else ""
-    out.print(f'point SLURM\'s commands at it with:  eval "$(proxygrm cluster env{named})"', soft_wrap=True)
+    option = f" --dir {shlex.quote(str(where.absolute()))}" if folder else ""
+    out.print(f'point SLURM\'s commands at it with:  eval "$(proxygrm cluster env{option})"', soft_wrap=True)
     if folder:
         out.print(
             f"and proxygrm's own with:  export PROXYGRM_CLUSTER_DIR={shlex.quote(str(where.absolute()))}",
@@ -62,18 +64,18 @@ def down(folder: Path | None) -> None:
 @cluster.command("status")
 @FOLDER
 def status(folder: Path | None) -> None:
-    """Its daemons and nodes."""
+    """Show its daemons and nodes."""
     from rich.table import Table
 
     from jobs.cli.common.console import out
 
     local, where = _local(folder)
-    found = local.status(where)
+    cluster_status = local.status(where)
     table = Table("daemon", "pid", "MB")
-    for daemon in found.daemons:
+    for daemon in cluster_status.daemons:
         table.add_row(daemon.name, str(daemon.pid or "down"), f"{daemon.memory_mb:.0f}")
     nodes = Table("node", "state", "partitions")
-    for node in found.nodes:
+    for node in cluster_status.nodes:
         nodes.add_row(node.name, node.state, ", ".join(node.partitions))
     out.print(table)
     out.print(nodes)

@@ -1,4 +1,4 @@
-"""`proxygrm demo`: make the inputs, start the private SLURM, run the chain, show the result."""
+"""`proxygrm demo`: prepare the inputs, start the private SLURM, run the chain, show the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from jobs.cli.common.say import echo
 from jobs.cli.follow import ended_well, follow
 from jobs.cli.send import send
 from jobs.engine.request import Request, Resolved
-from jobs.engine.run_folder.ledger import Ledger, read_json, write_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json, write_json
 from jobs.engine.watch.cancel import cancel_all
 from jobs.recipes.proxy_grm import DEMO_INPUTS
 from proxygrm.core.files import lock
@@ -25,13 +26,13 @@ from slurm import reach
 TRAIN, HELD_OUT, SEED = 5000, 160, 0
 KINDS = ("colour",)
 FOG = 0.6
-"""Share of the pictures in fog."""
-STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command goes on from there"
+"""Share of the images in fog."""
+STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command resumes it"
 STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 7, "pairs": SCHEMA_VERSION}
-"""Of prepared inputs: another stamp, and they are made anew."""
+"""Of prepared inputs: with another stamp they are rebuilt."""
 
 
-def run(folder: Path, quick: bool, prepare_only: bool) -> None:
+def run(folder: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
     started = time.time()
     ledger = Ledger(folder)
     ledger.create()
@@ -40,40 +41,40 @@ def run(folder: Path, quick: bool, prepare_only: bool) -> None:
         prepare(DEMO_INPUTS)
         if prepare_only:
             return
-        _chain(ledger, quick)
+        _chain(ledger, recipe, quick)
     minutes = (time.time() - started) / 60
     echo(f"done in {minutes:.1f} minutes; open {folder / 'report' / 'report.html'}")
 
 
-def _chain(ledger: Ledger, quick: bool) -> None:
-    """Ctrl-C, or a terminal that is closed, cancels the demo's own jobs and waits for their end, so that the next demo
-    finds none of them."""
+def _chain(ledger: Ledger, recipe: str, quick: bool) -> None:
+    """Ctrl-C, or closing the terminal, cancels the demo's own jobs and waits for their end, so that the next demo does
+    not find any of them."""
     from slurm.local import cluster
     from slurm.local.folder import default_folder, in_use
 
-    resolved = recipes.resolve(Request(profile="local", experiment="quick" if quick else "demo"))
+    resolved = recipes.resolve(Request(profile="local", recipe=f"{recipe}:{'quick' if quick else 'demo'}"))
     console.say_run(ledger.folder, "", resolved)
     where = default_folder()
-    with stopped_once() as came:
+    with stopped_once() as signals:
         try:
             with in_use(where):
-                _carry_out(resolved, ledger, where, came)
+                _run_chain(resolved, ledger, where, signals)
         finally:
-            if why := cluster.down_if_unused(where):
-                echo(f"the private cluster stays up: {why}; `proxygrm cluster down` stops it")
+            if reason := cluster.down_if_unused(where):
+                echo(f"the private cluster stays up: {reason}; `proxygrm cluster down` stops it")
     show_result(ledger.folder)
 
 
-def _carry_out(resolved: Resolved, ledger: Ledger, where: Path, came: list[int]) -> None:
-    """came: the signal that stopped it, if any."""
+def _run_chain(resolved: Resolved, ledger: Ledger, where: Path, signals: list[int]) -> None:
+    """signals: the one that stopped it, if any."""
     from slurm.local import cluster
 
     cluster.up(where, temporary=True)
     try:
         send(resolved, ledger)
         ended_well(follow(resolved, ledger))
-    except BaseException:  # a terminal that is gone fails at the next line printed, too
-        if not came:
+    except BaseException:  # a closed terminal fails at the next printed line too
+        if not signals:
             raise
         with suppress(OSError):
             echo("\nstopping: this demo's jobs are cancelled", err=True)
@@ -90,9 +91,9 @@ def show_result(folder: Path) -> None:
 
 
 def prepare(inputs: Path) -> None:
-    """Draw the pairs, ingest them through the real reader, build the tiny model. Skipped when it is all there.
+    """Draw the pairs, ingest them through the real reader, build the tiny model. Skipped when everything is there.
 
-    Built beside and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
+    Built in a scratch folder and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
     """
     if read_json(inputs / "READY.json") == STAMP:
         return

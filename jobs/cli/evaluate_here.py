@@ -1,4 +1,7 @@
-"""`proxygrm evaluate`: a model judges pairs on this machine, without a chain and without SLURM."""
+"""`proxygrm evaluate`: a checkpoint judges a pairs folder on this machine, with the chain's own summary.
+
+`proxygrm eval run` judges benchmarks, with any judge, resumably and as job arrays.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,19 @@ from jobs.cli.eval.judges import TRUST_OPTION
     "--proxy",
     type=click.Path(path_type=Path),
     default=None,
-    help="Also judge rubric transfer with this model.",
+    help="Let this model judge by the rubrics too.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--limit", "max_pairs", type=click.IntRange(0), default=0, help="Only the first N pairs.")
-@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Longest critique.")
+@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="Tokens of a critique.")
 @click.option("--missing-images", type=click.Choice(["refuse", "drop", "blank"]), default="refuse", show_default=True)
 @TRUST_OPTION
 def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings: Any) -> None:
-    """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL, here and now."""
+    """Judge PAIRS (a pairs folder, or JSONL with prompt/chosen/rejected/image) with MODEL on this machine."""
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import progress_bar, quiet
     from proxygrm.core.checkpoints.code import LoadableCheckpoint
-    from proxygrm.evaluate.judge import evaluate_models
+    from proxygrm.evaluate.models import evaluate_models
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.report.tables.run import result_table
 
@@ -40,8 +43,8 @@ def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings
     with quiet("evaluate"), progress_bar() as bar:
         task = bar.add_task("judging")
 
-        def show(done: int, total: int, note: str) -> None:
+        def on_progress(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total, description=note)
 
-        evaluate_models({model.name: model}, proxy, pairs, out, EvaluateSettings(**settings), show)
+        evaluate_models({model.name: model}, proxy, pairs, out, EvaluateSettings(**settings), on_progress)
     console.print(result_table(out / "summary.json"))

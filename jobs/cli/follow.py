@@ -1,4 +1,4 @@
-"""Where every stage of a run stands, as a table, once or until everything has ended."""
+"""The state of every stage of a run, as a table, once or until everything has ended."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from slurm import reach
 from slurm.commands import NoAnswer
 
 REFRESH_S, REFRESH_SHARED_S = 2.0, 15.0
-"""Between two looks at the queue: of the private cluster, and of one that serves other people too."""
+"""Seconds between two queries of the queue: of the private cluster, and of one that other users share."""
 LAST_LINES_S = 1.0
-"""What a job wrote last is seen by then, on a shared file system too."""
-_HALF = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]*)?)$")
-"""The beginning of a colour, or of a line end, of which the rest may be in the next block."""
+"""A job's last lines are visible by then, on a shared file system too."""
+_INCOMPLETE = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]*)?)$")
+"""The start of a colour, or of a line end, whose rest may be in the next block."""
 _RETURN = re.compile(r"\r\n?")
-MOST_HALF = 100
+MAX_INCOMPLETE = 100
 COLOURS = {
     "done": "green",
     "running": "cyan",
@@ -61,65 +61,65 @@ def status_table(states: list[state.StageState], ledger: Ledger) -> Table:
 def follow(resolved: Resolved, ledger: Ledger) -> list[state.StageState]:
     """Show progress until nothing of the run is queued or running; plain lines where there is no terminal.
 
-    A scheduler that does not answer for a while is asked again. Raises KeyboardInterrupt that says what goes on.
+    A scheduler that does not answer for a while is asked again. Raises KeyboardInterrupt that says what continues.
     """
-    said: dict[str, str] = {}
+    printed: dict[str, str] = {}
     pause = REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S
     try:
         with Live(console=console.out, auto_refresh=False, transient=False) as live:
             while True:
-                states = _asked_again(resolved, ledger, pause)
+                states = _until_answered(resolved, ledger, pause)
                 if console.out.is_terminal:
                     live.update(status_table(states, ledger), refresh=True)
                 else:
-                    _say_changes(states, said)
+                    _print_changes(states, printed)
                 if not any(row.live for row in states):
                     return states
                 time.sleep(pause)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            "stopped watching; the jobs go on: `proxygrm status` shows them, `proxygrm cancel` ends them"
+            "stopped watching; the jobs continue: `proxygrm status` shows them, `proxygrm cancel` ends them"
         ) from None
 
 
-def _asked_again(resolved: Resolved, ledger: Ledger, pause: float) -> list[state.StageState]:
-    """The states, however long the scheduler does not answer; a private cluster that was taken down never will."""
-    told = ""
+def _until_answered(resolved: Resolved, ledger: Ledger, pause: float) -> list[state.StageState]:
+    """The states, however long the scheduler takes to answer; a private cluster that was taken down never will."""
+    printed = ""
     while True:
         try:
             if away := reach.private_cluster_is_down(resolved.profile):
                 return state.status(resolved.stages, ledger, away)
             return state.status(resolved.stages, ledger)
         except NoAnswer as error:
-            if str(error) != told:
-                told = str(error)
-                echo(f"{time.strftime('%H:%M:%S')} {told}; asking again every {pause:.0f} s", err=True)
+            if str(error) != printed:
+                printed = str(error)
+                echo(f"{time.strftime('%H:%M:%S')} {printed}; asking again every {pause:.0f} s", err=True)
             time.sleep(pause)
 
 
-def _say_changes(states: list[state.StageState], said: dict[str, str]) -> None:
-    """A line for each stage of which something new is known. said: stage -> its last line."""
+def _print_changes(states: list[state.StageState], printed: dict[str, str]) -> None:
+    """A line for each stage whose state has changed. printed: stage -> its last line."""
     for row in states:
         line = f"{row.word} {row.detail}".strip()
         line += f" {row.done}/{row.total}" if row.word == "running" and row.total else ""
-        if said.get(row.stage) != line:
-            said[row.stage] = line
+        if printed.get(row.stage) != line:
+            printed[row.stage] = line
             echo(f"{time.strftime('%H:%M:%S')} {row.stage}: {console.in_full(line)}")
 
 
 def follow_logs(
     resolved: Resolved, ledger: Ledger, name: str, paths: list[Path], lines: int, raw: bool = False
 ) -> None:
-    """Print the logs' last lines and go on as they grow, until the stage (or batch of stages) `name` has ended.
+    """Print the logs' last lines, and new ones as they are written, until the stage (or batch) `name` has ended.
 
-    raw: byte for byte, whatever a terminal makes of it.
+    raw: byte for byte, control characters included.
     """
     members = [stage for stage in resolved.stages if name in (stage.name, stage.batch)]
     pause = REFRESH_S if resolved.profile.private_cluster else REFRESH_SHARED_S
     tail = subprocess.Popen(["tail", "-n", str(lines), "-F", *map(str, paths)], stdout=None if raw else subprocess.PIPE)
-    shown = None if raw else threading.Thread(target=_show, args=(tail.stdout,), daemon=True)
-    if shown:
-        shown.start()
+    printer = None if raw else threading.Thread(target=_show, args=(tail.stdout,), daemon=True)
+    if printer:
+        printer.start()
     own = replace(resolved, stages=members)
     try:
         states = console.with_records(resolved.profile, lambda away: state.status(members, ledger, away))
@@ -127,35 +127,41 @@ def follow_logs(
             with suppress(subprocess.TimeoutExpired):
                 tail.wait(pause)
                 return
-            states = _asked_again(own, ledger, pause)
+            states = _until_answered(own, ledger, pause)
         time.sleep(LAST_LINES_S)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped printing; the job goes on") from None
+        raise KeyboardInterrupt("stopped printing; the job continues") from None
     finally:
         tail.terminate()
         tail.wait()
-        if shown:
-            shown.join(LAST_LINES_S)
+        if printer:
+            printer.join(LAST_LINES_S)
     secho(f"==> {name}: {', '.join(dict.fromkeys(row.word for row in states))} <==", dim=True)
 
 
 def _show(log: IO[bytes]) -> None:
-    """What grows, as soon as it is there, half lines too; a progress bar's returns become line ends."""
-    half, decoder = "", codecs.getincrementaldecoder("utf-8")("replace")
+    """New text as soon as it is written, incomplete lines too; a progress bar's returns become line ends."""
+    rest, decoder = "", codecs.getincrementaldecoder("utf-8")("replace")
     while block := os.read(log.fileno(), 1 << 16):
-        text = half + decoder.decode(block)
-        cut = _HALF.search(text)
-        half = cut[0] if cut and len(cut[0]) < MOST_HALF else ""
-        echo(_RETURN.sub("\n", uncoloured(text[: len(text) - len(half)])), nl=False)
-    echo(half + decoder.decode(b"", final=True), nl=False)
+        text = rest + decoder.decode(block)
+        cut = _INCOMPLETE.search(text)
+        rest = cut[0] if cut and len(cut[0]) < MAX_INCOMPLETE else ""
+        echo(_RETURN.sub("\n", uncoloured(text[: len(text) - len(rest)])), nl=False)
+    echo(rest + decoder.decode(b"", final=True), nl=False)
 
 
 def ended_well(states: list[state.StageState]) -> None:
-    """Raise with the first failure when a followed run did not finish."""
+    """Raise UserError with the first failure when a followed run did not finish."""
     for row in states:
         if row.word in state.BAD | {"unknown"}:
             hint = "" if "proxygrm why" in row.detail else f"; `proxygrm why {row.stage}` says more"
-            raise UserError(f"{row.stage} {row.word}: {row.detail}{hint}")
+            raise UserError(
+                f"{row.stage} {row.word}: {row.detail}{hint}", code="run.stage-failed", stage=row.stage, word=row.word
+            )
     unfinished = [row.stage for row in states if row.word != "done"]
     if unfinished:
-        raise UserError(f"not finished: {', '.join(unfinished)}; `proxygrm status` says where each stands")
+        raise UserError(
+            f"not finished: {', '.join(unfinished)}; `proxygrm status` shows the state of each",
+            code="run.not-finished",
+            stages=unfinished,
+        )

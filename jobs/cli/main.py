@@ -30,7 +30,7 @@ RUN = click.option(
     "--run",
     type=click.Path(path_type=Path),
     default=None,
-    help="Run folder.  [the one written to last under runs/; with --profile or --experiment runs/PROFILE]",
+    help="Run folder.  [the one written to last under runs/; with --profile or --recipe runs/PROFILE]",
 )
 
 
@@ -42,7 +42,7 @@ class Commands(click.Group):
         try:
             refuse_arguments(args)
         except UserError as error:
-            _tell(str(error), ctx)
+            _tell(_line(error), ctx)
             sys.exit(2)
         return super().parse_args(ctx, args)
 
@@ -51,7 +51,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            _tell(str(error), ctx)
+            _tell(_line(error), ctx)
             sys.exit(2)
         except OSError as error:
             if error.errno == errno.EPIPE or (error.filename is None and error.errno not in FULL):
@@ -62,6 +62,11 @@ class Commands(click.Group):
         except KeyboardInterrupt as stopped:
             echo(f"\n{console.in_full(str(stopped)) or 'interrupted'}", err=True)
             sys.exit(130)
+
+
+def _line(error: UserError) -> str:
+    """Message and code, as "... [settings.unknown-name]"."""
+    return f"{error} [{error.code}]" if error.code else str(error)
 
 
 def _tell(text: str, ctx: click.Context) -> None:
@@ -87,14 +92,21 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say what to run and where; `plan`, `submit` and `ablation` share them."""
     options = [
         click.option("--profile", default=None, help="Cluster: local, a100, h100, a .toml.  [the run's, else local]"),
-        click.option("--experiment", default="", help="paper, demo, ...  [the run's, else the profile's own]"),
+        click.option(
+            "--recipe",
+            default="",
+            metavar="NAME[:PRESET]",
+            help="proxy_grm:demo, or your own FILE.py.  [the run's, else the profile's]",
+        ),
         click.option(
             "--nodes",
             type=click.IntRange(1),
             default=None,
             help="Nodes of the RL stage, proxy node included.",
         ),
-        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. rl.lr=1e-6"),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. grm_rl.learning_rate=1e-6"
+        ),
         click.option("--partition", default=None, help="Instead of the profile's."),
         click.option("--account", default=None),
         click.option("--qos", default=None),
@@ -137,7 +149,7 @@ def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: 
     proxygrm plan chain --profile h100 --script    with the batch scripts and the files a submit would write
 
     Without --run it is the run that was written to last; what it was asked for before still holds, and options are
-    added to it. With --profile or --experiment only what is typed holds.
+    added to it. With --profile or --recipe only what is typed holds.
 
     What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
     """
@@ -204,9 +216,10 @@ def ablate(
     from jobs.cli import ablate as ablating
     from jobs.cli import send
     from jobs.cli.common.options import refuse_idle
-    from jobs.recipes import last_stages, read_spec
+    from jobs.engine.sweep import last_stages
+    from jobs.recipes import read_spec
 
-    sending = "profile experiment nodes assignments partition account qos reservation hold after"
+    sending = "profile recipe nodes assignments partition account qos reservation hold after"
     refuse_idle(f"only throttle dry_run watch {sending}", "with a table of results", unless=not (table or as_json))
     refuse_idle(f"only throttle dry_run watch run {sending}", "without SPEC", unless=spec or table or as_json)
     refuse_idle("watch", "with --dry-run, which sends nothing", unless=not dry_run)
@@ -214,7 +227,8 @@ def ablate(
         return ablating.show_table(asked["run"], Path(spec or "").stem, as_json)
     if spec is None:
         return ablating.list_shipped()
-    found, part = read_spec(spec), last_stages(read_spec(spec, only)) if only else ()
+    recipe = console.recipe_of(asked)
+    found, part = read_spec(recipe, spec), last_stages(read_spec(recipe, spec, only), recipe) if only else ()
     asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
     if dry_run:
         send.plan(asked, part, script=True, redo=())
@@ -239,13 +253,14 @@ def run_stage(stage: str, **asked: Any) -> None:
 
 @main.command()
 @click.option("--run", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--recipe", default="proxy_grm", show_default=True, help="Recipe whose demo preset runs.")
 @click.option("--quick", is_flag=True, help="A few steps of everything: shows that it works, not that it learns.")
 @click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
-def demo(run: Path, quick: bool, prepare_only: bool) -> None:
-    """The whole chain on this machine: a private SLURM, drawn pictures, a tiny Qwen2.5-VL; about 15 minutes."""
+def demo(run: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
+    """The whole chain on this machine: a private SLURM, drawn images, a tiny Qwen2.5-VL; about 15 minutes."""
     from jobs.cli import demo as demonstration
 
-    demonstration.run(run, quick, prepare_only)
+    demonstration.run(run, recipe, quick, prepare_only)
 
 
 for command in watch.COMMANDS:

@@ -1,4 +1,4 @@
-"""`proxygrm proxy ...`: the frozen proxy without a training around it."""
+"""`proxygrm proxy ...`: the frozen proxy without a training job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import refuse_idle
+from jobs.cli.common.options import refuse_idle, tensor_parallel_option
 from jobs.cli.common.say import echo
 from jobs.cli.eval.judges import TRUST_OPTION
 from proxygrm.serving.settings import MODES, Mode
@@ -28,7 +28,7 @@ _ANSWER = click.option(
     help="Longest answer, in tokens.  [16384; in a smaller context the same share of it]",
 )
 _MODE = click.Choice(MODES)
-_PICTURES = click.option("--pictures", type=_PATH, help="Folder whose pictures may be asked about by path.")
+_IMAGES = click.option("--images", "--pictures", type=_PATH, help="Folder whose images requests may name by path.")
 
 
 @click.group()
@@ -40,18 +40,18 @@ def proxy() -> None:
 @click.option("--model", type=_PATH, required=True, help="Checkpoint folder of the proxy.")
 @click.option("--mode", type=_MODE, default="critique", show_default=True, help="Reason first, or a verdict at once.")
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs a replica.")
+@tensor_parallel_option
 @_HOST
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     show_default=True,
-    help="Of the first replica; the next ones follow. 0: free ones.",
+    help="Of the first replica; the others follow. 0: free ones.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @TRUST_OPTION
-@_PICTURES
+@_IMAGES
 @click.option("--dir", "folder", type=_PATH, help="For endpoints.json and the logs.  [a temporary one]")
 @_CONTEXT
 @click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
@@ -60,11 +60,11 @@ def serve(
     model: Path,
     mode: Mode,
     replicas: int,
-    tensor_parallel: int,
+    tensor_parallel_size: int,
     host: str,
     port: int,
     device: str,
-    pictures: Path | None,
+    images: Path | None,
     folder: Path | None,
     max_model_len: int,
     max_num_seqs: int,
@@ -73,7 +73,7 @@ def serve(
 ) -> None:
     """Start vLLM replicas on this machine and keep them running until Ctrl-C.
 
-    Each asks for the key in the endpoints file, which is made for this run and removed with it.
+    Each requires the key in the endpoints file, which is created for this run and removed with it.
     """
     from jobs.cli.common.quiet import quiet, say
     from proxygrm.serving.replicas import standalone
@@ -82,35 +82,39 @@ def serve(
     settings = ProxySettings(
         mode=mode,
         replicas=replicas,
-        tensor_parallel=tensor_parallel,
+        tensor_parallel_size=tensor_parallel_size,
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_tokens=max_tokens,
         trust_remote_code=trust_remote_code,
     )
     with quiet("proxy serve"):
-        standalone.run(model, settings, folder=folder, device=device, host=host, port=port, pictures=pictures, said=say)
+        standalone.run(
+            model, settings, folder=folder, device=device, host=host, port=port, images=images, on_message=say
+        )
 
 
 @proxy.command()
 @click.option("--endpoints", type=_PATH, help="Endpoints file of `proxy serve` or of a job.")
-@click.option("--mode", type=_MODE, help="Reason first (critique), or a verdict at once.  [as the endpoints say]")
-@click.option("--url", "urls", multiple=True, metavar="URL", help="Instead: any OpenAI-compatible server; repeat it.")
-@click.option("--served-model", default="proxy", show_default=True, help="With --url: the name to ask for.")
-@click.option("--api-key-file", type=_PATH, help="With --url: file with the key those servers want.")
-@click.option("--max-tokens", type=click.IntRange(0), default=0, help="With --url.  [what suits the server's context]")
-@click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True, help="With --url: a server.")
+@click.option("--mode", type=_MODE, help="Reason first (critique), or a verdict at once.  [as in the endpoints file]")
+@click.option(
+    "--url", "urls", multiple=True, metavar="URL", help="Instead: an OpenAI-compatible server; may be repeated."
+)
+@click.option("--served-model", default="proxy", show_default=True, help="With --url: the model's name there.")
+@click.option("--api-key-file", type=_PATH, help="With --url: file with the key of those servers.")
+@click.option("--max-tokens", type=click.IntRange(0), default=0, help="With --url.  [what fits the server's context]")
+@click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True, help="With --url: per server.")
 @_HOST
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
 @click.option("--key-file", type=_PATH, help="Key that callers need; made when missing.  [front.key beside ENDPOINTS]")
-@click.option("--no-key", is_flag=True, help="Ask for none; only with --allow can other machines call then.")
+@click.option("--no-key", is_flag=True, help="Require no key; other machines can then call only with --allow.")
 @click.option(
     "--allow",
     multiple=True,
     metavar="ADDRESS[/BITS]",
-    help="Callers from here need no key; repeat it.  [with --no-key: this machine]",
+    help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
 )
-@_PICTURES
+@_IMAGES
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one call.")
 def front(
     endpoints: Path | None,
@@ -125,47 +129,51 @@ def front(
     key_file: Path | None,
     no_key: bool,
     allow: tuple[str, ...],
-    pictures: Path | None,
+    images: Path | None,
     timeout_s: float | None,
 ) -> None:
     """Answer upstream's POST /get_reward_mllm, a typed /score, /health and /metrics until Ctrl-C.
 
-    Give --endpoints or --url. A call that gets no verdict is answered 503 with its cause, never with a reward.
+    Give --endpoints or --url. A call without a verdict is answered 503 with its cause, never with a reward.
 
     Callers need a key. Upstream's own client sends none, and names images by path:
 
     \b
-    proxygrm proxy front --endpoints FILE --port 8000 --no-key --pictures FOLDER
-    proxygrm proxy front --endpoints FILE --port 8000 --host 0.0.0.0 --allow 10.1.2.0/24 --pictures FOLDER
+    proxygrm proxy front --endpoints FILE --port 8000 --no-key --images FOLDER
+    proxygrm proxy front --endpoints FILE --port 8000 --host 0.0.0.0 --allow 10.1.2.0/24 --images FOLDER
     """
     from jobs.cli.common.quiet import quiet, say
     from proxygrm.core.errors import UserError
-    from proxygrm.serving.access.callers import allowed
+    from proxygrm.serving.access.callers import parse_callers
     from proxygrm.serving.endpoints import Endpoints
     from proxygrm.serving.front import run as front_server
 
     if bool(endpoints) == bool(urls):
-        raise UserError("proxy front: give either --endpoints FILE or one --url or more")
+        raise UserError("proxy front: give either --endpoints FILE or at least one --url", code="proxy.no-endpoints")
     if no_key and key_file:
-        raise UserError("proxy front: --no-key and --key-file exclude each other; drop one")
-    callers = allowed(allow)
+        raise UserError(
+            "proxy front: --no-key and --key-file exclude each other; drop one",
+            code="option.conflict",
+            options=["--no-key", "--key-file"],
+        )
+    callers = parse_callers(allow)
     refuse_idle("served_model api_key_file max_tokens max_num_seqs", "with --endpoints, which say it", unless=urls)
     if endpoints is not None:
-        found = Endpoints.read(endpoints)
+        targets = Endpoints.read(endpoints)
     else:
-        found = Endpoints.of_urls(urls, served_model, api_key_file, max_tokens, max_num_seqs)
-    found = replace(found, mode=mode or found.mode)
+        targets = Endpoints.of_urls(urls, served_model, api_key_file, max_tokens, max_num_seqs)
+    targets = replace(targets, mode=mode or targets.mode)
     key = key_file or (endpoints.with_name("front.key") if endpoints else Path("front.key"))
     with quiet("proxy front"):
         front_server.run(
-            found,
+            targets,
             None if no_key else key,
             host=host,
             port=port,
-            pictures=pictures,
+            images=images,
             callers=callers,
             timeout_s=timeout_s,
-            said=say,
+            on_message=say,
         )
 
 
@@ -178,18 +186,18 @@ def front(
 @click.option(
     "--pairs", type=_PATH, help="Rows name pairs by id: a folder or parquet of them.  [RUN/split/grm_rl.parquet]"
 )
-@click.option("--limit", type=click.IntRange(0), default=0, help="So many rows, spread evenly; 0: all.")
-@click.option("--out", type=_PATH, help="JSONL of every opinion; the same command goes on with it.")
+@click.option("--limit", type=click.IntRange(0), default=0, help="Number of rows, spread evenly; 0: all.")
+@click.option("--out", type=_PATH, help="JSONL of every opinion; the same command resumes it.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Of a checkpoint.")
-@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs a replica.")
+@tensor_parallel_option
 @_CONTEXT
 @click.option("--max-num-seqs", type=click.IntRange(1), default=64, show_default=True)
 @_ANSWER
 @TRUST_OPTION
-@click.option("--served-model", default="proxy", show_default=True, help="Of a URL: the name to ask for.")
-@click.option("--api-key-file", type=_PATH, help="Of a URL: file with the key it wants.")
+@click.option("--served-model", default="proxy", show_default=True, help="With a URL: the model's name there.")
+@click.option("--api-key-file", type=_PATH, help="With a URL: file with its key.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one judgement.")
 def agreement(
     rollouts: tuple[Path, ...],
@@ -207,31 +215,31 @@ def agreement(
     timeout_s: float | None,
     **limits: Any,
 ) -> None:
-    """How often two proxies, or two modes of one, reach the same verdict by the same rubrics.
+    """How often two proxies, or two modes of one, reach the same verdict with the same rubrics.
 
     \b
     proxygrm proxy agreement runs/mine/grm_rl/rollouts --a runs/mine/proxy_sft/model --limit 2000
     proxygrm proxy agreement answers.jsonl --a old/model --b new/model --out opinions.jsonl
 
     ROLLOUTS: JSONL files, or folders of them: RL's rollouts, or any rows of question, response_1, response_2, images,
-    label and critique. Checkpoints are served here, one after the other.
+    label and critique. Checkpoints are served on this machine, one after the other.
     """
     import json
 
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import quiet, say
     from proxygrm.evaluate.agreement.cases import read_cases
-    from proxygrm.evaluate.agreement.run import How, Side, compare
+    from proxygrm.evaluate.agreement.run import Access, Side, compare_proxies
     from proxygrm.report.tables import agreement as agreement_print
     from proxygrm.serving.settings import ProxySettings
 
     remote = any(name and name.startswith(("http://", "https://")) for name in (a, b))
     refuse_idle("served_model api_key_file", "without a URL as --a or --b", unless=remote)
     sides = Side(a, mode_a), Side(b or a, mode_b or ("critique" if b else "verdict"))
-    how = How(ProxySettings(**limits), device, served_model, api_key_file, timeout_s)
-    found = read_cases(rollouts, pairs, limit)
+    access = Access(ProxySettings(**limits), device, served_model, api_key_file, timeout_s)
+    cases = read_cases(rollouts, pairs, limit)
     with quiet("proxy agreement"):
-        figures = compare(found, *sides, how, out, said=lambda line: say(line, err=True))
+        figures = compare_proxies(cases, *sides, access, out, on_message=lambda line: say(line, err=True))
     if as_json:
         echo(json.dumps(figures, indent=2))
     else:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from data_tools.steps.account import Account
     from proxygrm.rewards.rollouts import ScoreOptions, Tally
 
-SHOWN_BAD_ROWS = 20
+MAX_SHOWN_BAD_ROWS = 20
 _FILE = click.Path(path_type=Path)
 
 
 @click.group()
 def reward() -> None:
-    """The reward of a rollout: accuracy, proxy agreement and format, put together."""
+    """The reward of a rollout: accuracy, proxy agreement and format combined."""
 
 
 @reward.command("score", short_help="Rollouts (JSONL) -> the same rows with their reward.")
@@ -37,7 +37,7 @@ def reward() -> None:
 @click.option("--no-proxy", is_flag=True, help="score = accuracy + 0.5 x format; proxy_reward may be missing.")
 @click.option("--deny-leaks", is_flag=True, help="A rubric that names the winner earns nothing from the proxy.")
 @click.option(
-    "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Bad rows allowed, a share."
+    "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Largest share of bad rows."
 )
 def score_command(
     source: Path,
@@ -53,24 +53,28 @@ def score_command(
     \b
     In:  {"response": "<rubric>...", "ground_truth": 1, "proxy_reward": 1, ...}
          ground_truth 1 | 2 | "<answer>1</answer>" | ["<answer>1</answer>"]; proxy_reward 1 (the proxy agrees
-         with the label), -1 or null (no opinion); a text in "cause" says why it is null
+         with the label), -1 or null (no opinion); "cause" may say why it is null
          Also RL's rollouts/step_*.jsonl (critique, label, proxy), verl's rollout_data_dir (output, gts) and
          upstream's names (solution_str, reward_model.ground_truth, answer)
-    Out: the row and accuracy (1 | -1), format (1 | 0), rubric (all the proxy may see; null: nothing), score,
-         and reason, when something is wrong with the rollout
+    Out: the row with accuracy (1 | -1), format (1 | 0), rubric (all the proxy may see; null: nothing), score,
+         and reason, if there is a problem with the rollout
 
-    A rollout without a rubric to judge takes the "failed" column of the table: that is its own doing. One whose
-    rubric got no opinion is unscored: score null, reason "unscored"; leave it out of its group. --compat upstream
-    gives it the "failed" column, too, with reason "proxy_failed".
+    A rollout without a rubric to judge takes the "failed" column of the table. One whose rubric got no opinion is
+    unscored: score null, reason "unscored"; leave it out of its group. --compat upstream scores it by the "failed"
+    column, with reason "proxy_failed".
 
-    Rows that are no rollouts are left out, counted by cause, and named in OUT.dropped.jsonl.
+    Rows that are not rollouts are left out, counted by cause, and listed in OUT.dropped.jsonl.
     """
     from jobs.cli.common.console import out as console
     from proxygrm.rewards.proxy_agreement import resolve_aggregation
     from proxygrm.rewards.rollouts import ScoreOptions
 
     if compat and deny_leaks:
-        raise UserError("--deny-leaks and --compat upstream exclude each other: upstream rewards leaks; drop one")
+        raise UserError(
+            "--deny-leaks and --compat upstream exclude each other: upstream rewards leaks; drop one",
+            code="option.conflict",
+            names=["--deny-leaks", "--compat"],
+        )
     refuse_idle("aggregation", "with --no-proxy: accuracy + 0.5 x format", unless=not no_proxy)
     options = ScoreOptions(resolve_aggregation(aggregation), not no_proxy, deny_leaks, compat == "upstream")
     tally, account = score_file(source, target, options, max_bad)
@@ -102,16 +106,21 @@ def table_command() -> None:
 
 
 def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float) -> tuple[Tally, Account]:
-    """Score `source` into `target`, row by row, whole or not at all. Raises UserError."""
+    """Score `source` into `target`, row by row; `target` appears only when complete. Raises UserError."""
     from data_tools.steps.account import Account
     from proxygrm.rewards.rollouts import Tally
 
     if not source.is_file():
+        exists = source.exists()
         raise UserError(
-            f"--input {source} is {'no file' if source.exists() else 'not there'}; give a JSONL of rollouts"
+            f"--input {source} {'is not a file' if exists else 'does not exist'}; give a JSONL of rollouts",
+            code="file.not-a-file" if exists else "file.missing",
+            path=source,
         )
-    if target.is_dir() or (target.exists() and target.samefile(source)):
-        raise UserError(f"--out {target} is {'a folder' if target.is_dir() else 'the input'}; name another file")
+    if target.is_dir():
+        raise UserError(f"--out {target} is a folder; name another file", code="file.not-a-file", path=target)
+    if target.exists() and target.samefile(source):
+        raise UserError(f"--out {target} is the input; name another file", code="option.out-is-input", path=target)
     log, tally = target.with_name(f"{target.name}.dropped.jsonl"), Tally()
     try:
         with (
@@ -123,32 +132,39 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
             for line in _scored_lines(source, options, account, tally):
                 file.write(line)
             if not account.read:
-                raise UserError(f"--input {source} has no rows; give a JSONL of rollouts")
+                raise UserError(
+                    f"--input {source} has no rows; give a JSONL of rollouts", code="file.empty", path=source
+                )
     except OSError as error:
-        raise UserError(f"{error.filename or target}: {error.strerror}; make room or rights, and run again") from error
+        path = error.filename or target
+        raise UserError(
+            f"{path}: {error.strerror}; free space or fix the permissions, and run again",
+            code="file.cannot-write",
+            path=str(path),
+        ) from error
     if not account.bad:
         log.unlink()
     return tally, account
 
 
 def _scored_lines(source: Path, options: ScoreOptions, account: Account, tally: Tally) -> Iterator[bytes]:
-    from data_tools.steps.account import Where
-    from proxygrm.rewards.rollouts import BadRow, scored
+    from data_tools.steps.account import RowLocation
+    from proxygrm.rewards.rollouts import BadRow, score_row
 
     for number, line in _lines_with_progress(source):
         account.read += 1
         row: Any = None
         try:
             row = _parsed(line)
-            found = scored(row, options)
+            scored = score_row(row, options)
         except BadRow as error:
             row_id = str(row.get("id", "")) if isinstance(row, dict) else ""
-            account.leave(Where(str(source), number), row_id, error.cause, bad=True, detail=str(error))
+            account.exclude(RowLocation(str(source), number), row_id, error.cause, bad=True, detail=str(error))
             _show_bad(source, number, error, sum(account.bad.values()))
             continue
         account.kept += 1
-        tally.add(found)
-        yield _line(found.row)
+        tally.add(scored)
+        yield _line(scored.row)
 
 
 def _parsed(line: bytes) -> Any:
@@ -159,11 +175,11 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise BadRow("not_json", f"the line is no JSON: {error}") from None
+        raise BadRow("not_json", f"the line is not JSON: {error}") from None
 
 
 def _line(row: dict[str, Any]) -> bytes:
-    """Text as it is; only a lone surrogate, which UTF-8 cannot hold, is escaped."""
+    """UTF-8; only a line with a lone surrogate, which UTF-8 cannot encode, is escaped."""
     import json
 
     try:
@@ -189,10 +205,10 @@ def _lines_with_progress(source: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _show_bad(source: Path, number: int, error: Exception, count: int) -> None:
-    if count <= SHOWN_BAD_ROWS:
+    if count <= MAX_SHOWN_BAD_ROWS:
         echo(f"{source} line {number}: {error}", err=True)
-    elif count == SHOWN_BAD_ROWS + 1:
-        echo("more bad rows are only counted here; the file beside OUT names all of them", err=True)
+    elif count == MAX_SHOWN_BAD_ROWS + 1:
+        echo("further bad rows are only counted here; OUT.dropped.jsonl lists all of them", err=True)
 
 
 def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:
@@ -211,7 +227,7 @@ def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:
         ("rows scored", f"{tally.rows:,}", f"of {account.read:,} read, {bad}"),
         ("mean score", _mean(tally.score_sum, rewarded), f"over {rewarded:,} rows"),
         ("accuracy", _share(tally.right, tally.rows), "verdict is the label"),
-        ("format", _share(tally.in_form, tally.rows), _reasons(tally.out_of_form)),
+        ("format", _share(tally.well_formed, tally.rows), _reasons(tally.malformed)),
         ("proxy agrees", _share(tally.agrees, tally.judged), f"of {tally.judged:,} judged"),
         ("nothing to judge", f"{tally.nothing_to_judge:,}", "no rubric for the proxy"),
         ("proxy failed" if options.as_upstream else "unscored", f"{tally.lost:,}", _reasons(tally.unscored)),

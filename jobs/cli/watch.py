@@ -1,4 +1,4 @@
-"""Commands for a run that was submitted: status, why, logs, cost, cancel, report. Each needs the run folder alone."""
+"""Commands for a run that was submitted: status, why, logs, cost, cancel, report. Each needs only the run folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _print_json(value: Any) -> None:
 @click.option("--watch", is_flag=True, help="Refresh until everything has ended.")
 @JSON
 def status(run: Path | None, watch: bool, as_json: bool) -> None:
-    """Where every stage of a run stands, from squeue, sacct and its own records; always asked anew.
+    """The state of every stage of a run, from squeue, sacct and its own records; always queried anew.
 
     \b
     proxygrm status                       the run that was written to last
@@ -75,87 +75,88 @@ def why(stage: str | None, run: Path | None, as_json: bool) -> None:
 
     resolved, ledger = console.of_run(run, as_json)
     explain = partial(explain_stage, stage) if stage else explain_run
-    found = console.with_records(resolved.profile, lambda away: explain(resolved.stages, ledger, away))
-    found = replace(found, sentence=console.in_full(found.sentence), do=console.in_full(found.do))
+    explanation = console.with_records(resolved.profile, lambda away: explain(resolved.stages, ledger, away))
+    explanation = replace(
+        explanation, sentence=console.in_full(explanation.sentence), do=console.in_full(explanation.do)
+    )
     if as_json:
-        _print_json(found.to_json())
+        _print_json(explanation.to_json())
         return
-    secho(found.sentence, bold=True)
-    for shown in (found.lines, found.log_end):
-        for line in shown:
-            secho(f"  {line.file}:{line.line}", dim=True, nl=False)
-            echo(f"  {line.text}")
-    if found.do:
-        echo(f"do: {found.do}")
+    secho(explanation.sentence, bold=True)
+    for line in (*explanation.lines, *explanation.log_end):
+        secho(f"  {line.file}:{line.line}", dim=True, nl=False)
+        echo(f"  {line.text}")
+    if explanation.do:
+        echo(f"do: {explanation.do}")
 
 
 @click.command()
 @click.argument("stage", required=False)
 @RUN
-@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they are written.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=40, show_default=True, help="Lines from the end.")
 @click.option("--node", default=None, metavar="N", help="Only this node of the job: its number from 0, or its name.")
 @click.option("--attempt", type=click.IntRange(1), default=None, metavar="K", help="The K-th start.  [the last]")
-@click.option("--raw", is_flag=True, help="Byte for byte: colours, and all that a terminal would obey.")
+@click.option("--raw", is_flag=True, help="Byte for byte: colours and all other control characters.")
 def logs(
     stage: str | None, run: Path | None, follow: bool, lines: int, node: str | None, attempt: int | None, raw: bool
 ) -> None:
     """The newest log of STAGE (of the one that failed or runs, when none is named).
 
     \b
-    proxygrm logs grm_rl -f               every node of it, as it grows, until it has ended
+    proxygrm logs grm_rl -f               every node of it, as it is written, until it has ended
     proxygrm logs grm_rl --node 1 -n 200  its second node
     proxygrm logs grm_rl --attempt 1      what it wrote before it was requeued
 
-    Colours are left out, and other control characters are shown in letters, so that no log speaks to your terminal.
+    Colours are left out, and other control characters are spelled out, so that no log controls your terminal.
     """
     from jobs.cli.common import console, say
     from jobs.cli.follow import follow_logs
     from jobs.engine.stage import closure
-    from jobs.engine.watch import logs as logging
+    from jobs.engine.watch import logs as stage_logs
     from proxygrm.core.errors import UserError
     from proxygrm.core.visible import uncoloured
 
     if follow and attempt:
-        raise UserError("--follow shows the attempt that runs; leave --attempt away")
+        raise UserError("--follow shows the running attempt; leave out --attempt", code="option.conflict")
     resolved, ledger = console.of_run(run)
     name = stage or console.with_records(resolved.profile, lambda away: _most_telling(resolved.stages, ledger, away))
-    chosen = [s for s in resolved.stages if s.batch == name] or closure(resolved.stages, [name])[-1:]
-    shown = [s for one in chosen for s in logging.chosen(logging.segments(one, ledger), attempt, node)]
-    if not shown:
-        raise UserError(f"{name} has no log yet; `proxygrm status` says where it stands")
+    members = [s for s in resolved.stages if s.batch == name] or closure(resolved.stages, [name])[-1:]
+    segments = [s for member in members for s in stage_logs.select(stage_logs.segments(member, ledger), attempt, node)]
+    if not segments:
+        raise UserError(f"{name} has no log yet; `proxygrm status` shows its state", code="logs.none", stage=name)
     if follow:
-        follow_logs(resolved, ledger, name, list(dict.fromkeys(one.path for one in shown)), lines, raw)
+        follow_logs(resolved, ledger, name, list(dict.fromkeys(segment.path for segment in segments)), lines, raw)
         return
-    for one in shown:
-        if len(shown) > 1 or attempt:
-            where = one.path.relative_to(ledger.folder)
-            secho(f"==> {where}, attempt {one.attempt} <==", dim=True)
+    for segment in segments:
+        if len(segments) > 1 or attempt:
+            where = segment.path.relative_to(ledger.folder)
+            secho(f"==> {where}, attempt {segment.attempt} <==", dim=True)
         if raw:
-            say.raw(logging.raw(one, lines))
+            say.raw(stage_logs.raw(segment, lines))
         else:
-            echo(uncoloured("\n".join(one.lines[-lines:] if lines else ())))
+            echo(uncoloured("\n".join(segment.lines[-lines:] if lines else ())))
 
 
 def _most_telling(stages: list[Any], ledger: Any, away: str) -> str:
     from jobs.engine import state
 
     states = state.status(stages, ledger, away)
-    bad = [one.stage for one in states if one.word in state.BAD]
-    running = [one.stage for one in states if one.word == "running"]
-    unknown = [one.stage for one in states if one.word == "unknown"]
-    logged = [name for name in ledger.submissions() if name in {one.stage for one in states}]
-    return (bad + running + unknown + logged[-1:] + [stages[0].name])[0]
+    failed = [row.stage for row in states if row.word in state.BAD]
+    running = [row.stage for row in states if row.word == "running"]
+    unknown = [row.stage for row in states if row.word == "unknown"]
+    logged = [name for name in ledger.submissions() if name in {row.stage for row in states}]
+    return (failed + running + unknown + logged[-1:] + [stages[0].name])[0]
 
 
 @click.command()
 @RUN
 @JSON
 def cost(run: Path | None, as_json: bool) -> None:
-    """GPU-hours and CPU-hours of a run: asked for, used, and lost to attempts that did not end well.
+    """GPU-hours and CPU-hours of a run: requested, used, and lost to attempts that did not end well.
 
     \b
-    asked  allocation x time limit, once for each job
+    asked  requested: allocation x time limit, once for each job
     used   allocation x time it ran; requeues and earlier submissions count
     """
     from jobs.cli.common import console
@@ -163,20 +164,22 @@ def cost(run: Path | None, as_json: bool) -> None:
     from proxygrm.core.errors import UserError
 
     resolved, ledger = console.of_run(run, as_json)
-    found = console.with_records(resolved.profile, lambda away: [] if away else costs.of_run(resolved.stages, ledger))
+    stages = console.with_records(resolved.profile, lambda away: [] if away else costs.of_run(resolved.stages, ledger))
     source = "accounting"
-    if not any(one.jobs for one in found):
-        found, source = costs.of_records(resolved.stages, ledger), "records"
-    if not found:
-        raise UserError("no stage of this run has a DONE record, and accounting (sacct) knows none of its jobs")
-    chain = costs.total(found)
+    if not any(stage.jobs for stage in stages):
+        stages, source = costs.of_records(resolved.stages, ledger), "records"
+    if not stages:
+        raise UserError(
+            "no stage of this run has a DONE record, and accounting (sacct) knows none of its jobs", code="run.no-cost"
+        )
+    chain = costs.total(stages)
     if as_json:
-        _print_json({"stages": [one.to_json() for one in found], "chain": chain.to_json(), "source": source})
+        _print_json({"stages": [stage.to_json() for stage in stages], "chain": chain.to_json(), "source": source})
         return
-    console.out.print(costs.table(found, chain, f"{ledger.folder.name}: hours"))
+    console.out.print(costs.table(stages, chain, f"{ledger.folder.name}: hours"))
     if source == "records":
         console.out.print(
-            "from the DONE records alone: attempts before the one that finished are not in them, nor is what failed",
+            "from the DONE records only: they do not count failed stages, nor attempts before the one that finished",
             soft_wrap=True,
         )
 
@@ -186,7 +189,7 @@ def cost(run: Path | None, as_json: bool) -> None:
 def cancel(run: Path | None) -> None:
     """Cancel every queued or running job of a run, and wait until SLURM has ended them. Finished stages stay.
 
-    `proxygrm submit` goes on from there.
+    `proxygrm submit` resumes the run.
     """
     from jobs.cli.common import console
     from jobs.engine.watch.cancel import cancel_all
@@ -196,8 +199,12 @@ def cancel(run: Path | None) -> None:
 
     resolved, ledger = console.of_run(run)
     if away := reach.private_cluster_is_down(resolved.profile):
-        if host := cluster.queue_left_on(default_folder()):
-            raise UserError(f"{away}; on {host} it ended with its queue: start it there, then cancel again")
+        if host := cluster.host_with_queue(default_folder()):
+            raise UserError(
+                f"{away}; on {host} it ended with its queue: start it there, then cancel again",
+                code="cluster.on-another-host",
+                host=host,
+            )
         console.out.print(f"nothing to cancel: {away}, and no job outlives it", soft_wrap=True)
         return
     active = cancel_all(ledger)

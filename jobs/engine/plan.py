@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from jobs.engine.stage import Stage, fingerprints
+from jobs.engine.stage import Identity, Stage
 from proxygrm.core.errors import UserError
 from slurm.profile import Profile
 from slurm.sbatch import Resources
 
 Action = Literal["run", "skip", "wait"]
+UNKNOWN = Identity("", {})
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job of a stage that is still queued or running."""
+
+    job_id: str
+    state: str
+    """The scheduler's word for it."""
+    fingerprint: str
+    """That of the stage when the job was sent."""
+    change: str = ""
+    """What differs from that submission, in words; "" when nothing does."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one stage before planning.
-
-    unfinished: why it has to run; None when it is proven done.
-    active_job: job id of a submission that is still queued or running, with the fingerprint it was sent with.
-    active_state: the scheduler's word for it.
-    """
+    """What is known of one stage before planning (`jobs.engine.facts.gather`)."""
 
     unfinished: str | None
-    active_job: str | None = None
-    active_state: str = ""
-    active_fingerprint: str = ""
-    active_change: str = ""
-    """What differs from what that submission was sent with, in words."""
+    """Why it has to run; None when it is proven done."""
+    identity: Identity = UNKNOWN
+    queued: Queued | None = None
 
 
 @dataclass(frozen=True)
@@ -43,14 +50,16 @@ class Planned:
     after: tuple[str, ...] = ()
     """Names of stages of this plan whose jobs this one waits for."""
     job_id: str | None = None
+    made_of: Mapping[str, Any] | None = None
+    """As of `Identity`."""
 
 
 @dataclass(frozen=True)
 class Sending:
-    """What is asked of one submission and not kept with the run. It concerns the jobs that wait for none of the run's
-    own: the others wait for those.
+    """Options of one submission that are not kept with the run. They apply to the jobs that wait for no other job of
+    the run: the others wait for those.
 
-    hold: they start only after `scontrol release`. after: ids of other jobs that must end well before.
+    hold: they start only after `scontrol release`. after: ids of other jobs that must end well first.
     """
 
     hold: bool = False
@@ -60,58 +69,62 @@ class Sending:
 def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] = frozenset()) -> list[Planned]:
     """For each stage: run what is missing, skip what is proven, wait for what is already queued."""
     planned: dict[str, Planned] = {}
-    known = fingerprints(stages)
     for stage in stages:
-        fact, fingerprint = facts[stage.name], known[stage.name]
+        fact, queued = facts[stage.name], facts[stage.name].queued
+        fingerprint, made_of = fact.identity.fingerprint, fact.identity.made_of
         parents = [planned[p.name] for p in stage.upstream()]
         rerun = [p.stage.name for p in parents if p.action == "run"]
         waiting = [p.stage.name for p in parents if p.action == "wait"]
         after = tuple(rerun + waiting)
-        if fact.active_job and fact.active_fingerprint == fingerprint:
-            because = f"job {fact.active_job} is {fact.active_state.lower() or 'queued'}"
-            planned[stage.name] = Planned(stage, "wait", because, fingerprint, after, fact.active_job)
+        if queued and queued.fingerprint == fingerprint:
+            because = f"job {queued.job_id} is {queued.state.lower() or 'queued'}"
+            planned[stage.name] = Planned(stage, "wait", because, fingerprint, after, queued.job_id, made_of)
             continue
-        if fact.active_job:
+        if queued:
             raise UserError(
-                f"{stage.name} is {fact.active_state.lower()} as job {fact.active_job} with another configuration"
-                f"{f' ({fact.active_change})' if fact.active_change else ''}; "
-                "end it first (`proxygrm cancel`) or use another run (--run NAME)"
+                f"{stage.name} is {queued.state.lower()} as job {queued.job_id} with another configuration"
+                f"{f' ({queued.change})' if queued.change else ''}; "
+                "end it first (`proxygrm cancel`) or use another run (--run NAME)",
+                code="submit.other-configuration-queued",
+                stage=stage.name,
+                job=queued.job_id,
+                change=queued.change,
             )
         if fact.unfinished:
             action: Action = "run"
             because = fact.unfinished
         elif stage.name in redo:
-            action, because = "run", "asked for with --redo"
+            action, because = "run", "requested with --redo"
         elif rerun or waiting:
             action, because = "run", f"{' and '.join(rerun + waiting)} will be rebuilt"
         else:
             action, because = "skip", "done"
-        planned[stage.name] = Planned(stage, action, because, fingerprint, after)
+        planned[stage.name] = Planned(stage, action, because, fingerprint, after, made_of=made_of)
     return list(planned.values())
 
 
 def in_batches(planned: list[Planned]) -> list[list[Planned]]:
-    """What has to run, as it is sent: stages of one batch together, each other one alone.
+    """The stages that have to run, as they are sent: stages of one batch together, every other stage alone.
 
-    Elements whose upstream element is sent now are kept apart from those whose upstream is done: only the first can
-    wait for it element by element. So are elements that ask for other resources, because a job array has the same for
-    all, and what waits for them.
+    Elements whose upstream element is sent now are kept apart from those whose upstream is done: only the former can
+    wait for it element by element. Elements that ask for other resources are kept apart too, because a job array has
+    the same resources for all, and so are the stages that wait for them.
     """
     due = [line for line in planned if line.action == "run"]
     batch_of = {line.stage.name: line.stage.batch for line in due}
     groups: dict[tuple[str, bool, tuple[Resources, ...]], list[Planned]] = {}
     for line in due:
         waits = any(batch_of.get(name) for name in line.after)
-        asked = (line.stage.on, *(parent.on for parent in line.stage.upstream() if parent.batch))
-        groups.setdefault((line.stage.batch or line.stage.name, waits, asked), []).append(line)
+        resources = (line.stage.on, *(parent.on for parent in line.stage.upstream() if parent.batch))
+        groups.setdefault((line.stage.batch or line.stage.name, waits, resources), []).append(line)
     return list(groups.values())
 
 
 def dependency(lines: list[Planned], job_ids: Mapping[str, str], after: tuple[str, ...] = ()) -> str:
-    """SLURM's dependency of one submission; "" when nothing is waited for. after: as in `Sending`.
+    """SLURM's dependency of one submission; "" when it waits for nothing. after: as in `Sending`.
 
     An element of a batch waits for the corresponding element of the batch before it (aftercorr), so that one failed
-    cell costs its own successor and nobody else's. What is not submitted yet stands there as <its name>.
+    cell costs its own successor only. A stage that is not submitted yet is written as <its name>.
     """
     batch_of = {parent.name: parent.batch for line in lines for parent in line.stage.upstream()}
     others: dict[str, None] = dict.fromkeys(after if waits_for_none(lines) else ())
@@ -130,34 +143,33 @@ def dependency(lines: list[Planned], job_ids: Mapping[str, str], after: tuple[st
 
 
 def waits_for_none(lines: list[Planned]) -> bool:
-    """True of a submission that waits for no other job of the run."""
+    """Whether a submission waits for no other job of the run."""
     return not any(line.after for line in lines)
 
 
 def within_limits(stage: Stage, profile: Profile) -> str | None:
-    """What the site would refuse, or the job itself on such nodes, said before the queue says it."""
+    """What the site, or the job itself on such nodes, would refuse; None when it fits."""
     on, node, scheduler = stage.on, profile.node, profile.scheduler
-    asked = [
+    requested = [
         ("nodes", on.nodes, scheduler.max_nodes, "scheduler.max_nodes"),
-        ("minutes", on.walltime_min, scheduler.max_walltime_min, "scheduler.max_walltime_min"),
-        ("GPUs a node", on.gpus_per_node, node.gpus, "node.gpus"),
-        ("CPUs a node", on.cpus_per_node, node.cpus, "node.cpus"),
-        ("GB a node", on.memory_gb, node.memory_gb, "node.memory_gb"),
+        ("minutes", on.timeout_min, scheduler.max_walltime_min, "scheduler.max_walltime_min"),
+        ("GPUs per node", on.gpus_per_node, node.gpus, "node.gpus"),
+        ("CPUs per node", on.cpus_per_task, node.cpus, "node.cpus"),
+        ("GB per node", on.mem_gb, node.memory_gb, "node.memory_gb"),
     ]
-    for what, number, limit, key in asked:
+    for what, number, limit, key in requested:
         if number > limit and not (limit == 0 and key.startswith("scheduler.")):
             return f"{stage.name} asks for {number} {what}, profile {profile.name} allows {limit} ({key})"
-    if scheduler.signal_before_end_s >= on.walltime_min * 60:
+    if scheduler.signal_before_end_s >= on.timeout_min * 60:
         return (
-            f"{stage.name} has {on.walltime_min} min, and is told to stop {scheduler.signal_before_end_s} s before "
+            f"{stage.name} has {on.timeout_min} min, and is told to stop {scheduler.signal_before_end_s} s before "
             "they end (scheduler.signal_before_end_s): at once; give it more time or lower the lead"
         )
     return unfit(stage, profile)
 
 
 def unfit(stage: Stage, profile: Profile) -> str | None:
-    """Why the stage itself says it would fail on the nodes it asks for, in one line; None when nothing speaks against
-    it."""
+    """Why the stage would fail on the nodes it asks for, by its own `validate`, in one line; None when it would not."""
     try:
         if stage.validate:
             stage.validate(stage, profile)
@@ -168,41 +180,36 @@ def unfit(stage: Stage, profile: Profile) -> str | None:
 
 
 def gpu_hours(stages: Iterable[Stage], requeues: bool = False) -> float:
-    """Upper bound of what these can use: every job runs to its time limit, once, or (requeues) as often as it may be
-    requeued for running out of time. Preemptions and failed nodes come on top; their attempts are shorter."""
+    """Upper bound of what these stages can use: every job runs to its time limit once, or (requeues) as often as it may
+    be requeued at its time limit. Preemptions and failed nodes are not included; their attempts are shorter."""
     return sum(
-        s.on.nodes * s.on.gpus_per_node * s.on.walltime_min / 60 * s.array * (1 + s.max_requeues * requeues)
+        s.on.nodes * s.on.gpus_per_node * s.on.timeout_min / 60 * s.array * (1 + s.max_requeues * requeues)
         for s in stages
     )
 
 
 def files(planned: list[Planned], run_dir: Path, records: Path, code: Path) -> list[tuple[str, str]]:
-    """Everything a submit of this plan writes itself: (path, what it is). What the jobs write is not among it.
+    """Everything a submit of this plan writes itself: (path, description). What the jobs write is not included.
 
-    records: the folder that keeps what was asked for. code: the folder of the code's copy.
+    records: the folder of run.json. code: the folder of the code's copy.
     """
     due = in_batches(planned)
     if not due:
         return []
-    found = [
-        (f"{records}/run.json", "what was asked, versions, fingerprints; code.diff beside it, if the code is changed"),
+    written = [
+        (f"{records}/run.json", "request, versions, fingerprints; code.diff beside it, if the code is changed"),
         (f"{code}/", "the code as it is now, which the jobs run"),
     ]
     for lines in due:
         jobs = log_folder(run_dir, lines[0].stage)
         for line in lines if len(lines) <= 3 else lines[:1]:
             more = f" (and {len(lines) - 1} like it)" if len(lines) > 3 else ""
-            found.append((f"{run_dir / line.stage.name}/fingerprint", f"what it is made of{more}"))
-        found.append((f"{jobs}/JOB_submission.sh", "the script below, as sent"))
+            written.append((f"{run_dir / line.stage.name}/fingerprint", f"what it is made of{more}"))
+        written.append((f"{jobs}/JOB_submission.sh", "the script below, as sent"))
         several = len(lines) > 1 or lines[0].stage.array > 1
-        found.append((f"{jobs}/JOB{'_ELEMENT' * several}_submitted.pkl", "what the job runs, read by submitit"))
-    found.append((f"{run_dir}/submissions.json", "job ids"))
-    return found
-
-
-def with_nodes(stage: Stage, nodes: int) -> Stage:
-    on: Resources = replace(stage.on, nodes=nodes)
-    return replace(stage, on=on)
+        written.append((f"{jobs}/JOB{'_ELEMENT' * several}_submitted.pkl", "what the job runs, read by submitit"))
+    written.append((f"{run_dir}/submissions.json", "job ids"))
+    return written
 
 
 def log_folder(run_dir: Path, stage: Stage) -> Path:

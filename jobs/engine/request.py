@@ -1,23 +1,32 @@
-"""What a person asked for (profile, experiment, overrides) and the chain that follows from it."""
+"""What a person asked for (profile, recipe, settings) and the chain that follows from it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from jobs.engine import overrides, secrecy
-from jobs.engine.plan import with_nodes
+from jobs.engine import secrecy, sweep
 from jobs.engine.recipe import Recipe
-from jobs.engine.run_folder.ledger import Ledger, read_json, record_files, record_folder, unreadable
-from jobs.engine.stage import Stage, fingerprints, from_folder
+from jobs.engine.run_folder.ledger import RUN_FORMAT, Ledger, record_files, record_folder
+from jobs.engine.run_folder.records import read_json, unreadable
+from jobs.engine.stage import Identity, Stage, from_folder, identities
 from jobs.engine.sweep import Cell
+from proxygrm.core import settings
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.whole_file import write_text
 from slurm import profile as profiles
 from slurm.profile import Profile
+
+Find = Callable[[str], tuple[Recipe, str]]
+"""NAME[:PRESET] -> the recipe and the preset's name, "" where none is given."""
+
+
+KEPT_RECIPE = "recipe.py"
+"""In the run folder: the user's own recipe as it was at the last submission."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,8 @@ class Request:
 
     profile: str = "local"
     """Of a file: its absolute path, so that it is found from every folder."""
-    experiment: str = ""
+    recipe: str = ""
+    """NAME[:PRESET] or FILE.py[:PRESET], of a file its absolute path; "" for the profile's."""
     nodes: int = 0
     assignments: tuple[str, ...] = ()
     scheduler: tuple[tuple[str, str], ...] = ()
@@ -42,55 +52,83 @@ class Request:
 @dataclass(frozen=True)
 class Resolved:
     request: Request
-    experiment: Any
-    """The preset's record of settings, with what was set."""
+    recipe: Recipe
+    preset: str
+    settings: Any
+    """The preset's, with what was set."""
     profile: Profile
     stages: list[Stage]
 
+    @cached_property
+    def identities(self) -> dict[str, Identity]:
+        """Of every stage by name; computed once, then carried by the plan."""
+        return identities(self.stages)
 
-def resolve(request: Request, recipe: Recipe, profile: Profile | None = None) -> Resolved:
+
+def resolve(request: Request, find: Find, profile: Profile | None = None) -> Resolved:
     """profile: as it was when the run was submitted; without it, as its file is now."""
     if profile is None:
         profile = profiles.load(request.profile)
         profile = profiles.with_scheduler(profile, dict(request.scheduler))
-    name = request.experiment or profile.experiment
-    if name not in recipe.presets:
-        near = difflib.get_close_matches(name, recipe.presets, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(recipe.presets)}"
-        raise UserError(f"no experiment {name!r}; {hint}")
-    experiment = overrides.apply(recipe.presets[name](), request.assignments)
-    secrecy.refuse(experiment, "the experiment")
+    recipe, preset = find(request.recipe or profile.recipe)
+    preset = preset or (profile.preset if profile.preset in recipe.presets else next(iter(recipe.presets)))
+    nodes = [f"{stage}.on.nodes={request.nodes}" for stage in recipe.nodes if request.nodes]
+    values = settings.with_assignments(recipe.settings(preset), [*request.assignments, *nodes])
+    secrecy.refuse(values, "the settings")
     secrecy.refuse(profile, f"profile {profile.name}")
-    cells = request.ablation
-    stages = recipe.ablation_chain(experiment, cells, request.throttle) if cells else recipe.chain(experiment)
-    if request.nodes:
-        stages = [with_nodes(s, request.nodes) if s.name.split("/")[-1] in recipe.multi_node else s for s in stages]
+    if request.ablation:
+        stages = sweep.stages(recipe, values, request.ablation, request.throttle)
+    else:
+        stages = recipe.stages(values)
     if request.folder and Path(request.folder) != Path.cwd():
         stages = from_folder(stages, request.folder)
-    return Resolved(request, experiment, profile, stages)
+    return Resolved(request, recipe, preset, values, profile, stages)
+
+
+def own_file(recipe: str) -> Path | None:
+    """The file that a recipe FILE.py[:PRESET] names; None for a shipped recipe."""
+    path = recipe.partition(":")[0]
+    return Path(path) if path.endswith(".py") else None
 
 
 def save(resolved: Resolved, ledger: Ledger) -> int:
     """Returns how many lines of the code's uncommitted changes were left out since they look like a secret."""
     asked = resolved.request
+    if own_file(asked.recipe):  # so that the run can be looked at when the file is gone
+        write_text(record_folder(ledger.folder) / KEPT_RECIPE, Path(resolved.recipe.file).read_text(encoding="utf-8"))
     return ledger.record_run(
-        asdict(asked), resolved.experiment, resolved.profile, fingerprints(resolved.stages), asked.ablation_name
+        asdict(asked),
+        resolved.settings,
+        resolved.profile,
+        {name: identity.fingerprint for name, identity in resolved.identities.items()},
+        asked.ablation_name,
     )
 
 
-def of_run(folder: Path, recipe: Recipe) -> Resolved:
+def of_run(folder: Path, find: Find) -> Resolved:
     """Everything a run folder was asked for, as one: the chain, then what its ablations add to it. The profile is that
     of the submission: who edits or removes its file can still look at the run, and end it.
 
     Of a stage that several of them have, the way it was asked for last counts. request: the last one.
     """
+    kept = folder / KEPT_RECIPE
+
+    def find_kept(recipe: str) -> tuple[Recipe, str]:
+        path = own_file(recipe)
+        gone = path is not None and not path.is_file() and kept.is_file()
+        return find(f"{kept}:{recipe.partition(':')[2]}" if gone else recipe)
+
     asked = [
-        (record["written"], resolve(request, recipe, _profile_then(record)))
+        (record["written"], resolve(request, find_kept, _profile_then(record)))
         for record in _records(folder)
         if (request := _request(record))
     ]
     if not asked:
-        raise UserError(f"{folder} is not a run folder (no run.json); name one with --run, or `proxygrm submit` first")
+        raise UserError(
+            f"{folder} is not a run folder (no run.json); name one with --run, or `proxygrm submit` first",
+            code="run.not-a-run",
+            path=str(folder),
+        )
     stages = {stage.name: stage for _, one in asked for stage in one.stages}  # in this order
     for _, last in sorted(asked, key=itemgetter(0)):
         stages |= {stage.name: stage for stage in last.stages}
@@ -115,9 +153,16 @@ def ablation_of(folder: Path, name: str = "") -> Request:
     ]
     found = [one for one in asked if name in ("", one.ablation_name)]
     if not found:
-        have = f"; it has {', '.join(one.ablation_name for one in asked)}" if asked else ""
+        known = [one.ablation_name for one in asked]
+        have = f"; it has {', '.join(known)}" if known else ""
         what = f"ablation {name!r}" if name else "ablation"
-        raise UserError(f"{folder} has no {what}{have}; `proxygrm ablate SPEC` starts one")
+        raise UserError(
+            f"{folder} has no {what}{have}; `proxygrm ablate SPEC` starts one",
+            code="run.no-ablation",
+            path=str(folder),
+            name=name,
+            known=known,
+        )
     return found[-1]
 
 
@@ -130,17 +175,32 @@ def _record(path: Path) -> dict[str, Any] | None:
     record = read_json(path)
     if record is None:
         return None
+    if isinstance(record, dict) and "packages" in record and record.get("format") != RUN_FORMAT:
+        raise _other_version(path, record)
     try:
         _request(record), float(record["written"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
     return dict(record)
+
+
+def _other_version(path: Path, record: Mapping[str, Any]) -> UserError:
+    version = (record.get("packages") or {}).get("proxygrm-suite") or "an unknown version"
+    revision = str(record.get("git") or "unknown")[:12]
+    return UserError(
+        f"{path.parent} was made by proxygrm {version} (revision {revision}), whose settings have other names; look at "
+        "it with that version, or start another run with --run NAME",
+        code="run.other-version",
+        path=str(path.parent),
+        version=version,
+        revision=revision,
+    )
 
 
 def _profile_then(record: Mapping[str, Any]) -> Profile | None:
     """None where another version of the code wrote it in another form."""
     try:
-        return profiles.strict(Profile, record["profile"], "run.json")
+        return profiles.from_record(record["profile"], "run.json")
     except (UserError, KeyError, TypeError, AttributeError):
         return None
 
@@ -149,7 +209,7 @@ def _request(record: Mapping[str, Any]) -> Request:
     row = record["request"]
     return Request(
         profile=row["profile"],
-        experiment=row["experiment"],
+        recipe=row["recipe"],
         nodes=row["nodes"],
         assignments=tuple(row["assignments"]),
         scheduler=tuple((key, value) for key, value in row["scheduler"]),

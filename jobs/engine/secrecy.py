@@ -1,8 +1,8 @@
-"""Secrets in text. What is asked for is written into run folders, scripts and logs: a secret among it is refused. Text
-that a run keeps (the code's uncommitted changes, the words of a failure) is kept without its secrets.
+"""Secrets in text. Settings are written into run folders, scripts and logs, so a secret in them is refused. Text that a
+run keeps (the code's uncommitted changes, the reason of a failure) is kept without its secrets.
 
-The shapes are those of detect-secrets (its regular expressions alone: nothing is verified, so nothing is sent), and the
-few of this field that it does not know.
+The patterns are those of detect-secrets (only its regular expressions: nothing is verified, so nothing is sent), and a
+few of this field that it does not have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEYWORD = (
     r"passphrase|credentials?"
 )
 _LITERAL = r"(?![\s$<{%*(\[])"
-"""Not of a value that stands for another one: $VAR, <your key>, {key}, %s, ***, (call), [list]."""
+"""Excludes placeholders: $VAR, <your key>, {key}, %s, ***, (call), [list]."""
 _SET = r"(?::\s*\w+\s*=|=>|[:!=]=|[=:,])"
 _KEY_BEGINS, _KEY_ENDS = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY"), re.compile(r"END [A-Z0-9 ]*PRIVATE KEY")
 _SECRETS = (
@@ -60,14 +60,14 @@ _SECRETS = (
         "a secret among options",
     ),
 )  # fmt: skip
-"""Shapes of secrets, and what to call them without showing them. None is a guess: settings are refused by them."""
+"""Patterns of secrets, and what to call them without showing them. None is a guess: settings that match are refused."""
 _LIKELY = (
     re.compile(rf"(?:{_KEYWORD})\w*['\"\])]*\s*{_SET}\s*[rbuf]?(['\"`]){_LITERAL}[^\s'\"`]{{6,}}\1", re.I),
     re.compile(rf"token(?:s?_\w+)?['\"\])]*\s*{_SET}\s*[rbuf]?(['\"`]){_LITERAL}(?=\S*\d)[^\s'\"`]{{8,}}\1", re.I),
     re.compile(r"\blogin\(\s*(['\"])(?=\S*\d)[A-Za-z0-9]{16,}\1"),
     re.compile(r"\bpassword\s+(?=\S*\d)\S{6,}\s*$", re.I),  # .netrc
 )  # fmt: skip
-"""Of text that is masked: a line too many does no harm."""
+"""Guesses, for text that is masked: one line too many does no harm."""
 _SECRET_NAME = re.compile(rf"(?:^|[_-])(?:{_KEYWORD}|token)$", re.I)
 _KEY_TEXT = re.compile(r"[+\- ]?\s*['\"]?[A-Za-z0-9+/]{1,80}={0,2}(?:\\n)?['\",\\\s]*")
 _KEY_LINE = re.compile(r"[+\- ]?\s*['\"]?(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[A-Za-z0-9+/]{40,}={0,2}(?:\\n)?['\",\\\s]*")
@@ -75,25 +75,28 @@ _MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)")
 _TOKEN_LIKE = re.compile(r"(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{20,}")
 _GUESSES = {"Secret Keyword", "Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)"}
 _TOO_WIDE = {"Artifactory Credentials"}
-"""Matches words in capitals that begin with AP."""
+"""Matches words in capitals that start with AP."""
 _CONFIGURATION = {"", ".env", ".conf", ".cfg", ".properties", ".txt", ".sh", ".bash", ".sbatch", ".service", ".tf"}
 _CHUNK, _OVERLAP = 4000, 400
-"""Regular expressions that look back and forth see a line of this length at a time."""
+"""Lines are matched in parts of this length: some of the regular expressions are slow on long lines."""
 
 
-def refuse(asked: Any, where: str) -> None:
+def refuse(settings: Any, where: str) -> None:
     """Raise UserError when any text within settings (dataclasses, lists, tables) looks like a secret."""
-    for path, text in _texts(plain(asked), where):
+    for path, text in _texts(plain(settings), where):
         if name := _name_of(text) or _by_name(path, text):
             raise UserError(
                 f"{path} holds {name}, which would be written into the run folder; keep it in a 0600 file "
-                "(distill.api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment"
+                "(distill.api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment",
+                code="settings.secret",
+                path=path,
+                kind=name,
             )
 
 
 def masked(text: str) -> tuple[str, int]:
-    """Without its secrets: (text, how many lines of it are left out). A diff keeps its number of lines and the mark at
-    the head of each, and what it says of files by their object names."""
+    """The text without its secrets, and how many lines are left out. A diff keeps its number of lines, the mark at the
+    start of each, and the object names of its files."""
     lines = text.splitlines(keepends=True)
     hidden = _hidden(lines)
     for number in hidden:
@@ -105,8 +108,8 @@ def masked(text: str) -> tuple[str, int]:
 
 
 def masked_words(text: str) -> str:
-    """One sentence, with each secret in it replaced; by the shapes of this file alone, since a job that fails must be
-    able to say so in any environment."""
+    """A sentence with each secret in it replaced; only by the patterns of this file, because a failing job must be able
+    to record its reason in any environment."""
     for shape, name in _SECRETS:
         text = shape.sub(f"({name})", text)
     return text
@@ -114,7 +117,7 @@ def masked_words(text: str) -> str:
 
 def _hidden(lines: list[str]) -> list[int]:
     """Numbers of the lines that show a secret, or a part of one."""
-    found: set[int] = set()
+    hidden: set[int] = set()
     name, in_key = "", False
     for number, line in enumerate(lines):
         if line.startswith(("diff --git ", "@@ ")):
@@ -122,17 +125,17 @@ def _hidden(lines: list[str]) -> list[int]:
         if line.startswith(("+++ ", "--- ")):
             name = line[4:].strip()
         if in_key or _shows_secret(line, name):
-            found.add(number)
+            hidden.add(number)
         if _KEY_BEGINS.search(line):
             in_key = True
         if _KEY_ENDS.search(line):
             in_key = False
-            found.add(number)
-            above = number - 1  # of a key whose beginning is not shown
-            while above >= 0 and above not in found and _KEY_TEXT.fullmatch(lines[above]):
-                found.add(above)
+            hidden.add(number)
+            above = number - 1  # of a key whose first line is not shown
+            while above >= 0 and above not in hidden and _KEY_TEXT.fullmatch(lines[above]):
+                hidden.add(above)
                 above -= 1
-    return sorted(found)
+    return sorted(hidden)
 
 
 def _shows_secret(line: str, name: str) -> bool:
@@ -140,43 +143,43 @@ def _shows_secret(line: str, name: str) -> bool:
         part = line[start : start + _CHUNK + _OVERLAP]
         if any(shape.search(part) for shape, _ in _SECRETS) or any(shape.search(part) for shape in _LIKELY):
             return True
-        if _KEY_LINE.fullmatch(part) or any(_found(detector, part) for _, detector in _detectors()) or _random(part):
+        if _KEY_LINE.fullmatch(part) or any(_matches(detector, part) for _, detector in _detectors()) or _random(part):
             return True
         keyword = _keyword_detector()
         suffix = PurePosixPath(name).suffix or (".env" if name.endswith(".env") else "")
         shown_as = "x.ini" if suffix in _CONFIGURATION or "/.env" in name else name
         if name and keyword.analyze_line(filename=shown_as, line=part[1:]):
             return True
-        if not name and _found(keyword, part):
+        if not name and _matches(keyword, part):
             return True
     return False
 
 
-def _found(detector: Any, text: str) -> bool:
+def _matches(detector: Any, text: str) -> bool:
     return next(iter(detector.analyze_string(text)), None) is not None
 
 
 def _name_of(text: str) -> str:
-    """What kind of secret it is; "" of ordinary text."""
+    """What kind of secret it is; "" for ordinary text."""
     for shape, name in _SECRETS:
         if shape.search(text):
             return name
-    if _TOKEN_LIKE.search(text):  # none of the package's shapes is shorter, and it takes a tenth of a second to load
+    if _TOKEN_LIKE.search(text):  # none of the package's patterns is shorter, and it takes a tenth of a second to load
         for name, detector in _detectors():
-            if _found(detector, text):
+            if _matches(detector, text):
                 return f"a secret ({name})"
     return ""
 
 
 def _by_name(path: str, text: str) -> str:
-    """Of a variable in a table: what its name says of it."""
+    """A kind of secret by the name of a variable in a table; "" for other names."""
     name = path.rpartition(".")[2]
     literal = len(text) >= 6 and not text.startswith(("$", "/", "~", "<")) and not re.search(r"\s", text)
-    return "what its name calls a secret" if literal and _SECRET_NAME.search(name) else ""
+    return "a value whose name says that it is a secret" if literal and _SECRET_NAME.search(name) else ""
 
 
 def _random(text: str) -> bool:
-    """A quoted text of letters in both cases and digits that is as random as keys are."""
+    """Whether a quoted text of letters in both cases and digits is as random as a key."""
     detector = _random_detector()
     return any(
         detector.calculate_shannon_entropy(quoted) > detector.entropy_limit and _MIXED.match(quoted)
@@ -186,7 +189,7 @@ def _random(text: str) -> bool:
 
 @cache
 def _detectors() -> tuple[tuple[str, Any], ...]:
-    """The package's, by name, but for those that go by a word or by how random a text is."""
+    """The package's detectors by name, without those that go by a word or by entropy."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
     every: Any = get_mapping_from_secret_type_to_class()

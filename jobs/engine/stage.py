@@ -1,8 +1,7 @@
-"""The nouns of a chain: a stage, what it needs, what it makes, where it runs."""
+"""The nouns of a chain: a stage, what it needs, what it makes, where it runs, what it is made of."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,30 +13,31 @@ from typing import Any
 
 from proxygrm.core.checkpoints.torn import refuse_torn
 from proxygrm.core.errors import UserError
+from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 from slurm.sbatch import Resources
 
 Check = Callable[[Path], None]
-"""Raises (any exception with a readable message) when what stands at the path cannot be used."""
+"""Raises (any exception with a readable message) when what is at the path cannot be used."""
 
 
 def exists(path: Path) -> None:
-    """The weakest check: something is there, it is not empty, and no crash has torn it."""
+    """The weakest check: the path exists, is not empty, and no crash has torn it."""
     if not path.exists():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path} does not exist", code="file.missing", path=path)
     if path.is_dir() and not any(path.iterdir()):
-        raise UserError(f"{path} is an empty folder")
+        raise UserError(f"{path} is an empty folder", code="file.empty", path=path)
     if path.is_file() and path.stat().st_size == 0:
-        raise UserError(f"{path} is an empty file")
+        raise UserError(f"{path} is an empty file", code="file.empty", path=path)
     try:
         refuse_torn(path)
     except ValueError as error:
-        raise UserError(f"{path} is not whole: {error}") from error
+        raise UserError(f"{path} is incomplete: {error}", code="file.torn", path=path) from error
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Something a stage leaves behind, by its path inside the stage's folder, and the proof that it is whole."""
+    """An output of a stage, by its path inside the stage's folder, with the check that proves it complete."""
 
     path: str
     check: Check = exists
@@ -45,12 +45,12 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Given:
-    """Something that must stand before the chain starts: a data set, a checkpoint."""
+    """An input that must exist before the chain starts: a data set, a checkpoint."""
 
     path: str
     check: Check = exists
     folder: str = ""
-    """Where a relative path begins; "" for the current directory."""
+    """What a relative path is relative to; "" for the current directory."""
 
     def resolve(self) -> Path:
         """The path itself, or the local snapshot of a hub name such as Qwen/Qwen2.5-VL-7B-Instruct."""
@@ -58,7 +58,7 @@ class Given:
         return path if path.exists() else hub_snapshot(self.path) or path
 
     def identity(self) -> str:
-        """What a fingerprint remembers of it: names and sizes of its files, and the content of small ones.
+        """Its part of a fingerprint: names and sizes of its files, and the content of small ones.
 
         Sizes rather than dates, so that a copy of the same data keeps finished work valid.
         """
@@ -67,7 +67,7 @@ class Given:
 
 
 def hub_snapshot(name: str) -> Path | None:
-    """Where the hub's cache on this file system holds a model (layout of huggingface_hub), or None."""
+    """The folder of a model in the hub's cache on this file system (layout of huggingface_hub), or None."""
     home = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub")
     folder = Path(home).expanduser() / f"models--{name.replace('/', '--')}"
     try:
@@ -83,14 +83,14 @@ def _identity(root: Path, modified_ns: int) -> str:
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.relative_to(root) if file != root else ''}\0{size}\0".encode())
-        if size < 1 << 20 and (file == root or file.parent == root):  # deeper: pictures, named by their content
+        if size < 1 << 20 and (file == root or file.parent == root):  # deeper: images, named by their content
             digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Output:
-    """One artifact of another stage; written `stage / "path"`."""
+    """One artifact of another stage, written `stage / "path"`."""
 
     stage: Stage
     path: str
@@ -103,11 +103,12 @@ class Stage:
     name: also the stage's folder inside the run folder.
     run: what happens in the job; called on every node with a StageRun, knows no scheduler.
     needs: by the name `run` uses; the edges of the job graph come from here and from nowhere else.
-    makes: checked after `run` and again whenever somebody plans.
-    config: a frozen dataclass; a change of it makes the stage, and all that needs it, due again.
+    makes: checked after `run` and again by every plan.
+    config: a frozen dataclass; when it changes, the stage and all that needs it run again.
     array: number of elements when the stage is a job array.
-    validate: raises UserError when its settings do not fit the nodes it asks for, which a plan asks before it sends.
-    batch: stages of one batch are sent together, as the elements of one job array; throttle: so many at a time.
+    validate: raises UserError when its settings do not fit the nodes it asks for; called before anything is sent.
+    batch: stages of one batch are sent together, as the elements of one job array; throttle: how many run at a time.
+    writes: a folder outside the run folder that it writes to as well; a superseded attempt writes nothing there either.
     """
 
     name: str
@@ -122,45 +123,58 @@ class Stage:
     batch: str = ""
     throttle: int = 0
     validate: Callable[[Stage, Profile], None] | None = None
+    writes: Path | None = None
 
     def __truediv__(self, path: str) -> Output:
         if all(a.path != path for a in self.makes):
             known = ", ".join(a.path for a in self.makes)
-            raise UserError(f"stage {self.name} makes no {path!r}; it makes {known}")
+            raise UserError(
+                f"stage {self.name} makes no {path!r}; it makes {known}",
+                code="stage.unknown-output",
+                stage=self.name,
+                name=path,
+                known=[artifact.path for artifact in self.makes],
+            )
         return Output(self, path)
 
     def upstream(self) -> tuple[Stage, ...]:
         """The stages it waits for, each once, in the order of `needs`."""
-        found = {need.stage.name: need.stage for need in self.needs.values() if isinstance(need, Output)}
-        return tuple(found.values())
+        parents = {need.stage.name: need.stage for need in self.needs.values() if isinstance(need, Output)}
+        return tuple(parents.values())
 
-    def fingerprint(self, known: dict[str, str] | None = None) -> str:
-        """Hash of the name, the configuration, the prompts and everything upstream (DESIGN: done means proven).
+    def fingerprint(self) -> str:
+        return self.identity().fingerprint
 
-        known: by name, what was computed just now; stages of one chain share most of their upstream.
-        """
+    def identity(self, known: dict[str, Identity] | None = None) -> Identity:
+        """known: identities by stage name, read and added to; the stages of a chain share most of their upstream."""
         known = {} if known is None else known
         if self.name not in known:
-            text = json.dumps(self.facts(known), sort_keys=True)
-            known[self.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+            made_of = self._made_of(known)
+            text = json.dumps(made_of, sort_keys=True)
+            known[self.name] = Identity(hashlib.sha256(text.encode()).hexdigest()[:16], made_of)
         return known[self.name]
 
-    def facts(self, known: dict[str, str] | None = None) -> dict[str, Any]:
-        """What the fingerprint is the hash of, as JSON values. known: as of `fingerprint`."""
+    def _made_of(self, known: dict[str, Identity]) -> dict[str, Any]:
         from proxygrm.critique.prompts import prompt_hash
 
-        known = {} if known is None else known
         needs = {
-            label: need.identity() if isinstance(need, Given) else f"{need.stage.fingerprint(known)}/{need.path}"
+            label: need.identity()
+            if isinstance(need, Given)
+            else f"{need.stage.identity(known).fingerprint}/{need.path}"
             for label, need in self.needs.items()
         }
         return {
             "name": self.name,
-            "config": plain(self.config),
+            "config": self.settings(),
             "array": self.array,
             "needs": needs,
             "prompts": {name: prompt_hash(name) for name in self.prompts},
         }
+
+    def settings(self) -> Any:
+        """The configuration as JSON values, without the nodes it runs on: they do not change what it makes."""
+        values = plain(self.config)
+        return {key: value for key, value in values.items() if key != "on"} if isinstance(values, dict) else values
 
     def input_paths(self, run_dir: Path) -> dict[str, Path]:
         return {
@@ -169,9 +183,26 @@ class Stage:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnNodes:
+    """Part of every stage's settings: where it runs, set by `--set STAGE.on.nodes=4`."""
+
+    on: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides whether finished work counts: the same fingerprint, the same work."""
+
+    fingerprint: str
+    """Hash of the name, the configuration, the prompts and everything upstream."""
+    made_of: Mapping[str, Any]
+    """The values it is the hash of, as JSON."""
+
+
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage's function is handed inside its job."""
+    """What a stage's function gets inside its job."""
 
     stage: Stage
     run_dir: Path
@@ -203,24 +234,24 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def fingerprints(stages: Iterable[Stage]) -> dict[str, str]:
-    """Of every stage of one chain, by name."""
-    known: dict[str, str] = {}
-    return {stage.name: stage.fingerprint(known) for stage in stages}
+def identities(stages: Iterable[Stage]) -> dict[str, Identity]:
+    """The identities of a chain's stages by name, each computed once."""
+    known: dict[str, Identity] = {}
+    return {stage.name: stage.identity(known) for stage in stages}
 
 
 def from_folder(stages: Iterable[Stage], folder: str) -> list[Stage]:
-    """The same chain, its relative paths beginning in the folder. stages: each after those it needs."""
-    found: dict[str, Stage] = {}
+    """The same chain with relative paths taken relative to `folder`. stages: each after those it needs."""
+    moved: dict[str, Stage] = {}
     for stage in stages:
         needs = {
             label: replace(need, folder=folder)
             if isinstance(need, Given)
-            else Output(found.get(need.stage.name, need.stage), need.path)
+            else Output(moved.get(need.stage.name, need.stage), need.path)
             for label, need in stage.needs.items()
         }
-        found[stage.name] = replace(stage, needs=needs)
-    return list(found.values())
+        moved[stage.name] = replace(stage, needs=needs)
+    return list(moved.values())
 
 
 def closure(stages: list[Stage], wanted: list[str]) -> list[Stage]:
@@ -236,8 +267,8 @@ def closure(stages: list[Stage], wanted: list[str]) -> list[Stage]:
 
     for name in wanted:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(list(by_name)[:20])}"
-            raise UserError(f"no stage {name!r} in this chain; {hint}")
+            hint = did_you_mean(name, by_name, f"it has {', '.join(list(by_name)[:20])}")
+            message = f"there is no stage {name!r} in this chain; {hint}"
+            raise UserError(message, code="stage.unknown", name=name, known=list(by_name))
         visit(by_name[name])
     return [stage for stage in stages if stage.name in keep]

@@ -1,41 +1,120 @@
-"""The recipes there are, and the ablations shipped with them. Read proxy_grm.py first.
+"""The recipes there are. Read proxy_grm.py first.
 
-The engine is handed a recipe; commands, tests and benchmarks ask here.
+A recipe is named NAME[:PRESET], or PATH/TO/FILE.py[:PRESET] for one of your own (docs/recipes.md). The engine is handed
+the recipe; commands, tests and benchmarks look it up here.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 from jobs.engine import request as requests
 from jobs.engine import sweep
+from jobs.engine.recipe import Recipe
 from jobs.engine.request import Request, Resolved
-from jobs.recipes import proxy_grm
+from proxygrm.core.errors import UserError
+from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 
-SHIPPED = Path(__file__).parent / "ablations"
+RECIPES = {"proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report"}
+"""Name -> what it does, in a line; the module of that name beside this file has its RECIPE."""
+_SPEC = re.compile(r"(?P<name>.+?)(?::(?P<preset>[\w-]*))?")
+
+
+def find(spec: str) -> tuple[Recipe, str]:
+    """NAME[:PRESET] or FILE.py[:PRESET] -> the recipe and the preset's name, "" where none is given.
+
+    Raises UserError: recipe.unknown, and those of `load_file`.
+    """
+    match = _SPEC.fullmatch(spec)
+    name, preset = (match["name"], match["preset"] or "") if match else (spec, "")
+    if name.endswith(".py"):
+        path = Path(name).expanduser().absolute()
+        if not path.is_file():
+            raise UserError(f"there is no recipe file {path}", code="recipe.missing-file", path=str(path))
+        return load_file(path, path.stat().st_mtime_ns), preset
+    if name not in RECIPES:
+        presets = [f"{known}:{name}" for known in RECIPES if name in find(known)[0].presets]
+        hint = f"did you mean {presets[0]}?" if presets else did_you_mean(name, RECIPES)
+        raise UserError(
+            f"there is no recipe {name!r}; {hint} Your own: the path of its .py file",
+            code="recipe.unknown",
+            name=name,
+            known=list(RECIPES),
+        )
+    module = importlib.import_module(f"jobs.recipes.{name}")
+    return _recipe_of(module, module.__file__ or ""), preset
+
+
+@lru_cache
+def load_file(path: Path, modified_ns: int) -> Recipe:
+    """A user's own recipe. Its functions and classes travel into jobs by value: no job imports the file.
+
+    Raises UserError with file and line: recipe.does-not-import, recipe.no-recipe.
+    """
+    import cloudpickle
+
+    name = f"recipe_of_user_{re.sub(r'[^a-zA-Z0-9]', '_', path.stem)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(
+            f"{path}:{_line(error, path)}: {type(error).__name__}: {' '.join(str(error).split())}",
+            code="recipe.does-not-import",
+            path=str(path),
+        ) from error
+    cloudpickle.register_pickle_by_value(module)
+    return _recipe_of(module, str(path))
+
+
+def _recipe_of(module: ModuleType, file: str) -> Recipe:
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe) or not recipe.presets:
+        raise UserError(
+            f"{file}:1: no RECIPE; a recipe file has RECIPE = Recipe(name=..., chain=..., presets={{...}}) with at "
+            "least one preset (docs/recipes.md)",
+            code="recipe.no-recipe",
+            path=file,
+        )
+    return replace(recipe, file=file)
+
+
+def _line(error: Exception, path: Path) -> int:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 1 for frame in reversed(frames) if frame.filename == str(path)), 1)
 
 
 def resolve(request: Request, profile: Profile | None = None) -> Resolved:
     """profile: as it was when the run was submitted; without it, as its file is now."""
-    return requests.resolve(request, proxy_grm.RECIPE, profile)
+    return requests.resolve(request, find, profile)
 
 
 def of_run(folder: Path) -> Resolved:
     """Everything a run folder was asked for: `jobs.engine.request.of_run`."""
-    return requests.of_run(folder, proxy_grm.RECIPE)
+    return requests.of_run(folder, find)
 
 
-def shipped() -> list[sweep.Spec]:
-    return [read_spec(str(path)) for path in sorted(SHIPPED.glob("*.toml"))]
+def shipped(recipe: Recipe) -> list[sweep.Spec]:
+    """The ablation specs of a recipe."""
+    return [read_spec(recipe, str(path)) for path in sorted(Path(recipe.ablations).glob("*.toml"))]
 
 
-def read_spec(name: str, only: Sequence[str] = ()) -> sweep.Spec:
-    """name: of a shipped ablation, or the path of a file. only: patterns of cells."""
-    return sweep.read_spec(name, SHIPPED, only)
-
-
-def last_stages(spec: sweep.Spec) -> tuple[str, ...]:
-    """Those that need all else that a cell has."""
-    return sweep.last_stages(spec, proxy_grm.REPEATS)
+def read_spec(recipe: Recipe, name: str, only: Sequence[str] = ()) -> sweep.Spec:
+    """name: of a spec of the recipe, or the path of a file. only: patterns of cells."""
+    return sweep.read_spec(name, Path(recipe.ablations), only)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.engine.stage import Stage, StageRun
-from jobs.stages import fits
-from proxygrm.core.bounds import require
+from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import writing
+from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.serving.settings import CONTEXT, ProxySettings
 from slurm.profile import Profile
 
@@ -26,52 +26,68 @@ TEACHER_START_S = 60.0
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Settings(OnNodes):
     """How the teacher is asked, and how it is served when it is a checkpoint."""
 
+    teacher: str = RULE_BASED
+    """A checkpoint, the URL of an OpenAI-compatible endpoint, or `rule-based` (the demo's stand-in)."""
+    teacher_model: str = "teacher"
+    """Name to ask for, where the teacher is a remote endpoint."""
+    shards: int = 1
+    """Elements of the job array."""
     temperature: float = 0.0
     max_tokens: int = 4096
     concurrency: int = 64
     timeout_s: float = 600.0
     api_key_file: str = ""
     """0600 file with the key of a remote endpoint; empty when it wants none."""
-    tensor_parallel: int = 8
+    tensor_parallel_size: int = 8
     max_model_len: int = 0
     """Prompt and answer of a served teacher, in tokens. 0: what the checkpoint allows, at most 32,000."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
     error_rate: float = 0.2
-    """Only of the rule-based teacher: share of clear pictures it misreads."""
+    """Only of the rule-based teacher: share of clear images it misreads."""
     fog_error_rate: float = 0.5
-    """The same for pictures in fog."""
+    """The same for images in fog."""
 
     def __post_init__(self) -> None:
-        require(
+        check_bounds(
             "distill",
             self,
             positive=("timeout_s",),
-            from_one=("max_tokens", "concurrency", "tensor_parallel"),
+            from_one=("shards", "max_tokens", "concurrency", "tensor_parallel_size"),
             from_zero=("temperature", "max_model_len"),
             shares=("error_rate", "fog_error_rate"),
         )
         if self.max_tokens >= (length := self.max_model_len or CONTEXT):
             raise UserError(
-                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}"
+                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}",
+                code="settings.no-room-for-prompt",
+                max_tokens=self.max_tokens,
+                max_model_len=length,
             )
-
-
-@dataclass(frozen=True)
-class Settings:
-    teacher: str
-    """A checkpoint, the URL of an OpenAI-compatible endpoint, or `rule-based` (the demo's stand-in)."""
-    shards: int
-    sampling: Sampling
-    model: str = "teacher"
-    """Name to ask for, where the teacher is a remote endpoint."""
 
 
 def is_service(teacher: str) -> bool:
     return teacher == RULE_BASED or teacher.startswith(("http://", "https://"))
+
+
+def stage(name: str, *, pairs: Given, settings: Settings) -> Stage:
+    """Makes `critiques`, a folder with a JSONL file per shard."""
+    teacher = settings.teacher
+    needs = {} if is_service(teacher) else {"teacher": checks.checkpoint(teacher, name, settings.trust_remote_code)}
+    return Stage(
+        name=name,
+        run=write_critiques,
+        needs={"pairs": pairs, **needs},
+        makes=(Artifact("critiques"),),
+        on=settings.on,
+        validate=validate,
+        config=settings,
+        prompts=("grm",),
+        array=settings.shards,
+    )
 
 
 def write_critiques(run: StageRun) -> None:
@@ -89,12 +105,12 @@ def write_critiques(run: StageRun) -> None:
                 model=model,
                 shard=run.cell,
                 shards=settings.shards,
-                temperature=settings.sampling.temperature,
-                max_tokens=settings.sampling.max_tokens,
-                concurrency=settings.sampling.concurrency,
-                timeout_s=settings.sampling.timeout_s,
+                temperature=settings.temperature,
+                max_tokens=settings.max_tokens,
+                concurrency=settings.concurrency,
+                timeout_s=settings.timeout_s,
                 api_key_file=api_key,
-                progress=run.progress,
+                on_progress=run.progress,
             )
         )
 
@@ -103,12 +119,12 @@ def write_critiques(run: StageRun) -> None:
 def endpoint(run: StageRun) -> Iterator[tuple[str, str, str | None]]:
     """URL, model name and key file of the teacher, served inside this job unless it is a remote endpoint."""
     settings: Settings = run.config
-    key_file = settings.sampling.api_key_file or None
+    key_file = settings.api_key_file or None
     if settings.teacher == RULE_BASED:
         with _rule_based(run) as url:
             yield url, "rule-judge", None
     elif is_service(settings.teacher):
-        yield settings.teacher, settings.model, key_file
+        yield settings.teacher, settings.teacher_model, key_file
     else:
         with _served(run) as (url, model, served_key):
             yield url, model, served_key
@@ -121,19 +137,19 @@ def _rule_based(run: StageRun) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="pgteacher-"))
     port_file = folder / "port"
     command = [sys.executable, "-m", "proxygrm.demo.rule_judge", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--port-file", str(port_file), "--error-rate", str(settings.sampling.error_rate)]
-    command += ["--fog-error-rate", str(settings.sampling.fog_error_rate)]
-    process = subprocess.Popen(command)
+    command += ["--port-file", str(port_file), "--error-rate", str(settings.error_rate)]
+    command += ["--fog-error-rate", str(settings.fog_error_rate)]
     try:
-        deadline = time.monotonic() + TEACHER_START_S
-        while not port_file.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise UserError("the rule-based teacher did not start; its output stands above in this log")
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port_file.read_text().strip()}"
+        with ChildProcess(command, run.out / f"teacher-{run.cell:03d}.log") as teacher:
+            deadline = time.monotonic() + TEACHER_START_S
+            while not port_file.exists():
+                if teacher.poll() is not None or time.monotonic() > deadline:
+                    raise UserError(
+                        f"the rule-based teacher did not start: it {teacher.how_it_ended()}", code="teacher.not-started"
+                    )
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port_file.read_text().strip()}"
     finally:
-        process.terminate()
-        process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -143,14 +159,14 @@ def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
     from proxygrm.serving.endpoints import Endpoints
     from proxygrm.serving.replicas.serve import serve
 
-    sampling = run.config.sampling
+    settings: Settings = run.config
     server = ProxySettings(
         replicas=1,
-        tensor_parallel=sampling.tensor_parallel,
-        max_model_len=sampling.max_model_len,
-        max_num_seqs=sampling.concurrency,
-        max_tokens=sampling.max_tokens,
-        trust_remote_code=sampling.trust_remote_code,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.concurrency,
+        max_tokens=settings.max_tokens,
+        trust_remote_code=settings.trust_remote_code,
         start_timeout_s=3600.0,  # 235B parameters from a shared file system
     )
     folder = run.out / f"teacher-{run.cell:03d}"
@@ -167,6 +183,6 @@ def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
 
 
 def validate(stage: Stage, profile: Profile) -> None:
-    fits.on_one_node(stage, profile, "; more machines share the work by `shards`")
+    checks.on_one_node(stage, profile, "; more machines share the work by `shards`")
     if not is_service(stage.config.teacher):
-        fits.serves_here(stage, profile, stage.config.sampling.tensor_parallel)
+        checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

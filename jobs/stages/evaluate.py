@@ -1,21 +1,50 @@
-"""Evaluation: held-out pairs in both orders, before training, after SFT and after RL, and rubric transfer."""
+"""Evaluation: held-out pairs in both orders, judged by each model, and by the proxy from each model's rubrics."""
 
 from __future__ import annotations
 
-from jobs.engine.stage import Stage, StageRun
-from jobs.stages import fits
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.evaluate.names import TAG_TITLES
+from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
-TAGS = {"start": "before training", "sft": "after SFT", "rl": "after RL"}
+
+@dataclass(frozen=True)
+class Settings(OnNodes, EvaluateSettings):
+    pass
+
+
+def stage(
+    name: str, *, held_out: Given, proxy: str | Output, models: Mapping[str, str | Output], settings: Settings
+) -> Stage:
+    """models: by their label, one of TAG_TITLES. Makes `summary.json`."""
+    trusted = settings.trust_remote_code
+    return Stage(
+        name=name,
+        run=judge_held_out,
+        needs={
+            "held_out": held_out,
+            "proxy": checks.checkpoint(proxy, name, trusted),
+            **{label: checks.checkpoint(model, name, trusted) for label, model in models.items()},
+        },
+        makes=(Artifact("summary.json"),),
+        on=settings.on,
+        validate=validate,
+        config=settings,
+        prompts=("grm", "proxy"),
+    )
 
 
 def judge_held_out(run: StageRun) -> None:
-    from proxygrm.evaluate.judge import evaluate_models
+    from proxygrm.evaluate.models import evaluate_models
 
-    models = {label: run.inputs[label] for label in TAGS if label in run.inputs}  # a cell of an ablation has one
+    models = {label: run.inputs[label] for label in TAG_TITLES if label in run.inputs}  # a cell of an ablation has one
     evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, run.config, run.progress)
 
 
 def validate(stage: Stage, profile: Profile) -> None:
-    fits.on_one_node(stage, profile)
-    fits.serves_here(stage, profile, stage.config.tensor_parallel)
+    checks.on_one_node(stage, profile)
+    checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

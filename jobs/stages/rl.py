@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.engine.stage import Stage, StageRun
+from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.settings import ProxySettings
 from slurm.profile import Profile
 
 if TYPE_CHECKING:
-    from slurm.ray.cluster import RayHandle
+    from slurm.ray.handle import RayHandle
 
 LOOK_S = 5.0
 """How often the trainer's log is read for progress."""
@@ -33,18 +34,53 @@ CPU_SLOTS = 16
 
 
 @dataclass(frozen=True)
-class Settings:
-    """proxy: of the frozen judge; not used, nor are its nodes, when `grpo.use_proxy` is off."""
-
-    grpo: RlSettings
-    proxy: ProxySettings = field(default_factory=ProxySettings)
+class Settings(OnNodes, RlSettings):
+    proxy: ProxySettings | None = None
+    """The frozen judge's servers; not used when `use_proxy` is off."""
     proxy_nodes: int = 0
+    """Nodes of the job that serve the proxy and do not train; with one node in all, its GPUs are shared."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds("rl", self, from_zero=("proxy_nodes",))
+
+    @property
+    def servers(self) -> ProxySettings | None:
+        """How the proxy is served; None when it is not asked."""
+        return self.proxy if self.use_proxy else None
 
     def check_checkpoints(self, policy: Path, proxy: Path | None, device: str) -> None:
         """UserError, before anything is started, for lengths or GPUs that a checkpoint does not allow."""
-        self.grpo.check_policy(policy, device)
-        if self.grpo.use_proxy and proxy is not None:
-            self.proxy.fitted(proxy, device)
+        self.check_policy(policy, device)
+        if self.servers and proxy is not None:
+            self.servers.fitted(proxy, device)
+
+
+def stage(
+    name: str,
+    *,
+    policy: str | Output,
+    train: Output,
+    validation: Output,
+    settings: Settings,
+    proxy: str | Output | None = None,
+) -> Stage:
+    """train, validation: verl parquet. proxy: the frozen judge of the rubrics. Makes `policy` and `metrics.jsonl`."""
+    needs = {"policy": checks.checkpoint(policy, name, settings.trust_remote_code)}
+    prompts: tuple[str, ...] = ()
+    if proxy is not None and settings.proxy is not None:
+        needs["proxy"] = checks.checkpoint(proxy, f"{name}.proxy", settings.proxy.trust_remote_code)
+        prompts = ("proxy", "proxy_verdict") if settings.proxy.mode == "verdict" else ("proxy",)
+    return Stage(
+        name=name,
+        run=train_grpo,
+        needs={**needs, "train": train, "validation": validation},
+        makes=(Artifact("policy", check=checks.check_checkpoint), Artifact("metrics.jsonl")),
+        on=settings.on,
+        validate=validate,
+        config=settings,
+        prompts=prompts,
+    )
 
 
 def train_grpo(run: StageRun) -> None:
@@ -55,17 +91,17 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
     """One RL run into `out`: `policy/` (HF checkpoint), `metrics.jsonl`, `checkpoints/`, `rollouts/`, logs."""
     from slurm.ray.cluster import ClusterOptions, run_in_cluster
 
-    node, on = run.profile.node, run.stage.on
+    node, on, servers = run.profile.node, run.stage.on, settings.servers
     settings.check_checkpoints(run.inputs["policy"], run.inputs.get("proxy"), node.device)
     cpu = node.device == "cpu"
     options = ClusterOptions(
         gpus_per_node=on.gpus_per_node,
-        proxy_nodes=settings.proxy_nodes if settings.grpo.use_proxy else 0,
-        shared_proxy_gpus=settings.proxy.replicas * settings.proxy.tensor_parallel if settings.grpo.use_proxy else 0,
-        cpus=CPU_SLOTS if cpu else on.cpus_per_node,
+        proxy_nodes=settings.proxy_nodes if servers else 0,
+        shared_proxy_gpus=servers.replicas * servers.tensor_parallel_size if servers else 0,
+        cpus=CPU_SLOTS if cpu else on.cpus_per_task,
         device=node.device,
         interface=node.interface,
-        object_store_mb=200 if cpu else min(on.memory_gb * 300, 200_000),  # 30 % of the memory, at most 200 GB
+        object_store_mb=200 if cpu else min(on.mem_gb * 300, 200_000),  # 30 % of the memory, at most 200 GB
     )
 
     def drive(handle: RayHandle) -> None:
@@ -73,10 +109,10 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
             drive_with(handle, nursery)
 
     def drive_with(handle: RayHandle, nursery: Path | None) -> None:
-        if not settings.grpo.use_proxy:
+        if servers is None:
             run_trainer(handle, run, settings, out, None, nursery)
             return
-        from proxygrm.rl.pictures import picture_folder
+        from proxygrm.rl.images import image_folder
         from proxygrm.serving.replicas.group import ProxyGroup
 
         run.progress(0, 0, "starting the proxy's replicas")
@@ -84,11 +120,11 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
             handle,
             handle.plan.nodes,
             run.inputs["proxy"],
-            settings.proxy,
+            servers,
             out / "proxy",
             device=node.device,
-            pictures=picture_folder(run.inputs["train"], run.inputs["validation"]),
-            said=lambda line: run.progress(0, 0, line),
+            images=image_folder(run.inputs["train"], run.inputs["validation"]),
+            on_message=lambda line: run.progress(0, 0, line),
         )
         try:
             run_trainer(handle, run, settings, out, group.endpoints_file, nursery)
@@ -105,24 +141,15 @@ def worker_nursery(device: str, out: Path) -> Iterator[Path | None]:
     if device != "cpu":
         yield None
         return
+    from proxygrm.core.runtime.child_process import ChildProcess
     from proxygrm.rl.train import nursery_command
-    from slurm.ray.node import end_group, tie_to_job
 
     folder = Path(tempfile.mkdtemp(prefix="pgnursery-"))
     command, environment = nursery_command(folder / "socket", out)
-    with (out / "nursery.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=tie_to_job,
-        )
     try:
-        yield folder / "socket"
+        with ChildProcess(command, out / "nursery.log", environment={**os.environ, **environment}, grace_s=10.0):
+            yield folder / "socket"
     finally:
-        end_group(process, 10.0)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -134,12 +161,13 @@ def run_trainer(
     from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
 
     device, trainers = run.profile.node.device, handle.plan.trainers
-    grpo = settings.grpo.fitted(len(trainers) * trainers[0].trainer_gpus)
-    if grpo != settings.grpo:
-        sizes = f"batch {grpo.batch}, mini_batch {grpo.mini_batch}, micro_batch {grpo.micro_batch}"
+    fitted = settings.fitted(len(trainers) * trainers[0].trainer_gpus)
+    if fitted != settings:
+        names = ("train_batch_size", "ppo_mini_batch_size", "ppo_micro_batch_size_per_gpu")
+        sizes = ", ".join(f"{name} {getattr(fitted, name)}" for name in names)
         print(f"{sizes}: what the GPUs can share evenly", flush=True)
     command, environment = train_grpo_command(
-        grpo,
+        fitted,
         model=run.inputs["policy"],
         train_file=run.inputs["train"],
         val_file=run.inputs["validation"],
@@ -164,7 +192,8 @@ def run_trainer(
     try:
         handle.run(command, environment, log, look, out)
     except UserError as error:
-        raise UserError(explain(out, log.read_text(errors="replace")) or str(error)) from error
+        message = explain(out, log.read_text(errors="replace"))
+        raise UserError(message or str(error), code=error.code or "rl.failed", **error.values) from error
     finish(out, run.inputs["policy"])
 
 
@@ -175,14 +204,16 @@ def validate(stage: Stage, profile: Profile) -> None:
     from slurm.ray.plan import NodeRecord, plan_cluster
 
     settings, on, cpu = stage.config, stage.on, profile.node.device == "cpu"
-    grpo, proxy = settings.grpo, settings.proxy
+    servers = settings.servers
+    if settings.use_proxy and servers is None:
+        raise UserError("use_proxy is true, but the stage has no proxy", code="rl.no-proxy")
     nodes = [NodeRecord(rank, f"node {rank}", f"address {rank}") for rank in range(on.nodes)]
-    shared = proxy.replicas * proxy.tensor_parallel if grpo.use_proxy else 0
-    roles = plan_cluster(nodes, on.gpus_per_node, settings.proxy_nodes if grpo.use_proxy else 0, shared)
-    if grpo.use_proxy:
-        place_replicas(roles.proxies, proxy.replicas, 1 if cpu else proxy.tensor_parallel)
+    shared = servers.replicas * servers.tensor_parallel_size if servers else 0
+    roles = plan_cluster(nodes, on.gpus_per_node, settings.proxy_nodes if servers else 0, shared)
+    if servers:
+        place_replicas(roles.proxies, servers.replicas, 1 if cpu else servers.tensor_parallel_size)
     devices = sum(node.trainer_gpus for node in roles.trainers)
     if not devices:
-        raise UserError("no GPU to train on; ask for GPUs (gpus_per_node)")
-    fitted = grpo.fitted(devices)
-    fitted.check_against(rows=fitted.batch, devices=devices)
+        raise UserError("no GPU to train on; ask for GPUs (gpus_per_node)", code="rl.no-gpu")
+    fitted = settings.fitted(devices)
+    fitted.check_against(rows=fitted.train_batch_size, devices=devices)

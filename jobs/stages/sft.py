@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
-from jobs.engine.stage import StageRun
+from dataclasses import dataclass
+
+from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.sft.arguments import SftSettings
+
+
+@dataclass(frozen=True)
+class Settings(OnNodes, SftSettings):
+    pass
+
+
+def stage(name: str, *, start: str | Output, data: Output, settings: Settings) -> Stage:
+    """data: ms-swift JSONL. Makes `model`."""
+    return Stage(
+        name=name,
+        run=train,
+        needs={"start": checks.checkpoint(start, name, settings.trust_remote_code), "data": data},
+        makes=(Artifact("model", check=checks.check_checkpoint),),
+        on=settings.on,
+        validate=checks.on_one_node,
+        config=settings,
+    )
 
 
 def train(run: StageRun) -> None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from jobs.engine.stage import StageRun
-from proxygrm.core.bounds import require
-from proxygrm.core.errors import UserError
+from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
+
+FILES = (
+    "proxy_sft.jsonl",
+    "proxy_rl.parquet",
+    "proxy_rl_val.parquet",
+    "grm_sft.jsonl",
+    "grm_rl.parquet",
+    "grm_rl_val.parquet",
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(OnNodes):
     """Rows of each set. The defaults are the paper's sizes. proxy_rl is cut off even where the chain does not train
     that proxy, so that the other choice needs no other split."""
 
@@ -27,7 +35,23 @@ class Settings:
     """Too few pairs for a set: `refuse`, or `take` what there is (smaller, in the same proportions)."""
 
     def __post_init__(self) -> None:
-        require("split", self, from_zero=("proxy_sft", "grm_sft", "grm_rl", "grm_rl_val", "proxy_rl", "proxy_rl_val"))
+        check_bounds(
+            "split", self, from_zero=("proxy_sft", "grm_sft", "grm_rl", "grm_rl_val", "proxy_rl", "proxy_rl_val")
+        )
+
+
+def stage(name: str, *, pairs: Given, critiques: Output, settings: Settings) -> Stage:
+    """Makes `SET.jsonl` for the two SFT sets, `SET.parquet` and `SET_val.parquet` for the two RL sets."""
+    return Stage(
+        name=name,
+        run=write_splits,
+        needs={"pairs": pairs, "critiques": critiques},
+        makes=tuple(Artifact(file) for file in FILES),
+        on=settings.on,
+        validate=checks.on_one_node,
+        config=settings,
+        prompts=("grm", "proxy"),
+    )
 
 
 def write_splits(run: StageRun) -> None:
@@ -38,12 +62,3 @@ def write_splits(run: StageRun) -> None:
     sizes = {name: getattr(settings, name) for name in POOLS}
     shards = sorted(run.inputs["critiques"].glob("shard-*.jsonl"))
     split(run.inputs["pairs"], shards, run.out, sizes, settings.seed, short=settings.short)
-
-
-def pairs_folder(path: Path) -> None:
-    """Check of a given data set: a pairs folder as `data_tools` writes it."""
-    if not (path / "pairs.parquet").is_file():
-        raise UserError(f"{path} has no pairs.parquet; make one with `proxygrm data ingest SOURCE PATH --out DIR`")
-    from proxygrm.core.pairs import pairs_file
-
-    pairs_file(path).close()  # of a layout that this version reads

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.engine.stage import Stage, StageRun
-from jobs.stages import fits
-from jobs.stages.evaluate import TAGS
+from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.evaluate.names import TAG_TITLES
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
@@ -17,40 +17,55 @@ SEEN = "the proxy that gave RL its reward: seen in training, so this is no trans
 
 
 @dataclass(frozen=True)
-class Settings:
-    """judge: what the table calls it; seen: it is the proxy itself, since no unseen judge was given."""
+class Settings(OnNodes, EvaluateSettings):
+    judge: str = ""
+    """A checkpoint that takes no part in training, by path or hub name; empty takes the proxy, which the table says."""
 
-    asking: EvaluateSettings
-    judge: str = PROXY
-    seen: bool = True
+    @property
+    def seen(self) -> bool:
+        """Whether the judge is the proxy itself, since no unseen one was given."""
+        return not self.judge
 
-    @classmethod
-    def of(cls, judge: str, asking: EvaluateSettings) -> Settings:
-        """judge: path or hub name of an unseen judge; empty takes the proxy."""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(judge).name).strip("-._")
-        return cls(asking, name or "judge", seen=False) if judge else cls(asking)
+    @property
+    def judge_name(self) -> str:
+        """What the table calls the judge."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.judge).name).strip("-._") or (PROXY if self.seen else "judge")
+
+
+def stage(name: str, *, judge: str | Output, judged: Output, settings: Settings) -> Stage:
+    """judged: the summary of an evaluate stage. Makes `transfer.json`."""
+    return Stage(
+        name=name,
+        run=measure,
+        needs={"judge": checks.checkpoint(judge, name, settings.trust_remote_code), "judged": judged},
+        makes=(Artifact("transfer.json"),),
+        on=settings.on,
+        validate=validate,
+        config=settings,
+        prompts=("proxy", "proxy_bare"),
+    )
 
 
 def measure(run: StageRun) -> None:
     """Own rubrics of the trained models against none, another pair's, and those of the model before training."""
-    from proxygrm.evaluate.transfer.run import Transfer, transfer
+    from proxygrm.evaluate.transfer.run import Transfer, measure_transfer
 
     settings: Settings = run.config
-    base, *trained = TAGS
+    base, *trained = TAG_TITLES
     judged = run.inputs["judged"].parent
-    transfer(
+    measure_transfer(
         Transfer(
             rubrics={tag: judged / f"{tag}.jsonl" for tag in trained},
-            judges={settings.judge: run.inputs["judge"]},
+            judges={settings.judge_name: run.inputs["judge"]},
             out=run.out,
-            settings=settings.asking,
+            settings=settings,
             base=judged / f"{base}.jsonl",
-            notes={settings.judge: SEEN} if settings.seen else {},
+            notes={settings.judge_name: SEEN} if settings.seen else {},
         ),
         run.progress,
     )
 
 
 def validate(stage: Stage, profile: Profile) -> None:
-    fits.on_one_node(stage, profile)
-    fits.serves_here(stage, profile, stage.config.asking.tensor_parallel)
+    checks.on_one_node(stage, profile)
+    checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

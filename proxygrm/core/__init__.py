@@ -1,1 +1,1 @@
-"""What every room uses: pairs, images, checkpoints, labels, errors, and files that appear whole or not at all."""
+"""Shared by every room: pairs, images, checkpoints, labels, settings, errors, and atomic files."""

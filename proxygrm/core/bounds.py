@@ -1,4 +1,4 @@
-"""Bounds of the numbers in a settings record, so that a wrong one is refused where it is given and not hours later."""
+"""Bounds of the values in a settings record, so that a wrong one is refused at once and not hours later."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from proxygrm.core.errors import UserError
 
 
-def require(
-    who: str,
+def check_bounds(
+    section: str,
     settings: Any,
     *,
     positive: Iterable[str] = (),
@@ -18,9 +18,12 @@ def require(
     shares: Iterable[str] = (),
     choices: Mapping[str, Iterable[str]] | None = None,
 ) -> None:
-    """Raises UserError that names the first field out of its bounds. `shares` lie between 0 and 1; NaN is nowhere.
-    choices: field -> the values it may have."""
-    for names, words, within in (
+    """Raise UserError that names the first field out of its bounds: settings.out-of-range, settings.unknown-value.
+
+    section: name of the record in the message. `shares` are between 0 and 1; NaN is out of all bounds. choices: field
+    -> the values it may have.
+    """
+    for names, rule, within in (
         (positive, "must be above 0", lambda value: value > 0),
         (from_one, "must be at least 1", lambda value: value >= 1),
         (from_zero, "must be at least 0", lambda value: value >= 0),
@@ -29,7 +32,18 @@ def require(
         for name in names:
             value = getattr(settings, name)
             if not within(value):
-                raise UserError(f"{who}: {name} is {value}; it {words}")
+                raise UserError(
+                    f"{section}: {name} is {value}; it {rule}",
+                    code="settings.out-of-range",
+                    name=name,
+                    value=value,
+                )
     for name, known in (choices or {}).items():
         if (value := getattr(settings, name)) not in known:
-            raise UserError(f"{who}: {name} is {value!r}; it is one of {', '.join(known)}")
+            raise UserError(
+                f"{section}: {name} is {value!r}; it must be one of {', '.join(known)}",
+                code="settings.unknown-value",
+                name=name,
+                value=value,
+                known=list(known),
+            )

@@ -1,8 +1,8 @@
-"""A released id as the text that it is known by: the one rule for every reader, so that ids meet again in joins.
+"""The text form of a released id: one rule for every reader, so that ids match in joins.
 
-Texts stay as they are ("007" is not "7"), whole numbers keep every digit, a UUID is written as one, and 7.0, which is
-what tables make of 7 when another row has no id, is 7. Nothing is guessed: what has lost digits, and what is no id,
-is an error.
+Texts stay as they are ("007" is not "7"), integers keep every digit, a UUID is written as one, and 7.0, which tables
+make of 7 when another row has no id, is 7. Nothing is guessed: a number that has lost digits and a value that is not an
+id are errors.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from decimal import Decimal
 from typing import Any
 
 _EXACT = 2**53
-"""Whole floats from here on may stand for another number than the one that was released."""
+"""From here on, an integral float may differ from the number that was released."""
 _ID_FIELDS = ("id", "ID", "idx", "prompt_id")
 
 
 class BadId(ValueError):
-    """Why a value is no id."""
+    """Why a value is not an id."""
 
 
-def given(value: Any) -> bool:
-    """Whether a row has an id at all: null, NaN and the empty text are none."""
+def has_id(value: Any) -> bool:
+    """Whether the value of an id field is an id at all; null, NaN and the empty text are not."""
     return not (value is None or value == "" or value == b"" or (isinstance(value, float) and math.isnan(value)))
 
 
 def id_text(value: Any) -> str:
-    """Raises BadId."""
+    """The id as text. Raises BadId."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -47,20 +47,20 @@ def id_text(value: Any) -> str:
 
 
 def loads(data: bytes) -> Any:
-    """JSON, fast; a whole number that an id is keeps all its digits. Raises ValueError."""
+    """JSON, fast; an integer id keeps all its digits. Raises ValueError."""
     import orjson
 
     row = orjson.loads(data)
     if isinstance(row, dict) and any(isinstance(row.get(name), float) for name in _ID_FIELDS):
         try:
-            return json.loads(data)  # orjson makes a float of what is beyond 64 bits
+            return json.loads(data)  # orjson reads integers beyond 64 bits as floats
         except ValueError:  # thousands of digits
             return row
     return row
 
 
 def _of_bytes(value: bytes) -> str:
-    """A text that was stored as bytes, or else a UUID, or else its digits."""
+    """Text that was stored as bytes, or else a UUID, or else hexadecimal digits."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

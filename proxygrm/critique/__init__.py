@@ -1,1 +1,1 @@
-"""What a critique is: its contract, its rubric, the prompts that ask for it, and the texts models learn to write."""
+"""Critiques: their contract, their rubric, the prompts for them, and the texts that models learn to write."""

@@ -1,16 +1,16 @@
-"""The critique contract: what a critique must look like, and what can be read from one that does not.
+"""The critique contract: the required form of a critique, and what can be read from a text that departs from it.
 
 A critique is, from first to last character (white space between the parts aside):
 
     <rubric> items with weights <justify>...</justify> </rubric> <eval>...</eval> <answer>1|2</answer>
 
-Tags are lower case and have no blanks or attributes. White space is what Unicode calls so; zero-width characters and
-byte-order marks are text. The answer is the ASCII digit 1 or 2, white space around it allowed. A code fence is text
-like any other: it makes a critique malformed, and the tags in it still count.
+Tags are lower case, without blanks or attributes. White space is what Unicode calls white space; zero-width characters
+and byte-order marks are text. The answer is the ASCII digit 1 or 2, white space around it allowed. A code fence is text
+like any other: it makes a critique malformed, and the tags inside it still count.
 
-Nothing here guesses. "10" or "1/2" is no verdict, a text without tags has none, and a rubric that was never
+Nothing here guesses. "10" or "1/2" is not a verdict, a text without tags has none, and a rubric that was never
 closed is never shown to the proxy, because what follows it is the evaluation and the verdict.
-Every function is linear in the length of the text, whatever the text is. Upstream's looser reading is `upstream.py`.
+Every function is linear in the length of the text, for any text. `rewards.upstream` has upstream's looser reading.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from typing import NamedTuple
 
 from proxygrm.core.labels import Label
 from proxygrm.critique.rubric import RubricItem, names_winner, read_items, total_weight
@@ -28,16 +29,18 @@ __all__ = [
     "REMARKS",
     "Critique",
     "Problem",
+    "ProxyAnswer",
     "RubricItem",
     "names_winner",
     "parse",
+    "parse_proxy_answer",
     "parse_proxy_verdict",
     "rubric_for_proxy",
 ]
 
 
 class Problem(Enum):
-    """Why a critique is not to the contract; the values stand in files, so they do not change."""
+    """How a critique departs from the contract. The values are written to files, so they do not change."""
 
     EMPTY = "empty"
     TEXT_OUTSIDE = "text_outside_parts"
@@ -66,9 +69,9 @@ REMARKS = frozenset({Problem.NO_WEIGHTS, Problem.WEIGHTS_NOT_100, Problem.NAMES_
 
 @dataclass(frozen=True)
 class Critique:
-    """What was read. `items` and the remarks are worked out when first asked for: rewards need few of them."""
+    """A parsed critique. `items` and the remarks are computed on first use: rewards need few of them."""
 
-    rubric: str | None  # text of the closed rubric before its <justify>; None when there is none to show
+    rubric: str | None  # text of the closed rubric before its <justify>; None when there is nothing to show
     justification: str | None
     evaluation: str | None
     verdict: Label | None
@@ -80,12 +83,12 @@ class Critique:
 
     @property
     def reason(self) -> str | None:
-        """Why the critique is unusable, one value of `Problem`; None when it is well formed."""
+        """The first fault, as a value of `Problem`; None when the critique is well formed."""
         return self.faults[0].value if self.faults else None
 
     @property
     def shown(self) -> str | None:
-        """The closed rubric as the proxy sees it, and nothing else of the critique; None: nothing is sent."""
+        """The closed rubric as the proxy sees it, without the rest of the critique; None: nothing is sent."""
         return f"<rubric>\n{self.rubric}\n</rubric>" if self.rubric else None
 
     @cached_property
@@ -122,28 +125,31 @@ _ANY_TAG = re.compile(r"<\s{0,3}/?\s{0,3}(?:rubric|justify|eval|answer|think|sum
 
 
 def parse(text: str) -> Critique:
-    """Read a critique. Never raises; whatever can be read strictly is, the rest is None with its problem named.
+    """Parse a critique. Never raises: what can be read strictly is read, the rest is None and its problem is named.
 
-    The verdict needs exactly one `<answer>` and one `</answer>` with 1 or 2 between them, but no more: accuracy
+    The verdict needs exactly one `<answer>` and one `</answer>` with 1 or 2 between them, and nothing more: accuracy
     and format are separate rewards. For the rubric see `rubric_for_proxy`.
     """
     pieces = _TAG.split(text)  # text, tag, text, tag, ..., text
     texts, tags = pieces[::2], pieces[1::2]
     if tags == _CONTRACT:
-        before, rubric, justification, after_why, gap, evaluation, gap_2, answer, after = texts
-        outside = before + after_why + gap + gap_2 + after
-        critique = Critique(_showable(rubric), _text(justification), _text(evaluation), _digit(answer), ())
-        whole = critique.rubric and critique.justification and critique.evaluation and critique.verdict
-        if whole and (not outside or outside.isspace()):
+        before, rubric, justification, after_justify, gap, evaluation, gap_2, answer, after = texts
+        outside = before + after_justify + gap + gap_2 + after
+        critique = Critique(_showable(rubric), _stripped(justification), _stripped(evaluation), _verdict(answer), ())
+        complete = critique.rubric and critique.justification and critique.evaluation and critique.verdict
+        if complete and (not outside or outside.isspace()):
             return critique
-    rubric_tags, rubric_texts = _part(texts, tags, "rubric")
-    told = rubric_texts[1] if rubric_tags == _JUSTIFY else None
-    verdict, evaluation_body = _digit(_body(pieces, tags, "answer")), _body(pieces, tags, "eval")
-    faults = {*_faults(text, texts, tags, verdict)}
+    parts = {name: _part(texts, tags, name) for name in ("rubric", "eval", "answer")}
+    rubric_part = parts["rubric"]
+    justified = rubric_part is not None and rubric_part.tags == _JUSTIFY
+    verdict = _verdict(_body(parts["answer"]))
+    faults = {*_faults(texts, tags, parts, verdict)}
+    if not text.strip():
+        faults.add(Problem.EMPTY)
     return Critique(
-        rubric=_rubric(texts, tags),
-        justification=_text(told),
-        evaluation=_text(evaluation_body),
+        rubric=_closed_rubric(texts, tags),
+        justification=_stripped(rubric_part.texts[1]) if rubric_part and justified else None,
+        evaluation=_stripped(_body(parts["eval"])),
         verdict=verdict,
         faults=tuple(sorted(faults, key=_RANK.__getitem__)),
     )
@@ -154,9 +160,27 @@ def rubric_for_proxy(text: str) -> str | None:
 
     What is shown ends at the first `<justify>`. None when the text's first tag is not `<rubric>`, when that rubric is
     not closed, is empty, has another part (or another rubric) inside, has a `</justify>` that closes nothing, or
-    has anything before its justification that looks like a tag of a critique in other spelling (`<Answer >`).
+    has anything before its justification that looks like a tag of a critique in another spelling (`<Answer >`).
     """
     return parse(text).shown
+
+
+class ProxyAnswer(NamedTuple):
+    """A parsed answer of the proxy."""
+
+    verdict: Label | None
+    well_formed: bool
+
+
+def parse_proxy_answer(text: str) -> ProxyAnswer:
+    """An answer of the proxy; well formed: `<think>...</think><answer>1|2</answer>`, the thought not empty, and nothing
+    but white space around and between the two."""
+    verdict = parse_proxy_verdict(text)
+    pieces = _PROXY_TAG.split(text)
+    if verdict is None or pieces[1::2] != _PROXY_CONTRACT:
+        return ProxyAnswer(verdict, False)
+    before, thought, between, _, after = pieces[::2]
+    return ProxyAnswer(verdict, bool(thought.strip()) and not (before + between + after).strip())
 
 
 def parse_proxy_verdict(text: str) -> Label | None:
@@ -164,28 +188,46 @@ def parse_proxy_verdict(text: str) -> Label | None:
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return None
     start, end = text.index("<answer>") + len("<answer>"), text.index("</answer>")
-    return _digit(text[start:end]) if start <= end else None
+    return _verdict(text[start:end]) if start <= end else None
 
 
-def proxy_well_formed(text: str) -> bool:
-    """Whether the proxy wrote to its contract: `<think>...</think><answer>1|2</answer>`, reasons not empty, and nothing
-    but white space around and between the two."""
-    pieces = _PROXY_TAG.split(text)
-    before, reasons, between, _, after = pieces[::2] if pieces[1::2] == _PROXY_CONTRACT else ("x", "", "", "", "")
-    return not (before + between + after).strip() and bool(reasons.strip()) and parse_proxy_verdict(text) is not None
+class _Part(NamedTuple):
+    """The inside of a part that occurs once: texts[i] precedes tags[i]."""
+
+    texts: list[str]
+    tags: list[str]
 
 
-def _text(body: str | None) -> str | None:
+_Parts = dict[str, _Part | None]
+
+
+def _part(texts: list[str], tags: list[str], name: str) -> _Part | None:
+    """The only part of this name, if it has one opening and one closing tag in this order."""
+    opening, closing = f"<{name}>", f"</{name}>"
+    if tags.count(opening) != 1 or tags.count(closing) != 1:
+        return None
+    start, end = tags.index(opening), tags.index(closing)
+    return _Part(texts[start + 1 : end + 1], tags[start + 1 : end]) if start < end else None
+
+
+def _body(part: _Part | None) -> str | None:
+    """The part as written, tags inside it included."""
+    if part is None:
+        return None
+    return "".join(text + tag for text, tag in zip(part.texts, [*part.tags, ""], strict=True))
+
+
+def _stripped(body: str | None) -> str | None:
     return (body.strip() or None) if body else None
 
 
-def _digit(body: str | None) -> Label | None:
-    stripped = body.strip() if body else None
-    return 1 if stripped == "1" else 2 if stripped == "2" else None
+def _verdict(body: str | None) -> Label | None:
+    digit = body.strip() if body else None
+    return 1 if digit == "1" else 2 if digit == "2" else None
 
 
-def _rubric(texts: list[str], tags: list[str]) -> str | None:
-    """See `rubric_for_proxy`. `texts[i]` stands before `tags[i]`."""
+def _closed_rubric(texts: list[str], tags: list[str]) -> str | None:
+    """See `rubric_for_proxy`. `texts[i]` precedes `tags[i]`."""
     if len(tags) < 2 or tags[0] != "<rubric>" or tags[1] not in ("</rubric>", "<justify>"):
         return None
     closing = next((tag for tag in tags[1:] if tag not in _JUSTIFY), None)
@@ -193,35 +235,12 @@ def _rubric(texts: list[str], tags: list[str]) -> str | None:
 
 
 def _showable(body: str) -> str | None:
-    """Unless empty or with what looks like a tag of a critique in other spelling."""
-    shown = body.strip()
-    return None if not shown or ("<" in shown and _ANY_TAG.search(shown)) else shown
+    """The stripped body; None if it is empty or has something that looks like a tag in another spelling."""
+    stripped = body.strip()
+    return None if not stripped or ("<" in stripped and _ANY_TAG.search(stripped)) else stripped
 
 
-def _only(tags: list[str], name: str) -> tuple[int, int] | None:
-    """Where the only opening and the only closing tag of a part stand, if they do and in this order."""
-    opening, closing = f"<{name}>", f"</{name}>"
-    if tags.count(opening) != 1 or tags.count(closing) != 1:
-        return None
-    start, end = tags.index(opening), tags.index(closing)
-    return (start, end) if start < end else None
-
-
-def _part(texts: list[str], tags: list[str], name: str) -> tuple[list[str], list[str]]:
-    """Tags and texts inside the only such part; no texts when there is none or several."""
-    found = _only(tags, name)
-    return (tags[found[0] + 1 : found[1]], texts[found[0] + 1 : found[1] + 1]) if found else ([], [])
-
-
-def _body(pieces: list[str], tags: list[str], name: str) -> str | None:
-    """What stands inside the only such part, as written."""
-    found = _only(tags, name)
-    return "".join(pieces[2 * found[0] + 2 : 2 * found[1] + 1]) if found else None
-
-
-def _faults(text: str, texts: list[str], tags: list[str], verdict: Label | None) -> Iterator[Problem]:
-    if not text.strip():
-        yield Problem.EMPTY
+def _faults(texts: list[str], tags: list[str], parts: _Parts, verdict: Label | None) -> Iterator[Problem]:
     yield from _layout_faults(texts, tags)
     for name, missing, unclosed in (
         ("rubric", Problem.NO_RUBRIC, Problem.UNCLOSED_RUBRIC),
@@ -235,25 +254,24 @@ def _faults(text: str, texts: list[str], tags: list[str], verdict: Label | None)
             yield unclosed
         if opened > 1 or closed > 1:
             yield Problem.REPEATED_TAG
-    inside, bodies = _part(texts, tags, "rubric")
-    if bodies:
-        if not bodies[0].strip() and (not inside or inside[0] == "<justify>"):
+    if rubric := parts["rubric"]:
+        if not rubric.texts[0].strip() and (not rubric.tags or rubric.tags[0] == "<justify>"):
             yield Problem.EMPTY_RUBRIC
-        if "<" in bodies[0] and _ANY_TAG.search(bodies[0]):
+        if "<" in rubric.texts[0] and _ANY_TAG.search(rubric.texts[0]):
             yield Problem.TAG_IN_RUBRIC
-        if inside != _JUSTIFY or not bodies[1].strip():
+        if rubric.tags != _JUSTIFY or not rubric.texts[1].strip():
             yield Problem.NO_JUSTIFY
-        elif bodies[2].strip():
+        elif rubric.texts[2].strip():
             yield Problem.TEXT_OUTSIDE
-    _, evaluation = _part(texts, tags, "eval")
-    if len(evaluation) == 1 and not evaluation[0].strip():
+    evaluation = parts["eval"]
+    if evaluation and not evaluation.tags and not evaluation.texts[0].strip():
         yield Problem.EMPTY_EVAL
-    if verdict is None and _only(tags, "answer"):
+    if verdict is None and parts["answer"]:
         yield Problem.BAD_ANSWER
 
 
 def _layout_faults(texts: list[str], tags: list[str]) -> Iterator[Problem]:
-    """Order of the parts, where <justify> stands, and that only white space stands between parts."""
+    """Order of the parts, the place of <justify>, and text other than white space between the parts."""
     place, inside, in_rubric = 0, False, False
     for text, tag in zip(texts, tags, strict=False):
         if not inside and text.strip():

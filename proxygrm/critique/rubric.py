@@ -1,4 +1,4 @@
-"""What a rubric says: its criteria and weights, and whether it gives the winner away.
+"""What a rubric says: its criteria and weights, and whether it names the winner.
 
 Linear in the length of the rubric, like everything that reads a model's text.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-MOST_ITEMS = 100
-"""More weights than this are no rubric that anyone wrote; reading stops there."""
+MAX_ITEMS = 100
+"""Reading stops after this many weights; a real rubric has fewer."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ _TOTAL = re.compile(r"(?:in\s)?(?:the\s)?(?:total|sum|overall|altogether|weights
 
 
 def read_items(rubric: str) -> tuple[RubricItem, ...]:
-    """Criteria and weights (percent) of a rubric's inner text, at most MOST_ITEMS + 1.
+    """Criteria and weights (percent) of a rubric's inner text, at most MAX_ITEMS + 1.
 
-    A weight in brackets or after "weight" is taken as one (there the percent sign may be missing); only if there is
-    none, every percentage counts. What stands before a weight describes it, and so does the rest of its line when
-    other lines follow. A closing line such as "Total: 100%" is no criterion.
+    A number in brackets or after "weight" is a weight (after "weight" the percent sign may be missing); only if there
+    is none, every percentage counts. The text before a weight describes it, and so does the rest of its line when
+    other lines follow. A closing line such as "Total: 100%" is not a criterion.
     """
     if not any(digit in rubric for digit in "123456789"):
         return ()
-    found = _some(_MARKED_WEIGHT.finditer(rubric)) or _some(_BARE_WEIGHT.finditer(rubric))
-    if not found:
+    matches = _first_matches(_MARKED_WEIGHT, rubric) or _first_matches(_BARE_WEIGHT, rubric)
+    if not matches:
         return ()
-    ends = [m.start() for m in found[1:]] + [len(rubric)]
-    lead = rubric[: found[0].start()]
+    ends = [match.start() for match in matches[1:]] + [len(rubric)]
+    lead = rubric[: matches[0].start()]
     items: list[RubricItem] = []
-    for match, end in zip(found, ends, strict=True):
-        weight = float(next(g for g in match.groups() if g is not None))
+    for match, end in zip(matches, ends, strict=True):
+        weight = float(next(group for group in match.groups() if group is not None))
         between = rubric[match.end() : end]
         line, newline, after = between.partition("\n")
         if end == len(rubric):
@@ -67,12 +67,12 @@ def read_items(rubric: str) -> tuple[RubricItem, ...]:
 
 
 def total_weight(items: Iterable[RubricItem]) -> float:
-    """Percent; 100 for a rubric to the contract."""
+    """Percent; 100 for a well-formed rubric."""
     return sum(item.weight for item in items)
 
 
-def _some(matches: Iterable[re.Match[str]]) -> list[re.Match[str]]:
-    return list(islice(matches, MOST_ITEMS + 1))
+def _first_matches(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    return list(islice(pattern.finditer(text), MAX_ITEMS + 1))
 
 
 def _describe(lead: str, tail: str) -> str:
@@ -82,8 +82,8 @@ def _describe(lead: str, tail: str) -> str:
     return " ".join(text.replace("**", "").split())
 
 
-# A side is named by "Response 1", "assistant two", "the second answer", ... "answer 2", "output 1" and "model 2" may as
-# well be things in the picture or the task ("gives the answer 2", "answer 2 questions"), so these need a verb.
+# A side is named by "Response 1", "assistant two", "the second answer", ... "answer 2", "output 1" and "model 2" may be
+# things in the image or the task ("gives the answer 2", "answer 2 questions"), so these need a verb after them.
 _GAP = r"[\s_#(*\[-]{0,3}"
 _VERB = r"(?=\s{1,3}(?:is|was|wins?|loses?|has|does|fails|should|deserves|correctly|wrongly|gets|names|matches)\b)"
 _MENTION = re.compile(
@@ -139,8 +139,8 @@ _REFERS_BACK = re.compile(
     r"\b(?:it|this|that|this\sone|that\sone)\b.{0,40}\b(?:better|best|preferred|wins|winner|superior)\b", re.IGNORECASE
 )
 _LONE_DIGIT = re.compile(r"\n[\s*#>(\[]{0,4}[12][\s*)\]]{0,4}(?:\n|$)")
-# A sentence that names a side has one of these; most rubrics have none, and that is quick to see: each begins with
-# characters that `re` finds fast. The letters before a number are the ends of the nouns and verbs above.
+# A sentence that names a side matches one of these; most rubrics match none, which is fast to check: each begins with
+# literal characters. The letters before a number are the ends of the nouns and verbs above.
 _NUMBER_OF_A_SIDE = (
     r"\b(?!\s?%|\.\d)(?:(?<=(?:se|es|nt|ts|er|te|ut|el|ly|ct|is|be|ce|ck|or|th|ur|no|o\.|ne) .)|(?<=[a-z][_-].)"
     r"|(?<=[:=#>[].)|(?<=[:=#>[*] .)|(?<=[*(].)(?![.):*])|(?<=e\s\(.)|(?<=e\(.)|(?<=[a-z]\s.)(?![.):]|\s?[a-z])"
@@ -157,9 +157,9 @@ _INVISIBLE = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F)
 
 
 def names_winner(rubric: str) -> bool:
-    """Does the rubric say which response is better? Then the proxy would only repeat it.
+    """Whether the rubric says which response is better: then the proxy would only repeat it.
 
-    The rule, by sentences (split at . ! ? ; and line ends), with *side* for "Response 1", "the second answer" etc.:
+    The rules, by sentence (split at . ! ? ; and line ends), with *side* for "Response 1", "the second answer" etc.:
 
     1. a verdict is declared: "verdict: 2", "the better response is 1", "prefer 2", "1 is better", "[[A]]", or a line
        that is the digit alone;
@@ -168,32 +168,32 @@ def names_winner(rubric: str) -> bool:
        whereas, but ...) that separates a judgement of one side from the rest;
     4. "it is the better one" right after a sentence that mentions one side only.
 
-    What treats both sides alike passes ("Response 1 and Response 2 must both ..."), as do neutral mentions ("check
-    whether Response 1 ...", "do not favour Response 1 for its length") and sides without a judgement. Compatibility
-    forms (full-width) are folded and invisible characters removed first.
+    Sentences that treat both sides alike pass ("Response 1 and Response 2 must both ..."), as do neutral mentions
+    ("check whether Response 1 ...", "do not favour Response 1 for its length") and sides without a judgement.
+    Compatibility forms (full-width) are folded and invisible characters removed first.
 
-    It reads English and is a heuristic: facts that only one response states are a rubric's business, and a rubric
-    that hints in other words passes. Linear in the length of the rubric.
+    This is a heuristic for English: a rubric may state facts that only one response has, and a rubric that hints in
+    other words passes. Linear in the length of the rubric.
     """
     rubric = _plain(rubric)
     if not _may_name(rubric):
         return False
     if _LONE_DIGIT.search(f"\n{rubric}"):
         return True
-    before: set[int] = set()
+    sides: set[int] = set()  # that the last sentence mentions
     for sentence in _SENTENCE.split(rubric):
         if _may_name(sentence):
             if _DECLARES.search(sentence):
                 return True
-            before = _sides(sentence)
-            if len(before) == 1 and _judged(sentence):
+            sides = _sides(sentence)
+            if len(sides) == 1 and _judges(sentence):
                 return True
-            if len(before) == 2 and _ranks(sentence):
+            if len(sides) == 2 and _ranks(sentence):
                 return True
         elif sentence.strip():
-            if len(before) == 1 and _REFERS_BACK.search(sentence):
+            if len(sides) == 1 and _REFERS_BACK.search(sentence):
                 return True
-            before = set()
+            sides = set()
     return False
 
 
@@ -202,7 +202,7 @@ def _plain(text: str) -> str:
 
 
 def _may_name(text: str) -> bool:
-    """A quick look that never misses what the patterns above would find."""
+    """A fast check that is true for every text the patterns above match."""
     lower = text.lower()
     for sign, pattern in _SIGNS_LOWER:
         if sign in lower and pattern.search(lower):
@@ -211,16 +211,16 @@ def _may_name(text: str) -> bool:
 
 
 def _sides(text: str) -> set[int]:
-    return {1 if found.lower() in _SIDE else 2 for m in _MENTION.finditer(text) for found in m.groups() if found}
+    return {1 if word.lower() in _SIDE else 2 for match in _MENTION.finditer(text) for word in match.groups() if word}
 
 
-def _judged(text: str) -> bool:
+def _judges(text: str) -> bool:
     return _JUDGES.search(text) is not None and not _NEUTRAL.search(text)
 
 
 def _ranks(text: str) -> bool:
-    """Does a sentence about both sides prefer one, or judge one apart from the other?"""
+    """Whether a sentence about both sides prefers one, or judges one of them alone."""
     if _COMPARES.search(text) and not _ASKS.search(text):
         return True
     clauses = _CONTRAST.split(text)
-    return len(clauses) > 1 and any(len(_sides(clause)) == 1 and _judged(clause) for clause in clauses)
+    return len(clauses) > 1 and any(len(_sides(clause)) == 1 and _judges(clause) for clause in clauses)

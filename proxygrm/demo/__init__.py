@@ -1,1 +1,1 @@
-"""The demo's small world: drawn pictures, questions about them, and a model small enough for a laptop."""
+"""The demo's small world: drawn images, questions about them, and a model small enough for a laptop."""

@@ -1,7 +1,7 @@
-"""A tiny Qwen2.5-VL with random weights and a tokenizer trained on the spot: the demo's start checkpoint.
+"""A tiny Qwen2.5-VL with random weights and a newly trained tokenizer: the demo's start checkpoint.
 
-Same classes, files and chat format as the real model, so transformers, vLLM, ms-swift and verl load it without
-knowing. About a million parameters; it has learned nothing yet.
+It has the classes, files and chat format of the real model, so transformers, vLLM, ms-swift and verl load it as such.
+About a million parameters, untrained.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD_DIM = 32
 CONTEXT = 4096  # tokens
 TEXT_STD, VISION_STD = 0.08, 0.1  # of the initial weights
 
-# The control tokens of Qwen2-VL, in its order. Ids differ from the real ones: whoever needs one asks the tokenizer.
+# The control tokens of Qwen2-VL, in its order. Their ids differ from the real ones: take them from the tokenizer.
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -36,7 +36,7 @@ SPECIAL = (
     "<|video_pad|>",
 )
 
-# Qwen2.5-VL's conversation format: a default system turn, pictures as one placeholder between vision marks.
+# Qwen2.5-VL's conversation format: a default system turn, images as one placeholder between vision marks.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if loop.first and message.role != 'system' -%}
@@ -75,9 +75,9 @@ def build_tiny_model(
 ) -> None:
     """Write a complete Hugging Face checkpoint (float32, one safetensors file, processor, tokenizer) into `out`.
 
-    `hidden`: width of the language model, a multiple of 64. `vocab`: most tokens to learn from `corpus`, the 256
+    `hidden`: width of the language model, a multiple of 64. `vocab`: the most tokens to learn from `corpus`, the 256
     bytes included; a corpus of few words gives fewer. The embedding has exactly as many rows as there are tokens,
-    because a random model would otherwise sample ids that stand for nothing.
+    because a random model would otherwise sample ids without a token.
     """
     import torch
     from transformers import (
@@ -147,7 +147,7 @@ def train_tokenizer(corpus: Iterable[str], vocab: int) -> Any:
 
 
 def _widen(part: Any, std: float) -> None:
-    """Draw the weight matrices anew: 0.02, right for a wide model, leaves one of 128 all but silent for 100 steps."""
+    """Draw the weight matrices again: 0.02 suits a wide model; one of width 128 would hardly learn for 100 steps."""
     from torch.nn.init import normal_
 
     for parameter in part.parameters():

@@ -1,11 +1,11 @@
 """The stand-in teacher for the laptop demo. It is not a model.
 
-It speaks the OpenAI chat API, takes the same instruction and picture as a real teacher, reads the shapes and colours
-off the pixels by rule, and writes a critique from a few fixed sentences. On a known share of pairs it misreads the
-picture on purpose, more often in fog, so that rubric, evaluation and verdict are consistently wrong: that is where
-the demo's "hard" pairs come from. (In fog it errs by itself now and then, too.) Whether a pair is misread is decided
-by a hash of picture, question and responses (in either order), so asking again changes nothing. It judges the demo's
-drawn pairs only; everything else is answered with HTTP 422 and counted in `/health`.
+It serves the OpenAI chat API, takes the same instruction and image as a real teacher, reads shapes and colours from the
+pixels by rule, and writes a critique from a few fixed sentences. On a known share of pairs it misreads the image on
+purpose, more often in fog, so that rubric, evaluation and verdict are consistently wrong: these are the demo's "hard"
+pairs. (In fog it also makes real errors.) Whether a pair is misread is decided by a hash of image, question and
+responses (in either order), so a repeated request gets the same answer. It judges the demo's drawn pairs only; other
+requests get HTTP 422 and are counted in `/health`.
 
     python -m proxygrm.demo.rule_judge --port 0 --port-file judge.port --error-rate 0.2 --fog-error-rate 0.5
 """
@@ -27,7 +27,7 @@ import click
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_text
 from proxygrm.critique.prompts import read_grm_prompt
-from proxygrm.demo.look import NotADemoPicture, look
+from proxygrm.demo.image_reader import NotADemoImage, read_image
 from proxygrm.demo.scenes import read_fact, read_question
 from proxygrm.demo.writer import STYLES, NotADemoPair, write_critique
 
@@ -44,7 +44,7 @@ class Judgement:
     misread: bool
 
 
-def judge(picture: bytes, prompt: str, error_rate: float, fog_error_rate: float = 0.0) -> Judgement:
+def judge(image: bytes, prompt: str, error_rate: float, fog_error_rate: float = 0.0) -> Judgement:
     """The critique of one pair. Pure. Raises Refused for anything but a drawn demo pair."""
     parts = read_grm_prompt(prompt)
     if parts is None:
@@ -54,27 +54,27 @@ def judge(picture: bytes, prompt: str, error_rate: float, fog_error_rate: float 
         kind = read_question(question)
         if kind is None:
             raise Refused(f"not a question of the demo: {question[:80]!r}")
-        said = {fact for response in responses if (fact := read_fact(kind, response))}
-        view = look(picture)
-        seen = view.likeliest(kind, said)
+        stated = {claim for response in responses if (claim := read_fact(kind, response))}
+        view = read_image(image)
+        fact = view.likeliest(kind, stated)
         key = "\0".join((question, *sorted(responses))).encode()
-        digest = hashlib.sha256(hashlib.sha256(picture).digest() + key).digest()
+        digest = hashlib.sha256(hashlib.sha256(image).digest() + key).digest()
         misread = int.from_bytes(digest[:8]) / 2**64 < (fog_error_rate if view.fog else error_rate)
-        if misread and len(said - {seen}) == 1:
-            (seen,) = said - {seen}
-        return Judgement(write_critique(*parts, seen, digest[8] % STYLES), misread)
-    except (NotADemoPicture, NotADemoPair) as error:
+        if misread and len(stated - {fact}) == 1:
+            (fact,) = stated - {fact}
+        return Judgement(write_critique(*parts, fact, digest[8] % STYLES), misread)
+    except (NotADemoImage, NotADemoPair) as error:
         raise Refused(str(error)) from error
 
 
 def read_messages(body: dict[str, Any]) -> tuple[bytes, str]:
-    """Picture bytes and text of the last user message. Raises Refused."""
+    """Image bytes and text of the last user message. Raises Refused."""
     try:
-        content = [m for m in body["messages"] if m["role"] == "user"][-1]["content"]
+        content = [message for message in body["messages"] if message["role"] == "user"][-1]["content"]
         text = "".join(part["text"] for part in content if part["type"] == "text")
         urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
     except (KeyError, IndexError, TypeError) as error:
-        raise Refused("no user message made of text and image_url parts") from error
+        raise Refused("no user message with text and image_url parts") from error
     if len(urls) != 1 or not urls[0].startswith("data:image/") or ";base64," not in urls[0]:
         raise Refused("exactly one image_url with a base64 data URL is needed")
     try:
@@ -134,9 +134,9 @@ def build_app(error_rate: float = 0.2, fog_error_rate: float = 0.5):
 
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8009, show_default=True, help="0 takes a free one.")
-@click.option("--error-rate", default=0.2, show_default=True, help="Share of clear pictures to misread, 0 to 1.")
-@click.option("--fog-error-rate", default=0.5, show_default=True, help="The same for pictures in fog.")
+@click.option("--port", default=8009, show_default=True, help="0 for a free one.")
+@click.option("--error-rate", default=0.2, show_default=True, help="Share of clear images to misread, 0 to 1.")
+@click.option("--fog-error-rate", default=0.5, show_default=True, help="The same for images in fog.")
 @click.option("--port-file", type=click.Path(path_type=Path), help="Write the port here once it is bound.")
 def main(host: str, port: int, error_rate: float, fog_error_rate: float, port_file: Path | None) -> None:
     try:
@@ -146,29 +146,36 @@ def main(host: str, port: int, error_rate: float, fog_error_rate: float, port_fi
 
 
 def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_file: Path | None = None) -> None:
-    """Serve until a signal. The port is bound before it is announced, so a client may connect at once."""
+    """Serve until a signal. The port is bound before it is announced, so a client can connect at once."""
     import uvicorn
 
-    from proxygrm.serving.access.connections import Anybody, LimitedProtocol
+    from proxygrm.serving.access.connections import AuthorizeAll, LimitedProtocol
 
     for name, rate in (("--error-rate", error_rate), ("--fog-error-rate", fog_error_rate)):
         if not 0 <= rate <= 1:
-            raise UserError(f"{name} is {rate}, it must be between 0 and 1")
+            raise UserError(
+                f"{name} is {rate}; it must be between 0 and 1", code="option.bad-value", name=name, value=rate
+            )
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
         bound.listen(512)
     except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); give another --port, or 0") from error
+        raise UserError(
+            f"cannot listen on {host}:{port} ({error.strerror}); give another --port, or 0",
+            code="judge.cannot-listen",
+            host=host,
+            port=port,
+        ) from error
     port = bound.getsockname()[1]
     if port_file:
         write_text(port_file, f"{port}\n")
     click.echo(
         f"rule judge (not a model) at http://{host}:{port}, misreads {error_rate:.0%} of clear "
-        f"pictures and {fog_error_rate:.0%} of those in fog"
+        f"images and {fog_error_rate:.0%} of those in fog"
     )
-    app = Anybody(build_app(error_rate, fog_error_rate))
+    app = AuthorizeAll(build_app(error_rate, fog_error_rate))
     config = uvicorn.Config(app, http=LimitedProtocol, ws="none", log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[bound])
 

@@ -1,9 +1,9 @@
-"""Drawn pictures and what can be asked about them: the demo's task, in one place.
+"""The demo's task: drawn images and the questions about them.
 
-A picture is 56 x 56 (four visual tokens of Qwen2.5-VL): one shape, or one to four alike, on grey ground. Position,
-size and shade vary, so that nearly every pair has a picture of its own. A question has one right fact and several
-wrong ones of the same kind, and neither question nor responses give it away: the picture must be looked at.
-Colours can also be asked of a shape in fog, which is hard to see: those are the demo's hard pairs.
+An image is 56 x 56 (four visual tokens of Qwen2.5-VL): one shape, or one to four of the same, on grey ground. Position,
+size and shade vary, so that nearly every pair has its own image. A question has one right fact and several wrong ones
+of the same kind, and neither question nor responses reveal it: the image is needed. Questions about colours may show
+the shape in fog, where it is hard to see: those are the demo's hard pairs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("square", "circle", "triangle", "cross")
 COUNTS = ("one", "two", "three", "four")
 PLACES = ("left", "right", "top", "bottom")
-FOG_CONTRAST = (0.01, 0.08)  # of a shape in fog, where 1 is a clear picture
+FOG_CONTRAST = (0.01, 0.08)  # of a shape in fog, where 1 is a clear image
 FOG_NOISE = 40.0  # standard deviation of each pixel, of 255
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of question. `{subject}` is what a question names besides the fact (a shape, or nothing)."""
+    """A kind of question. `{subject}` is named in the question besides the fact (a shape, or nothing)."""
 
-    noun: str  # what is asked for, as rubrics call it
+    noun: str  # the requested fact, as rubrics call it
     question: str
     response: str
     facts: tuple[str, ...]
@@ -51,7 +51,7 @@ MOSTLY_COLOUR: Mapping[str, float] = {"colour": 0.7, "shape": 0.1, "count": 0.1,
 
 @dataclass(frozen=True, order=True)
 class Combination:
-    """What a held-out pair must not share with a training pair."""
+    """The facts of a pair that held-out and training pairs must not share."""
 
     kind: str
     subject: str
@@ -77,7 +77,7 @@ def separate(kind: str, seed: int, held_out_share: float = 0.2) -> tuple[list[Co
     """(training, held-out) combinations of a kind, disjoint, in shuffled order.
 
     A combination and its mirror (right and wrong exchanged) stay together: if training saw only one of them, the
-    texts alone would tell the label.
+    texts alone would give the label.
     """
     rng = random.Random(f"{kind} {seed}")
     together = [c for c in combinations(kind) if c.right < c.wrong]
@@ -85,14 +85,14 @@ def separate(kind: str, seed: int, held_out_share: float = 0.2) -> tuple[list[Co
     held = max(1, round(len(together) * held_out_share))
     parts = []
     for part in (together[held:], together[:held]):
-        both = [c for one in part for c in (one, replace(one, right=one.wrong, wrong=one.right))]
+        both = [c for seen in part for c in (seen, replace(seen, right=seen.wrong, wrong=seen.right))]
         rng.shuffle(both)
         parts.append(both)
     return parts[0], parts[1]
 
 
 def draw(combination: Combination, rng: random.Random, fog: bool = False) -> bytes:
-    """A PNG that shows the combination's right fact; everything the question leaves open is drawn at random."""
+    """A PNG that shows the combination's right fact; everything else is random."""
     from PIL import Image, ImageDraw
 
     kind, right = combination.kind, combination.right
@@ -100,23 +100,23 @@ def draw(combination: Combination, rng: random.Random, fog: bool = False) -> byt
     colour = right if kind == "colour" else combination.subject if kind == "shape" else rng.choice(list(COLOURS))
     ground = rng.randint(118, 138)
     shade = tuple(min(255, max(0, value + rng.randint(-12, 12))) for value in COLOURS[colour])
-    picture = Image.new("RGB", (SIZE, SIZE), (ground, ground, ground))
-    canvas = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (SIZE, SIZE), (ground, ground, ground))
+    canvas = ImageDraw.Draw(image)
     for left, top, side in _places(kind, right, rng):
         _draw_shape(canvas, shape, left, top, side, shade)
     if fog:
-        picture = _in_fog(picture, ground, rng)
+        image = _in_fog(image, ground, rng)
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    image.save(out, "PNG")
     return out.getvalue()
 
 
-def _in_fog(picture, ground: int, rng: random.Random):
-    """The picture with next to no contrast left, and every pixel disturbed."""
+def _in_fog(image, ground: int, rng: random.Random):
+    """The image with almost no contrast, and noise on every pixel."""
     import numpy as np
     from PIL import Image
 
-    faint = ground + rng.uniform(*FOG_CONTRAST) * (np.asarray(picture, dtype=float) - ground)
+    faint = ground + rng.uniform(*FOG_CONTRAST) * (np.asarray(image, dtype=float) - ground)
     noise = np.random.default_rng(rng.getrandbits(64)).normal(0.0, FOG_NOISE, faint.shape)
     return Image.fromarray(np.clip(np.round(faint + noise), 0, 255).astype(np.uint8))
 
@@ -157,7 +157,7 @@ def _draw_shape(canvas, shape: str, left: int, top: int, side: int, colour) -> N
         canvas.rectangle((left, top + arm, right, bottom - arm), fill=colour)
 
 
-# --- reading the texts back ---
+# Reading the texts.
 
 
 def read_question(question: str) -> str | None:

@@ -1,11 +1,11 @@
-"""The stand-in teacher's critique of a demo pair: a pure function of the texts, what it saw, and a style."""
+"""The stand-in teacher's critique of a demo pair: a pure function of the texts, the fact it sees, and a style."""
 
 from __future__ import annotations
 
 from proxygrm.demo.scenes import KINDS, read_fact, read_question
 
-# (rubric, justification); {noun} is what the question asks for, {fact} what was seen in the picture.
-# One style: every choice between phrasings is noise that a tiny model has to learn to ignore first.
+# (rubric, justification); {noun} is what the question asks for, {fact} what the image shows.
+# One style: a choice of phrasings is noise that a tiny model would have to learn to ignore.
 _STYLES = (("1. Names the {noun} {fact} (80%)\n2. Adds nothing else (20%)", "The {noun} is asked for."),)
 STYLES = len(_STYLES)
 
@@ -15,9 +15,9 @@ class NotADemoPair(ValueError):
 
 
 def write_critique(question: str, response_1: str, response_2: str, seen: str, style: int = 0) -> str:
-    """A critique to the contract which takes `seen` (a fact such as "red") for what the picture shows.
+    """A well-formed critique that takes `seen` (a fact such as "red") for what the image shows.
 
-    The rubric states the criterion together with the fact, so a judge that sees only the rubric can use it.
+    The rubric states the criterion with the fact, so a judge that sees only the rubric can use it.
     Raises NotADemoPair.
     """
     kind = read_question(question)
@@ -27,17 +27,17 @@ def write_critique(question: str, response_1: str, response_2: str, seen: str, s
     if None in facts:
         raise NotADemoPair(f"not a response of the demo: {(response_1, response_2)[facts.index(None)][:80]!r}")
     if facts.count(seen) != 1:
-        raise NotADemoPair(f"the picture shows {seen!r}, and the responses say {facts[0]!r} and {facts[1]!r}")
+        raise NotADemoPair(f"the image shows {seen!r}, and the responses say {facts[0]!r} and {facts[1]!r}")
     verdict = 1 + facts.index(seen)
     words = {"noun": KINDS[kind].noun, "fact": seen}
     rubric, reason = (text.format(**words) for text in _STYLES[style % STYLES])
-    # The fact first, then one look at each response: the order in which a tiny model learns to find the verdict.
-    words_of = ("right", "wrong") if verdict == 1 else ("wrong", "right")
-    says = " ".join(
-        f"Response {i} says {fact}: {word}." for i, (fact, word) in enumerate(zip(facts, words_of, strict=True), 1)
+    # The fact first, then each response: a tiny model learns the verdict in this order.
+    judgements = ("right", "wrong") if verdict == 1 else ("wrong", "right")
+    evaluation = " ".join(
+        f"Response {i} says {fact}: {word}." for i, (fact, word) in enumerate(zip(facts, judgements, strict=True), 1)
     )
     return (
         f"<rubric>\n{rubric}\n<justify>{reason}</justify>\n</rubric>\n"
-        f"<eval>\nThe image shows {seen}. {says}\n</eval>\n"
+        f"<eval>\nThe image shows {seen}. {evaluation}\n</eval>\n"
         f"<answer>{verdict}</answer>"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from proxygrm.core.bounds import require
+from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 
 CONTEXT = 16384
@@ -16,7 +16,7 @@ BOTH, HASHED, AS_GIVEN = ORDERS = ("both", "hashed", "as-given")
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """Sampling, engine size and what to do about pictures that are not there."""
+    """Sampling, engine size and what to do about images that are not there."""
 
     max_tokens: int = 8192
     """Longest critique, in tokens."""
@@ -29,9 +29,9 @@ class EvaluateSettings:
     max_num_seqs: int = 64
     """Judgements worked on at once."""
     max_pixels: int = 0
-    """Larger pictures are scaled down to this many pixels; 0 keeps the checkpoint's own bound."""
+    """Larger images are scaled down to this many pixels; 0 keeps the checkpoint's own bound."""
     gpu_memory_utilization: float = 0.9
-    tensor_parallel: int = 1
+    tensor_parallel_size: int = 1
     device: str = "auto"
     orders: str = BOTH
     """`both` orders of each pair, one order `hashed` from the row's content and the seed, or `as-given`."""
@@ -51,20 +51,33 @@ class EvaluateSettings:
             ("orders", self.orders, ORDERS),
         ):
             if value not in known:
-                raise UserError(f"evaluate.{name} is {value!r}; it is one of {', '.join(known)}")
-        require(
+                raise UserError(
+                    f"evaluate.{name} is {value!r}; it is one of {', '.join(known)}",
+                    code="settings.unknown-value",
+                    name=name,
+                    value=value,
+                    known=list(known),
+                )
+        check_bounds(
             "evaluate",
             self,
             positive=("gpu_memory_utilization",),
-            from_one=("max_tokens", "proxy_max_tokens", "max_num_seqs", "tensor_parallel", "votes"),
+            from_one=("max_tokens", "proxy_max_tokens", "max_num_seqs", "tensor_parallel_size", "votes"),
             from_zero=("max_pixels", "max_pairs", "max_model_len"),
             shares=("gpu_memory_utilization",),
         )
         if self.temperature < 0:
-            raise UserError(f"evaluate.temperature is {self.temperature}; it must be 0 (greedy) or more")
+            raise UserError(
+                f"evaluate.temperature is {self.temperature}; it must be 0 (greedy) or more",
+                code="settings.out-of-range",
+                name="temperature",
+                value=self.temperature,
+            )
         if self.votes > 1 and self.temperature == 0:
             raise UserError(
-                f"evaluate.votes is {self.votes}, but at temperature 0 all are the same; give a temperature, 0.7 say"
+                f"evaluate.votes is {self.votes}, but at temperature 0 all are the same; give a temperature, 0.7 say",
+                code="settings.contradiction",
+                votes=self.votes,
             )
 
     @property

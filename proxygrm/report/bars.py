@@ -1,14 +1,14 @@
-"""A share as a bar with its interval. Lengths are per cent of the cell, so bars of a column share one axis."""
+"""A share as a bar with its interval. Lengths are in per cent of the cell, so the bars of a column have one axis."""
 
 from __future__ import annotations
 
 from proxygrm.report.benchmark import Bar
 
-COLOURS = 6  # of the page's style; more runs use them again
+COLOURS = 6  # in the page's style; more runs reuse them
 
 
 def share_bar(bar: Bar) -> str:
-    """SVG of 16 px height: track, bar, the line of guessing, whiskers; a published number is hollow."""
+    """SVG of 16 px height: track, bar, the line at 50 %, whiskers; a published number is hollow."""
     parts = ['<rect class="track" y="3" width="100%" height="10" rx="2"/>']
     if bar.share is not None:
         kind = "hollow" if bar.run is None else f"s{bar.run % COLOURS}"

@@ -1,4 +1,4 @@
-"""The figures of `eval score` and `eval compare` arranged for a page: bars, a table of what decides them, anchors."""
+"""The figures of `eval score` and `eval compare` arranged for a page: bars, tables, published results."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import benchmark
 from proxygrm.evaluate.benchmarks.anchors import right_of
-from proxygrm.evaluate.scores.compare import ORDERS_DIFFER, beside_anchors, mcnemar_cells, paired
-from proxygrm.evaluate.scores.score import Answers, Figures, score
-from proxygrm.report.gather import tag_name
+from proxygrm.evaluate.scores.compare import ORDERS_DIFFER, beside_anchors, compare_pairs, mcnemar_cells
+from proxygrm.evaluate.scores.metrics import Figures
+from proxygrm.evaluate.scores.notes import Answers
+from proxygrm.evaluate.scores.score import score
+from proxygrm.report.gather import tag_title
+from proxygrm.report.numbers import NONE, between, points, share_text
 
 MARKS = {"yes": "=", "nearly": "≈", "no": "≠"}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A share between 0 and 1 with its 95 % interval; `run` is the place of its run, None for a published number."""
+    """A share between 0 and 1 with its 95 % interval; `run` is the index of its run, None for a published number."""
 
     label: str
     share: float | None
@@ -29,22 +32,22 @@ class Bar:
 
     @property
     def value(self) -> str:
-        return "–" if self.share is None else f"{100 * self.share:.1f}"
+        return NONE if self.share is None else f"{100 * self.share:.1f}"
 
     @property
     def interval(self) -> str:
-        return "" if self.low is None or self.high is None else f"{100 * self.low:.1f} – {100 * self.high:.1f}"
+        return between(self.low, self.high, " – ")
 
 
 @dataclass(frozen=True)
 class View:
-    """All that the page shows of one benchmark; `figures` are those of `eval score`, by run."""
+    """Everything that the page shows of one benchmark; `figures` are those of `eval score`, by run."""
 
     title: str
     settings: str
     runs: list[str]
     groups: list[tuple[str, list[Bar]]]
-    facts: list[tuple[str, str, list[str]]]  # (measure, what it means, a value a run)
+    facts: list[tuple[str, str, list[str]]]  # (measure, what it means, one value per run)
     policies: list[tuple[str, list[str]]]
     against: list[list[str]]
     anchors: list[dict[str, str]]
@@ -53,10 +56,12 @@ class View:
     figures: Mapping[str, Figures] = field(default_factory=dict)
 
 
-def view(runs: Mapping[str, Answers], partition: str = "official", policy: str = "wrong", common: bool = False) -> View:
-    """runs: {name: answers} of one benchmark, the first one is the baseline. Raises UserError as `score` does.
+def build_view(
+    runs: Mapping[str, Answers], partition: str = "official", policy: str = "wrong", common: bool = False
+) -> View:
+    """runs: {name: answers} of one benchmark, the first one is the baseline. UserError as in `score`.
 
-    Runs on different pairs are shown side by side all the same; that they cannot be compared pair by pair is a note.
+    Runs on different pairs are shown side by side, with a note that they cannot be compared pair by pair.
     """
     figures = {name: score(answers, partition, policy) for name, answers in runs.items()}
     bench = benchmark(next(iter(figures.values()))["bench"])
@@ -64,7 +69,7 @@ def view(runs: Mapping[str, Answers], partition: str = "official", policy: str =
     against: list[Figures] = []
     if len(runs) > 1:
         try:
-            against = paired(runs, _comparisons(list(runs)), policy, common)
+            against = compare_pairs(runs, _comparisons(list(runs)), policy, common)
         except UserError as error:
             notes.append(("pair by pair", str(error)))
     anchors, anchor_note = _anchors(runs, policy)
@@ -85,21 +90,23 @@ def view(runs: Mapping[str, Answers], partition: str = "official", policy: str =
 
 
 def _comparisons(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(baseline, run): each run against the first; of a chain, and of any three runs, also the last step alone: what RL
-    adds to SFT is not what both add to the start."""
-    sft, rl = tag_name("sft"), tag_name("rl")
-    step = (sft, rl) if sft in names and rl in names else tuple(names[1:3]) if len(names) == 3 else ()
-    found = [(names[0], name) for name in names[1:]]
-    return [*found, (step[0], step[1])] if step and step not in found else found
+    """(baseline, run): each run against the first; of a chain, and of any three runs, also the last against the second,
+    because what RL adds to SFT is not what both add to the start."""
+    sft, rl = tag_title("sft"), tag_title("rl")
+    last_step = (sft, rl) if sft in names and rl in names else tuple(names[1:3]) if len(names) == 3 else ()
+    with_first = [(names[0], name) for name in names[1:]]
+    if last_step and last_step not in with_first:
+        return [*with_first, (last_step[0], last_step[1])]
+    return with_first
 
 
 def _notes(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
-    """(run, note); what holds for all runs stands once, without a name."""
-    said: dict[str, list[str]] = {}
+    """(run, note); a note on all runs appears once, without a name."""
+    runs_of: dict[str, list[str]] = {}
     for name, f in figures.items():
         for note in f["notes"]:
-            said.setdefault(note, []).append(name)
-    return [("" if len(names) == len(figures) else ", ".join(names), note) for note, names in said.items()]
+            runs_of.setdefault(note, []).append(name)
+    return [("" if len(names) == len(figures) else ", ".join(names), note) for note, names in runs_of.items()]
 
 
 def _rule(policy: str, official: str) -> str:
@@ -107,12 +114,12 @@ def _rule(policy: str, official: str) -> str:
         "wrong": "not right",
         "drop": "left out",
         "official": f"as the official script ({official})",
-        "recorded": "by the numbers recorded in the file",
+        "recorded": "by the numbers in the file",
     }[policy]
 
 
 def _groups(figures: Mapping[str, Figures], anchors: Sequence[Mapping[str, str]]) -> list[tuple[str, list[Bar]]]:
-    """Measures and their bars; with one run the bars carry the measures' names, with several the runs'."""
+    """Measures and their bars; the bars are labelled by measure with one run, by run with several."""
     first = next(iter(figures.values()))
     measures: list[tuple[str, Callable[[Figures, str, int], Bar]]] = [
         ("Overall", lambda f, label, run: _bar(label, run, f["overall"], f["overall_interval"], f["n"])),
@@ -143,10 +150,10 @@ def _bar(label: str, run: int, share: float | None, interval: Sequence[float] | 
 
 def _category(name: str) -> Callable[[Figures, str, int], Bar]:
     def bar(figures: Figures, label: str, run: int) -> Bar:
-        found = figures["categories"].get(name)
-        if found is None:
+        category = figures["categories"].get(name)
+        if category is None:
             return Bar(label, None, run=run)
-        return Bar(label, found["accuracy"], found["low"], found["high"], found["n"], run)
+        return Bar(label, category["accuracy"], category["low"], category["high"], category["n"], run)
 
     return bar
 
@@ -156,26 +163,23 @@ def _facts(figures: Mapping[str, Figures]) -> list[tuple[str, str, list[str]]]:
         return title, about, [text(f) for f in figures.values()]
 
     def position(name: str) -> Callable[[Figures], str]:
-        return lambda f: per_cent(f["position"][name])
+        return lambda f: share_text(f["position"][name])
 
     return [
-        line("Pairs", "judged, of those there should be", _size),
+        line("Pairs", "judged, of those expected", _size),
         line("Orders", "in which each pair was shown", lambda f: "both" if f["orders"] == 2 else "one"),
         line("Judgements", "orders and votes counted", lambda f: f"{f['judgements']:,}"),
         line("Unparsed", "judgements without a readable verdict", lambda f: _count(f, "unparsed")),
         line("Ties", "judgements for neither response", lambda f: _count(f, "ties")),
-        line("Order consistency", "of pairs clear in both orders: the same response named", position("consistency")),
+        line("Order consistency", "of pairs with clear verdicts in both orders: the same response chosen",
+             position("consistency")),
         line("Right in all", "pairs right in every judgement", position("right_in_all")),
         line("Says 1", "verdicts for the response shown first", _says_1),
-        line("Position bias", "says 1, less how often the better one stood first; 0 is none", _bias),
-        line("Better one first", "right verdicts when the better response was shown first",
+        line("Position bias", "says 1 minus how often the better response was first; 0 is none", _bias),
+        line("Better first", "right verdicts when the better response was shown first",
              position("accuracy_better_first")),
-        line("Better one second", "right verdicts when it was shown second", position("accuracy_better_second")),
+        line("Better second", "right verdicts when it was shown second", position("accuracy_better_second")),
     ]  # fmt: skip
-
-
-def per_cent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _size(figures: Figures) -> str:
@@ -185,19 +189,19 @@ def _size(figures: Figures) -> str:
 
 
 def _count(figures: Figures, name: str) -> str:
-    return f"{figures[name]:,} ({per_cent(figures[f'{name}_share'])})"
+    return f"{figures[name]:,} ({share_text(figures[f'{name}_share'])})"
 
 
 def _says_1(figures: Figures) -> str:
     position = figures["position"]
     if position["says_1"] is None:
-        return "–"
-    return f"{per_cent(position['says_1'])} ({100 * position['says_1_low']:.1f} – {100 * position['says_1_high']:.1f})"
+        return NONE
+    return f"{share_text(position['says_1'])} ({between(position['says_1_low'], position['says_1_high'], ' – ')})"
 
 
 def _bias(figures: Figures) -> str:
     bias = figures["position_bias"]
-    return "–" if bias is None else f"{100 * bias:+.1f} points"
+    return NONE if bias is None else f"{points(bias)} points"
 
 
 def _policies(figures: Mapping[str, Figures], official: str) -> list[tuple[str, list[str]]]:
@@ -206,7 +210,7 @@ def _policies(figures: Mapping[str, Figures], official: str) -> list[tuple[str, 
         (
             f"{name}: {_rule(name, official)}",
             [
-                f"{per_cent(p['overall'])} · macro {per_cent(p['macro'])} · n {p['n']:,}"
+                f"{share_text(p['overall'])} · macro {share_text(p['macro'])} · n {p['n']:,}"
                 for p in (f["policies"][name] for f in figures.values())
             ],
         )
@@ -219,40 +223,41 @@ def _against(row: Figures) -> list[str]:
         f"{row['run']} ({ORDERS_DIFFER})" if row["orders_differ"] else str(row["run"]),
         str(row["baseline"]),
         f"{row['pairs']:,}",
-        f"{100 * row['difference']:+.2f}",
-        f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
+        points(row["difference"], 2),
+        f"{points(row['low'], 2)} to {points(row['high'], 2)}",
         *mcnemar_cells(row),
     ]
 
 
 def _anchors(runs: Mapping[str, Answers], policy: str) -> tuple[list[dict[str, str]], str]:
-    """Published numbers beside the first run: what is the same, what is not, and what nobody can tell."""
+    """Published numbers compared with the first run: what is the same, what differs, and what is unknown."""
     (name, answers), *others = runs.items()
     bench, rows = answers.bench, len(answers.arranged.pairs)
-    found = []
+    anchors = []
     for anchor in beside_anchors(answers, policy):
-        fits = [r for r in bench.revisions if right_of(anchor["per_cent"], r.rows) is not None]
-        sizes = " or ".join(f"{r.rows:,}" for r in fits)
-        names = " or ".join(r.name for r in fits)
-        same_rows = bool(fits) and not answers.partial and any(r.rows == rows for r in fits)
-        same_revision = bool(fits) and not answers.partial and answers.revision in fits
-        found.append({
+        possible = [r for r in bench.revisions if right_of(anchor["per_cent"], r.rows) is not None]
+        sizes = " or ".join(f"{r.rows:,}" for r in possible)
+        names = " or ".join(r.name for r in possible)
+        same_rows = bool(possible) and not answers.partial and any(r.rows == rows for r in possible)
+        same_revision = bool(possible) and not answers.partial and answers.revision in possible
+        anchors.append({
             "mark": MARKS[anchor["comparable"]],
             "comparable": {"yes": "comparable", "nearly": "nearly comparable", "no": "not comparable"}[
                 anchor["comparable"]
             ],
             "name": anchor["name"],
             "per_cent": anchor["per_cent"],
-            "rows": _same(same_rows, f"theirs {sizes}, yours {rows:,}") if fits else "unknown: it is no count of rows",
-            "revision": _same(same_revision, f"theirs the {names}") if fits else "unknown",
-            "partition": "does not matter: an overall" if fits else "unknown: perhaps a macro",
+            "rows": _same(same_rows, f"theirs {sizes}, yours {rows:,}") if possible
+            else "unknown: not possible with any known size",
+            "revision": _same(same_revision, f"theirs: {names}") if possible else "unknown",
+            "partition": "does not matter: an overall" if possible else "unknown: perhaps a macro",
             "why": anchor["why"],
         })  # fmt: skip
     note = ""
-    if found and others:
+    if anchors and others:
         same = all(len(a.arranged.pairs) == rows and a.partial == answers.partial for a in runs.values())
-        note = "The same holds for every run." if same else f"Said for {name}; the other runs have other pairs."
-    return found, note
+        note = "The same holds for every run." if same else f"This is for {name}; the other runs have other pairs."
+    return anchors, note
 
 
 def _same(same: bool, detail: str) -> str:

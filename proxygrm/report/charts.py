@@ -8,17 +8,17 @@ from html import escape
 from math import floor, log10
 from typing import Any
 
-from proxygrm.report.gather import number
+from proxygrm.report.numbers import number
 
 WIDTH, HEIGHT = 320, 150  # user units; the page scales the drawing
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 22
 MAX_POINTS = 600
-SMOOTH_FROM = 40  # points; below that a mean hides more than it shows
+SMOOTH_FROM = 40  # points; with fewer, a running mean hides more than it shows
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What to draw: the first of `names` that a stage has. Shares are drawn from 0 to 1."""
+    """One chart: the first of `names` that a stage has logged. The axis of a share is 0 to 1."""
 
     title: str
     names: tuple[str, ...]
@@ -30,20 +30,20 @@ CURVES = (
     Curve("Token accuracy", ("token_acc", "train/token_acc"), share=True),
     Curve("Held-out loss", ("eval_loss", "eval/loss")),
     Curve("Reward, mean", ("reward/score_mean", "critic/score/mean", "reward/mean")),
-    Curve("Verdict right", ("reward/accuracy",), share=True),
+    Curve("Right verdicts", ("reward/accuracy",), share=True),
     Curve("Proxy agrees with label", ("reward/proxy_agreement",), share=True),
-    Curve("Format right", ("reward/format",), share=True),
+    Curve("Well-formed", ("reward/format",), share=True),
     Curve("Unscored rollouts", ("reward/unscored",)),
-    Curve("Proxy's answer, 95th percentile, s", ("proxy/latency_p95_s",)),
-    Curve("Prompts the proxy had already", ("proxy/prefix_hit_share",), share=True),
+    Curve("Proxy latency, 95th percentile, s", ("proxy/latency_p95_s",)),
+    Curve("Proxy prefix cache hits", ("proxy/prefix_hit_share",), share=True),
     Curve("Response length, tokens", ("response_length/mean",)),
-    Curve("KL to the start", ("actor/kl_loss", "actor/ppo_kl")),
+    Curve("KL to the reference", ("actor/kl_loss", "actor/ppo_kl")),
 )
 FALLBACK_CURVES = 6
 
 
 def stage_charts(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """[{title, last, svg}] of one stage's metrics; of unknown names the first few are drawn as they are."""
+    """[{title, last, svg}] of one stage's metrics; of unknown names, charts of the first few."""
     chosen: list[tuple[Curve, list[tuple[float, float]]]] = []
     for curve in CURVES:
         for name in curve.names:
@@ -52,8 +52,8 @@ def stage_charts(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
                 break
     if not chosen:
         names = list(dict.fromkeys(k for row in rows for k in row if k != "step"))
-        found = [(Curve(name, (name,)), series(rows, name)) for name in names]
-        chosen = [(curve, points) for curve, points in found if points][:FALLBACK_CURVES]
+        curves = [(Curve(name, (name,)), series(rows, name)) for name in names]
+        chosen = [(curve, points) for curve, points in curves if points][:FALLBACK_CURVES]
     return [
         {"title": curve.title, "last": short(points[-1][1]), "svg": line_chart(points, curve.title, curve.share)}
         for curve, points in chosen
@@ -61,13 +61,13 @@ def stage_charts(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def series(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """(step, value) in order of steps. A step logged twice (a resumed run) counts once, the later line."""
-    found: dict[float, float] = {}
+    """(step, value) sorted by step. Of a step logged twice (a resumed run) the later line counts."""
+    values: dict[float, float] = {}
     for index, row in enumerate(rows):
         if (value := number(row.get(name))) is not None:
             step = number(row.get("step"))
-            found[index if step is None else step] = value
-    return sorted(found.items())
+            values[index if step is None else step] = value
+    return sorted(values.items())
 
 
 def line_chart(points: Sequence[tuple[float, float]], title: str, share: bool = False) -> str:
@@ -107,7 +107,7 @@ def line_chart(points: Sequence[tuple[float, float]], title: str, share: bool = 
 
 
 def short(value: float) -> str:
-    """A number for a person: few digits, no trailing zeros."""
+    """A number with few digits and no trailing zeros."""
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
     if abs(value) >= 1e6 or 0 < abs(value) < 1e-3:
@@ -127,7 +127,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 
 def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Mean of a window of a tenth of the curve, centred; the ends use what there is."""
+    """Centred mean over a window of a tenth of the curve, shorter at the ends."""
     half = max(1, len(points) // 20)
     means = []
     for i, (step, _) in enumerate(points):
@@ -137,7 +137,7 @@ def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
 
 
 def _nice(low: float, high: float) -> tuple[float, float]:
-    """The range widened to round numbers; a flat curve gets room on both sides."""
+    """The range extended to round numbers; a flat curve gets a margin on both sides."""
     if high == low:
         return (0.0, 1.0) if low == 0 else (low - abs(low) * 0.1, high + abs(low) * 0.1)
     unit = 10 ** floor(log10(high - low)) / 2

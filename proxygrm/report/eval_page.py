@@ -8,7 +8,7 @@ from typing import Any
 
 from proxygrm.evaluate.benchmarks import benchmark, partition
 from proxygrm.evaluate.scores.score import read
-from proxygrm.report.benchmark import view
+from proxygrm.report.benchmark import build_view
 from proxygrm.report.gather import read_lines
 from proxygrm.report.shell import render_page, write_page
 
@@ -24,12 +24,12 @@ def write_eval_report(
     common: bool = False,
     expected: Sequence[str] | None = None,
 ) -> Path:
-    """files: {name: answers}, the first one is the baseline. UserError for all that `eval score` refuses."""
+    """files: {name: answers}, the first one is the baseline. UserError for everything that `eval score` refuses."""
     bench = benchmark(bench_name)
     cut = partition(bench, partition_name)
     answers = {name: read(bench_name, [path], partial, expected) for name, path in files.items()}
-    seen = view(answers, partition_name, policy, common)
-    torn: list[str] = []  # counted among the notes of the scores already
-    rows: dict[str, list[dict[str, Any]]] = {name: read_lines(path, torn) for name, path in files.items()}
-    values = {"view": seen, "heading": "Scores", "files": [(name, str(path)) for name, path in files.items()]}
+    view = build_view(answers, partition_name, policy, common)
+    unreadable: list[str] = []  # the notes of the scores have these already
+    rows: dict[str, list[dict[str, Any]]] = {name: read_lines(path, unreadable) for name, path in files.items()}
+    values = {"view": view, "heading": "Scores", "files": [(name, str(path)) for name, path in files.items()]}
     return write_page(render_page("eval_report.html", values, rows, cut), Path(out_html))

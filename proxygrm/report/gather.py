@@ -1,23 +1,23 @@
-"""What a run folder holds, read without trusting it: any file may be missing, half written or from an older run."""
+"""The contents of a run folder, read defensively: any file may be missing, half written or from an older run."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.evaluate.names import TAG_TITLES
+from proxygrm.report.numbers import number
 
 CHAIN = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
-TAG_NAMES = {"start": "before training", "sft": "after SFT", "rl": "after RL"}
 
 
 @dataclass(frozen=True)
 class StageFacts:
-    """One stage as its files tell it; times in unix seconds, None when not known."""
+    """One stage as described by its files; times in unix seconds, None when unknown."""
 
     name: str
     status: str  # done, failed, running, submitted, missing
@@ -47,24 +47,23 @@ class RunFacts:
     judged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     answers: dict[str, Path] = field(default_factory=dict)  # the files that `judged` was read from
     notes: list[str] = field(default_factory=list)
-    """What could not be read, in words; shown on the page."""
+    """What could not be read, one sentence each; shown on the page."""
 
 
 def gather(run_dir: Path) -> RunFacts:
     facts = RunFacts(run_dir)
-    asked = [
-        _object(path, facts.notes) for path in (run_dir / "run.json", *sorted(run_dir.glob("ablations/*/run.json")))
+    records = [
+        read_object(path, facts.notes) for path in (run_dir / "run.json", *sorted(run_dir.glob("ablations/*/run.json")))
     ]
-    facts.about = next((record for record in asked if record), {})
-    submissions = _object(run_dir / "submissions.json", facts.notes)
-    for name in _stage_names(run_dir, asked):
+    facts.about = next((record for record in records if record), {})
+    submissions = read_object(run_dir / "submissions.json", facts.notes)
+    for name in _stage_names(run_dir, records):
         facts.stages.append(_stage(run_dir / name, name, submissions.get(name), facts.notes))
         if rows := read_lines(run_dir / name / "metrics.jsonl", facts.notes):
             facts.curves[name] = rows
-    for folder in ("split", "splits"):
-        facts.funnel = facts.funnel or _object(run_dir / folder / "report.json", facts.notes)
+    facts.funnel = read_object(run_dir / "split" / "report.json", facts.notes)
     for name in ("evaluate", "ablation_evaluate"):
-        facts.summary |= _object(run_dir / name / "summary.json", facts.notes)
+        facts.summary |= read_object(run_dir / name / "summary.json", facts.notes)
         for tag in facts.summary:
             if rows := read_lines(run_dir / name / f"{tag}.jsonl", facts.notes):
                 facts.judged[tag] = rows
@@ -72,13 +71,13 @@ def gather(run_dir: Path) -> RunFacts:
     return facts
 
 
-def tag_name(tag: str) -> str:
-    return TAG_NAMES.get(tag, tag)
+def tag_title(tag: str) -> str:
+    return TAG_TITLES.get(tag, tag)
 
 
-def _stage_names(run_dir: Path, asked: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The chain's stages in order, those of its ablations, then whatever else has a record in the folder."""
-    planned = [record["fingerprints"] for record in asked if isinstance(record.get("fingerprints"), dict)]
+def _stage_names(run_dir: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The chain's stages in order, those of its ablations, then any other stage with a DONE file."""
+    planned = [record["fingerprints"] for record in records if isinstance(record.get("fingerprints"), dict)]
     names = list(dict.fromkeys(name for stages in planned for name in stages)) or list(CHAIN)
     extra = sorted({p.parent.name for p in run_dir.glob("*/DONE*.json")} - set(names))
     return names + [name for name in extra if "." not in name]  # STAGE.FINGERPRINT was moved aside
@@ -86,19 +85,19 @@ def _stage_names(run_dir: Path, asked: Iterable[Mapping[str, Any]]) -> list[str]
 
 def _stage(folder: Path, name: str, submission: Any, notes: list[str]) -> StageFacts:
     submitted = _number(submission, "submitted")
-    done = [row for path in sorted(folder.glob("DONE*.json")) if (row := _object(path, notes))]
-    failed = [row for path in sorted(folder.glob("FAILED*.json")) if (row := _object(path, notes))]
-    going = [row for path in sorted(folder.glob("progress*.json")) if (row := _object(path, notes))]
+    done = _objects(folder, "DONE*.json", notes)
+    failed = _objects(folder, "FAILED*.json", notes)
+    running = _objects(folder, "progress*.json", notes)
     starts = [t for row in done if (t := _number(row, "started")) is not None]
     ends = [t for row in done if (t := _number(row, "finished")) is not None]
     memory = [m for row in done if (m := _number(row, "peak_memory_mb")) is not None]
     note = ""
     if failed:
         status, note = "failed", str(failed[0].get("reason", ""))
-    elif done and len(done) >= len(going):
+    elif done and len(done) >= len(running):
         status = "done"
-    elif going:
-        status, note = "running", _progress_note(going)
+    elif running:
+        status, note = "running", _progress_note(running)
     elif name == "report":
         status, note = "running", "writes this page"
     else:
@@ -124,7 +123,12 @@ def _progress_note(rows: list[dict[str, Any]]) -> str:
     return f"{done} of {total} {rows[-1].get('note', '')}".strip()
 
 
-def _object(path: Path, notes: list[str]) -> dict[str, Any]:
+def _objects(folder: Path, pattern: str, notes: list[str]) -> list[dict[str, Any]]:
+    return [row for path in sorted(folder.glob(pattern)) if (row := read_object(path, notes))]
+
+
+def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
+    """A JSON object; {} for a missing file, and for one that cannot be read, which is noted."""
     if not path.is_file():
         return {}
     try:
@@ -139,7 +143,7 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """Rows of a JSONL; lines that are no JSON object (a torn last one, say) are left out and noted."""
+    """Rows of a JSONL; lines that are not a JSON object (a truncated last one, say) are left out and noted."""
     if not path.is_file():
         return []
     rows, bad = [], 0
@@ -155,13 +159,6 @@ def read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     if bad:
         notes.append(f"{bad} unreadable line{'s' * (bad > 1)} of {path.parent.name}/{path.name} left out")
     return rows
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None (text, booleans, NaN and infinities are none)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
 
 
 def _number(row: Any, key: str) -> float | None:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.evaluate.benchmarks import BENCHMARKS, Benchmark, partition
+from proxygrm.evaluate.benchmarks import BENCHMARKS, Benchmark, benchmark_of, partition
+from proxygrm.evaluate.scores.notes import EXPECTED_UNKNOWN
 from proxygrm.evaluate.scores.score import read
-from proxygrm.report.benchmark import View, view
+from proxygrm.report.benchmark import View, build_view
 from proxygrm.report.charts import stage_charts
-from proxygrm.report.gather import RunFacts, StageFacts, gather, number, tag_name
+from proxygrm.report.gather import RunFacts, StageFacts, gather, tag_title
+from proxygrm.report.numbers import number
 from proxygrm.report.shell import clock, render_page, write_page
 from proxygrm.report.tables.results import COLUMNS, group_rows, result_rows
-from proxygrm.report.transfer import view as transfer_view
+from proxygrm.report.transfer import transfer_tables
 
 STAGE_TITLES = {
     "distill": "teacher's critiques",
@@ -34,22 +36,24 @@ STAGE_TITLES = {
 def write_report(run_dir: Path, out_html: Path) -> Path:
     """Write the page of a run, finished or not, and return its path.
 
-    Missing stages are shown as missing and unreadable files are listed on the page. UserError when there is no
-    such run folder or the page cannot be written.
+    Missing stages are shown as missing and unreadable files are listed on the page. UserError when the run folder does
+    not exist or the page cannot be written.
     """
     run_dir, out_html = Path(run_dir), Path(out_html)
     if not run_dir.is_dir():
-        raise UserError(f"no run folder at {run_dir}; `proxygrm status` lists the runs")
+        raise UserError(
+            f"no run folder at {run_dir}; `proxygrm status` lists the runs", code="run.not-found", path=run_dir
+        )
     return write_page(render(gather(run_dir)), out_html)
 
 
 def render(facts: RunFacts) -> str:
-    bench = bench_of(facts.judged)
-    seen = _view(facts, bench.name)
+    bench = benchmark_of_rows(facts.judged)
+    view = _view(facts, bench.name)
     values = {
         "name": str(facts.about.get("name") or facts.folder.name),
         "about": _about(facts.about),
-        "settings": json.dumps(facts.about.get("experiment"), indent=2) if facts.about.get("experiment") else "",
+        "settings": json.dumps(facts.about.get("settings"), indent=2) if facts.about.get("settings") else "",
         "stages": _stages(facts.stages),
         "span": _span(facts.stages),
         "curves": [(stage, STAGE_TITLES.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
@@ -57,36 +61,33 @@ def render(facts: RunFacts) -> str:
         "columns": COLUMNS,
         "results": result_rows(facts.summary),
         "groups": [(by, *group_rows(facts.summary, f"by_{by}")) for by in ("source", "category")],
-        "view": seen,
+        "view": view,
         "heading": "Held-out pairs in detail",
-        "transfer": transfer_view(facts.folder, facts.notes),
+        "transfer": transfer_tables(facts.folder, facts.notes),
         "notes": facts.notes,
     }
-    names = {tag: tag_name(tag) for tag in facts.judged}
+    names = {tag: tag_title(tag) for tag in facts.judged}
     return render_page("report.html", values, facts.judged, partition(bench, "official"), names)
 
 
-def bench_of(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> Benchmark:
-    """The benchmark that all rows say they come from, else plain pairs."""
-    sources = {str(row.get("source") or "").replace("-", "_") for rows in judged.values() for row in rows}
-    for bench in BENCHMARKS.values():
-        if bench.revisions and sources and all(source.startswith(bench.name.replace("-", "_")) for source in sources):
-            return bench
-    return BENCHMARKS["pairs"]
+def benchmark_of_rows(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> Benchmark:
+    """The benchmark that all rows come from, else plain pairs."""
+    sources = {str(row.get("source") or "") for rows in judged.values() for row in rows}
+    return benchmark_of(sources) or BENCHMARKS["pairs"]
 
 
 def _view(facts: RunFacts, bench_name: str) -> View | None:
-    """Figures as `eval score` counts them, by model; what cannot be scored is noted, and the others are shown."""
+    """The figures of `eval score` by model; models that cannot be scored are noted and left out."""
     answers = {}
     for tag, path in facts.answers.items():
         try:
-            answers[tag_name(tag)] = read(bench_name, [path], partial=True)
+            answers[tag_title(tag)] = read(bench_name, [path], partial=True)
         except UserError as error:
             facts.notes.append(str(error))
     try:
-        seen = view(answers) if answers else None
-        # Of plain pairs nobody knows how many there should be, and a chain judges all it was given.
-        return seen and replace(seen, notes=[(run, note) for run, note in seen.notes if "--pairs" not in note])
+        view = build_view(answers) if answers else None
+        # The note asks for --pairs, but a chain judges all the pairs that it was given.
+        return view and replace(view, notes=[(run, note) for run, note in view.notes if note != EXPECTED_UNKNOWN])
     except UserError as error:
         facts.notes.append(str(error))
         return None
@@ -111,16 +112,16 @@ def _span(stages: list[StageFacts]) -> str:
 
 
 def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
-    """Texts of each stage's row, and its bar on the run's time axis in percent."""
+    """The texts of each stage's row, and its bar on the run's time axis in per cent."""
     starts = [s.started for s in stages if s.started is not None]
     ends = [s.finished for s in stages if s.finished is not None]
     begin, end = min(starts, default=0.0), max(ends, default=0.0)
-    whole = max(end - begin, 1e-9)
+    span = max(end - begin, 1e-9)
     rows = []
     for s in stages:
         bar = None
         if s.started is not None and s.finished is not None and ends:
-            bar = (100 * (s.started - begin) / whole, max(0.6, 100 * (s.finished - s.started) / whole))
+            bar = (100 * (s.started - begin) / span, max(0.6, 100 * (s.finished - s.started) / span))
         notes = [f"{s.parts} parts"] if s.parts > 1 else []
         notes += [f"attempt {s.attempts}"] if s.attempts > 1 else []
         notes += [s.note] if s.note else []
@@ -144,7 +145,7 @@ def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
 
 
 def waited_s(stage: StageFacts, stages: list[StageFacts]) -> float | None:
-    """Seconds in the queue: from submission, or from the end of the last stage before it, to the start."""
+    """Seconds in the queue: from submission, or from the end of the previous stage, to the start."""
     if stage.started is None or stage.submitted is None:
         return None
     before = [s.finished for s in stages if s.finished is not None and s.finished <= stage.started]
@@ -152,10 +153,9 @@ def waited_s(stage: StageFacts, stages: list[StageFacts]) -> float | None:
 
 
 def funnel(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The split's counts as bar groups [{title, bars: [(name, count, percent of the largest)]}].
+    """The split's counts as bar groups [{title, bars: [(name, count, per cent of the largest)]}].
 
-    Numbers at the top level form one group, each nested object of numbers its own; other values, and the seed,
-    are not counts.
+    Numbers at the top level form one group, each nested object its own; other values, and the seed, are not counts.
     """
     groups: list[dict[str, Any]] = []
 
@@ -176,9 +176,9 @@ def funnel(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"

@@ -1,4 +1,4 @@
-"""What every page is made with: one file that loads nothing and runs no script or style but its own."""
+"""The shell of every page: one file that loads nothing and runs no script or style but its own."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ STYLES = ("report.css", "pages.css")
 
 JUDGEMENT_COLUMNS = (
     ("pair", "Pair", "", "the pair's id; opens the judgement"),
-    ("question", "Question", "", "its beginning"),
-    ("category", "Category", "", "as the scores count it"),
+    ("question", "Question", "", "the first words"),
+    ("category", "Category", "", "as counted in the scores"),
     ("order", "Order", "", "in which the responses were shown"),
-    ("better", "Better", "num", "the response that the label says is better, as shown"),
-    ("verdict", "Verdict", "num", "the response that the judge named, as shown"),
-    ("result", "Result", "", "as the scores count it"),
+    ("better", "Better", "num", "the better response by the label, in the order shown"),
+    ("verdict", "Verdict", "num", "the response chosen by the judge, in the order shown"),
+    ("result", "Result", "", "as counted in the scores"),
     (
         "proxy",
         "Proxy",
         "",
-        "the response that the proxy named by the rubric alone, right or wrong by the label; ≠ judge: "
-        "the judge named the other one",
+        "the response chosen by the proxy from the rubric alone, right or wrong by the label; ≠ judge: "
+        "the judge chose the other one",
     ),
-    ("why", "Problems", "", "what is not to the contract in the critique"),
+    ("why", "Problems", "", "why the critique is not well-formed"),
     ("tokens", "Tokens", "num", "of the critique"),
 )
 
@@ -47,23 +47,28 @@ Runs = Mapping[str, Sequence[dict[str, Any]]]
 def render_page(
     template: str, values: Mapping[str, Any], runs: Runs, cut: Partition, names: Mapping[str, str] | None = None
 ) -> str:
-    """The page of `template` with the judgements of `runs` ({tag: rows}), within PAGE_BYTES."""
+    """The page of `template` with the judgements of `runs` ({tag: rows}), of at most PAGE_BYTES."""
     environment = page_environment()
     values = {**values, **_inline(environment), "written": clock(time.time()), "svg": share_bar}
     values["judgement_columns"] = JUDGEMENT_COLUMNS
     page = environment.get_template(template)
     total = sum(len(rows) for rows in runs.values())
-    bare = page.render(**values, packed=Packed("", False, "", total, total, []))
-    packed = pack(runs, cut, max(0, PAGE_BYTES - len(bare.encode("utf-8", "replace")) - 10_000), names)
+    without_data = page.render(**values, packed=Packed("", False, "", total, total, []))
+    packed = pack(runs, cut, max(0, PAGE_BYTES - len(without_data.encode("utf-8", "replace")) - 10_000), names)
     return page.render(**values, packed=packed)
 
 
 def write_page(html: str, out_html: Path) -> Path:
-    """Whole or not at all. UserError when it cannot be written."""
+    """Write atomically. UserError when that fails."""
     try:
         write_bytes(out_html, html.encode("utf-8", "replace"))
     except OSError as error:
-        raise UserError(f"cannot write {out_html}: {error.strerror}; choose another place") from error
+        raise UserError(
+            f"cannot write {out_html}: {error.strerror}; choose another path",
+            code="file.cannot-write",
+            path=out_html,
+            reason=error.strerror,
+        ) from error
     return out_html
 
 
@@ -72,7 +77,7 @@ def clock(seconds: float | None) -> str:
 
 
 def page_environment() -> Environment:
-    """Of every page and its parts."""
+    """The templates of every page and its parts."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -81,7 +86,7 @@ def page_environment() -> Environment:
 
 
 def _inline(environment: Environment) -> dict[str, str]:
-    """Style and script, and the policy that lets a browser take these two by their hashes and nothing else."""
+    """Style and script, and the policy that allows these two, by their hashes, and nothing else."""
     rendered: Callable[[str], str] = lambda name: environment.get_template(name).render()  # noqa: E731
     css = "\n".join(map(rendered, STYLES))
     js = '"use strict";\n(() => {\n' + "\n".join(map(rendered, SCRIPTS)) + "\n})();"

@@ -1,4 +1,4 @@
-"""Rows of rollouts in, the same rows with their reward out; and what a table of many of them says. Pure."""
+"""Scores rows of rollouts, and sums up many of them. Pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from proxygrm.critique.rubric import names_winner
 from proxygrm.rewards import upstream
 from proxygrm.rewards.proxy_agreement import UNSCORED, RewardParts, as_proxy_reward, rubric_to_judge, score
 
-ADDED = ("accuracy", "format", "rubric", "score", "reason")
-
-
-RESPONSES = ("response", "critique", "solution_str", "output")
-"""Where the text of a rollout stands; the first that is there."""
+ADDED_FIELDS = ("accuracy", "format", "rubric", "score", "reason")
+RESPONSE_FIELDS = ("response", "critique", "solution_str", "output")
+"""Fields that may hold the text of a rollout; the first one present counts."""
 WITHOUT_PROXY = ("solution_str", "output")
+"""Of these, the fields of files that have no place for the proxy's opinion."""
 
 
 class BadRow(ValueError):
-    """A row that has no reward because it is not a rollout. cause: a word to count it by; the message says which field
-    is wrong."""
+    """A row that is not a rollout. cause: a word to count it by; the message says which field is wrong."""
 
     def __init__(self, cause: str, message: str) -> None:
         super().__init__(message)
@@ -34,7 +32,7 @@ class BadRow(ValueError):
 class ScoreOptions:
     aggregation: str = "sum"
     use_proxy: bool = True
-    """Off: score = accuracy + 0.5 x format, and `proxy_reward` is not looked at."""
+    """Off: score = accuracy + 0.5 x format, and `proxy_reward` is ignored."""
     deny_leaks: bool = False
     """A rubric that names the winner is not sent and earns nothing from the proxy: the table's "failed" column."""
     as_upstream: bool = False
@@ -42,7 +40,7 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredRow:
     row: dict[str, Any]
     parts: RewardParts
     rubric: str | None
@@ -50,12 +48,12 @@ class Scored:
     cause: str = ""
 
 
-def scored(row: Mapping[str, Any], options: ScoreOptions) -> Scored:
+def score_row(row: Mapping[str, Any], options: ScoreOptions) -> ScoredRow:
     """The row with `accuracy` (1 | -1), `format` (1 | 0), `rubric` (what the proxy may see, or None) and `score`.
 
-    `reason` is added when the rollout is not to the contract, has nothing to judge or was not judged; the first such
-    word. `score` is None (and `reason` "unscored") when the proxy owed an opinion and gave none: a lost reward is no
-    zero. As upstream, such a row takes the table's "failed" column instead, with `reason` "proxy_failed".
+    `reason` is added when the rollout is malformed, has nothing to judge or was not judged; the first such word.
+    `score` is None (and `reason` "unscored") when the proxy should have judged and gave no opinion: a lost reward is
+    not a zero. With `as_upstream` such a row takes the table's "failed" column instead, with `reason` "proxy_failed".
 
     Raises BadRow.
     """
@@ -74,10 +72,10 @@ def scored(row: Mapping[str, Any], options: ScoreOptions) -> Scored:
         "rubric": rubric,
         "score": None if parts.unscored else parts.score,
     }
-    out = {key: value for key, value in row.items() if key not in ADDED} | added
+    out = {key: value for key, value in row.items() if key not in ADDED_FIELDS} | added
     if parts.problem:
         out["reason"] = parts.problem
-    return Scored(out, parts, rubric, leaks, cause)
+    return ScoredRow(out, parts, rubric, leaks, cause)
 
 
 class Rollout(NamedTuple):
@@ -88,19 +86,19 @@ class Rollout(NamedTuple):
 
 
 def read_rollout(row: Any, use_proxy: bool = True) -> Rollout:
-    """What a row says, whichever program wrote it (docs/rewards.md):
+    """Response, label and opinion of a row, whichever program wrote it (docs/rewards.md):
 
     response, ground_truth, proxy_reward, cause    the format of `reward score`
     critique, label, proxy, unscored, problem      RL's rollouts/step_*.jsonl
     output, gts                                    what verl writes into trainer.rollout_data_dir
     solution_str; answer                           upstream's argument, and R1-Reward's column of labels
 
-    Only the last two kinds may lack the proxy's opinion: it has no place there. cause: why there is none. Raises
+    Only the last two kinds may lack the proxy's opinion: they have no field for it. cause: why there is none. Raises
     BadRow.
     """
     if not isinstance(row, Mapping):
-        raise BadRow("not_an_object", "the line is no JSON object")
-    field = next((name for name in RESPONSES if name in row), RESPONSES[0])
+        raise BadRow("not_an_object", "the line is not a JSON object")
+    field = next((name for name in RESPONSE_FIELDS if name in row), RESPONSE_FIELDS[0])
     response = row.get(field)
     if not isinstance(response, str):
         raise BadRow("no_response", f"{field} is {_brief(response)}, it must be text")
@@ -113,16 +111,15 @@ def read_rollout(row: Any, use_proxy: bool = True) -> Rollout:
 
 
 def _opinion(row: Mapping[str, Any], response_field: str) -> tuple[float | None, str]:
-    cause = row.get("cause")
-    said = cause if isinstance(cause, str) else ""
+    cause = row.get("cause") if isinstance(row.get("cause"), str) else ""
     try:
         if "proxy_reward" in row:
-            return as_proxy_reward(row["proxy_reward"]), said
-        if "proxy" in row and "unscored" in row:  # RL's own: 0 is no opinion, and `problem` says why it was lost
+            return as_proxy_reward(row["proxy_reward"]), str(cause)
+        if "proxy" in row and "unscored" in row:  # RL's rows: 0 is no opinion, and `problem` says why it was lost
             value = row["proxy"]
-            nothing = value == 0 and not isinstance(value, bool)
+            no_opinion = value == 0 and not isinstance(value, bool)
             problem = row.get("problem") if row["unscored"] else "not_asked"
-            return None if nothing else as_proxy_reward(value), str(problem or said)
+            return None if no_opinion else as_proxy_reward(value), str(problem or cause)
     except ValueError as error:
         raise BadRow("bad_proxy_reward", str(error)[:200]) from None
     if response_field in WITHOUT_PROXY:
@@ -141,32 +138,33 @@ class Tally:
 
     rows: int = 0
     right: int = 0
-    in_form: int = 0
+    well_formed: int = 0
     agrees: int = 0
     judged: int = 0
     leaks: int = 0
     score_sum: float = 0.0
     unscored: Counter[str] = field(default_factory=Counter)  # cause -> rows
-    out_of_form: Counter[str] = field(default_factory=Counter)  # reason -> rows
+    malformed: Counter[str] = field(default_factory=Counter)  # reason -> rows
     nothing_to_judge: int = 0
 
-    def add(self, found: Scored) -> None:
-        parts = found.parts
+    def add(self, scored: ScoredRow) -> None:
+        parts = scored.parts
         self.rows += 1
         self.right += parts.accuracy > 0
-        self.in_form += parts.format > 0
-        self.leaks += found.leaks
-        self.nothing_to_judge += found.rubric is None
+        self.well_formed += parts.format > 0
+        self.leaks += scored.leaks
+        self.nothing_to_judge += scored.rubric is None
         if parts.proxy is not None:
             self.judged += 1
             self.agrees += parts.proxy > 0
         if parts.unscored or parts.problem == upstream.PROXY_FAILED:
-            self.unscored[found.cause or "no cause given"] += 1
+            self.unscored[scored.cause or "no cause given"] += 1
         if not parts.unscored:
             self.score_sum += parts.score
         if not parts.format and parts.problem and parts.problem not in (UNSCORED, upstream.PROXY_FAILED):
-            self.out_of_form[parts.problem] += 1
+            self.malformed[parts.problem] += 1
 
     @property
     def lost(self) -> int:
+        """Rows whose opinion is missing."""
         return sum(self.unscored.values())

@@ -1,14 +1,14 @@
-"""Upstream's parsing and score, for comparison (`--compat upstream`). Its looseness is kept on purpose.
+"""Upstream's parsing and score, for comparison (`--compat upstream`). It is as loose as upstream's, on purpose.
 
 Known to be wrong, and the reason why nothing else uses it: "10" counts as verdict 1; without an answer tag any digit in
 the text decides; a rollout without `</rubric>` sends its evaluation and verdict to the proxy; a proxy that failed
 looks the same as one that had nothing to judge.
 
-Where the description of upstream leaves a case open, this is what is done here:
-- an `<answer>` that is not closed has no body and is no tag, so the whole text counts; bodies may span lines;
-- only the line feed is a newline to remove; a carriage return stays and stands between the parts;
-- "each opening tag once" is about the three tags of the layout at hand; closing tags and other tags may repeat inside;
-- the rubric keeps its white space, and what stands before `<rubric>`; without any tag it is the whole text.
+Where the description of upstream leaves a case open:
+- an unclosed `<answer>` is not a tag, so the whole text counts; bodies may span lines;
+- only line feeds are removed as newlines; a carriage return between the parts remains;
+- "each opening tag once" is about the three tags of the layout in question; closing and other tags may repeat inside;
+- the rubric keeps its white space and the text before `<rubric>`; without any tag it is the whole text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from proxygrm.core.labels import Label, as_label
 from proxygrm.rewards.proxy_agreement import FORMAT_WEIGHT, RewardParts, aggregate, as_proxy_reward
 
-OUT_OF_FORM = "not_upstream_format"
+MALFORMED = "not_upstream_format"
 PROXY_FAILED = "proxy_failed"
 _LAYOUTS = (("rubric", "eval", "answer"), ("think", "summary", "answer"))
 
@@ -24,7 +24,7 @@ _LAYOUTS = (("rubric", "eval", "answer"), ("think", "summary", "answer"))
 def accuracy(response: str, label: Label) -> float:
     """+1.0 when the first answer's body (without one: the whole text) has the label's digit and not the other.
 
-    Upstream first keeps letters and digits only, which changes nothing about which of the two digits occur.
+    Upstream first drops everything but letters and digits, which does not change which of the two digits occur.
     """
     start = response.find("<answer>")
     end = response.find("</answer>", start) if start >= 0 else -1
@@ -33,22 +33,22 @@ def accuracy(response: str, label: Label) -> float:
 
 
 def well_formed(response: str) -> bool:
-    """Is the response, newlines removed, one of the two layouts from first to last character?"""
+    """Whether the response, newlines removed, is one of the two layouts from first to last character."""
     text = response.replace("\n", "")
     return any(_in_layout(text, *layout) for layout in _LAYOUTS)
 
 
 def _in_layout(text: str, first: str, second: str, third: str) -> bool:
-    """As the pattern `<a>.*?</a><b>.*?</b><c>.*?</c>` over the whole text, but linear."""
+    """Whether the pattern `<a>.*?</a><b>.*?</b><c>.*?</c>` matches the whole text, in linear time."""
     if not (text.startswith(f"<{first}>") and text.endswith(f"</{third}>")):
         return False
     if any(text.count(f"<{part}>") != 1 for part in (first, second, third)):
         return False
-    # Each seam holds an opening tag, so it can stand in one place only.
-    one, two = f"</{first}><{second}>", f"</{second}><{third}>"
-    at_one, at_two = text.find(one), text.find(two)
+    # Each seam holds an opening tag, which occurs once, so the seam has one possible place.
+    seam_1, seam_2 = f"</{first}><{second}>", f"</{second}><{third}>"
+    at_1, at_2 = text.find(seam_1), text.find(seam_2)
     last = len(text) - len(f"</{third}>")
-    return at_one >= len(f"<{first}>") and at_two >= at_one + len(one) and last >= at_two + len(two)
+    return at_1 >= len(f"<{first}>") and at_2 >= at_1 + len(seam_1) and last >= at_2 + len(seam_2)
 
 
 def rubric_for_proxy(response: str) -> str:
@@ -63,15 +63,14 @@ def score(
     aggregation: str | int = "sum",
     use_proxy: bool = True,
 ) -> RewardParts:
-    """Upstream's reward of one rollout; arguments and errors as in `reward.score`.
+    """Upstream's reward of one rollout's text; other arguments and errors as in `proxy_agreement.score`.
 
-    There, a proxy that failed (None here, 0.0 there) takes the table's "failed" column and is a reward like any other:
-    `unscored` is never set, and `problem` says "proxy_failed".
+    A proxy that failed (None here, 0.0 in upstream's code) takes the table's "failed" column like any other reward:
+    `unscored` is never set, and `problem` is "proxy_failed".
     """
     right = accuracy(response, as_label(ground_truth)) > 0
     opinion = as_proxy_reward(proxy_reward) if use_proxy else None
-    in_form = well_formed(response)
-    sign, form = (1.0 if right else -1.0), (1.0 if in_form else 0.0)
-    value = aggregate(aggregation, right, opinion) if use_proxy else sign
-    problem = PROXY_FAILED if use_proxy and opinion is None else None if in_form else OUT_OF_FORM
-    return RewardParts(sign, form, opinion, value + FORMAT_WEIGHT * form, False, problem)
+    accuracy_, format_ = (1.0 if right else -1.0), (1.0 if well_formed(response) else 0.0)
+    value = aggregate(aggregation, right, opinion) if use_proxy else accuracy_
+    problem = PROXY_FAILED if use_proxy and opinion is None else None if format_ else MALFORMED
+    return RewardParts(accuracy_, format_, opinion, value + FORMAT_WEIGHT * format_, False, problem)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from proxygrm.core.bounds import require
+from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import check_servable, context_length
@@ -15,171 +15,213 @@ from proxygrm.core.errors import UserError
 from proxygrm.rewards.proxy_agreement import resolve_aggregation
 
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
-"""verl's estimators; with a + behind, the gradient is k2's."""
+"""verl's estimators; with a + appended, the gradient is k2's."""
 
 
 @dataclass(frozen=True)
 class RlSettings:
     """GRPO with verl. Lengths are tokens; batch sizes count prompts, micro-batches count rollouts."""
 
-    batch: int = 256
-    """Prompts a step."""
-    mini_batch: int = 128
-    """Prompts an optimiser step."""
-    micro_batch: int = 8
-    """Rollouts a forward and backward pass on one GPU."""
+    train_batch_size: int = 256
+    """Prompts per step."""
+    ppo_mini_batch_size: int = 128
+    """Prompts per optimiser step."""
+    ppo_micro_batch_size_per_gpu: int = 8
+    """Rollouts per forward and backward pass on one GPU."""
     n: int = 8
-    """Rollouts a prompt: the group GRPO compares."""
-    lr: float = 3e-7
-    kl_coefficient: float = 0.01
-    kl_type: str = "low_var_kl"
-    entropy_coefficient: float = 0.0
-    prompt_length: int = 4096
-    response_length: int = 8192
+    """Rollouts per prompt: the group that GRPO compares."""
+    learning_rate: float = 3e-7
+    kl_loss_coef: float = 0.01
+    kl_loss_type: str = "low_var_kl"
+    entropy_coeff: float = 0.0
+    max_prompt_length: int = 4096
+    max_response_length: int = 8192
     temperature: float = 1.0
-    epochs: int = 1
-    total_steps: int | None = None
-    """Stop after this many steps, whatever the epochs; None runs the epochs out."""
-    save_every: int = 5
-    test_every: int = 1
-    """Validate every so many steps and once before training; 0 never."""
-    keep_checkpoints: int = 2
+    num_train_epochs: int = 1
+    max_steps: int | None = None
+    """Stop after this many steps; None runs all epochs."""
+    save_steps: int = 5
+    eval_steps: int = 1
+    """Validate every so many steps and once before training; 0: never."""
+    save_total_limit: int = 2
     seed: int = 42
     trust_remote_code: bool = False
-    """Run Python code that comes with the checkpoint; otherwise such a checkpoint is refused."""
-    attention: str = "auto"
+    """Run Python code of the checkpoint; otherwise a checkpoint with code is refused."""
+    attn_implementation: str = "auto"
     """auto: flash_attention_2 where flash-attn is installed, else sdpa, which computes the padding too."""
-    rollout_tensor_parallel: int = 2
-    gpu_memory_utilisation: float = 0.6
-    max_sequences: int = 1024
-    """Sequences vLLM decodes at a time."""
-    agent_loop_workers: int = 8
-    reward_workers: int = 8
-    storage_units: int = 8
+    tensor_parallel_size: int = 2
+    gpu_memory_utilization: float = 0.6
+    max_num_seqs: int = 1024
+    """Sequences that vLLM decodes at a time."""
+    agent_num_workers: int = 8
+    reward_num_workers: int = 8
+    num_data_storage_units: int = 8
     """Processes that hold the rollouts between the steps of an iteration (TransferQueue)."""
-    dataloader_workers: int = 8
+    dataloader_num_workers: int = 8
     task: Literal["grm", "proxy"] = "grm"
     """What the policy writes: critiques, or a proxy's verdicts (whose reward is accuracy + 0.5 format, no proxy)."""
     aggregation: str = "sum"
-    """How accuracy, proxy and format become one score: `proxygrm.rewards.proxy_agreement`."""
+    """How accuracy, proxy and format are combined: `proxygrm.rewards.proxy_agreement`."""
     use_proxy: bool = True
     deny_leaks: bool = True
-    """A rubric that names the winner is not shown to the proxy, and earns nothing from it."""
+    """A rubric that names the winner is not sent to the proxy, and earns nothing from it."""
     early_rubric: bool = False
     """Let the proxy judge a rubric as soon as it is closed, while evaluation and verdict are still being generated."""
     max_unscored: float = 0.02
     """Largest share of a step's rollouts that may lose their reward before the run stops: the proxy could not be
-    asked, a picture is gone, a rollout was never generated. See docs/proxy.md."""
+    reached, an image is missing, a rollout was never generated. See docs/proxy.md."""
     max_no_verdict: float = 0.1
     """Largest share of a step's rollouts on which the proxy may answer without a verdict before the run stops."""
 
     def __post_init__(self) -> None:
-        require(
+        check_bounds(
             "rl",
             self,
-            positive=("lr", "temperature", "gpu_memory_utilisation"),
+            positive=("learning_rate", "temperature", "gpu_memory_utilization"),
             from_one=(
-                "batch",
-                "mini_batch",
-                "micro_batch",
-                "prompt_length",
-                "response_length",
-                "epochs",
-                "save_every",
-                "keep_checkpoints",
-                "rollout_tensor_parallel",
-                "max_sequences",
-                "agent_loop_workers",
-                "reward_workers",
-                "storage_units",
+                "train_batch_size",
+                "ppo_mini_batch_size",
+                "ppo_micro_batch_size_per_gpu",
+                "max_prompt_length",
+                "max_response_length",
+                "num_train_epochs",
+                "save_steps",
+                "save_total_limit",
+                "tensor_parallel_size",
+                "max_num_seqs",
+                "agent_num_workers",
+                "reward_num_workers",
+                "num_data_storage_units",
             ),
-            from_zero=("kl_coefficient", "test_every", "dataloader_workers"),
-            shares=("gpu_memory_utilisation", "max_unscored", "max_no_verdict"),
-            choices={"attention": KERNELS},
+            from_zero=("kl_loss_coef", "eval_steps", "dataloader_num_workers"),
+            shares=("gpu_memory_utilization", "max_unscored", "max_no_verdict"),
+            choices={"attn_implementation": KERNELS},
         )
-        if self.total_steps is not None and self.total_steps < 1:
-            raise UserError(f"rl: total_steps is {self.total_steps}; it must be at least 1, or none for whole epochs")
-        if self.kl_type.removesuffix("+") not in KL_TYPES:
-            raise UserError(f"rl: kl_type is {self.kl_type!r}; it is one of {', '.join(KL_TYPES)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(
+                f"rl: max_steps is {self.max_steps}; it must be at least 1, or none for whole epochs",
+                code="settings.out-of-range",
+                name="max_steps",
+                value=self.max_steps,
+            )
+        if self.kl_loss_type.removesuffix("+") not in KL_TYPES:
+            raise UserError(
+                f"rl: kl_loss_type is {self.kl_loss_type!r}; it must be one of {', '.join(KL_TYPES)}",
+                code="settings.unknown-value",
+                name="kl_loss_type",
+                value=self.kl_loss_type,
+                known=list(KL_TYPES),
+            )
         resolve_aggregation(self.aggregation)
-        if self.batch % self.mini_batch:
-            raise UserError(f"rl: batch {self.batch} is not a multiple of mini_batch {self.mini_batch}")
+        if self.train_batch_size % self.ppo_mini_batch_size:
+            raise UserError(
+                f"rl: train_batch_size {self.train_batch_size} is not a multiple of ppo_mini_batch_size "
+                f"{self.ppo_mini_batch_size}",
+                code="rl.indivisible-batch",
+                batch=self.train_batch_size,
+                mini_batch=self.ppo_mini_batch_size,
+            )
         if self.n < 2:
-            raise UserError(f"rl: n is {self.n}; GRPO compares rollouts of one prompt and needs at least 2")
+            raise UserError(
+                f"rl: n is {self.n}; GRPO compares rollouts of one prompt and needs at least 2",
+                code="settings.out-of-range",
+                name="n",
+                value=self.n,
+            )
         if self.task == "proxy" and self.use_proxy:
-            raise UserError("rl: task is proxy, and a proxy in training is judged by no other; set use_proxy=false")
+            raise UserError(
+                "rl: task is proxy, and a proxy in training is not judged by a proxy; set use_proxy=false",
+                code="rl.proxy-judged-by-proxy",
+            )
 
     @classmethod
-    def paper(cls) -> RlSettings:
+    def paper(cls) -> Self:
         """Upstream's hyper-parameters for the 7B model on 8 GPUs: the defaults."""
         return cls()
 
     @classmethod
-    def demo(cls, total_steps: int = 24) -> RlSettings:
-        """A tiny model on two CPU cores: few processes, because their start is most of the time.
+    def demo(cls, max_steps: int = 24) -> Self:
+        """A tiny model on two CPU cores: few processes, because starting them takes most of the time.
 
         The demo has 80 RL pairs, so 24 steps are three epochs, and each epoch can be compared with the last.
         """
         return cls(
-            batch=10,
-            mini_batch=10,
-            micro_batch=16,
-            lr=1.5e-4,
-            temperature=1.2,  # a tiny model is sure of itself after SFT: explore more than a real one needs
-            prompt_length=512,
-            response_length=160,
-            total_steps=total_steps,
-            epochs=100,
-            save_every=5,
-            test_every=0,
-            rollout_tensor_parallel=1,
-            max_sequences=64,
-            agent_loop_workers=1,
-            reward_workers=1,
-            storage_units=1,
-            dataloader_workers=0,
-            max_no_verdict=0.3,  # a tiny proxy does not always answer to its contract
+            train_batch_size=10,
+            ppo_mini_batch_size=10,
+            ppo_micro_batch_size_per_gpu=16,
+            learning_rate=1.5e-4,
+            temperature=1.2,  # a tiny model is overconfident after SFT and needs more exploration than a real one
+            max_prompt_length=512,
+            max_response_length=160,
+            max_steps=max_steps,
+            num_train_epochs=100,
+            save_steps=5,
+            eval_steps=0,
+            tensor_parallel_size=1,
+            max_num_seqs=64,
+            agent_num_workers=1,
+            reward_num_workers=1,
+            num_data_storage_units=1,
+            dataloader_num_workers=0,
+            max_no_verdict=0.3,  # a tiny proxy often answers without a verdict
         )
 
-    def for_proxy(self, response_length: int) -> RlSettings:
-        """The same for training the proxy itself: its answers are short, and nobody judges them but the label."""
-        return replace(self, task="proxy", use_proxy=False, response_length=response_length)
+    def for_proxy(self, max_response_length: int) -> Self:
+        """The same for training the proxy itself: its answers are short, and only the label judges them."""
+        return replace(self, task="proxy", use_proxy=False, max_response_length=max_response_length)
 
-    def fitted(self, devices: int) -> RlSettings:
-        """The same with the largest batches, no larger than asked, that `devices` can share evenly.
+    def fitted(self, devices: int) -> Self:
+        """The same with the largest batches, no larger than configured, that `devices` can share evenly.
 
-        verl wants mini_batch x n to be a multiple of the devices: 128 x 8 on 24 GPUs becomes 126 x 8. A device's
-        share of that must be a multiple of micro_batch, which changes memory and speed only: 42 rollouts in passes of
-        8 become passes of 7.
+        verl requires ppo_mini_batch_size x n to be a multiple of the devices: 128 x 8 on 24 GPUs becomes 126 x 8. A
+        device's share of that must be a multiple of ppo_micro_batch_size_per_gpu, which changes memory and speed only:
+        42 rollouts in passes of 8 become passes of 7.
         """
         step = devices // math.gcd(devices, self.n)
-        mini_batch = self.mini_batch // step * step
-        if mini_batch == 0:
+        mini = self.ppo_mini_batch_size // step * step
+        if mini == 0:
             raise UserError(
-                f"rl: mini_batch {self.mini_batch} x n {self.n} rollouts cannot be shared by {devices} devices; "
-                f"raise mini_batch to {step} or take fewer nodes"
+                f"rl: ppo_mini_batch_size {self.ppo_mini_batch_size} x n {self.n} rollouts cannot be shared by "
+                f"{devices} devices; raise ppo_mini_batch_size to {step} or use fewer nodes",
+                code="rl.indivisible-devices",
+                devices=devices,
+                needed=step,
             )
-        share = mini_batch * self.n // devices
-        micro_batch = max(size for size in range(1, min(self.micro_batch, share) + 1) if share % size == 0)
-        batch = self.batch // self.mini_batch * mini_batch
-        return replace(self, batch=batch, mini_batch=mini_batch, micro_batch=micro_batch)
+        share = mini * self.n // devices
+        largest = min(self.ppo_micro_batch_size_per_gpu, share)
+        return replace(
+            self,
+            train_batch_size=self.train_batch_size // self.ppo_mini_batch_size * mini,
+            ppo_mini_batch_size=mini,
+            ppo_micro_batch_size_per_gpu=max(size for size in range(1, largest + 1) if share % size == 0),
+        )
 
     def check_policy(self, model: Path, device: str) -> None:
-        """Refuse, before anything is started, a checkpoint with code, and rollouts that vLLM would not serve it for."""
+        """Refuse, before anything starts, a checkpoint with code, or one that vLLM cannot serve for these rollouts."""
         refuse_code(model, self.trust_remote_code)
-        check_servable(model, 1 if device == "cpu" else self.rollout_tensor_parallel, "rl.rollout_tensor_parallel")
-        length = self.prompt_length + self.response_length
-        context_length(model, length, length, "rl.prompt_length + rl.response_length")
+        check_servable(model, 1 if device == "cpu" else self.tensor_parallel_size, "rl.tensor_parallel_size")
+        length = self.max_prompt_length + self.max_response_length
+        context_length(model, length, length, "rl.max_prompt_length + rl.max_response_length")
 
     def check_against(self, *, rows: int, devices: int) -> None:
-        """Refuse what verl would refuse minutes later: too few training rows, batches the devices cannot share."""
-        if rows < self.batch:
-            raise UserError(f"rl: {rows} training rows do not fill one batch of {self.batch}; lower batch")
-        if self.mini_batch * self.n % devices:
+        """Refuse early what verl refuses minutes later: too few training rows, batches the devices cannot share."""
+        if rows < self.train_batch_size:
             raise UserError(
-                f"rl: mini_batch {self.mini_batch} x n {self.n} rollouts cannot be shared by {devices} devices"
+                f"rl: {rows} training rows do not fill one batch of {self.train_batch_size}; lower train_batch_size",
+                code="rl.too-few-rows",
+                rows=rows,
+                batch=self.train_batch_size,
             )
-        if devices % self.rollout_tensor_parallel:
+        if self.ppo_mini_batch_size * self.n % devices:
             raise UserError(
-                f"rl: {devices} devices are no multiple of rollout_tensor_parallel {self.rollout_tensor_parallel}"
+                f"rl: ppo_mini_batch_size {self.ppo_mini_batch_size} x n {self.n} rollouts cannot be shared by "
+                f"{devices} devices",
+                code="rl.indivisible-devices",
+                devices=devices,
+            )
+        if devices % self.tensor_parallel_size:
+            raise UserError(
+                f"rl: {devices} devices are not a multiple of tensor_parallel_size {self.tensor_parallel_size}",
+                code="rl.indivisible-devices",
+                devices=devices,
             )

@@ -1,4 +1,4 @@
-"""What the reward function and the sampler must know, as one typed JSON file that both are given the path of."""
+"""Options of the reward function and the sampler: one typed JSON file, whose path both get from verl."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.files.whole_file import write_json
+from proxygrm.core.settings import from_table
 
 
 @dataclass(frozen=True)
 class RewardOptions:
-    """Written by the RL job before the trainer starts; read once in each process that needs it."""
+    """Written by the RL job before the trainer starts; read once per process."""
 
     rollouts: str
-    """Folder for `step_NNNNN.jsonl`, one row a rollout with every part of its reward."""
+    """Folder for `step_NNNNN.jsonl`, one row per rollout with every part of its reward."""
     stop_file: str
-    """Where the sampler leaves the reason when it ends the run."""
+    """File for the reason, when the sampler ends the run."""
     group_size: int
-    """Rollouts a prompt, to notice rollouts that never came."""
+    """Rollouts per prompt, to notice rollouts that were never generated."""
     use_proxy: bool = True
     endpoints: str = ""
     """Endpoints file of the proxy group; required with `use_proxy`."""
@@ -33,7 +34,7 @@ class RewardOptions:
 
     def __post_init__(self) -> None:
         if self.use_proxy and not self.endpoints:
-            raise UserError("reward options: use_proxy is on, but endpoints names no file")
+            raise UserError("reward options: use_proxy is on, but endpoints names no file", code="reward.no-endpoints")
 
     def write(self, path: Path) -> Path:
         write_json(path, dataclasses.asdict(self))
@@ -41,20 +42,14 @@ class RewardOptions:
 
     @classmethod
     def read(cls, path: str | Path) -> RewardOptions:
-        """The options in `path`; an unknown, missing or ill-typed key is an error that names it."""
+        """The options in `path`. Raises UserError: reward.options-unreadable, or as `from_table`."""
         try:
-            found = json.loads(read_user_text(Path(path)))
+            table = json.loads(read_user_text(Path(path)))
         except (OSError, json.JSONDecodeError) as error:
-            raise UserError(f"reward options: cannot read {path}: {error}") from error
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(found) - set(fields)):
-            raise UserError(f"reward options: unknown key {', '.join(unknown)} in {path}")
-        kinds = {"str": str, "int": int, "bool": bool, "float": (int, float)}
-        for name, value in found.items():
-            kind = str(fields[name].type)
-            if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):  # type: ignore[arg-type]
-                raise UserError(f"reward options: {name} is {value!r} in {path}; it must be {kind}")
+            raise UserError(
+                f"reward options: cannot read {path}: {error}", code="reward.options-unreadable", path=path
+            ) from error
         try:
-            return cls(**found)
+            return from_table(cls, table, f"reward options ({path})")
         except TypeError as error:
-            raise UserError(f"reward options: {path}: {error}") from error
+            raise UserError(f"reward options ({path}): {error}", code="reward.options-incomplete", path=path) from error

@@ -1,7 +1,7 @@
-"""The one place where verl's Hydra overrides are written.
+"""The only place where verl's Hydra overrides are written.
 
-Key names are verl 0.9.1's. Upstream's script was written for an older verl: there the reward function stood at
-`custom_reward_function.*`, which 0.9.1 ignores without a word.
+Key names are verl 0.9.1's. Upstream's script was written for an older verl: there the reward function was set by
+`custom_reward_function.*`, which 0.9.1 silently ignores.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # "auto" pins every replica of the machine to the same core
     "OMP_NUM_THREADS": "1",
-    # vLLM compiles parts with g++ even when it runs eagerly: 20 s at each start, and a compiler to have.
+    # vLLM compiles parts with g++ even when it runs eagerly: 20 s at each start, and it needs a compiler.
     "TORCHDYNAMO_DISABLE": "1",
-    # Lets vLLM's engine process run the model itself; otherwise it starts a third interpreter for that.
+    # vLLM's engine process runs the model itself; otherwise it starts a third interpreter for that.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 
 
 def job_environment(*, device: str, output: Path, attempt: int = 0) -> dict[str, str]:
-    """Variables every process of the training needs, in the driver and in Ray's workers alike. No secrets."""
+    """Variables that every process of the training needs, the driver and Ray's workers. No secrets."""
     shared = {
         "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guards.guarded_verl",
         "SWANLAB_LOG_DIR": str(output / "swanlog"),
@@ -66,22 +66,30 @@ def verl_overrides(
     started under; `nnodes` x `gpus_per_node` are the trainer's slots, so a proxy node must declare no GPUs.
     """
     if device not in ("cuda", "cpu"):
-        raise UserError(f"rl: device is {device!r}; it is cuda or cpu")
-    s = replace(settings, attention=attention(settings.attention, device))
-    length = s.prompt_length + s.response_length
+        raise UserError(
+            f"rl: device is {device!r}; it must be cuda or cpu",
+            code="settings.unknown-value",
+            name="device",
+            value=device,
+            known=["cuda", "cpu"],
+        )
+    s = replace(settings, attn_implementation=attention(settings.attn_implementation, device))
+    length = s.max_prompt_length + s.max_response_length
     cpu = device == "cpu"
     host = urlsplit(f"//{ray_address}").hostname
     if not host or ":" not in ray_address:
-        raise UserError(f"rl: Ray's address is {ray_address!r}; it must be HOST:PORT")
+        raise UserError(
+            f"rl: Ray's address is {ray_address!r}; it must be HOST:PORT", code="ray.bad-address", address=ray_address
+        )
     environment = job_environment(device=device, output=output) if environment is None else environment
     values: dict[str, object] = {
         "algorithm.adv_estimator": "grpo",
         "algorithm.use_kl_in_reward": False,
         "data.train_files": train_file,
         "data.val_files": val_file,
-        "data.train_batch_size": s.batch,
-        "data.max_prompt_length": s.prompt_length,
-        "data.max_response_length": s.response_length,
+        "data.train_batch_size": s.train_batch_size,
+        "data.max_prompt_length": s.max_prompt_length,
+        "data.max_response_length": s.max_response_length,
         "data.filter_overlong_prompts": True,
         "data.truncation": "error",
         "data.image_key": "images",
@@ -89,53 +97,53 @@ def verl_overrides(
         "data.custom_cls.path": "pkg://proxygrm.rl.plugins.dataset",
         "data.custom_cls.name": "AccountingDataset",
         "+data.account": output,
-        "data.dataloader_num_workers": s.dataloader_workers,
+        "data.dataloader_num_workers": s.dataloader_num_workers,
         "data.seed": s.seed,
         "actor_rollout_ref.model.path": model,
         "actor_rollout_ref.model.trust_remote_code": s.trust_remote_code,
         "data.trust_remote_code": s.trust_remote_code,
-        "actor_rollout_ref.model.use_remove_padding": s.attention == FLASH,  # verl packs rows for it alone
-        "+actor_rollout_ref.model.override_config.attn_implementation": s.attention,
+        "actor_rollout_ref.model.use_remove_padding": s.attn_implementation == FLASH,  # verl packs rows for it alone
+        "+actor_rollout_ref.model.override_config.attn_implementation": s.attn_implementation,
         "actor_rollout_ref.model.use_fused_kernels": not cpu,
         "actor_rollout_ref.model.enable_gradient_checkpointing": not cpu,
         "actor_rollout_ref.actor.strategy": "fsdp2" if cpu else "fsdp",
-        "actor_rollout_ref.actor.optim.lr": s.lr,
-        "actor_rollout_ref.actor.ppo_mini_batch_size": s.mini_batch,
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": s.micro_batch,
+        "actor_rollout_ref.actor.optim.lr": s.learning_rate,
+        "actor_rollout_ref.actor.ppo_mini_batch_size": s.ppo_mini_batch_size,
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": s.ppo_micro_batch_size_per_gpu,
         "actor_rollout_ref.actor.use_kl_loss": True,
-        "actor_rollout_ref.actor.kl_loss_coef": s.kl_coefficient,
-        "actor_rollout_ref.actor.kl_loss_type": s.kl_type,
-        "actor_rollout_ref.actor.entropy_coeff": s.entropy_coefficient,
+        "actor_rollout_ref.actor.kl_loss_coef": s.kl_loss_coef,
+        "actor_rollout_ref.actor.kl_loss_type": s.kl_loss_type,
+        "actor_rollout_ref.actor.entropy_coeff": s.entropy_coeff,
         "actor_rollout_ref.actor.data_loader_seed": s.seed,
         "actor_rollout_ref.actor.fsdp_config.param_offload": False,
         "actor_rollout_ref.actor.fsdp_config.optimizer_offload": False,
         # hf_model: every checkpoint is also a complete Hugging Face folder, ready to serve.
         "actor_rollout_ref.actor.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
         "actor_rollout_ref.actor.checkpoint.load_contents": ["model", "optimizer", "extra"],
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": s.micro_batch,
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": s.ppo_micro_batch_size_per_gpu,
         "actor_rollout_ref.ref.fsdp_config.param_offload": not cpu,
         "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.rollout.n": s.n,
         "actor_rollout_ref.rollout.temperature": s.temperature,
         "actor_rollout_ref.rollout.seed": s.seed,
-        "actor_rollout_ref.rollout.tensor_model_parallel_size": s.rollout_tensor_parallel,
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu": s.micro_batch,
-        "actor_rollout_ref.rollout.gpu_memory_utilization": s.gpu_memory_utilisation,
+        "actor_rollout_ref.rollout.tensor_model_parallel_size": s.tensor_parallel_size,
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu": s.ppo_micro_batch_size_per_gpu,
+        "actor_rollout_ref.rollout.gpu_memory_utilization": s.gpu_memory_utilization,
         "actor_rollout_ref.rollout.enable_chunked_prefill": cpu,
         "actor_rollout_ref.rollout.max_model_len": length,
         "actor_rollout_ref.rollout.max_num_batched_tokens": max(length, 2048 if cpu else 0),
-        "actor_rollout_ref.rollout.max_num_seqs": s.max_sequences,
-        # vLLM's cache of prepared pictures stays on (upstream had it off; verl turns it off below vLLM 0.22 alone): the
-        # rollouts of a prompt share their picture, and one process prepares them all (0.1 s of CPU for a megapixel).
+        "actor_rollout_ref.rollout.max_num_seqs": s.max_num_seqs,
+        # vLLM's cache of prepared images stays on (upstream had it off; verl turns it off below vLLM 0.22 alone): the
+        # rollouts of a prompt share their image, and one process prepares them all (0.1 s of CPU for a megapixel).
         "actor_rollout_ref.rollout.enforce_eager": True,
         "actor_rollout_ref.rollout.free_cache_engine": not cpu,
         "+actor_rollout_ref.rollout.engine_kwargs.vllm.middleware": MIDDLEWARE,
-        "actor_rollout_ref.rollout.agent.num_workers": s.agent_loop_workers,
-        "reward.num_workers": s.reward_workers,
+        "actor_rollout_ref.rollout.agent.num_workers": s.agent_num_workers,
+        "reward.num_workers": s.reward_num_workers,
         "reward.custom_reward_function.path": "pkg://proxygrm.rl.plugins.reward_fn",
         "reward.custom_reward_function.name": "compute_score",
         "+reward.custom_reward_function.reward_kwargs.options": reward_options,
-        "transfer_queue.backend.SimpleStorage.num_data_storage_units": s.storage_units,
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units": s.num_data_storage_units,
         "trainer.device": device,
         "trainer.nnodes": nnodes,
         "trainer.n_gpus_per_node": gpus_per_node,
@@ -143,15 +151,15 @@ def verl_overrides(
         "trainer.logger": ["console", "swanlab", "file"],
         "trainer.project_name": PROJECT,
         "trainer.experiment_name": run_name,
-        "trainer.val_before_train": s.test_every > 0,
-        "trainer.test_freq": s.test_every if s.test_every > 0 else -1,
-        "trainer.log_val_generations": 2 if s.test_every > 0 else 0,
-        "trainer.save_freq": s.save_every,
-        "trainer.max_actor_ckpt_to_keep": s.keep_checkpoints,
+        "trainer.val_before_train": s.eval_steps > 0,
+        "trainer.test_freq": s.eval_steps if s.eval_steps > 0 else -1,
+        "trainer.log_val_generations": 2 if s.eval_steps > 0 else 0,
+        "trainer.save_freq": s.save_steps,
+        "trainer.max_actor_ckpt_to_keep": s.save_total_limit,
         "trainer.default_local_dir": output / "checkpoints",
         "trainer.resume_mode": "auto",
-        "trainer.total_epochs": s.epochs,
-        "trainer.total_training_steps": s.total_steps,
+        "trainer.total_epochs": s.num_train_epochs,
+        "trainer.total_training_steps": s.max_steps,
         # verl's hook for its replay buffer: ours counts the parts of the reward, step by step.
         "trainer.v1.sampler.custom_sampler.path": "pkg://proxygrm.rl.plugins.sampler",
         "trainer.v1.sampler.custom_sampler.name": "CountingReplayBuffer",
@@ -177,7 +185,7 @@ def verl_overrides(
 
 
 def _cpu_values() -> dict[str, object]:
-    """What only the CPU platform needs: 32-bit numbers, small buffers."""
+    """Overrides for the CPU platform only: 32-bit numbers, small buffers."""
     return {
         "actor_rollout_ref.model.external_lib": "proxygrm.rl.cpu.engine",
         "actor_rollout_ref.actor.fsdp_config.use_torch_compile": False,
@@ -195,7 +203,7 @@ def _cpu_values() -> dict[str, object]:
 
 
 class _Text(str):
-    """A value that must stay a string, even if it looks like a number."""
+    """A value that must remain a string, even if it looks like a number."""
 
 
 AGENT_LOOPS = Path(__file__).with_name("plugins") / "agent_loops.yaml"

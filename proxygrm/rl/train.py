@@ -1,12 +1,12 @@
-"""The RL job's view of verl: what to run, how far it is, and what it leaves behind.
+"""The RL job's view of verl: its command, its progress and its output.
 
 out/
   policy/          complete Hugging Face checkpoint of the last step (finish)
-  metrics.jsonl    one flat JSON object a step (finish, and at each look at the progress)
+  metrics.jsonl    one flat JSON object per step (written by finish, and whenever progress is read)
   rollouts/        every rollout with the parts of its reward
   checkpoints/     verl's own, for resuming: run the same command again
   swanlog/         SwanLab's offline record
-  verl_metrics/    verl's metrics as each attempt wrote them
+  verl_metrics/    verl's metrics, one file per attempt
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.durable import move_into_place
 from proxygrm.core.files.whole_file import write_json, write_text
 from proxygrm.core.runtime.save_now import SaveNow
-from proxygrm.core.runtime.tracking import KEY_FILE_VARIABLE, asked_mode
+from proxygrm.core.runtime.tracking import KEY_FILE_VARIABLE, requested_mode
+from proxygrm.rl.checkpoints import clean_up, last_checkpoint
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.overrides import job_environment, verl_overrides
-from proxygrm.rl.saved import last_checkpoint, tidy
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _BAR = re.compile(r"Training Progress:[^\r\n]*\|\s*(\d+)/(\d+)")
@@ -40,9 +40,12 @@ _NOTES = (
     ("ray init kwargs", "starting workers"),
 )
 _KNOWN_FAILURES = (
-    ("num_samples=0", "every training prompt is longer than prompt_length, or its picture could not be read"),
-    ("no room to generate", "a prompt fills the model's whole context; raise response_length or lower prompt_length"),
-    ("CUDA out of memory", "the GPU ran out of memory; lower micro_batch or gpu_memory_utilisation"),
+    ("num_samples=0", "every training prompt is longer than max_prompt_length, or its image could not be read"),
+    (
+        "no room to generate",
+        "a prompt fills the model's whole context; raise max_response_length or lower max_prompt_length",
+    ),
+    ("CUDA out of memory", "the GPU ran out of memory; lower ppo_micro_batch_size_per_gpu or gpu_memory_utilization"),
 )
 
 
@@ -69,17 +72,17 @@ def train_grpo_command(
     (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
     `nursery`: socket of a nursery (`nursery_command`), on CPUs.
     """
-    asked_mode()  # one that SwanLab has not is said now, and not by a worker of Ray's
+    requested_mode()  # an unknown SwanLab mode is refused here, and not by one of Ray's workers
     for what, path in (("model", model), ("training file", train_file), ("validation file", val_file)):
         if not path.exists():
-            raise UserError(f"rl: the {what} {path} does not exist")
+            raise UserError(f"rl: the {what} {path} does not exist", code="file.missing", path=path)
     settings.check_against(rows=_rows(train_file), devices=nnodes * gpus_per_node)
     if settings.use_proxy and endpoints is None:
-        raise UserError("rl: use_proxy is on, but there is no endpoints file of a proxy group")
+        raise UserError("rl: use_proxy is on, but no endpoints file of a proxy is given", code="reward.no-endpoints")
     out.mkdir(parents=True, exist_ok=True)
     _stop_file(out).unlink(missing_ok=True)
-    SaveNow(out).forget()
-    tidy(out / "checkpoints", settings.keep_checkpoints)
+    SaveNow(out).clear()
+    clean_up(out / "checkpoints", settings.save_total_limit)
     options = RewardOptions(
         rollouts=str(out / "rollouts"),
         stop_file=str(_stop_file(out)),
@@ -118,8 +121,8 @@ def train_grpo_command(
 def nursery_command(socket: Path, out: Path) -> tuple[list[str], dict[str, str]]:
     """Command and additional environment of the process that CPU workers are forked from (`cpu.nursery`).
 
-    Start it early, beside Ray: it is ready when `socket` exists, after about 10 s. Stop it with SIGTERM after Ray.
-    `socket`: a short path in a folder that only the owner may enter. Workers start without it too, only later.
+    Start it together with Ray: it is ready when `socket` exists, after about 10 s. Stop it with SIGTERM after Ray.
+    `socket`: a short path in a folder that only the owner may enter. Without the nursery, workers start more slowly.
     """
     command = [sys.executable, "-m", "proxygrm.rl.cpu.nursery", "serve", str(socket)]
     return command, job_environment(device="cpu", output=out)
@@ -136,12 +139,12 @@ def _stop_file(out: Path) -> Path:
 
 
 def explain(out: Path, log: str) -> str:
-    """Why the training ended badly, in words, where we know; "" where only its log does. `log`: console output."""
+    """Why the training failed, if it is a known reason; otherwise "". `log`: console output."""
     stopped = _stop_file(out)
     if stopped.exists():
         return stopped.read_text(encoding="utf-8").strip()
-    if saved := SaveNow(out).answered():
-        return f"it was asked to save and end. {saved}; submit again to go on"
+    if saved := SaveNow(out).read_answer():
+        return f"it was asked to save and stop. {saved}; submit again to resume"
     for text, reason in _KNOWN_FAILURES:
         if text in log:
             return reason
@@ -163,17 +166,17 @@ def progress(log: str, metrics: list[dict[str, float]] | None = None) -> tuple[i
 
 
 def collect_metrics(out: Path) -> list[dict[str, float]]:
-    """Join the attempts' metrics into `metrics.jsonl` (a later attempt replaces the steps it did again)."""
+    """Join the attempts' metrics into `metrics.jsonl` (a later attempt replaces the steps that it repeated)."""
     steps: dict[int, dict[str, float]] = {}
     for path in sorted((out / "verl_metrics").glob("attempt_*.jsonl")):
-        found: list[dict] = []
+        attempt: list[dict] = []
         for line in path.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # the last line of an attempt killed while writing it
-                found.append(json.loads(line))
-        # A resumed attempt may first validate the step it starts from: those rows add to what is known of it.
-        trained = [row["step"] for row in found if "training/global_step" in row["data"]]
+                attempt.append(json.loads(line))
+        # A resumed attempt may first validate the step it starts from: those rows are merged into that step.
+        trained = [row["step"] for row in attempt if "training/global_step" in row["data"]]
         steps = {step: row for step, row in steps.items() if not trained or step < min(trained)}
-        for row in found:
+        for row in attempt:
             steps.setdefault(row["step"], {"step": row["step"]}).update(row["data"])
     rows = [steps[step] for step in sorted(steps)]
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -181,19 +184,29 @@ def collect_metrics(out: Path) -> list[dict[str, float]]:
 
 
 def finish(out: Path, start: Path) -> Path:
-    """After verl ended well: `metrics.jsonl`, and the last checkpoint's weights as `policy/` (hard links).
+    """After verl succeeded: `metrics.jsonl`, and the last checkpoint's weights as `policy/` (hard links).
 
-    `start`: the model the training began with; the policy is to be loaded in its precision. (verl writes the
-    weights in the 32 bits of the optimiser and `bfloat16` into their configuration, whatever the model was.)
+    `start`: the model the training started from; the policy keeps its precision. (verl writes the weights in the 32
+    bits of the optimiser and `bfloat16` into their configuration, whatever the model was.)
     """
     collect_metrics(out)
-    found = last_checkpoint(out)
-    if found is None:
-        raise UserError(f"rl: the training left no checkpoint in {out / 'checkpoints'}; see its log")
-    step, folder = found
+    checkpoint = last_checkpoint(out)
+    if checkpoint is None:
+        raise UserError(
+            f"rl: the training left no checkpoint in {out / 'checkpoints'}; see its log",
+            code="rl.no-checkpoint",
+            path=out / "checkpoints",
+        )
+    step, folder = checkpoint
     source = folder / "actor" / "huggingface"
     if missing := missing_from_policy(source):
-        raise UserError(f"rl: the checkpoint of step {step} ({source}) lacks {', '.join(missing)}")
+        raise UserError(
+            f"rl: the checkpoint of step {step} ({source}) has no {', '.join(missing)}",
+            code="checkpoint.incomplete",
+            path=source,
+            step=step,
+            missing=missing,
+        )
     policy, scratch = out / "policy", out / "policy.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     copy_linked(source, scratch)
@@ -204,22 +217,22 @@ def finish(out: Path, start: Path) -> Path:
 
 
 def _keep_precision(config: Path, original: Path) -> None:
-    """Write the original's `dtype` into `config`, as a new file: the old one is linked to the checkpoint's."""
-    found, wanted = (json.loads(path.read_text(encoding="utf-8")) for path in (config, original))
+    """Write the original's `dtype` into `config`, as a new file: the old one is a hard link to the checkpoint's."""
+    values, start = (json.loads(path.read_text(encoding="utf-8")) for path in (config, original))
     for part in ("", "text_config", "vision_config"):
-        into, source = (found, wanted) if not part else (found.get(part), wanted.get(part))
-        dtype = (source or wanted).get("dtype") or wanted.get("dtype") or wanted.get("torch_dtype")
-        if into and dtype and "dtype" in into:
-            into["dtype"] = dtype
-    write_json(config, found)
+        target, source = (values, start) if not part else (values.get(part), start.get(part))
+        dtype = (source or start).get("dtype") or start.get("dtype") or start.get("torch_dtype")
+        if target and dtype and "dtype" in target:
+            target["dtype"] = dtype
+    write_json(config, values)
 
 
 def missing_from_policy(folder: Path) -> list[str]:
-    """What a complete vision-language checkpoint would still need: configuration, weights, tokenizer, processor."""
-    wanted: dict[str, tuple[str, ...]] = {
+    """The parts that a complete vision-language checkpoint needs and this folder lacks."""
+    needed: dict[str, tuple[str, ...]] = {
         "config.json": ("config.json",),
         "weights": WEIGHTS,
         "tokenizer": ("tokenizer.json", "vocab.json"),
         "processor": ("processor_config.json", "preprocessor_config.json"),
     }
-    return [what for what, names in wanted.items() if not any((folder / name).is_file() for name in names)]
+    return [what for what, names in needed.items() if not any((folder / name).is_file() for name in names)]

@@ -1,1 +1,1 @@
-"""The frozen proxy: vLLM replicas with supervision (`server`, `group`, `serve`) and their client (`client`)."""
+"""The frozen proxy: supervised vLLM replicas (`replicas`), their client (`pool`) and a front end; the chat client."""

@@ -1,8 +1,8 @@
-"""`torchrun` for the processes of one node, whose meeting point no other user can reach, and no other job takes.
+"""`torchrun` for the processes of one node, with a rendezvous that other users cannot reach and other jobs cannot take.
 
-torchrun by itself listens on every address of the node, at port 29500: the second training of the node ends there, and
-whoever connects may read and change what the processes agree on. Here the kernel chooses the port, the socket is open
-on the loopback address before anything starts, and torch's store is handed that very socket.
+Plain torchrun listens on every address of the node, at port 29500: a second training on the node fails, and anyone who
+connects can read and change what the processes agree on. Here the kernel chooses the port, the socket is bound to the
+loopback address before anything starts, and torch's store uses that socket.
 
     python -m proxygrm.sft.launch --nproc_per_node 8 -m swift.cli.sft ...
 """
@@ -19,23 +19,23 @@ _INTERFACE = "lo"
 
 
 def main(arguments: list[str]) -> None:
-    """arguments: of torchrun, less those about nodes and where to meet."""
+    """arguments: of torchrun, without those about nodes and the rendezvous."""
     from torch.distributed import TCPStore, run
     from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
 
-    # What the libraries open beside it, to find each other, stays on this node, too.
+    # Sockets that the libraries themselves open stay on this node, too.
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = _INTERFACE
-    with socket.socket() as gate:
-        gate.bind((LOOPBACK, 0))
-        gate.listen(128)
-        port = gate.getsockname()[1]
-        # torch's own way of meeting, less the choice of a port. Not its `--standalone`: that one unpickles what it
-        # finds in the store, and listens on every address.
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen(128)
+        port = listener.getsockname()[1]
+        # torch's static rendezvous on our socket. Not its `--standalone`, which unpickles what is in the store, and
+        # listens on every address.
         static_tcp_rendezvous.TCPStore = functools.partial(  # type: ignore[attr-defined]
-            TCPStore, master_listen_fd=gate.detach()
+            TCPStore, master_listen_fd=listener.detach()
         )
-    where = ["--nnodes", "1", "--node_rank", "0", "--master_addr", LOOPBACK, "--master_port", str(port)]
-    run.main([*where, *arguments])
+    rendezvous = ["--nnodes", "1", "--node_rank", "0", "--master_addr", LOOPBACK, "--master_port", str(port)]
+    run.main([*rendezvous, *arguments])
 
 
 if __name__ == "__main__":

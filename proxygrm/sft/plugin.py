@@ -1,8 +1,8 @@
-"""Loaded by ms-swift (`--external_plugins`): a save when the job asks for one, the tokenizer's own vision tokens, and
-no code out of a checkpoint unless the user trusts it (ms-swift always does, and has no argument against it).
+"""Loaded by ms-swift (`--external_plugins`): saves when the job requests it, takes vision tokens from the tokenizer,
+and refuses code in a checkpoint unless the user trusts it (ms-swift always does, and has no option for it).
 
-ms-swift's Qwen2-VL template carries the ids of the released models as constants. A tokenizer with other ids (the
-tiny model's) then trains without its pictures, and nothing says so. For released checkpoints this changes nothing.
+ms-swift's Qwen2-VL template has the token ids of the released models as constants. With another tokenizer (the tiny
+model's) it would silently train without the images. For released checkpoints this changes nothing.
 """
 
 from __future__ import annotations
@@ -22,49 +22,53 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.sft.arguments import TRUST as VARIABLE
 
-_set_processor = Qwen2VLTemplate.init_processor
+_init_processor = Qwen2VLTemplate.init_processor
 
 
-def _with_own_ids(template: Any, processor: Any) -> None:
-    _set_processor(template, processor)
+def _init_processor_with_token_ids(template: Any, processor: Any) -> None:
+    _init_processor(template, processor)
     if processor is None:
         return
     tokenizer = getattr(processor, "tokenizer", processor)
-    known = tokenizer.get_vocab()
+    vocabulary = tokenizer.get_vocab()
     for attribute, token in (("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>")):
-        if token not in known:
-            raise ValueError(f"the tokenizer has no {token}: this is no Qwen2-VL checkpoint")
-        setattr(template, attribute, known[token])
+        if token not in vocabulary:
+            raise ValueError(f"the tokenizer has no {token}: this is not a Qwen2-VL checkpoint")
+        setattr(template, attribute, vocabulary[token])
 
 
-Qwen2VLTemplate.init_processor = _with_own_ids
+Qwen2VLTemplate.init_processor = _init_processor_with_token_ids
 
 
-class SaveWhenAsked(TrainerCallback):
-    """Saves and ends at the end of the step in which the job asks for it, on all ranks in the same one."""
+class SaveOnRequest(TrainerCallback):
+    """Saves and stops at the end of the step in which the job requests it, the same step on all ranks."""
 
     def __init__(self, args: Any, trainer: Any) -> None:
         super().__init__(args, trainer)
         self.save_now = SaveNow(Path(args.output_dir).parent)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        asked = torch.tensor([state.is_world_process_zero and self.save_now.asked()], device=args.device)
+        requested = torch.tensor([state.is_world_process_zero and self.save_now.is_requested()], device=args.device)
         if torch.distributed.is_initialized():
-            torch.distributed.broadcast(asked, 0)
-        if asked:
+            torch.distributed.broadcast(requested, 0)
+        if requested:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero and self.save_now.asked():
-            self.save_now.answer(f"A checkpoint of step {state.global_step} is there to go on from")
+        if state.is_world_process_zero and self.save_now.is_requested():
+            self.save_now.answer(f"The run will resume from a checkpoint of step {state.global_step}")
 
 
-callbacks_map["save_when_asked"] = SaveWhenAsked
+callbacks_map["save_when_asked"] = SaveOnRequest
 
 
 def refuse_to_import(class_name: str, module_path: Any, **how: Any) -> Any:
-    """In the place of the one function of transformers that imports a file out of a checkpoint."""
-    raise UserError(f"{module_path} comes with the checkpoint and is not run; if you trust it, {TRUST}")
+    """Replaces the one function of transformers that imports a file of a checkpoint."""
+    raise UserError(
+        f"{module_path} comes with the checkpoint and is not run; if you trust it, {TRUST}",
+        code="checkpoint.code",
+        path=str(module_path),
+    )
 
 
 if not int(os.environ.get(VARIABLE, "0")):

@@ -1,1 +1,1 @@
-"""Teachers: whoever writes the critiques that training starts from."""
+"""Teachers write the critiques that training starts from."""

@@ -1,7 +1,7 @@
-"""Critique files: JSONL, one row a pair: {id, critique, verdict, reason, model}.
+"""Critique files: JSONL, one row per pair: {id, critique, verdict, reason, model}.
 
-A row needs only id and critique, so that people can bring their own. The recorded verdict and reason are for readers
-of the file: whoever reads it here gets what the critique itself says, by the contract of today.
+A row needs only id and critique, so that users can bring their own. The recorded verdict and reason are for people who
+read the file: code gets them from the critique itself, by the present contract.
 """
 
 from __future__ import annotations
@@ -18,22 +18,26 @@ from proxygrm.core.files.json_lines import numbered_lines, value_of
 from proxygrm.core.files.whole_file import may_write
 from proxygrm.core.labels import Label
 from proxygrm.critique.contract import parse
-from proxygrm.serving.chat_answer import NO_TEXT, ChatAnswer
+from proxygrm.serving.chat.answer import NO_TEXT, ChatAnswer
 
-UNNAMED = "unnamed"  # the model of rows that do not say who wrote them
+UNNAMED = "unnamed"
+"""The model of rows that do not name one."""
 
 
 @dataclass(frozen=True)
 class CritiqueRow:
-    id: str  # of the pair
-    critique: str  # raw text
+    id: str
+    """Of the pair."""
+    critique: str
+    """Raw text."""
     verdict: Label | None
-    reason: str | None  # why it is unusable (`critique.Problem` value), None when it is to the contract
+    reason: str | None
+    """Why it is unusable (`critique.Problem` value), None when it is well-formed."""
     model: str
 
 
 def critique_row(pair_id: str, text: str, model: str, cause: str | None = None) -> CritiqueRow:
-    """cause: why there is no text (`chat_answer.NO_TEXT`)."""
+    """cause: why there is no text (`chat.answer.NO_TEXT`)."""
     critique = parse(text)
     reason = cause if cause in NO_TEXT and not text.strip() else critique.reason
     return CritiqueRow(pair_id, text, critique.verdict, reason, model)
@@ -43,46 +47,53 @@ def answered_row(pair_id: str, answer: ChatAnswer, model: str) -> CritiqueRow:
     return critique_row(pair_id, answer.text, model, answer.cause)
 
 
-class Written(NamedTuple):
-    """What a row must say: the rest follows from the critique."""
+class RowFields(NamedTuple):
+    """The fields of a row that are read: the others follow from the critique."""
 
     id: str
     critique: str
     model: str
-    cause: str | None = None  # recorded for a critique without text
+    cause: str | None = None
+    """Recorded for a critique without text."""
 
 
-def read_line(line: bytes, path: Path, number: int) -> Written:
-    """Raises UserError, with the line number, for anything that is not a whole row."""
+def read_line(line: bytes, path: Path, number: int) -> RowFields:
+    """UserError, with the line number, for anything that is not a complete row."""
     try:
         row = value_of(line)
         if not isinstance(row, dict):
             raise ValueError("not a JSON object")
-        lacking = [name for name in ("id", "critique") if row.get(name) is None]
-        if lacking:
-            raise ValueError(f"it has no {' and no '.join(lacking)}")
+        missing = [name for name in ("id", "critique") if row.get(name) is None]
+        if missing:
+            raise ValueError(f"it has no {' and no '.join(missing)}")
         model = row.get("model")
         reason = row.get("reason")
         cause = reason if isinstance(reason, str) else None
-        written = Written(row["id"], row["critique"], UNNAMED if model is None else model, cause)
-        if not all(isinstance(text, str) for text in written[:3]):
-            raise ValueError("id, critique and model must be texts")
-        written.critique.encode()  # a lone surrogate can stand in JSON, but in none of the files to write
+        fields = RowFields(row["id"], row["critique"], UNNAMED if model is None else model, cause)
+        if not all(isinstance(text, str) for text in fields[:3]):
+            raise ValueError("id, critique and model must be strings")
+        fields.critique.encode()  # JSON may contain a lone surrogate, the files written from it may not
     except ValueError as error:
-        raise UserError(f"{path} line {number} is no critique ({error}); remove that line and rerun") from error
-    return written
+        raise UserError(
+            f"{path} line {number} is not a critique ({error}); remove that line and rerun",
+            code="critique.bad-row",
+            path=path,
+            row=number,
+            reason=str(error),
+        ) from error
+    return fields
 
 
 def read_critiques(path: Path) -> Iterator[CritiqueRow]:
-    """All rows of a file, one after the other. Raises UserError as `read_line` does."""
+    """The rows of a file. Raises UserError as `read_line` does."""
     if not path.exists():
-        raise UserError(f"{path} does not exist; distill the shard first")
+        raise UserError(f"{path} does not exist; distill the shard first", code="file.missing", path=path)
     for number, line in numbered_lines(path):
         yield critique_row(*read_line(line, path, number))
 
 
 def resume(path: Path, known_ids: Collection[str], model: str) -> list[CritiqueRow]:
-    """Rows already there, after repairing a last line that a killed writer left torn.
+    """Rows already in the file, after removing an incomplete last line that a killed writer left.
 
     Raises UserError when the file belongs to other pairs, another number of shards or another model.
     """
@@ -90,20 +101,28 @@ def resume(path: Path, known_ids: Collection[str], model: str) -> list[CritiqueR
         return []
     _repair_tail(path)
     rows = list(read_critiques(path))
-    stranger = next((row for row in rows if row.id not in known_ids), None)
-    if stranger:
+    unknown = next((row for row in rows if row.id not in known_ids), None)
+    if unknown:
         raise UserError(
-            f"{path} holds {stranger.id!r}, which is not in this shard; the pairs or the number of shards changed: "
-            "use another folder, or remove the file"
+            f"{path} holds {unknown.id!r}, which is not in this shard; the pairs or the number of shards changed: "
+            "use another folder, or remove the file",
+            code="critique.other-shard",
+            path=path,
+            id=unknown.id,
         )
-    other = next((row for row in rows if row.model != model), None)
-    if other:
-        raise UserError(f"{path} was written by {other.model!r}, not {model!r}; use another folder, or remove the file")
+    by_other_model = next((row for row in rows if row.model != model), None)
+    if by_other_model:
+        raise UserError(
+            f"{path} was written by {by_other_model.model!r}, not {model!r}; use another folder, or remove the file",
+            code="critique.other-model",
+            path=path,
+            model=by_other_model.model,
+        )
     return rows
 
 
 def append(path: Path, rows: Iterable[CritiqueRow]) -> None:
-    """Add whole lines and sync them to the disk."""
+    """Add complete lines and sync them to the disk."""
     data = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
     may_write(path)
     try:
@@ -112,14 +131,19 @@ def append(path: Path, rows: Iterable[CritiqueRow]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); make room or rights, and run again") from error
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); free disk space or correct the permissions, and run again",
+            code="file.cannot-write",
+            path=path,
+            reason=error.strerror,
+        ) from error
 
 
 def _repair_tail(path: Path) -> None:
-    """Cut a last line without its newline: it may be half a row, and asking again costs one request."""
+    """Remove a last line without its newline: it may be half a row, and another request is cheap."""
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
+    complete = data.rfind(b"\n") + 1
+    if complete < len(data):
         with path.open("r+b") as file:
-            file.truncate(whole)
+            file.truncate(complete)
             os.fsync(file.fileno())

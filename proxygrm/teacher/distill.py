@@ -1,11 +1,11 @@
-"""Distillation: a teacher writes a critique for every pair of one shard. Resumes at the row."""
+"""Distillation: a teacher writes a critique for every pair of one shard. A rerun resumes at the first missing row."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,32 +14,47 @@ from proxygrm.core.files.whole_file import write_json
 from proxygrm.core.pairs import PreferencePair, read_pairs
 from proxygrm.core.runtime.together import run_together
 from proxygrm.critique.prompts import grm_prompt, prompt_hash
-from proxygrm.serving.chat_answer import REFUSED_BY_SERVICE
-from proxygrm.serving.chat_client import RowFailed, chat_body, check_model, complete, open_client
+from proxygrm.serving.chat.answer import REFUSED_BY_SERVICE
+from proxygrm.serving.chat.client import ChatClient
+from proxygrm.serving.chat.failures import ChatFailed
+from proxygrm.serving.chat.request import ChatRequest, image_part_of_file
 from proxygrm.teacher.critiques import CritiqueRow, answered_row, append, resume
 
-_MIN_FAILURES = 5  # a share of a handful of rows says nothing
+_MIN_FAILURES = 5
+"""A share of a handful of rows means nothing."""
+CritiqueFn = Callable[[PreferencePair], Awaitable[CritiqueRow]]
 
 
 @dataclass(frozen=True)
 class DistillReport:
-    pairs: int  # of the shard
+    pairs: int
+    """Of the shard."""
     finished_before: int
     written: int
-    failed: dict[str, int]  # reason -> pairs without a critique; a re-run asks for them again
-    failed_ids: list[str]  # the first 50
-    right: int  # critiques to the contract whose verdict is the label, of all in the file
+    failed: dict[str, int]
+    """Reason -> pairs without a critique; a rerun asks for them again."""
+    failed_ids: list[str]
+    """The first 50."""
+    right: int
+    """Well-formed critiques whose verdict is the label, of all in the file."""
     wrong: int
-    unusable: dict[str, int]  # reason -> critiques not to the contract
+    unusable: dict[str, int]
+    """Reason -> critiques that are not well-formed."""
     model: str
-    prompt: str  # hash of the instruction
+    prompt: str
+    """Hash of the instruction."""
     seconds: float
 
 
 def shard_of(pairs: list[PreferencePair], shard: int, shards: int) -> list[PreferencePair]:
     """Every `shards`-th pair, in file order: the work of one array element."""
     if not 0 <= shard < shards:
-        raise UserError(f"shard {shard} of {shards} does not exist; shards are numbered 0 to {shards - 1}")
+        raise UserError(
+            f"shard {shard} of {shards} does not exist; shards are numbered 0 to {shards - 1}",
+            code="teacher.no-such-shard",
+            shard=shard,
+            shards=shards,
+        )
     return pairs[shard::shards]
 
 
@@ -55,16 +70,16 @@ async def distill(
     concurrency: int = 64,
     timeout_s: float = 600.0,
     api_key_file: str | Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
     attempts: int = 6,
     max_failed_share: float = 0.02,
 ) -> DistillReport:
     """Append the missing critiques of a shard to `out_file`, and write `<out_file>.report.json`.
 
-    Pairs that got no answer after `attempts` tries are not written, so running again asks for them again; they are
-    counted. An answer without text (cut off while it thought, declined) is written, unusable, with its cause. Raises
-    UserError when more than `max_failed_share` of the shard (and more than a handful) failed, and
-    stops asking as soon as that is certain; the report is written all the same.
+    Pairs that got no answer after `attempts` attempts are counted and not written, so a rerun asks for them again. An
+    answer without text (cut off while it thought, declined) is written, unusable, with its cause. UserError when more
+    than `max_failed_share` of the shard (and more than a handful) failed; it stops as soon as that is certain, and
+    writes the report anyway.
     """
     started = time.monotonic()
     out_file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,18 +87,15 @@ async def distill(
     before = resume(out_file, {pair.id for pair in pairs}, model)
     finished = {row.id for row in before}
     todo = [pair for pair in pairs if pair.id not in finished]
-    work = _Work(out_file, len(pairs), len(finished), max(_MIN_FAILURES, max_failed_share * len(pairs)), progress)
-    work.tell()
+    work = _Work(out_file, len(pairs), len(finished), max(_MIN_FAILURES, max_failed_share * len(pairs)), on_progress)
+    work.report_progress()
     if todo:
-        async with open_client(endpoint, concurrency, timeout_s, api_key_file) as client:
-            await check_model(client, model)
+        async with ChatClient(endpoint, concurrency, timeout_s, api_key_file) as client:
+            await client.check_model(model)
 
             async def critique(pair: PreferencePair) -> CritiqueRow:
-                try:
-                    body = await asyncio.to_thread(_body, pair, pairs_dir, model, temperature, max_tokens)
-                except OSError as error:
-                    raise RowFailed("image_unreadable", str(error)) from error
-                return answered_row(pair.id, await complete(client, body, attempts), model)
+                body = await asyncio.to_thread(_body, pair, pairs_dir, model, temperature, max_tokens)
+                return answered_row(pair.id, await client.complete(body, attempts), model)
 
             await work.run(todo, critique, concurrency)
     report = _report(pairs, [*before, *work.written], len(before), work, model, time.monotonic() - started)
@@ -91,13 +103,17 @@ async def distill(
     if work.too_many:
         raise UserError(
             f"{out_file}: the teacher failed on {work.failures} of {len(pairs)} pairs ({dict(work.failed)}), more than "
-            "allowed; finished rows are kept. Mend the teacher and run again"
+            "allowed; finished rows are kept. Fix the teacher and run again",
+            code="teacher.too-many-failures",
+            path=out_file,
+            failed=dict(work.failed),
+            pairs=len(pairs),
         )
     return report
 
 
 class _Work:
-    """A pool of askers over one iterator, and one writer that syncs whole lines."""
+    """Concurrent requests over one iterator, and one writer that syncs complete lines."""
 
     def __init__(
         self,
@@ -105,9 +121,10 @@ class _Work:
         total: int,
         done: int,
         allowed: float,
-        progress: Callable[[int, int, str], None] | None,
+        on_progress: Callable[[int, int, str], None] | None,
     ) -> None:
-        self.out_file, self.total, self.done, self.allowed, self.progress = out_file, total, done, allowed, progress
+        self.out_file, self.total, self.done, self.allowed = out_file, total, done, allowed
+        self.on_progress = on_progress
         self.written: list[CritiqueRow] = []
         self.failed: Counter[str] = Counter()
         self.failed_ids: list[str] = []
@@ -122,58 +139,64 @@ class _Work:
 
     @property
     def hopeless(self) -> bool:
-        """More failed than is allowed. Pairs that the teacher refuses (too long, say) are lost alone, as long as it
+        """More failed than are allowed. Pairs that the teacher refuses (too long, say) do not count, as long as it
         answers more than it refuses."""
         refused = self.failed[REFUSED_BY_SERVICE]
         return self.failures - (refused if refused < self.done else 0) > self.allowed
 
-    def tell(self) -> None:
-        if self.progress:
-            self.progress(self.done, self.total, f"{self.failures} failed" if self.failures else "")
+    def report_progress(self) -> None:
+        if self.on_progress:
+            self.on_progress(self.done, self.total, f"{self.failures} failed" if self.failures else "")
 
-    async def run(self, todo: list[PreferencePair], critique, concurrency: int) -> None:
+    async def run(self, todo: list[PreferencePair], critique: CritiqueFn, concurrency: int) -> None:
         queue: asyncio.Queue[CritiqueRow | None] = asyncio.Queue()
         writer = asyncio.create_task(self._write(queue))
         remaining = iter(todo)
         try:
-            askers = min(concurrency, len(todo))
-            await run_together(self._ask(remaining, critique, queue, writer) for _ in range(askers))
+            workers = min(concurrency, len(todo))
+            await run_together(self._work(remaining, critique, queue, writer) for _ in range(workers))
         finally:
             queue.put_nowait(None)
             await writer
 
-    async def _ask(
-        self, remaining: Iterator[PreferencePair], critique, queue: asyncio.Queue, writer: asyncio.Task
+    async def _work(
+        self,
+        remaining: Iterator[PreferencePair],
+        critique: CritiqueFn,
+        queue: asyncio.Queue[CritiqueRow | None],
+        writer: asyncio.Task[None],
     ) -> None:
         for pair in remaining:
-            if self.hopeless or writer.done():  # a writer that is done has failed, a full disk say
+            if self.hopeless or writer.done():  # a writer that is done has failed, with a full disk say
                 return
             try:
                 queue.put_nowait(await critique(pair))
-            except RowFailed as failure:
-                self.failed[failure.reason] += 1
+            except (ChatFailed, OSError) as failure:  # OSError: of an image
+                self.failed[failure.reason if isinstance(failure, ChatFailed) else "image_unreadable"] += 1
                 self.failed_ids.append(pair.id)
-                self.tell()
+                self.report_progress()
 
     async def _write(self, queue: asyncio.Queue[CritiqueRow | None]) -> None:
-        """Everything that waits goes out in one write and one sync."""
-        ended = False
-        while not ended:
+        """All waiting rows are written with one write and one sync."""
+        finished = False
+        while not finished:
             rows = [await queue.get()]
             while not queue.empty():
                 rows.append(queue.get_nowait())
-            ended = None in rows
+            finished = None in rows
             batch = [row for row in rows if row is not None]
             if batch:
                 await asyncio.to_thread(append, self.out_file, batch)
                 self.written += batch
                 self.done += len(batch)
-                self.tell()
+                self.report_progress()
 
 
-def _body(pair: PreferencePair, pairs_dir: Path, model: str, temperature: float, max_tokens: int) -> dict:
+def _body(pair: PreferencePair, pairs_dir: Path, model: str, temperature: float, max_tokens: int) -> bytes:
+    """Raises OSError for an image that cannot be read."""
     prompt = grm_prompt(pair.question, pair.response_1, pair.response_2, images=0)
-    return chat_body(model, prompt, pair.image_paths(pairs_dir), temperature, max_tokens)
+    request = ChatRequest.build(model, prompt, max_tokens=max_tokens, temperature=temperature)
+    return request.body([image_part_of_file(path) for path in pair.image_paths(pairs_dir)])
 
 
 def _report(

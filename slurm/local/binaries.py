@@ -19,7 +19,7 @@ _SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
 
 @dataclass(frozen=True)
 class Programs:
-    """Absolute paths of the programs; `prefix` is the unpacked tree, or None for the machine's own."""
+    """Absolute paths of the programs. prefix: the unpacked tree, None for programs installed on the machine."""
 
     paths: dict[str, str]
     prefix: Path | None
@@ -31,14 +31,18 @@ class Programs:
     def plugin_dir(self) -> str | None:
         if self.prefix is None:
             return None
-        found = sorted(self.prefix.glob("usr/lib/*/slurm*/auth_munge.so"))
-        if not found:
-            raise UserError(f"{self.prefix} holds no SLURM plug-ins: remove it and run `make setup`")
-        return str(found[0].parent)
+        plugins = sorted(self.prefix.glob("usr/lib/*/slurm*/auth_munge.so"))
+        if not plugins:
+            raise UserError(
+                f"{self.prefix} contains no SLURM plug-ins: remove it and run `make setup`",
+                code="cluster.no-plugins",
+                path=self.prefix,
+            )
+        return str(plugins[0].parent)
 
     @property
     def folders(self) -> list[str]:
-        """Folders of the programs that PATH needs, in order, none twice."""
+        """Folders of the programs for PATH, in order, without duplicates."""
         return list(dict.fromkeys(str(Path(path).parent) for path in self.paths.values()))
 
     def library_path(self) -> str | None:
@@ -53,22 +57,26 @@ def repository() -> Path:
 
 
 def find_programs() -> Programs:
-    """The machine's own programs when all are there, else the unpacked ones.
+    """The machine's own programs when all are installed, else the unpacked ones.
 
-    PROXYGRM_FORCE_UNPACK=1 insists on the unpacked ones. Raises UserError naming what is missing.
+    PROXYGRM_FORCE_UNPACK=1 forces the unpacked ones. UserError names what is missing.
     """
     missing: list[str] = []
     if os.environ.get("PROXYGRM_FORCE_UNPACK", "") in ("", "0"):
         search = os.pathsep.join([os.environ.get("PATH", ""), *_SYSTEM_FOLDERS])
-        found = {name: shutil.which(name, path=search) for name in PROGRAMS}
-        missing = [name for name, path in found.items() if path is None]
+        installed = {name: shutil.which(name, path=search) for name in PROGRAMS}
+        missing = [name for name, path in installed.items() if path is None]
         if not missing:
-            return Programs({name: path for name, path in found.items() if path}, None)
+            return Programs({name: path for name, path in installed.items() if path}, None)
     prefix = repository() / ".local" / "debian"
     search = os.pathsep.join([str(prefix / "usr/sbin"), str(prefix / "usr/bin")])
     unpacked = {name: shutil.which(name, path=search) for name in PROGRAMS}
     if all(unpacked.values()):
         return Programs({name: path for name, path in unpacked.items() if path}, prefix)
     missing = missing or [name for name, path in unpacked.items() if path is None]
-    shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-    raise UserError(f"no complete SLURM on this machine (missing: {shown}): run `make setup`")
+    listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+    raise UserError(
+        f"no complete SLURM on this machine (missing: {listed}): run `make setup`",
+        code="cluster.slurm-incomplete",
+        missing=missing,
+    )

@@ -1,4 +1,4 @@
-"""What a private cluster consists of, and its SLURM configuration as text. Pure: nothing here writes."""
+"""The settings of a private cluster, and its SLURM configuration as text. Pure: nothing is written."""
 
 from __future__ import annotations
 
@@ -18,37 +18,49 @@ _FIRST_SLURMD = 8
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The knobs of a private cluster. The defaults are what the demo runs on."""
+    """The settings of a private cluster. The demo runs on the defaults."""
 
     name: str = "local"
     nodes: tuple[tuple[str, int], ...] = (("h100", 2), ("a100", 2))
     """(GPU type, number of nodes); a node is called TYPE-NUMBER, counted from 1."""
     gpus_per_node: int = 8
     cpus_per_node: int = 64
-    """Claimed, not owned: SLURM hands out this many whatever the machine has."""
+    """SLURM hands out this many, whatever the machine has."""
     memory_mb_per_node: int = 500_000
     default_memory_mb_per_cpu: int = 1000
     kill_invalid_depend: bool = True
-    """Cancel a job whose dependency can never hold. Sites differ, so both must be tried."""
+    """Cancel a job whose dependency can never be satisfied. Sites differ, so tests use both."""
     port: int | None = None
     """First of 40 TCP ports; None takes a free block."""
     slurmd_timeout_s: int = 20
     requeue_delay_s: int = 10
-    """How long a requeued job waits; also how long a job credential lives, so not below a few seconds."""
+    """How long a requeued job waits; also the lifetime of a job credential, so at least a few seconds."""
     preempt_grace_s: int = 5
-    """Time a preempted job in `scavenge` has, from the signal it asked for (`--signal`) to its requeue. A job that
-    uses it and requeues itself frees its nodes at once; of one that does not, SLURM takes notice every 30 s only.
-    With 0 a job is requeued at once and has no time for anything."""
+    """Time a preempted job in `scavenge` has, from the signal it requested (`--signal`) to its requeue. A job that uses
+    it and requeues itself frees its nodes at once; for others SLURM checks every 30 s only. With 0 a job is requeued at
+    once, without time to save."""
     kill_wait_s: int = 5
 
     def __post_init__(self) -> None:
         types = [kind for kind, _ in self.nodes]
         if len(set(types)) != len(types) or not all(kind.isalnum() for kind in types):
-            raise UserError(f"GPU types of a local cluster must be distinct plain words, not {types}")
+            raise UserError(
+                f"GPU types of a local cluster must be distinct plain words, not {types}",
+                code="cluster.gpu-types",
+                types=types,
+            )
         if not 1 <= self.node_count <= MAX_NODES or min(count for _, count in self.nodes) < 1:
-            raise UserError(f"a local cluster has 1 to {MAX_NODES} nodes, not {self.node_count}")
+            raise UserError(
+                f"a local cluster has 1 to {MAX_NODES} nodes, not {self.node_count}",
+                code="cluster.node-count",
+                count=self.node_count,
+            )
         if self.port is not None and not 1024 <= self.port <= 65535 - PORTS_PER_BLOCK:
-            raise UserError(f"port {self.port} is no place for a block of {PORTS_PER_BLOCK} ports above 1023")
+            raise UserError(
+                f"a block of {PORTS_PER_BLOCK} ports above 1023 cannot start at port {self.port}",
+                code="cluster.port-range",
+                port=self.port,
+            )
 
     @property
     def node_count(self) -> int:
@@ -76,7 +88,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Ports:
-    """One block of ports: controller, accounting, then one for each node."""
+    """One block of ports: controller, accounting, then one per node."""
 
     first: int
 
@@ -93,8 +105,8 @@ class Ports:
 
 
 def nodes_of(spec: ClusterSpec, ports: Ports) -> list[Node]:
-    """The virtual nodes. Addresses are 127.0.0.x and differ between blocks too, so that whatever two clusters
-    side by side start on fixed ports of "their" nodes does not meet."""
+    """The virtual nodes. Addresses are 127.0.0.x and differ between blocks too, so that programs of two clusters on
+    fixed ports of their nodes do not collide."""
     offset = 11 + MAX_NODES * ((ports.first // PORTS_PER_BLOCK) % BLOCKS)
     names = [(f"{kind}-{number}", kind) for kind, count in spec.nodes for number in range(1, count + 1)]
     return [
@@ -107,7 +119,7 @@ def ports_used(spec: ClusterSpec, ports: Ports) -> list[int]:
 
 
 def render(spec: ClusterSpec, ports: Ports, *, base: str, user: str, plugin_dir: str | None) -> dict[str, str]:
-    """Configuration files by name. `base` is the folder as SLURM may see it: short, no odd characters."""
+    """Configuration files by name. base: the folder's path for SLURM: short, without special characters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     nodes = nodes_of(spec, ports)

@@ -1,4 +1,4 @@
-"""The daemons of one private cluster: how each is started and how it shows that it answers."""
+"""The daemons of one private cluster: how each is started and how to tell that it answers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from slurm import commands
 from slurm.local import processes
 from slurm.local.binaries import Programs
 from slurm.local.config import ClusterSpec, Ports, nodes_of
-from slurm.local.folder import conf_path
+from slurm.local.folder import Record, base_of, conf_path
 
 LOADED_WITHIN_S = 2.0
+NO_LOG = "nothing in its log"
 _OTHERS = ("MYSQL_", *commands.KEPT)
 
 
@@ -27,16 +28,20 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise UserError(f"user id {os.getuid()} has no name on this machine, and SLURM needs one") from None
+        raise UserError(
+            f"user id {os.getuid()} has no name on this machine, and SLURM needs one",
+            code="cluster.user-without-name",
+            uid=os.getuid(),
+        ) from None
 
 
 def client_environment(folder: Path, programs: Programs) -> dict[str, str]:
-    """What SLURM's own commands, and jobs, need beyond the caller's environment. PATH is complete."""
+    """Variables that SLURM's own commands and jobs need in addition to the caller's. PATH is the whole new value."""
     path = os.environ.get("PATH", os.defpath)
     extra = [folder for folder in programs.folders if folder not in path.split(os.pathsep)]
     result = {"SLURM_CONF": str(conf_path(folder))}
     if programs.prefix is not None:
-        extra = programs.folders  # before whatever else is called sinfo here
+        extra = programs.folders  # before any other sinfo here
     if extra:
         result["PATH"] = os.pathsep.join([*extra, path] if programs.prefix else [path, *extra])
     if library_path := programs.library_path():
@@ -47,7 +52,7 @@ def client_environment(folder: Path, programs: Programs) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Everything needed to start, ask and stop the daemons of one folder."""
+    """Everything needed to start, query and stop the daemons of one folder."""
 
     folder: Path
     base: str
@@ -63,11 +68,11 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """The caller's environment without anything that points at another SLURM, plus this cluster's."""
-        kept = {key: value for key, value in commands.clean(os.environ).items() if not key.startswith(_OTHERS)}
-        return {**kept, **client_environment(self.folder, self.programs)}
+        own = {key: value for key, value in commands.clean(os.environ).items() if not key.startswith(_OTHERS)}
+        return {**own, **client_environment(self.folder, self.programs)}
 
     def ask(self, program: str, *arguments: str, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
-        """Run one of the commands against this cluster; status 124 when it took longer than `seconds`."""
+        """Run one of SLURM's commands against this cluster; exit code 124 when it takes longer than `seconds`."""
         argv = [self.programs[program], *arguments]
         try:
             return subprocess.run(
@@ -75,7 +80,7 @@ class Cluster:
                 capture_output=True, timeout=seconds, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(argv, 124, "", f"{program} gave no answer in {seconds:.0f} s")
+            return subprocess.CompletedProcess(argv, 124, "", f"{program} did not answer within {seconds:.0f} s")
 
     # -- starting ------------------------------------------------------------------------------------------
 
@@ -95,7 +100,7 @@ class Cluster:
                 for stale in (self.folder / "run").glob("munge.sock*"):
                     stale.unlink()
                 # --force turns munged's refusals of group-writable or closed parent folders into warnings:
-                # the key (0400) and the socket lie in a folder of mode 0700.
+                # the key (0400) and the socket are in a folder of mode 0700.
                 return [
                     programs["munged"], "--foreground", "--force", "--num-threads=2",
                     f"--key-file={base}/etc/munge.key", f"--socket={base}/run/munge.sock",
@@ -128,7 +133,7 @@ class Cluster:
         return ["--no-defaults", *basedir, f"--datadir={self.base}/{data}", f"--user={user_name()}"]
 
     def make_database(self) -> None:
-        """Initialise MariaDB's folder once. Its administrator is this user, by the kernel's word."""
+        """Initialise MariaDB's folder once. Its administrator is this user, by the socket's peer."""
         if (self.folder / "db").exists():
             return
         new = self.folder / "db.new"
@@ -146,59 +151,75 @@ class Cluster:
                 check=False,
             ).returncode  # fmt: skip
         if status != 0:
-            words = last_line(log.read_text(errors="replace"))
-            raise UserError(f"MariaDB could not be initialised: {words} ({log})")
+            reason = last_line(log.read_text(errors="replace"))
+            raise UserError(
+                f"MariaDB could not be initialised: {reason} ({log})",
+                code="cluster.no-database",
+                reason=reason,
+                log=log,
+            )
         new.rename(self.folder / "db")
 
     # -- answering -----------------------------------------------------------------------------------------
 
     def answers(self, name: str) -> bool:
-        """Whether the daemon does its work, not merely lives."""
+        """Whether the daemon works, not merely runs."""
         match name:
             case "munged":
-                return self._asked("munge", "-n", "-S", f"{self.base}/run/munge.sock")
+                return self._succeeds("munge", "-n", "-S", f"{self.base}/run/munge.sock")
             case "mariadbd":
                 return _greets(f"{self.base}/run/mysql.sock")
             case "slurmdbd":
-                return _listens(self.ports.slurmdbd) and self._asked("sacctmgr", "-n", "show", "cluster")
+                return _listens(self.ports.slurmdbd) and self._succeeds("sacctmgr", "-n", "show", "cluster")
             case "slurmctld":
-                return _listens(self.ports.slurmctld) and self._asked("squeue", "-h", "-o", "%A")
-        return True  # slurmd: its node's state tells
+                return _listens(self.ports.slurmctld) and self._succeeds("squeue", "-h", "-o", "%A")
+        return True  # slurmd: see the state of its node
 
-    def _asked(self, program: str, *arguments: str) -> bool:
+    def _succeeds(self, program: str, *arguments: str) -> bool:
         done = self.ask(program, *arguments)
         if "unable to process configuration" in done.stderr.lower():  # waiting will not help
-            raise UserError(f"{conf_path(self.folder)}: {done.stderr.strip().splitlines()[0]}")
+            reason = done.stderr.strip().splitlines()[0]
+            raise UserError(
+                f"{conf_path(self.folder)}: {reason}", code="cluster.wrong-configuration", path=conf_path(self.folder)
+            )
         return done.returncode == 0
 
     def wait_for(self, names: list[str], seconds: float) -> None:
-        """Until all of them answer. Raises UserError with the log's last word when one ends or stays mute."""
+        """Until all of them answer. UserError with the end of its log when one exits or does not answer in time."""
         deadline = time.monotonic() + seconds
         waiting, absent_since = list(names), dict[str, float]()
         while waiting := [name for name in waiting if not self.answers(name)]:
             self._raise_if_ended(waiting, absent_since)
             if time.monotonic() > deadline:
-                words = self.last_words(waiting[0])
-                raise UserError(f"{waiting[0]} does not answer after {seconds:.0f} s: {words}")
+                reason = self.last_words(waiting[0])
+                raise UserError(
+                    f"{waiting[0]} does not answer after {seconds:.0f} s: {reason}",
+                    code="cluster.daemon-silent",
+                    daemon=waiting[0],
+                    reason=reason,
+                )
             time.sleep(0.03)
 
     def _raise_if_ended(self, names: list[str], absent_since: dict[str, float]) -> None:
-        """Ended means absent for a while: as long as a program is being loaded it has no environment yet, and on a
-        loaded machine that takes its time."""
+        """Ended means absent for a while: a program that is being loaded has no environment yet, and on a busy machine
+        that takes time."""
         living, now = processes.daemons(self.id), time.monotonic()
         for name in names:
             if name in living:
                 absent_since.pop(name, None)
             elif now - absent_since.setdefault(name, now) > LOADED_WITHIN_S:
-                raise UserError(f"{name} did not start: {self.last_words(name)}")
+                reason = self.last_words(name)
+                raise UserError(
+                    f"{name} did not start: {reason}", code="cluster.daemon-ended", daemon=name, reason=reason
+                )
 
     def last_words(self, name: str) -> str:
-        """The line of the daemon's log that says most about its end, and where the rest is."""
-        best, where = "it left no word", self.folder / "log"
+        """The line of the daemon's log that says most about its end, and the path of the log."""
+        best, where = NO_LOG, self.folder / "log"
         for path in (self.folder / "log" / f"{name}.log", self.folder / "log" / f"{name}.out"):
             if path.exists() and path.stat().st_size:
                 line = last_line(path.read_text(errors="replace")[-8000:])
-                if best == "it left no word" or re.search(r"fatal|error", line, re.I):
+                if best == NO_LOG or re.search(r"fatal|error", line, re.I):
                     best, where = line, path
         return f"{best} ({where})"
 
@@ -206,18 +227,22 @@ class Cluster:
         deadline, absent_since = time.monotonic() + seconds, dict[str, float]()
         while True:
             states = self.node_states()
-            bad = {
+            not_ready = {
                 node: state
                 for node, state in states.items()
                 if state.startswith(("down", "unknown", "future")) or state.endswith("*")
             }
-            if states and not bad:
+            if states and not not_ready:
                 return
             self._raise_if_ended(self.daemon_names, absent_since)
             if time.monotonic() > deadline:
-                shown = ", ".join(f"{node} {state}" for node, state in bad.items()) or "none known"
+                listed = ", ".join(f"{node} {state}" for node, state in not_ready.items()) or "none known"
                 logs = self.folder / "log"
-                raise UserError(f"nodes not ready after {seconds:.0f} s: {shown} (logs: {logs})")
+                raise UserError(
+                    f"nodes not ready after {seconds:.0f} s: {listed} (logs: {logs})",
+                    code="cluster.nodes-not-ready",
+                    nodes=not_ready,
+                )
             time.sleep(0.05)
 
     def node_states(self) -> dict[str, str]:
@@ -225,11 +250,17 @@ class Cluster:
         return dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
 
 
+def cluster_of(folder: Path, record: Record, port: int, programs: Programs) -> Cluster:
+    """port: the first one of its block."""
+    return Cluster(folder, base_of(folder, record), record.id, record.spec, Ports(port), programs)
+
+
 def last_line(text: str) -> str:
-    """The last line that speaks of a failure, else the last line, without its time stamp."""
+    """The last line that reports a failure, else the last line, without its time stamp. SLURM's daemons log in a format
+    of their own, so this is not `core.runtime.log_tail`."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"fatal|\berror\b", line, re.I)]
-    line = (telling or lines or ["it left no word"])[-1]
+    failures = [line for line in lines if re.search(r"fatal|\berror\b", line, re.I)]
+    line = (failures or lines or [NO_LOG])[-1]
     return re.sub(r"^\[?\d{4}-\d\d-\d\d[T ]+[\d:.]+\]?\s*", "", line)
 
 
@@ -240,7 +271,7 @@ def _listens(port: int) -> bool:
 
 
 def _greets(path: str) -> bool:
-    """MariaDB speaks first: a packet with its version."""
+    """Whether MariaDB sends its greeting, a packet with its version."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(2.0)
         try:

@@ -1,4 +1,4 @@
-"""The one folder a private cluster lives in: layout, record, lock, and a short name for unix sockets."""
+"""The folder of a private cluster: layout, record, lock, and a short path for Unix sockets."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _SUBFOLDERS = ("etc", "run", "log", "state", "spool", "dev")
 
 @dataclass(frozen=True)
 class Record:
-    """What must be known about a cluster after everything of it has died."""
+    """What must be known about a cluster after all its processes have died."""
 
     id: str
     spec: ClusterSpec
     port: int | None = None
-    """First port of the block it last had."""
+    """First port of its last block."""
     alias: str | None = None
-    """Private folder in /tmp that holds the link `c` to the cluster's folder, where its own name won't do."""
+    """Private folder in /tmp with the link `c` to the cluster's folder, where SLURM cannot use its own path."""
     temporary: bool = False
-    """Brought up by a command for its own use (`demo`), which takes it down when nobody else uses it."""
+    """Brought up by a command for its own use (`demo`), which takes it down when no other command uses it."""
     host: str | None = None
     """The machine it was last brought up on; None after a clean stop. Home folders may be shared."""
 
@@ -55,8 +55,8 @@ def resolve(folder: Path | str | None) -> Path:
 
 
 def refuse_foreign_cluster(folder: Path) -> None:
-    """A private cluster is its owner's alone: another user, root too, would only break it."""
-    refuse_foreign(folder, "name a cluster folder of your own (--dir, PROXYGRM_CLUSTER_DIR)")
+    """UserError for another user's cluster: any other user, also root, would break it."""
+    refuse_foreign(folder, "use a cluster folder of your own (--dir, PROXYGRM_CLUSTER_DIR)")
 
 
 def conf_path(folder: Path) -> Path:
@@ -64,11 +64,13 @@ def conf_path(folder: Path) -> Path:
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record, or None when no cluster was ever made here."""
+    """The record, or None when no cluster was ever created here."""
     path = folder / "cluster.json"
     try:
         data = json.loads(read_user_text(path))
-        if data.get("folder", str(folder)) != str(folder):  # a copy must not take the original's processes for its own
+        if data.get("folder", str(folder)) != str(
+            folder
+        ):  # a copied folder must not take the original's processes for its own
             return new_record(ClusterSpec.from_json(data["spec"]))
         return Record(
             id=data["id"],
@@ -81,9 +83,16 @@ def read_record(folder: Path) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): remove the folder {folder}") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): remove the folder {folder}", code="cluster.record-damaged", path=path
+        ) from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}",
+            code="cluster.record-unreadable",
+            path=path,
+            reason=error.strerror,
+        ) from error
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -100,38 +109,51 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder, mode 0700 (the database's socket lives in it), and refuse one that holds something else."""
+    """Create the folder, mode 0700 (the database's socket is in it). UserError for a folder with other files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "lock").exists():  # else another `up` may have begun: looked at under the lock
-            refuse_strangers(folder)
+        if not (folder / "lock").exists():  # else another `up` may have started: checked under the lock
+            refuse_other_files(folder)
         folder.chmod(0o700)
         (folder / "lock").touch()
     except OSError as error:
-        reason = f"no local cluster can live in {folder}: {error.strerror}; name another folder"
-        raise UserError(reason) from error
+        raise UserError(
+            f"a local cluster cannot use {folder}: {error.strerror}; choose another folder",
+            code="cluster.folder-unusable",
+            path=folder,
+            reason=error.strerror,
+        ) from error
     free_mb = shutil.disk_usage(folder).free / 2**20
     if free_mb < _NEEDED_MB:
-        raise UserError(f"{folder} has {free_mb:.0f} MB free and a cluster needs {_NEEDED_MB}: make room")
+        raise UserError(
+            f"{folder} has {free_mb:.0f} MB free and a cluster needs {_NEEDED_MB}: free some space",
+            code="cluster.disk-full",
+            path=folder,
+            free_mb=int(free_mb),
+        )
 
 
-def refuse_strangers(folder: Path) -> None:
-    """Raise UserError where the folder holds something that is not a cluster's."""
-    strangers = [entry.name for entry in folder.iterdir() if not _LOCKS.fullmatch(entry.name)]
-    if strangers and not (folder / "cluster.json").exists():
-        raise UserError(f"{folder} holds other files and no local cluster: name a new or empty folder")
+def refuse_other_files(folder: Path) -> None:
+    """UserError where the folder contains files that are not a cluster's."""
+    names = [entry.name for entry in folder.iterdir() if not _LOCKS.fullmatch(entry.name)]
+    if names and not (folder / "cluster.json").exists():
+        raise UserError(
+            f"{folder} contains other files and no local cluster: choose a new or empty folder",
+            code="cluster.folder-not-empty",
+            path=folder,
+        )
 
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float = 90.0) -> Iterator[None]:
-    """Hold the folder; a second `up` or `down` waits here for the first."""
+    """Lock the folder; a second `up` or `down` waits here for the first."""
     with lock.held(folder / "lock", f"another command has been busy with {folder} for {seconds:.0f} s", wait_s=seconds):
         yield
 
 
 @contextlib.contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Tell that a command of this user works with the cluster: meanwhile `unused` is false, also after a crash."""
+    """Mark the cluster as used by a command of this user: `unused` yields False meanwhile. A crash ends the mark."""
     refuse_foreign_cluster(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.shared(folder / "in-use", f"{folder} is being taken down", wait_s=_WAIT_S):
@@ -140,7 +162,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unused(folder: Path) -> Iterator[bool]:
-    """Whether no command works with the cluster; if so none begins to before the block ends."""
+    """Whether no command uses the cluster; if so, none starts to before the block ends."""
     alone = lock.Lock(folder / "in-use")
     free = not alone.acquire()
     try:
@@ -154,7 +176,7 @@ def new_record(spec: ClusterSpec) -> Record:
 
 
 def needs_alias(folder: Path) -> bool:
-    """SLURM takes no odd characters in its paths, and the kernel none beyond 107 in a socket's."""
+    """SLURM allows no special characters in its paths, and the kernel at most 107 in a socket's."""
     plain = re.fullmatch(r"[A-Za-z0-9._/+-]+", str(folder))
     return plain is None or len(str(folder)) > _LONGEST_SOCKET_FOLDER
 
@@ -164,7 +186,7 @@ def base_of(folder: Path, record: Record) -> str:
 
 
 def with_alias(folder: Path, record: Record) -> Record:
-    """Make sure of the short name, if this folder needs one: a link in a folder in /tmp only we can enter."""
+    """The record with the short path, if this folder needs one: a link in a folder in /tmp only this user may enter."""
     if not needs_alias(folder):
         return replace(record, alias=None)
     if record.alias is not None and _linked(Path(record.alias), folder):
@@ -175,7 +197,7 @@ def with_alias(folder: Path, record: Record) -> Record:
 
 
 def _linked(alias: Path, folder: Path) -> bool:
-    """Make the short name again if /tmp was cleaned; False when somebody else has that name now."""
+    """Create the short path again if /tmp was cleaned; False when another user has that name now."""
     with contextlib.suppress(FileExistsError):
         alias.mkdir(mode=0o700)
     info = alias.lstat()
@@ -196,7 +218,7 @@ def without_alias(folder: Path, record: Record) -> Record:
 
 
 def lay_out(folder: Path, node_names: list[str], gpus: int) -> None:
-    """Sub-folders, the munge key, the links that stand for GPUs; log files above 20 MB are set aside."""
+    """Create sub-folders, the munge key and the links that stand for GPUs; rename log files above 20 MB."""
     for name in [*_SUBFOLDERS, *(f"spool/{node}" for node in node_names)]:
         (folder / name).mkdir(exist_ok=True, mode=0o755)
     for index in range(gpus):

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Make SLURM's programs, MariaDB and shellcheck available to this checkout.
 #
-#   all there already       nothing is done (well under a second)
+#   all installed           nothing is done (well under a second)
 #   root                    Debian's packages through apt; no daemon of theirs is started
 #   PROXYGRM_SUDO=1         the same, through `sudo -n`
 #   neither                 the same packages unpacked under .local/debian; nothing outside the checkout changes
 #
-# sudo is never used unasked, whatever it would allow.
-# A machine that has a site's SLURM keeps it as it is: what is missing is then unpacked, whoever asks.
+# sudo is used only with PROXYGRM_SUDO=1.
+# On a machine with a site's SLURM that is not changed: missing programs are unpacked, also for root.
 # PROXYGRM_FORCE_UNPACK=1 unpacks in any case.
 set -euo pipefail
 
@@ -20,7 +20,7 @@ force=${PROXYGRM_FORCE_UNPACK:-0}
 # The list in binaries.py, plus the linter.
 programs=(slurmctld slurmd slurmstepd slurmdbd munged munge mariadbd mariadb-install-db my_print_defaults
     sbatch srun squeue scancel scontrol sinfo sacct sacctmgr shellcheck)
-# The cores of MariaDB carry no service of their own.
+# The core packages of MariaDB have no service.
 packages=(slurmctld slurmd slurmdbd slurm-client munge mariadb-server-core mariadb-client-core shellcheck)
 
 say() { printf 'packages: %s\n' "$*" >&2; }

@@ -1,4 +1,4 @@
-"""A block of TCP ports for each private cluster of this machine."""
+"""A block of TCP ports per private cluster of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slurm.local.config import BLOCKS, FIRST_BLOCK, PORTS_PER_BLOCK, ClusterSpec
 
 
 def is_free(port: int) -> bool:
-    """Whether a daemon could listen on the port on all addresses now (as SLURM's do)."""
+    """Whether a daemon could now listen on the port on all addresses (as SLURM's do)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -27,28 +27,30 @@ def is_free(port: int) -> bool:
 
 
 def private_folder() -> Path:
-    """A folder of this user alone in /tmp, for claims that hold on this machine only."""
+    """A folder in /tmp that only this user may enter, for claims on this machine."""
     folder = Path(f"/tmp/proxygrm-{os.getuid()}")  # noqa: S108 - checked below
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if not is_private(folder):
-        raise UserError(f"{folder} is not a private folder of yours: remove it")
+        raise UserError(
+            f"{folder} is not a private folder of yours: remove it", code="cluster.folder-not-private", path=folder
+        )
     return folder
 
 
 @contextlib.contextmanager
-def claimed(spec: ClusterSpec, folder: Path, recorded: int | None) -> Iterator[Ports]:
-    """A free block, held against other starting clusters of this user until the daemons listen on it.
+def claimed(spec: ClusterSpec, folder: Path, previous: int | None) -> Iterator[Ports]:
+    """A free block, claimed against other clusters of this user that are starting, until the daemons listen on it.
 
-    The user's own choice is taken or refused (UserError); else the block of last time, else the next free.
+    A port chosen by the user is used or refused (UserError); else the previous block is used, else the next free one.
     """
     home = zlib.crc32(str(folder).encode()) % BLOCKS
     blocks = [FIRST_BLOCK + PORTS_PER_BLOCK * ((home + step) % BLOCKS) for step in range(BLOCKS)]
     if spec.port is not None:
         blocks = [spec.port]
-    elif recorded in blocks:
-        blocks.remove(recorded)
-        blocks.insert(0, recorded)
+    elif previous in blocks:
+        blocks.remove(previous)
+        blocks.insert(0, previous)
     busy: list[int] = []
     for first in blocks:
         ports = Ports(first)
@@ -67,9 +69,13 @@ def claimed(spec: ClusterSpec, folder: Path, recorded: int | None) -> Iterator[P
     if spec.port is not None:
         raise UserError(
             f"port {busy[0]} is busy and the cluster's ports were fixed to start at {spec.port}: "
-            "name another first port, or none to take a free block"
+            "choose another first port, or none to use a free block",
+            code="cluster.port-busy",
+            port=busy[0],
+            first=spec.port,
         )
     raise UserError(
         f"no free block of ports for a local cluster between {FIRST_BLOCK} and "
-        f"{FIRST_BLOCK + BLOCKS * PORTS_PER_BLOCK}: stop another one or name a first port"
+        f"{FIRST_BLOCK + BLOCKS * PORTS_PER_BLOCK}: stop another one or choose a first port",
+        code="cluster.no-free-ports",
     )

@@ -1,9 +1,11 @@
-"""Processes of a private cluster: start them, find them again, end them, and never touch another's.
+"""Processes of a private cluster: start them, find them again, end them, and touch no others.
 
-Every daemon is started with a mark in its environment, `<cluster id>/<daemon name>`, where the id is random
-and belongs to one folder. A process is ours when it carries that mark. Unlike a file with a pid, the mark
-cannot be lost in a crash, grow stale, or point at a stranger after a reboot. slurmstepd inherits the mark from
-slurmd; the programs of a job do not (SLURM builds their environment from the submission's).
+Every daemon is started with a mark in its environment, `<cluster id>/<daemon name>`, where the id is random and belongs
+to one folder. A process with that mark is the cluster's. Unlike a file with a pid, the mark cannot be lost in a crash,
+go stale, or name another process after a reboot. slurmstepd inherits the mark from slurmd; the programs of a job do not
+(SLURM builds their environment from the submission's).
+
+Daemons outlive the command that starts them, so they are not `ChildProcess`es.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 def spawn(argv: list[str], *, env: dict[str, str], output: Path, folder: Path) -> None:
-    """Start a daemon in a session of its own; its standard output and errors are appended to `output`."""
+    """Start a daemon in its own session; its standard output and errors are appended to `output`."""
     with output.open("ab") as log:
         child = subprocess.Popen(
             argv, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -46,7 +48,7 @@ def spawn(argv: list[str], *, env: dict[str, str], output: Path, folder: Path) -
 
 
 def _reap() -> None:
-    """A long-lived caller (pytest) is the parent of the daemons: ended ones must not stay as zombies."""
+    """A long-lived caller (pytest) is the parent of the daemons: those that ended must not remain as zombies."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
@@ -61,13 +63,13 @@ def _stat(pid: int) -> tuple[str, str, int, int] | None:
 
 
 def _own_processes() -> Iterator[tuple[Process, dict[str, str]]]:
-    """Every live process of this user with its initial environment; those that end meanwhile are left out."""
-    me = os.getuid()
+    """Every live process of this user with its initial environment, except those that end meanwhile."""
+    user = os.getuid()
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
-            if entry.stat().st_uid != me:
+            if entry.stat().st_uid != user:
                 continue
             raw = Path(entry.path, "environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -86,14 +88,14 @@ def alive(process: Process) -> bool:
 
 
 def marked(cluster_id: str) -> list[Process]:
-    """All processes that carry this cluster's mark: daemons, their helpers and slurmstepds."""
+    """All processes with this cluster's mark: daemons, their helpers and slurmstepds."""
     _reap()
-    found = []
+    result = []
     for process, environment in _own_processes():
         owner, _, name = environment.get(MARK, "").partition("/")
         if owner == cluster_id:
-            found.append(Process(process.pid, process.started, process.parent, process.command, name))
-    return found
+            result.append(Process(process.pid, process.started, process.parent, process.command, name))
+    return result
 
 
 def daemons(cluster_id: str) -> dict[str, Process]:
@@ -107,16 +109,16 @@ def daemons(cluster_id: str) -> dict[str, Process]:
 
 
 def job_processes(cluster_id: str, conf: Path) -> list[Process]:
-    """slurmstepds of this cluster, everything below them, and strays of its jobs.
+    """slurmstepds of this cluster, all their descendants, and orphans of its jobs.
 
-    A stray is known by the variables that slurmd alone gives to a job's programs on a node (SLURMD_NODENAME)
-    together with this cluster's SLURM_CONF; a shell that only exported SLURM_CONF is not one.
+    An orphan is recognised by a variable that only slurmd sets, for a job's programs (SLURMD_NODENAME), together with
+    this cluster's SLURM_CONF; a shell that merely exported SLURM_CONF is not one.
     """
-    found = list(_own_processes())
-    everything = [process for process, _ in found]
-    ours = {
+    own = list(_own_processes())
+    everything = [process for process, _ in own]
+    roots = {
         process.pid
-        for process, environment in found
+        for process, environment in own
         if (process.command == "slurmstepd" and environment.get(MARK, "").startswith(f"{cluster_id}/"))
         or (
             environment.get("SLURM_CONF") == str(conf)
@@ -124,15 +126,15 @@ def job_processes(cluster_id: str, conf: Path) -> list[Process]:
             and "SLURMD_NODENAME" in environment
         )
     }
-    keep = {os.getpid(), os.getppid()}
-    return [process for process in _with_descendants(everything, ours) if process.pid not in keep]
+    spared = {os.getpid(), os.getppid()}
+    return [process for process in _with_descendants(everything, roots) if process.pid not in spared]
 
 
-def given_up_steps(cluster_id: str, daemon: str, running: set[int]) -> list[Process]:
-    """slurmstepds of one node, and all below them, whose job the controller does not count as running there.
+def abandoned_steps(cluster_id: str, daemon: str, running: set[int]) -> list[Process]:
+    """slurmstepds of one node, and their descendants, whose job the controller does not count as running there.
 
-    They outlive a slurmd that was killed. Once the controller has requeued their job, a new slurmd would end them
-    and refuse the job's next start on this node in the same breath ("already killed, do not launch").
+    They outlive a slurmd that was killed. Once the controller has requeued their job, a new slurmd would end them and
+    at the same time refuse the job's next start on this node ("already killed, do not launch").
     """
     everything = [process for process, _ in _own_processes()]
     roots = {
@@ -144,22 +146,21 @@ def given_up_steps(cluster_id: str, daemon: str, running: set[int]) -> list[Proc
 
 
 def _job_of_step(process: Process) -> int | None:
-    """From the title slurmstepd gives itself, `slurmstepd: [JOB.STEP]`."""
+    """From slurmstepd's process title, `slurmstepd: [JOB.STEP]`."""
     try:
         title = Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace")
     except OSError:
         return None
-    found = re.search(r"\[(\d+)\.", title)
-    return int(found[1]) if found else None
+    match = re.search(r"\[(\d+)\.", title)
+    return int(match[1]) if match else None
 
 
 def _with_descendants(everything: list[Process], roots: set[int]) -> list[Process]:
-    wanted, grew = set(roots), True
-    while grew:
-        below = {process.pid for process in everything if process.parent in wanted} - wanted
-        wanted |= below
-        grew = bool(below)
-    return [process for process in everything if process.pid in wanted]
+    pids, children = set(roots), set(roots)
+    while children:
+        children = {process.pid for process in everything if process.parent in pids} - pids
+        pids |= children
+    return [process for process in everything if process.pid in pids]
 
 
 def send(process: Process, number: signal.Signals) -> None:
@@ -170,22 +171,22 @@ def send(process: Process, number: signal.Signals) -> None:
 
 def wait_gone(processes: Iterable[Process], seconds: float) -> list[Process]:
     """Those still alive after at most `seconds`."""
-    left, deadline = list(processes), time.monotonic() + seconds
-    while left := [process for process in left if alive(process)]:
+    remaining, deadline = list(processes), time.monotonic() + seconds
+    while remaining := [process for process in remaining if alive(process)]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.02)
-    return left
+    return remaining
 
 
 def stop(processes: Iterable[Process], seconds: float) -> None:
-    """Ask them to end, all at once; kill those that have not within `seconds`."""
+    """SIGTERM to all of them, SIGKILL to those that have not ended within `seconds`."""
     processes = list(processes)
-    ask_to_end(processes)
+    terminate(processes)
     kill(wait_gone(processes, seconds))
 
 
-def ask_to_end(processes: Iterable[Process]) -> None:
+def terminate(processes: Iterable[Process]) -> None:
     for process in processes:
         send(process, signal.SIGTERM)
 

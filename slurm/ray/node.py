@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import signal
+import random
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
+from proxygrm.core.errors import UserError
 from proxygrm.core.runtime import held_folder
+from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.job_secret import NODE_FOLDER, SECRET_FILE
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from slurm.ray import start_hook
 from slurm.ray.plan import ClusterPlan, NodeRole
 
-# Every port is chosen by the kernel in the moment it is opened: nobody can take it in between, and jobs on one node
-# cannot collide. What nobody here uses is not opened at all: the autoscaler's monitor (it serves metrics to everybody
-# on port 44217), and what `start_hook` leaves out.
+# Every port is chosen by the kernel in the moment it is opened: no other process can take it in between, and jobs on
+# one node cannot collide. What this suite does not use is not opened at all: the autoscaler's monitor (it serves
+# metrics to all users on port 44217), and what `start_hook` leaves out.
 FREE_PORTS = [
     "--min-worker-port=0",
     "--max-worker-port=0",
@@ -50,9 +49,9 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
         **NO_TELEMETRY,
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_raylet_start_wait_time_s": "120",
-        # Nobody collects Ray's metrics, and their port would answer without the token.
+        # Ray's metrics are not collected, and their port would answer without the token.
         "RAY_enable_metrics_collection": "0",
-        # Nothing of ours is served through Ray Serve: without this an ending node waits half a minute to drain.
+        # Ray Serve is not used: without this a node that ends waits half a minute to drain.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "VLLM_HOST_IP": role.address,
         "NCCL_SOCKET_IFNAME": interface,
@@ -64,20 +63,20 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
     if device == "cuda":
         # The job's GPUs on this node: the first ones are Ray's to hand out, the last ones are the proxy's, which
         # finds them by this variable because Ray changes CUDA_VISIBLE_DEVICES in every worker.
-        every = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(role.trainer_gpus + role.proxy_gpus)))
-        values["PROXYGRM_NODE_GPUS"] = every
-        values["CUDA_VISIBLE_DEVICES"] = ",".join(every.split(",")[: role.trainer_gpus])
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(role.trainer_gpus + role.proxy_gpus)))
+        values["PROXYGRM_NODE_GPUS"] = gpus
+        values["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.split(",")[: role.trainer_gpus])
     return values
 
 
 def private_folder() -> Path:
-    """0700, on the node, for every socket and file of the job there; `RayNode.stop` removes it, or where this task is
-    killed, the next one that asks. Unix socket paths end at 107 characters, so it is /tmp and not the run folder."""
+    """0700, on the node, for every socket and file of the job there. `RayNode.stop` removes it; where this task is
+    killed, the next call does. In /tmp and not the run folder: Unix socket paths have at most 107 characters."""
     return held_folder.new("pgray", Path("/tmp"))  # noqa: S108 - a new folder in it
 
 
 def secret_environment(secret: Path, private: Path) -> dict[str, str]:
-    """Where the processes of this node find what is the job's alone; also where vLLM puts its own Unix sockets."""
+    """Where the processes of this node find what belongs to the job alone, and where vLLM puts its Unix sockets."""
     return {SECRET_FILE: str(secret), NODE_FOLDER: str(private), "VLLM_RPC_BASE_PATH": str(private)}
 
 
@@ -95,15 +94,15 @@ class RayNode:
     ) -> None:
         self.role, self.log, self.cpus, self.object_store_mb = role, log, cpus, object_store_mb
         self.private = private
-        self.temp = private / "r"  # Ray opens its own folder to everybody, hence one level below
+        self.temp = private / "r"  # Ray makes its folder readable for all users, hence one level below
         self.environment = {**os.environ, **environment}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ChildProcess | None = None
 
     def start_head(self) -> None:
         self._start(["--head", "--port=0", "--include-dashboard=false"])
 
     def head_address(self) -> str | None:
-        """Where the head listens, once it does; it writes its port into a folder that only this user may enter."""
+        """Where the head listens; None before it does. It writes its port into a folder only this user may enter."""
         for file in self.temp.glob("session_2*/gcs_server_port_*"):
             if port := file.read_text().strip():
                 return f"{self.role.address}:{port}"
@@ -125,26 +124,19 @@ class RayNode:
             "--disable-usage-stats",
             *FREE_PORTS,
         ]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                env={**self.environment, "RAY_START_HOOK": start_hook.NAME},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=tie_to_job,
-            )
+        environment = {**self.environment, "RAY_START_HOOK": start_hook.NAME}
+        self.process = ChildProcess(command, self.log, environment=environment, grace_s=STOP_S)
 
     def death(self) -> str | None:
         """What happened to Ray on this node, or None while it lives."""
         if self.process is None or self.process.poll() is None:
             return None
-        return f"Ray ended with exit code {self.process.returncode}; see {self.log}"
+        return f"Ray {self.process.how_it_ended()}"
 
     def stop(self, keep_logs: bool) -> None:
-        """End Ray here. `--block` makes Ray take its own processes with it; the group is killed if it does not."""
+        """End Ray here. `--block` makes Ray take its own processes with it; what remains is killed."""
         if self.process is not None:
-            end_group(self.process, STOP_S)
+            self.process.stop()
         if keep_logs:
             self._copy_logs()
         held_folder.remove(self.private)
@@ -160,34 +152,8 @@ class RayNode:
                     (target / source.name).write_bytes(file.read())
 
 
-def end_group(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """SIGTERM to a process that leads a session, SIGKILL to what is left of its group after `seconds`."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def tie_to_job() -> None:
-    """Linux: the child is killed when the task that started it dies, so a killed task leaves no orphan.
-
-    `ray start --block` has set the same for its own children, so they go with it. SLURM announces the end of a job to
-    every process of its step: the task saves and requeues; its children, which would die of it, do not hear it.
-    """
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    for announcement in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(announcement, signal.SIG_IGN)
-
-
 def free_port(address: str) -> int:
-    """A port nobody listens on now, below the ephemeral range, where no outgoing connection can take it."""
-    import random
-
+    """A port that is free now, below the ephemeral range, where no outgoing connection can take it."""
     for port in random.Random().sample(range(20000, 32000), 200):
         with socket.socket() as probe:
             try:
@@ -195,4 +161,4 @@ def free_port(address: str) -> int:
                 return port
             except OSError:
                 continue
-    raise OSError(f"no free port between 20000 and 32000 on {address}")
+    raise UserError(f"no free port between 20000 and 32000 on {address}", code="ray.no-port", address=address)

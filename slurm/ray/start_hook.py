@@ -1,13 +1,13 @@
-"""Ray's own hook for `ray start` (RAY_START_HOOK): what it opens by default and nobody here uses stays off."""
+"""Ray's own hook for `ray start` (RAY_START_HOOK): services that this suite does not use stay off."""
 
 from __future__ import annotations
 
 from typing import Any
 
-NAME = f"{__name__}.leave_out_what_nobody_uses"
+NAME = f"{__name__}.disable_unused_services"
 
 
-def leave_out_what_nobody_uses(params: Any, head: bool) -> None:
+def disable_unused_services(params: Any, head: bool) -> None:
     """No Ray Client server (else on port 10001) and no API server (else with metrics on 44227, without a token)."""
     from ray._private import services
 

@@ -269,9 +269,9 @@ async def scene(folder: Path) -> dict[str, Any]:
     handle = SimpleNamespace(compute_score=SimpleNamespace(remote=rewards.compute_score))
     worker = AgentLoopWorker(config, None, reward_loop_worker_handles=[handle])  # type: ignore[arg-type,list-item]
     client = worker.llm_client = server_client(config, running, worker, events, proxy)
-    picture = Image.new("RGB", (56, 56), (200, 30, 30))
-    picture.save(folder / "red.png")
-    message = {"role": "user", "content": [{"type": "image", "image": picture}, MESSAGES[0]["content"][1]]}
+    image = Image.new("RGB", (56, 56), (200, 30, 30))
+    image.save(folder / "red.png")
+    message = {"role": "user", "content": [{"type": "image", "image": image}, MESSAGES[0]["content"][1]]}
 
     async def rollouts(loop: str | None, n: int = 1, validate: bool = True) -> list[dict[str, Any]]:
         """Greedy when `validate` is on. loop: None takes what the configuration says."""

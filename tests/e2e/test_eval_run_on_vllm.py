@@ -1,4 +1,4 @@
-"""`eval run` as people start it, on real vLLM: two copies side by side, sampled votes, and one shard judged again."""
+"""`eval run` as users run it, on real vLLM: two copies side by side, sampled votes, and one shard judged again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answers(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
 
 
-def test_copies_side_by_side_make_one_file_and_a_sampled_judgement_is_the_same_when_asked_again(tmp_path):
+def test_copies_side_by_side_make_one_file_and_a_sampled_judgement_is_the_same_when_requested_again(tmp_path):
     from proxygrm.demo.corpus import demo_corpus
     from proxygrm.demo.model import build_tiny_model
 
@@ -38,23 +38,33 @@ def test_copies_side_by_side_make_one_file_and_a_sampled_judgement_is_the_same_w
     pairs = [pair | {"rejected": f"{i}."} for i in range(4)] + [pair | {"rejected": "word " * 2000}]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     out = tmp_path / "out"
-    asked = ["run", "--judge", tmp_path / "model", "--pairs", tmp_path / "pairs.jsonl", "--out", out, "--device", "cpu"]
-    asked += ["--votes", 2, "--temperature", 0.9, "--max-tokens", 12, "--max-model-len", 1024]
+    options = [
+        "run",
+        "--judge",
+        tmp_path / "model",
+        "--pairs",
+        tmp_path / "pairs.jsonl",
+        "--out",
+        out,
+        "--device",
+        "cpu",
+    ]
+    options += ["--votes", 2, "--temperature", 0.9, "--max-tokens", 12, "--max-model-len", 1024]
 
-    said = proxygrm(*asked, "--copies", 2)
-    assert "N = 5 of 5 pairs" in said
-    assert "4 prompts refused" in said
+    output = proxygrm(*options, "--copies", 2)
+    assert "N = 5 of 5 pairs" in output
+    assert "4 prompts refused" in output
     first = answers(out)
     assert len(first) == 20
     assert len({row["seed"] for row in first[:16]}) == 16
     assert all("maximum context length" in row["refused"] for row in first[16:])
-    assert len({row["critique"] for row in first[:16]}) > 8  # each sample draws for itself
+    assert len({row["critique"] for row in first[:16]}) > 8  # each sample has its own seed
 
     shards = sorted((out / "raw").iterdir())
     assert [path.name for path in shards] == ["answers-00001-of-00002.jsonl", "answers-00002-of-00002.jsonl"]
     shards[0].unlink()
     (out / "run.json").unlink()
-    proxygrm(*asked, "--copies", 1)
+    proxygrm(*options, "--copies", 1)
     second = answers(out)
     assert [row | {"seconds": 0} for row in second] == [row | {"seconds": 0} for row in first]
 

@@ -1,7 +1,7 @@
-"""What becomes of a step's rollouts when something breaks under real replicas; the table is in docs/proxy.md.
+"""A step's rollouts when real replicas fail; the results are the table in docs/proxy.md.
 
-Two vLLM servers hold a tiny model that always says 1. Every rollout goes through RL's own reward function, so what is
-counted here is what the sampler would count. Figures for the table: `pytest -s`.
+Two vLLM servers hold a tiny model that always says 1. Every rollout goes through RL's own reward function, so the
+counts are those of the sampler. Figures for the table: `pytest -s`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,30 @@ import psutil
 import pytest
 from aiohttp import web
 
-from proxygrm.core.errors import UserError
-from proxygrm.rl.plugins.parts import why_stop
+from proxygrm.rl.plugins.step_rollouts import why_stop
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.client import ProxyClient
 from proxygrm.serving.replicas.serve import Serving, serve
 from proxygrm.serving.settings import ProxySettings
-from support.proxy.broken_pool import Fault, Step, back, faulty, full_disk, in_mid_batch, judged, kill, processes, tell
+from support.proxy.broken_pool import (
+    Fault,
+    Step,
+    back,
+    faulty,
+    full_disk,
+    in_mid_batch,
+    judged,
+    kill,
+    processes,
+    report,
+)
+from support.refusals import refused
 
 pytestmark = pytest.mark.heavy
 
 SETTINGS = ProxySettings(
     replicas=2,
-    tensor_parallel=1,
+    tensor_parallel_size=1,
     max_model_len=1024,
     max_num_seqs=16,
     max_tokens=64,
@@ -46,13 +57,13 @@ SETTINGS = ProxySettings(
 )
 DISK_BYTES = 8 << 20
 NEVER_SENT = {"proxy_breaker_open", "proxy_no_room"}
-"""Causes of calls that found every replica already known to be in trouble."""
+"""Causes of calls that were never sent, because every replica had failed already."""
 
 
 # ---- the pool
 
 
-def always_says(token: int, folder: Path) -> None:
+def always_writes(token: int, folder: Path) -> None:
     """Change a checkpoint so that every next token is `token`: one number of the hidden state becomes large, and only
     this token's row of the output layer looks at it."""
     from safetensors.numpy import load_file, save_file
@@ -75,26 +86,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "model"
     build_tiny_model(folder, demo_corpus(0, n=200), seed=0)
     (one,) = AutoTokenizer.from_pretrained(folder).encode("1")
-    always_says(one, folder)
+    always_writes(one, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def serving(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """The pool; its logs are on a small disk of their own where this process may mount one."""
-    pictures, logs = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("logs")
+    """The pool; its logs are on a separate small disk where this process may mount one."""
+    images, logs = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("logs")
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(logs)]
     with contextlib.suppress(OSError):
         subprocess.run(mount, capture_output=True, check=False)
     try:
-        with serve(checkpoint, SETTINGS, logs, device="cpu", pictures=pictures) as found:
-            yield found
+        with serve(checkpoint, SETTINGS, logs, device="cpu", images=images) as pool:
+            yield pool
     finally:
         if logs.is_mount():
             subprocess.run(["umount", str(logs)], check=True)
 
 
-# ---- answers that are none
+# ---- wrong answers
 
 
 def test_two_healthy_replicas_score_every_rollout(serving: Serving, tmp_path: Path) -> None:
@@ -106,7 +117,7 @@ def test_two_healthy_replicas_score_every_rollout(serving: Serving, tmp_path: Pa
     assert 0.4 <= step.metrics["proxy/prefix_hit_share"] <= 0.5
 
 
-async def says_500(request: web.Request, forward: Any) -> web.Response:
+async def answers_500(request: web.Request, forward: Any) -> web.Response:
     return web.Response(status=500, text="CUDA error: an illegal memory access was encountered")
 
 
@@ -116,33 +127,33 @@ async def garbage(request: web.Request, forward: Any) -> web.Response:
 
 
 async def late(request: web.Request, forward: Any) -> web.Response:
-    answer = await forward()  # the replica has judged it, and in time; it only arrives too late
+    answer = await forward()  # the replica has answered in time; only the response is late
     await asyncio.sleep(6.0)
     return answer
 
 
 @pytest.mark.parametrize(
-    ("fault", "cause"), [(says_500, "proxy_http_error"), (garbage, "proxy_garbage"), (late, "proxy_timeout")]
+    ("fault", "cause"), [(answers_500, "proxy_http_error"), (garbage, "proxy_garbage"), (late, "proxy_timeout")]
 )
-def test_what_one_replica_spoils_the_other_judges_and_what_both_spoil_has_a_cause(
+def test_calls_that_one_replica_fails_are_judged_by_the_other_and_calls_that_both_fail_have_a_cause(
     serving: Serving, tmp_path: Path, fault: Fault, cause: str
 ) -> None:
     endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=10.0)
 
     async def scene() -> tuple[Step, Step]:
-        async with faulty(endpoints, fault, 1) as one:
-            first = await judged(one, tmp_path, 32)
+        async with faulty(endpoints, fault, 1) as half_broken:
+            first = await judged(half_broken, tmp_path, 32)
         async with faulty(replace(endpoints, call_timeout_s=4.0), fault, 2) as both:
             return first, await judged(both, tmp_path, 16)
 
-    one, both = asyncio.run(scene())
-    tell(f"{fault.__name__}, one replica", one)
-    tell(f"{fault.__name__}, both", both)
-    assert one.outcomes == {"scored": 32}
-    assert one.counted["retried"] + one.counted["hedged"] > 0
+    first, both = asyncio.run(scene())
+    report(f"{fault.__name__}, one replica", first)
+    report(f"{fault.__name__}, both", both)
+    assert first.outcomes == {"scored": 32}
+    assert first.counted["retried"] + first.counted["hedged"] > 0
     assert both.outcomes[cause] > 0
     assert set(both.outcomes) <= {cause, *NEVER_SENT}
-    assert max(one.took_s - 10, both.took_s - 4) < 3.0
+    assert max(first.took_s - 10, both.took_s - 4) < 3.0
     assert "16 of 16 rollouts have lost their reward" in why_stop(both.rows, 16, 0.02, 0.1)
 
 
@@ -150,38 +161,36 @@ def test_a_generation_that_never_closes_its_tags_is_cut_off_and_counted_as_the_p
     serving: Serving, tmp_path: Path
 ) -> None:
     step = asyncio.run(judged(replace(Endpoints.read(serving.endpoints_file), mode="critique"), tmp_path, 8))
-    tell("never closes its tags", step)
+    report("never closes its tags", step)
     assert step.outcomes == {"proxy_cut_off": 8}
-    assert step.counted["requests"] == 8  # greedy: asking again would bring the same
+    assert step.counted["requests"] == 8  # greedy: another request would give the same
     assert "no verdict on 8 of 8" in why_stop(step.rows, 8, 0.02, 0.1)
 
 
-def test_a_picture_that_vanished_costs_the_rollouts_that_show_it_and_no_others(
-    serving: Serving, tmp_path: Path
-) -> None:
+def test_a_missing_image_costs_only_the_rollouts_that_show_it(serving: Serving, tmp_path: Path) -> None:
     from PIL import Image
 
     endpoints = Endpoints.read(serving.endpoints_file)
-    pictures = [Path(endpoints.picture_folder) / f"{i}.png" for i in range(4)]
-    for i, path in enumerate(pictures):
+    images = [Path(endpoints.image_folder) / f"{i}.png" for i in range(4)]
+    for i, path in enumerate(images):
         content = io.BytesIO()
         Image.new("RGB", (56, 56), (60 * i, 30, 30)).save(content, "PNG")
         path.write_bytes(content.getvalue())
 
     async def scene() -> tuple[Step, Step]:
-        there = await judged(endpoints, tmp_path, 8, pictures)
-        pictures[1].unlink()
-        return there, await judged(endpoints, tmp_path, 8, pictures)
+        before = await judged(endpoints, tmp_path, 8, images)
+        images[1].unlink()
+        return before, await judged(endpoints, tmp_path, 8, images)
 
-    there, gone = asyncio.run(scene())
-    tell("a picture vanished", gone)
-    assert there.outcomes == {"scored": 8}
-    assert gone.outcomes == {"scored": 6, "proxy_picture_missing": 2}
-    assert [row["group"] for row in gone.rows if row["unscored"]] == [1, 1]
-    assert there.counted["uploads"] == gone.counted["uploads"] == 0  # all by path
+    before, after = asyncio.run(scene())
+    report("an image is missing", after)
+    assert before.outcomes == {"scored": 8}
+    assert after.outcomes == {"scored": 6, "proxy_image_missing": 2}
+    assert [row["group"] for row in after.rows if row["unscored"]] == [1, 1]
+    assert before.counted["uploads"] == after.counted["uploads"] == 0  # all by path
 
 
-# ---- processes that stop, or end
+# ---- processes that hang or end
 
 
 def test_the_calls_of_a_replica_that_hangs_are_answered_by_the_other(serving: Serving, tmp_path: Path) -> None:
@@ -199,11 +208,11 @@ def test_the_calls_of_a_replica_that_hangs_are_answered_by_the_other(serving: Se
     finally:
         for process in stopped:
             process.resume()
-    tell("a replica hangs", step)
+    report("a replica hangs", step)
     assert stopped
     assert step.outcomes == {"scored": 256}
     assert step.counted["retried"] + step.counted["hedged"] > 0
-    assert serving.health()[0].restarts == 0  # it was not given up yet
+    assert serving.health()[0].restarts == 0  # it is still within HANGS_AFTER_S
 
 
 def front_end(endpoints: Path, port: int) -> subprocess.Popen[bytes]:
@@ -211,25 +220,25 @@ def front_end(endpoints: Path, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def test_callers_of_a_front_end_that_is_killed_hear_of_it_and_go_on_when_it_is_back(serving: Serving) -> None:
+def test_callers_of_a_killed_front_end_get_errors_and_continue_when_it_is_back(serving: Serving) -> None:
     process = front_end(serving.endpoints_file, 0)
     assert process.stdout is not None
     url = process.stdout.readline().decode().split()[2]
-    asked = {"question": "Colour?", "chosen": "Red.", "rejected": "Blue.", "answer": "1"}
-    asked["rubric"] = "<rubric>\nNames the colour (100%)\n</rubric>"
+    body = {"question": "Colour?", "chosen": "Red.", "rejected": "Blue.", "answer": "1"}
+    body["rubric"] = "<rubric>\nNames the colour (100%)\n</rubric>"
     rewards: Counter[float | str] = Counter()
 
     async def ask(http: httpx.AsyncClient) -> None:
         failed = False
         for _ in range(300):
             try:
-                answer = await http.post("/get_reward_mllm", json=asked)
+                answer = await http.post("/get_reward_mllm", json=body)
             except httpx.TransportError:
                 failed = True
                 await asyncio.sleep(0.2)
                 continue
             rewards[answer.json()["reward"]] += 1
-            rewards["had to ask again"] += failed
+            rewards["retried"] += failed
             return
 
     async def scene() -> subprocess.Popen[bytes]:
@@ -241,19 +250,19 @@ def test_callers_of_a_front_end_that_is_killed_hear_of_it_and_go_on_when_it_is_b
             while rewards[1.0] < 8:
                 await asyncio.sleep(0.01)
             process.kill()
-            again = front_end(serving.endpoints_file, int(url.rpartition(":")[2]))
+            restarted = front_end(serving.endpoints_file, int(url.rpartition(":")[2]))
             await asyncio.gather(*calls)
-            return again
+            return restarted
 
     started = time.monotonic()
-    again = asyncio.run(scene())
+    restarted = asyncio.run(scene())
     print(f"\nFAULT front end restarted: {dict(rewards)} in {time.monotonic() - started:.1f} s")
-    again.send_signal(signal.SIGINT)
-    assert again.wait(20) == 0
+    restarted.send_signal(signal.SIGINT)
+    assert restarted.wait(20) == 0
     process.wait()
-    asked_again = rewards.pop("had to ask again")
+    retried = rewards.pop("retried")
     assert rewards == {1.0: 128}
-    assert asked_again > 0
+    assert retried > 0
 
 
 def test_a_replica_whose_engine_is_killed_in_mid_batch_loses_nothing_and_comes_back(
@@ -262,20 +271,20 @@ def test_a_replica_whose_engine_is_killed_in_mid_batch_loses_nothing_and_comes_b
     endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=60.0)
     victim = serving.servers[0]
 
-    async def kill_it(client: ProxyClient) -> None:
+    async def kill_engine(client: ProxyClient) -> None:
         await in_mid_batch(client, endpoints.replicas[0])
         kill(victim, engine=True)
 
-    step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_it))
+    step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_engine))
     assert step.outcomes == {"scored": 256}
     assert step.counted["retried"] > 0
-    tell("kill -9 of an engine in mid-batch", step, back(victim))
+    report("kill -9 of an engine in mid-batch", step, back(victim))
     after = asyncio.run(judged(endpoints, tmp_path, 32))
     assert after.outcomes == {"scored": 32}
     assert len({row["proxy_replica"] for row in after.rows}) == 2
 
 
-def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_the_one_that_comes_back(
+def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_the_one_that_recovers(
     serving: Serving, tmp_path: Path
 ) -> None:
     endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=150.0)
@@ -286,7 +295,7 @@ def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_th
         for server in serving.servers:
             kill(server)
         deadline = time.monotonic() + 60
-        while crashing.status().state != "failed":  # whenever it has been started again, until nobody does any more
+        while crashing.status().state != "failed":  # after each restart, until there are none left
             assert time.monotonic() < deadline, crashing.status()
             with contextlib.suppress(IndexError, psutil.Error):
                 kill(crashing)
@@ -294,12 +303,12 @@ def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_th
 
     with full_disk(serving):
         step = asyncio.run(judged(endpoints, tmp_path, 64))
-        tell("disk under the logs full", step)
+        report("disk under the logs full", step)
         assert step.outcomes == {"scored": 64}
         step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_all))
-        tell("disk full, all killed, one comes back", step)
+        report("disk full, all killed, one comes back", step)
     assert step.outcomes == {"scored": 256}
     assert {row["proxy_replica"] for row in step.rows if row["proxy_retries"]} == {lasting.url}
     assert (lasting.status().state, lasting.status().restarts) == ("healthy", 1)
-    with pytest.raises(UserError, match=r"proxy-0 .* failed after 2 restarts: was killed"):
+    with refused("proxy.replica-failed", replica="proxy-0", restarts=2):
         serving.check()

@@ -1,4 +1,4 @@
-"""Both modes of the proxy from one real server, and their agreement as people measure it."""
+"""Both modes of the proxy from one real server, and their agreement as users measure it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "proxy_modes.py"
 
 SETTINGS = ProxySettings(
     mode="verdict",
-    tensor_parallel=1,
+    tensor_parallel_size=1,
     max_model_len=1024,
     max_num_seqs=16,
     max_tokens=16,
@@ -36,13 +36,13 @@ SETTINGS = ProxySettings(
 )
 WRITES = {"\n": ["<answer"], "<answer": [">"], ">": ["1", "2"], "1": ["</"], "2": ["</"], "</": ["answer"]}
 WRITES |= {"answer": ["><"], "><": ["<|im_end|>"]}
-"""What follows a token in the answers of the test's proxy: `<answer>1</answer><`, or 2."""
+"""The tokens that may follow a token in the answers of the test's proxy: `<answer>1</answer><`, or 2."""
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
-    """A tiny model that has learned nothing but the form of a verdict: its last layer looks up what follows the last
-    token, and between 1 and 2 decides whatever makes the test's prompts differ most."""
+    """A tiny model that knows only the form of a verdict: its last layer maps the last token to the next, and decides
+    between 1 and 2 by the direction in which the test's prompts differ most."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -62,17 +62,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
     for token, following in WRITES.items():
         for after in following:
             head[known[after]] += 6 * embedding[known["\u010a" if token == "\n" else token]]
-    embedding *= 40  # so large that the layers add little to what the last token is
+    embedding *= 40  # so large that the layers change the last token's embedding little
     save_file(weights, file, {"format": "pt"})
 
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
     with torch.no_grad():
-        prompts = [verdict_ids(tokenizer, row) for row in without_picture(rows)]
+        prompts = [verdict_ids(tokenizer, row) for row in without_image(rows)]
         seen = torch.stack([model.model(input_ids=ids).last_hidden_state[0, -1] for ids in prompts])
     middle = seen.mean(dim=0)
     others = torch.linalg.qr(torch.stack([embedding[known[token]] for token in ("\u010a", "<answer", "1", "2")]).T).Q
     towards = torch.linalg.svd(seen - middle, full_matrices=False).Vh[0]
-    towards -= others @ (others.T @ towards)  # what is said after other tokens stays
+    towards -= others @ (others.T @ towards)  # what follows other tokens is unchanged
     towards /= ((seen - middle) @ towards).std()
     common = embedding[known[">"]] - others @ (others.T @ embedding[known[">"]])
     apart = towards - (middle @ towards) / (middle @ common) * common
@@ -84,13 +84,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def serving(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serve(checkpoint, SETTINGS, tmp_path_factory.mktemp("proxy"), device="cpu") as found:
-        yield found
+    with serve(checkpoint, SETTINGS, tmp_path_factory.mktemp("proxy"), device="cpu") as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four rubrics for each of four pairs, two of them with a picture."""
+    """Four rubrics for each of four pairs, two of them with an image."""
     folder = tmp_path_factory.mktemp("rows")
     Image.new("RGB", (56, 56), (200, 30, 30)).save(folder / "a red one.png")
     seen = []
@@ -108,17 +108,17 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def shown(row: dict[str, Any], folder: Path) -> dict[str, Any]:
-    asked = {key: row[key] for key in ("question", "response_1", "response_2", "label")}
-    return asked | {"rubric": rubric(row), "images": [folder / name for name in row["images"]]}
+def arguments(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    pair = {key: row[key] for key in ("question", "response_1", "response_2", "label")}
+    return pair | {"rubric": rubric(row), "images": [folder / name for name in row["images"]]}
 
 
-def without_picture(file: Path) -> list[dict[str, Any]]:
+def without_image(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()[:8]]
 
 
 def verdict_ids(tokenizer: Any, row: dict[str, Any]) -> Any:
-    """Tokens of the instruction and the begun answer, as whoever trains the proxy would write them."""
+    """Tokens of the instruction and the started answer, in the layout of the proxy's training."""
     text = proxy_prompt(row["question"], row["response_1"], row["response_2"], rubric(row), images=0)
     chat = [{"role": "user", "content": text}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
@@ -134,20 +134,23 @@ def judgements(serving: Serving, file: Path, mode: Mode | None) -> list[ProxyJud
         client = ProxyClient(serving.endpoints_file, mode=mode)
         seen = [json.loads(line) for line in file.read_text().splitlines()[:-1]]
         try:
-            return await asyncio.gather(*(client.judge(**shown(row, file.parent)) for row in seen))
+            return await asyncio.gather(*(client.judge(**arguments(row, file.parent)) for row in seen))
         finally:
             await client.aclose()
 
     return asyncio.run(scene())
 
 
-def test_one_server_answers_both_modes_and_the_score_is_what_the_model_itself_says(
+def test_one_server_answers_both_modes_and_the_score_is_the_models_own_probability(
     serving: Serving, checkpoint: Path, rows: Path
 ) -> None:
     import torch
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-    reasoned, soft = judgements(serving, rows, "critique"), judgements(serving, rows, None)  # None: as it is served
+    reasoned, soft = (
+        judgements(serving, rows, "critique"),
+        judgements(serving, rows, None),
+    )  # None: as in the endpoints file
     assert [j.cause for j in (*reasoned, *soft)] == [None] * 32
     assert {j.soft for j in reasoned} == {None}
     assert all(j.text == f"<answer>{j.verdict}</answer><" for j in reasoned)
@@ -157,34 +160,41 @@ def test_one_server_answers_both_modes_and_the_score_is_what_the_model_itself_sa
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint)
     digits = [tokenizer.convert_tokens_to_ids(digit) for digit in "12"]
-    for row, judgement in zip(without_picture(rows), soft, strict=False):
+    for row, judgement in zip(without_image(rows), soft, strict=False):
         ids = verdict_ids(tokenizer, row)
         with torch.no_grad():
             expected = torch.softmax(model(input_ids=ids).logits[0, -1, digits], dim=0)[0].item()
         assert judgement.soft == pytest.approx(expected, abs=2e-3)
 
 
-def test_the_agreement_of_two_modes_is_measured_once_and_then_read_back(serving: Serving, rows: Path) -> None:
+def test_the_agreement_of_two_modes_is_measured_once_and_then_read_from_the_file(serving: Serving, rows: Path) -> None:
     out = rows.with_name("opinions.jsonl")
-    words = ["agreement", rows, "--a", serving.endpoints_file, "--out", out, "--json"]
-    first, second = (CliRunner().invoke(proxy, list(map(str, words)), catch_exceptions=False) for _ in range(2))
-    found = json.loads(first.stdout)
-    assert json.loads(second.stdout) == found
-    assert second.stderr == ""  # nothing was asked
-    assert (found["rows"], found["pairs"], found["both"], found["left_out"]) == (16, 4, 16, {"nothing_to_judge": 1})
+    command = ["agreement", rows, "--a", serving.endpoints_file, "--out", out, "--json"]
+    first, second = (CliRunner().invoke(proxy, list(map(str, command)), catch_exceptions=False) for _ in range(2))
+    figures = json.loads(first.stdout)
+    assert json.loads(second.stdout) == figures
+    assert second.stderr == ""  # nothing was requested
+    assert (figures["rows"], figures["pairs"], figures["both"], figures["left_out"]) == (
+        16,
+        4,
+        16,
+        {"nothing_to_judge": 1},
+    )
     by_mode = [judgements(serving, rows, mode) for mode in MODES]
     same = sum(a.verdict == b.verdict for a, b in zip(*by_mode, strict=True))
-    assert found["same"]["share"] == same / 16
-    assert [found[side]["right"]["share"] for side in "ab"] == [sum(bool(j.agrees) for j in js) / 16 for js in by_mode]
-    assert 0 < found["b"]["brier"] < 1
+    assert figures["same"]["share"] == same / 16
+    assert [figures[side]["right"]["share"] for side in "ab"] == [
+        sum(bool(j.agrees) for j in js) / 16 for js in by_mode
+    ]
+    assert 0 < figures["b"]["brier"] < 1
 
 
-def test_what_a_verdict_costs_beside_one_with_reasons_is_measured(
+def test_the_cost_of_a_verdict_without_reasons_is_measured(
     serving: Serving, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     benchmark = runpy.run_path(str(BENCHMARK))
     first = read_cases([rows], None, 16).cases[0]
-    parts: list[list[Case]] = [[], [], [], []]  # by pair, as the benchmark cuts them: four of each
+    parts: list[list[Case]] = [[], [], [], []]  # by pair, as the benchmark splits them: four of each
     for number in range(200):
         case = replace(first, question=f"What colour is shape {number}?")
         parts[int(case.pair, 16) % 4].append(case)

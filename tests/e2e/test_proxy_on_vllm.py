@@ -1,4 +1,4 @@
-"""One replica of the proxy as it is in a job: the real server on a tiny checkpoint, asked by the real client."""
+"""One replica of the proxy as in a job: the real server with a tiny checkpoint, and the real client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from proxygrm.serving.settings import ProxySettings
 pytestmark = pytest.mark.heavy
 
 SETTINGS = ProxySettings(
-    tensor_parallel=1, max_model_len=1024, max_num_seqs=16, max_tokens=16, call_timeout_s=200, start_timeout_s=200
+    tensor_parallel_size=1, max_model_len=1024, max_num_seqs=16, max_tokens=16, call_timeout_s=200, start_timeout_s=200
 )
 RUBRIC = "<rubric>\n1. Names the colour red (100%)\n</rubric>"
 
@@ -46,15 +46,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serving(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("proxy")
-    (folder / "pictures").mkdir()
-    (folder / "pictures" / "red.png").write_bytes(picture())
-    with serve(checkpoint, SETTINGS, folder, device="cpu", pictures=folder / "pictures") as found:
-        yield found
-    assert not found.endpoints_file.exists()
-    assert started_by_us() == {}
+    (folder / "images").mkdir()
+    (folder / "images" / "red.png").write_bytes(image_bytes())
+    with serve(checkpoint, SETTINGS, folder, device="cpu", images=folder / "images") as pool:
+        yield pool
+    assert not pool.endpoints_file.exists()
+    assert child_processes() == {}
 
 
-def picture(side: int = 56) -> bytes:
+def image_bytes(side: int = 56) -> bytes:
     from PIL import Image
 
     content = io.BytesIO()
@@ -66,7 +66,7 @@ def judgements(serving: Serving, number: int) -> list[Any]:
     async def scene() -> list[Any]:
         client = ProxyClient(serving.endpoints_file)
         responses = ("The square is red.", "The square is blue.")
-        calls = (client.judge(f"Colour {i}?", *responses, RUBRIC, picture(), label=1) for i in range(number))
+        calls = (client.judge(f"Colour {i}?", *responses, RUBRIC, image_bytes(), label=1) for i in range(number))
         try:
             return await asyncio.gather(*calls)
         finally:
@@ -76,47 +76,47 @@ def judgements(serving: Serving, number: int) -> list[Any]:
 
 
 def answered(judgement: Any) -> bool:
-    """A random model answers, though hardly ever to the contract."""
+    """A random model answers, though its answer is hardly ever well-formed."""
     return judgement.text != "" and judgement.cause in (None, Cause.UNPARSED, Cause.CUT_OFF)
 
 
-def started_by_us() -> dict[int, list[str]]:
-    """Command line of every process below this one."""
+def child_processes() -> dict[int, list[str]]:
+    """Command line of every descendant of this process."""
     return {process.pid: process.cmdline() for process in psutil.Process().children(recursive=True)}
 
 
-def another_user_can_listen_at(port: int) -> bool:
+def another_user_can_listen_on(port: int) -> bool:
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             os.setuid(65534)
-            squatting = socket.socket()
-            squatting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            squatting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            squatting.bind(("127.0.0.1", port))
-            squatting.listen()
+            squatter = socket.socket()
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            squatter.bind(("127.0.0.1", port))
+            squatter.listen()
             os._exit(0)
         os._exit(1)
     return os.waitpid(child, 0)[1] == 0
 
 
 def server_pid() -> int:
-    (pid,) = [pid for pid, line in started_by_us().items() if line[1:3] == ["-m", "vllm.entrypoints.cli.main"]]
+    (pid,) = [pid for pid, line in child_processes().items() if line[1:3] == ["-m", "vllm.entrypoints.cli.main"]]
     return pid
 
 
-def test_a_replica_answers_those_only_who_have_the_key(serving: Serving) -> None:
-    found = Endpoints.read(serving.endpoints_file)
-    body = {"model": found.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-    with httpx.Client(base_url=found.replicas[0], trust_env=False, timeout=30) as client:
+def test_a_replica_answers_only_callers_with_the_key(serving: Serving) -> None:
+    endpoints = Endpoints.read(serving.endpoints_file)
+    body = {"model": endpoints.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    with httpx.Client(base_url=endpoints.replicas[0], trust_env=False, timeout=30) as client:
         for path in ("/v1/chat/completions", "/invocations"):
             assert client.post(path, json=body).status_code == 401
             assert client.post(path, json=body, headers={"Authorization": "Bearer no"}).status_code == 401
-            right = client.post(path, json=body, headers={"Authorization": f"Bearer {found.api_key}"})
-            assert right.status_code == 200
+            authorized = client.post(path, json=body, headers={"Authorization": f"Bearer {endpoints.api_key}"})
+            assert authorized.status_code == 200
         assert client.get("/metrics").status_code == 401
         assert client.get("/health").status_code == 200
-    assert not [line for line in started_by_us().values() if found.api_key in " ".join(line)]
+    assert not [line for line in child_processes().values() if endpoints.api_key in " ".join(line)]
     assert all(answered(judgement) for judgement in judgements(serving, 8))
 
 
@@ -124,28 +124,28 @@ def test_half_requests_of_others_do_not_shut_out_a_caller_with_the_key(serving: 
     port = serving.servers[0].port
     half, slow = b"POST /v1/completions HTTP/1.1\r\nX-Fi", b"POST / HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n{"
     with contextlib.ExitStack() as stack:
-        for said in [half, slow] * 100:
-            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(said)
+        for data in [half, slow] * 100:
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(data)
         assert all(answered(judgement) for judgement in judgements(serving, 8))
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as peer:  # vLLM's own server would read on
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as peer:  # vLLM's own server would continue to read
         peer.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000)
         assert peer.recv(12) == b"HTTP/1.1 400"
 
 
-def test_a_picture_goes_by_path_or_once_in_full_and_then_by_name_and_the_proxy_writes_the_same(
+def test_an_image_is_sent_by_path_or_once_in_full_and_then_by_uuid_with_the_same_answers(
     serving: Serving,
 ) -> None:
-    by_path = serving.endpoints_file.parent / "pictures" / "red.png"
+    by_path = serving.endpoints_file.parent / "images" / "red.png"
 
     async def scene() -> tuple[list[str], list[int], list[Any]]:
         texts, uploads, problems = [], [], []
-        for shown, by_name in ((by_path, False), (picture(), False), (by_path, True), (picture(), True)):
-            client = ProxyClient(replace(Endpoints.read(serving.endpoints_file), pictures_by_name=by_name))
-            asked = ("Colour?", "The square is red.", "The square is blue.", RUBRIC)
+        for image, by_name in ((by_path, False), (image_bytes(), False), (by_path, True), (image_bytes(), True)):
+            client = ProxyClient(replace(Endpoints.read(serving.endpoints_file), images_by_name=by_name))
+            texts_sent = ("Colour?", "The square is red.", "The square is blue.", RUBRIC)
             for _ in range(2):
-                found = await asyncio.gather(*(client.judge(*asked, shown) for _ in range(4)))
-                texts += [judgement.text for judgement in found]
-                problems += [judgement for judgement in found if not answered(judgement) or judgement.retries]
+                judged = await asyncio.gather(*(client.judge(*texts_sent, image) for _ in range(4)))
+                texts += [judgement.text for judgement in judged]
+                problems += [judgement for judgement in judged if not answered(judgement) or judgement.retries]
             uploads.append(client.snapshot()["uploads"])
             await client.aclose()
         return texts, uploads, problems
@@ -156,40 +156,40 @@ def test_a_picture_goes_by_path_or_once_in_full_and_then_by_name_and_the_proxy_w
     assert uploads == [0, 8, 0, 1]
 
 
-def test_a_replica_that_has_not_got_a_named_picture_is_sent_it_in_the_same_attempt(serving: Serving) -> None:
+def test_a_replica_that_lacks_an_image_sent_by_uuid_gets_it_in_the_same_attempt(serving: Serving) -> None:
     async def scene() -> list[tuple[bool, int, int]]:
         client = ProxyClient(serving.endpoints_file)
-        delivery = client._state().wire._deliveries[client.endpoints.replicas[0]]
+        delivery = client._state().sender._deliveries[client.endpoints.replicas[0]]
         seen = []
-        for number in range(4):  # vLLM cuts the connection a moment after each refusal, now sooner, now later
-            other = picture() + b"another name for the same pixels %d" % number
-            delivery._remember(hashlib.sha256(other).hexdigest())  # as if it had been there before a restart
+        for number in range(4):  # vLLM cuts the connection a varying moment after each refusal
+            other = image_bytes() + b"another name for the same pixels %d" % number
+            delivery._remember(hashlib.sha256(other).hexdigest())  # as if the replica had restarted since
             before = client.snapshot()["uploads"]
-            found = await client.judge("Colour?", "Red.", "Blue.", RUBRIC, other)
-            seen.append((answered(found), found.retries, client.snapshot()["uploads"] - before))
+            judgement = await client.judge("Colour?", "Red.", "Blue.", RUBRIC, other)
+            seen.append((answered(judgement), judgement.retries, client.snapshot()["uploads"] - before))
         await client.aclose()
         return seen
 
     assert asyncio.run(scene()) == [(True, 0, 1)] * 4
 
 
-def test_a_picture_that_came_with_too_long_a_text_is_not_lost_to_the_rollouts_that_show_it_too(
+def test_an_image_sent_with_too_long_a_text_is_not_lost_to_the_other_rollouts_that_show_it(
     serving: Serving,
 ) -> None:
-    """vLLM's front then believes that its engine has the picture, and fails whatever names it."""
+    """vLLM's front then believes that its engine has the image, and fails every request with its uuid."""
 
     async def scene() -> tuple[Any, list[Any], int]:
         client = ProxyClient(serving.endpoints_file)
-        large = picture(420)  # 225 tokens
+        large = image_bytes(420)  # 225 tokens
         too_long = await client.judge("Colour?", "Red.", "Blue.", f"<rubric>{'red ' * 830}</rubric>", large)
         others = (client.judge("Colour?", "Red.", "Blue.", f"{RUBRIC} {i}", large) for i in range(4))
-        found = await asyncio.gather(*others)
+        judged = await asyncio.gather(*others)
         await client.aclose()
-        return too_long, found, client.snapshot()["uploads"]
+        return too_long, judged, client.snapshot()["uploads"]
 
-    too_long, found, uploads = asyncio.run(scene())
+    too_long, judged, uploads = asyncio.run(scene())
     assert too_long.cause is Cause.REFUSED
-    assert [(answered(judgement), judgement.retries) for judgement in found] == [(True, 0)] * 4
+    assert [(answered(judgement), judgement.retries) for judgement in judged] == [(True, 0)] * 4
     assert uploads == 2
 
 
@@ -209,8 +209,8 @@ def test_cancelled_calls_are_aborted_in_the_engine(serving: Serving) -> None:
         client = ProxyClient(serving.endpoints_file, max_tokens=700)
         headers = {"Authorization": f"Bearer {endpoints.api_key}"}
         async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
-            asked = ("Colour?", "The square is red.", "The square is blue.")
-            calls = [asyncio.create_task(client.judge(*asked, f"{RUBRIC} {i}", picture())) for i in range(12)]
+            pair = ("Colour?", "The square is red.", "The square is blue.")
+            calls = [asyncio.create_task(client.judge(*pair, f"{RUBRIC} {i}", image_bytes())) for i in range(12)]
             before, deadline = 0, time.monotonic() + 60
             while before < 4 and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
@@ -230,14 +230,14 @@ def test_cancelled_calls_are_aborted_in_the_engine(serving: Serving) -> None:
     assert after == 0
 
 
-def test_a_killed_server_is_started_again_and_the_calls_of_meanwhile_are_answered(serving: Serving) -> None:
+def test_a_killed_server_is_restarted_and_the_calls_made_meanwhile_are_answered(serving: Serving) -> None:
     killed = server_pid()
     os.kill(killed, signal.SIGKILL)
     if os.getuid() == 0:
-        assert not another_user_can_listen_at(serving.servers[0].port)
-    found = judgements(serving, 4)  # asked while nobody listens
-    assert all(answered(judgement) for judgement in found)
-    assert all(judgement.retries > 0 for judgement in found)
+        assert not another_user_can_listen_on(serving.servers[0].port)
+    judged = judgements(serving, 4)  # sent while no server listens
+    assert all(answered(judgement) for judgement in judged)
+    assert all(judgement.retries > 0 for judgement in judged)
     assert server_pid() != killed
     deadline = time.monotonic() + 10
     while (status := serving.health()[0]).state != "healthy":

@@ -1,4 +1,4 @@
-"""The report in a real Chromium, from a file: 1,250 pairs in both orders, judged by two runs, with pictures."""
+"""The report in a real Chromium, from a file: 1,250 pairs in both orders, judged by two runs, with images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from proxygrm.report.eval_page import write_eval_report
 from proxygrm.report.page import write_report
 from support.chromium import Chromium
-from support.rows.report_rows import NASTY, pictures, rows, write
+from support.rows.report_rows import NASTY, rows, write, write_images
 
 pytestmark = pytest.mark.heavy
 
@@ -40,7 +40,7 @@ while (walker.nextNode()) { const e = walker.currentNode.parentElement;
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report with blanks")
-    shots = pictures(folder / "pictures", 80, kinds=5)
+    shots = write_images(folder / "images", 80, kinds=5)
     files = {
         "sft": write(folder / "sft.jsonl", rows(0.6, 1, shots, length=30)),
         "rl": write(folder / "rl.jsonl", rows(0.75, 2, shots, length=30)),
@@ -57,7 +57,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.fixture
 def browser(started: Chromium, page: Path) -> Iterator[Chromium]:
-    """The page as it opens; whatever the browser complains of during the test fails it."""
+    """The page as it opens; any error or warning of the browser fails the test."""
     started.scheme("light")
     started.size(1280, 900)
     started.open(address(page))
@@ -73,7 +73,7 @@ def shown(browser: Chromium) -> int:
     return int(browser.ask(FOUND).split(" of ")[0].replace(",", ""))
 
 
-def test_the_file_is_small_and_whole(browser, page):
+def test_the_file_is_small_and_complete(browser, page):
     assert page.stat().st_size < 5_000_000
     assert browser.ask(FOUND) == "2,500 of 2,500 judgements"
     assert browser.ask("$$('#rows tbody tr').length") == 100
@@ -85,14 +85,14 @@ def test_filters_change_the_rows_to_those_that_pass(browser, page):
     assert {line[2] for line in browser.ask(LINES)} == {"reasoning"}
     browser.choose("category", "")
     browser.choose("result", "unparsed")
-    made = [json.loads(line) for line in (page.parent / "rl.jsonl").read_text().splitlines()]
-    assert shown(browser) == sum(row["verdict"] is None for row in made)
+    judged = [json.loads(line) for line in (page.parent / "rl.jsonl").read_text().splitlines()]
+    assert shown(browser) == sum(row["verdict"] is None for row in judged)
     browser.choose("why", "no answer")
-    assert shown(browser) == sum("no_answer" in row["problems"] and row["verdict"] is None for row in made)
+    assert shown(browser) == sum("no_answer" in row["problems"] and row["verdict"] is None for row in judged)
     browser.choose("why", "")
     browser.choose("result", "")
     browser.choose("proxy", "differs")
-    differ = [r for r in made if r["verdict"] and r["proxy_verdict"] and r["verdict"] != r["proxy_verdict"]]
+    differ = [r for r in judged if r["verdict"] and r["proxy_verdict"] and r["verdict"] != r["proxy_verdict"]]
     assert shown(browser) == len(differ) > 100
     assert all(line[5] != line[7][0] and line[7].endswith("≠ judge") for line in browser.ask(LINES))
     browser.choose("order", "swapped")
@@ -120,7 +120,7 @@ def test_search_other_run_and_pair_filters_count_right(browser, page):
     assert {line[0] for line in browser.ask(LINES)} == {"mathverse_17", *(f"mathverse_17{n}" for n in range(10))}
 
 
-def test_columns_sort_both_ways_and_say_so(browser):
+def test_columns_sort_both_ways_with_an_aria_state(browser):
     head = "$('#rows th[data-sort=tokens]')"
     browser.ask(f"{head}.firstElementChild.click()")
     tokens = [int(line[9].replace(",", "")) for line in browser.ask(LINES)]
@@ -131,7 +131,7 @@ def test_columns_sort_both_ways_and_say_so(browser):
     assert browser.ask("$$('#rows th[aria-sort]:not([aria-sort=none])').length") == 1
 
 
-def test_the_keyboard_reaches_a_row_opens_it_walks_and_returns(browser):
+def test_the_keyboard_reaches_a_row_opens_it_moves_on_and_returns(browser):
     browser.ask("$('#clear').focus()")
     for _ in range(11):  # the heads of the columns, then the first row
         browser.press("Tab")
@@ -155,7 +155,7 @@ def test_the_keyboard_reaches_a_row_opens_it_walks_and_returns(browser):
     assert "row=" not in browser.ask("location.hash")
 
 
-def test_walking_past_the_page_ends_on_the_page_of_the_row(browser):
+def test_moving_past_the_page_ends_on_the_page_of_the_row(browser):
     browser.ask("$$('#rows tbody a').at(-1).focus(); $$('#rows tbody a').at(-1).click()")
     browser.wait("$('#judgement').open")
     browser.press("ArrowRight")
@@ -166,25 +166,25 @@ def test_walking_past_the_page_ends_on_the_page_of_the_row(browser):
 
 
 def test_an_opened_judgement_shows_its_parts_and_nasty_text_stays_text(browser, page):
-    made = next(
+    judged = next(
         json.loads(line) for line in (page.parent / "rl.jsonl").open() if NASTY[:20] in json.loads(line)["question"]
     )
     browser.open(address(page, "#judgements?row=hallucination_pair-0~as_is"))
     browser.wait("$('#judgement').open")
     assert browser.ask("$('#question').textContent").startswith(NASTY.split("\ud83d")[0])
-    assert browser.ask("$('#response1').textContent.length") == len(made["response_1"])
-    assert browser.ask("$('#card1').className") == ("better" if made["label"] == 1 else "")
+    assert browser.ask("$('#response1').textContent.length") == len(judged["response_1"])
+    assert browser.ask("$('#card1').className") == ("better" if judged["label"] == 1 else "")
     assert "better by label" in browser.ask("$(`#mark${1}`).textContent + $(`#mark${2}`).textContent")
     assert browser.ask("$$('#rubric li b').map((weight) => weight.textContent)") == ["60 %", "40 %"]
     assert "<img src=x onerror" in browser.ask("$$('#rubric li')[1].textContent")
-    assert browser.ask("$('#evaluation').textContent") == made["evaluation"]
-    assert browser.ask("$('#proxy').textContent") == made["proxy_answer"]
+    assert browser.ask("$('#evaluation').textContent") == judged["evaluation"]
+    assert browser.ask("$('#proxy').textContent") == judged["proxy_answer"]
     assert browser.ask("$('#elsewhere').children.length") == 3
     browser.wait("$('#shots img').complete && $('#shots img').naturalWidth > 60")
     assert browser.ask("$$('img[src=x]').length") == 0
 
 
-def test_the_proxy_is_right_or_wrong_by_the_label_and_disagreement_is_said_in_words(browser):
+def test_the_proxy_is_right_or_wrong_by_the_label_and_disagreement_is_stated_in_words(browser):
     seen = set()
     for judge in ("right", "wrong"):
         browser.choose("result", judge)
@@ -201,16 +201,16 @@ def test_the_proxy_is_right_or_wrong_by_the_label_and_disagreement_is_said_in_wo
 
 
 @pytest.mark.parametrize("width", [1280, 480])
-def test_a_table_that_is_wider_than_its_card_says_that_it_scrolls(browser, width):
+def test_a_table_wider_than_its_card_has_a_hint_that_it_scrolls(browser, width):
     browser.size(width, 900)
-    told = browser.ask(
+    tables = browser.ask(
         "$$('.scroll').filter((box) => box.checkVisibility()).map((box) => [box.scrollWidth > box.clientWidth + 1,"
         " box.previousElementSibling.textContent, !box.previousElementSibling.hidden,"
         " box.tabIndex === 0 || box.querySelector('a, button') !== null])"
     )
-    assert {words for _, words, _, _ in told} == {"↔ This table scrolls to the side."}
-    assert all(wide == says and (reached or not wide) for wide, _, says, reached in told)
-    assert any(wide for wide, *_ in told) == (width < 1280)
+    assert {words for _, words, _, _ in tables} == {"↔ This table scrolls to the side."}
+    assert all(wide == hint and (reachable or not wide) for wide, _, hint, reachable in tables)
+    assert any(wide for wide, *_ in tables) == (width < 1280)
 
 
 def test_the_stages_of_a_run_fit_their_card(started, tmp_path):
@@ -252,7 +252,7 @@ def test_a_link_restores_filter_order_page_and_row(browser, page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read_in_light_and_in_dark(browser, scheme):
+def test_every_text_has_enough_contrast_in_light_and_in_dark(browser, scheme):
     browser.scheme(scheme)
     closed = browser.ask(CONTRAST)
     browser.ask("$('#rows tbody a').click()")
@@ -262,7 +262,7 @@ def test_every_text_can_be_read_in_light_and_in_dark(browser, scheme):
     assert 500 < closed["seen"] < opened["seen"]
 
 
-def test_dark_follows_the_system_until_the_button_says_otherwise(browser):
+def test_dark_follows_the_system_until_the_button_is_used(browser):
     colours = "getComputedStyle(document.body).backgroundColor + getComputedStyle(document.body).color"
     light = browser.ask(colours)
     browser.scheme("dark")

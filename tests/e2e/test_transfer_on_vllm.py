@@ -1,4 +1,4 @@
-"""The chain's transfer stage on real vLLM with a tiny untrained judge: what it cannot answer is told, not claimed."""
+"""The chain's transfer stage on real vLLM with a tiny untrained judge: missing verdicts are reported, not claimed."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from slurm.sbatch import Resources
 from jobs.engine.stage import Stage, StageRun
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.rows.pairs import load_pairs
-from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
+from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.demo.corpus import demo_corpus
 from proxygrm.demo.model import build_tiny_model
 
 folder = Path(sys.argv[1])
 build_tiny_model(folder / "judge", demo_corpus(0, n=200), seed=0)
-shown = shown_in_orders(load_pairs(folder / "pairs.jsonl"))
+ordered_list = ordered_pairs(load_pairs(folder / "pairs.jsonl"))
 answer = {"tokens": 1, "truncated": False, "problem": None}
 (folder / "evaluate").mkdir()
 for tag in ("start", "sft", "rl"):
     rows = []
-    for s in shown:
-        text = f"<rubric>Names {s.pair.id} (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
-        rows.append(judged_row(s, answer | {"text": text if tag != "start" else "red"}))
+    for ordered in ordered_list:
+        text = f"<rubric>Names {ordered.pair.id} (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
+        rows.append(judged_row(ordered, answer | {"text": text if tag != "start" else "red"}))
     (folder / "evaluate" / f"{tag}.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
 
-config = transfer.Settings.of("", EvaluateSettings(proxy_max_tokens=8, max_model_len=1024, device="cpu"))
+config = transfer.Settings(proxy_max_tokens=8, max_model_len=1024, device="cpu")
 stage = Stage("transfer", transfer.measure, (), Resources(), config=config)
 inputs = {"judge": folder / "judge", "judged": folder / "evaluate" / "summary.json"}
 
@@ -60,7 +60,7 @@ after = (folder / "transfer" / "raw" / "proxy.jsonl").read_text().splitlines()
 """
 
 
-def test_the_stage_resumes_counts_every_condition_and_says_that_the_judge_is_no_stranger(tmp_path):
+def test_the_stage_resumes_counts_every_condition_and_notes_that_the_judge_was_seen_in_training(tmp_path):
     Image.new("RGB", (56, 56), (220, 30, 30)).save(tmp_path / "red.png")
     pair = {"prompt": "What colour?", "chosen": "Red.", "rejected": "Blue."}
     pairs = [pair | {"id": f"p{at}", "prompt": f"What colour is {at}?", "image": "red.png"} for at in range(3)]
@@ -72,8 +72,8 @@ def test_the_stage_resumes_counts_every_condition_and_says_that_the_judge_is_no_
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
-    kept, asked, same = json.loads((tmp_path / "seen.json").read_text())
-    assert (kept, asked, same) == (5, 24, True)  # none, own and another pair's of 8 sights, for sft and rl at once
+    kept, requested, same = json.loads((tmp_path / "seen.json").read_text())
+    assert (kept, requested, same) == (5, 24, True)  # none, own and another pair's of 8 sights, for sft and rl at once
     figures = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
     assert "no transfer claim" in figures["judges"]["proxy"]["note"]
     assert [(cell["grm"], cell["judge"]) for cell in figures["cells"]] == [("sft", "proxy"), ("rl", "proxy")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs.engine import state
+from jobs.engine.facts import gather
 from jobs.engine.plan import plan
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Stage
@@ -93,7 +94,7 @@ def on_the_local_cluster(local_cluster: LocalCluster, monkeypatch: pytest.Monkey
 def send(stages: list[Stage], ledger: Ledger, profile: Profile) -> dict[str, str]:
     """Submit what is not done yet; stage -> job id."""
     ledger.create()
-    return submit(plan(stages, state.facts(stages, ledger)), profile, ledger)
+    return submit(plan(stages, gather(stages, ledger)), profile, ledger)
 
 
 def until(

@@ -24,6 +24,10 @@ _ACCEPTS = 0x10000  # of /proc/net/unix
 _LISTENS = "0A"  # of /proc/net/tcp
 
 
+SPAWNED = "from multiprocessing.spawn"
+"""A process of multiprocessing before it has a title; which one it is shows in a moment."""
+
+
 @dataclass(frozen=True, order=True)
 class Opening:
     """kind: TCP, UDP, socket (of the unix domain) or file. where: in the table's words the address, or the path."""
@@ -100,7 +104,7 @@ class Watch:
         sockets = _listening()
         for pid in self._our_processes():
             with contextlib.suppress(OSError):
-                self._ours[pid] = _program(pid) or self._ours[pid]
+                self._name(pid, _program(pid))
                 for descriptor in os.scandir(f"/proc/{pid}/fd"):
                     with contextlib.suppress(OSError):
                         target = os.readlink(descriptor.path)  # noqa: PTH115
@@ -109,6 +113,15 @@ class Watch:
                                 self._note(Opening(kind, self._ours[pid], where))
                         elif target.startswith("/") and os.lstat(descriptor.path).st_mode & 0o200:
                             self._note(Opening("file", self._ours[pid], target.removesuffix(" (deleted)")))
+
+    def _name(self, pid: int, program: str) -> None:
+        """A process that has just been spawned takes its title a moment later: what it opened before is its, too."""
+        before = self._ours[pid]
+        if program and program != before and before.startswith(SPAWNED):
+            for one in [one for one in self.found if one.program == before]:
+                self.found.discard(one)
+                self.found.add(replace(one, program=program))
+        self._ours[pid] = program or before
 
     def _note(self, one: Opening) -> None:
         if one.kind in ("TCP", "UDP"):

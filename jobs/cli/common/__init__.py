@@ -1,1 +1,1 @@
-"""What the commands share: the console, their options, and how libraries are kept quiet."""
+"""Shared by the commands: the console, their options, the plan's table, and how libraries are kept quiet."""

@@ -1,8 +1,8 @@
-"""What the commands share: where they print, which run they speak of, what was asked for, the cluster behind it.
+"""Shared by the commands: where they print, which run they are about, its request, the cluster behind it.
 
-One rule for every command. With --run it is that folder; without, the run that was written to last under ./runs. What
-a run was asked for before still holds, and options given now are added to it. Whoever names --profile or --experiment
-begins afresh: with no options but those given, and without --run in runs/PROFILE.
+The same rule holds for every command. With --run it is that folder; without, the run under ./runs that was written to
+last. The run's earlier options still hold, and options typed now are added to them. With --profile or --recipe a
+request starts over: only the typed options hold, and without --run the folder is runs/PROFILE.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from rich.text import Text
 from jobs import recipes
 from jobs.cli.common.say import echo, secho
 from jobs.engine import request as requests
+from jobs.engine.recipe import Recipe
 from jobs.engine.request import Request, Resolved
-from jobs.engine.run_folder import tokens
 from jobs.engine.run_folder.ledger import Ledger, record_files
 from jobs.engine.watch import advice
 from proxygrm.core.errors import UserError
 from proxygrm.core.visible import visible
+from slurm import profile as profiles
 from slurm import reach
 from slurm.commands import NoAnswer, ignored
 from slurm.profile import Profile
@@ -37,10 +38,10 @@ TABLE_WIDTH = 80
 
 
 class _Console(Console):
-    """Tables get 80 columns on a narrower terminal, too: a line that wraps is ugly, a figure cut to "9,…" is false.
+    """Tables get 80 columns on a narrower terminal too: a wrapped line is ugly, a figure cut to "9,…" is wrong.
 
-    What others wrote is shown as text, whatever it is put into (a string here, so that columns are as wide as what they
-    show; all else where it becomes characters). Colours and the cursor are rich's own.
+    Text from other programs is shown with its control characters spelled out: strings before they are laid out, so that
+    columns have the right width, everything else when it is rendered. Colours and cursor movements are rich's own.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
@@ -52,7 +53,7 @@ class _Console(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         before = self._width
-        if self.width < TABLE_WIDTH and any(isinstance(thing, Table) for thing in objects):
+        if self.width < TABLE_WIDTH and any(isinstance(each, Table) for each in objects):
             self._width = TABLE_WIDTH
         try:
             super().print(*objects, **options)
@@ -65,36 +66,55 @@ RUNS = Path("runs")
 T = TypeVar("T")
 
 
-def of_request(asked: dict[str, Any]) -> tuple[Resolved, Ledger]:
-    """asked: the options of a command, by name. Prints which run it is."""
-    given = tuple((key, asked[key]) for key in ("partition", "account", "qos", "reservation") if asked[key])
-    afresh = bool(asked["profile"] or asked["experiment"])
-    profile = asked["profile"] or "local"
-    folder, how = run_folder(asked["run"], RUNS / Path(profile).stem, last=not afresh)
-    base = None if afresh else requests.asked_before(folder, asked.get("ablation_name", ""))
-    if base is None:
-        own = profile.endswith(".toml")
-        base = Request(str(Path(profile).expanduser().absolute()) if own else profile, folder=str(Path.cwd()))
-    request = replace(
-        base,
-        experiment=asked["experiment"] or base.experiment,
-        nodes=asked["nodes"] or base.nodes,
-        assignments=tuple({one.partition("=")[0]: one for one in (*base.assignments, *asked["assignments"])}.values()),
-        scheduler=tuple(dict([*base.scheduler, *given]).items()),
-        ablation_name=asked.get("ablation_name", ""),
-        ablation=asked.get("ablation", ()),
-        throttle=asked.get("throttle", 0),
-    )
+def of_request(options: dict[str, Any]) -> tuple[Resolved, Ledger]:
+    """options: of a command, by name. Prints which run it is about."""
+    request, folder, how = _request(options)
     resolved = recipes.resolve(request)
     say_run(folder, how, resolved)
     return resolved, Ledger(folder)
 
 
-def run_folder(run: Path | None, new: Path | None = None, last: bool = True) -> tuple[Path, str]:
-    """The folder a command speaks of, and how it was chosen. new: the folder of a run that is to be begun where there
-    is none yet; last: whether the run written to last may be meant.
+def recipe_of(options: dict[str, Any]) -> Recipe:
+    """The recipe that a command with these options is about."""
+    request, _, _ = _request(options)
+    return recipes.find(request.recipe or profiles.load(request.profile).recipe)[0]
 
-    Raises UserError where there is no run and none is to be begun.
+
+def _request(options: dict[str, Any]) -> tuple[Request, Path, str]:
+    """The request, the run folder, and how the folder was chosen."""
+    scheduler = tuple((key, options[key]) for key in ("partition", "account", "qos", "reservation") if options[key])
+    new = bool(options["profile"] or options["recipe"])
+    profile = options["profile"] or "local"
+    folder, how = run_folder(options["run"], RUNS / Path(profile).stem, last=not new)
+    base = None if new else requests.asked_before(folder, options.get("ablation_name", ""))
+    if base is None:
+        base = Request(absolute(profile), folder=str(Path.cwd()))
+    assignments = (*base.assignments, *options["assignments"])
+    request = replace(
+        base,
+        recipe=absolute(options["recipe"]) or base.recipe,
+        nodes=options["nodes"] or base.nodes,
+        assignments=tuple({text.partition("=")[0]: text for text in assignments}.values()),
+        scheduler=tuple(dict([*base.scheduler, *scheduler]).items()),
+        ablation_name=options.get("ablation_name", ""),
+        ablation=options.get("ablation", ()),
+        throttle=options.get("throttle", 0),
+    )
+    return request, folder, how
+
+
+def absolute(name: str | None) -> str:
+    """A profile or recipe that is named by its file, by the absolute path, so that it is found from every folder."""
+    path, colon, preset = (name or "").partition(":")
+    own = path.endswith((".toml", ".py"))
+    return f"{Path(path).expanduser().absolute()}{colon}{preset}" if own else name or ""
+
+
+def run_folder(run: Path | None, new: Path | None = None, last: bool = True) -> tuple[Path, str]:
+    """The folder that a command is about, and how it was chosen. new: the folder of a new run where there is none yet;
+    last: whether the run written to last may be chosen.
+
+    Raises UserError where there is no run and none may be started.
     """
     if run:
         return run.absolute(), ""
@@ -103,12 +123,12 @@ def run_folder(run: Path | None, new: Path | None = None, last: bool = True) -> 
     if written and last:
         return max(written)[1], "the one written to last"
     if new is None:
-        raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`")
+        raise UserError("no run under ./runs; name a run folder with --run, or start with `make demo`", code="run.none")
     return new.absolute(), "" if record_files(new) else "new"
 
 
 def of_run(run: Path | None, as_json: bool = False) -> tuple[Resolved, Ledger]:
-    """Everything that was asked for in a run folder. Prints which one it is (as_json: not among the results)."""
+    """The complete request of a run folder. Prints which folder it is (as_json: on standard error)."""
     folder, how = run_folder(run)
     resolved = recipes.of_run(folder)
     say_run(folder, how, resolved, as_json)
@@ -117,12 +137,12 @@ def of_run(run: Path | None, as_json: bool = False) -> tuple[Resolved, Ledger]:
 
 
 def say_run(folder: Path, how: str, resolved: Resolved, as_json: bool = False) -> None:
-    """The first line of every command; error messages of the command name the same run from here on."""
+    """Prints the first line of a command; the command's error messages name the same run from here on."""
     request = resolved.request
     context = click.get_current_context(silent=True)
     if context:
         context.find_root().obj = (folder, request)
-    words = [f"{resolved.experiment.name} on {advice.profile_option(request)}"]
+    words = [f"{resolved.recipe.name}:{resolved.preset} on {advice.profile_option(request)}"]
     words += [f"{request.nodes} nodes"] if request.nodes else []
     words += list(request.assignments)
     words += [f"{name} {value}" for name, value in request.scheduler]
@@ -136,38 +156,32 @@ def say_run(folder: Path, how: str, resolved: Resolved, as_json: bool = False) -
 
 
 def in_full(text: str) -> str:
-    """Advice of a message with the options of the run that the command speaks of."""
+    """A message whose commands have the options of the run that this command is about."""
     context = click.get_current_context(silent=True)
     about = context.find_root().obj if context else None
     return advice.in_full(text, *about) if about else text
 
 
 def say_ignored() -> None:
-    """Defaults that a person may have put into their shell on purpose are named where they do not count."""
+    """Name the defaults from the user's shell that are not used: they may be there on purpose."""
     if names := [name for name in ignored(os.environ) if name.startswith("SBATCH_")]:
         out.print(
-            f"[yellow]not taken from your shell: {', '.join(names)}; say it in the profile or by an option[/]",
+            f"[yellow]not taken from your shell: {', '.join(names)}; use the profile or an option[/]",
             soft_wrap=True,
         )
 
 
-def with_records(profile: Profile, look: Callable[[str], T]) -> T:
-    """What `look` finds; it is given "", or, where the scheduler cannot be asked, the reason why, and then goes by the
-    run's own records. Says so in one line on standard error."""
+def with_records(profile: Profile, query: Callable[[str], T]) -> T:
+    """Calls `query` with "", or, where the scheduler cannot be asked, with the reason, so that it goes by the run's own
+    records; then a line on standard error says so."""
     away = reach.private_cluster_is_down(profile)
     if not away:
         try:
-            return look("")
+            return query("")
         except NoAnswer as error:
             away = str(error)
-    secho(f"{away}: shown is what the run's records prove", err=True, fg="yellow")
-    return look(away)
-
-
-def settle(ledger: Ledger) -> None:
-    """As `tokens.settle`, and say what became of what an earlier command had begun to send."""
-    for line in tokens.settle(ledger):
-        warn(line)
+    secho(f"{away}: the run's records are shown alone", err=True, fg="yellow")
+    return query(away)
 
 
 def warn(line: str) -> None:

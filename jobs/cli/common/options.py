@@ -1,4 +1,4 @@
-"""Options that say nothing in what was asked for: refused, because whoever gives one wants it to be heeded."""
+"""Click options that commands share, and the check that rejects options without effect."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from click.core import ParameterSource
 
 from proxygrm.core.errors import UserError
 
+tensor_parallel_option = click.option(
+    "--tensor-parallel-size",
+    "--tensor-parallel",
+    "tensor_parallel_size",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="GPUs per copy of a model.",
+)
 
-def given(name: str) -> bool:
-    """Was this parameter of the running command typed, whatever its value?"""
+
+def was_typed(name: str) -> bool:
+    """Whether this parameter of the running command was typed, whatever its value."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def refuse_idle(names: str, why: str, *, unless: object = False) -> None:
-    """UserError when one of the parameters `names` (parted by blanks) was typed, unless it has an effect.
+    """Raise UserError when one of the parameters `names` (separated by spaces) was typed, unless it has an effect.
 
     why: continues "--OPTION has no effect ", for example "without --submit".
     """
@@ -22,12 +32,13 @@ def refuse_idle(names: str, why: str, *, unless: object = False) -> None:
         return
     context = click.get_current_context()
     for parameter in context.command.params:
-        if parameter.name in names.split() and given(parameter.name):
-            raise UserError(f"{parameter.opts[0]} has no effect {why}; leave it out")
+        if parameter.name in names.split() and was_typed(parameter.name):
+            option = parameter.opts[0]
+            raise UserError(f"{option} has no effect {why}; leave it out", code="option.no-effect", option=option)
 
 
 class Renamed(click.Option):
-    """An option with an older name, which is still taken and no longer shown: the first of its names is the one."""
+    """An option whose older names still work but are hidden from `--help`."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         names, self.opts = self.opts, self.opts[:1]

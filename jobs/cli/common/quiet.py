@@ -1,8 +1,8 @@
-"""Commands for people print what people asked for. What libraries print meanwhile goes to a log, which is named.
+"""Commands print their own results only. What libraries print meanwhile goes to a log, which is named at the end.
 
-Libraries print from everywhere: through sys.stdout, through warnings and logging, from C++ into file descriptors 1 and
-2, from child processes, and at exit. So the descriptors themselves are turned over to the log, and the command keeps a
-copy of its own: `jobs.cli.common.console.out`, and `say`.
+Libraries print through sys.stdout, warnings and logging, from C++ into file descriptors 1 and 2, from child processes,
+and at exit. So the descriptors themselves are redirected to the log, and the command keeps copies of them:
+`jobs.cli.common.console.out`, and `say`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,26 @@ from typing import Any, TextIO
 
 from jobs.cli.common import console
 from jobs.cli.common.say import echo, secho
-from jobs.engine.watch.known_failures import FAILURES
-from proxygrm.core.runtime.log_tail import tail
+from jobs.engine.watch.known_failures import shows_known
+from proxygrm.core.runtime.log_tail import shows_error, tail
 
 SHOWN_LINES = 5
-_TELLING = re.compile(r"\b[\w.]*(?:Error|Exception|Killed|Abort(?:ed)?)\b|\bfatal\b", re.IGNORECASE)
 
 
 class _Ours:
-    """The person's streams while the descriptors are the log's; None otherwise."""
+    """The terminal's streams while the descriptors are redirected; None otherwise."""
 
     out: TextIO | None = None
     err: TextIO | None = None
 
 
 def say(text: str, err: bool = False) -> None:
-    """`say.echo` for what may be said while libraries are kept quiet."""
+    """As `say.echo`, for use while libraries are kept quiet."""
     echo(text, file=_Ours.err if err else _Ours.out, err=err)
 
 
 def progress_bar(*columns: Any) -> Any:
-    """A rich Progress for the person at the terminal; it does not lead what libraries print there, as rich would."""
+    """A rich Progress on the terminal, without rich's redirection of what libraries print."""
     from rich.progress import Progress
 
     out = console.out
@@ -53,10 +52,10 @@ def progress_bar(*columns: Any) -> Any:
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Within the block, all that is printed goes to a log, but for `say` and `jobs.cli.common.console.out`.
+    """Within the block, everything that is printed goes to a log, except by `say` and `jobs.cli.common.console.out`.
 
-    At its end the log is named on standard error, or removed when it is empty; when the block fails, the last lines
-    that tell why are shown too. Inside a SLURM job, whose output is a log already, nothing changes; nor within another
+    At its end the log is named on standard error, or removed when it is empty; when the block fails, its last lines
+    with an error are shown too. Nothing changes inside a SLURM job, whose output is a log already, or within another
     such block. name: of the command.
     """
     if _Ours.err is not None or (os.environ.get("SLURM_JOB_ID") and not sys.stderr.isatty()):
@@ -64,20 +63,20 @@ def quiet(name: str) -> Iterator[None]:
         return
     try:
         number, path = tempfile.mkstemp(prefix=f"proxygrm-{re.sub(r'[^a-z0-9]+', '-', name)}-", suffix=".log")
-    except OSError:  # nowhere to write: rather noise than no result
+    except OSError:  # no place to write a log: noise is better than no result
         yield
         return
     log = Path(path)
     failed: BaseException | None = None
     try:
-        with _turned_over(number):
+        with _redirected(number):
             yield
     except BaseException as error:
         failed = error
         raise
     finally:
         with suppress(OSError):
-            _tell(log, failed)
+            _name_log(log, failed)
         if (
             log.exists()
         ):  # libraries also print when Python ends: registered last, this runs before what they registered
@@ -86,7 +85,7 @@ def quiet(name: str) -> Iterator[None]:
             os.close(number)
 
 
-def _tell(log: Path, failed: BaseException | None) -> None:
+def _name_log(log: Path, failed: BaseException | None) -> None:
     if not log.stat().st_size:
         log.unlink()
         return
@@ -97,15 +96,15 @@ def _tell(log: Path, failed: BaseException | None) -> None:
 
 
 def last_lines(log: Path) -> list[str]:
-    """The last lines of a log that tell of a failure; when none does, its last lines."""
+    """The last lines of a log that show a failure; when none does, its last lines."""
     lines = tail(log, 4000)
-    telling = [line for line in lines if _TELLING.search(line) or any(known.shows.search(line) for known in FAILURES)]
-    return [line[:300] for line in (telling or lines)[-SHOWN_LINES:]]
+    failures = [line for line in lines if shows_error(line) or shows_known(line)]
+    return [line[:300] for line in (failures or lines)[-SHOWN_LINES:]]
 
 
 @contextmanager
-def _turned_over(log: int) -> Iterator[None]:
-    """Descriptors 1 and 2 and Python's streams are the log's; `_Ours` and the console are what they were."""
+def _redirected(log: int) -> Iterator[None]:
+    """Descriptors 1 and 2 and Python's streams write to the log; `_Ours` and the console write to the terminal."""
     before = sys.stdout, sys.stderr
     _flush()
     kept = os.dup(1), os.dup(2)
@@ -116,7 +115,7 @@ def _turned_over(log: int) -> Iterator[None]:
         console.out.file = ours[0]
         _point_at(log)
         sys.stdout = sys.stderr = _log_stream()
-        if dumps:  # a crash in C++ is told to the person
+        if dumps:  # a crash in C++ is shown on the terminal
             faulthandler.enable(kept[1])
         yield
     finally:
@@ -142,7 +141,7 @@ def _point_at(log: int) -> None:
 
 
 def _kept(stream: TextIO, number: int, copy: int) -> TextIO:
-    """The stream over the copied descriptor; itself when it is not over the descriptor (a test's, a notebook's)."""
+    """A stream over the copied descriptor; the stream itself when it does not use the descriptor (as in tests)."""
     try:
         if stream.fileno() != number:
             return stream
@@ -159,7 +158,7 @@ def _log_stream() -> TextIO:
 
 
 class _Lenient(io.FileIO):
-    """A full disk must not end a run for the sake of a library's chatter."""
+    """A full disk must not end a run because a library prints something."""
 
     def write(self, data: Any) -> int:
         try:
@@ -169,7 +168,7 @@ class _Lenient(io.FileIO):
 
 
 def _flush() -> None:
-    """Python's buffers and those of C, so that each line goes where it belongs."""
+    """Flush the buffers of Python and C, so that each line goes where it belongs."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

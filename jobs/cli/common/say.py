@@ -1,5 +1,5 @@
-"""Where commands print text that is not a table: the only place that calls click's echo. What others wrote is shown and
-told to no terminal; colours are those asked for here. (Tables and rich text: `jobs.cli.common.console.out`.)"""
+"""Where commands print text that is not a table: the only file that calls click's echo. Control characters from other
+programs are spelled out; colours are those requested here. (Tables and rich text: `jobs.cli.common.console.out`.)"""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def secho(
 
 
 def raw(data: bytes) -> None:
-    """As it is, for who asks for that."""
+    """Unchanged, for --raw."""
     click.echo(data, nl=False)
 
 
 def guard_the_rest() -> None:
-    """What Python itself would print of an error that nobody expected, and of a warning that is logged."""
+    """Spell out control characters in unexpected errors and logged warnings, which Python prints itself."""
     sys.excepthook = _unexpected
     if logging.lastResort:
         logging.lastResort.setFormatter(_Visible())

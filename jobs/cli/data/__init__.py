@@ -1,4 +1,4 @@
-"""`proxygrm data ...`: one file a family of commands, each thin over `data_tools`."""
+"""`proxygrm data ...`: one file per command or group of commands, each a thin layer over `data_tools`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import click
 from jobs.cli.data.convert import convert
 from jobs.cli.data.filter import filter_pairs
 from jobs.cli.data.ingest import ingest
+from jobs.cli.data.inspect import check, show, stats
 from jobs.cli.data.join import join
-from jobs.cli.data.look import check, show, stats
 from jobs.cli.data.split import split
 
 

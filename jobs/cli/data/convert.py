@@ -17,22 +17,27 @@ _FILE = click.Path(path_type=Path)
 @click.argument("to", type=click.Choice(["verl", "swift-grm", "swift-proxy", "bench"]), metavar="TO")
 @click.argument("source", type=_FILE, metavar="INPUT")
 @click.option("--out", type=_FILE, required=True, help="The file to write: .parquet for verl, .jsonl for the others.")
-@click.option("--critiques", type=_FILE, multiple=True, help="The teacher's, for ms-swift: file or folder; repeatable.")
 @click.option(
-    "--pictures",
+    "--critiques",
+    type=_FILE,
+    multiple=True,
+    help="Critiques, for ms-swift: file or folder; repeatable.",
+)
+@click.option(
+    "--images",
     type=click.Choice(["bytes", "path"]),
     default="bytes",
     show_default=True,
-    help="In verl's parquet: the pictures themselves, or where they lie.",
+    help="In verl's parquet: the bytes of the images, or their paths.",
 )
 @click.option("--split", default="train", show_default=True, help="Name of the split in verl's extra_info.")
-@click.option("--images-root", type=_FILE, help="Where picture paths of a JSONL begin.  [its folder]")
+@click.option("--images-root", type=_FILE, help="Folder of the image paths in a JSONL.  [its folder]")
 @click.option(
     "--missing-images",
     type=click.Choice(["refuse", "drop", "blank"]),
     default="drop",
     show_default=True,
-    help="A row without its image: refuse all, leave it out as bad, or show a grey one.",
+    help="A row with a missing image: fail, drop it as bad, or use a grey image.",
 )
 @step_options
 def convert(
@@ -40,7 +45,7 @@ def convert(
     source: Path,
     out: Path,
     critiques: tuple[Path, ...],
-    pictures: str,
+    images: str,
     split: str,
     images_root: Path | None,
     missing_images: Literal["refuse", "drop", "blank"],
@@ -50,37 +55,37 @@ def convert(
     max_bad: float,
     **more: Any,
 ) -> None:
-    """Write what a trainer reads, from a pairs folder.
+    """Convert a pairs folder into a file for a trainer.
 
     \b
-    verl         parquet for RL of the reward model; INPUT may also be a JSONL of preferences
+    verl         parquet for RL of the reward model; INPUT may also be a preference JSONL
     swift-grm    ms-swift JSONL: pair -> the teacher's critique        (needs --critiques)
     swift-proxy  ms-swift JSONL: pair and rubric -> thought, verdict   (needs --critiques)
     bench        JSONL {id, prompt, chosen, rejected, image}
 
     \b
-    A row of a JSONL of preferences:
+    A line of a preference JSONL:
       {"id": "7", "question": "...", "chosen": "...", "rejected": "...", "images": ["a.png"]}
 
-    Rows that leave are counted in FILE.report.json and named in FILE.dropped.jsonl. For sets of given sizes that
-    share no picture, use `proxygrm data split`.
+    FILE.report.json has the counts, FILE.dropped.jsonl lists the rows left out. For sets of given sizes that share no
+    image, use `proxygrm data split`.
     """
     from data_tools.export.convert import LINES, Target, convert_step, dropped_rows
     from data_tools.filters.difficulty import critique_files
     from jobs.cli.common.console import out as console
 
-    refuse_idle("pictures split", f"on {to}: it is of verl's parquet", unless=to == "verl")
-    refuse_idle("images_root", "on a pairs folder, whose pictures lie in it", unless=source.suffix.lower() in LINES)
+    refuse_idle("images split", f"with {to}, only with verl", unless=to == "verl")
+    refuse_idle("images_root", "with a pairs folder, which has its own images", unless=source.suffix.lower() in LINES)
     step = convert_step(
         cast(Target, to), source, out, critiques=critique_files(critiques),
-        pictures=cast(Literal["bytes", "path"], pictures), split=split, images_root=images_root,
+        images=cast(Literal["bytes", "path"], images), split=split, images_root=images_root,
         missing_images=missing_images, max_bad=max_bad,
     )  # fmt: skip
-    before = step.finished() is not None
+    already_done = step.finished() is not None
     report = run_step(step, shards, shard, workers, **more)
     if report is not None:
-        left = "".join(
+        excluded = "".join(
             f", {kind}: {reason.replace('_', ' ')} {count:,}" for kind, reason, count in dropped_rows(report)
         )
-        again = " (was done before; remove it to have it made again)" if before else ""
-        console.print(f"{out}: {report['kept']:,} of {report['read']:,} rows{left}{again}", soft_wrap=True)
+        note = " (already done; delete it to convert again)" if already_done else ""
+        console.print(f"{out}: {report['kept']:,} of {report['read']:,} rows{excluded}{note}", soft_wrap=True)

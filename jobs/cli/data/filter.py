@@ -14,15 +14,15 @@ from proxygrm.core.errors import UserError
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("filter", short_help="A pairs folder without poor, repeated and benchmark rows.")
+@click.command("filter", short_help="Drop poor, repeated and benchmark rows from a pairs folder.")
 @click.argument("pairs", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="The pairs folder to write.")
-@click.option("--quality/--no-quality", default=None, help="Look at texts and picture headers.  [on]")
-@click.option("--near-duplicates", metavar="SHARE|off", help="Share of common text that makes rows one.  [0.8]")
-@click.option("--picture-distance", type=int, help="Bits of 64 by which pictures of near-duplicates differ.  [4]")
-@click.option("--critiques", type=_PATH, multiple=True, help="The teacher's critiques, a file or folder; repeatable.")
-@click.option("--agreement", metavar="LOW:HIGH", help="Share of right critiques that is kept.  [0:1, report only]")
-@click.option("--against", type=_PATH, multiple=True, help="Pairs folder of a benchmark to keep out; repeatable.")
+@click.option("--quality/--no-quality", default=None, help="Check texts and image headers.  [on]")
+@click.option("--near-duplicates", metavar="SHARE|off", help="Share of common text of near-duplicates.  [0.8]")
+@click.option("--image-distance", type=int, help="Bits of 64 by which images of near-duplicates may differ.  [4]")
+@click.option("--critiques", type=_PATH, multiple=True, help="The teacher's critiques: file or folder; repeatable.")
+@click.option("--agreement", metavar="LOW:HIGH", help="Share of right critiques to keep.  [0:1, report only]")
+@click.option("--against", type=_PATH, multiple=True, help="Pairs folder of a benchmark; repeatable.")
 @click.option("--settings", type=_PATH, metavar="FILE.toml", help="All thresholds: docs/data-filters.md.")
 @step_options
 def filter_pairs(
@@ -30,7 +30,7 @@ def filter_pairs(
     out: Path,
     quality: bool | None,
     near_duplicates: str | None,
-    picture_distance: int | None,
+    image_distance: int | None,
     critiques: tuple[Path, ...],
     agreement: str | None,
     against: tuple[Path, ...],
@@ -42,10 +42,10 @@ def filter_pairs(
 ) -> None:
     """Write the rows of the pairs folder PAIRS that pass every filter into the pairs folder OUT.
 
-    A row leaves for the first reason it meets: quality, then --against, then --critiques, then near-duplicates, of
-    which the first in file order stays. OUT/filter.json counts, OUT/filter_dropped.jsonl names each row that left
-    and what it collides with. The result is the same however many shards the work was cut in; a run that was stopped
-    goes on at the first shard that is not done.
+    A row is dropped for the first reason that applies: quality, then --against, then --critiques, then near-duplicates,
+    of which the first in file order is kept. OUT/filter.json has the counts, OUT/filter_dropped.jsonl lists each
+    dropped row and what it collides with. The result does not depend on the number of shards; an interrupted run
+    resumes at the first unfinished shard.
 
     \b
     proxygrm data filter pairs/rlaif-v --out pairs/clean --against pairs/vl-rewardbench
@@ -55,28 +55,30 @@ def filter_pairs(
     from jobs.cli.common.console import out as console
 
     if agreement and not critiques:
-        raise UserError("--agreement needs critiques to count; give --critiques DIR")
+        raise UserError(
+            "--agreement needs critiques; give --critiques DIR", code="option.missing", option="--critiques"
+        )
     changes: dict[str, Any] = {}
     if quality is not None:
         changes["quality"] = {} if quality else False
     if near_duplicates is not None:
         changes["similarity"] = _similarity(near_duplicates)
-    if picture_distance is not None:
-        refuse_idle("picture_distance", "with --near-duplicates off", unless=changes.get("similarity") is not False)
-        changes["similarity"] = {**changes.get("similarity", {}), "picture_distance": picture_distance}
+    if image_distance is not None:
+        refuse_idle("image_distance", "with --near-duplicates off", unless=changes.get("similarity") is not False)
+        changes["similarity"] = {**changes.get("similarity", {}), "image_distance": image_distance}
     if agreement:
         changes["difficulty"] = {"agreement": _range(agreement)}
     needs = {"difficulty": ("--critiques", critiques), "decontamination": ("--against", against)}
-    idle = {table: option for table, (option, paths) in needs.items() if not paths}
+    unused = {table: option for table, (option, paths) in needs.items() if not paths}
     step = filter_step(
-        pairs, out, read_settings(settings, changes, idle), critiques=critiques, against=against, max_bad=max_bad
+        pairs, out, read_settings(settings, changes, unused), critiques=critiques, against=against, max_bad=max_bad
     )
-    before = step.finished() is not None
+    already_done = step.finished() is not None
     report = run_step(step, shards, shard, workers)
     if report is not None:
-        console.print(table(report))
-        again = " (was done before; delete filter.json there to do it again)" if before else ""
-        console.print(f"{out / 'pairs.parquet'}{again}", soft_wrap=True)
+        console.print(report_table(report))
+        note = " (already done; delete filter.json there to filter again)" if already_done else ""
+        console.print(f"{out / 'pairs.parquet'}{note}", soft_wrap=True)
 
 
 def _similarity(text: str) -> dict[str, float] | bool:
@@ -85,40 +87,46 @@ def _similarity(text: str) -> dict[str, float] | bool:
     try:
         return {"threshold": float(text)}
     except ValueError:
-        raise UserError(f"--near-duplicates {text!r} is neither a share like 0.8 nor off") from None
+        raise UserError(
+            f"--near-duplicates {text!r} is neither a share like 0.8 nor off",
+            code="option.bad-value", option="--near-duplicates", value=text,
+        ) from None  # fmt: skip
 
 
 def _range(text: str) -> list[float]:
     try:
         low, high = map(float, text.split(":"))
     except ValueError:
-        raise UserError(f"--agreement {text!r} is not LOW:HIGH, e.g. 0.0:0.99") from None
+        raise UserError(
+            f"--agreement {text!r} is not LOW:HIGH, e.g. 0.0:0.99",
+            code="option.bad-value", option="--agreement", value=text,
+        ) from None  # fmt: skip
     return [low, high]
 
 
-def table(report: dict[str, Any]) -> Any:
-    """Rows in and out, and why the others left."""
+def report_table(report: dict[str, Any]) -> Any:
+    """Rows read and kept, and the reasons for the others."""
     from rich.table import Table
 
     read = report["read"]
-    shown = Table(title=f"filter {report['pairs']}", title_justify="left")
-    shown.add_column("")
-    shown.add_column("rows", justify="right")
-    shown.add_column("share", justify="right")
+    table = Table(title=f"filter {report['pairs']}", title_justify="left")
+    table.add_column("")
+    table.add_column("rows", justify="right")
+    table.add_column("share", justify="right")
 
-    def line(name: str, count: int, style: str = "") -> None:
-        shown.add_row(name, f"{count:,}", f"{count / read:.1%}" if read else "", style=style)
+    def add_line(name: str, count: int, style: str = "") -> None:
+        table.add_row(name, f"{count:,}", f"{count / read:.1%}" if read else "", style=style)
 
-    line("in", read)
+    add_line("in", read)
     for reason, count in sorted((report["bad"] | report["dropped"]).items(), key=lambda item: (-item[1], item[0])):
-        line(f"- {reason.replace('_', ' ')}", count)
-    line("out", report["kept"], "bold")
-    shown.add_section()
-    shown.add_row("better response is 1, is 2", f"{report['labels']['1']:,}, {report['labels']['2']:,}", "")
-    shown.add_row("pictures", f"{report['pictures']:,}", "")
+        add_line(f"- {reason.replace('_', ' ')}", count)
+    add_line("out", report["kept"], "bold")
+    table.add_section()
+    table.add_row("better response is 1, is 2", f"{report['labels']['1']:,}, {report['labels']['2']:,}", "")
+    table.add_row("images", f"{report['images']:,}", "")
     difficulty = report.get("difficulty")
     if difficulty:
         mean = difficulty["mean_agreement"]
-        shown.add_row("teacher's mean agreement", "none" if mean is None else f"{mean:.3f}", "")
-        shown.add_row("pairs without critiques", f"{difficulty['pairs_without_samples']:,}", "")
-    return shown
+        table.add_row("teacher's mean agreement", "none" if mean is None else f"{mean:.3f}", "")
+        table.add_row("pairs without critiques", f"{difficulty['pairs_without_samples']:,}", "")
+    return table

@@ -12,18 +12,18 @@ from jobs.cli.data.steps import run_step, step_options
 
 _HELP = f"""Turn a downloaded release into a pairs folder: OUT/pairs.parquet and OUT/images.
 
-    Every row that is read is kept or accounted for: OUT/ingest.json counts, OUT/ingest_dropped.jsonl names each row
-    that left (file, row, id, reason). The result is the same however many shards it was cut in; a run that was
-    stopped goes on at the first shard that is not done.
+    Every row is kept or accounted for: OUT/ingest.json has the counts, OUT/ingest_dropped.jsonl lists each row left out
+    (file, row, id, reason). The result does not depend on the number of shards; an interrupted run resumes at the first
+    unfinished shard.
 
     \b
     SOURCE                  PATH
-    {"".join(f"{name:<24}{give}{chr(10)}    " for name, give in SOURCES.items())}
+    {"".join(f"{name:<24}{description}{chr(10)}    " for name, description in SOURCES.items())}
     \b
-    A row of preference-jsonl:
+    A line of preference-jsonl:
       {{"id": "7", "question": "...", "chosen": "...", "rejected": "...", "images": ["a.png"]}}
     or, instead of chosen and rejected:  "response_1": "...", "response_2": "...", "label": 2
-    id, images (or image), source, license and category may be left out.
+    id, images (or image), source, license and category are optional.
 
     \b
     Several machines: run each of  --shard 1/8 ... --shard 8/8,  then once  --shards 8  to merge.
@@ -35,15 +35,15 @@ _HELP = f"""Turn a downloaded release into a pairs folder: OUT/pairs.parquet and
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The pairs folder to write.")
 @click.option(
-    "--images-root", type=click.Path(path_type=Path), help="Where picture paths begin.  [the folder of the file]"
+    "--images-root", type=click.Path(path_type=Path), help="Folder of the image paths.  [the folder of the file]"
 )
 @click.option(
     "--missing-images",
     type=click.Choice(["refuse", "drop", "blank"]),
-    help="A path without a picture: refuse all, drop the row as bad, or judge blind.  [benchmark: refuse; else: drop]",
+    help="A row with a missing image: fail, drop it as bad, or use a grey image.  [benchmark: refuse; else: drop]",
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
-@click.option("--license", default="", metavar="TAG", help="Licence of all pairs.  [as the source says]")
+@click.option("--limit", type=click.IntRange(1), help="Ingest only the first rows.")
+@click.option("--license", default="", metavar="TAG", help="Licence of all pairs.  [that of the source]")
 @step_options
 def ingest(
     source: str,
@@ -66,26 +66,26 @@ def ingest(
         source, path, out, images_root=images_root, missing_images=missing_images, limit=limit, max_bad=max_bad,
         license=license,
     )  # fmt: skip
-    before = step.finished() is not None
+    already_done = step.finished() is not None
     report = run_step(step, shards, shard, workers, **more)
     if report is not None:
-        console.print(table(report))
-        again = " (was done before; delete ingest.json there to do it again)" if before else ""
-        console.print(f"{out / 'pairs.parquet'}{again}", soft_wrap=True)
+        console.print(report_table(report))
+        note = " (already done; delete ingest.json there to ingest again)" if already_done else ""
+        console.print(f"{out / 'pairs.parquet'}{note}", soft_wrap=True)
 
 
-def table(report: dict[str, Any]) -> Any:
-    """Rows read and kept, and why the others left."""
+def report_table(report: dict[str, Any]) -> Any:
+    """Rows read and kept, and the reasons for the others."""
     from rich.table import Table
 
-    shown = Table(title=f"ingest {report['source']}", title_justify="left", show_header=False)
-    shown.add_column()
-    shown.add_column(justify="right")
-    shown.add_row("read", f"{report['read']:,}")
-    shown.add_row("kept", f"{report['kept']:,}")
+    table = Table(title=f"ingest {report['source']}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("read", f"{report['read']:,}")
+    table.add_row("kept", f"{report['kept']:,}")
     for kind in ("bad", "dropped", "notes"):
         for reason, count in report[kind].items():
-            shown.add_row(f"{'note' if kind == 'notes' else kind}: {reason.replace('_', ' ')}", f"{count:,}")
-    shown.add_row("better response is 1, is 2", f"{report['labels']['1']:,}, {report['labels']['2']:,}")
-    shown.add_row("pictures", f"{report['pictures']:,}")
-    return shown
+            table.add_row(f"{'note' if kind == 'notes' else kind}: {reason.replace('_', ' ')}", f"{count:,}")
+    table.add_row("better response is 1, is 2", f"{report['labels']['1']:,}, {report['labels']['2']:,}")
+    table.add_row("images", f"{report['images']:,}")
+    return table

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
 from proxygrm.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from data_tools.split.run import SplitReport
 
 _PATH = click.Path(path_type=Path)
 
@@ -16,21 +21,21 @@ _PATH = click.Path(path_type=Path)
 @click.argument("pairs", type=_PATH)
 @click.argument("critiques", type=_PATH, nargs=-1, required=True)
 @click.option("--out", type=_PATH, required=True, help="The folder to write the sets to.")
-@click.option("--sizes", default="", metavar="NAME=ROWS,...", help="Rows of a set, 0 for none.  [the paper's]")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other rows.")
+@click.option("--sizes", default="", metavar="NAME=ROWS,...", help="Rows per set; 0 leaves it out.  [the paper's]")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the row selection.")
 @click.option(
     "--short",
     type=click.Choice(["refuse", "take"]),
     default="refuse",
     show_default=True,
-    help="With too few pairs: refuse, or make the sets smaller, in proportion.",
+    help="With too few pairs: fail, or make the sets smaller, in proportion.",
 )
 def split(pairs: Path, critiques: tuple[Path, ...], out: Path, sizes: str, seed: int, short: str) -> None:
-    """Cut the PAIRS folder in sets by the teacher's CRITIQUES (files, or a folder of shard-*.jsonl).
+    """Split the PAIRS folder into sets by the teacher's CRITIQUES (files, or a folder of shard-*.jsonl).
 
     Pairs that the teacher judged right go to proxy_sft (5,000), proxy_rl (10,000), proxy_rl_val (256) and grm_sft
-    (10,000); those that it got wrong to grm_rl (35,000) and grm_rl_val (256). No picture stands in two sets;
-    labels are balanced, sources as in the pool; OUT/report.json counts what was left out, and why.
+    (10,000); those that it judged wrong to grm_rl (35,000) and grm_rl_val (256). No image is in two sets;
+    labels are balanced, sources are as frequent as in the pool. OUT/report.json counts the other pairs, by reason.
     """
     from data_tools.filters.difficulty import critique_files
     from data_tools.split.run import SIZES
@@ -38,41 +43,44 @@ def split(pairs: Path, critiques: tuple[Path, ...], out: Path, sizes: str, seed:
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import quiet
 
-    asked = SIZES | read_sizes(sizes, tuple(SIZES))
-    how = cast(Literal["refuse", "take"], short)
+    requested = SIZES | read_sizes(sizes, tuple(SIZES))
+    if_short = cast(Literal["refuse", "take"], short)
     with quiet("data split"):
-        report = split_pairs(pairs, critique_files(critiques), out, asked, seed, how)
-    console.print(table(report))
+        report = split_pairs(pairs, critique_files(critiques), out, requested, seed, if_short)
+    console.print(report_table(report))
     console.print(f"{out / 'report.json'}", soft_wrap=True)
 
 
 def read_sizes(text: str, names: tuple[str, ...]) -> dict[str, int]:
-    """ "a=5,b=0" -> {"a": 5, "b": 0}. Raises UserError."""
+    """Read "a=5,b=0" as {"a": 5, "b": 0}. Raises UserError."""
     sizes = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, number = item.partition("=")
         if not (equals and name in names and number.isascii() and number.isdigit()):
-            raise UserError(f"--sizes: {item!r} is not NAME=ROWS with one of the names {', '.join(names)}")
+            raise UserError(
+                f"--sizes: {item!r} is not NAME=ROWS with one of the names {', '.join(names)}",
+                code="option.bad-value", option="--sizes", value=item, known=list(names),
+            )  # fmt: skip
         sizes[name] = int(number)
     return sizes
 
 
-def table(report):
-    """Sets with their rows, and what is in none."""
+def report_table(report: SplitReport) -> Table:
+    """The sets with their rows, and the pairs in none."""
     from rich.table import Table
 
-    shown = Table()
-    shown.add_column("set")
-    for title in ("rows", "label 1", "label 2", "pictures"):
-        shown.add_column(title, justify="right")
-    for name, found in report.sets.items():
-        shown.add_row(name, *(f"{found[key]:,}" for key in ("rows", "label_1", "label_2", "pictures")))
+    table = Table()
+    table.add_column("set")
+    for title in ("rows", "label 1", "label 2", "images"):
+        table.add_column(title, justify="right")
+    for name, counts in report.sets.items():
+        table.add_row(name, *(f"{counts[key]:,}" for key in ("rows", "label_1", "label_2", "images")))
     for pool, count in report.left_over.items():
-        shared = report.shared_picture[pool]
-        note = f", {shared:,} of them share a picture with a set" if shared else ""
-        shown.add_row(f"left over, teacher {pool}{note}", f"{count:,}")
+        shared = report.shared_image[pool]
+        note = f", {shared:,} of them share an image with a set" if shared else ""
+        table.add_row(f"left over, teacher {pool}{note}", f"{count:,}")
     for reason, count in report.dropped.items():
-        shown.add_row(f"dropped: {reason.replace('_', ' ')}", f"{count:,}")
+        table.add_row(f"dropped: {reason.replace('_', ' ')}", f"{count:,}")
     for remark, count in report.remarks.items():
-        shown.add_row(f"note: {remark.replace('_', ' ')}", f"{count:,}")
-    return shown
+        table.add_row(f"note: {remark.replace('_', ' ')}", f"{count:,}")
+    return table

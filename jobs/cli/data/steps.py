@@ -1,4 +1,4 @@
-"""What all sharded data commands share: their options, and how a step is carried out, here or as a job array."""
+"""Shared by all sharded data commands: their options, and running a step here or as a job array."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def _remember(context: click.Context, option: click.Parameter, value: Any) -> No
 
 
 def step_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--shards, --shard, --workers, --max-bad: pass them on to `run_step`; --submit and --profile it finds itself."""
+    """Adds --shards, --shard, --workers and --max-bad, for `run_step`, which reads --submit and --profile itself."""
     options = [
-        click.option("--shards", type=click.IntRange(1), default=None, help="Parts to cut the work in.  [cores]"),
-        click.option("--shard", default=None, metavar="I/N", help="Do only this part, e.g. 3/8."),
-        click.option("--workers", type=click.IntRange(1), default=None, help="Processes at once.  [cores]"),
+        click.option("--shards", type=click.IntRange(1), default=None, help="Number of parts.  [cores]"),
+        click.option("--shard", default=None, metavar="I/N", help="Run only this part, e.g. 3/8."),
+        click.option("--workers", type=click.IntRange(1), default=None, help="Number of processes.  [cores]"),
         click.option(
-            "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Bad rows allowed, a share."
+            "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share of bad rows allowed."
         ),
         click.option(
             "--submit",
             is_flag=True,
             expose_value=False,
             callback=_remember,
-            help="As a SLURM job array of --shards elements, with the merge after it.",
+            help="Run as a SLURM job array of --shards elements, followed by the merge.",
         ),
         click.option(
             "--profile",
@@ -38,7 +38,7 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             expose_value=False,
             callback=_remember,
-            help="With --submit: the cluster.",
+            help="With --submit: the profile of the cluster.",
         ),
     ]
     for option in reversed(options):
@@ -47,17 +47,17 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_step(step: Step, shards: int | None, shard: str | None, workers: int | None) -> dict[str, Any] | None:
-    """Carry the step out and return its report; None when it was sent to the queue, or one shard was asked for."""
+    """Run the step and return its report; None if it was submitted, or only one shard was requested."""
     from jobs.cli.common.console import out
     from jobs.cli.common.quiet import progress_bar, quiet
 
-    told = click.get_current_context().meta
-    submit = bool(told.get(f"{__name__}.submit"))
+    meta = click.get_current_context().meta
+    submit = bool(meta.get(f"{__name__}.submit"))
     refuse_idle("profile", "without --submit", unless=submit)
     refuse_idle("workers shard", "with --submit", unless=not submit)
-    refuse_idle("workers shards", "with --shard, which does one part", unless=shard is None)
+    refuse_idle("workers shards", "with --shard, which runs one part", unless=shard is None)
     if submit:
-        _send(step, shards or 8, told[f"{__name__}.profile"])
+        _submit(step, shards or 8, meta[f"{__name__}.profile"])
         return None
     if shard is not None:
         part = Shard.parse(shard)
@@ -71,18 +71,19 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
         return carry_out(step, count, workers, lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def _send(step: Step, shards: int, profile_name: str) -> None:
+def _submit(step: Step, shards: int, profile_name: str) -> None:
     from jobs.cli.common.console import out, warn
-    from jobs.engine.submit import submit_step
+    from jobs.engine.steps import submit_step
     from slurm import profile as profiles
     from slurm import reach
     from slurm.sbatch import Resources
 
     if step.finished() is not None:
-        out.print(f"{step.name}: {step.out} is complete; nothing to send")
+        out.print(f"{step.name}: {step.out} is complete; nothing to submit")
         return
     profile = profiles.load(profile_name)
-    on = Resources(cpus_per_node=1, memory_gb=4, walltime_min=240)
-    with reach.scheduler_at_hand(profile):
-        array, merge = submit_step(step, shards, profile, on, tell=warn)
-    out.print(f"{step.name}: job array {array} of {shards}, then the merge {merge}; logs in {step.out / '.jobs'}")
+    on = Resources(cpus_per_task=1, mem_gb=4, timeout_min=240)
+    with reach.scheduler_ready(profile):
+        array, merge = submit_step(step, shards, profile, on, on_message=warn)
+    parts = f"job array {array} of {shards}, then " if array else ""
+    out.print(f"{step.name}: {parts}the merge {merge}; logs in {step.out / '.jobs'}")

@@ -1,1 +1,1 @@
-"""`proxygrm eval ...`: judging, scoring, comparing and reporting; `main.py` puts them together."""
+"""`proxygrm eval ...`: judging, scoring, comparing and reporting; `main.py` registers them."""

@@ -1,4 +1,4 @@
-"""Options for judges, shared by the commands that ask one or several of them: a checkpoint or an endpoint."""
+"""Options about judges (checkpoints or endpoints), shared by the commands that use them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from jobs.cli.common.options import refuse_idle, tensor_parallel_option
 from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 
 _FILE = click.Path(path_type=Path)
@@ -19,39 +20,41 @@ PROMPT_OPTIONS = [
         "--max-model-len",
         type=click.IntRange(0),
         default=0,
-        help="With the prompt.  [what the checkpoint allows, at most 16384]",
+        help="Prompt and answer, in tokens.  [what the checkpoint allows, at most 16384]",
     ),
-    click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger pictures down.  [the model's]"),
+    click.option("--max-pixels", type=click.IntRange(0), default=0, help="Scale larger images down.  [the model's]"),
     click.option(
         "--missing-images",
         type=click.Choice(MISSING_IMAGES),
         default="refuse",
         show_default=True,
-        help="Rows without their image: refuse all, leave them out, or show a grey one.",
+        help="Rows without their image: refuse the run, drop the rows, or use a grey (blank) image.",
     ),
 ]
 TRUST_OPTION = click.option(
-    "--trust-remote-code", is_flag=True, help="Run Python code that comes with a checkpoint; else it is refused."
+    "--trust-remote-code", is_flag=True, help="Run Python code that comes with a checkpoint; otherwise it is refused."
 )
 _CALL_OPTIONS = [
-    click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: open calls."),
     click.option(
-        "--timeout", "timeout_s", type=_TIMEOUT, default=300.0, show_default=True, help="Endpoint: one call, s."
+        "--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: parallel calls."
     ),
-    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the variable that holds the key."),
-    click.option("--api-key-file", type=_FILE, help="Endpoint: a 0600 file that holds the key."),
+    click.option(
+        "--timeout", "timeout_s", type=_TIMEOUT, default=300.0, show_default=True, help="Endpoint: seconds per call."
+    ),
+    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the environment variable with the key."),
+    click.option("--api-key-file", type=_FILE, help="Endpoint: a file (mode 0600) with the key."),
 ]
 _JUDGE_OPTIONS = [
     *PROMPT_OPTIONS,
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
-    click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs of a judge."),
+    tensor_parallel_option,
     TRUST_OPTION,
-    click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the model to ask for."),
+    click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the name of the model."),
 ]
 
 
 OF_ENDPOINTS = "models model concurrency timeout_s api_key_env api_key_file"
-OF_CHECKPOINTS = "max_model_len device tensor_parallel copies trust_remote_code"
+OF_CHECKPOINTS = "max_model_len device tensor_parallel_size copies trust_remote_code"
 JUDGING = f"{OF_ENDPOINTS} {OF_CHECKPOINTS} max_pixels missing_images"
 """Parameters of the options above, for `refuse_idle`."""
 
@@ -86,67 +89,82 @@ def with_options(options: Sequence[Any]) -> Any:
 
 
 def call_options(command: Any) -> Any:
-    """The options of a command that may ask an endpoint; it gets them as one value `calls`."""
+    """The options of a command that may call an endpoint; the command gets them as one value `calls`."""
 
     @functools.wraps(command)
-    def gathered(**given: Any) -> Any:
-        return command(calls=Calls(**{field.name: given.pop(field.name) for field in fields(Calls)}), **given)
+    def with_calls(**values: Any) -> Any:
+        return command(calls=Calls(**{field.name: values.pop(field.name) for field in fields(Calls)}), **values)
 
-    return with_options(_CALL_OPTIONS)(gathered)
+    return with_options(_CALL_OPTIONS)(with_calls)
 
 
 def judge_options(command: Any) -> Any:
-    """The options of a command that asks one or several judges; it gets `models`, `calls` and settings of prompts."""
+    """The options of a command with one or several judges; it gets `models`, `calls` and settings of prompts."""
     return with_options(_JUDGE_OPTIONS)(call_options(command))
 
 
-def judge_for(who: Any, settings: Any) -> Any:
-    """The judge that writes critiques, of a Path or an Endpoint."""
-    from proxygrm.evaluate.judges.base import CheckpointJudge
-    from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge
-
-    return EndpointJudge(who, settings) if isinstance(who, Endpoint) else CheckpointJudge(who, settings)
+def is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
 
 
 def named_values(option: str, values: tuple[str, ...]) -> dict[str, str]:
-    """("sft=a.jsonl", ...) -> {"sft": "a.jsonl"}. UserError for a value without a name, and for a name given twice."""
+    """("sft=a.jsonl", ...) -> {"sft": "a.jsonl"}. UserError for a value without a name, and for a repeated name."""
     from proxygrm.core.errors import UserError
 
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for value in values:
         name, sign, text = value.partition("=")
         if not (sign and name and text) or "/" in name:
-            raise UserError(f"{option} {value}: say what it is called, for example {option} mine={value}")
-        if name in found:
-            raise UserError(f"{option}: two are called {name!r}; name them apart")
-        found[name] = text
-    return found
+            raise UserError(
+                f"{option} {value} has no name; name it, for example {option} mine={value}",
+                code="option.no-name",
+                option=option,
+                value=value,
+            )
+        if name in by_name:
+            raise UserError(
+                f"{option}: the name {name!r} is used twice; use different names",
+                code="option.repeated-name",
+                option=option,
+                name=name,
+            )
+        by_name[name] = text
+    return by_name
 
 
-def judges_of(asked: Mapping[str, str], models: tuple[str, ...], calls: Calls) -> dict[str, Any]:
-    """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for what is neither, or lacks its model."""
-    from jobs.cli.common.options import refuse_idle
-    from proxygrm.core.errors import UserError
-
-    remote = [where.startswith(("http://", "https://")) for where in asked.values()]
-    refuse_idle(OF_ENDPOINTS, "on checkpoints: it is of endpoints", unless=any(remote))
-    wanted: dict[str, str] = {}
+def judges_of(sources: Mapping[str, str], models: tuple[str, ...], calls: Calls) -> dict[str, Any]:
+    """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for anything else, and for a missing --model."""
+    refuse_idle(OF_ENDPOINTS, "on checkpoints: it is of endpoints", unless=any(map(is_url, sources.values())))
+    model_of: dict[str, str] = {}
     for text in models:
         name, sign, model = text.partition("=")
-        if sign and name in asked:
-            wanted[name] = model
+        if sign and name in sources:
+            model_of[name] = model
         else:
-            wanted |= {judge: text for judge in asked if judge not in wanted}
-    found: dict[str, Any] = {}
-    for name, where in asked.items():
-        if where.startswith(("http://", "https://")):
-            if name not in wanted:
-                raise UserError(f"the judge {where} is an endpoint: say which model of it to ask with --model NAME")
-            found[name] = calls.endpoint(where, wanted[name])
-        elif (Path(where) / "config.json").is_file():
-            found[name] = Path(where).resolve()
-        else:
+            model_of |= {judge: text for judge in sources if judge not in model_of}
+    return {name: judge_source(source, model_of.get(name, ""), calls) for name, source in sources.items()}
+
+
+def judge_source(text: str, model: str, calls: Calls, other: str = "") -> Any:
+    """The Endpoint of a URL, or the Path of a checkpoint. UserError for anything else, and for a URL without a model.
+
+    other: what else the command accepts, for the message.
+    """
+    from proxygrm.core.errors import UserError
+
+    if is_url(text):
+        if not model:
             raise UserError(
-                f"the judge {where} is no checkpoint (a folder with config.json) and no endpoint (http://...)"
+                f"--judge {text} is an endpoint: pass the name of its model with --model NAME",
+                code="judge.no-model",
+                url=text,
             )
-    return found
+        return calls.endpoint(text, model)
+    if not (Path(text) / "config.json").is_file():
+        raise UserError(
+            f"--judge {text} is neither a checkpoint (a folder with config.json) nor an endpoint (http://...)"
+            + (f" nor {other}" if other else ""),
+            code="judge.unknown-kind",
+            path=text,
+        )
+    return Path(text).resolve()

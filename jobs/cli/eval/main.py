@@ -1,4 +1,4 @@
-"""`proxygrm eval ...`: scoring, comparing and ranking from judgements that are there already."""
+"""`proxygrm eval ...`: scoring, comparing and ranking existing judgements."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 
 from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.say import echo, secho
-from jobs.cli.eval.judges import JUDGING, Calls, judge_for, judge_options, judges_of
-from jobs.cli.eval.run import run as judged
+from jobs.cli.eval.judges import JUDGING, Calls, judge_options, judges_of
+from jobs.cli.eval.run import run
 from jobs.cli.eval.transfer import transfer
 from proxygrm.evaluate.benchmarks import BENCHMARKS, POLICIES
 
@@ -19,15 +19,15 @@ _FILE = click.Path(path_type=Path)
 
 BENCH = click.option("--bench", type=click.Choice(list(BENCHMARKS)), required=True)
 PAIRS = click.option(
-    "--pairs", "pairs", type=_FILE, default=None, help="The pairs that were to be judged (folder or JSONL)."
+    "--pairs", "pairs", type=_FILE, default=None, help="The pairs that should have been judged (folder or JSONL)."
 )  # fmt: skip
-PARTIAL = click.option("--partial", is_flag=True, help="Score a file in which rows are missing, and say so.")
+PARTIAL = click.option("--partial", is_flag=True, help="Score a file with missing rows, marked as partial.")
 POLICY = click.option(
     "--policy",
     type=click.Choice(POLICIES),
     default="wrong",
     show_default=True,
-    help="Unparsed verdicts and ties: wrong, left out, as the official script does, or as recorded in the file.",
+    help="Unparsed verdicts and ties: wrong, left out, as in the official script, or as recorded in the file.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
 
@@ -37,13 +37,13 @@ def evaluation() -> None:
     """Benchmarks: judging, exact scores with intervals, comparisons, best-of-N."""
 
 
-evaluation.add_command(judged)
+evaluation.add_command(run)
 evaluation.add_command(transfer)
 
 
 @evaluation.command()
 @BENCH
-@click.option("--answers", type=_FILE, multiple=True, help="JSONL of answers; several are samples that vote.")
+@click.option("--answers", type=_FILE, multiple=True, help="JSONL of answers; several files are samples that vote.")
 @PAIRS
 @click.option("--partition", default="official", show_default=True, help="official, upstream, or split (Multimodal).")
 @POLICY
@@ -73,23 +73,25 @@ def score(
     proxygrm eval score --bench vl-rewardbench --audit \\
         --published general=60.1,hallucination=75.2,reasoning=59,overall=71.9
 
-    All shares in the JSON are between 0 and 1. N is checked against the benchmark: missing, repeated, torn or foreign
-    rows end with exit status 2 and their row numbers.
+    All shares in the JSON are between 0 and 1. N is checked against the benchmark: missing, repeated, truncated or
+    foreign rows end with exit status 2 and their row numbers.
     """
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.benchmarks import benchmark
     from proxygrm.evaluate.scores import score as scoring
 
     if not answers and not published:
-        raise UserError("nothing to score: give --answers FILE (or --audit --published NUMBERS alone)")
+        raise UserError(
+            "nothing to score: pass --answers FILE (or only --audit --published NUMBERS)", code="eval.needs-answers"
+        )
     refuse_idle("pairs votes partial partition policy", "without --answers", unless=bool(answers))
     figures: dict[str, Any] = {}
-    read = None
+    checked = None
     if answers:
-        read = scoring.read(bench, answers, partial, _expected(pairs))
-        figures = scoring.score(read, partition, policy, votes)
+        checked = scoring.read(bench, answers, partial, _expected(pairs))
+        figures = scoring.score(checked, partition, policy, votes)
     if audit or published:
-        figures["audit"] = _audit(benchmark(bench), read, figures, published)
+        figures["audit"] = _audit(benchmark(bench), checked, figures, published)
     if as_json:
         echo(json.dumps(figures, indent=2))
         for note in figures.get("notes", []):
@@ -99,7 +101,7 @@ def score(
     from jobs.cli.common.console import out
     from proxygrm.report.tables.score import show, show_audit
 
-    if read:
+    if checked:
         show(figures, out)
     if "audit" in figures:
         show_audit(figures["audit"], out)
@@ -113,17 +115,17 @@ def _expected(pairs: Path | None) -> list[str] | None:
     return ids_of(pairs)
 
 
-def _audit(bench: Any, read: Any, figures: dict[str, Any], published: str) -> dict[str, Any]:
+def _audit(bench: Any, answers: Any, figures: dict[str, Any], published: str) -> dict[str, Any]:
     from proxygrm.evaluate.scores.audit import fitting_partitions, fitting_revisions, published_numbers, weighted_check
-    from proxygrm.evaluate.scores.score import sizes
+    from proxygrm.evaluate.scores.score import category_sizes
 
     audit: dict[str, Any] = {}
-    if read:
+    if answers:
         audit["weighted"] = weighted_check(figures)
     if published:
         numbers = published_numbers(published, bench)
         audit["published"] = numbers
-        audit["partitions"] = fitting_partitions(bench, numbers, sizes(read) if read else None)
+        audit["partitions"] = fitting_partitions(bench, numbers, category_sizes(answers) if answers else None)
         if "overall" in numbers:
             audit["revisions"] = [
                 {"name": revision.name, "rows": revision.rows, "right": right}
@@ -151,7 +153,7 @@ def compare(
     partial: bool,
     as_json: bool,
 ) -> None:
-    """The first run against the others on the same pairs, beside published results.
+    """The first run against the others on the same pairs, with published results.
 
     \b
     proxygrm eval compare --bench vl-rewardbench sft=sft.jsonl rl=rl.jsonl
@@ -159,11 +161,11 @@ def compare(
     Differences come with a paired bootstrap interval and McNemar's exact test (Holm-corrected for several runs).
     """
     from proxygrm.evaluate.scores import score as scoring
-    from proxygrm.evaluate.scores.compare import compare as compared
+    from proxygrm.evaluate.scores.compare import compare as compare_runs
 
     expected = _expected(pairs)
-    read = {name: scoring.read(bench, [path], partial, expected) for name, path in _named(runs).items()}
-    figures = compared(read, partition, policy, common)
+    answers = {name: scoring.read(bench, [path], partial, expected) for name, path in _named_files(runs).items()}
+    figures = compare_runs(answers, partition, policy, common)
     if as_json:
         echo(json.dumps(figures, indent=2))
         return
@@ -192,43 +194,47 @@ def report(
     common: bool,
     partial: bool,
 ) -> None:
-    """Scores, published anchors and every judgement as one HTML page that needs no network.
+    """Scores, published results and every judgement as one HTML page that needs no network.
 
     \b
     proxygrm eval report --bench vl-rewardbench sft=sft.jsonl rl=rl.jsonl --out report.html
 
-    The page holds the pictures as thumbnails and stays below 5 MB; what does not fit is counted on it.
+    The page holds the images as thumbnails and stays below 5 MB; what does not fit is counted on it.
     """
     from jobs.cli.eval.report import write
 
-    write(bench, _named(runs), out, partition, policy, partial, common, _expected(pairs))
+    write(bench, _named_files(runs), out, partition, policy, partial, common, _expected(pairs))
 
 
-def _named(runs: tuple[str, ...]) -> dict[str, Path]:
-    """ "sft=a/rl.jsonl" -> {"sft": path}; without a name the file's own, with its folder where two share one."""
+def _named_files(runs: tuple[str, ...]) -> dict[str, Path]:
+    """ "sft=a/rl.jsonl" -> {"sft": path}; without a name the file's stem, with its folder where two share one."""
     from proxygrm.core.errors import UserError
 
-    found: dict[str, Path] = {}
-    for run in runs:
-        name, given, path = run.partition("=")
-        file = Path(path) if given and not Path(run).exists() else Path(run)
-        label = name if file != Path(run) else file.stem
-        label = f"{file.parent.name}/{label}" if label in found else label
-        if label in found:
-            raise UserError(f"two runs are called {label!r}; name them: compare a=FILE b=FILE")
-        found[label] = file
-    return found
+    files: dict[str, Path] = {}
+    for text in runs:
+        name, sign, path = text.partition("=")
+        file = Path(path) if sign and not Path(text).exists() else Path(text)
+        label = name if file != Path(text) else file.stem
+        label = f"{file.parent.name}/{label}" if label in files else label
+        if label in files:
+            raise UserError(
+                f"two runs have the name {label!r}; name them: compare a=FILE b=FILE",
+                code="option.repeated-name",
+                name=label,
+            )
+        files[label] = file
+    return files
 
 
 @evaluation.command("best-of-n")
 @click.argument("candidates", type=_FILE)
 @click.argument("judgements", type=_FILE)
 @click.option(
-    "--judge", default="", metavar="PATH|URL", help="Make JUDGEMENTS first, with this checkpoint or endpoint."
+    "--judge", default="", metavar="PATH|URL", help="Write JUDGEMENTS first, with this checkpoint or endpoint."
 )
-@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Longest critique.")
+@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens of a critique.")
 @judge_options
-@click.option("--reference", is_flag=True, help="Rank by wins against the reference instead of one another.")
+@click.option("--reference", is_flag=True, help="Rank by wins against the reference instead of each other.")
 @click.option("--out", type=_FILE, default=None, help="Write the ranking of every prompt (JSONL).")
 @JSON
 def best_of_n(
@@ -246,35 +252,37 @@ def best_of_n(
     """Rank candidates by pairwise judgements; accuracy@N for N = 1, 2, 4, 8, ...
 
     \b
-    CANDIDATES  {"id", "candidates": [{"response", "correct"}, ...]}              one prompt a line
-    JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement a line
+    CANDIDATES  {"id", "candidates": [{"response", "correct"}, ...]}              one prompt per line
+    JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement per line
 
     \b
     proxygrm eval best-of-n candidates.jsonl judged.jsonl --judge runs/h100/grm_rl/policy --out ranking.jsonl
     proxygrm eval best-of-n candidates.jsonl judged.jsonl --json
 
-    With --judge, candidates also need "question" and "image" (beside the file), and every two of a prompt are judged in
-    both orders: N (N - 1) critiques, or 2 N against a "reference". The same command resumes.
+    With --judge, candidates also need "question" and "image" (a path relative to the file), and every two of a prompt
+    are judged in both orders: N (N - 1) critiques, or 2 N against a "reference". The same command resumes.
 
     A tie or an unparsed verdict is half a win; candidates with the same highest score share the choice.
     """
-    from proxygrm.evaluate.best_of_n.ranking import best_of_n as ranked
+    from proxygrm.evaluate.best_of_n.ranking import best_of_n as rank_candidates
 
     refuse_idle(f"max_tokens {JUDGING}", "without --judge", unless=bool(judge))
     if judge:
         from jobs.cli.common.quiet import quiet
-        from jobs.cli.eval.carry import bar
+        from jobs.cli.eval.execute import ProgressBar
         from proxygrm.evaluate.best_of_n.judge import judge_candidates
+        from proxygrm.evaluate.judges.select import judge_for
         from proxygrm.evaluate.settings import EvaluateSettings
+        from proxygrm.report.numbers import counts_text
 
-        (who,) = judges_of({"judge": judge}, models, calls).values()
-        how = EvaluateSettings(max_tokens=max_tokens, **settings)
-        with quiet("eval best-of-n"), bar() as progress:
-            made = judge_candidates(
-                judge_for(who, how), candidates, judgements, reference, how.missing_images, progress
+        (source,) = judges_of({"judge": judge}, models, calls).values()
+        evaluate = EvaluateSettings(max_tokens=max_tokens, **settings)
+        with quiet("eval best-of-n"), ProgressBar() as progress:
+            counts = judge_candidates(
+                judge_for(source, evaluate), candidates, judgements, reference, evaluate.missing_images, progress
             )
-        echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.items()), err=as_json)
-    figures = ranked(candidates, judgements, reference, out)
+        echo(counts_text(counts), err=as_json)
+    figures = rank_candidates(candidates, judgements, reference, out)
     if as_json:
         echo(json.dumps(figures, indent=2))
         return

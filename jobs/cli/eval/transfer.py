@@ -1,9 +1,8 @@
-"""`proxygrm eval transfer`: does a reward model's rubric make an unseen judge right more often?"""
+"""`proxygrm eval transfer`: is an unseen judge right more often with a reward model's rubric?"""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,18 @@ from jobs.cli.eval.judges import Calls, judge_options, judges_of, named_values
 _FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Does a rubric make an unseen judge right more often?")
+@click.command(short_help="Is an unseen judge right more often with a rubric?")
 @click.option("--rubrics", multiple=True, required=True, metavar="NAME=FILE|CHECKPOINT", help="Of a reward model.")
 @click.option("--judge", "judges", multiple=True, required=True, metavar="NAME=PATH|URL", help="An unseen judge.")
 @click.option("--base", type=_FILE, help="Judgement rows of the model before training, or that model.")
-@click.option("--pairs", type=_FILE, help="What was to be judged; needed when no rubrics come from a file.")
+@click.option("--pairs", type=_FILE, help="The pairs to judge; required when no rubrics come from a file.")
 @click.option("--out", type=_FILE, required=True, help="Folder for rows and transfer.json; the same one resumes.")
-@click.option("--allow-leaks", is_flag=True, help="Also send rubrics that name the winner.  [counted, not sent]")
-@click.option("--common", is_flag=True, help="Where sources hold different judgements, use those all have.")
-@click.option("--seed", default=0, show_default=True, help="Of who gets whose rubric in the control.")
+@click.option("--allow-leaks", is_flag=True, help="Send rubrics that name the winner too.  [counted, not sent]")
+@click.option("--common", is_flag=True, help="Where sources have different judgements, use those that all have.")
+@click.option("--seed", default=0, show_default=True, help="For the assignment of rubrics in the control.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="With --pairs: only the first N.")
-@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer.")
-@click.option("--max-critique", type=click.IntRange(1), default=8192, show_default=True, help="Longest critique.")
+@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Tokens of an answer.")
+@click.option("--max-critique", type=click.IntRange(1), default=8192, show_default=True, help="Tokens of a critique.")
 @judge_options
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
 def transfer(
@@ -47,7 +46,7 @@ def transfer(
     **settings: Any,
 ) -> None:
     """A judge decides each pair without a rubric, with the reward model's rubric for it, with its rubric for another
-    pair (control), and with the base model's. Only the closed rubric is ever shown.
+    pair (control), and with the base model's. It sees the closed rubric only.
 
     \b
     proxygrm eval transfer --rubrics rl=runs/h100/evaluate/rl.jsonl --base runs/h100/evaluate/start.jsonl \\
@@ -61,27 +60,29 @@ def transfer(
     """
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import quiet
-    from jobs.cli.eval.carry import bar
+    from jobs.cli.eval.execute import ProgressBar, resumable
+    from jobs.cli.eval.run import check_out_folder
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.settings import EvaluateSettings
-    from proxygrm.evaluate.transfer.run import Transfer
-    from proxygrm.evaluate.transfer.run import transfer as measured
+    from proxygrm.evaluate.transfer.run import Transfer, measure_transfer
     from proxygrm.report.tables.transfer import show
 
     if limit and pairs is None:
-        raise UserError("--limit is of --pairs; files of rubrics are used whole")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out is the folder to write")
-    who = judges_of(named_values("--judge", judges), models, calls)
-    how = EvaluateSettings(max_tokens=max_critique, proxy_max_tokens=max_tokens, max_pairs=limit, **settings)
-    from_ = {name: Path(path) for name, path in named_values("--rubrics", rubrics).items()}
-    asked = Transfer(from_, who, out, how, base, pairs, None, seed, allow_leaks, common)
-    try:
-        with quiet("eval transfer"), bar() as progress:
-            figures = measured(asked, progress)
-    except KeyboardInterrupt:
-        echo("\nstopped; what was judged is kept, and the same command goes on", err=True)
-        sys.exit(130)
+        raise UserError("--limit needs --pairs; files of rubrics are used in full", code="option.limit-without-pairs")
+    check_out_folder(out)
+    request = Transfer(
+        rubrics={name: Path(path) for name, path in named_values("--rubrics", rubrics).items()},
+        judges=judges_of(named_values("--judge", judges), models, calls),
+        out=out,
+        settings=EvaluateSettings(max_tokens=max_critique, proxy_max_tokens=max_tokens, max_pairs=limit, **settings),
+        base=base,
+        pairs=pairs,
+        seed=seed,
+        allow_leaks=allow_leaks,
+        common=common,
+    )
+    with resumable(), quiet("eval transfer"), ProgressBar() as progress:
+        figures = measure_transfer(request, progress)
     if as_json:
         echo(json.dumps(figures, indent=2))
     else:

@@ -1,1 +1,1 @@
-"""The run folder: what was asked, sent, made and by whom. Every write is atomic."""
+"""The run folder: the request, what was sent and made, and by which attempt. Every write is atomic."""

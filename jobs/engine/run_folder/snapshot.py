@@ -1,7 +1,7 @@
 """The code as it was at submission: jobs run a copy, so that an edit or a `git pull` while they wait changes nothing.
 
-A copy is named by its content and lies in the run folder, so all jobs of a submission share one, as do later
-submissions of the same code. It holds this project's packages alone; libraries are those of the environment.
+A copy is named by its content and is kept in the run folder, so all jobs of a submission share one, as do later
+submissions of the same code. It holds this project's packages only; libraries come from the environment.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from jobs.engine.run_folder.ledger import CODE, REVISION, git_revision
+from jobs.engine.run_folder.code_version import CODE, REVISION, git_revision
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import beside
 from slurm import private
@@ -20,7 +20,7 @@ PACKAGES = ("data_tools", "jobs", "proxygrm", "slurm")
 
 
 def take(run_dir: Path) -> Path:
-    """Copy the code into the run folder, unless this very code is there already. Returns the copy's folder.
+    """Copy the code into the run folder, unless the same code is there already. Returns the copy's folder.
 
     Raises UserError when it cannot be read or written.
     """
@@ -29,7 +29,11 @@ def take(run_dir: Path) -> Path:
     try:
         private.make(target.parent, 0o700)
     except OSError as error:
-        raise UserError(f"cannot make {target.parent}: {error.strerror}; choose another --run") from error
+        raise UserError(
+            f"cannot make {target.parent}: {error.strerror}; choose another --run",
+            code="run.cannot-write",
+            path=target.parent,
+        ) from error
     if target.is_dir():
         _refuse_altered(target)
         return target
@@ -43,11 +47,13 @@ def take(run_dir: Path) -> Path:
         try:
             scratch.rename(target)
         except OSError:
-            if not target.is_dir():  # another submit of the same code was quicker
+            if not target.is_dir():  # another submit of the same code may have been faster
                 raise
     except OSError as error:
         problem = f"cannot copy the code to {target}: {error.strerror}"
-        raise UserError(f"{problem}; free space or choose another --run") from error
+        raise UserError(
+            f"{problem}; free space or choose another --run", code="run.cannot-write", path=target
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
@@ -59,16 +65,16 @@ def planned(run_dir: Path) -> Path:
 
 
 def _files() -> dict[str, bytes]:
-    """Every file of the packages by its path, in order; hidden ones (editors' leftovers) and compiled ones are not."""
-    found = {}
+    """The files of the packages by path, in order; without hidden files (editors' leftovers) and compiled ones."""
+    files = {}
     for package in PACKAGES:
         for root, folders, names in os.walk(CODE / package):
             folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
             for name in sorted(names):
                 if not name.startswith("."):
                     path = Path(root, name)
-                    found[str(path.relative_to(CODE))] = path.read_bytes()
-    return found
+                    files[str(path.relative_to(CODE))] = path.read_bytes()
+    return files
 
 
 def _name(files: dict[str, bytes]) -> str:
@@ -79,15 +85,19 @@ def _name(files: dict[str, bytes]) -> str:
 
 
 def _refuse_altered(copy: Path) -> None:
-    """A copy that others own or may write need not hold what was copied."""
+    """A copy that other users own or may write may have been changed."""
     for root, _, names in os.walk(copy):
         for path in (Path(root), *(Path(root, name) for name in names)):
-            if why := private.problem(path):
-                raise UserError(f"{why}, and jobs run the code in it: rm -r {copy}, and submit again")
+            if reason := private.problem(path):
+                raise UserError(
+                    f"{reason}, and jobs run the code in it: rm -r {copy}, and submit again",
+                    code="run.unsafe-copy",
+                    path=copy,
+                )
 
 
 def _write(source: Path, copy: Path, target: Path, content: bytes) -> None:
-    """With its time and its compiled forms, which Python tells by that time: nothing is compiled again in the job."""
+    """Copies the time and the compiled files too, which Python recognises by that time: the job compiles nothing."""
     private.make(target.parent, below=copy)
     target.write_bytes(content)
     _like(source, target)
@@ -99,6 +109,6 @@ def _write(source: Path, copy: Path, target: Path, content: bytes) -> None:
 
 
 def _like(source: Path, target: Path) -> None:
-    """Times and mode, but for what lets others write."""
+    """Copy times and mode, without write permission for others."""
     shutil.copystat(source, target)
     target.chmod(target.stat().st_mode & 0o755)

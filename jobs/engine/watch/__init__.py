@@ -1,1 +1,1 @@
-"""Looking at a run that was submitted: logs, causes of failures, cost, and ending it."""
+"""A run that was submitted: its logs, causes of failures, cost, and cancelling it."""

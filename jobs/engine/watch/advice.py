@@ -1,6 +1,6 @@
-"""Commands that messages advise, typed in full: with the run, and with what that run was asked for.
+"""Commands in messages, completed with the options of the run they are about.
 
-Texts say `proxygrm submit`; `in_full` makes of it a line that can be pasted into any shell of the same folder.
+Messages say `proxygrm submit`; `in_full` turns that into a line that can be pasted into any shell in the same folder.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ _COMMAND = re.compile(rf"\bproxygrm (?:({'|'.join((*LOOK, *SEND))})|ablate SPEC)
 
 
 def run_option(folder: Path) -> str:
-    """The run folder as a person would type it here."""
+    """The option --run for this folder, as typed in the current directory."""
     return f"--run {shlex.quote(_from_here(folder))}"
 
 
 def profile_option(request: Request) -> str:
-    """The profile as a person would type it here."""
+    """The value of --profile, as typed in the current directory."""
     own = request.profile.endswith(".toml")
     return _from_here(Path(request.profile)) if own else request.profile
 
 
+def recipe_option(request: Request) -> str:
+    """The recipe as a person would type it here."""
+    path, colon, preset = request.recipe.partition(":")
+    return f"{_from_here(Path(path))}{colon}{preset}" if path.endswith(".py") else request.recipe
+
+
 def elsewhere(request: Request) -> bool:
-    """Whether its relative paths begin in another folder than the current one."""
+    """Whether its relative paths are relative to another folder than the current one."""
     return bool(request.folder) and Path(request.folder) != Path.cwd()
 
 
@@ -38,23 +44,23 @@ def _from_here(path: Path) -> str:
 
 
 def options(request: Request) -> list[str]:
-    """Everything a request says, as options of `submit`."""
+    """A request as options of `submit`."""
     words = ["--profile", profile_option(request)]
-    words += ["--experiment", request.experiment] if request.experiment else []
+    words += ["--recipe", recipe_option(request)] if request.recipe else []
     words += ["--nodes", str(request.nodes)] if request.nodes else []
-    words += [word for one in request.assignments for word in ("--set", one)]
+    words += [word for assignment in request.assignments for word in ("--set", assignment)]
     words += [word for name, value in request.scheduler for word in (f"--{name}", value)]
     return words
 
 
 def in_full(text: str, folder: Path, request: Request | None = None) -> str:
-    """Every command of the text that concerns a run gets its options; those that have a --run are left alone."""
+    """Add the run's options to every command in the text that is about a run; those with --run stay as they are."""
 
-    def typed(found: re.Match[str]) -> str:
-        command = found[1] or f"ablate {(request and request.ablation_name) or 'SPEC'}"
-        # What was asked for in another folder holds there: the run's own record says it.
+    def complete(match: re.Match[str]) -> str:
+        command = match[1] or f"ablate {(request and request.ablation_name) or 'SPEC'}"
+        # Options typed in another folder would mean something else here; the run's record has them.
         full = request is not None and command not in LOOK and not elsewhere(request)
         more = shlex.join(options(request)) if request and full else ""
         return " ".join(filter(None, ["proxygrm", command, run_option(folder), more]))
 
-    return _COMMAND.sub(typed, text)
+    return _COMMAND.sub(complete, text)

@@ -1,4 +1,4 @@
-"""Ending every job of a run, and waiting until SLURM has ended them."""
+"""Cancel every job of a run, and wait until SLURM has ended them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from proxygrm.core.errors import UserError
 from slurm import scheduler
 
 WAIT_S = 60.0
-LOOK_S = 0.5
+POLL_S = 0.5
 
 
 def cancel_all(ledger: Ledger) -> list[str]:
     """Returns the jobs that were queued or running. Raises UserError when some do not end."""
-    for intent in tokens.look(ledger):  # one that is just being taken is waited for
+    for intent in tokens.find_unrecorded(ledger):  # one that SLURM is just accepting is waited for
         if job := tokens.wait_for(intent):
             intent.count(ledger, job)
-    # Of a job array all elements belong to this run: the array is cancelled as one.
+    # All elements of a job array belong to this run: the array is cancelled as one.
     rows = ledger.submissions().values()
     jobs = list(dict.fromkeys(job.split("_")[0] for row in rows for job in all_jobs(row)))
     since = min((row["first"] for row in rows), default=0.0)
     active = in_queue(jobs, since)
     if active:
         scheduler.cancel(active)
-    if left := still_ending(active, since):
+    if ending := still_ending(active, since):
         raise UserError(
-            f"cancelled, but after {WAIT_S:.0f} s SLURM still ends job {', '.join(left)} (squeue: CG); "
-            "its nodes may hang, tell your site if it stays"
+            f"cancelled, but after {WAIT_S:.0f} s SLURM still ends job {', '.join(ending)} (squeue: CG); "
+            "its nodes may hang, tell your site if it persists",
+            code="run.still-ending",
+            jobs=ending,
         )
     return active
 
@@ -37,9 +39,9 @@ def cancel_all(ledger: Ledger) -> list[str]:
 def still_ending(jobs: list[str], since: float) -> list[str]:
     """Those that are still queued, running or ending after WAIT_S at most."""
     deadline = time.monotonic() + WAIT_S
-    while (left := in_queue(jobs, since)) and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
-    return left
+    while (ending := in_queue(jobs, since)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return ending
 
 
 def in_queue(jobs: list[str], since: float) -> list[str]:

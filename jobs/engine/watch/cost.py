@@ -1,4 +1,4 @@
-"""`proxygrm cost`: GPU-hours and CPU-hours that the stages of a run asked for and used, from SLURM's accounting."""
+"""`proxygrm cost`: GPU-hours and CPU-hours that the stages of a run requested and used, from SLURM's accounting."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from slurm.scheduler import Attempt
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of one stage, over every job it has had. asked: allocation x time limit, once for each job element, as
-    submitted. used: what was held x elapsed time, every attempt counted, those too that were lost. lost: the part of
-    used that ended in anything but a normal end or is not ended yet (running is not lost)."""
+    """Hours of one stage, over all its jobs. asked: allocation x time limit, once for each job element, as submitted.
+    used: allocation x elapsed time of every attempt, lost ones included. lost: the part of used whose attempts neither
+    ended well nor still run."""
 
     stage: str
     jobs: int = 0
@@ -42,36 +42,36 @@ KEPT = {"COMPLETED", "RUNNING", "PENDING", "SUSPENDED", "COMPLETING"}
 
 
 def of_attempts(stage: str, attempts: Iterable[Attempt]) -> Cost:
-    """Pure: the sum over a stage's attempts."""
+    """The sum over a stage's attempts."""
     attempts = list(attempts)
-    # Accounting fills in what a requeued job asked for only later: of its attempts the one that tells most.
+    # Accounting fills in a requeued job's request later: of its attempts the one with the largest request counts.
     asked_once = {attempt.job: attempt for attempt in sorted(attempts, key=_asked_cpu_min)}.values()
     lost = [attempt for attempt in attempts if attempt.state not in KEPT]
     return Cost(
         stage=stage,
         jobs=len({attempt.job.split("_")[0] for attempt in attempts}),
-        attempts=sum(attempt.start > 0 and attempt.held.nodes > 0 for attempt in attempts),
-        asked_gpu_h=sum(one.limit_min / 60 * one.asked.gpus for one in asked_once),
-        used_gpu_h=sum(one.elapsed_s / 3600 * one.held.gpus for one in attempts),
-        lost_gpu_h=sum(one.elapsed_s / 3600 * one.held.gpus for one in lost),
-        asked_cpu_h=sum(one.limit_min / 60 * one.asked.cpus for one in asked_once),
-        used_cpu_h=sum(one.elapsed_s / 3600 * one.held.cpus for one in attempts),
-        lost_cpu_h=sum(one.elapsed_s / 3600 * one.held.cpus for one in lost),
+        attempts=sum(attempt.start > 0 and attempt.allocated.nodes > 0 for attempt in attempts),
+        asked_gpu_h=sum(attempt.limit_min / 60 * attempt.requested.gpus for attempt in asked_once),
+        used_gpu_h=sum(attempt.elapsed_s / 3600 * attempt.allocated.gpus for attempt in attempts),
+        lost_gpu_h=sum(attempt.elapsed_s / 3600 * attempt.allocated.gpus for attempt in lost),
+        asked_cpu_h=sum(attempt.limit_min / 60 * attempt.requested.cpus for attempt in asked_once),
+        used_cpu_h=sum(attempt.elapsed_s / 3600 * attempt.allocated.cpus for attempt in attempts),
+        lost_cpu_h=sum(attempt.elapsed_s / 3600 * attempt.allocated.cpus for attempt in lost),
     )
 
 
 def _asked_cpu_min(attempt: Attempt) -> int:
-    return attempt.limit_min * attempt.asked.cpus
+    return attempt.limit_min * attempt.requested.cpus
 
 
 def of_records(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
-    """The same from the DONE records, where nobody keeps accounts: of each element the attempt that finished it."""
-    found: dict[str, list[Cost]] = {}
+    """The same from the DONE records, for sites without accounting: the attempt that finished each element."""
+    costs: dict[str, list[Cost]] = {}
     for stage in stages:
         for record in filter(None, (ledger.done(stage, cell) for cell in range(stage.array))):
             on, hours = stage.on, record.wall_s / 3600
-            limit_h, cpus, gpus = on.walltime_min / 60, on.nodes * on.cpus_per_node, on.nodes * on.gpus_per_node
-            found.setdefault(stage.batch or stage.name, []).append(
+            limit_h, cpus, gpus = on.timeout_min / 60, on.nodes * on.cpus_per_task, on.nodes * on.gpus_per_node
+            costs.setdefault(stage.batch or stage.name, []).append(
                 Cost(
                     stage=stage.batch or stage.name,
                     jobs=1,
@@ -82,23 +82,23 @@ def of_records(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
                     used_cpu_h=hours * cpus,
                 )
             )
-    return [replace(total(parts), stage=name) for name, parts in found.items()]
+    return [replace(total(parts), stage=name) for name, parts in costs.items()]
 
 
 def table(costs: Sequence[Cost], chain: Cost, title: str) -> Table:
     """Fits 80 columns."""
-    shown = Table(title=title, title_justify="left")
-    shown.add_column("stage", overflow="fold")
+    rendered = Table(title=title, title_justify="left")
+    rendered.add_column("stage", overflow="fold")
     for head in ("jobs", "attempts", "GPU-h asked/used/lost", "CPU-h asked/used/lost"):
-        shown.add_column(head, justify="right")
-    for one in [*costs, chain]:
-        gpu = (one.asked_gpu_h, one.used_gpu_h, one.lost_gpu_h)
-        cpu = (one.asked_cpu_h, one.used_cpu_h, one.lost_cpu_h)
+        rendered.add_column(head, justify="right")
+    for cost in [*costs, chain]:
+        gpu = (cost.asked_gpu_h, cost.used_gpu_h, cost.lost_gpu_h)
+        cpu = (cost.asked_cpu_h, cost.used_cpu_h, cost.lost_cpu_h)
         hours = (" / ".join(f"{value:.2f}" for value in kind) for kind in (gpu, cpu))
-        shown.add_row(one.stage, str(one.jobs), str(one.attempts), *hours)
-        if costs and one is costs[-1]:
-            shown.add_section()
-    return shown
+        rendered.add_row(cost.stage, str(cost.jobs), str(cost.attempts), *hours)
+        if costs and cost is costs[-1]:
+            rendered.add_section()
+    return rendered
 
 
 def total(costs: Sequence[Cost]) -> Cost:
@@ -109,9 +109,9 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 
 def of_run(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
-    """One a stage (or batch of stages) that was submitted, in the chain's order; accounting is asked once."""
-    with suppress(NoAnswer):  # then accounting may not answer either, or know it
-        tokens.look(ledger)
+    """One per submitted stage (or batch of stages), in the chain's order; accounting is asked once."""
+    with suppress(NoAnswer):  # then accounting may not answer either
+        tokens.find_unrecorded(ledger)
     submissions = ledger.submissions()
     jobs: dict[str, list[str]] = {}
     for stage in stages:
@@ -119,8 +119,8 @@ def of_run(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
             jobs.setdefault(stage.batch or stage.name, []).extend(all_jobs(row))
     since = min((row.get("first", row["submitted"]) for row in submissions.values()), default=0.0)
     owner = {job: name for name, ids in jobs.items() for job in ids}
-    found: dict[str, list[Attempt]] = {name: [] for name in jobs}
+    attempts: dict[str, list[Attempt]] = {name: [] for name in jobs}
     for attempt in scheduler.attempts(owner, since):
         name = owner.get(attempt.job) or owner[attempt.job.split("_")[0]]
-        found[name].append(attempt)
-    return [of_attempts(name, attempts) for name, attempts in found.items()]
+        attempts[name].append(attempt)
+    return [of_attempts(name, own) for name, own in attempts.items()]

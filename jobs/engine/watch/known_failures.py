@@ -1,7 +1,7 @@
-"""What can go wrong on a cluster, how it shows in logs or in SLURM's words, and what to do. A table, nothing else.
+"""What can go wrong on a cluster, how it shows in logs or in SLURM's words, and what to do. Tables, nothing else.
 
-The order is that of causes before their effects: one process that runs out of memory makes the others speak of lost
-connections, so the first row that any log shows is the one that is told.
+Causes come before their effects: one process that runs out of memory makes the others report lost connections, so the
+first row that any log shows is the one that counts.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ FAILURES = (
         "disk full",
         r"No space left on device|\bENOSPC\b|Disk quota exceeded|\bEDQUOT\b",
         "a file system is full, or your quota on it is used up",
-        "free space where the line says (df -h, your site's quota command), then submit again: it goes on from there",
+        "free space where the line says (df -h, your site's quota command), then submit again: it resumes",
     ),
     _row(
         "GPU out of memory",
         r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUDA error: out of memory"
         r"|No available memory for the cache blocks|less than desired GPU memory utilization",
         "a GPU ran out of memory",
-        "lower what it holds: --set rl.micro_batch=1, a smaller gpu_memory_utilisation, shorter responses, more nodes",
+        "lower what it holds: --set STAGE.ppo_micro_batch_size_per_gpu=1, a smaller gpu_memory_utilization, shorter "
+        "responses, more nodes",
     ),
     _row(
         "host out of memory",
@@ -50,13 +51,13 @@ FAILURES = (
         r"|running low on memory|Cannot allocate memory|^(\S+: )?MemoryError\b|DefaultCPUAllocator: can't allocate"
         r"|std::bad_alloc",
         "a node's memory was used up",
-        "ask for more (memory_gb of the stage), or give it less to hold: a smaller batch, fewer workers or shards",
+        "ask for more (mem_gb of the stage), or give it less to hold: a smaller batch, fewer workers or shards",
     ),
     _row(
         "shared memory full",
         r"killed by signal: Bus error|insufficient shared memory|object_store_memory.*exceeds.*/dev/shm",
         "a node's /dev/shm is used up",
-        "see what stands in /dev/shm there; health.min_shm_gb in the profile keeps jobs off such nodes",
+        "look into /dev/shm there; health.min_shm_gb in the profile keeps jobs off such nodes",
     ),
     _row(
         "missing module",
@@ -76,7 +77,7 @@ FAILURES = (
         r"the checkpoint at .+ is (?:damaged|incomplete)|SafetensorError|Error while deserializing header"
         r"|PytorchStreamReader failed|size mismatch for \S+: copying a param|invalid load key",
         "a checkpoint is damaged, incomplete, or of another model",
-        "remove the newest checkpoint of the stage (it was cut off while being written) or name another start, then "
+        "remove the newest checkpoint of the stage (its write was interrupted) or name another start, then "
         "submit again",
     ),
     _row(
@@ -84,7 +85,7 @@ FAILURES = (
         r"No CUDA GPUs are available|CUDA driver version is insufficient|CUDA-capable device\(s\) is/are busy"
         r"|Failed to initialize NVML|uncorrectable ECC error|\bXid \(|fallen off the bus",
         "a GPU of the node cannot be used",
-        "have the node looked at; until then leave it out: scheduler.exclude in the profile",
+        "report the node to your site; until then exclude it: scheduler.exclude in the profile",
     ),
     _row(
         "no network",
@@ -96,7 +97,7 @@ FAILURES = (
         "port in use",
         r"Address already in use|\bEADDRINUSE\b|[Pp]ort \d+ is already in use",
         "a port was taken by another process of that node",
-        "submit again, ports are chosen anew; if it stays, `proxygrm doctor` names processes an earlier job left there",
+        "submit again, other ports are chosen; if it persists, `proxygrm doctor` names what an earlier job left there",
     ),
     _row(
         "proxy crash loop",
@@ -107,7 +108,7 @@ FAILURES = (
     _row(
         "file system trouble",
         r"Stale file handle|Input/output error|Transport endpoint is not connected",
-        "the shared file system let a node down",
+        "the shared file system failed on a node",
         "try again; if it stays on one node, list it in scheduler.exclude and tell your site",
     ),
     _row(
@@ -118,7 +119,7 @@ FAILURES = (
     ),
     _row(
         "Ray node lost",
-        r"node (\S+): Ray (?:lost it|ended with exit code)|Ray is not complete: (.*)"
+        r"node (\S+): Ray (?:lost it|ended with exit code|was killed)|Ray is not complete: (.*)"
         r"|has missed too many heartbeats|raylet .*(?:died|terminated unexpectedly)|has been marked dead",
         "a node of the Ray cluster was lost or never joined",
         "its log is ray/*/ray-NODE.log in the stage's folder; memory used up is the usual reason. Submit again",
@@ -128,7 +129,7 @@ FAILURES = (
         r"NCCL (?:error|WARN.*(?:failed|timeout))|nccl(?:System|Internal|Remote|UnhandledCuda)Error"
         r"|Watchdog caught collective operation timeout|gloo/transport|Gloo connectFullMesh failed"
         r"|Connection closed by peer \[",
-        "processes on different GPUs or nodes lost touch (NCCL or Gloo)",
+        "processes on different GPUs or nodes lost their connection (NCCL or Gloo)",
         "set node.interface in the profile to the fast network; health.preflight finds a bad link; look in the other "
         "nodes' logs for what ended first",
     ),
@@ -136,14 +137,14 @@ FAILURES = (
         "time limit",
         r"DUE TO TIME LIMIT|not requeued because: timed-out too many times",
         "its time limit passed",
-        "submit again, it goes on from its checkpoint; ask for more time (--set on.STAGE.walltime_min=N) or save more "
+        "submit again, it resumes from its checkpoint; ask for more time (--set STAGE.on.timeout_min=N) or save more "
         "often",
     ),
     _row(
         "permission",
         r"PermissionError: |cannot be read: .*Permission denied",
         "a file or folder may not be written or read",
-        "look at the owner and mode of the path in the line",
+        "check owner and mode of the path in the line",
     ),
     _row(
         "crash",
@@ -156,12 +157,30 @@ FAILURES = (
 CHILD_DIED = re.compile(
     r"exit code|ended with code|was killed|is gone|died|lost it|is not complete|Error\b|Exception\b"
 )
-"""A reason of ours that only passes on that something else ended: its log may know more."""
+"""A recorded reason that only says that a child process ended: its log may say more."""
+
+ENDS = {
+    "PREEMPTED": "a job of higher priority took its place",
+    "NODE_FAIL": "a node failed",
+    "TIMEOUT": "its time limit passed",
+    "BOOT_FAIL": "a node did not start",
+}
+"""SLURM's states of an attempt that was requeued."""
+REQUEUED_BY_US = re.compile(r"told to stop\..*Requeued|preflight: .*; excluded, requeue")
+KILLED = ("0:9", "9:0", "137:0")
+"""SIGKILL, as sacct shows it for the batch script, for a task under srun, and for a task under a shell."""
+TASK_KILLED = re.compile(r"srun: error: \S+: tasks? [\d,\-]+: Killed")
+TASK_EXITED = re.compile(r"srun: error: \S+: tasks? [\d,\-]+: Exited with exit code")
+
+
+def shows_known(line: str) -> bool:
+    """Whether a log line shows any of the failures."""
+    return any(known.shows.search(line) for known in FAILURES)
 
 
 @dataclass(frozen=True)
 class Wait:
-    """reason: how SLURM's word begins. means: continues "STAGE waits: "."""
+    """reason: the start of SLURM's word. means: continues "STAGE waits: "."""
 
     reason: str
     means: str
@@ -179,12 +198,10 @@ WAITS = (
     Wait("JobArrayTaskLimit", "as many elements as the throttle allows are running"),
     Wait("JobHeldUser", "it is held", "scontrol release JOB"),
     Wait("JobHeldAdmin", "an administrator holds it", "ask your site"),
-    Wait("launch", "it could not be started and was held", "have the nodes looked at, then scontrol release JOB"),
+    Wait("launch", "it could not be started and was held", "report the nodes to your site, then scontrol release JOB"),
     Wait("JobHoldMaxRequeue", "it was requeued as often as the site allows and is held", "scontrol release JOB"),
     Wait("PartitionNodeLimit", "it asks for more nodes than the partition allows", "cancel, then fewer --nodes"),
-    Wait(
-        "PartitionTimeLimit", "it asks for more time than the partition allows", "cancel, then a shorter walltime_min"
-    ),
+    Wait("PartitionTimeLimit", "it asks for more time than the partition allows", "cancel, then a shorter timeout_min"),
     Wait("PartitionDown", "the partition takes jobs but starts none", "ask your site, or --partition another"),
     Wait("PartitionInactive", "the partition starts no jobs", "ask your site, or --partition another"),
     Wait("QOS", "a limit of the QOS is used up", "wait, ask for less, or --qos another"),
@@ -199,8 +216,8 @@ WAITS = (
     ),
     Wait("ReqNodeNotAvail", "nodes it needs are down, drained or reserved (maintenance?)"),
     Wait("Nodes_required", "nodes it needs are down, drained or reserved (maintenance?)"),
-    Wait("Reservation", "its reservation has not begun, or has ended", "scontrol show reservation"),
+    Wait("Reservation", "its reservation has not started, or has ended", "scontrol show reservation"),
     Wait("Licenses", "licences it asks for are in use"),
     Wait("Prolog", "the node is being prepared"),
-    Wait("None", "the scheduler has not looked at it yet"),
+    Wait("None", "the scheduler has not considered it yet"),
 )

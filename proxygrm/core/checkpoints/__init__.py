@@ -1,1 +1,1 @@
-"""Checkpoints: whole, loadable without code of their own, within their limits, and not zeros."""
+"""Checks of checkpoints: complete, intact, free of code, within their limits."""

@@ -8,12 +8,12 @@ FLASH, TORCH = "flash_attention_2", "sdpa"
 KERNELS = ("auto", FLASH, "flash_attention_3", TORCH, "eager")
 
 
-def attention(asked: str, device: str) -> str:
-    """`asked`, or for "auto" flash_attention_2 on GPUs where flash-attn is installed, and torch's own elsewhere.
+def attention(kernel: str, device: str) -> str:
+    """`kernel`, or for "auto" flash_attention_2 on GPUs where flash-attn is installed, and torch's own elsewhere.
 
-    Both compute the same. flash-attn is compiled against the site's CUDA, so it cannot stand in the locks; set-up
-    builds it where there is a compiler.
+    Both compute the same. flash-attn is compiled against the site's CUDA, so it cannot be in the locked requirements;
+    set-up builds it where there is a compiler.
     """
-    if asked != "auto":
-        return asked
+    if kernel != "auto":
+        return kernel
     return FLASH if device == "cuda" and find_spec("flash_attn") else TORCH

@@ -1,7 +1,7 @@
-"""What a checkpoint allows, read from its config.json alone: no torch, no vLLM, no weights.
+"""The limits of a checkpoint, read from its config.json alone: no torch, no vLLM, no weights.
 
-vLLM finds the same faults, but minutes into a job and pages into a log. A checkpoint without a config.json has no
-limits here: `checkpoints.is_hf_checkpoint` is what refuses it.
+vLLM reports the same problems, but minutes into a job and pages into a log. A checkpoint without a config.json has no
+limits here: `check_checkpoint` refuses it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _CONTEXT_KEYS = (
     "max_sequence_length", "max_seq_length", "seq_len",
 )  # fmt: skip
 _SCALED_ALREADY = ("su", "longrope", "llama3")
-"""Kinds of RoPE whose config gives the scaled length."""
+"""Kinds of RoPE whose config has the scaled length."""
 _DTYPES = frozenset({"auto", "float64", "float32", "float", "float16", "half", "bfloat16"})
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 _TEMPLATE_HOLDERS = ("tokenizer_config.json", "processor_config.json")
-_LONGER_ANYWAY = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+_ALLOW_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 
 def context_allowed(model: Path) -> int | None:
-    """The longest prompt and answer together, in tokens, that vLLM takes for the checkpoint; None: it sets no limit."""
+    """The most tokens, prompt and answer together, that vLLM accepts for the checkpoint; None: no limit."""
     text = _text_config(_config(model))
     known = [text[key] for key in _CONTEXT_KEYS if _is_count(text.get(key))]
     if not known:
         return None
     longest, factor = min(known), 1.0
-    if "gemma3" in str(text.get("model_type", "")):  # its config gives the scaled length, too
+    if "gemma3" in str(text.get("model_type", "")):  # its config has the scaled length, too
         return longest
     for rope in _ropes(text):
         kind = rope.get("rope_type", rope.get("type"))
@@ -47,27 +47,32 @@ def context_allowed(model: Path) -> int | None:
     return int(longest * factor)
 
 
-def context_length(model: Path, asked: int, most: int, setting: str = "max_model_len") -> int:
-    """Tokens to serve. asked: what the user said, 0 for nothing: then it is what the checkpoint allows, at most `most`.
+def context_length(model: Path, requested: int, default: int, setting: str = "max_model_len") -> int:
+    """Tokens to serve. requested: the user's value; 0 for none, then it is the checkpoint's limit, at most `default`.
 
-    UserError for more than the checkpoint allows; `setting` is how the user says it.
+    Raises UserError (checkpoint.context-too-short) for more than the checkpoint allows; `setting`: its name.
     """
-    own = context_allowed(model)
-    if not asked:
-        return min(most, own or most)
-    if own and asked > own and os.environ.get(_LONGER_ANYWAY, "").lower() not in ("1", "true"):
+    limit = context_allowed(model)
+    if not requested:
+        return min(default, limit or default)
+    if limit and requested > limit and os.environ.get(_ALLOW_LONGER, "").lower() not in ("1", "true"):
         raise UserError(
-            f"{setting} is {asked}, but {model} allows {own} tokens, prompt and answer together (its config.json); "
-            f"give at most {own}"
+            f"{setting} is {requested}, but {model} allows {limit} tokens, prompt and answer together (its "
+            f"config.json); give at most {limit}",
+            code="checkpoint.context-too-short",
+            name=setting,
+            value=requested,
+            limit=limit,
+            path=model,
         )
-    return asked
+    return requested
 
 
-def check_servable(model: Path, tensor_parallel: int = 1, setting: str = "tensor_parallel") -> None:
-    """UserError for a checkpoint that vLLM would not start with, or could not chat with, as far as its small files say:
-    a dtype that is none, heads that do not divide by `tensor_parallel`, no chat template.
+def check_servable(model: Path, tensor_parallel_size: int = 1, setting: str = "tensor_parallel_size") -> None:
+    """Raises UserError for a checkpoint that vLLM cannot start or chat with, as far as its small files show:
+    checkpoint.bad-dtype, checkpoint.indivisible-heads (by `tensor_parallel_size`), checkpoint.no-chat-template.
 
-    setting: how the user says tensor_parallel."""
+    setting: the user's name of tensor_parallel_size."""
     config = _config(model)
     if not config:
         return
@@ -76,12 +81,19 @@ def check_servable(model: Path, tensor_parallel: int = 1, setting: str = "tensor
         dtype = part.get("dtype", part.get("torch_dtype"))
         name = str(dtype).removeprefix("torch.")
         if dtype is not None and name not in _DTYPES and not name.startswith("float8"):
-            raise UserError(f"{model} cannot be served: its config.json has the dtype {dtype!r}, bfloat16 is usual")
-    _check_parallel(model, config, text, tensor_parallel, setting)
+            raise UserError(
+                f"{model} cannot be served: its config.json has the dtype {dtype!r}; bfloat16 is usual",
+                code="checkpoint.bad-dtype",
+                path=model,
+                value=str(dtype),
+            )
+    _check_parallel(model, config, text, tensor_parallel_size, setting)
     if (model / _TEMPLATE_HOLDERS[0]).is_file() and not _has_chat_template(model):
         raise UserError(
-            f"{model} cannot be asked anything: it has no chat template (chat_template.jinja, or chat_template in "
-            "tokenizer_config.json); take an instruction-tuned checkpoint, or copy the file from one"
+            f"{model} cannot chat: it has no chat template (chat_template.jinja, or chat_template in "
+            "tokenizer_config.json); take an instruction-tuned checkpoint, or copy the file from one",
+            code="checkpoint.no-chat-template",
+            path=model,
         )
 
 
@@ -92,22 +104,32 @@ def _has_chat_template(model: Path) -> bool:
 
 
 def _check_parallel(
-    model: Path, config: Mapping[str, Any], text: Mapping[str, Any], tensor_parallel: int, setting: str
+    model: Path, config: Mapping[str, Any], text: Mapping[str, Any], tensor_parallel_size: int, setting: str
 ) -> None:
-    heads, shared = text.get("num_attention_heads"), text.get("num_key_value_heads")
+    heads, kv_heads = text.get("num_attention_heads"), text.get("num_key_value_heads")
     vision = config.get("vision_config")
-    seeing = vision.get("num_heads", vision.get("num_attention_heads")) if isinstance(vision, dict) else None
-    for count, what in ((heads, "attention heads"), (seeing, "attention heads of the vision tower")):
-        if _is_count(count) and count % tensor_parallel:
-            able = [number for number in range(1, tensor_parallel) if not count % number]
+    vision_heads = vision.get("num_heads", vision.get("num_attention_heads")) if isinstance(vision, dict) else None
+    for count, what in ((heads, "attention heads"), (vision_heads, "attention heads of the vision tower")):
+        if _is_count(count) and count % tensor_parallel_size:
+            divisors = [number for number in range(1, tensor_parallel_size) if not count % number]
             raise UserError(
-                f"{setting} is {tensor_parallel}, but {model} has {count} {what}, which do not divide by it; "
-                f"give {' or '.join(map(str, able[-3:]))}"
+                f"{setting} is {tensor_parallel_size}, but {model} has {count} {what}, which do not divide by it; "
+                f"give {' or '.join(map(str, divisors[-3:]))}",
+                code="checkpoint.indivisible-heads",
+                name=setting,
+                value=tensor_parallel_size,
+                heads=count,
+                path=model,
             )
-    if _is_count(shared) and shared % tensor_parallel and tensor_parallel % shared:
+    if _is_count(kv_heads) and kv_heads % tensor_parallel_size and tensor_parallel_size % kv_heads:
         raise UserError(
-            f"{setting} is {tensor_parallel}, but {model} has {shared} key and value heads: "
-            f"give a divisor or a multiple of {shared}"
+            f"{setting} is {tensor_parallel_size}, but {model} has {kv_heads} key and value heads: "
+            f"give a divisor or a multiple of {kv_heads}",
+            code="checkpoint.indivisible-heads",
+            name=setting,
+            value=tensor_parallel_size,
+            heads=kv_heads,
+            path=model,
         )
 
 
@@ -120,12 +142,12 @@ def _text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ropes(text: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The RoPE settings: one record, or one for each kind of layer."""
-    found = text.get("rope_parameters") or text.get("rope_scaling")
-    if not isinstance(found, dict):
+    """The RoPE settings: one record, or one per kind of layer."""
+    ropes = text.get("rope_parameters") or text.get("rope_scaling")
+    if not isinstance(ropes, dict):
         return
-    inner = [value for value in found.values() if isinstance(value, dict)]
-    yield from inner if inner and len(inner) == len(found) else [found]
+    inner = [value for value in ropes.values() if isinstance(value, dict)]
+    yield from inner if inner and len(inner) == len(ropes) else [ropes]
 
 
 def _is_count(value: object) -> TypeGuard[int]:
@@ -133,9 +155,9 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """{} for a file that is not there; a broken one is `is_hf_checkpoint`'s to report."""
+    """{} for a missing file, and for a broken one, which `check_checkpoint` reports."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,7 +1,7 @@
-"""Files that a crash has left with their name and length, and zeros for content, or with half of it.
+"""Finds files that a crash has left with their name and length, but with zeros or half of their content.
 
-After a power cut a file system may keep a name and lose what was written last: the file is empty, ends too early, or
-is zeros from some page on. Each kind of file has something at its end, and at its beginning, that zeros are not.
+After a power cut a file system may keep a name and lose the last writes: the file is empty, ends too early, or is zeros
+from some page on. Each kind of file can be recognised by its beginning and its end.
 """
 
 from __future__ import annotations
@@ -14,33 +14,32 @@ from pathlib import Path
 
 EDGE = 4096
 SMALL_JSON = 1 << 20
-"""Bytes; larger files of JSON are looked at at both ends alone."""
-MOST_FILES = 256
-"""Of a folder; of more, so many spread over all."""
+"""Bytes; of larger JSON files only both ends are checked."""
+MAX_FILES = 256
+"""Files checked in a folder; of more files, a sample of this size."""
 
 
 def refuse_torn(path: Path) -> None:
-    """ValueError, which names the file, for one that is not whole; of a folder, for its first such file.
-    Raises OSError."""
+    """Raises ValueError, with its name, for a torn file, or the first torn file of a folder. Raises OSError."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files[:: max(1, -(-len(files) // MOST_FILES))]:
+    for file in files[:: max(1, -(-len(files) // MAX_FILES))]:
         if reason := torn(file):
             raise ValueError(f"{file.name} {reason}")
 
 
 def torn(file: Path) -> str:
-    """What is wrong, to be read after the file's name; "" for a whole one, and for kinds that nothing tells of."""
+    """The problem, to be read after the file's name; "" for an intact file, and for unknown kinds."""
     size = file.stat().st_size
-    look = KINDS.get(file.suffix)
+    check = KINDS.get(file.suffix)
     with file.open("rb") as stream:
         head = stream.read(EDGE)
         stream.seek(max(0, size - EDGE))
         tail = stream.read(EDGE)
     if not size:
-        return "is empty" if look else ""
+        return "is empty" if check else ""
     if not any(head) and not any(tail):
-        return "holds zeros only"
-    return look(file, head, tail) if look else ""
+        return "has only zeros"
+    return check(file, head, tail) if check else ""
 
 
 def _text(file: Path, head: bytes, tail: bytes) -> str:
@@ -65,7 +64,7 @@ def _jsonl(file: Path, head: bytes, tail: bytes) -> str:
 
 
 def _parquet(file: Path, head: bytes, tail: bytes) -> str:
-    """A file without any of its marks is not a torn one: whoever reads it says that it is something else."""
+    """A file with neither of the two marks is not torn: it is not parquet at all, which its reader reports."""
     first, last = head.startswith(b"PAR1"), tail.endswith(b"PAR1")
     if first != last or not any(head):
         return f"has no parquet mark at its {'end' if first else 'beginning'}"
@@ -78,10 +77,10 @@ def _parquet(file: Path, head: bytes, tail: bytes) -> str:
 
 
 def _torch(file: Path, head: bytes, tail: bytes) -> str:
-    """An archive of torch.save: its list of contents stands at the end. (Before torch 1.6 it was a plain pickle.)"""
+    """An archive of torch.save: its list of contents is at the end. (Before torch 1.6 it was a plain pickle.)"""
     if head.startswith(b"PK"):
         return "" if zipfile.is_zipfile(file) else "ends before its list of contents"
-    return "" if head[:1] == b"\x80" and tail.endswith(b".") else "is no archive of torch.save"
+    return "" if head[:1] == b"\x80" and tail.endswith(b".") else "is not an archive of torch.save"
 
 
 def _image(end: bytes) -> Callable[[Path, bytes, bytes], str]:
@@ -101,10 +100,10 @@ KINDS: dict[str, Callable[[Path, bytes, bytes], str]] = {
 }
 
 
-def checkpoint_of_training(folder: Path) -> str:
-    """Why a training must not resume from this folder, "" where it may. Names, states and lists are looked at."""
+def why_torn(folder: Path) -> str:
+    """Why a training must not resume from this folder, "" if it may. Checks every file with `torn`."""
     if not folder.is_dir():
-        return "is not there"
+        return "does not exist"
     for root, _, names in os.walk(folder):
         for name in names:
             file = Path(root, name)

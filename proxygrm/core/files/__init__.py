@@ -1,1 +1,1 @@
-"""Files that are whole, durable, owned and locked; texts and JSON lines that people may have written."""
+"""Files: atomic and durable writing, ownership and locks, and reading text and JSON lines from users."""

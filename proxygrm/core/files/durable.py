@@ -1,4 +1,4 @@
-"""What was written is on the disk before something says that it is: files, their names, their folders."""
+"""Sync files, their names and their folders to disk before anything reports them as written."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from proxygrm.core.files.whole_file import beside, may_write, sync_file
 
-AT_ONCE = 512
-"""Above so many files one call for the whole file system is cheaper than one for each."""
+MAX_SINGLE_SYNCS = 512
+"""For more files, one call for the whole file system is cheaper than one per file."""
 _NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
-"""What file systems say that cannot sync a folder; they keep names in order by themselves, or nothing can be done."""
+"""Errors of file systems that cannot sync a folder: they order names themselves, or nothing can be done."""
 
 
 def sync_tree(paths: Iterable[Path]) -> int:
-    """Sync files, and folders with all that is in them, and the folders they stand in; returns the number of files.
+    """Sync files, folders with their content, and the parent folders of both; returns the number of files.
 
-    A file that is on the disk already costs next to nothing, whatever its size. Links are not followed. Raises OSError
-    for what could not be written (that it could not is often said only here).
+    A file that is on the disk already costs almost nothing, whatever its size. Links are not followed. Raises OSError
+    for failed writes (which are often reported only here).
     """
     files: list[Path] = []
     folders: dict[Path, None] = {}
@@ -37,19 +37,20 @@ def sync_tree(paths: Iterable[Path]) -> int:
         else:
             continue
         folders[path.parent] = None
-    if len(files) > AT_ONCE and folders and _sync_file_system(next(iter(folders))):
+    if len(files) > MAX_SINGLE_SYNCS and folders and _sync_file_system(next(iter(folders))):
         return len(files)
     for file in files:
-        with suppress(FileNotFoundError):  # a scratch file of somebody who is at work there
+        with suppress(FileNotFoundError):  # a scratch file of another writer
             if stat.S_ISREG(file.lstat().st_mode):
                 sync_file(file)
     for folder in folders:
-        sync_folder(folder)
+        with suppress(FileNotFoundError):  # likewise
+            sync_folder(folder)
     return len(files)
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in a folder, where the file system can do that."""
+    """Sync the names in a folder, where the file system supports it."""
     try:
         sync_file(folder, os.O_DIRECTORY)
     except OSError as error:
@@ -58,9 +59,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def move_into_place(scratch: Path, target: Path) -> None:
-    """A folder that was written beside its place, synced and renamed; what stood there before goes.
+    """Sync a folder that was written beside its target and rename it to `target`, replacing what was there.
 
-    `may_write` has the last word before the rename. Without an interruption `target` is away for two renames only.
+    `may_write` is checked right before the rename. `target` is missing only between two renames.
     """
     sync_tree([scratch])
     may_write(target)
@@ -73,7 +74,7 @@ def move_into_place(scratch: Path, target: Path) -> None:
 
 
 def _sync_file_system(folder: Path) -> bool:
-    """False where there is no such call. Raises OSError when it failed."""
+    """False if there is no such call. Raises OSError when it failed."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if call is None:
         return False

@@ -1,4 +1,4 @@
-"""JSONL with row numbers, for files whose every row counts."""
+"""JSONL with row numbers, for files in which every row counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from proxygrm.core.files.user_text import check_first_line
 
 def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line with its end) of every line that is not blank, without a byte order mark.
-    UserError for a file in UTF-16, if it is to be `checked`; raises OSError."""
+
+    checked: raise UserError for a file that is not JSONL, as `check_first_line`. Raises OSError."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
@@ -26,7 +27,7 @@ def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, byte
 
 
 def value_of(line: bytes | str) -> Any:
-    """The value on a line, NaN and lone surrogates included. Raises ValueError, for one nested too deeply as well."""
+    """The value on a line, NaN and lone surrogates included. Raises ValueError, also for too deep nesting."""
     try:
         return json.loads(line)
     except RecursionError as error:
@@ -34,11 +35,13 @@ def value_of(line: bytes | str) -> Any:
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(row number, value). UserError, with the number, for a row that is cut off or no JSON; raises OSError."""
+    """(row number, value). Raises UserError (file.bad-row) for a row that is cut off or not JSON, and OSError."""
     for number, line in numbered_lines(path):
         try:
             row = value_of(line)
         except ValueError as error:
-            cut = "is cut off" if not line.endswith(b"\n") else "is not JSON"
-            raise UserError(f"{path} row {number} {cut} ({error})") from error
+            problem = "is cut off" if not line.endswith(b"\n") else "is not JSON"
+            raise UserError(
+                f"{path} row {number} {problem} ({error})", code="file.bad-row", path=path, row=number
+            ) from error
         yield number, row

@@ -1,4 +1,4 @@
-"""Who holds a lock: written into the lock file, read by those who meet it."""
+"""The holder of a lock, as written into the lock file and read by other processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pathlib import Path
 
 from proxygrm.core.files.owner import name_of
 
-_LONGEST_COMMAND = 100
-_MOST_BYTES = 4096
+_MAX_COMMAND = 100
+_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Record:
-    """started: the process's start in ticks since boot, because process ids are used again. machine: where that pair
-    means something: boot and namespaces, since containers of one host may share its name."""
+    """started: the process's start in ticks since boot, because process ids are reused. machine: where pid and started
+    are valid: boot and namespaces, since containers of one host may share its name."""
 
     host: str
     machine: str
@@ -45,18 +45,18 @@ def of_this_process() -> Record:
 
 
 def read(file: Path) -> Record | None:
-    """None: no file, nobody's (empty), or not a record, as while it is being written."""
+    """None: no file, an empty one, or not a record (while it is being written)."""
     try:
         with file.open("rb") as stream:
-            row = json.loads(stream.read(_MOST_BYTES))
+            row = json.loads(stream.read(_MAX_BYTES))
         return Record(**row) if isinstance(row["pid"], int) and row["pid"] > 0 else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def standing(file: Path) -> str:
-    """Who holds the lock by what stands in this file, in words; "" for nobody. What a process that is gone from this
-    machine has left is removed."""
+def holder_in(file: Path) -> str:
+    """The holder of the lock according to this file, as text; "" for none. The file of a process of this machine that
+    has ended is removed."""
     for _ in range(100):
         try:
             info = file.lstat()
@@ -65,9 +65,9 @@ def standing(file: Path) -> str:
         record = read(file)
         if record is None:
             empty_lock_file = info.st_size == 0 and not file.name.endswith(".held") and ".held-" not in file.name
-            return "" if empty_lock_file else f"{describe(None)}; if nothing of yours is working, remove {file}"
-        if not _gone(record):
-            unknown = f"; if it is gone, remove {file}" if record.machine != _machine() else ""
+            return "" if empty_lock_file else f"{describe(None)}; if none of your processes is running, remove {file}"
+        if not _ended(record):
+            unknown = f"; if it has ended, remove {file}" if record.machine != _machine() else ""
             return describe(record) + unknown
         if _removed(file, record):
             return ""
@@ -77,15 +77,15 @@ def standing(file: Path) -> str:
 
 def describe(record: Record | None) -> str:
     if record is None:
-        return "it does not say who"
+        return "unknown holder"
     command = _printable(record.command)
     host = _printable(record.host)
     return f"`{command}` of {name_of(record.uid)}, process {record.pid} on {host}, for {_age(record.since)}"
 
 
 def _removed(file: Path, record: Record) -> bool:
-    """Only processes of this machine ever remove such a file, and here one after the other: so nobody removes the
-    next holder's. False when another one is at it."""
+    """Only processes of this machine ever remove such a file, and here one at a time: none removes the file of the
+    next holder. False while another process does this."""
     with _alone_on_this_machine(file) as alone:
         if alone and read(file) == record:
             file.unlink(missing_ok=True)
@@ -94,34 +94,34 @@ def _removed(file: Path, record: Record) -> bool:
 
 @contextlib.contextmanager
 def _alone_on_this_machine(file: Path) -> Iterator[bool]:
-    """A name in Linux's abstract namespace of sockets: one process has it, and the kernel gives it back at its end."""
+    """A name in Linux's abstract socket namespace: one process has it, and the kernel frees it when that ends."""
     folder = file.parent.stat()
     name = hashlib.sha256(f"{folder.st_dev}:{folder.st_ino}:{file.name}".encode()).hexdigest()
-    with socket.socket(socket.AF_UNIX) as gate:
+    with socket.socket(socket.AF_UNIX) as listener:
         try:
-            gate.bind(f"\0proxygrm-lock-{name}")
+            listener.bind(f"\0proxygrm-lock-{name}")
         except OSError:
             yield False
         else:
             yield True
 
 
-def _gone(record: Record) -> bool:
-    """Whether one can be sure, from here, that the process has ended."""
+def _ended(record: Record) -> bool:
+    """Whether the process has certainly ended, as far as this machine can tell."""
     if record.machine != _machine():
         return False
     try:
         os.kill(record.pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:  # somebody else's, and alive
+    except OSError:  # another user's, and alive
         pass
     started = _started(record.pid)
     return bool(record.started) and started is not None and started != record.started
 
 
 def _started(pid: int) -> int | None:
-    """None: it cannot be read; 0: it has ended and its parent has not asked yet (as in a container without init)."""
+    """None: it cannot be read; 0: it is a zombie (as in a container without init)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -149,7 +149,7 @@ def _command() -> str:
     program = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("python")
     name = f"python -m {program.parent.name}" if program.name == "__main__.py" else program.name
     text = shlex.join([*name.split(" "), *sys.argv[1:]])
-    return text if len(text) <= _LONGEST_COMMAND else text[: _LONGEST_COMMAND - 3] + "..."
+    return text if len(text) <= _MAX_COMMAND else text[: _MAX_COMMAND - 3] + "..."
 
 
 def _printable(text: str) -> str:

@@ -1,5 +1,5 @@
-"""Whose folder it is, and who else may use it. What root or a stranger makes in it, its owner can neither change nor
-stop."""
+"""The owner of a folder, and who else may use it. Its owner can neither change nor stop what root or another user
+creates in it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from pathlib import Path
 from proxygrm.core.errors import UserError
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-"""Bits of a mode with which somebody else may write."""
+"""Bits of a mode that let others write."""
 
 
 def refuse_foreign(folder: Path, remedy: str) -> None:
-    """Raise UserError when the folder belongs to another user; for root also when what it would be made in does.
+    """Raise UserError (file.foreign-owner) when the folder belongs to another user; for root also when the folder it
+    would be created in does.
 
     remedy: continues "become NAME, or ...".
     """
     path = folder.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
-    owner, me = path.stat().st_uid, os.geteuid()
-    if owner == me or (path != folder.absolute() and (me != 0 or owner == 0)):
+    owner, user = path.stat().st_uid, os.geteuid()
+    if owner == user or (path != folder.absolute() and (user != 0 or owner == 0)):
         return
-    who = name_of(owner)
-    raise UserError(f"{path} belongs to {who}, and you are {name_of(me)}: become {who}, or {remedy}")
+    name = name_of(owner)
+    raise UserError(
+        f"{path} belongs to {name}, and you are {name_of(user)}: become {name}, or {remedy}",
+        code="file.foreign-owner",
+        path=path,
+        owner=name,
+    )
 
 
 def is_private(folder: Path) -> bool:
-    """Whether it is a folder (not a link to one) of this user's that nobody else may enter. Raises OSError."""
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    """Whether it is a folder (not a link) of this user that no other user may enter. Raises OSError."""
+    info = folder.lstat()
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o077
 
 
 def name_of(uid: int) -> str:

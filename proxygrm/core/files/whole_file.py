@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all: written beside their place under a hidden name, then renamed.
+"""Atomic files: written beside their target under a hidden name, then renamed.
 
-Standard library only and light: everything from a data tool to a job's wrapper writes its results through this.
+Standard library only: everything from a data tool to a job's wrapper writes its results through this.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from types import TracebackType
 from typing import Any, Self
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
-"""What a write meets where there is no room, or no disk."""
+"""Errors of a write without space, or without a disk."""
 
 _guards: list[tuple[Path, Callable[[], None]]] = []
 
 
 @contextmanager
 def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `check` is called before anything of this process gets its name in `folder`: it raises
-    where that must not be."""
+    """While the block runs, `check` is called before this process renames a file into `folder`: it raises to prevent
+    that."""
     entry = (folder.absolute(), check)
     _guards.append(entry)
     try:
@@ -36,14 +36,14 @@ def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
 
 
 def may_write(path: Path) -> None:
-    """Raises what the guards of its folders raise. To be called right before a rename, or an append."""
+    """Run the guards of the path's folders, which may raise. Call it right before a rename, or an append."""
     for folder, check in _guards:
         if path.absolute().is_relative_to(folder):
             check()
 
 
 def sync_file(path: Path, flags: int = 0) -> None:
-    """What was written to it, by whomever on this machine, is on the disk when this returns."""
+    """Flush all writes to the file, by any process of this machine, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         with writing(path):
@@ -54,7 +54,7 @@ def sync_file(path: Path, flags: int = 0) -> None:
 
 @contextmanager
 def writing(path: Path, scratch: Path | None = None) -> Iterator[None]:
-    """An error of a full disk in the block names `path`, not nothing, nor the scratch file that stands for it.
+    """Make the error of a full disk in the block name `path`, not nothing, nor the scratch file for it.
 
     open() names its file; write, flush, fsync and close do not, parquet's writer does not, and a copy names its source.
     """
@@ -67,32 +67,32 @@ def writing(path: Path, scratch: Path | None = None) -> Iterator[None]:
                 error.filename = str(path)
                 del error.filename2  # None would be printed, too
         if scratch is not None and error.filename is not None:
-            found = Path(os.fsdecode(error.filename))
-            if found.is_relative_to(scratch):
-                error.filename = str(path / found.relative_to(scratch))
+            named = Path(os.fsdecode(error.filename))
+            if named.is_relative_to(scratch):
+                error.filename = str(path / named.relative_to(scratch))
         raise
 
 
 def beside(path: Path) -> Path:
-    """A name in the same folder that nobody else has, hidden, and with an ending that no reader looks for.
+    """A unique hidden name in the same folder, with a suffix that no reader looks for.
 
-    Random, not made of the process id: two threads have the same one, and so may two nodes that share a folder.
+    Random instead of the process id: two threads have the same one, and so may two nodes that share a folder.
     """
     return path.with_name(f".{path.name}.{os.urandom(6).hex()}")
 
 
 @contextmanager
 def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yields the scratch name to write to (or to link from); a clean end renames it, an error removes it.
+    """Yields the scratch name to write to (or to link from); a clean end renames it to `path`, an error removes it.
 
-    It is on the disk before it has its name: not empty after a power cut. durable: False for one of very many, which
-    whoever writes them syncs together (`proxygrm.core.files.durable`).
+    The content is on the disk before the rename: a power cut leaves no empty file. durable: False for one of very many
+    files that their writer syncs together (`proxygrm.core.files.durable`).
 
-    The folder of `path` is made if it is not there. Raises OSError, and whatever the block raises. A device or a pipe
-    is refused: the rename would put a file in its place (/dev/null, for every program of the machine).
+    Creates the folder of `path` if needed. Raises OSError, and errors of the block. A device or a pipe is refused: the
+    rename would replace it by a file (/dev/null, for every program of the machine).
     """
     if (path.exists() and not (path.is_file() or path.is_dir())) or path.parent == Path("/dev"):
-        raise OSError(errno.EINVAL, "a device or a pipe, and no name for a file", str(path))
+        raise OSError(errno.EINVAL, "a device or a pipe, not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = beside(path)
     try:
@@ -103,27 +103,27 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
             may_write(path)
             scratch.replace(path)
     except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # report the first error
             scratch.unlink()
         raise
 
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """A folder that was not there before the block, and is empty after an error in it, goes again."""
-    there = folder.exists()
+    """Remove the folder after an error in the block, if it did not exist before and is empty."""
+    existed = folder.exists()
     try:
         yield
     except BaseException:
-        if not there:
-            with suppress(OSError):  # it holds something
+        if not existed:
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()
         raise
 
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[Path]:
-    """Several files of `folder` that appear together: yields a scratch folder; a clean end moves its files there."""
+    """Write several files of `folder` together: yields a scratch folder; a clean end moves its files to `folder`."""
     with removed_if_empty(folder):
         scratch = beside(folder / "files")
         scratch.mkdir(parents=True)
@@ -142,19 +142,19 @@ def whole_files(folder: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """mode: less the umask, as ever."""
+    """mode: of a new file, before the umask."""
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with whole_file(path) as scratch, os.fdopen(os.open(scratch, new, mode), "wb") as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
-    """In UTF-8. Half a surrogate pair, which UTF-8 cannot hold, becomes its escape: in JSON the same text."""
+    """Write UTF-8. A lone surrogate, which UTF-8 cannot encode, is written as its escape: the same text in JSON."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), mode)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """For people too: indented, and every script in its own letters."""
+    """Write readable JSON: indented, non-ASCII text unescaped."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -166,7 +166,7 @@ class WholeFileWriter(ABC):
 
     @abstractmethod
     def _opened(self, scratch: Path) -> AbstractContextManager[None]:
-        """Opens the scratch file for the block; behind the `yield` stands what a clean end has still to do."""
+        """Opens the scratch file for the block; the code after its `yield` completes the file."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

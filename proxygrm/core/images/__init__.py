@@ -1,1 +1,1 @@
-"""What an image looks like (`settle`), where it is named (`fields`), found (`paths`) and kept (`store`)."""
+"""Images: their pixels (`settle`), the fields that name them (`fields`), their paths (`paths`), the store (`store`)."""

@@ -1,8 +1,8 @@
 """Paths of images (and of a release's files) below a root, links followed.
 
-A path that leaves the root (`..`, an absolute path elsewhere, a link that points out) is refused: a file of pairs
-comes from other people, and must not copy a reader's own files into a data set. One kind of link may point out: in
-Hugging Face's cache the files of `snapshots/REVISION` are links into `blobs` beside it.
+A path that leaves the root (`..`, an absolute path elsewhere, a link out of it) is refused: a published file of pairs
+must not copy a user's own files into a data set. One kind of link may leave the root: in Hugging Face's cache the files
+of `snapshots/REVISION` are links into `blobs` beside it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from pathlib import Path
 
 
 class OutsideRoot(ValueError):
-    """A path that points out of the images' root."""
+    """A path that leaves the images' root."""
 
 
-class MissingPicture(ValueError):
+class MissingImage(ValueError):
     """No file at the path, or no frames in the folder of a video."""
 
 
 def inside(name: str, root: Path) -> Path:
-    """Where the path leads, links followed, whether or not a file is there. `root` is itself resolved.
+    """The resolved path, links followed, whether or not it exists. `root` must be resolved.
 
-    Raises OutsideRoot, and MissingPicture for what cannot be a path.
+    Raises OutsideRoot, and MissingImage for a text that cannot be a path.
     """
     try:
         path = (root / name).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # NUL, a lone surrogate, a circle of links
-        raise MissingPicture(ascii(name)) from error
+    except (OSError, ValueError, RuntimeError) as error:  # NUL, a lone surrogate, a loop of links
+        raise MissingImage(ascii(name)) from error
     if path.is_relative_to(root):
         return path
     if not Path(os.path.normpath(root / name)).is_relative_to(root):
@@ -41,18 +41,18 @@ def inside(name: str, root: Path) -> Path:
 
 
 def resolve(name: str, root: Path) -> Path:
-    """The file, links followed. Raises OutsideRoot, MissingPicture."""
+    """The file, links followed. Raises OutsideRoot, MissingImage."""
     path = inside(name, root)
     try:
         if path.is_file():
             return path
     except (OSError, ValueError):  # a name the file system cannot hold
         pass
-    raise MissingPicture(name)
+    raise MissingImage(name)
 
 
 def _blobs(root: Path) -> Path | None:
-    """The `blobs` of the repository in Hugging Face's cache whose snapshot `root` is, or lies in."""
+    """The `blobs` of the repository in Hugging Face's cache, if `root` is one of its snapshots or inside one."""
     for folder in (root, *root.parents):
         if folder.parent.name == "snapshots":
             blobs = folder.parent.parent / "blobs"

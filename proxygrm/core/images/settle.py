@@ -1,8 +1,8 @@
-"""What an image looks like, decided once, by content: after `settle` every consumer sees the same pixels.
+"""Decides the pixels of an image once, by content: after `settle` every consumer sees the same image.
 
 ms-swift, verl, vLLM's server, vLLM's engine and hosted endpoints each load images in their own way, and disagree on
-transparency, EXIF orientation, unusual depths and colours, and on files with several frames. A plain image, which all
-of them read alike, keeps its bytes. Any other becomes a PNG of 8 bits without alpha; docs/data.md has the table.
+transparency, EXIF orientation, unusual depths and colours, and files with several frames. A plain image, which all of
+them read in the same way, keeps its bytes. Any other becomes a PNG of 8 bits without alpha; docs/data.md has the table.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from pathlib import Path
 from typing import Any
 
 KINDS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
-"""What every consumer and OpenAI-style endpoint takes: Pillow's name -> the media type's."""
+"""Types that every consumer and OpenAI-style endpoint accepts: Pillow's name -> the media type's."""
 READ = (
     *KINDS, "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI", "QOI", "DDS", "PSD",
 )  # fmt: skip
-"""What is read at all (and MPO, which begins as a JPEG). Not EPS and its like, which would start a program."""
-MOST_ASPECT = 200.0
+"""Types that are read at all (and MPO, which begins as a JPEG). Not EPS and the like, which start a program."""
+MAX_ASPECT = 200.0
 """Longer side by shorter side. Qwen's processor (transformers, qwen_vl_utils) raises an error above."""
 _PLAIN_MODES = ("1", "L", "P", "RGB")
 _ORIENTATION = 0x0112
 
 
 class UnreadableImage(ValueError):
-    """The bytes are not an image that can be decoded, or one too large for every consumer."""
+    """The bytes are not an image that can be decoded, or one that is too large for every consumer."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """An image as consumers see it. kind: of the file (`png`, `jpeg`, ...; what Pillow calls others, in lower case).
-    changed: what is done to it, words of `CHANGES`; nothing: the bytes stay."""
+    """An image as consumers see it. kind: of the file (`png`, `jpeg`, ...; Pillow's name of others, in lower case).
+    changed: the changes needed, words of `CHANGES`; if empty, the bytes are kept."""
 
     kind: str
     width: int
@@ -48,7 +48,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Settled:
-    """The bytes for every consumer, and their true media type. sha256: of the bytes as they came."""
+    """The bytes for every consumer, and their true media type. sha256: of the original bytes."""
 
     data: bytes
     kind: str
@@ -64,17 +64,17 @@ CHANGES = (
     "first_frame",  # of an animation or a file with several images
     "turned_upright",  # by its EXIF (or XMP) orientation
     "scaled_to_8_bits",  # 16 or 32 bits a pixel, or floating point
-    "on_white",  # it had transparent places
+    "on_white",  # it had transparent pixels
     "converted_to_rgb",  # from CMYK, YCbCr, LAB, ...
-    "type_changed",  # a type that not all consumers take (BMP, TIFF, ...)
+    "type_changed",  # a type that not all consumers accept (BMP, TIFF, ...)
 )
 
 
 def settle(data: bytes, decode: bool = True) -> Settled:
     """The image as every consumer gets it; settling it again changes nothing. Raises UnreadableImage.
 
-    decode: read every pixel, which finds files that break off. Without, images that are plain by their head (nearly
-    all) are not decoded, for data that came in by a door that did.
+    decode: read every pixel, which detects truncated files. Without it, images that are plain by their header (nearly
+    all) are not decoded; for data that was decoded when it was ingested.
     """
     look, image = _examine(data, decode)
     digest = hashlib.sha256(data).hexdigest()
@@ -86,7 +86,7 @@ def settle(data: bytes, decode: bool = True) -> Settled:
 
 
 def examine(data: bytes, decode: bool = True) -> Look:
-    """What `settle` would do, without writing the result. Raises UnreadableImage."""
+    """The result of `settle` without its bytes. Raises UnreadableImage."""
     return _examine(data, decode)[0]
 
 
@@ -96,22 +96,22 @@ def pixels(data: bytes) -> Any:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height by the file's head. Raises UnreadableImage, for a file that is not there too."""
+    """Width and height from the file's header. Raises UnreadableImage, also for a missing file."""
     try:
         with open_image(path) as image:
             return image.size
     except Exception as error:
-        raise UnreadableImage(_why(error)) from error
+        raise UnreadableImage(_reason(error)) from error
 
 
-def too_thin(width: int, height: int, most: float = MOST_ASPECT) -> bool:
-    """Is it so thin that processors refuse it? The one rule of `data check`, `convert` and `filter`."""
-    return max(width, height) > most * min(width, height)
+def too_thin(width: int, height: int, max_aspect: float = MAX_ASPECT) -> bool:
+    """Whether processors refuse the image for its aspect ratio. Used by `data check`, `convert` and `filter`."""
+    return max(width, height) > max_aspect * min(width, height)
 
 
 def thinness(name: str, width: int, height: int) -> str:
-    """For a report on an image that is `too_thin`."""
-    return f"{name} is {width} x {height}: processors refuse a longer side above {MOST_ASPECT:g} times the shorter"
+    """Describes an image that is `too_thin`."""
+    return f"{name} is {width} x {height}: processors refuse a longer side above {MAX_ASPECT:g} times the shorter"
 
 
 def image_of(path: Path) -> bytes:
@@ -123,7 +123,7 @@ def image_of(path: Path) -> bytes:
 
 
 def _examine(data: bytes, decode: bool) -> tuple[Look, Any]:
-    """The look, and the PIL image in its final form: of the file's own mode where nothing is changed."""
+    """The look, and the final PIL image: in the file's own mode if nothing is changed."""
     try:
         with open_image(io.BytesIO(data)) as image:
             kind = KINDS.get(image.format, str(image.format).lower())
@@ -135,9 +135,9 @@ def _examine(data: bytes, decode: bool) -> tuple[Look, Any]:
                     image.load()
                 return Look(kind, image.width, image.height), image.copy() if decode else None
             changed, final = _final(image, data, turned, frames)
-            return Look(kind, final.width, final.height, tuple(w for w in CHANGES if w in changed)), final
-    except Exception as error:  # decoders raise whatever they meet: EOFError, struct.error, NotImplementedError, ...
-        raise UnreadableImage(_why(error)) from error
+            return Look(kind, final.width, final.height, tuple(word for word in CHANGES if word in changed)), final
+    except Exception as error:  # decoders raise anything: EOFError, struct.error, NotImplementedError, ...
+        raise UnreadableImage(_reason(error)) from error
 
 
 def _final(image: Any, data: bytes, turned: bool, frames: int) -> tuple[set[str], Any]:
@@ -151,15 +151,15 @@ def _final(image: Any, data: bytes, turned: bool, frames: int) -> tuple[set[str]
         changed.add("type_changed")
     bits = data[24] if image.format == "PNG" else 8
     image.load()
-    clear = _transparency(image, bits)
+    transparent = _transparency(image, bits)
     if turned:
         image = ImageOps.exif_transpose(image)
         changed.add("turned_upright")
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image, clear)
+        image = _eight_bits(image, transparent)
         changed.add("scaled_to_8_bits")
-    elif clear is not None:
-        image.info["transparency"] = clear
+    elif transparent is not None:
+        image.info["transparency"] = transparent
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
@@ -177,19 +177,19 @@ def _final(image: Any, data: bytes, turned: bool, frames: int) -> tuple[set[str]
 
 def _transparency(image: Any, bits: int) -> Any:
     """The one transparent colour (or palette entry, or the palette's alphas) in the units of the pixels."""
-    clear = image.info.pop("transparency", None)
-    if isinstance(clear, tuple) and bits == 16:  # a PNG of 16 bits a channel is read as its upper 8
-        return tuple(value >> 8 for value in clear)
-    if isinstance(clear, int) and image.mode == "L" and bits < 8:  # read as 8 bits, but for this value
-        return clear * 255 // (2**bits - 1)
-    return clear
+    value = image.info.pop("transparency", None)
+    if isinstance(value, tuple) and bits == 16:  # Pillow reads the upper 8 of 16 bits per channel
+        return tuple(channel >> 8 for channel in value)
+    if isinstance(value, int) and image.mode == "L" and bits < 8:  # Pillow scales the pixels to 8 bits, not this value
+        return value * 255 // (2**bits - 1)
+    return value
 
 
-def _eight_bits(image: Any, clear: Any) -> Any:
-    """Grey of 16 or 32 bits or of floating point, its range brought to 0..255; LA where it has a transparent value.
+def _eight_bits(image: Any, transparent: Any) -> Any:
+    """Grey of 16 or 32 bits or of floating point, scaled to 0..255; LA if it has a transparent value.
 
-    The range is the type's where that is known (0..65535), else the smallest usual one that holds the values: 0..1 of
-    floating point, 0..255, 0..65535; values outside of these are stretched from the least to the greatest.
+    The range is the type's if that is known (0..65535), else the smallest usual one that contains the values: 0..1 of
+    floating point, 0..255, 0..65535; other values are stretched from the smallest to the largest.
     """
     import numpy as np
     from PIL import Image
@@ -207,21 +207,21 @@ def _eight_bits(image: Any, clear: Any) -> Any:
     span = (top - bottom) or 1.0
     scaled = (np.nan_to_num(values, nan=bottom, posinf=top, neginf=bottom) - bottom) * (255.0 / span)
     grey = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
-    if isinstance(clear, int):
-        alpha = Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
+    if isinstance(transparent, int):
+        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
         grey = Image.merge("LA", (grey, alpha))
     return grey
 
 
 def _orientation(image: Any, data: bytes) -> Any:
-    """As EXIF or XMP has it. Pillow decodes a whole PNG to look for what may stand behind the pixels."""
+    """The orientation by EXIF or XMP. Pillow decodes a whole PNG to look for it behind the pixels."""
     if image.format == "PNG" and b"eXIf" not in data and b"xmp" not in data and b"exif" not in data:
         return 1
     return image.getexif().get(_ORIENTATION, 1)
 
 
 def open_image(source: Any) -> Any:
-    """Pillow's image, of the types that are read. Raises what Pillow raises."""
+    """Pillow's image, of the types that are read. Raises Pillow's errors."""
     from PIL import Image
 
     _prepare_pillow()
@@ -230,19 +230,19 @@ def open_image(source: Any) -> Any:
 
 @cache
 def _prepare_pillow() -> None:
-    """All types, and no warning: it comes above 89 million pixels, and every consumer reads up to 179 million."""
+    """Register all types, and ignore the warning above 89 million pixels: every consumer reads up to 179 million."""
     from PIL import Image
 
     Image.init()
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or of a type that is not read (docs/data.md); convert it to PNG or JPEG"
     if isinstance(error, Image.DecompressionBombError):
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return f"more than {most:,} pixels, which no consumer opens; scale it down"
+        max_pixels = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"more than {max_pixels:,} pixels, which no consumer opens; scale it down"
     return " ".join((str(error) or type(error).__name__).split())

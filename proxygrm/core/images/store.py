@@ -1,6 +1,6 @@
-"""`DIR/images`: images as every consumer gets them, each stored once, by the hash of the bytes as they were released.
+"""`DIR/images`: images as every consumer gets them, each stored once, by the hash of its released bytes.
 
-`HASH.png` (`.jpeg`, ...) holds these very bytes; `HASH.settled.png` is what `proxygrm.core.images.settle` made of them.
+`HASH.png` (`.jpeg`, ...) has the released bytes; `HASH.settled.png` is the result of `proxygrm.core.images.settle`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Stored(NamedTuple):
     look: Look
 
 
-class PictureStore:
-    """The images of a pairs folder, or of another folder beside what is written."""
+class ImageStore:
+    """The images of a pairs folder, or of another folder beside an output file."""
 
     def __init__(self, pairs_dir: Path, folder: str = "images") -> None:
         self.folder = pairs_dir / folder
@@ -27,11 +27,11 @@ class PictureStore:
         self._known: dict[str, Stored] = {}
 
     def add(self, data: bytes) -> str:
-        """Store the image and return its file name. Decodes it once: UnreadableImage if that fails."""
+        """Store the image and return its file name. Decodes it; raises UnreadableImage."""
         return self.put(data).name
 
     def put(self, data: bytes) -> Stored:
-        """The same, with what the image is and what was done to it."""
+        """Store the image and return its file name and look. Raises UnreadableImage."""
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self._known:
             settled = settle(data)
@@ -50,6 +50,6 @@ class PictureStore:
                 scratch.write_bytes(data)
 
 
-def picture_hash(name: str) -> str:
-    """SHA-256 of the bytes as they were released, from a file name in the store."""
+def image_hash(name: str) -> str:
+    """SHA-256 of the released bytes, from a file name in the store."""
     return name.partition(".")[0]

@@ -1,1 +1,1 @@
-"""What processes need while they run: an end that is heeded, children that end with them, logs, tracking."""
+"""What processes need while they run: handling of signals, child processes, logs, tracking."""

@@ -1,4 +1,4 @@
-"""Private folders on a node, each as long as a process lives; of one that was killed the next process removes it."""
+"""Private folders on a node, each held by a living process; the next process removes those of killed ones."""
 
 from __future__ import annotations
 
@@ -16,34 +16,38 @@ _locks: dict[Path, int] = {}
 
 
 def prefix(kind: str) -> str:
-    """Of this machine's folders: one for temporary files may be shared, and locks need not be seen from elsewhere."""
+    """Of this machine's folders: a folder for temporary files may be shared with other machines, which may not see its
+    locks."""
     return f"{kind}-{zlib.crc32(socket.gethostname().encode()):08x}-"
 
 
 def new(kind: str, where: Path) -> Path:
-    """A new folder (0700, its name is random) in `where`; those of ended processes of this user go."""
-    _remove_left_ones(kind, where)
+    """A new folder (0700, with a random name) in `where`; those of this user's ended processes are removed."""
+    _remove_abandoned(kind, where)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix(kind), dir=where))
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        with contextlib.suppress(OSError):  # no locks on this file system: then nobody removes what is left
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # as below, a moment earlier
+            continue
+        with contextlib.suppress(OSError):  # no locks on this file system: then an abandoned folder stays
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():  # else another process took it for a left one before it was locked
+        if folder.exists():  # else another process took it for an abandoned one before it was locked
             _locks[folder] = lock
             return folder
         os.close(lock)
 
 
 def remove(folder: Path) -> None:
-    """With all that is in it."""
+    """The folder and its contents."""
     shutil.rmtree(folder, ignore_errors=True)
     if (lock := _locks.pop(folder, None)) is not None:
         os.close(lock)
 
 
-def _remove_left_ones(kind: str, where: Path) -> None:
+def _remove_abandoned(kind: str, where: Path) -> None:
     for folder in where.glob(f"{prefix(kind)}*"):
-        with contextlib.suppress(OSError):  # somebody else's, one in use, or gone by now
+        with contextlib.suppress(OSError):  # another user's, in use, or removed meanwhile
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 if os.fstat(lock).st_uid == os.getuid():

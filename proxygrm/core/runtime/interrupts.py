@@ -1,4 +1,4 @@
-"""Ctrl-C, a closed terminal and SIGTERM: a command stops once, and never between two steps that belong together."""
+"""Ctrl-C, a closed terminal and SIGTERM: a command stops once, and not between two steps that belong together."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def stopped_once() -> Iterator[list[int]]:
-    """The first of these signals raises KeyboardInterrupt in the block; more of them do not disturb what it then does
-    to end well, nor the commands it runs for that. Yields the signal that came, if any.
+    """The first of these signals raises KeyboardInterrupt in the block; further ones do not disturb its cleanup, nor
+    the commands it runs for that. Yields a list that gets the signal, if one arrives.
 
-    What the command was started to ignore (nohup, a job in the background) stays ignored.
+    Signals that the command was started to ignore (nohup, a job in the background) stay ignored.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, lambda signum, frame: None)
+        for number in before:
+            signal.signal(number, lambda signum, frame: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, before)  # programs that are started inherit it
-        came.append(signum)
+        received.append(signum)
         raise KeyboardInterrupt
 
     before = _handled()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
-        for each in before:
-            signal.signal(each, stop)
-        yield came
+        for number in before:
+            signal.signal(number, stop)
+        yield received
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """These signals wait until the block has ended, also for the commands that it runs."""
-    came: list[int] = []
+    received: list[int] = []
     before = _handled()
-    for each in before:
-        signal.signal(each, lambda signum, frame: came.append(signum))
+    for number in before:
+        signal.signal(number, lambda signum, frame: received.append(signum))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, before)  # programs that are started inherit it
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        if came:
-            signal.raise_signal(came[0])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
 
 
 def _handled() -> dict[signal.Signals, signal._HANDLER]:
-    """What happens at each signal that is not ignored; Python lets the main thread alone say so."""
+    """The handlers of the signals that are not ignored; only the main thread may set any."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {each: handler for each in STOPS if (handler := signal.getsignal(each)) is not signal.SIG_IGN}
+    return {number: handler for number in STOPS if (handler := signal.getsignal(number)) is not signal.SIG_IGN}

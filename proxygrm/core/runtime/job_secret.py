@@ -1,7 +1,7 @@
-"""What the processes of one job share and nobody else has: a secret in a 0600 file, and a 0700 folder on each node.
+"""What only the processes of one job share: a secret in a 0600 file, and a 0700 folder on each node.
 
-Both are named in the environment of the job's Ray processes. The secret itself stands in no environment and on no
-command line: Ray shows its workers' environment to whoever may ask it.
+Both are named in the environment of the job's Ray processes. The secret itself is in no environment and on no command
+line: Ray shows its workers' environment to every client.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ SECRET_FILE = "PROXYGRM_JOB_SECRET_FILE"  # noqa: S105 (the name of a variable)
 NODE_FOLDER = "PROXYGRM_NODE_FOLDER"
 
 
-def derived(purpose: str) -> bytes:
-    """32 bytes of this job for one purpose; they say nothing about those for another one."""
+def derive_key(purpose: str) -> bytes:
+    """32 bytes of this job for one purpose; those for another purpose do not follow from them."""
     name = os.environ.get(SECRET_FILE)
     if not name:
         raise RuntimeError(f"${SECRET_FILE} is not set: the job's sockets cannot be guarded without its secret")
@@ -32,7 +32,7 @@ def derived(purpose: str) -> bytes:
 
 
 def node_folder() -> Path:
-    """The job's folder on this node. RuntimeError unless it is ours and nobody else may enter it."""
+    """The job's folder on this node. RuntimeError unless it is this user's and no other user may enter it."""
     name = os.environ.get(NODE_FOLDER)
     if not name:
         raise RuntimeError(f"${NODE_FOLDER} is not set: the job's sockets have no private folder on this node")
@@ -42,15 +42,15 @@ def node_folder() -> Path:
 
 
 def new_folder(kind: str) -> Path:
-    """A `held_folder` for Unix sockets: in the job's own on this node, else in /tmp. Their paths end at 107 characters,
-    so $TMPDIR, which a site may set to anything, is not asked."""
+    """A `held_folder` for Unix sockets: in the job's own on this node, else in /tmp. Their paths have at most 107
+    characters, so $TMPDIR, which a site may set to anything, is not used."""
     return held_folder.new(kind, node_folder() if os.environ.get(NODE_FOLDER) else Path("/tmp"))  # noqa: S108
 
 
 @contextmanager
 def vllm_sockets() -> Iterator[dict[str, str]]:
-    """What tells a vLLM to keep its Unix sockets in a folder of its own, removed at the end: it removes none of them
-    when it is killed."""
+    """Variables with which a vLLM keeps its Unix sockets in a folder of its own, removed at the end: when vLLM is
+    killed, it removes none of them itself."""
     folder = new_folder("pgvllm")
     try:
         yield {"VLLM_RPC_BASE_PATH": str(folder)}

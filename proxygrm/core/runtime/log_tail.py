@@ -1,15 +1,17 @@
-"""The end of a log, for error messages."""
+"""The end of a log, and the line in it that says most. All readers of logs go through this file."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
-_TAIL_BYTES = 1 << 18
+TAIL_BYTES = 1 << 18
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _WHO = re.compile(r"^(?:\(\w[^()]{0,60}\)\s*|\[rank\d+\]:\s*)+")
-"""Of which process a line is: (EngineCore pid=7), (Worker_TP1 pid=8, ip=10.0.0.1), [rank0]:"""
+"""Which process a line comes from: (EngineCore pid=7), (Worker_TP1 pid=8, ip=10.0.0.1), [rank0]:"""
 _LOGGED = re.compile(r"^(?:ERROR|CRITICAL|FATAL)\s+[\d-]+ [\d:.,]+ \[[^\]]{1,80}\]\s*")
 _ERROR = re.compile(
     r"(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt|Expired)\b|(?:[\w./-]+: )*(?:fatal )?error:|FATAL|Fatal |Killed",
@@ -22,67 +24,92 @@ _SECONDARY = re.compile(
     r"^(?:[\w.]*\.)?KeyboardInterrupt\b",
     re.IGNORECASE,
 )
-"""What a process says because another one has died: it explains nothing where that one has spoken."""
+"""Errors of a process whose peer has died: they explain nothing where the peer logged an error itself."""
 _VALIDATION = re.compile(r"validation errors? for (\S+)")
 _BARE = re.compile(r"[\w.]+")
 _PLACE = re.compile(r'\s*File "(?:.*/)?([^"/]+)", line (\d+)')
 _MORE_LINES = 4
 
 
-def tail(path: Path, lines: int = 10) -> list[str]:
-    """The last non-empty lines, without colours; none when there is no such file."""
+def tail(path: Path, lines: int = 10, *, since: int = 0) -> list[str]:
+    """The last non-empty lines, without colours; [] when there is no such file. since: bytes to leave out at its
+    start, such as what earlier attempts wrote."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
+        end = read_end(path, start=since)[1]
     except FileNotFoundError:
         return []
-    return [line for line in _ANSI.sub("", text).splitlines() if line.strip()][-lines:]
+    return [line for line in _ANSI.sub("", "\n".join(end)).splitlines() if line.strip()][-lines:]
 
 
-def last_words(path: Path, length: int = 300) -> str:
-    """One line that says most about why it ended; see `telling_line`."""
-    return telling_line(tail(path, 4000), length)
+def read_end(path: Path, max_bytes: int = TAIL_BYTES, start: int = 0) -> tuple[int, list[str]]:
+    """(number of the first line, lines) of the end of a file of any size; nothing from before byte `start`, unless the
+    file has become shorter (rewritten). Raises FileNotFoundError."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        own = start if start <= size else 0
+        start = max(own, size - max_bytes)
+        file.seek(0)
+        before = sum(block.count(b"\n") for block in _blocks(file, start))
+        file.seek(start)
+        lines = file.read(max_bytes).decode(errors="replace").splitlines()
+    # A cut in the middle of a line drops the rest of that line; the start of an attempt is not such a cut.
+    return (before + 2, lines[1:]) if start > own else (before + 1, lines)
+
+
+def _blocks(file: IO[bytes], end: int) -> Iterable[bytes]:
+    remaining = end
+    while remaining > 0 and (block := file.read(min(remaining, 1 << 20))):
+        remaining -= len(block)
+        yield block
+
+
+def shows_error(line: str) -> bool:
+    """Whether a log line names an error, without its meaning (`jobs.engine.watch.known_failures` has that)."""
+    return bool(_ERROR.search(line))
+
+
+def last_words(path: Path, length: int = 300, *, since: int = 0) -> str:
+    """The one line that says most about why the process ended; see `telling_line`. since: as in `tail`."""
+    return telling_line(tail(path, 4000, since=since), length)
 
 
 def telling_line(lines: Sequence[str], length: int = 300) -> str:
-    """The last error that is not just the echo of another one, on one line; else the last line.
+    """The last error that does not merely follow from another one, on one line; else the last line.
 
-    A process whose child or peer died says so in an error of its own, after the cause; and an error may say what it is
-    about on the lines that follow its name, as pydantic's do.
+    A process whose child or peer died logs an error of its own, after the cause; and the explanation of an error may be
+    on the lines after its name, as pydantic's is.
     """
     plain = [_bare(line) for whole in lines for line in whole.splitlines() if line.strip()]
     errors = [number for number, line in enumerate(plain) if _ERROR.match(line.strip())]
     causes = [number for number in errors if not _SECONDARY.search(_whole(plain, number))]
-    found = (causes or errors or [len(plain) - 1])[-1]
-    words = _whole(plain, found) if errors else plain[-1] if plain else ""
-    return " ".join(words.split())[:length] or "nothing in the log"
+    best = (causes or errors or [len(plain) - 1])[-1]
+    text = _whole(plain, best) if errors else plain[-1] if plain else ""
+    return " ".join(text.split())[:length] or "nothing in the log"
 
 
 def _bare(line: str) -> str:
-    """Without the names of process, level, time and file that loggers put before each line."""
+    """Without the process, level, time and file that loggers put before each line."""
     return _LOGGED.sub("", _WHO.sub("", _ANSI.sub("", line)))
 
 
 def _whole(lines: Sequence[str], number: int) -> str:
-    """The error, with the lines that say what it is about where its own does not."""
+    """The error, with the following lines where its own does not explain it."""
     first = lines[number].strip()
-    checked = _VALIDATION.search(first)
+    validation = _VALIDATION.search(first)
     if _BARE.fullmatch(first):
         return first + _where(lines[max(0, number - _MORE_LINES) : number])
-    if not checked and not first.endswith(":"):
+    if not validation and not first.endswith(":"):
         return first
     more: list[str] = []
     for line in lines[number + 1 : number + 1 + _MORE_LINES]:
         if line.lstrip().startswith(("For further information", "Traceback ")) or _LEVEL.match(line):
             break
         more.append(line.partition(" [type=")[0].strip().removeprefix("Value error, "))
-    return f"{checked[1]}: {' '.join(more)}" if checked and more else " ".join([first, *more])
+    return f"{validation[1]}: {' '.join(more)}" if validation and more else " ".join([first, *more])
 
 
 def _where(before: Sequence[str]) -> str:
-    """ " (FILE line N: CODE)" from the last lines of a traceback: an error without words is explained by its place."""
+    """ " (FILE line N: CODE)" from the last lines of a traceback: what an error without a message has."""
     for number in range(len(before) - 1, -1, -1):
         if place := _PLACE.match(before[number]):
             code = before[number + 1].strip() if number + 1 < len(before) else ""

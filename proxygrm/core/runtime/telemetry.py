@@ -1,4 +1,4 @@
-"""What keeps the libraries from sending usage statistics home: the one list, for every process that starts one."""
+"""Variables that keep libraries from sending usage statistics; every process that starts one sets them."""
 
 from __future__ import annotations
 

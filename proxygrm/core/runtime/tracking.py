@@ -1,11 +1,11 @@
-"""SwanLab without ceremony: offline into the output folder, online when there is a key, and SwanLab's own switch
-(SWANLAB_MODE, or `mode` in a file that it reads) wins over both."""
+"""SwanLab: offline into the output folder, online when there is a key. SwanLab's own setting (SWANLAB_MODE, or `mode`
+in a file that it reads) wins over both."""
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
+
+log = logging.getLogger(__name__)
 
 PROJECT = "proxygrm"
 KEY_VARIABLE = "SWANLAB_API_KEY"
@@ -24,7 +26,7 @@ Mode = Literal["online", "offline", "local", "disabled"]
 def api_key() -> str | None:
     """From SWANLAB_API_KEY, or from the file that SWANLAB_API_KEY_FILE names; None means offline.
 
-    UserError when the file is not there, is empty, or can be read by others. The key itself is never shown.
+    UserError when the file is missing, empty, or readable by others. The key itself is never shown.
     """
     if key := os.environ.get(KEY_VARIABLE, "").strip():
         return key
@@ -36,16 +38,28 @@ def api_key() -> str | None:
         mode = stat.S_IMODE(path.stat().st_mode)
         key = read_user_text(path).strip()
     except OSError as error:
-        raise UserError(f"{KEY_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"{KEY_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}",
+            code="tracking.key-file-unreadable",
+            path=path,
+        ) from error
     if mode & 0o077:
-        raise UserError(f"others can read {path} (mode {mode:o}); run: chmod 600 {path}")
+        raise UserError(
+            f"other users can read {path} (mode {mode:o}); run: chmod 600 {path}",
+            code="tracking.key-file-not-private",
+            path=path,
+        )
     if not key:
-        raise UserError(f"{path} is empty; put the SwanLab key in it, or unset {KEY_FILE_VARIABLE}")
+        raise UserError(
+            f"{path} is empty; put the SwanLab key in it, or unset {KEY_FILE_VARIABLE}",
+            code="tracking.key-file-empty",
+            path=path,
+        )
     return key
 
 
 class Tracker:
-    """Numbers by name, a step at a time."""
+    """Records numbers by name, one step at a time."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -56,9 +70,9 @@ class Tracker:
 
 @contextmanager
 def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Tracker]:
-    """A SwanLab run: files under `out/swanlog`, and in the cloud when a key is there (see `choose_mode`).
+    """A SwanLab run: files under `out/swanlog`, and in the cloud when there is a key (see `choose_mode`).
 
-    Needs no account and no terminal. An exception inside marks the run as crashed and goes on up.
+    Works without an account and without a terminal. An exception inside marks the run as crashed and is raised again.
     """
     import swanlab
 
@@ -82,44 +96,53 @@ def track(run_name: str, out: Path, config: Mapping[str, Any]) -> Iterator[Track
 
 
 def choose_mode(folder: Path) -> Mode:
-    """What this run is recorded as; logs in when that is online. UserError for a mode that SwanLab has not.
+    """The mode in which this run is recorded; logs in for "online". UserError for a mode that SwanLab does not know.
 
-    The user's own mode counts, except that one who asks for "online" without a key is recorded offline, which is said.
+    The user's own mode counts, but "online" without a key becomes "offline", with a warning.
     """
-    asked = asked_mode()
-    if asked not in (None, "online"):
-        return asked
+    mode = requested_mode()
+    if mode not in (None, "online"):
+        return mode
     if log_in(folder):
         return "online"
-    if asked and not api_key():
-        print(
-            f"SwanLab is to record online, but {KEY_VARIABLE} is not set; recording in {folder} only", file=sys.stderr
-        )
+    if mode and not api_key():
+        log.warning("SwanLab's mode is online, but %s is not set; recording in %s only", KEY_VARIABLE, folder)
     return "offline"
 
 
-def asked_mode() -> Mode | None:
-    """The mode that SwanLab's own switches ask for; None when nobody has set one."""
-    said = os.environ.get(MODE_VARIABLE, "")
-    said = said[1:-1] if len(said) > 1 and said[0] == said[-1] and said[0] in "\"'" else said  # as SwanLab reads it
-    known = (*get_args(Mode), "cloud")
-    if not said.strip():
+def requested_mode() -> Mode | None:
+    """The mode in SwanLab's own settings; None when none is set."""
+    value = os.environ.get(MODE_VARIABLE, "")
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]  # as SwanLab reads it
+    known = [*get_args(Mode), "cloud"]
+    if not value.strip():
         os.environ.pop(MODE_VARIABLE, None)  # SwanLab takes an empty one for a mode
-    elif said not in known:
-        raise UserError(f"{MODE_VARIABLE} is {said!r}; SwanLab knows {', '.join(known)}")
+    elif value not in known:
+        raise UserError(
+            f"{MODE_VARIABLE} is {value!r}; SwanLab knows {', '.join(known)}",
+            code="tracking.unknown-mode",
+            value=value,
+            known=known,
+        )
     import swanlab
     from pydantic import ValidationError
 
     try:
         settings = swanlab.Settings()
     except (ValidationError, ValueError) as error:
-        what = " ".join(str(error).split())[:300]
-        raise UserError(f"SwanLab's own settings (SWANLAB_* variables, swanlab.yaml, .env) are wrong: {what}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"SwanLab's own settings (SWANLAB_* variables, swanlab.yaml, .env) are wrong: {reason}",
+            code="tracking.wrong-settings",
+            reason=reason,
+        ) from None
     return settings.mode if "mode" in settings.model_fields_set else None
 
 
 def log_in(folder: Path) -> bool:
-    """Compute nodes often have no way out: a login that fails is said, and costs only the online copy."""
+    """Whether the login worked. Compute nodes often have no internet: a failed login is a warning and costs only the
+    online copy."""
     import swanlab
 
     key = api_key()
@@ -128,6 +151,6 @@ def log_in(folder: Path) -> bool:
     try:
         swanlab.login(api_key=key, save=False)
     except Exception as error:
-        print(f"SwanLab is out of reach ({type(error).__name__}); recording in {folder} only", file=sys.stderr)
+        log.warning("SwanLab cannot be reached (%s); recording in %s only", type(error).__name__, folder)
         return False
     return True

@@ -1,9 +1,9 @@
-"""The two instructions of the project, kept as text files so that a change of wording is a readable diff.
+"""The project's instructions, kept as text files so that a change of wording is a readable diff.
 
 `grm.txt` asks for a critique (distillation, GRM training, evaluation); `proxy.txt` asks the proxy for a
-verdict from a rubric. The rubric stands last, so the n rollouts of one prompt share everything before it
-(prefix cache). `proxy_verdict.txt` is how the proxy's answer is begun for it when only its verdict is wanted;
-`proxy_bare.txt` is the proxy's instruction without a rubric, what rubric transfer is measured against.
+verdict from a rubric. The rubric comes last, so the n rollouts of one prompt share everything before it
+(prefix cache). `proxy_verdict.txt` is the prefix of the proxy's answer when only its verdict is wanted;
+`proxy_bare.txt` is the proxy's instruction without a rubric, the baseline of rubric transfer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare")
 IMAGE_TAG = "<image>"
 
 _SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")
-# What ms-swift and verl count as media (and what ms-swift's templates replace), and the control tokens of chat
-# templates. Inside other people's text they would add a picture that does not exist, or end the turn.
+# What ms-swift and verl count as media (and ms-swift's templates replace), and the control tokens of chat templates.
+# Inside the text of a pair they would add an image that does not exist, or end the turn.
 _ACTIVE = re.compile(r"<(image|img|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
 # The tags of the critique contract: a response must not look like a rubric or a verdict to its judge.
 _CONTRACT = re.compile(r"<(/?(?:rubric|justify|eval|answer|think))>", re.IGNORECASE)
@@ -33,9 +33,9 @@ class Compared(NamedTuple):
 
 @cache
 def template(name: str) -> str:
-    """Text of one instruction with its `{slots}`, without the file's last newline."""
+    """Text of one instruction with its `{slots}`, without the newline at the end of the file."""
     if name not in NAMES:
-        raise ValueError(f"no prompt is called {name!r}; there are: {', '.join(NAMES)}")
+        raise ValueError(f"unknown prompt {name!r}; known: {', '.join(NAMES)}")
     return files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
 
 
@@ -47,8 +47,8 @@ def prompt_hash(name: str) -> str:
 def inert(text: str, contract: bool = True) -> str:
     """The text with active marks defused: `<image>` -> `[image]`, `<|x|>` -> `[x]`, `</answer>` -> `[/answer]`.
 
-    This is the one place where that happens: pairs on disk keep people's words as they are, and every prompt is
-    filled through here. contract: tags of the critique contract too; not in a rubric, whose own tags they are.
+    Pairs on disk keep their original text; every prompt is filled through this function. contract: defuse the tags of
+    the critique contract too (off for a rubric, which has such tags itself).
     """
     text = _ACTIVE.sub(lambda m: f"[{m.group(1) or m.group(2)}]", text)
     return _CONTRACT.sub(lambda m: f"[{m.group(1)}]", text) if contract else text
@@ -63,15 +63,15 @@ def _fill(name: str, values: dict[str, str], images: int) -> str:
 def grm_prompt(question: str, response_1: str, response_2: str, images: int = 1) -> str:
     """Instruction for a critique, `images` tags first.
 
-    There is no newline after the tags: with `images=0` the text equals what follows the pictures in a chat
-    message made of parts (picture parts, then this text), so training and serving see the same tokens.
+    There is no newline after the tags: with `images=0` the text is what follows the images in a chat message made of
+    parts (image parts, then this text), so training and serving see the same tokens.
     """
     return _fill("grm", {"question": question, "response_1": response_1, "response_2": response_2}, images)
 
 
 def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | None, images: int = 1) -> str:
-    """Instruction for the proxy; `rubric` is the closed `<rubric>` that `critique.rubric_for_proxy` gives, or None: the
-    proxy decides by itself, all else being the same."""
+    """Instruction for the proxy; `rubric` is the closed `<rubric>` of `rubric_for_proxy`, or None: the proxy decides
+    without one, all else being equal."""
     values = {"question": question, "response_1": response_1, "response_2": response_2}
     if rubric is None:
         return _fill("proxy_bare", values, images)
@@ -79,9 +79,9 @@ def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | 
 
 
 def read_grm_prompt(text: str) -> Compared | None:
-    """Question and responses out of a filled GRM instruction; None when the text is not one.
+    """Question and responses of a filled GRM instruction; None for any other text.
 
-    A response that itself contains "Response 2:" after an empty line is cut there: the first one counts.
+    A response that itself contains "Response 2:" after an empty line is cut there: the first occurrence counts.
     """
     head, between_1, between_2, tail = _SLOT.sub("\0", template("grm")).split("\0")
     body = text.lstrip()
@@ -90,6 +90,6 @@ def read_grm_prompt(text: str) -> Compared | None:
     if not body.startswith(head) or not body.endswith(tail):
         return None
     rest = body[len(head) : len(body) - len(tail)]
-    question, found_1, rest = rest.partition(between_1)
-    response_1, found_2, response_2 = rest.partition(between_2)
-    return Compared(question, response_1, response_2.rstrip()) if found_1 and found_2 else None
+    question, separator_1, rest = rest.partition(between_1)
+    response_1, separator_2, response_2 = rest.partition(between_2)
+    return Compared(question, response_1, response_2.rstrip()) if separator_1 and separator_2 else None

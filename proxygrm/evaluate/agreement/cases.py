@@ -1,4 +1,4 @@
-"""Rows of rollouts (or judgements) as cases for a proxy: a pair with its pictures, a rubric, and the label."""
+"""Rollouts (or judgement rows) as cases for a proxy: a pair with its images, a rubric, and the label."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import numbered_lines, value_of
 from proxygrm.core.labels import BadLabel, Label, NoLabel, as_label, label_in
+from proxygrm.critique.contract import parse
 from proxygrm.evaluate.rows.pairs import EvalPair, image_files, image_names, load_pairs
 from proxygrm.rewards.proxy_agreement import rubric_to_judge
 
@@ -21,7 +22,7 @@ _TEXTS = ("question", "response_1", "response_2")
 
 @dataclass(frozen=True)
 class Case:
-    """images: paths. rubric: the closed rubric, all of the critique that a proxy may see."""
+    """images: paths. rubric: the closed rubric, the only part of the critique that a proxy may see."""
 
     id: str
     question: str
@@ -33,20 +34,20 @@ class Case:
 
     @property
     def pair(self) -> str:
-        """Names what the rollouts of one pair share; they are no independent trials."""
+        """Equal for rollouts of the same pair, which are not independent trials."""
         return _digest(self.question, self.response_1, self.response_2, *self.images)
 
     @property
     def key(self) -> str:
-        """Names the judgement. Rollouts with the same words have the same one, and are judged once."""
+        """Identifies the judgement. Equal for rollouts with the same text, which are judged once."""
         return _digest(self.pair, self.rubric, str(self.label))
 
 
 @dataclass
 class Cases:
-    """read: rows in the files; taken: those that a limit leaves. left_out: rows that are no case, by reason;
-    `nothing_to_judge` are those whose critique has no closed rubric, or one that names the winner: as in training, no
-    proxy is asked about them."""
+    """read: rows in the files; taken: those within the limit. left_out: rows that are not a case, by reason;
+    `nothing_to_judge` are those whose critique has no closed rubric, or one that names the winner: as in training,
+    they are not sent to a proxy."""
 
     cases: list[Case] = field(default_factory=list)
     read: int = 0
@@ -58,39 +59,44 @@ def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 
     """Rows of JSONL files, or of the JSONL files of folders: RL's `rollouts`, a teacher's `critiques`, `answers.jsonl`
     of an evaluation.
 
-    A row has `critique` (or `response`, or a mere `rubric`), `label` (see `labels.label_in`), and question, response_1,
-    response_2, images; or else the `id` of a pair in `pairs`: verl's parquet as RL was given it, a pairs folder or its
-    JSONL. pairs None: the run's own split/grm_rl.parquet, if the rows lie in a run folder. limit: so many rows, spread
-    evenly; 0: all. UserError: a path that is none, no row that can be used.
+    A row has `critique` (or `response`, or only a `rubric`), `label` (see `labels.label_in`), and question, response_1,
+    response_2, images; or else the `id` of a pair in `pairs`: RL's training file (verl's parquet), a pairs folder or
+    its JSONL. pairs None: the run's own split/grm_rl.parquet, if the rows are in a run folder. limit: so many rows,
+    spread evenly; 0: all. UserError for a path without such files, and when no row can be used.
     """
     files = [file for source in sources for file in _files(source)]
-    found, known = Cases(), dict[str, EvalPair]()
-    rows = list(_rows(files, found))
+    cases, pairs_by_id = Cases(), dict[str, EvalPair]()
+    rows = list(_rows(files, cases))
     if limit and limit < len(rows):
-        rows = [rows[place * len(rows) // limit] for place in range(limit)]
-    found.taken = len(rows) + found.left_out.total()
-    if any(not _complete(row) for _, row in rows) and (source := pairs or _of_the_run(files)):
-        known = {pair.id: pair for pair in _pairs(source)}
+        rows = [rows[index * len(rows) // limit] for index in range(limit)]
+    cases.taken = len(rows) + cases.left_out.total()
+    if any(not _complete(row) for _, row in rows) and (source := pairs or _training_file(files)):
+        pairs_by_id = {pair.id: pair for pair in _pairs(source)}
     for file, row in rows:
-        case = _case(row, known, file.parent)
+        case = _case(row, pairs_by_id, file.parent)
         if isinstance(case, Case):
-            found.cases.append(case)
+            cases.cases.append(case)
         else:
-            found.left_out[case] += 1
-    if not found.cases:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.left_out.most_common()) or "no rows at all"
-        hint = "; say with --pairs what RL was trained on" if found.left_out["pair_unknown"] else ""
-        raise UserError(f"{', '.join(map(str, sources))}: nothing there to judge ({reasons}){hint}")
-    return found
+            cases.left_out[case] += 1
+    if not cases.cases:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in cases.left_out.most_common()) or "no rows"
+        hint = "; pass RL's training file with --pairs" if cases.left_out["pair_unknown"] else ""
+        raise UserError(
+            f"{', '.join(map(str, sources))}: nothing to judge ({reasons}){hint}",
+            code="proxy.nothing-to-judge",
+            paths=[str(source) for source in sources],
+            left_out=dict(cases.left_out),
+        )
+    return cases
 
 
-def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -> Case | str:
-    """The case, or why the row is none."""
-    name = str(row.get("id", ""))
-    written = next((row[key] for key in ("critique", "response", "rubric") if isinstance(row.get(key), str)), None)
-    if written is None:
+def _case(row: Mapping[str, Any], pairs_by_id: Mapping[str, EvalPair], folder: Path) -> Case | str:
+    """The case, or the reason why the row is not one."""
+    id_ = str(row.get("id", ""))
+    critique = next((row[key] for key in ("critique", "response", "rubric") if isinstance(row.get(key), str)), None)
+    if critique is None:
         return "no_critique"
-    pair = None if _complete(row) else known.get(name)
+    pair = None if _complete(row) else pairs_by_id.get(id_)
     try:
         label = label_in(row)
     except NoLabel:
@@ -112,24 +118,26 @@ def _case(row: Mapping[str, Any], known: Mapping[str, EvalPair], folder: Path) -
         images = [str(image) for image in pair.images]
     else:
         return "pair_unknown"
-    rubric = rubric_to_judge(written)
+    rubric = rubric_to_judge(parse(critique))
     if rubric is None:
         return "nothing_to_judge"
-    return Case(name, question, response_1, response_2, tuple(images), rubric, label)
+    return Case(id_, question, response_1, response_2, tuple(images), rubric, label)
 
 
 def _complete(row: Mapping[str, Any]) -> bool:
     return all(isinstance(row.get(key), str) and row[key] for key in _TEXTS)
 
 
-def _rows(files: Iterable[Path], found: Cases) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _rows(files: Iterable[Path], cases: Cases) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     for file in files:
         try:
             lines = [line for _, line in numbered_lines(file)]
         except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}") from error
+            raise UserError(
+                f"cannot read {file}: {error.strerror}", code="file.cannot-read", path=file, reason=error.strerror
+            ) from error
         for line in lines:
-            found.read += 1
+            cases.read += 1
             try:
                 row = value_of(line)
             except ValueError:
@@ -137,20 +145,28 @@ def _rows(files: Iterable[Path], found: Cases) -> Iterator[tuple[Path, Mapping[s
             if isinstance(row, dict):
                 yield file, row
             else:
-                found.left_out["not_json"] += 1
+                cases.left_out["not_json"] += 1
 
 
 def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise UserError(f"there are no rollouts at {source}: give a JSONL file, or a folder of them")
+        raise UserError(
+            f"no rollouts at {source}: pass a JSONL file, or a folder of JSONL files",
+            code="proxy.no-rollouts",
+            path=source,
+        )
     if not (files := sorted(source.glob("*.jsonl"))):
-        raise UserError(f"{source} has no .jsonl files; a run's rollouts lie in RUN/grm_rl/rollouts")
+        raise UserError(
+            f"{source} has no .jsonl files; a run's rollouts are in RUN/grm_rl/rollouts",
+            code="proxy.no-rollouts",
+            path=source,
+        )
     return files
 
 
-def _of_the_run(files: Sequence[Path]) -> Path | None:
+def _training_file(files: Sequence[Path]) -> Path | None:
     candidates = (folder / "split" / "grm_rl.parquet" for folder in files[0].absolute().parents)
     return next((file for file in candidates if file.is_file()), None)
 
@@ -175,8 +191,13 @@ def _pairs(source: Path) -> Iterable[EvalPair]:
             for row in rows
         ]
     except (OSError, ArrowException, KeyError, TypeError, ValueError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{source} is no training file of RL (split/grm_rl.parquet is one): {why}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{source} is not a training file of RL (such as split/grm_rl.parquet): {reason}",
+            code="proxy.not-training-file",
+            path=source,
+            reason=reason,
+        ) from error
 
 
 def _digest(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""What a benchmark is to the scorer: its categories, its official metric, its sizes, and the partitions in use."""
+"""What the scorer knows of a benchmark: its categories, official metric, sizes, and the partitions in use."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Facts(NamedTuple):
 
     id: str  # the release's own id
     category: str  # the row's own category field, "" when it has none
-    path: str  # of the first picture or the video, "" when the row has none
+    path: str  # of the first image or the video, "" when the row has none
     lower_id: str  # upstream's scripts look for the field `id`, not `ID`: "" when a row has only the latter
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One way of cutting the rows. `category` returns None when a row lacks what it takes."""
+    """One way of grouping rows into categories. `category` returns None when a row lacks the field it needs."""
 
     category: Callable[[Facts], str | None]
     about: str
-    names: tuple[str, ...] = ()  # in the order shown; others follow by name
+    names: tuple[str, ...] = ()  # in display order; others follow by name
     needs: str = ""  # what a row must have, for the error
-    macro_with_all: bool = False  # the macro averages the overall in again
+    macro_with_all: bool = False  # the macro average includes the overall as one more group
     sizes: Mapping[str, int] = field(default_factory=dict)  # rows of each category in the first revision
 
 
@@ -43,17 +43,21 @@ class Benchmark:
     name: str
     title: str
     partitions: Mapping[str, Partition]  # the first one is the default, "official"
-    official: str  # what the official script makes of unparsed verdicts and ties: "wrong", "drop", "half"
+    official: str  # how the official script counts unparsed verdicts and ties: "wrong", "drop", "half"
     official_about: str
     revisions: tuple[Revision, ...] = ()
-    evidence: Callable[[Facts], bool] = lambda facts: False  # can only be a row of this benchmark
+    evidence: Callable[[Facts], bool] = lambda facts: False  # the row can only belong to this benchmark
     acc_plus: bool = False  # report the share of ids (groups) with every pair right
-    splits: Callable[[Facts], str | None] | None = None  # finer groups, reported beside the categories
+    splits: Callable[[Facts], str | None] | None = None  # finer groups, reported besides the categories
 
     @property
     def sizes(self) -> str:
-        """The row counts there are, for messages: "1,250 or 1,247"."""
+        """The revisions' row counts, for messages: "1,250 or 1,247"."""
         return " or ".join(f"{revision.rows:,}" for revision in self.revisions)
+
+    def has_source(self, source: str) -> bool:
+        """Whether a pair's `source` names this benchmark."""
+        return source.replace("-", "_").startswith(self.name.replace("-", "_"))
 
     def revision(self, rows: int) -> Revision | None:
         return next((revision for revision in self.revisions if revision.rows == rows), None)

@@ -9,9 +9,9 @@ _FOLDERS = tuple(f"{category}/" for category in CATEGORIES)
 
 
 def category_of(path: str) -> str | None:
-    """The first component of the relative path; None when it is no category.
+    """The first component of the relative path; None when it is not a category.
 
-    Of a path with folders in front (an absolute one), the one component that is a category, if exactly one is.
+    Of an absolute path, the one component that is a category, if exactly one is.
     """
     parts = [part for part in path.replace("\\", "/").lower().split("/") if part not in ("", ".")][:-1]
     if parts and parts[0] in CATEGORIES and not path.startswith("/"):
@@ -21,7 +21,7 @@ def category_of(path: str) -> str | None:
 
 
 def upstream_category_of(path: str) -> str:
-    """As upstream cuts it: the first of mcq, long, short, safety, video that occurs anywhere in the path."""
+    """Upstream's rule: the first of mcq, long, short, safety, video that occurs anywhere in the path."""
     lower = path.lower()
     return next((category for category in CATEGORIES if category in lower), "none")
 
@@ -44,7 +44,7 @@ BENCHMARK = Benchmark(
         ),
     },
     official="wrong",
-    official_about="the script asks only whether the chosen one scores higher, so a tie is wrong",
+    official_about="the script only checks whether the chosen response scores higher, so a tie is wrong",
     revisions=(Revision("release", 170, 46, {"mcq": 42, "long": 37, "short": 34, "safety": 32, "video": 25}),),
     evidence=lambda facts: facts.path.lower().removeprefix("./").startswith(_FOLDERS),
     acc_plus=True,

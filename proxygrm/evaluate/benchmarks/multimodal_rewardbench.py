@@ -9,7 +9,7 @@ SPLITS = ("reasoning/math", "reasoning/coding", "safety/bias", "safety/toxicity"
 
 
 def split_of(row_id: str, category: str) -> str:
-    """The official group: safety and reasoning in halves by the beginning of the ID, the others as they are."""
+    """The official group: safety and reasoning split in two by the prefix of the ID, the others unchanged."""
     category, start = category.strip().lower(), row_id.lower()
     if category == "safety":
         return "safety/bias" if start.startswith("pairs") else "safety/toxicity"
@@ -44,17 +44,17 @@ BENCHMARK = Benchmark(
             lambda facts: category_of(facts.category), "the six categories of the release", CATEGORIES, "a `Category`"
         ),
         "split": Partition(
-            lambda facts: _group(facts, facts.id), "safety and reasoning in halves, as the official script prints",
+            lambda facts: _group(facts, facts.id), "safety and reasoning in two halves, as the official script prints",
             ("correctness", "preference", "knowledge", *SPLITS, "vqa"), "a `Category`",
         ),
         "upstream": Partition(
             lambda facts: _group(facts, facts.lower_id),
-            "the halves, told apart by `id` only, and the macro averages 'all' in again",
+            "the same, by the field `id` only, and the macro average includes 'all'",
             ("correctness", "preference", "knowledge", *SPLITS, "vqa"), "a `Category`", macro_with_all=True,
         ),
     },
     official="half",
-    official_about="the script draws a coin for an unparsed row; its expectation, one half, is counted here",
+    official_about="the script flips a coin for an unparsed row; its expectation, one half, is counted here",
     revisions=(
         Revision("with Hateful Memes", 5211, sizes={"safety/toxicity": 500}),
         Revision("without Hateful Memes", 4711, sizes={"safety/toxicity": 0}),

@@ -1,4 +1,4 @@
-"""Pairs of the suite's own format: the category is the row's own, and there is no official script to follow."""
+"""Pairs in this suite's format: the category is the row's `category`, and there is no official script."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ BENCHMARK = Benchmark(
     title="preference pairs",
     partitions={"official": Partition(lambda facts: facts.category or "all", "the rows' own `category`")},
     official="wrong",
-    official_about="there is no official script; as `wrong`",
+    official_about="no official script; same as `wrong`",
 )

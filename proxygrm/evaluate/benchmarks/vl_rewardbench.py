@@ -16,7 +16,7 @@ _START = tuple(_PREFIXES)
 
 
 def category_of(row_id: str) -> str:
-    """The official category, by the beginning of the id in any case; what begins otherwise is `general`."""
+    """The official category, by the prefix of the id in any case; ids with other prefixes are `general`."""
     lower = row_id.lower()
     if not lower.startswith(_START):
         return "general"
@@ -24,7 +24,7 @@ def category_of(row_id: str) -> str:
 
 
 def upstream_category_of(row_id: str) -> str:
-    """As R1-Reward's and Proxy-GRM's scripts cut it: they look for `rlhf` and `rlaif` in ids that say RLHF-V and
+    """The rule of R1-Reward's and Proxy-GRM's scripts: they look for `rlhf` and `rlaif`, but the ids have RLHF-V and
     RLAIF-V, so the 301 rows of these two sets count as `general`."""
     if "mmmu" in row_id or "mathverse" in row_id:
         return "reasoning"
@@ -46,12 +46,12 @@ BENCHMARK = Benchmark(
             sizes={"general": 183, "hallucination": 749, "reasoning": 318},
         ),
         "upstream": Partition(
-            lambda facts: upstream_category_of(facts.id), "RLAIF-V and RLHF-V taken for general (case bug)", CATEGORIES,
+            lambda facts: upstream_category_of(facts.id), "RLAIF-V and RLHF-V count as general (case bug)", CATEGORIES,
             sizes={"general": 484, "hallucination": 448, "reasoning": 318},
         ),
     },
     official="drop",
-    official_about="unparsed and tied rows leave the denominator; with votes, so does a row with any unparsed vote",
+    official_about="unparsed and tied rows are not counted; with votes, nor is a row with any unparsed vote",
     revisions=(
         Revision("first release", 1250, 1225, {"general": 183, "hallucination": 749, "reasoning": 318}),
         Revision("later release", 1247),

@@ -1,7 +1,7 @@
 """The judgements that best-of-N ranks by: every two candidates of a prompt, or each against a reference, both orders.
 
-Candidates as `best_of_n` reads them, with the `question` (or `prompt`) they answer and its `image` or `images`, which
-are looked for beside the file.
+Candidates are read by `ranking.read_prompts`, and need the `question` (or `prompt`) they answer; `image` or `images`
+are paths relative to the file.
 """
 
 from __future__ import annotations
@@ -15,56 +15,67 @@ from typing import Any
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contract import parse
 from proxygrm.evaluate.best_of_n.ranking import object_rows, prompt_id, read_prompts
-from proxygrm.evaluate.judges.base import Judge, Progress, answered
+from proxygrm.evaluate.judges.base import Judge, Progress
+from proxygrm.evaluate.judging import collect_answers, no_progress
+from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair
 from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, image_files, image_names, with_images
 from proxygrm.evaluate.rows.row_file import write_rows
-from proxygrm.evaluate.rows.shown import AS_IS, Shown
-from proxygrm.serving.chat_answer import after_thought
+from proxygrm.serving.chat.answer import after_thought
 
-Place = int | str
-"""Of a candidate, from 0, or "reference"."""
+Position = int | str
+"""Index of a candidate, from 0, or "reference"."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two candidates of one prompt; `pair` has them as responses 1 and 2. Its label says nothing: nobody knows it."""
+    """Two candidates of one prompt; `pair` has them as responses 1 and 2. Its label is meaningless: it is unknown."""
 
-    first: Place
-    second: Place
+    first: Position
+    second: Position
     pair: EvalPair
 
     @property
-    def same(self) -> bool:
+    def same_text(self) -> bool:
         return self.pair.response_1 == self.pair.response_2
 
 
-def matches(path: Path, against_reference: bool = False) -> list[Match]:
-    """All matches, those of a prompt together. Raises UserError, with the row, for a prompt without question, text or
-    reference, besides what `read_prompts` refuses."""
+def read_matches(path: Path, against_reference: bool = False) -> list[Match]:
+    """All matches, those of a prompt together. UserError, with the row, for a prompt without question, text or
+    reference, and as in `read_prompts`."""
     read_prompts(path)
     return [match for number, row in object_rows(path) for match in _of_prompt(row, path, number, against_reference)]
 
 
 def _of_prompt(row: dict[str, Any], path: Path, number: int, against_reference: bool) -> Iterator[Match]:
+    def invalid(reason: str) -> UserError:
+        return UserError(f"{path} row {number} {reason}", code="eval.bad-candidates", path=path, row=number)
+
     question = row.get("question", row.get("prompt"))
     if not isinstance(question, str) or not question.strip():
-        raise UserError(f"{path} row {number} has no `question`; a judge must know what the candidates answer")
-    texts: dict[Place, Any] = {
-        at: c.get("response") if isinstance(c, dict) else c for at, c in enumerate(row["candidates"])
+        raise invalid("has no `question`, which the judge needs to see")
+    texts: dict[Position, Any] = {
+        index: c.get("response") if isinstance(c, dict) else c for index, c in enumerate(row["candidates"])
     }
     if against_reference:
         texts["reference"] = row.get("reference")
-    if wrong := [at for at, text in texts.items() if not isinstance(text, str)]:
-        raise UserError(f"{path} row {number}: candidate {wrong[0]} is no text" if wrong[0] != "reference" else
-                        f"{path} row {number} has no text as `reference`; leave --reference out")  # fmt: skip
+    for position, text in texts.items():
+        if not isinstance(text, str):
+            raise invalid(
+                "has no text as `reference`; leave --reference out"
+                if position == "reference"
+                else f"has a candidate without text, number {position}"
+            )
     try:
         images = image_names(row)
     except ValueError as error:
-        raise UserError(f"{path} row {number}: `images` is not a list of paths ({error})") from error
-    id_ = prompt_id(row, path, number) or ""  # `read_prompts` has seen to it
-    places = [at for at in texts if at != "reference"]
-    chosen = [(at, "reference") for at in places] if against_reference else list(combinations(places, 2))
-    for first, second in chosen:
+        raise invalid(f"has `images` that are not a list of paths ({error})") from error
+    id_ = prompt_id(row, path, number) or ""  # `read_prompts` has checked that there is one
+    candidates = [position for position in texts if position != "reference"]
+    if against_reference:
+        positions: list[tuple[Position, Position]] = [(position, "reference") for position in candidates]
+    else:
+        positions = list(combinations(candidates, 2))
+    for first, second in positions:
         pair = EvalPair(id_, question, texts[first], texts[second], 1, image_files(images, path.parent))
         yield Match(first, second, pair)
 
@@ -75,41 +86,53 @@ def judge_candidates(
     out: Path,
     against_reference: bool,
     missing_images: str,
-    progress: Progress = lambda done, total, note: None,
+    progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Write `out`, one row a judgement as `best_of_n` reads them; counts of what it holds.
+    """Write `out`, one row per judgement as `best_of_n` reads them; returns counts of its rows.
 
-    OUT.raw takes the answers as they come, and an interrupted run goes on from it. Candidates that read alike are a tie
-    without asking. UserError when `out` was not made here, so that nobody's judgements are overwritten.
+    The answers are appended to OUT.raw as they arrive, and an interrupted run resumes from there. Candidates with the
+    same text are a tie without a request. UserError when `out` exists but was not written here, so that other
+    judgements are not overwritten.
     """
     raw = out.with_name(out.name + ".raw")
     if out.exists() and not raw.exists():
-        raise UserError(f"{out} exists and was not written by a judge here; leave --judge out, or name another file")
-    found = matches(candidates, against_reference)
-    played = [match for match in found if not match.same]
-    fit = {id(pair) for pair in with_images([match.pair for match in played], missing_images)}
-    blind = {s.key for match in played if id(match.pair) not in fit for s in _sights(match)}
-    if fit:
-        check_pairs([match.pair for match in played if id(match.pair) in fit], missing_images)
-    shown = {s.key: s for match in played for s in _sights(match) if s.key not in blind}
-    answers = answered(judge, list(shown.values()), raw, progress) if shown else {}
-    answers |= {key: {"text": "", "problem": "not asked: an image is missing"} for key in blind}
-    rows = [row for match in found for row in _rows(match, answers)]
+        raise UserError(
+            f"{out} exists and was not written with --judge; leave --judge out, or choose another file",
+            code="eval.foreign-judgements",
+            path=out,
+        )
+    matches = read_matches(candidates, against_reference)
+    different = [match for match in matches if not match.same_text]
+    with_all_images = {id(pair) for pair in with_images([match.pair for match in different], missing_images)}
+    without_images = {
+        request.key for match in different if id(match.pair) not in with_all_images for request in _both_orders(match)
+    }
+    if with_all_images:
+        check_pairs([match.pair for match in different if id(match.pair) in with_all_images], missing_images)
+    requests = {
+        request.key: request
+        for match in different
+        for request in _both_orders(match)
+        if request.key not in without_images
+    }
+    answers = collect_answers(judge, list(requests.values()), raw, progress) if requests else {}
+    answers |= {key: {"text": "", "problem": "not asked: an image is missing"} for key in without_images}
+    rows = [row for match in matches for row in _rows(match, answers)]
     write_rows(out, rows)
     return {
         "judgements": len(rows),
-        "asked": len(shown),
+        "asked": len(requests),
         "same_text": sum(row["same_text"] for row in rows),
         "unparsed": sum(row["verdict"] is None for row in rows),
         "refused": sum(row["refused"] is not None for row in rows),
     }
 
 
-def _sights(match: Match) -> Sequence[Shown]:
-    """Both orders, each as a pair of its own, so that candidates that read alike are judged once for all."""
+def _both_orders(match: Match) -> Sequence[OrderedPair]:
+    """Each order as its own pair, so that candidates with the same text are judged once."""
     pair = match.pair
-    turned = replace(pair, response_1=pair.response_2, response_2=pair.response_1)
-    return Shown(pair, AS_IS), Shown(turned, AS_IS)
+    swapped = replace(pair, response_1=pair.response_2, response_2=pair.response_1)
+    return OrderedPair(pair, AS_IS), OrderedPair(swapped, AS_IS)
 
 
 def _verdict(answer: dict[str, Any]) -> int | None:
@@ -117,10 +140,9 @@ def _verdict(answer: dict[str, Any]) -> int | None:
 
 
 def _rows(match: Match, answers: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for s, (first, second) in zip(
-        _sights(match), ((match.first, match.second), (match.second, match.first)), strict=True
-    ):
-        answer = None if match.same else answers[s.key]
+    positions = (match.first, match.second), (match.second, match.first)
+    for request, (first, second) in zip(_both_orders(match), positions, strict=True):
+        answer = None if match.same_text else answers[request.key]
         refused = answer["problem"] if answer else None
         verdict = "tie" if answer is None else None if refused else _verdict(answer)
         yield {
@@ -128,7 +150,7 @@ def _rows(match: Match, answers: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "first": first,
             "second": second,
             "verdict": verdict,
-            "same_text": match.same,
+            "same_text": match.same_text,
             "refused": refused,
             "critique": answer["text"] if answer else None,
         }

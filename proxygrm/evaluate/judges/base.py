@@ -1,20 +1,19 @@
-"""Who judges. A judge turns what is shown into raw answers, one row each, as they come; the rows go to a file."""
+"""What a judge is: it turns ordered pairs into raw answers, one row each, as they arrive."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from proxygrm.core.checkpoints.check import reading_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import context_length
-from proxygrm.core.errors import UserError
 from proxygrm.critique.prompts import grm_prompt, prompt_hash
-from proxygrm.evaluate.judges.engine import Answer, Request, open_engine
-from proxygrm.evaluate.rows.row_file import Row, RowFile
-from proxygrm.evaluate.rows.shown import Shown
+from proxygrm.evaluate.judges.engine import Answer, Request, no_checkpoint, open_engine
+from proxygrm.evaluate.rows.ordered_pair import OrderedPair
+from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 
 Progress = Callable[[int, int, str], None]
@@ -23,73 +22,47 @@ _WEIGHT_SAMPLE_BYTES = 1 << 16
 
 
 class Judge(Protocol):
-    """`made_by` is what its answers depend on, besides the pair; `name` is for people."""
+    """`made_by` is what its answers depend on besides the pair; `name` is for messages."""
 
     name: str
     made_by: Row
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
-        """Hand `take` one row for each judgement, in any order: {key, text, tokens, truncated, problem, ...}.
+    def judge(self, requests: Sequence[OrderedPair], take: Callable[[Row], None], works: bool) -> None:
+        """Call `take` with one row per request, in any order: {key, text, tokens, truncated, problem, ...}.
 
-        UserError when not enough can be made, or none, unless it is known that the judge `works`; what was taken
-        before stays.
+        UserError when too many requests fail, or when the judge accepts none of them and is not known to work
+        (`works`); rows taken before are kept.
         """
 
 
 class CheckpointJudge:
-    """A generative reward model in this process, by vLLM. `prompt` is what it is asked; `made_by` speaks of critiques,
-    who asks for something else amends it."""
+    """A generative reward model in this process, by vLLM. `made_by` describes requests for critiques; whoever passes
+    another `prompt` amends it."""
 
-    def __init__(self, model: Path, settings: EvaluateSettings, prompt: Callable[[Shown], str] | None = None) -> None:
+    def __init__(
+        self, model: Path, settings: EvaluateSettings, prompt: Callable[[OrderedPair], str] | None = None
+    ) -> None:
         self.model, self.settings, self.name = Path(model), settings, str(model)
         refuse_code(self.model, settings.trust_remote_code)
         self.prompt = prompt or judge_prompt
         self.made_by = made_by(self.model, "grm", settings, settings.max_tokens)
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
-        prompts = {s.key: self.prompt(s) for s in shown}
-        with open_engine(self.model, self.settings, most_images(shown)) as engine:
-            requests = (Request(s.key, prompts[s.key], s.pair.images) for s in shown)
-            for answer in engine.answers(requests, self.settings.max_tokens, works):
+    def judge(self, requests: Sequence[OrderedPair], take: Callable[[Row], None], works: bool) -> None:
+        prompts = {request.key: self.prompt(request) for request in requests}
+        max_images = max(len(request.pair.images) for request in requests)
+        with open_engine(self.model, self.settings, max_images) as engine:
+            engine_requests = (Request(r.key, prompts[r.key], r.pair.images) for r in requests)
+            for answer in engine.answers(engine_requests, self.settings.max_tokens, works):
                 take(answer_row(answer) | {"prompt_hash": text_hash(prompts[answer.key])})
 
 
-def answered(
-    judge: Judge,
-    shown: Sequence[Shown],
-    out_file: Path,
-    progress: Progress = lambda done, total, note: None,
-    known: Iterable[Row] = (),
-) -> dict[str, Row]:
-    """The raw answer to each of `shown`, by key. Those in `out_file` or `known` are not asked for again.
-
-    UserError when the file was begun by another judge, prompt or setting, and what `Judge.judge` raises.
-    """
-    with RowFile(out_file, judge.made_by) as file:
-        answers = {row["key"]: row for row in [*known, *file.rows]}
-        missing = [s for s in shown if s.key not in answers]
-        done = len(shown) - len(missing)
-
-        def take(row: Row) -> None:
-            nonlocal done
-            file.append(row)
-            answers[row["key"]] = row
-            done += 1
-            progress(done, len(shown), f"judging with {out_file.name.split('.')[0]}")
-
-        if missing:
-            progress(done, len(shown), f"loading {judge.name}")
-            judge.judge(missing, take, works=any(row["problem"] is None for row in answers.values()))
-    return {s.key: answers[s.key] for s in shown}
-
-
-def judge_prompt(shown: Shown) -> str:
-    """The instruction for a critique, without image tags: the pictures stand before it."""
-    return grm_prompt(shown.pair.question, *shown.responses, images=0)
+def judge_prompt(request: OrderedPair) -> str:
+    """The instruction for a critique, without image tags: the images precede it."""
+    return grm_prompt(request.pair.question, *request.responses, images=0)
 
 
 def text_hash(text: str) -> str:
-    """16 hex digits of a whole prompt, question and responses included."""
+    """16 hex digits of the SHA-256 of a text, for example a complete prompt."""
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
@@ -106,7 +79,7 @@ def answer_row(answer: Answer) -> Row:
 
 
 def made_by(model: Path, prompt: str, settings: EvaluateSettings, max_tokens: int) -> Row:
-    """What an answer depends on, besides the pair itself."""
+    """What an answer depends on besides the pair itself."""
     return {
         "model": checkpoint_identity(model),
         "prompt": prompt_hash(prompt),
@@ -124,7 +97,7 @@ def checkpoint_identity(model: Path) -> str:
     digest = hashlib.sha256()
     with reading_checkpoint(model):
         if not (model / "config.json").is_file():
-            raise UserError(f"no checkpoint at {model}: it has no config.json")
+            raise no_checkpoint(model)
         for path in [*sorted(model.glob("*.safetensors")), model / "config.json"]:
             size = path.stat().st_size
             digest.update(f"{path.name}\0{size}\0".encode())
@@ -132,7 +105,3 @@ def checkpoint_identity(model: Path) -> str:
                 file.seek(max(0, size - _WEIGHT_SAMPLE_BYTES))
                 digest.update(file.read())
     return digest.hexdigest()[:16]
-
-
-def most_images(shown: Sequence[Shown]) -> int:
-    return max(len(s.pair.images) for s in shown)

@@ -1,4 +1,4 @@
-"""vLLM in this process: many prompts with pictures in, answers out as they finish."""
+"""vLLM in this process: prompts with images in, answers out as they finish."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CPU_BLOCK_TOKENS = 32  # prefix hits are counted in whole blocks, and the prompt
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt without image tags; the pictures stand before it, as in training."""
+    """A prompt without image tags; the images precede it, as in training."""
 
     key: str
     text: str
@@ -41,7 +41,7 @@ class Request:
 class Answer:
     """`text` is empty when there is a `problem`: the prompt never reached the model.
 
-    seed: of the sampling, None when greedy; seconds: from handing the prompt over to the last token.
+    seed: of sampling, None when greedy; seconds: from submitting the prompt to the last token.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Answer:
 
 
 class Engine:
-    """A loaded model. `answers` keeps the engine full: a slow answer holds up nothing but itself."""
+    """A loaded model. `answers` keeps the engine's batch full: a slow answer does not delay the others."""
 
     def __init__(self, model: str, llm: Any, settings: EvaluateSettings) -> None:
         self.model, self.llm, self.settings = model, llm, settings
@@ -62,25 +62,25 @@ class Engine:
     def answers(self, requests: Iterable[Request], max_tokens: int, works: bool = False) -> Iterator[Answer]:
         """Each answer once, in the order of finishing.
 
-        A prompt the model cannot take (too long, unreadable picture) comes back as an Answer with a problem;
-        when it takes none at all, that is a UserError, unless it is known that it `works`: the last rows of a resumed
-        run may all be too long.
+        A prompt that the model cannot take (too long, unreadable image) becomes an Answer with a problem. UserError
+        when it takes none at all and is not known to work (`works`): the last rows of a resumed run may all be too
+        long.
         """
-        waiting, running, refused = iter(requests), dict[str, tuple[Request, float]](), list[Answer]()
+        pending, running, refused = iter(requests), dict[str, tuple[Request, float]](), list[Answer]()
         accepted = works
         exhausted = False
         while True:
             while not exhausted and len(running) < 2 * self.settings.max_num_seqs:
-                request = next(waiting, None)
-                if request is None:
+                following = next(pending, None)
+                if following is None:
                     exhausted = True
                     break
                 try:
-                    number = self._enqueue(request, max_tokens)
+                    number = self._enqueue(following, max_tokens)
                 except (ValueError, OSError) as error:
-                    refused.append(Answer(request.key, "", problem=_one_line(error)))
+                    refused.append(Answer(following.key, "", problem=_one_line(error)))
                 else:
-                    running[number] = request, time.monotonic()
+                    running[number] = following, time.monotonic()
                     accepted = True
             if accepted:
                 yield from refused
@@ -89,23 +89,23 @@ class Engine:
                 break
             for output in self.llm.llm_engine.step():
                 if output.finished:
-                    (done, since), best = running.pop(output.request_id), output.outputs[0]
+                    (request, started), best = running.pop(output.request_id), output.outputs[0]
                     yield Answer(
-                        done.key,
+                        request.key,
                         best.text,
                         tokens=len(best.token_ids),
                         truncated=best.finish_reason == "length",
-                        seed=self.settings.seed_of(done.key),
-                        seconds=round(time.monotonic() - since, 4),
+                        seed=self.settings.seed_of(request.key),
+                        seconds=round(time.monotonic() - started, 4),
                     )
         if refused:
-            raise UserError(f"{self.model} takes none of the {len(refused)} prompts: {refused[0].problem}")
+            raise none_accepted(self.model, len(refused), refused[0].problem or "")
 
     def _enqueue(self, request: Request, max_tokens: int) -> str:
         from vllm import SamplingParams
 
         content: list[dict[str, Any]] = [
-            {"type": "image_pil", "image_pil": _picture(path, self.settings.missing_images), "uuid": _uuid(path)}
+            {"type": "image_pil", "image_pil": _image(path, self.settings.missing_images), "uuid": _uuid(path)}
             for path in request.images
         ]
         content.append({"type": "text", "text": request.text})
@@ -118,14 +118,29 @@ class Engine:
         return internal.split("-")[0]  # vLLM adds random characters; outputs carry the number alone
 
 
+def none_accepted(judge: str, prompts: int, problem: str) -> UserError:
+    """The error for a judge that refuses every prompt."""
+    return UserError(
+        f"{judge} accepts none of the {prompts} prompts: {problem}",
+        code="judge.accepts-nothing",
+        judge=judge,
+        count=prompts,
+        problem=problem,
+    )
+
+
+def no_checkpoint(folder: Path) -> UserError:
+    return UserError(f"no checkpoint at {folder}: it has no config.json", code="checkpoint.missing", path=folder)
+
+
 @contextmanager
 def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Iterator[Engine]:
-    """Load a checkpoint, and give its memory back at the end so that the next one fits."""
+    """Load a checkpoint, and free its memory at the end so that the next one fits."""
     if not (Path(model) / "config.json").is_file():
-        raise UserError(f"no checkpoint at {model}: it has no config.json")
+        raise no_checkpoint(model)
     refuse_code(Path(model), settings.trust_remote_code)
     device = _device(settings.device)
-    check_servable(Path(model), 1 if device == "cpu" else settings.tensor_parallel)
+    check_servable(Path(model), 1 if device == "cpu" else settings.tensor_parallel_size)
     length = context_length(Path(model), settings.max_model_len, CONTEXT)
     _environment(device)
     from vllm import LLM
@@ -151,14 +166,16 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
         }
     else:
         arguments |= {
-            "tensor_parallel_size": settings.tensor_parallel,
+            "tensor_parallel_size": settings.tensor_parallel_size,
             "gpu_memory_utilization": settings.gpu_memory_utilization,
         }
     try:
         llm = LLM(str(model), **arguments)
     except Exception as error:  # of many kinds
-        why = telling_line(traceback.format_exception(error))
-        raise UserError(f"vLLM does not start with {model}: {why}") from error
+        reason = telling_line(traceback.format_exception(error))
+        raise UserError(
+            f"vLLM does not start with {model}: {reason}", code="judge.vllm-start", path=model, reason=reason
+        ) from error
     try:
         yield Engine(str(model), llm, settings)
     finally:
@@ -168,25 +185,25 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
 
 
 def _environment(device: str) -> None:
-    """vLLM's own switches, unless the job has set them. They must stand before vLLM is imported."""
-    wanted = {**NO_TELEMETRY, "VLLM_LOGGING_LEVEL": "ERROR"}
+    """vLLM's environment variables, unless the job has set them. They must be set before vLLM is imported."""
+    variables = {**NO_TELEMETRY, "VLLM_LOGGING_LEVEL": "ERROR"}
     if device == "cpu":
-        wanted |= {
+        variables |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            # Nothing but a sampler of a few lines would be compiled, at each start: 14 of 29 CPU seconds.
+            # Compiling only affects a small sampler, and takes 14 of 29 CPU seconds of each start.
             "TORCHDYNAMO_DISABLE": "1",
         }
-    for name, value in wanted.items():
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
     _keep_sockets()
 
 
 @functools.cache
 def _keep_sockets() -> None:
-    """vLLM leaves Unix sockets behind when it is killed. One folder for the life of this process, because vLLM may
-    read its environment once for all its engines."""
+    """vLLM leaves Unix sockets behind when it is killed. One folder per process, because vLLM may read its environment
+    only once for all its engines."""
     if "VLLM_RPC_BASE_PATH" not in os.environ:
         folder = new_folder("pgvllm")
         atexit.register(_remove, folder, os.getpid())
@@ -194,40 +211,44 @@ def _keep_sockets() -> None:
 
 
 def _remove(folder: Path, owner: int) -> None:
-    """Not from a forked engine, which may run the exit functions of its parent."""
+    """Does nothing in a forked engine, which may run the exit functions of its parent."""
     if os.getpid() == owner:
         held_folder.remove(folder)
 
 
-def _device(asked: str) -> str:
-    """cuda or cpu; UserError where a GPU is asked for and none can be seen."""
-    if asked == "cpu":
-        return asked
+def _device(requested: str) -> str:
+    """cuda or cpu; UserError where a GPU is requested and none is visible."""
+    if requested == "cpu":
+        return requested
     import torch
 
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
-        raise UserError("no GPU can be seen here; --device cpu works without, or start it in a job that has one")
-    return "cuda" if found else "cpu"
+    available = torch.cuda.is_available()
+    if requested == "cuda" and not available:
+        raise UserError(
+            "no GPU is visible here; use --device cpu, or start this in a job that has a GPU",
+            code="judge.no-gpu",
+            device=requested,
+        )
+    return "cuda" if available else "cpu"
 
 
-def blank_picture() -> Any:
-    """The grey PIL image that stands in for a missing one."""
+def blank_image() -> Any:
+    """The grey PIL image that replaces a missing one."""
     from PIL import Image
 
     return Image.new("RGB", (BLANK_SIDE_PX, BLANK_SIDE_PX), (128, 128, 128))
 
 
-def _picture(path: Path, missing_images: str) -> Any:
-    """As every consumer sees it. Raises OSError for one that went away since the run began, unless blank ones may stand
-    in, and UnreadableImage."""
+def _image(path: Path, missing_images: str) -> Any:
+    """The image as every consumer sees it. Raises UnreadableImage, and OSError for a file deleted since the run
+    started, unless missing images are replaced by blank ones."""
     if missing_images == "blank" and not path.is_file():
-        return blank_picture()
+        return blank_image()
     return pixels(path.read_bytes())
 
 
 def _uuid(path: Path) -> str:
-    """Lets vLLM recognise a picture it has just prepared (the swapped order) without hashing its pixels."""
+    """Lets vLLM recognise an image that it has just processed (the swapped order) without hashing its pixels."""
     return hashlib.sha256(str(path).encode()).hexdigest()
 
 

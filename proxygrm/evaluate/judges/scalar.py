@@ -1,10 +1,10 @@
 """A scalar reward model as a judge: its scores of both responses, from a file.
 
     {"id": "7", "score_1": 0.31, "score_2": 0.27}     of response_1 and response_2 of the pairs
-    {"id": "7", "rewards": [0.31, 0.27]}              of the chosen and the rejected one, or the other way round with
-                                                      "reverse": true (as upstream's answer files have them)
+    {"id": "7", "rewards": [0.31, 0.27]}              of the chosen and the rejected response, or the other way round
+                                                      with "reverse": true (as in upstream's answer files)
 
-One line a pair. `id` is the pair's own, or the release's; where that repeats, the lines stand in the order of the
+One line per pair. `id` is the pair's own, or the release's; where that repeats, the lines are in the order of the
 pairs. Equal scores are a tie.
 """
 
@@ -19,11 +19,16 @@ from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import numbered_lines, value_of
-from proxygrm.core.ids import BadId, given, id_text
-from proxygrm.evaluate.rows.answers import bare_id, named, rows_text
+from proxygrm.core.ids import BadId, has_id, id_text
+from proxygrm.evaluate.rows.answers import bare_id
+from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.rows.row_file import Row
-from proxygrm.evaluate.rows.shown import AS_IS, Shown, shown_in_orders
+from proxygrm.evaluate.rows.text import ids_text, reasons_text, rows_text
+from proxygrm.evaluate.settings import AS_GIVEN
+
+PairKey = tuple[str, int]
+"""(id, copy): ids repeat in benchmarks."""
 
 
 class ScalarJudge:
@@ -32,57 +37,68 @@ class ScalarJudge:
     def __init__(self, scores: Path, pairs: Sequence[EvalPair]) -> None:
         self.name = str(scores)
         self.made_by: Row = {"scores": hashlib.sha256(scores.read_bytes()).hexdigest()[:16]}
-        self._scores = _matched(scores, pairs)
+        self._scores = _match_scores(scores, pairs)
 
-    def judge(self, shown: Sequence[Shown], take: Callable[[Row], None], works: bool) -> None:
-        for s in shown:
-            first, second = self._scores[_place(s)]
-            scores = [first, second] if s.order == AS_IS else [second, first]
-            take({"key": s.key, "text": "", "tokens": 0, "truncated": False, "problem": None, "scores": scores})
-
-
-def _place(shown: Shown) -> tuple[str, int]:
-    return shown.pair.id, shown.copy
+    def judge(self, requests: Sequence[OrderedPair], take: Callable[[Row], None], works: bool) -> None:
+        for request in requests:
+            score_1, score_2 = self._scores[_pair_key(request)]
+            scores = [score_1, score_2] if request.order == AS_IS else [score_2, score_1]
+            take({"key": request.key, "text": "", "tokens": 0, "truncated": False, "problem": None, "scores": scores})
 
 
-def _matched(path: Path, pairs: Sequence[EvalPair]) -> dict[tuple[str, int], tuple[float, float]]:
+def _pair_key(ordered: OrderedPair) -> PairKey:
+    return ordered.pair.id, ordered.copy
+
+
+def _match_scores(path: Path, pairs: Sequence[EvalPair]) -> dict[PairKey, tuple[float, float]]:
     """(id, copy) of a pair -> scores of its response_1 and response_2."""
-    shown = shown_in_orders(pairs, "as-given")
-    waiting: dict[str, deque[Shown]] = defaultdict(deque)
-    for s in shown:
-        waiting[s.pair.id].append(s)
-    rows = _read(path)
-    found: dict[tuple[str, int], tuple[float, float]] = {}
-    rest = []
-    for number, row in rows:  # the pairs' own ids first, so that "x#2" is not taken for a second "x"
-        if waiting.get(row["id"]):
-            s = waiting[row["id"]].popleft()
-            found[_place(s)] = _as_given(row, s.pair)
+    ordered_list = ordered_pairs(pairs, AS_GIVEN)
+    by_id: dict[str, deque[OrderedPair]] = defaultdict(deque)
+    for ordered in ordered_list:
+        by_id[ordered.pair.id].append(ordered)
+    scores: dict[PairKey, tuple[float, float]] = {}
+    unmatched = []
+    for number, row in _read_scores(path):  # the pairs' own ids first, so that "x#2" is not taken for a second "x"
+        if by_id.get(row["id"]):
+            ordered = by_id[row["id"]].popleft()
+            scores[_pair_key(ordered)] = _in_given_order(row, ordered.pair)
         else:
-            rest.append((number, row))
-    bare: dict[str, deque[Shown]] = defaultdict(deque)
-    for s in shown:
-        if _place(s) not in found:
-            bare[bare_id(s.pair.id, s.pair.source)].append(s)
+            unmatched.append((number, row))
+    by_bare_id: dict[str, deque[OrderedPair]] = defaultdict(deque)
+    for ordered in ordered_list:
+        if _pair_key(ordered) not in scores:
+            by_bare_id[bare_id(ordered.pair.id, ordered.pair.source)].append(ordered)
     extra = []
-    for number, row in rest:
-        if same := bare.get(row["id"]):
-            s = same.popleft()
-            found[_place(s)] = _as_given(row, s.pair)
+    for number, row in unmatched:
+        if matches := by_bare_id.get(row["id"]):
+            ordered = matches.popleft()
+            scores[_pair_key(ordered)] = _in_given_order(row, ordered.pair)
         else:
             extra.append((number, row["id"]))
     if extra:
+        rows = [number for number, _ in extra]
         raise UserError(
-            f"{path}: {rows_text([number for number, _ in extra])} score no pair, or one that is scored already: "
-            f"{named([name for _, name in extra])}; are these scores of other pairs?"
+            f"{path}: no pair for {rows_text(rows)}, or it has a score already: "
+            f"{ids_text([id_ for _, id_ in extra])}; are these scores of other pairs?",
+            code="judge.scores-without-pair",
+            path=path,
+            rows=rows,
+            ids=[id_ for _, id_ in extra],
         )
-    if len(found) < len(shown):
-        missing = [s.pair.id for s in shown if _place(s) not in found]
-        raise UserError(f"{path} has no scores for {len(missing):,} of {len(shown):,} pairs: {named(missing)}")
-    return found
+    if len(scores) < len(ordered_list):
+        missing = [ordered.pair.id for ordered in ordered_list if _pair_key(ordered) not in scores]
+        raise UserError(
+            f"{path} has no scores for {len(missing):,} of {len(ordered_list):,} pairs: {ids_text(missing)}",
+            code="judge.missing-scores",
+            path=path,
+            count=len(missing),
+            total=len(ordered_list),
+            ids=missing,
+        )
+    return scores
 
 
-def _as_given(row: Row, pair: EvalPair) -> tuple[float, float]:
+def _in_given_order(row: Row, pair: EvalPair) -> tuple[float, float]:
     if "score_1" in row:
         return row["score_1"], row["score_2"]
     first, second = row["rewards"]
@@ -90,30 +106,35 @@ def _as_given(row: Row, pair: EvalPair) -> tuple[float, float]:
     return (better, worse) if pair.label == 1 else (worse, better)
 
 
-def _read(path: Path) -> list[tuple[int, Row]]:
-    """(line, row) of every line. UserError names all lines that are no scores."""
-    rows, broken = [], defaultdict[str, list[int]](list)
+def _read_scores(path: Path) -> list[tuple[int, Row]]:
+    """(line, row) of every line. UserError names all lines that are not scores."""
+    rows, invalid = [], defaultdict[str, list[int]](list)
     for number, line in numbered_lines(path):
         try:
             row = value_of(line)
         except ValueError:
-            broken["not JSON" if line.endswith(b"\n") else "cut off"].append(number)
+            invalid["not JSON" if line.endswith(b"\n") else "cut off"].append(number)
             continue
-        if why := _fault(row):
-            broken[why].append(number)
+        if reason := _fault(row):
+            invalid[reason].append(number)
         rows.append((number, row))
-    if broken:
-        reasons = "; ".join(f"{why} in {rows_text(numbers)}" for why, numbers in broken.items())
-        raise UserError(f"{path}: {reasons}; a line is {{id, score_1, score_2}} or {{id, rewards: [chosen, rejected]}}")
+    if invalid:
+        raise UserError(
+            f"{path}: {reasons_text(invalid)}; a line is {{id, score_1, score_2}} or "
+            "{id, rewards: [chosen, rejected]}",
+            code="judge.bad-scores",
+            path=path,
+            reasons=dict(invalid),
+        )
     if not rows:
-        raise UserError(f"{path} holds no scores; a line is {{id, score_1, score_2}}")
+        raise UserError(f"{path} has no scores; a line is {{id, score_1, score_2}}", code="judge.no-scores", path=path)
     return rows
 
 
 def _fault(row: Any) -> str:
     if not isinstance(row, dict):
-        return "no JSON object"
-    if not given(row.get("id")):
+        return "not a JSON object"
+    if not has_id(row.get("id")):
         return "no id"
     try:
         row["id"] = id_text(row["id"])
@@ -122,6 +143,6 @@ def _fault(row: Any) -> str:
     scores = [row["score_1"], row.get("score_2")] if "score_1" in row else row.get("rewards")
     if not isinstance(scores, list) or len(scores) != 2:
         return "no pair of scores"
-    if any(isinstance(s, bool) or not isinstance(s, int | float) for s in scores):
+    if any(isinstance(score, bool) or not isinstance(score, int | float) for score in scores):
         return "scores that are not numbers"
-    return "" if all(math.isfinite(s) for s in scores) else "NaN or an infinity"
+    return "" if all(math.isfinite(score) for score in scores) else "NaN or an infinity"

@@ -1,1 +1,1 @@
-"""Rows that evaluation reads and writes: pairs, what a judge is shown, judgements, answers of other suites."""
+"""Rows that evaluation reads and writes: pairs, ordered pairs, judgements, answers of other suites."""

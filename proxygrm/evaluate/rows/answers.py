@@ -6,121 +6,115 @@ own       id, label, verdict; optional copy, sample, source, category, group, qu
           response_2, image
 
 In an upstream row r1 belongs to the response shown first: the chosen one, or the rejected one when `reverse`. In an
-own row, label and verdict are places as shown, so the label says in which order the pair was shown.
+own row, label and verdict are positions (1 or 2) in the order shown, so the label gives the order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import value_of
 from proxygrm.core.files.user_text import check_first_line
-from proxygrm.core.ids import BadId, given, id_text, loads
+from proxygrm.core.ids import BadId, has_id, id_text, loads
 from proxygrm.core.labels import BadLabel, label_in
 from proxygrm.evaluate.benchmarks import Facts
+from proxygrm.evaluate.rows.text import reasons_text
 
 RIGHT, WRONG, TIE, UNPARSED = 0, 1, 2, 3
-_SHOWN_ROWS = 5
 _REPEAT = re.compile(r"#\d+$")  # ingestion numbers repeated ids
 
 
 class Judgement(NamedTuple):
     row: int  # line in the file, from 1
-    file: int  # position among the files given: one sample each
+    file: int  # index of the file: each file is one sample
     key: tuple[str, int]  # (id, hash of the texts or 0): rows with the same key judge the same pair
     facts: Facts
     group: str  # the id that acc+ counts
-    source: str  # of an own row, "" elsewhere
-    swapped: bool | None  # the better one was shown second; None: the file does not say
+    source: str  # of an own row, else ""
+    swapped: bool | None  # the better response was shown second; None: unknown
     sample: int
     outcome: int  # RIGHT, WRONG, TIE or UNPARSED
-    said: int  # the response named, as shown: 1, 2, or 0 for none
+    verdict: int  # the response chosen, in the order shown: 1, 2, or 0 for none
     recorded: bool  # right by the recorded numbers alone, as upstream's scripts count
-    guessed: bool = False  # a verdict is recorded, but the critique has no <answer>: some digit in it was taken
-    blind: bool = False  # a blank picture stood for one that was missing
+    guessed: bool = False  # a verdict is recorded, but the critique has no <answer>: a digit in it was taken
+    blind: bool = False  # a blank image replaced a missing one
 
 
-class Broken(ValueError):
+class InvalidRow(ValueError):
     """Why a row cannot be scored."""
 
 
-class Torn(NamedTuple):
+class TruncatedLine(NamedTuple):
     """A last line that is cut off."""
 
     file: Path
     row: int
 
 
-def read_answers(files: list[Path], partial: bool) -> tuple[list[Judgement], list[Torn]]:
-    """All rows of all files. UserError names the rows that cannot be scored; a torn last line only unless `partial`."""
+def read_answers(files: list[Path], partial: bool) -> tuple[list[Judgement], list[TruncatedLine]]:
+    """All rows of all files. UserError names the rows that cannot be scored; a last line that is cut off is an error
+    unless `partial`."""
     judgements: list[Judgement] = []
-    torn = []
-    for number, path in enumerate(files):
-        broken: dict[str, list[int]] = {}
+    truncated = []
+    for index, path in enumerate(files):
+        invalid: dict[str, list[int]] = {}
         before = len(judgements)
-        for row, value in _lines(path, broken):
+        for row, value in _lines(path, invalid):
             try:
-                judgement = judgement_of(value, row, number)
-            except Broken as why:
-                broken.setdefault(str(why), []).append(row)
+                judgement = judgement_of(value, row, index)
+            except InvalidRow as reason:
+                invalid.setdefault(str(reason), []).append(row)
             else:
                 if judgement is not None:
                     judgements.append(judgement)
-        cut = broken.pop(_TORN, None)
-        if cut and not broken:
+        cut_off = invalid.pop(_CUT_OFF, None)
+        if cut_off and not invalid:
             if not partial:
                 raise UserError(
-                    f"{path}: the last line (row {cut[0]}) is cut off: the run was interrupted; finish it, or score "
-                    "the whole rows with --partial"
+                    f"{path}: the last line (row {cut_off[0]}) is cut off: the run was interrupted; finish it, or "
+                    "score the complete rows with --partial",
+                    code="eval.cut-off",
+                    path=path,
+                    row=cut_off[0],
                 )
-            torn.append(Torn(path, cut[0]))
-        if broken:
-            reasons = "; ".join(f"{why} in {rows_text(rows)}" for why, rows in broken.items())
-            raise UserError(f"{path}: {reasons}; nothing was scored, mend these rows or judge them again")
+            truncated.append(TruncatedLine(path, cut_off[0]))
+        if invalid:
+            raise UserError(
+                f"{path}: {reasons_text(invalid)}; nothing was scored, fix these rows or judge them again",
+                code="eval.bad-answers",
+                path=path,
+                reasons=invalid,
+            )
         if len(judgements) == before:
-            raise UserError(f"{path} holds no answers; give a JSONL of {{id, rewards, reverse}} or of judgement rows")
-    return judgements, torn
-
-
-def rows_text(rows: list[int]) -> str:
-    """ "row 5", "rows 5, 9 and 14", "812 rows (5, 9, 14, 20, 31, ...)"."""
-    if len(rows) == 1:
-        return f"row {rows[0]:,}"
-    if len(rows) <= _SHOWN_ROWS:
-        return f"rows {', '.join(f'{row:,}' for row in rows[:-1])} and {rows[-1]:,}"
-    return f"{len(rows):,} rows ({', '.join(f'{row:,}' for row in rows[:_SHOWN_ROWS])}, ...)"
-
-
-def named(ids: Iterable[str], most: int = 3) -> str:
-    """The first few ids, each on one line however long it is: "a, b, c, ..."."""
-    ids = list(ids)
-    shown = [
-        " ".join(name.split())[:60].encode(errors="backslashreplace").decode() or repr(name) for name in ids[:most]
-    ]
-    return ", ".join([*shown, "..."] if len(ids) > most else shown)
+            raise UserError(
+                f"{path} has no answers; pass a JSONL of {{id, rewards, reverse}} or of judgement rows",
+                code="eval.no-answers",
+                path=path,
+            )
+    return judgements, truncated
 
 
 def bare_id(full_id: str, source: str) -> str:
-    """The release's id: without the source before it and the number that ingestion gives to repeated ids. One without
-    that source is the release's own, "x#2" too."""
+    """The release's id: without the prefix SOURCE: and the number that ingestion adds to repeated ids. An id without
+    that prefix is the release's own, "x#2" too."""
     if not source or not full_id.startswith(f"{source}:"):
         return full_id
     return _REPEAT.sub("", full_id.removeprefix(f"{source}:"))
 
 
-_TORN = "the line is cut off"
+_CUT_OFF = "the line is cut off"
 
 
-def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, invalid: dict[str, list[int]]) -> Iterator[tuple[int, Any]]:
     import orjson
 
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {what}; give the JSONL file of answers")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {problem}; pass the JSONL file of answers", code="eval.answers-missing", path=path)
     with path.open("rb", buffering=1 << 20) as file:
         for number, line in enumerate(file, 1):
             if number == 1:
@@ -132,23 +126,23 @@ def _lines(path: Path, broken: dict[str, list[int]]) -> Iterator[tuple[int, Any]
                 if not text:
                     continue
                 try:
-                    yield number, value_of(text)  # takes NaN and lone surrogates, which the faster one refuses
+                    yield number, value_of(text)  # accepts NaN and lone surrogates, which orjson rejects
                 except ValueError:
-                    torn = not line.endswith(b"\n")  # only the last line can lack it
-                    broken.setdefault(_TORN if torn else "the line is not JSON", []).append(number)
+                    cut_off = not line.endswith(b"\n")  # only the last line can lack it
+                    invalid.setdefault(_CUT_OFF if cut_off else "the line is not JSON", []).append(number)
 
 
 def judgement_of(row: Any, number: int, file: int = 0) -> Judgement | None:
-    """One row, of either kind; None for the line that says what made the file. Raises Broken with the reason."""
+    """One row, of either kind; None for the first line of a row file, which records what made it. Raises InvalidRow."""
     if type(row) is not dict:
-        raise Broken("the line is not a JSON object")
+        raise InvalidRow("the line is not a JSON object")
     if "rewards" in row:
         return _upstream(row, number, file)
     if "verdict" in row:
         return _own(row, number, file)
     if set(row) == {"made_by"}:
         return None
-    raise Broken("neither `rewards` nor `verdict`")
+    raise InvalidRow("neither `rewards` nor `verdict`")
 
 
 def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
@@ -157,24 +151,24 @@ def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
     row_id = _id(row_id)
     rewards = row["rewards"]
     if type(rewards) is not list or len(rewards) != 2:
-        raise Broken("`rewards` is not a pair of numbers")
+        raise InvalidRow("`rewards` is not a pair of numbers")
     first, second = rewards
     if type(first) not in _NUMBERS or type(second) not in _NUMBERS:
-        raise Broken("`rewards` is not a pair of numbers")
+        raise InvalidRow("`rewards` is not a pair of numbers")
     if first - first != 0 or second - second != 0:  # NaN and infinities
-        raise Broken("`rewards` holds NaN or an infinity")
+        raise InvalidRow("`rewards` holds NaN or an infinity")
     reverse = get("reverse")
     if reverse is not None and type(reverse) is not bool and reverse not in (0, 1):
-        raise Broken("`reverse` is neither true nor false")
+        raise InvalidRow("`reverse` is neither true nor false")
     critic = get("critic")
-    judged = isinstance(critic, str)
+    generative = isinstance(critic, str)
     recorded = first < second if reverse else first > second
     if isinstance(critic, str) and "1" not in critic and "2" not in critic:
-        outcome, said = UNPARSED, 0  # no verdict in it, whatever was written into `rewards`
+        outcome, verdict = UNPARSED, 0  # the critique has no verdict, whatever `rewards` says
     elif first == second:
-        outcome, said = UNPARSED if judged else TIE, 0
+        outcome, verdict = UNPARSED if generative else TIE, 0
     else:
-        outcome, said = RIGHT if recorded else WRONG, 1 if first > second else 2
+        outcome, verdict = RIGHT if recorded else WRONG, 1 if first > second else 2
     texts = 0
     if "chosen" in row:
         texts = hash((str(get("prompt")), str(row["chosen"]), str(get("rejected"))))
@@ -188,9 +182,9 @@ def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
         row_id if "id" in row else "",
     )
     swapped = None if reverse is None else bool(reverse)
-    guessed = isinstance(critic, str) and said > 0 and "<answer>" not in critic
+    guessed = isinstance(critic, str) and verdict > 0 and "<answer>" not in critic
     return Judgement(
-        number, file, (row_id, texts), facts, row_id, "", swapped, _sample(row), outcome, said, recorded, guessed
+        number, file, (row_id, texts), facts, row_id, "", swapped, _sample(row), outcome, verdict, recorded, guessed
     )
 
 
@@ -198,20 +192,20 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     get = row.get
     source, full_id = str(get("source") or ""), get("id")
     full_id = _id(full_id)
-    verdict = row["verdict"]
+    value = row["verdict"]
     try:
         label = label_in(row)
     except BadLabel as error:
         reason = {"labels_differ": "two fields disagree about the label", "no_label": "no label"}
-        raise Broken(reason.get(error.cause, "`label` is neither 1 nor 2")) from None
-    if verdict == "tie":
-        outcome, said = TIE, 0
-    elif verdict is None:
-        outcome, said = UNPARSED, 0
-    elif verdict in (1, 2) and type(verdict) is not bool:
-        outcome, said = (RIGHT if verdict == label else WRONG), int(verdict)
+        raise InvalidRow(reason.get(error.cause, "`label` is neither 1 nor 2")) from None
+    if value == "tie":
+        outcome, verdict = TIE, 0
+    elif value is None:
+        outcome, verdict = UNPARSED, 0
+    elif value in (1, 2) and type(value) is not bool:
+        outcome, verdict = (RIGHT if value == label else WRONG), int(value)
     else:
-        raise Broken("`verdict` is not 1, 2, tie or null")
+        raise InvalidRow("`verdict` is not 1, 2, tie or null")
     numbered = full_id.removeprefix(f"{source}:") if source else full_id
     bare = bare_id(full_id, source)
     texts = 0
@@ -225,7 +219,7 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     group = str(get("group") or bare)
     blind = get("image_missing") is True
     return Judgement(
-        number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, said, outcome == RIGHT,
+        number, file, (key, texts), facts, group, source, label == 2, _sample(row), outcome, verdict, outcome == RIGHT,
         blind=blind,
     )  # fmt: skip
 
@@ -233,24 +227,24 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
 def _id(value: Any) -> str:
     if type(value) is str and value:
         return value
-    if not given(value):
-        raise Broken("no id")
+    if not has_id(value):
+        raise InvalidRow("no id")
     try:
         return id_text(value)
     except BadId as error:
-        raise Broken(str(error)) from None
+        raise InvalidRow(str(error)) from None
 
 
 _NUMBERS = (int, float)
 _HEX = set("0123456789abcdef")
 
 
-def _released_path(picture: Any) -> str:
-    """A picture in a store is named by its hash: where it lay in the release, its path does not say."""
-    if type(picture) is not str:
+def _released_path(image: Any) -> str:
+    """ "" for an image in a store, whose file name is a hash: its path does not tell where it was in the release."""
+    if type(image) is not str:
         return ""
-    stem = picture.rpartition("/")[2].partition(".")[0]
-    return "" if len(stem) == 64 and not set(stem) - _HEX else picture
+    stem = image.rpartition("/")[2].partition(".")[0]
+    return "" if len(stem) == 64 and not set(stem) - _HEX else image
 
 
 def _sample(row: dict[str, Any]) -> int:
@@ -258,5 +252,5 @@ def _sample(row: dict[str, Any]) -> int:
     if sample is None:
         return 0
     if type(sample) is not int or sample < 0:
-        raise Broken("`sample` is not a number from 0")
+        raise InvalidRow("`sample` is not a number from 0")
     return sample

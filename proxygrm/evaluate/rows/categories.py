@@ -1,4 +1,4 @@
-"""The category of a pair whose row does not carry one; the rules stand in `proxygrm.evaluate.benchmarks`."""
+"""The category of a pair whose row has none, by the rules of `proxygrm.evaluate.benchmarks`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from proxygrm.evaluate.benchmarks import vl_rewardbench
 def category_of(source: str, pair_id: str) -> str:
     """Category of a pair of VL-RewardBench; empty for any other source.
 
-    `source` is any spelling that begins with vl and reward (vl_rewardbench, VL-RewardBench, ...); the id may
-    carry the source and a colon before it.
+    `source` is any spelling that starts with vl and reward (vl_rewardbench, VL-RewardBench, ...); the id may have the
+    prefix SOURCE:.
     """
     name = source.lower().replace("-", "").replace("_", "")
     if not name.startswith("vlreward"):

@@ -15,22 +15,22 @@ from typing import Any
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import numbered_lines
 from proxygrm.core.files.saved_dataset import refuse_saved_dataset
-from proxygrm.core.ids import given, id_text, loads
+from proxygrm.core.ids import has_id, id_text, loads
 from proxygrm.core.images.fields import images_of
 from proxygrm.core.images.settle import UnreadableImage, examine, image_of
 from proxygrm.core.labels import BadLabel, as_label
 from proxygrm.core.pairs import label_for, read_pairs
-from proxygrm.evaluate.rows.answers import rows_text
 from proxygrm.evaluate.rows.categories import category_of
+from proxygrm.evaluate.rows.text import rows_text
 
 NOT_GIVEN = "image that is not given"
-"""A file name for an image that a row names without giving it: there is no such file."""
+"""The file name of an image that a row mentions without a path: no such file exists."""
 
 
 @dataclass(frozen=True)
 class EvalPair:
-    """One pair. `images` are absolute paths, in the order shown; ids may repeat (benchmarks' do). `released`: the
-    path of the first one as the file of pairs says it, below the folder of pictures; categories are cut from it."""
+    """One pair. `images` are absolute paths, in order; ids may repeat (as in benchmarks). `released`: the path of the
+    first image as written in the file of pairs, below the folder of images; some categories depend on it."""
 
     id: str
     question: str
@@ -48,8 +48,8 @@ def load_pairs(path: Path, images_dir: Path | None = None) -> list[EvalPair]:
     """A pairs folder, or a JSONL of {id, prompt, chosen, rejected, image} as R1-Reward and others use it, or of the
     fields that `data_tools.sources.preference_jsonl` reads.
 
-    Pictures of a JSONL are looked up beside it or in `images_dir`. Raises UserError for a path that is neither,
-    and for a broken row (with its line number).
+    Image paths in a JSONL are relative to its folder, or to `images_dir`. UserError for a path that is neither, and for
+    an invalid row (with its line number).
     """
     path = Path(path)
     if (path / "pairs.parquet").is_file():
@@ -57,7 +57,9 @@ def load_pairs(path: Path, images_dir: Path | None = None) -> list[EvalPair]:
     refuse_saved_dataset(path, "a folder with pairs.parquet or a JSONL file")
     if path.is_file():
         return _from_jsonl(path, images_dir or path.parent)
-    raise UserError(f"no pairs at {path}: give a folder with pairs.parquet or a JSONL file")
+    raise UserError(
+        f"no pairs at {path}: pass a folder with pairs.parquet or a JSONL file", code="data.no-pairs", path=path
+    )
 
 
 def _from_folder(folder: Path) -> list[EvalPair]:
@@ -85,10 +87,14 @@ def _from_jsonl(path: Path, images_dir: Path) -> list[EvalPair]:
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{path} line {number} is not a pair: {error}; a row has id, prompt (or question), chosen and "
-                "rejected (or response_1, response_2 and label), and image or images"
+                "rejected (or response_1, response_2 and label), and image or images",
+                code="data.bad-pair",
+                path=path,
+                row=number,
+                reason=str(error),
             ) from error
     if not pairs:
-        raise UserError(f"{path} holds no pairs")
+        raise UserError(f"{path} has no pairs", code="data.no-pairs", path=path)
     return pairs
 
 
@@ -97,26 +103,26 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
         raise TypeError("it is not a JSON object")
     if row.get("video"):
         raise ValueError("it has a video, which cannot be judged; `proxygrm data ingest` reads its frames")
-    if not given(row.get("id")):
+    if not has_id(row.get("id")):
         raise TypeError(f"id is {row.get('id')!r}, neither text nor number")
     id_, source = id_text(row["id"]), str(row.get("source") or file)
-    question = "question" if row.get("question") is not None else "prompt"
-    names, label = (question, "response_1", "response_2"), row.get("label")
+    question_field = "question" if row.get("question") is not None else "prompt"
+    names, label = (question_field, "response_1", "response_2"), row.get("label")
     if "response_1" not in row and "response_2" not in row:
         label = label_for(id_)
-        names = (question, *(("chosen", "rejected") if label == 1 else ("rejected", "chosen")))
+        names = (question_field, *(("chosen", "rejected") if label == 1 else ("rejected", "chosen")))
     else:
         try:
             label = as_label(label)
         except BadLabel:
             raise ValueError(f"label is {label!r}, not 1 or 2") from None
     images = image_names(row)
-    asked, first, second = (_text(row, name) for name in names)
+    question, response_1, response_2 = (_text(row, name) for name in names)
     return EvalPair(
         id=id_,
-        question=asked,
-        response_1=first,
-        response_2=second,
+        question=question,
+        response_1=response_1,
+        response_2=response_2,
         label=label,
         images=image_files(images, images_dir),
         source=source,
@@ -127,15 +133,15 @@ def _from_row(row: Any, images_dir: Path, file: str) -> EvalPair:
 
 
 def image_names(row: Mapping[str, Any]) -> list[str]:
-    """Paths as a row of JSON names its images, "" for one that is named but not given. Raises ValueError."""
+    """The image paths of a JSON row, "" for an image without a path. Raises ValueError."""
     names = images_of(row)
     if any(isinstance(name, bytes) for name in names):
-        raise ValueError("an image stands in the row, not as a path; `proxygrm data ingest` takes those")
+        raise ValueError("an image is embedded in the row instead of a path; `proxygrm data ingest` reads those")
     return [name if isinstance(name, str) else "" for name in names]
 
 
 def image_files(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
-    """Absolute paths; one that is not given, or that no file can have, is a file that is not there."""
+    """Absolute paths; an empty or impossible one becomes a path that does not exist."""
     return tuple(_image_file(name, folder) for name in names)
 
 
@@ -162,20 +168,20 @@ def _text(row: dict[str, Any], name: str) -> str:
     return value
 
 
-def with_images(pairs: Sequence[EvalPair], missing_images: str, needed: bool = False) -> list[EvalPair]:
-    """The pairs to judge: with "drop", those whose images are all there. needed: a pair without an image lacks it."""
-    pairs = [replace(p, images=(Path(NOT_GIVEN).absolute(),)) if needed and not p.images else p for p in pairs]
+def with_images(pairs: Sequence[EvalPair], missing_images: str, required: bool = False) -> list[EvalPair]:
+    """The pairs to judge: with "drop", those whose images all exist. required: a pair that names no image lacks one."""
+    pairs = [replace(p, images=(Path(NOT_GIVEN).absolute(),)) if required and not p.images else p for p in pairs]
     if missing_images != "drop":
         return pairs
-    there: dict[Path, bool] = {path: path.is_file() for pair in pairs for path in pair.images}
-    return [pair for pair in pairs if all(there[path] for path in pair.images)]
+    exists: dict[Path, bool] = {path: path.is_file() for pair in pairs for path in pair.images}
+    return [pair for pair in pairs if all(exists[path] for path in pair.images)]
 
 
 def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
-    """Number of pictures that are not there. UserError, with the rows (from 1), when they are refused, when a file is
-    not an image that can be decoded, or when there is no pair."""
+    """Number of missing images. UserError, with the rows (from 1), when they are refused or when a file is not an image
+    that can be decoded; also when there is no pair."""
     if not pairs:
-        raise UserError("there are no pairs to judge")
+        raise UserError("there are no pairs to judge", code="data.no-pairs")
     rows: dict[Path, list[int]] = defaultdict(list)
     for number, pair in enumerate(pairs, 1):
         for image in pair.images:
@@ -183,23 +189,33 @@ def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
     missing = sorted(path for path in rows if not path.is_file())
     if missing and missing_images == "refuse":
         raise UserError(
-            f"{len(missing)} of {len(rows)} pictures are missing ({_rows(rows, missing)}), first {missing[0]}; "
-            "put them there, or pass --missing-images blank to judge without seeing them, or drop to leave their rows "
-            "out"
+            f"{len(missing)} of {len(rows)} images are missing ({rows_text(_rows_of(missing, rows))}), first "
+            f"{missing[0]}; put the files in place, or pass --missing-images blank to judge without them, or drop to "
+            "leave their rows out",
+            code="image.missing",
+            path=missing[0],
+            rows=_rows_of(missing, rows),
+            count=len(missing),
+            total=len(rows),
         )
-    there = sorted(rows.keys() - {*missing})
+    existing = sorted(rows.keys() - {*missing})
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as threads:  # Pillow decodes without Python's lock
-        faults = dict(zip(there, threads.map(_fault_of, there), strict=True))
-    if broken := [path for path in there if faults[path]]:
+        faults = dict(zip(existing, threads.map(_fault_of, existing), strict=True))
+    if invalid := [path for path in existing if faults[path]]:
         raise UserError(
-            f"{len(broken)} of {len(rows)} files are no pictures ({_rows(rows, broken)}), first {broken[0]} "
-            f"({faults[broken[0]]}); mend them, or leave these rows out"
+            f"{len(invalid)} of {len(rows)} files are not images ({rows_text(_rows_of(invalid, rows))}), first "
+            f"{invalid[0]} ({faults[invalid[0]]}); fix them, or leave these rows out",
+            code="image.unreadable",
+            path=invalid[0],
+            rows=_rows_of(invalid, rows),
+            count=len(invalid),
+            total=len(rows),
         )
     return len(missing)
 
 
-def _rows(rows: dict[Path, list[int]], paths: Sequence[Path]) -> str:
-    return rows_text(sorted({number for path in paths for number in rows[path]}))
+def _rows_of(paths: Sequence[Path], rows: dict[Path, list[int]]) -> list[int]:
+    return sorted({number for path in paths for number in rows[path]})
 
 
 def _fault_of(path: Path) -> str:
@@ -209,7 +225,7 @@ def _fault_of(path: Path) -> str:
 
 @lru_cache(maxsize=50_000)  # a run in shards checks its pairs more than once
 def _fault(path: Path, size: int, changed: int) -> str:
-    """Why the file is not an image; decodes it whole, because one that breaks off shows only then."""
+    """Why the file is not an image; decodes all of it, because truncation shows only then."""
     try:
         examine(image_of(path))
     except UnreadableImage as error:

@@ -1,4 +1,4 @@
-"""Do numbers add up? Overall against the categories, and published numbers against the partitions in circulation."""
+"""Do the numbers add up? Overall against the categories, and published numbers against the partitions in use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import Benchmark, Revision
 from proxygrm.evaluate.benchmarks.anchors import decimals, right_of
+from proxygrm.evaluate.scores.metrics import Figures
 
-Figures = dict[str, Any]
-_MAY_LACK = {"none", "safety/toxicity"}  # categories that a complete table may be without
+_OPTIONAL = {"none", "safety/toxicity"}  # categories that a complete table may lack
 
 
 def published_numbers(text: str, bench: Benchmark) -> dict[str, str]:
@@ -21,15 +21,28 @@ def published_numbers(text: str, bench: Benchmark) -> dict[str, str]:
         name, _, value = part.partition("=")
         name, value = name.strip().lower(), value.strip().rstrip("%")
         if name not in known:
-            raise UserError(f"--published names {name!r}; {bench.title} has: {', '.join(sorted(known))}")
+            raise UserError(
+                f"--published has {name!r}; {bench.title} has: {', '.join(sorted(known))}",
+                code="eval.published-name",
+                name=name,
+                known=sorted(known),
+            )
         try:
             if not 0 <= float(value) <= 100:
                 raise ValueError
         except ValueError as error:
-            raise UserError(f"--published says {name}={value!r}; give a number from 0 to 100") from error
+            raise UserError(
+                f"--published has {name}={value!r}; use a number from 0 to 100",
+                code="eval.published-number",
+                name=name,
+                value=value,
+            ) from error
         numbers[name] = value
     if not numbers:
-        raise UserError("--published holds no number; e.g. general=60.1,hallucination=75.2,reasoning=59,overall=71.9")
+        raise UserError(
+            "--published has no number; e.g. general=60.1,hallucination=75.2,reasoning=59,overall=71.9",
+            code="eval.published-empty",
+        )
     if all(float(value) <= 1 for value in numbers.values()):
         numbers = {name: _per_cent(value) for name, value in numbers.items()}
     return numbers
@@ -48,36 +61,36 @@ def weighted_check(figures: Mapping[str, Any]) -> Figures:
 
 
 def fitting_partitions(
-    bench: Benchmark, published: Mapping[str, str], found: Mapping[str, Mapping[str, int]] | None = None
+    bench: Benchmark, published: Mapping[str, str], sizes_of: Mapping[str, Mapping[str, int]] | None = None
 ) -> list[Figures]:
-    """For every partition (and revision) whose sizes are known: what the published numbers say about it.
+    """For every partition whether the published numbers fit it.
 
-    found: {partition: {category: pairs}} of answers at hand, which stand in where no sizes are known. A number fits
-    a category when some whole count (or half, for two orders) of right rows gives it as printed. `fits` is None when
-    nothing could be checked, else whether everything that could be checked holds within rounding.
+    sizes_of: {partition: {category: pairs}} of answers, used where the benchmark's sizes are unknown. A number fits a
+    category when some count of right rows (whole, or half for two orders) gives it as printed. `fits` is None when
+    nothing could be checked, else whether everything that could be checked agrees within rounding.
     """
     verdicts = []
     for name, cut in bench.partitions.items():
-        sizes = dict(cut.sizes) or dict((found or {}).get(name, {}))
+        sizes = dict(cut.sizes) or dict((sizes_of or {}).get(name, {}))
         checks: dict[str, bool] = {}
         details: list[str] = []
-        given = {c: v for c, v in published.items() if c in cut.names}
-        for category, value in given.items():
+        by_category = {c: v for c, v in published.items() if c in cut.names}
+        for category, value in by_category.items():
             if sizes.get(category):
                 checks[category] = right_of(value, sizes[category], halves=True) is not None
                 if not checks[category]:
-                    details.append(f"{category} {value} is no count of {sizes[category]}")
-        whole = sizes and set(given) >= {c for c, size in sizes.items() if size}
+                    details.append(f"{category} {value} is not possible with {sizes[category]} rows")
+        complete = sizes and set(by_category) >= {c for c, size in sizes.items() if size}
         overall, macro = published.get("overall"), published.get("macro")
-        if whole and overall:
-            weighted = sum(sizes[c] * float(v) for c, v in given.items() if c in sizes) / sum(sizes.values())
-            checks["overall"] = abs(weighted - float(overall)) <= _slack(overall, *given.values())
+        if complete and overall:
+            weighted = sum(sizes[c] * float(v) for c, v in by_category.items() if c in sizes) / sum(sizes.values())
+            checks["overall"] = abs(weighted - float(overall)) <= _rounding(overall, *by_category.values())
             details.append(f"weighted {weighted:.2f}, published {overall}")
-        if macro and (whole or not set(cut.names) - set(given) - _MAY_LACK):
-            parts = [float(v) for c, v in given.items()]
+        if macro and (complete or not set(cut.names) - set(by_category) - _OPTIONAL):
+            parts = [float(v) for v in by_category.values()]
             parts += [float(overall)] if cut.macro_with_all and overall else []
             mean = sum(parts) / len(parts)
-            checks["macro"] = abs(mean - float(macro)) <= _slack(macro, *given.values())
+            checks["macro"] = abs(mean - float(macro)) <= _rounding(macro, *by_category.values())
             details.append(f"mean {mean:.2f}, published macro {macro}")
         verdicts.append({
             "partition": name, "about": cut.about, "sizes": sizes,
@@ -87,10 +100,10 @@ def fitting_partitions(
 
 
 def fitting_revisions(bench: Benchmark, overall: str) -> list[tuple[Revision, float | None]]:
-    """Every revision with the count of right pairs that gives `overall` per cent as printed; None: there is none."""
+    """Every revision with the count of right pairs that gives `overall` per cent as printed, or None."""
     return [(revision, right_of(overall, revision.rows)) for revision in bench.revisions]
 
 
-def _slack(target: str, *parts: str) -> float:
-    """Rounding of the target and of the parts it is put together from, in per cent."""
+def _rounding(target: str, *parts: str) -> float:
+    """Largest rounding error of the target and of the parts it is computed from, in per cent."""
     return 0.5 * 10 ** -decimals(target) + 0.5 * 10 ** -min(decimals(part) for part in parts) + 1e-9

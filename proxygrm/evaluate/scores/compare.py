@@ -1,4 +1,4 @@
-"""Runs on the same pairs against one another, and beside what others have published."""
+"""Runs on the same pairs compared with each other, and with published results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks.anchors import ANCHORS, right_of
-from proxygrm.evaluate.rows.answers import named
-from proxygrm.evaluate.scores.metrics import mcnemar_exact, paired_difference
+from proxygrm.evaluate.rows.text import ids_text
+from proxygrm.evaluate.scores.metrics import Figures
+from proxygrm.evaluate.scores.notes import Answers
+from proxygrm.evaluate.scores.paired import add_holm, paired_figures
 from proxygrm.evaluate.scores.pairs import pair_scores, vote_counts
-from proxygrm.evaluate.scores.score import Answers, score
+from proxygrm.evaluate.scores.score import score
 
-Figures = dict[str, Any]
 Scores = dict[Any, float]  # pair -> 0 to 1, NaN where the policy leaves it out
-ORDERS_DIFFER = "one run was shown both orders, the other one: no McNemar, read the interval"
+ORDERS_DIFFER = "one run judged both orders, the other a single one: no McNemar test, use the interval"
 
 
 def compare(
@@ -27,104 +28,98 @@ def compare(
     left out for both. common: where runs judged different pairs, compare on those both have; else UserError.
     Returns {baseline, runs {name: {n, overall, macro}}, against [...]}; each of `against` has the difference (other
     minus baseline) with its 95 % bootstrap interval, McNemar's counts and exact p, and p after Holm's correction for
-    the number of comparisons. McNemar takes a pair as right when it is right in every order shown, so where one run
-    was shown one order and the other both (`orders_differ`), its counts and p are None: right twice is harder.
+    the number of comparisons. For McNemar's test a pair is right when it is right in every order judged. So its counts
+    and p are None where one run judged one order and the other both (`orders_differ`): right twice is harder.
     """
     if len(runs) < 2:
-        raise UserError("a comparison needs two runs or more")
+        raise UserError("a comparison needs two runs or more", code="eval.one-run", count=len(runs))
     baseline, *others = runs
-    against = paired(runs, [(baseline, name) for name in others], policy, common)
-    kept_keys = ("n", "overall", "macro", "overall_interval", "expected", "rows", "partial", "orders", "acc_plus")
+    against = compare_pairs(runs, [(baseline, name) for name in others], policy, common)
+    copied_keys = ("n", "overall", "macro", "overall_interval", "expected", "rows", "partial", "orders", "acc_plus")
     figures = {name: score(answers, partition, policy) for name, answers in runs.items()}
     return {
         "bench": next(iter(runs.values())).bench.name,
         "partition": partition,
         "policy": policy,
         "baseline": baseline,
-        "runs": {name: {key: f[key] for key in kept_keys if key in f} for name, f in figures.items()},
+        "runs": {name: {key: f[key] for key in copied_keys if key in f} for name, f in figures.items()},
         "against": against,
         "anchors": beside_anchors(next(iter(runs.values())), policy),
     }
 
 
-def paired(
-    runs: Mapping[str, Answers], which: Sequence[tuple[str, str]], policy: str = "wrong", common: bool = False
+def compare_pairs(
+    runs: Mapping[str, Answers], comparisons: Sequence[tuple[str, str]], policy: str = "wrong", common: bool = False
 ) -> list[Figures]:
-    """A row for each (baseline, run) of `which`, as those of `against` in `compare`; Holm's correction is for all."""
+    """A row for each (baseline, run), as in `against` of `compare`; Holm's correction is over all of them."""
     scores = {name: _by_pair(answers, policy) for name, answers in runs.items()}
     against: list[Figures] = []
-    for baseline, name in which:
-        ours, theirs, shared = _aligned(baseline, scores[baseline], name, scores[name], common)
-        kept = [key for key in shared if not (isnan(ours[key]) or isnan(theirs[key]))]
-        if not kept:
-            raise UserError(f"no pair counts for both {baseline} and {name} with the policy {policy!r}")
-        a, b = [ours[key] for key in kept], [theirs[key] for key in kept]
-        difference, low, high = paired_difference(a, b)
-        differ = runs[name].arranged.both_orders != runs[baseline].arranged.both_orders
-        only_a = None if differ else sum(x == 1 > y for x, y in zip(a, b, strict=True))
-        only_b = None if differ else sum(y == 1 > x for x, y in zip(a, b, strict=True))
+    for baseline, name in comparisons:
+        baseline_scores, run_scores, shared = _aligned(baseline, scores[baseline], name, scores[name], common)
+        counted = [key for key in shared if not (isnan(baseline_scores[key]) or isnan(run_scores[key]))]
+        if not counted:
+            raise UserError(
+                f"no pair counts for both {baseline} and {name} with the policy {policy!r}",
+                code="eval.nothing-to-count",
+                policy=policy,
+                runs=[baseline, name],
+            )
+        figures = paired_figures([baseline_scores[key] for key in counted], [run_scores[key] for key in counted])
+        orders_differ = runs[name].arranged.both_orders != runs[baseline].arranged.both_orders
         against.append({
-            "run": name, "baseline": baseline, "pairs": len(kept), "left_out": len(shared) - len(kept),
-            "not_shared": len(ours) + len(theirs) - 2 * len(shared),
-            "difference": difference, "low": low, "high": high,
-            "orders_differ": differ, "only_baseline": only_a, "only_run": only_b, "p_holm": None,
-            "p": None if only_a is None or only_b is None else mcnemar_exact(only_a, only_b),
+            "run": name, "baseline": baseline, "pairs": len(counted), "left_out": len(shared) - len(counted),
+            "not_shared": len(baseline_scores) + len(run_scores) - 2 * len(shared),
+            **{key: figures[key] for key in ("difference", "low", "high")},
+            "orders_differ": orders_differ,
+            "only_baseline": None if orders_differ else figures["lost"],
+            "only_run": None if orders_differ else figures["won"],
+            "p_holm": None,
+            "p": None if orders_differ else figures["p"],
         })  # fmt: skip
-    tested = [row for row in against if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = p
+    add_holm(against)
     return against
 
 
 def mcnemar_cells(row: Mapping[str, Any]) -> list[str]:
-    """Won, lost, p and p after Holm of one of `against`."""
+    """Won, lost, p and Holm-corrected p of one row of `against`, as text."""
     if row["orders_differ"]:
         return ["-"] * 4
     return [f"{row['only_run']:,}", f"{row['only_baseline']:,}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}"]
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """P values after Holm's step-down correction (Scand. J. Statist. 1979, 6:65), in the order given."""
-    order = sorted(range(len(values)), key=lambda at: values[at])
-    corrected, highest = [0.0] * len(values), 0.0
-    for rank, at in enumerate(order):
-        highest = max(highest, min(1.0, values[at] * (len(values) - rank)))
-        corrected[at] = highest
-    return corrected
-
-
 def beside_anchors(answers: Answers, policy: str) -> list[Figures]:
-    """Published numbers on this benchmark, each with `comparable` (yes, nearly, no) and why.
+    """Published numbers on this benchmark, each with `comparable` (yes, nearly, no) and the reason.
 
-    An anchor is only comparable to a complete file of the number of rows it was counted over, which its own decimals
-    betray: 75.22 % is no count of 1,250 but 938 of 1,247. None is comparable without reserve, because they were
-    counted in one random order.
+    A published number is only comparable to a complete file with the number of rows it was counted over, which follows
+    from its decimals: 75.22 % is not possible with 1,250 rows, but is 938 of 1,247. None is fully comparable, because
+    they were counted in one random order.
     """
     bench, rows = answers.bench, len(answers.arranged.pairs)
-    reserves = []
+    differences = []
     if answers.arranged.both_orders:
-        reserves.append("yours: both orders")
+        differences.append("yours: both orders")
     if policy != "wrong":
-        reserves.append(f"yours: policy {policy}")
-    found = []
+        differences.append(f"yours: policy {policy}")
+    anchors = []
     for anchor in ANCHORS:
         value = anchor.values.get(bench.name)
         if value is None:
             continue
-        fits = [r for r in bench.revisions if right_of(value, r.rows) is not None]
-        why = [f"theirs: {anchor.counted}", *reserves]
+        possible = [r for r in bench.revisions if right_of(value, r.rows) is not None]
+        why = [f"theirs: {anchor.counted}", *differences]
         if answers.partial:
             comparable, why = "no", [f"your file is partial: {rows:,} of {answers.expected:,} pairs", *why]
         elif answers.revision not in bench.revisions:
             comparable, why = "no", [f"yours are {rows:,} pairs of your own choice", *why]
-        elif not fits:
-            comparable, why = "no", [f"{value} is no count of {bench.sizes} rows: a macro, a mean, or other rows", *why]
-        elif answers.revision not in fits:
-            comparable, why = "no", [f"{value} is a count of {_counts(value, fits)}, yours of {rows:,} rows", *why]
+        elif not possible:
+            reason = f"{value} is not possible with {bench.sizes} rows: a macro, a mean, or other rows"
+            comparable, why = "no", [reason, *why]
+        elif answers.revision not in possible:
+            comparable, why = "no", [f"{value} is {_counts(value, possible)}, yours are {rows:,} rows", *why]
         else:
-            comparable, why = "nearly", [f"{value} is {_counts(value, fits)}", *why]
-        found.append({"name": anchor.name, "per_cent": value, "comparable": comparable, "why": "; ".join(why)})
-    return found
+            comparable, why = "nearly", [f"{value} is {_counts(value, possible)}", *why]
+        anchors.append({"name": anchor.name, "per_cent": value, "comparable": comparable, "why": "; ".join(why)})
+    return anchors
 
 
 def _counts(value: str, revisions: Sequence[Any]) -> str:
@@ -139,7 +134,8 @@ def _by_pair(answers: Answers, policy: str) -> Scores:
 def _aligned(name_a: str, a: Scores, name_b: str, b: Scores, common: bool) -> tuple[Scores, Scores, list[Any]]:
     """Both runs' scores and the keys they share, in the order of `a`.
 
-    A pair is its id and its texts; when the rows of one run carry no texts, its id alone, which then must not repeat.
+    A pair is identified by its id and texts; when the rows of one run have no texts, by its id, which then must not
+    repeat.
     """
     if _has_texts(a) != _has_texts(b):
         a, b = _by_id(name_a, a), _by_id(name_b, b)
@@ -147,16 +143,19 @@ def _aligned(name_a: str, a: Scores, name_b: str, b: Scores, common: bool) -> tu
     if shared and (common or len(shared) == len(a) == len(b)):
         return a, b, shared
     parts = [
-        f"{len(lack):,} only in {name} ({named(lack)})"
-        for name, lack in (
+        f"{len(ids):,} only in {name} ({ids_text(ids)})"
+        for name, ids in (
             (name_a, [_id(key) for key in a if key not in b]),
             (name_b, [_id(key) for key in b if key not in a]),
         )
-        if lack
+        if ids
     ]
     raise UserError(
         f"{name_a} and {name_b} did not judge the same pairs: {len(shared):,} shared, {', '.join(parts)}; judge the "
-        "rest, or compare on the shared ones with --common"
+        "rest, or compare on the shared ones with --common",
+        code="eval.different-pairs",
+        runs=[name_a, name_b],
+        shared=len(shared),
     )
 
 
@@ -169,10 +168,12 @@ def _has_texts(scores: Scores) -> bool:
 
 
 def _by_id(name: str, scores: Scores) -> Scores:
-    found = {_id(key): score for key, score in scores.items()}
-    if len(found) < len(scores):
+    by_id = {_id(key): score for key, score in scores.items()}
+    if len(by_id) < len(scores):
         raise UserError(
             f"ids repeat in {name}, and only one of the two runs has prompt, chosen and rejected in its rows, so "
-            "pairs cannot be matched; give both runs with their texts"
+            "pairs cannot be matched; pass both runs with their texts",
+            code="eval.repeated-ids",
+            run=name,
         )
-    return found
+    return by_id

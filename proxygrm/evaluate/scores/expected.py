@@ -11,7 +11,7 @@ from proxygrm.evaluate.rows.answers import bare_id
 
 
 def ids_of(path: Path) -> list[str]:
-    """The release's ids of a pairs folder, or of a JSONL with `id` or `ID`; one for each row, repeats included."""
+    """The release's ids in a pairs folder, or in a JSONL with `id` or `ID`; one per row, with repeats."""
     path = Path(path)
     if (path / "pairs.parquet").is_file() or path.suffix == ".parquet":
         from proxygrm.core.pairs import pairs_file
@@ -19,15 +19,25 @@ def ids_of(path: Path) -> list[str]:
         table = pairs_file(path).read(columns=["id", "source"])
         return [bare_id(i, s) for i, s in zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True)]
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give a pairs folder, or the JSONL whose rows were judged")
+        raise UserError(
+            f"{path} does not exist; pass a pairs folder, or the JSONL whose rows were judged",
+            code="data.no-pairs",
+            path=path,
+        )
     ids = []
     for number, line in numbered_lines(path):
         try:
             row = value_of(line)
             if not isinstance(row, dict) or not row.keys() & {"id", "ID"}:
-                raise ValueError("no JSON object with `id` or `ID`")
-            source = str(row.get("source") or path.stem)  # as `load_pairs` has it
+                raise ValueError("not a JSON object with `id` or `ID`")
+            source = str(row.get("source") or path.stem)  # as in `load_pairs`
             ids.append(bare_id(id_text(row["id"] if "id" in row else row["ID"]), source))
         except ValueError as error:
-            raise UserError(f"{path} line {number} is not a pair with an id: {error}") from error
+            raise UserError(
+                f"{path} line {number} is not a pair with an id: {error}",
+                code="data.bad-pair",
+                path=path,
+                row=number,
+                reason=str(error),
+            ) from error
     return ids

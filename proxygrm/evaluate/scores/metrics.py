@@ -1,13 +1,15 @@
-"""Figures from judged rows. Pure: rows in, numbers out; every denominator is said."""
+"""Figures from judgement rows. Pure: rows in, numbers out; every denominator is stated."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from math import exp, fsum, lgamma, log, sqrt
+from math import sqrt
 from typing import Any
 
-Row = dict[str, Any]
+from proxygrm.evaluate.rows.row_file import Row
+
+Figures = dict[str, Any]
 
 Z_95 = 1.959964
 
@@ -26,29 +28,29 @@ def wilson(right: float, n: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def summarise(rows: Sequence[Row]) -> Row:
-    """Figures of one model from its rows (`shown.judged_row`); a share with nothing to count is None.
+    """Figures of one model from its rows (`ordered_pair.judged_row`); a share with nothing to count is None.
 
-    accuracy                  right verdicts / verdicts (unparsed and ties left out, as VL-RewardBench's script does)
+    accuracy                  right verdicts / verdicts (without unparsed and ties, as in VL-RewardBench's script)
     accuracy_unparsed_wrong   right verdicts / judgements
     accuracy_low, _high       95 % Wilson interval of `accuracy`; the pair is the trial, because its two orders
-                              are not independent. So it is rather too wide than too narrow
+                              are not independent, so the interval is conservative
     both_orders_accuracy      pairs right in both orders / pairs judged in both (an unparsed order is not right)
     order_consistency         pairs whose two verdicts name the same response / pairs with two verdicts
-    says_1                    verdicts that are 1 / verdicts: position bias; .5 is none, for both orders are shown
+    says_1                    verdicts for response 1 / verdicts: position bias; .5 is none, as both orders are shown
     format_rate               well-formed critiques / judgements
-    proxy_agreement           the proxy, by the rubric, picks the label / proxy verdicts
+    proxy_agreement           proxy verdicts, by the rubric, that equal the label / proxy verdicts
     proxy_agreement_all       the same / judgements: no rubric and no proxy verdict count as disagreement
-    proxy_same_verdict        proxy and critique say the same / judgements where both have a verdict
-    names_winner              rubrics that tell the proxy which response to pick (its agreement is worth nothing)
+    proxy_same_verdict        proxy and critique have the same verdict / judgements where both have one
+    names_winner              rubrics that name the better response (the proxy's agreement then means nothing)
     macro_accuracy            mean of the categories' accuracies, when rows have categories
     """
     figures = _shares(rows)
     verdicts = _clear(rows)
     proxied = [r for r in rows if r["proxy_verdict"] is not None]
     figures |= {
-        "order_consistency": _order_consistency(_by_sight(rows)),
-        "says_1": _share(sum(r["verdict"] == 1 for r in verdicts), len(verdicts)),
-        "proxy_same_verdict": _share(
+        "order_consistency": _order_consistency(_by_ordered(rows)),
+        "says_1": share_of(sum(r["verdict"] == 1 for r in verdicts), len(verdicts)),
+        "proxy_same_verdict": share_of(
             sum(r["proxy_verdict"] == r["verdict"] for r in _clear(proxied)),
             len(_clear(proxied)),
         ),
@@ -59,7 +61,7 @@ def summarise(rows: Sequence[Row]) -> Row:
         "refused": sum(r["refused"] is not None for r in rows),
         "truncated": sum(bool(r["truncated"]) for r in rows),
         "image_missing": sum(bool(r["image_missing"]) for r in rows),
-        "mean_tokens": _share(sum(r["tokens"] for r in rows), len(rows)),
+        "mean_tokens": share_of(sum(r["tokens"] for r in rows), len(rows)),
     }
     for name in ("source", "category"):
         groups = defaultdict(list)
@@ -70,7 +72,7 @@ def summarise(rows: Sequence[Row]) -> Row:
             figures[f"by_{name}"] = {key: _shares(group) for key, group in sorted(groups.items())}
     if categories := figures.get("by_category"):
         shares = [c["accuracy"] for c in categories.values() if c["accuracy"] is not None]
-        figures["macro_accuracy"] = _share(sum(shares), len(shares))
+        figures["macro_accuracy"] = share_of(sum(shares), len(shares))
     return figures
 
 
@@ -82,21 +84,21 @@ def _shares(rows: Sequence[Row]) -> Row:
     agree = sum(bool(r["proxy_agrees"]) for r in proxied)
     low, high = _interval(right, verdicts)
     proxy_low, proxy_high = _interval(agree, proxied)
-    twice = [orders for orders in _by_sight(rows).values() if len(orders) == 2]
+    both_orders = [orders for orders in _by_ordered(rows).values() if len(orders) == 2]
     return {
         "pairs": len(_by_pair(rows)),
         "judgements": len(rows),
         "unparsed": len(rows) - len(verdicts),
-        "accuracy": _share(right, len(verdicts)),
+        "accuracy": share_of(right, len(verdicts)),
         "accuracy_low": low,
         "accuracy_high": high,
-        "accuracy_unparsed_wrong": _share(right, len(rows)),
-        "both_orders_accuracy": _share(sum(all(r["correct"] for r in o) for o in twice), len(twice)),
-        "format_rate": _share(sum(bool(r["well_formed"]) for r in rows), len(rows)),
-        "proxy_agreement": _share(agree, len(proxied)),
+        "accuracy_unparsed_wrong": share_of(right, len(rows)),
+        "both_orders_accuracy": share_of(sum(all(r["correct"] for r in o) for o in both_orders), len(both_orders)),
+        "format_rate": share_of(sum(bool(r["well_formed"]) for r in rows), len(rows)),
+        "proxy_agreement": share_of(agree, len(proxied)),
         "proxy_agreement_low": proxy_low,
         "proxy_agreement_high": proxy_high,
-        "proxy_agreement_all": _share(agree, len(rows)) if any(r["proxy_asked"] for r in rows) else None,
+        "proxy_agreement_all": share_of(agree, len(rows)) if any(r["proxy_asked"] for r in rows) else None,
     }
 
 
@@ -109,8 +111,8 @@ def _interval(right: int, rows: Sequence[Row]) -> tuple[float | None, float | No
 
 def _order_consistency(pairs: dict[Hashable, list[Row]]) -> float | None:
     both = [o for o in pairs.values() if len(_clear(o)) == 2]
-    # Right in both or wrong in both: the same response was named, in whatever place it stood.
-    return _share(sum(o[0]["correct"] == o[1]["correct"] for o in both), len(both))
+    # Right in both or wrong in both: the verdicts name the same response.
+    return share_of(sum(o[0]["correct"] == o[1]["correct"] for o in both), len(both))
 
 
 def _by_pair(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
@@ -120,21 +122,22 @@ def _by_pair(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
     return pairs
 
 
-def _by_sight(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
-    """The orders of a pair, each vote apart."""
-    sights: dict[Hashable, list[Row]] = defaultdict(list)
+def _by_ordered(rows: Sequence[Row]) -> dict[Hashable, list[Row]]:
+    """The orders of a pair, each vote separately."""
+    by_vote: dict[Hashable, list[Row]] = defaultdict(list)
     for row in rows:
-        sights[row["id"], row["copy"], row.get("sample", 0)].append(row)
-    return sights
+        by_vote[row["id"], row["copy"], row.get("sample", 0)].append(row)
+    return by_vote
 
 
 def _clear(rows: Sequence[Row]) -> list[Row]:
-    """Rows with a verdict for one of the two: neither unparsed nor a tie."""
+    """Rows with a verdict for one of the responses: neither unparsed nor a tie."""
     return [row for row in rows if row["verdict"] in (1, 2)]
 
 
-def _share(part: float, whole: int) -> float | None:
-    return part / whole if whole else None
+def share_of(part: float, total: int) -> float | None:
+    """None when there is nothing to count."""
+    return part / total if total else None
 
 
 RESAMPLES = 10_000
@@ -146,8 +149,8 @@ def macro_interval(
     """95 % percentile bootstrap interval of the mean of the groups' means (Efron & Tibshirani 1993, chapter 13).
 
     groups: one array of scores per category, none empty; weights: of the groups, instead of equal ones. Rows are
-    drawn within their category, whose sizes are part of the benchmark's design. Only how often each score occurs
-    enters, so the order of the rows does not.
+    drawn within their category, whose sizes are part of the benchmark's design. Depends only on the
+    counts of each score, not on the order of the rows.
     """
     import numpy as np
 
@@ -159,20 +162,20 @@ def macro_interval(
 def clustered_interval(
     scores: Any, clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """As above for the mean of `scores` whose rows hang together in `clusters` (ids): whole clusters are drawn."""
+    """As above for the mean of `scores` whose rows are clustered (by id): complete clusters are drawn."""
     import numpy as np
 
     sums: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for score, cluster in zip(scores, clusters, strict=True):
         sums[cluster][0] += float(score)
         sums[cluster][1] += 1
-    kinds, often = np.unique(np.array(list(sums.values())), axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(sums), often / often.sum(), size=resamples) @ kinds
+    kinds, counts = np.unique(np.array(list(sums.values())), axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(sums), counts / counts.sum(), size=resamples) @ kinds
     return _middle_95(drawn[:, 0] / drawn[:, 1])
 
 
 def paired_difference(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:
-    """(mean of b - a, low, high): 95 % percentile bootstrap over the pairs, both scores of a pair drawn together."""
+    """(mean of b - a, low, high): 95 % percentile bootstrap over pairs, which draws both scores of a pair together."""
     import numpy as np
 
     difference = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
@@ -180,23 +183,12 @@ def paired_difference(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0)
     return float(difference.mean()), *_middle_95(drawn)
 
 
-def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Two-sided exact p of McNemar's test: under no difference, each discordant pair is a fair coin's throw.
-
-    only_a, only_b: pairs that only the one, only the other has right. 1 when there is none.
-    """
-    n, fewer = only_a + only_b, min(only_a, only_b)
-    log_half = n * log(0.5)
-    tail = fsum(exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + log_half) for k in range(fewer + 1))
-    return min(1.0, 2 * tail)
-
-
 def _resampled_means(scores: Any, resamples: int, rng: Any) -> Any:
-    """Means of `resamples` draws with replacement, through the counts of the distinct scores: exact, and fast."""
+    """Means of `resamples` draws with replacement, by the counts of the distinct scores: exact and fast."""
     import numpy as np
 
-    values, often = np.unique(scores, return_counts=True)
-    return rng.multinomial(len(scores), often / len(scores), size=resamples) @ values / len(scores)
+    values, counts = np.unique(scores, return_counts=True)
+    return rng.multinomial(len(scores), counts / len(scores), size=resamples) @ values / len(scores)
 
 
 def _middle_95(values: Any) -> tuple[float, float]:

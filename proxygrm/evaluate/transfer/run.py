@@ -1,52 +1,42 @@
-"""Rubric transfer from the rubrics to the matrix: judges asked, resumed at the row, figures and rows written.
+"""Rubric transfer from the rubrics to the matrix: run the judges, resumable at the row, and write rows and figures.
 
-OUT/raw/JUDGE.jsonl          answers of a judge as they come; an interrupted run goes on from here
-OUT/raw/rubrics-NAME.jsonl   critiques made here, when rubrics were asked of a checkpoint
+OUT/raw/JUDGE.jsonl          answers of a judge as they arrive; an interrupted run resumes from here
+OUT/raw/rubrics-NAME.jsonl   critiques written here, when rubrics come from a checkpoint
 OUT/rubrics/NAME.jsonl       the same as judgement rows
-OUT/JUDGE.jsonl              one row for each sight, reward model and condition
+OUT/JUDGE.jsonl              one row per ordered pair, reward model and condition
 OUT/transfer.json            the figures
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_json
-from proxygrm.critique.prompts import prompt_hash
-from proxygrm.evaluate.judge import judge_pairs
-from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress, answered
-from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge
+from proxygrm.evaluate.judges.base import CheckpointJudge, Progress
+from proxygrm.evaluate.judges.by_rubric import PairWithRubric, rubric_judge
+from proxygrm.evaluate.judges.endpoint import Endpoint
+from proxygrm.evaluate.judging import collect_answers, no_progress, prepare
+from proxygrm.evaluate.names import check_file_name
+from proxygrm.evaluate.rows.ordered_pair import OrderedPair, ordered_pairs, proxy_verdict_of
 from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, load_pairs, with_images
 from proxygrm.evaluate.rows.row_file import Row, write_rows
-from proxygrm.evaluate.rows.shown import Shown, proxy_verdict_of, shown_in_orders
 from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.evaluate.transfer.conditions import (
-    BASE,
-    Asked,
-    Source,
-    Told,
-    conditions,
-    read_source,
-    same_sights,
-    source_of,
-    told_prompt,
-)
-from proxygrm.evaluate.transfer.figures import Figures, cell, corrected
+from proxygrm.evaluate.transfer.conditions import BASE, Condition, conditions
+from proxygrm.evaluate.transfer.figures import Figures, add_corrected_p, cell_figures
+from proxygrm.evaluate.transfer.rubrics import Rubrics, read_rubrics, rubrics_of, shared_pairs
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("transfer",)
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """rubrics: by reward model, a file of judgement rows or a checkpoint that writes them on the spot. base: the same
-    for the model before training. judges: by name; notes: what a reader of the table must know of a judge, by name.
-    pairs: what must have been judged; needed when no rubrics come from a file."""
+    """rubrics: by reward model, a file of judgement rows, or a checkpoint that writes them now. base: the same for the
+    model before training. judges: by name; notes: what a reader of the table must know about a judge, by name. pairs:
+    those that must have been judged; required when no rubrics come from a file."""
 
     rubrics: Mapping[str, Path]
     judges: Mapping[str, Endpoint | Path]
@@ -60,162 +50,167 @@ class Transfer:
     common: bool = False
 
 
-def transfer(asked: Transfer, progress: Progress = lambda done, total, note: None) -> Figures:
-    """Ask every judge about every reward model's rubrics; write rows and figures, and return these.
+def measure_transfer(request: Transfer, progress: Progress = no_progress) -> Figures:
+    """Let every judge judge by every reward model's rubrics; write rows and figures, and return the latter.
 
-    UserError for what does not fit, before any model is loaded, but for sights that a checkpoint's rubrics lack.
+    UserError for invalid input, before any model is loaded, except for pairs that a checkpoint's rubrics lack.
     """
-    _check_names(asked)
-    judges = {name: _judge(who, asked.settings) for name, who in asked.judges.items()}
-    sources, base, expected = _sources(asked, progress)
-    held = [*sources, *([base] if base else []), *([expected] if expected else [])]
-    shared = same_sights(held, asked.common)
-    kept = {id(pair) for pair in with_images([s.pair for s in shared], asked.settings.missing_images)}
-    sights = [s for s in shared if id(s.pair) in kept]
-    check_pairs([s.pair for s in sights], asked.settings.missing_images)
-    plan = {s.name: conditions(sights, s, base, asked.seed, asked.allow_leaks) for s in sources}
-    told = list(_in_order(sights, plan))
-    cells, identities = [], {}
+    _check_names(request)
+    judges = {name: rubric_judge(source, request.settings) for name, source in request.judges.items()}
+    sources, base, expected = _sources(request, progress)
+    all_sources = [*sources, *([base] if base else []), *([expected] if expected else [])]
+    shared = shared_pairs(all_sources, request.common)
+    kept = {id(pair) for pair in with_images([o.pair for o in shared], request.settings.missing_images)}
+    ordered = [o for o in shared if id(o.pair) in kept]
+    check_pairs([o.pair for o in ordered], request.settings.missing_images)
+    plan = {s.name: conditions(ordered, s, base, request.seed, request.allow_leaks) for s in sources}
+    distinct = list(_distinct_requests(len(ordered), plan))
+    cells, judge_facts = [], {}
     for name, judge in judges.items():
-        answers = answered(judge, told, asked.out / "raw" / f"{name}.jsonl", progress)
-        cells += [cell(grm, name, sights, of, answers) for grm, of in plan.items()]
-        identities[name] = {"is": judge.name, "note": (asked.notes or {}).get(name, ""), "made_by": judge.made_by}
-        write_rows(asked.out / f"{name}.jsonl", _rows(sights, plan, answers))
-    corrected(cells)
+        answers = collect_answers(judge, distinct, request.out / "raw" / f"{name}.jsonl", progress)
+        cells += [cell_figures(grm, name, ordered, by_condition, answers) for grm, by_condition in plan.items()]
+        judge_facts[name] = {"is": judge.name, "note": (request.notes or {}).get(name, ""), "made_by": judge.made_by}
+        write_rows(request.out / f"{name}.jsonl", _rows(ordered, plan, answers))
+    add_corrected_p(cells)
     figures = {
-        "pairs": len({(s.pair.id, s.copy) for s in sights}),
-        "sights": len(sights),
-        "sights_not_shared": sum(len(source.sights) for source in held) - len(shared) * len(held),
-        "without_images": len(shared) - len(sights),
-        "orders": len({s.order for s in sights}),
-        "judgements_by_judge": len(told),
-        "images_missing": sum(any(not path.is_file() for path in s.pair.images) for s in sights),
-        "seed": asked.seed,
-        "allow_leaks": asked.allow_leaks,
-        "judges": identities,
-        "rubrics": {s.name: {"from": str(asked.rubrics[s.name]), **s.counts()} for s in sources},
-        "base": {"from": str(asked.base), **base.counts()} if base else None,
+        "pairs": len({(o.pair.id, o.copy) for o in ordered}),
+        "sights": len(ordered),
+        "sights_not_shared": sum(len(source.ordered) for source in all_sources) - len(shared) * len(all_sources),
+        "without_images": len(shared) - len(ordered),
+        "orders": len({o.order for o in ordered}),
+        "judgements_by_judge": len(distinct),
+        "images_missing": sum(any(not path.is_file() for path in o.pair.images) for o in ordered),
+        "seed": request.seed,
+        "allow_leaks": request.allow_leaks,
+        "judges": judge_facts,
+        "rubrics": {s.name: {"from": str(request.rubrics[s.name]), **s.counts()} for s in sources},
+        "base": {"from": str(request.base), **base.counts()} if base else None,
         "cells": cells,
     }
-    write_json(asked.out / "transfer.json", figures)
+    write_json(request.out / "transfer.json", figures)
     return figures
 
 
-def _check_names(asked: Transfer) -> None:
-    if not asked.rubrics or not asked.judges:
-        raise UserError("rubric transfer needs rubrics and a judge: --rubrics NAME=FILE --judge NAME=PATH")
-    for name in [*asked.rubrics, *asked.judges]:
-        if not _NAME.fullmatch(name) or (name in asked.judges and name in _RESERVED):
-            raise UserError(f"{name!r} cannot be a name here: letters, digits, dots, dashes and underscores only")
-    if BASE in asked.rubrics and asked.base:
-        raise UserError(f"{BASE!r} is the name of the model before training; call the rubrics something else")
+def _check_names(request: Transfer) -> None:
+    if not request.rubrics or not request.judges:
+        raise UserError(
+            "rubric transfer needs rubrics and a judge: --rubrics NAME=FILE --judge NAME=PATH",
+            code="eval.nothing-to-transfer",
+        )
+    for name in request.rubrics:
+        check_file_name(name)
+    for name in request.judges:
+        check_file_name(name, _RESERVED)
+    if BASE in request.rubrics and request.base:
+        raise UserError(
+            f"{BASE!r} is the name of the model before training; choose another name for the rubrics",
+            code="eval.bad-name",
+            name=BASE,
+        )
 
 
-def _judge(who: Endpoint | Path, settings: EvaluateSettings) -> Judge:
-    """Greedy, both prompts remembered, so that a file begun with other instructions is not gone on with."""
-    settings = replace(settings, max_tokens=settings.proxy_max_tokens)
-    judge: CheckpointJudge | EndpointJudge
-    if isinstance(who, Endpoint):
-        judge = EndpointJudge(who, settings, told_prompt)
-    else:
-        judge = CheckpointJudge(who, settings, told_prompt)
-    judge.made_by |= {"prompt": prompt_hash("proxy"), "prompt_bare": prompt_hash("proxy_bare")}
-    return judge
-
-
-def _sources(asked: Transfer, progress: Progress) -> tuple[list[Source], Source | None, Source | None]:
-    """(rubrics, those of the base, the sights that --pairs should give). Files are read before models are loaded."""
-    wanted = dict(asked.rubrics) | ({BASE: asked.base} if asked.base else {})
-    read = {name: read_source(name, path) for name, path in wanted.items() if not _is_checkpoint(path)}
-    _check_rubrics(asked, read)
+def _sources(request: Transfer, progress: Progress) -> tuple[list[Rubrics], Rubrics | None, Rubrics | None]:
+    """(rubrics, those of the base, the ordered pairs of --pairs). Files are read before models are loaded."""
+    paths = dict(request.rubrics) | ({BASE: request.base} if request.base else {})
+    sources = {name: read_rubrics(name, path) for name, path in paths.items() if not _is_checkpoint(path)}
+    _check_rubrics(request, sources)
     expected = None
-    if asked.pairs:
-        pairs = load_pairs(asked.pairs)
-        pairs = pairs[: asked.settings.max_pairs] if asked.settings.max_pairs else pairs
-        sights = shown_in_orders(pairs, asked.settings.orders, 1, asked.settings.seed)
-        expected = Source("--pairs", {s.key: s for s in sights}, {})
-    elif read:
-        pairs = _pairs_of(next(iter(read.values())))
+    if request.pairs:
+        pairs = load_pairs(request.pairs)
+        pairs = pairs[: request.settings.max_pairs] if request.settings.max_pairs else pairs
+        ordered = ordered_pairs(pairs, request.settings.orders, 1, request.settings.seed)
+        expected = Rubrics("--pairs", {o.key: o for o in ordered}, {})
+    elif sources:
+        pairs = _pairs_of(next(iter(sources.values())))
     else:
-        raise UserError("rubrics of checkpoints alone need the pairs to write them for: give --pairs PATH")
-    if expected and read:
-        same_sights([*read.values(), expected], asked.common)
-    for name, path in wanted.items():
-        if name not in read:
-            read[name] = _written(name, path, pairs, asked, progress)
-            _check_rubrics(asked, {name: read[name]})
-    return [read[name] for name in asked.rubrics], read.get(BASE) if asked.base else None, expected
+        raise UserError(
+            "rubrics from checkpoints alone need the pairs to write them for: pass --pairs PATH",
+            code="eval.needs-pairs",
+        )
+    if expected and sources:
+        shared_pairs([*sources.values(), expected], request.common)
+    for name, path in paths.items():
+        if name not in sources:
+            sources[name] = _written_by(name, path, pairs, request, progress)
+            _check_rubrics(request, {name: sources[name]})
+    return [sources[name] for name in request.rubrics], sources.get(BASE) if request.base else None, expected
 
 
-def _check_rubrics(asked: Transfer, read: Mapping[str, Source]) -> None:
-    """Of reward models. The model before training may have written none: that is told of it in the figures."""
-    for name in (name for name in read if name in asked.rubrics):
-        rubrics = read[name].rubrics.values()
-        if any(rubric.sent(asked.allow_leaks) for rubric in rubrics):
+def _check_rubrics(request: Transfer, sources: Mapping[str, Rubrics]) -> None:
+    """UserError for a reward model without a rubric to send. The model before training may have written none: the
+    figures say so."""
+    for name in (name for name in sources if name in request.rubrics):
+        rubrics = sources[name].rubrics.values()
+        if any(rubric.sendable(request.allow_leaks) for rubric in rubrics):
             continue
         leaks = sum(rubric.leaks for rubric in rubrics)
-        why = (
-            f"{leaks:,} name the winner, see --allow-leaks"
-            if leaks
-            else "a judge that writes none gives nothing to show"
-        )
+        reason = f"{leaks:,} name the winner, see --allow-leaks" if leaks else "no critique has a closed rubric"
         raise UserError(
-            f"{name}: none of its {len(rubrics):,} judgements has a rubric that can be sent ({why}); leave it out"
+            f"{name}: none of its {len(rubrics):,} judgements has a rubric that can be sent ({reason}); leave it out",
+            code="eval.no-rubrics",
+            name=name,
+            count=len(rubrics),
+            leaks=leaks,
         )
 
 
 def _is_checkpoint(path: Path) -> bool:
     if path.is_dir() and not (path / "config.json").is_file():
-        raise UserError(f"{path} is neither a file of judgement rows nor a checkpoint (a folder with config.json)")
+        raise UserError(
+            f"{path} is neither a file of judgement rows nor a checkpoint (a folder with config.json)",
+            code="eval.not-rubrics",
+            path=path,
+        )
     return path.is_dir()
 
 
-def _pairs_of(source: Source) -> list[EvalPair]:
-    return list({(s.pair.id, s.copy): s.pair for s in source.sights.values()}.values())
+def _pairs_of(source: Rubrics) -> list[EvalPair]:
+    return list({(o.pair.id, o.copy): o.pair for o in source.ordered.values()}.values())
 
 
-def _written(name: str, model: Path, pairs: Sequence[EvalPair], asked: Transfer, progress: Progress) -> Source:
-    rows = judge_pairs(model, pairs, asked.settings, asked.out / "raw" / f"rubrics-{name}.jsonl", progress)
-    file = asked.out / "rubrics" / f"{name}.jsonl"
+def _written_by(name: str, model: Path, pairs: Sequence[EvalPair], request: Transfer, progress: Progress) -> Rubrics:
+    judging = prepare(CheckpointJudge(model, request.settings), pairs, request.settings)
+    rows = judging.rows(request.out / "raw" / f"rubrics-{name}.jsonl", progress)
+    file = request.out / "rubrics" / f"{name}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_rows(file, rows)
-    return source_of(name, list(enumerate(rows, 1)), str(file))
+    return rubrics_of(name, list(enumerate(rows, 1)), file)
 
 
-def _in_order(sights: Sequence[Shown], plan: Mapping[str, Mapping[str, Asked]]) -> Iterator[Told]:
-    """Each question once; those about one sight stand together, since they share all that comes before the rubric."""
+def _distinct_requests(count: int, plan: Mapping[str, Mapping[str, Condition]]) -> Iterator[PairWithRubric]:
+    """Each request once; those of one ordered pair are adjacent, since they share everything before the rubric."""
     seen: set[str] = set()
-    for at in range(len(sights)):
-        for of in plan.values():
-            for condition in of.values():
-                told = condition.told[at]
-                if told is not None and told.key not in seen:
-                    seen.add(told.key)
-                    yield told
+    for index in range(count):
+        for by_condition in plan.values():
+            for condition in by_condition.values():
+                request = condition.requests[index]
+                if request is not None and request.key not in seen:
+                    seen.add(request.key)
+                    yield request
 
 
 def _rows(
-    sights: Sequence[Shown], plan: Mapping[str, Mapping[str, Asked]], answers: Mapping[str, Row]
+    ordered: Sequence[OrderedPair], plan: Mapping[str, Mapping[str, Condition]], answers: Mapping[str, Row]
 ) -> Iterator[dict[str, Any]]:
-    for at, s in enumerate(sights):
-        for grm, of in plan.items():
-            for name, condition in of.items():
-                told = condition.told[at]
-                answer = answers[told.key] if told else None
+    for index, o in enumerate(ordered):
+        for grm, by_condition in plan.items():
+            for name, condition in by_condition.items():
+                request = condition.requests[index]
+                answer = answers[request.key] if request else None
                 verdict = proxy_verdict_of(answer) if answer else None
                 yield {
-                    "id": s.pair.id,
-                    "copy": s.copy,
-                    "order": s.order,
-                    "category": s.pair.category,
+                    "id": o.pair.id,
+                    "copy": o.copy,
+                    "order": o.order,
+                    "category": o.pair.category,
                     "rubrics": grm,
                     "condition": name,
-                    "label": s.label,
-                    "asked": told is not None,
+                    "label": o.label,
+                    "asked": request is not None,
                     "verdict": verdict,
-                    "correct": None if verdict is None else verdict == s.label,
+                    "correct": None if verdict is None else verdict == o.label,
                     "refused": answer["problem"] if answer else None,
                     "answer": answer["text"] if answer else None,
-                    "rubric": told.rubric if told else None,
-                    "key": told.key if told else None,
+                    "rubric": request.rubric if request else None,
+                    "key": request.key if request else None,
                 }

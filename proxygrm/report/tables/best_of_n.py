@@ -1,4 +1,4 @@
-"""Accuracy@N as a table for people."""
+"""Accuracy@N as a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from proxygrm.report.tables.score import between, per_cent
+from proxygrm.report.numbers import between, per_cent
 
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
@@ -16,7 +16,7 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
         f"{figures['candidates']:,} candidates of {figures['prompts']:,} prompts, ranked by {figures['ranked_by']}",
         highlight=False,
     )
-    table = Table("N", "prompts", "chosen one correct %", "95 %", "any correct %")
+    table = Table("N", "prompts", "best correct %", "95 %", "any correct %")
     for row in figures["accuracy_at"]:
         table.add_row(
             str(row["n"]), f"{row['prompts']:,}", per_cent(row["accuracy"]), between(row["low"], row["high"]),
@@ -25,7 +25,7 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     if figures["accuracy_at"]:
         console.print(table)
     else:
-        console.print("correctness is not known, so there is no accuracy@N; the ranking is what --out writes")
+        console.print("correctness is unknown, so there is no accuracy@N; --out writes the ranking")
     console.print(
         f"ties and unparsed verdicts: {figures['unclear_verdicts']:,} (half a win each); prompts whose best are tied: "
         f"{figures['prompts_with_tied_best']:,} (they share the choice)",

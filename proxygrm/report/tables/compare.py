@@ -1,4 +1,4 @@
-"""The comparison of runs, and the leaderboard beside published numbers, as tables for people."""
+"""The comparison of runs, and a leaderboard with published numbers, as tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from proxygrm.evaluate.benchmarks import benchmark
 from proxygrm.evaluate.scores.compare import ORDERS_DIFFER, mcnemar_cells
-from proxygrm.report.tables.score import between, per_cent
+from proxygrm.report.numbers import between, per_cent, points
 
 MARKS = {"yes": "=", "nearly": "~", "no": "x"}
 
@@ -36,7 +36,9 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
         board.add_row(MARKS[anchor["comparable"]], f"[dim]{anchor['name']}[/]", "", anchor["per_cent"], "", "")
     console.print(board)
     if figures["anchors"]:
-        console.print("published numbers: ~ comparable but for what is said, x not comparable", style="dim")
+        console.print(
+            "published numbers: ~ comparable except for the differences listed, x not comparable", style="dim"
+        )
     for anchor in figures["anchors"]:
         console.print(f"{MARKS[anchor['comparable']]} {anchor['name']}: {anchor['why']}", style="dim", highlight=False)
     if not figures["against"]:
@@ -45,7 +47,7 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     table = Table("run", "pairs", "points", "95 %", "won", "lost", "McNemar p", "Holm")
     for row in figures["against"]:
         table.add_row(
-            row["run"], f"{row['pairs']:,}", f"{100 * row['difference']:+.2f}", between(row["low"], row["high"]),
+            row["run"], f"{row['pairs']:,}", points(row["difference"], 2), between(row["low"], row["high"]),
             *mcnemar_cells(row),
         )  # fmt: skip
     console.print(table)

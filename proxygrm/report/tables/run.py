@@ -1,4 +1,4 @@
-"""The result table in the terminal: a line a figure, a column a model, so that three models fit 80 characters."""
+"""The result table in the terminal: a row per figure, a column per model, so that three models fit 80 characters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
+from proxygrm.report.numbers import NONE
 from proxygrm.report.tables.results import COLUMNS, result_rows
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
-    """A rich Table of a summary.json or of its content. UserError when the file is not there or not whole."""
+    """A rich Table of a summary.json or of its content. UserError when the file is missing or invalid."""
     from rich.table import Table
     from rich.text import Text
 
@@ -25,7 +26,9 @@ def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
         try:
             summary = json.loads(read_user_text(summary))
         except (OSError, ValueError) as error:
-            raise UserError(f"no results in {summary}: {error}") from error
+            raise UserError(
+                f"no results in {summary}: {error}", code="report.no-results", path=summary, reason=str(error)
+            ) from error
     assert isinstance(summary, Mapping)
     rows = result_rows(summary)
     table = Table(title="Held-out pairs, both orders", title_justify="left")
@@ -46,13 +49,15 @@ _RL_FIGURES = {
 
 
 def training_table(metrics: Path, parts: int = 3) -> Table:
-    """Means over the rollouts of RL, the steps cut in `parts`: single steps of few prompts say little."""
+    """Means over RL's rollouts in `parts` ranges of steps: single steps have few prompts."""
     from rich.table import Table
 
     try:
         rows = [json.loads(line) for line in read_user_text(metrics).splitlines()]
     except (OSError, ValueError) as error:
-        raise UserError(f"no metrics in {metrics}: {error}") from error
+        raise UserError(
+            f"no metrics in {metrics}: {error}", code="report.no-metrics", path=metrics, reason=str(error)
+        ) from error
     parts = min(parts, len(rows))
     cuts = [len(rows) * i // parts for i in range(parts + 1)] if parts else []
     spans = [rows[a:b] for a, b in pairwise(cuts)]
@@ -62,6 +67,6 @@ def training_table(metrics: Path, parts: int = 3) -> Table:
         first, last = span[0]["step"], span[-1]["step"]
         table.add_column(f"steps {first}-{last}" if last > first else f"step {first}", justify="right")
     for title, (name, form) in _RL_FIGURES.items():
-        found = [[row[name] for row in span if name in row] for span in spans]
-        table.add_row(title, *(form.format(sum(values) / len(values)) if values else "–" for values in found))
+        values_by_span = [[row[name] for row in span if name in row] for span in spans]
+        table.add_row(title, *(form.format(sum(values) / len(values)) if values else NONE for values in values_by_span))
     return table

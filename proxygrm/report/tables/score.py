@@ -1,4 +1,4 @@
-"""The figures of `eval score` as a table for people."""
+"""The figures of `eval score` as a table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from proxygrm.evaluate.benchmarks import benchmark
-
-
-def per_cent(share: float | None, places: int = 2) -> str:
-    return "-" if share is None else f"{100 * share:.{places}f}"
-
-
-def between(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+from proxygrm.report.numbers import between, per_cent
 
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
-    """n against the expected N comes first, warnings last, so that neither is missed."""
+    """N against the expected N comes first and warnings last, so that neither is missed."""
     bench = benchmark(figures["bench"])
     expected = f"{figures['expected']:,}" if figures["expected"] is not None else "an unknown number"
     revision = f" ({figures['revision']})" if figures["revision"] else ""
@@ -73,7 +66,7 @@ def _lines(figures: Mapping[str, Any]) -> str:
     ]
     if position["consistency"] is not None:
         lines.append(
-            f"both orders name the same response: {per_cent(position['consistency'])} % "
+            f"the same response in both orders: {per_cent(position['consistency'])} % "
             f"of {position['consistency_pairs']:,} pairs"
         )
         lines[-1] += f"; right in both: {per_cent(position['right_in_all'])} %"
@@ -82,11 +75,11 @@ def _lines(figures: Mapping[str, Any]) -> str:
         interval = between(position["says_1_low"], position["says_1_high"])
         lines.append(
             f"says 1: {per_cent(position['says_1'])} % ({interval})"
-            + ("" if better is None else f"; the better one stood first in {per_cent(better)} %")
+            + ("" if better is None else f"; the better response was first in {per_cent(better)} %")
         )
     if position["accuracy_better_first"] is not None and position["accuracy_better_second"] is not None:
         lines.append(
-            f"right when the better one is first {per_cent(position['accuracy_better_first'])} %, "
+            f"right when the better response is first {per_cent(position['accuracy_better_first'])} %, "
             f"second {per_cent(position['accuracy_better_second'])} %"
         )
     return "\n".join(lines)
@@ -99,11 +92,13 @@ def show_audit(audit: Mapping[str, Any], console: Console) -> None:
             f"audit: overall {holds} the weighted categories ({per_cent(weighted['weighted'])})", highlight=False
         )
     for verdict in audit.get("partitions", []):
-        says = {True: "[bold green]fits[/]", False: "does not fit", None: "cannot be checked"}[verdict["fits"]]
-        console.print(f"audit: the published numbers: partition {verdict['partition']} {says}", highlight=False)
+        result = {True: "[bold green]fits[/]", False: "does not fit", None: "cannot be checked"}[verdict["fits"]]
+        console.print(f"audit: the published numbers: partition {verdict['partition']} {result}", highlight=False)
         if verdict["detail"]:
             console.print(f"       {verdict['detail']}", highlight=False)
     for revision in audit.get("revisions", []):
         right = revision["right"]
-        says = f"is {right:g}/{revision['rows']:,}" if right is not None else f"is no count of {revision['rows']:,}"
-        console.print(f"audit: overall {audit['published']['overall']} {says} ({revision['name']})", highlight=False)
+        result = (
+            f"is {right:g}/{revision['rows']:,}" if right is not None else f"is not possible with {revision['rows']:,}"
+        )
+        console.print(f"audit: overall {audit['published']['overall']} {result} ({revision['name']})", highlight=False)

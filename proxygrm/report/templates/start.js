@@ -1,8 +1,8 @@
 if (document.getElementById("filters")) {
-  unpacked().then((data) => {
+  unpack().then((data) => {
     $("browser").hidden = false;
     $("wait").hidden = true;
-    judgements(arranged(data, JSON.parse($("pictures").textContent)));
+    judgements(arrange(data, JSON.parse($("images").textContent)));
     if (location.hash === "#judgements") $("judgements").scrollIntoView();
   }).catch((error) => {
     $("wait").textContent = typeof DecompressionStream === "undefined"

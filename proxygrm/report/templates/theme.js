@@ -1,8 +1,8 @@
-// Light or dark: what the system says, until the button says otherwise. Kept where the browser lets a file keep things.
+// Light or dark: as in the system, until the button is used. Stored where the browser allows a file to store things.
 const themeButton = document.getElementById("theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme || (systemDark.matches ? "dark" : "light")) === "dark";
-const sayTheme = () => { themeButton.textContent = isDark() ? "Light" : "Dark"; };
+const updateButton = () => { themeButton.textContent = isDark() ? "Light" : "Dark"; };
 function remembered(theme) {
   try {
     if (theme) localStorage.setItem("proxygrm-theme", theme);
@@ -11,10 +11,10 @@ function remembered(theme) {
 }
 if (["light", "dark"].includes(remembered())) document.documentElement.dataset.theme = remembered();
 themeButton.hidden = false;
-sayTheme();
-systemDark.addEventListener("change", sayTheme);
+updateButton();
+systemDark.addEventListener("change", updateButton);
 themeButton.addEventListener("click", () => {
   document.documentElement.dataset.theme = isDark() ? "light" : "dark";
   remembered(document.documentElement.dataset.theme);
-  sayTheme();
+  updateButton();
 });

@@ -1,4 +1,4 @@
-"""verl's FSDP2 engine on CPUs, and where it finds the CPU rollout (see the package docstring)."""
+"""verl's FSDP2 engine and its vLLM rollout, registered for CPUs (see the package docstring)."""
 
 from __future__ import annotations
 

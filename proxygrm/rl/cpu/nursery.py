@@ -1,13 +1,13 @@
-"""Ray workers that are forked from a process which has everything imported already.
+"""Ray workers that are forked from a process with the large imports done.
 
 On two cores the start of a training is almost all imports: a dozen Python processes each spend five to ten seconds
-of CPU on torch, transformers, vLLM and verl. Ray can be told what to start instead of `python`
-(`runtime_env.py_executable`). Here that is this file as a script: it hands its arguments, environment, folder and
-standard streams to the nursery, which forks, and then it stands for the worker until the worker ends. Where no nursery
-answers, it becomes a plain Python worker.
+of CPU on torch, transformers, vLLM and verl. Ray takes another program in place of `python`
+(`runtime_env.py_executable`). Here that is this file as a script: it sends its arguments, environment, folder and
+standard streams to the nursery, which forks, and then waits in the worker's place until the worker ends. Without a
+nursery it becomes a plain Python worker.
 
 CPU only: a forked process must not inherit CUDA. Only the standard library is imported at the top, so that the
-script itself starts in a blink.
+script itself starts in a few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PRELOADED = (
     "vllm.entrypoints.openai.cli_args",
     "vllm.entrypoints.pooling.factories",
 )
-"""What takes long and does not import Ray: its C++ part reads a worker's environment when it is loaded."""
+"""Slow imports that do not import Ray, whose C++ part reads the worker's environment when it is loaded."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -54,25 +54,25 @@ def serve(path: Path, modules: Sequence[str] = PRELOADED) -> None:
     for name in modules:
         importlib.import_module(name)
     if "ray" in sys.modules:
-        raise RuntimeError("the nursery has imported Ray: workers would take the nursery's environment for theirs")
+        raise RuntimeError("the nursery has imported Ray: workers would get the nursery's environment")
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate())
         raise RuntimeError(f"the nursery cannot fork safely with threads running: {names}")
     gc.collect()
-    gc.freeze()  # shared pages stay shared: the collector of a child does not touch what the parent made
+    gc.freeze()  # a child's collector then leaves the parent's objects alone, and their pages stay shared
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     scratch = path.with_name(path.name + ".new")
     scratch.unlink(missing_ok=True)
-    os.umask(0o077)  # whoever may write to the socket may run anything as this user
+    os.umask(0o077)  # who can write to the socket can run anything as this user
     listener.bind(str(scratch))
     listener.listen(64)
-    scratch.rename(path)  # whoever sees the path can connect
+    scratch.rename(path)  # once the path exists, clients can connect
     _serve(listener)
 
 
 def _serve(listener: socket.socket) -> None:
-    waiting: dict[int, socket.socket] = {}  # worker's pid -> connection of the script that stands for it
+    waiting: dict[int, socket.socket] = {}  # worker's pid -> connection of the script that waits for it
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
@@ -84,16 +84,16 @@ def _serve(listener: socket.socket) -> None:
         for key, _ in selector.select():
             if key.fileobj is listener:
                 connection, _ = listener.accept()
-                order, streams = _receive(connection)
+                request, streams = _receive(connection)
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
-                    for mine in (listener, connection, *waiting.values()):
-                        mine.close()
+                    for inherited in (listener, connection, *waiting.values()):
+                        inherited.close()
                     signal.set_wakeup_fd(-1)
                     os.close(readable)
                     os.close(writable)
-                    _become_worker(order, streams)
+                    _become_worker(request, streams)
                 for stream in streams:
                     os.close(stream)
                 connection.sendall(_LENGTH.pack(pid))
@@ -113,8 +113,8 @@ def _report_ended(waiting: dict[int, socket.socket]) -> None:
                 connection.close()
 
 
-def _become_worker(order: dict[str, Any], streams: list[int]) -> None:
-    """In the forked child: look like a fresh `python SCRIPT ARGS`, then run it. Does not return."""
+def _become_worker(request: dict[str, Any], streams: list[int]) -> None:
+    """In the forked child: set up the process like a fresh `python SCRIPT ARGS`, and run it. Does not return."""
     import runpy
     import traceback
 
@@ -122,13 +122,13 @@ def _become_worker(order: dict[str, Any], streams: list[int]) -> None:
         os.dup2(stream, target)
         os.close(stream)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.umask(int(order["umask"]))
+    os.umask(int(request["umask"]))
     os.environ.clear()
-    os.environ.update(order["environment"])
-    os.chdir(str(order["folder"]))
-    arguments = [str(argument) for argument in order["arguments"]]
+    os.environ.update(request["environment"])
+    os.chdir(str(request["folder"]))
+    arguments = [str(argument) for argument in request["arguments"]]
     sys.argv = arguments
-    if not sys.flags.safe_path:  # else the first entry is no script's folder
+    if not sys.flags.safe_path:  # else the first entry is not a script's folder
         sys.path[0] = str(Path(arguments[0]).parent)
     status = 1
     try:
@@ -156,15 +156,15 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def stand_in(path: str, arguments: list[str]) -> int:
-    """Ask the nursery at `path` for a worker and wait for its end; its exit status. A signal is passed on to it."""
+    """Have the nursery at `path` start a worker and wait for it; returns its exit status. Signals are passed on."""
     os.umask(umask := os.umask(0o077))
-    asked = {"arguments": arguments, "environment": dict(os.environ), "folder": str(Path.cwd()), "umask": umask}
-    order = json.dumps(asked, ensure_ascii=True).encode()
+    fields = {"arguments": arguments, "environment": dict(os.environ), "folder": str(Path.cwd()), "umask": umask}
+    request = json.dumps(fields, ensure_ascii=True).encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
-        connection.sendmsg([_LENGTH.pack(len(order))], rights)
-        connection.sendall(order)
+        connection.sendmsg([_LENGTH.pack(len(request))], rights)
+        connection.sendall(request)
         worker = _LENGTH.unpack(connection.recv(_LENGTH.size))[0]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _: os.kill(worker, received))

@@ -1,4 +1,4 @@
-"""The platform `cpu` for verl (see the package docstring for what is changed and why)."""
+"""The platform `cpu` for verl (see the package docstring)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ for _name, _function in MISSING_IN_TORCH_CPU.items():
 
 @PlatformRegistry.register(platform="cpu")
 class CPUPlatform(PlatformBase):
-    """One device a worker; Ray's resource is still called GPU, because verl counts only GPU and NPU slots."""
+    """One device per worker; Ray's resource is still called GPU, because verl counts only GPU and NPU slots."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -59,7 +59,7 @@ class CPUPlatform(PlatformBase):
         return True
 
     def current_device(self) -> str:
-        # verl uses it as `tensor.to(current_device())` only.
+        # verl only calls `tensor.to(current_device())`.
         return "cpu"
 
     def device_count(self) -> int:
@@ -102,7 +102,7 @@ class CPUPlatform(PlatformBase):
         return []
 
     def is_ipc_supported(self) -> bool:
-        # False makes verl hand weights to vLLM through shared memory.
+        # False: verl sends weights to vLLM through shared memory.
         return False
 
     def rollout_env_vars(self) -> dict[str, str]:
@@ -130,12 +130,12 @@ _as_nested_tensor = torch.nested.as_nested_tensor
 
 
 def _as_nested_by_length(tensors: Any, *args: Any, **options: Any) -> Any:
-    """Position ids are (4, length). When all rollouts are equally long, torch takes the 4 for the ragged dimension and
-    verl fails on it later; a tiny model that has learned its format does write equally long critiques."""
+    """Position ids are (4, length). When all rollouts are equally long, torch makes the 4 the ragged dimension and verl
+    fails on it later; a tiny model that has learned its format does write equally long critiques."""
     if options.get("layout") is torch.jagged and isinstance(tensors, list | tuple) and len(tensors):
         first = tensors[0]
-        alike = all(t.shape == first.shape and t.dtype == torch.int64 and t.dim() == 2 for t in tensors)
-        if alike and first.shape[0] in (3, 4) and first.shape[1] != first.shape[0]:
+        same_shape = all(t.shape == first.shape and t.dtype == torch.int64 and t.dim() == 2 for t in tensors)
+        if same_shape and first.shape[0] in (3, 4) and first.shape[1] != first.shape[0]:
             from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
             return nested_tensor_from_tensor_list(list(tensors))

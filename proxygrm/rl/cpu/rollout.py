@@ -9,12 +9,12 @@ from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
-    """vLLM makes its worker from this class before it loads the model."""
+    """vLLM creates its worker from this class before it loads the model."""
 
     def __new__(cls, **kwargs: Any) -> CPUWorkerExtension:
         import vllm._custom_ops as ops
 
-        ops._supports_onednn = False  # plain torch linear: the weight stays where load_weights() finds it
+        ops._supports_onednn = False  # plain torch linear: load_weights() can replace the weight
         return super().__new__(cls, **kwargs)
 
 
@@ -29,7 +29,7 @@ def replica_class() -> type:
             return f"{CPUWorkerExtension.__module__}.{CPUWorkerExtension.__name__}"
 
         async def run_server(self, args: Any) -> None:
-            # vLLM spawns inside Ray actors because a forked child must not use CUDA; there is none here.
+            # vLLM spawns inside Ray actors because a forked child must not use CUDA; here is no CUDA.
             engine_start.get_mp_context = lambda: multiprocessing.get_context("fork")
             await super().run_server(args)
 

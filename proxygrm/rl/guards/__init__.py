@@ -1,1 +1,1 @@
-"""What keeps other users of a node out of verl's and vLLM's sockets and files."""
+"""Guards that keep other users of a node out of verl's and vLLM's sockets and files."""

@@ -1,1 +1,1 @@
-"""What verl imports of ours, by name: dataset, agent loop, reward function, sampler; and what they decide with."""
+"""The plug-ins that verl imports by name (dataset, agent loop, reward function, sampler) and what they use."""

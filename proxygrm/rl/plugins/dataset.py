@@ -1,11 +1,12 @@
-"""verl's dataset, with an account of the rows it leaves out.
+"""verl's dataset, with an account of the rows it drops.
 
-verl 0.9.1 drops prompts that are longer than allowed, and rows whose picture it cannot read, without a count: a
-training on half of its pairs looks like any other.
+verl 0.9.1 drops prompts that are too long, and rows whose image it cannot read, without a count: a training on half of
+its pairs looks like any other.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from proxygrm.core.files.whole_file import write_json
 
-NAMED = 1000
+MAX_IDS = 1000
+"""Ids of dropped rows in the account."""
+log = logging.getLogger(__name__)
 
 
 class AccountingDataset(RLHFDataset):
-    """verl's own; `data.account` names the folder for `left_out_FILE.json`."""
+    """verl's dataset; `data.account` names the folder for `left_out_FILE.json`."""
 
     def maybe_filter_out_long_prompts(self, dataframe: Any = None) -> Any:
         kept = super().maybe_filter_out_long_prompts(dataframe)
@@ -28,18 +31,18 @@ class AccountingDataset(RLHFDataset):
 
 
 def account(before: Any, kept: Any, file: Path, longest: int) -> None:
-    """Writes how many rows of a `datasets.Dataset` were kept and the ids of others, and says so when there are any."""
-    missing: Counter[str] = Counter()
+    """Write how many rows of a `datasets.Dataset` were kept and the ids of the others; log when there are others."""
+    dropped: Counter[str] = Counter()
     if len(kept) < len(before):
-        missing = Counter(_ids(before)) - Counter(_ids(kept))
+        dropped = Counter(_ids(before)) - Counter(_ids(kept))
     left_out = len(before) - len(kept)
-    why = f"the prompt is longer than {longest:,} tokens, pictures included, or a picture cannot be read"
-    row = {"rows": len(before), "kept": len(kept), "left_out": left_out, "why": why, "ids": sorted(missing)[:NAMED]}
+    why = f"the prompt is longer than {longest:,} tokens, images included, or an image cannot be read"
+    row = {"rows": len(before), "kept": len(kept), "left_out": left_out, "why": why, "ids": sorted(dropped)[:MAX_IDS]}
     write_json(file, row)
     if left_out:
-        print(f"{left_out:,} of {len(before):,} rows are left out: {why}; {file} names them", flush=True)
+        log.warning("%s of %s rows are left out: %s; %s names them", f"{left_out:,}", f"{len(before):,}", why, file)
 
 
 def _ids(rows: Any) -> list[str]:
-    """Of all rows; without a look at their pictures."""
+    """Of all rows, without loading their images."""
     return [str(row.get("id", "")) for row in rows.select_columns(["extra_info"])["extra_info"]]

@@ -4,10 +4,9 @@
     two calls   | rubric ------- | evaluation, verdict ------------ |
                                  | proxy |
 
-The first call stops where `</rubric>` is closed, the second goes on from the very tokens of the first with the same
-request id: verl sends it to the same replica, whose prefix cache holds them. What comes back is one output, as if it
-had been one call. Nothing here imports verl: see `early_rubric_loop` for its agent loop, docs/early-rubric.md for
-when this helps.
+The first call stops at `</rubric>`, the second continues from the exact tokens of the first with the same request id:
+verl sends it to the same replica, whose prefix cache holds them. The result is one output, as of one call. Nothing here
+imports verl: see `early_rubric_loop` for the agent loop, docs/early-rubric.md for when this helps.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from typing import Any
 
 CLOSING = "</rubric>"
 COMPLETED = "completed"
-"""verl's word for a call that ended by itself: at its limit, an end of sequence or a stop string."""
+"""verl's stop reason of a call that ended at its limit, an end of sequence or a stop string."""
 MEMORYLESS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logprobs", "max_tokens", "max_new_tokens"}
 )
-"""Sampling parameters that mean the same in two calls as in one. (repetition_penalty counts the prompt too; a seed
-would repeat the first call's noise in the second, and other penalties would forget what the first call wrote.)"""
+"""Sampling parameters that have the same effect in two calls as in one. (repetition_penalty counts the prompt too; a
+seed would repeat the first call's noise in the second, and other penalties would ignore the first call's output.)"""
 
 
 class TwoCalls:
-    """Stands in for verl's server client in one rollout; `generate` has its signature and answers like it.
+    """Replaces verl's server client in one rollout; `generate` has the same signature and result.
 
-    decode: text of tokens, special tokens left out. closed: called with the text so far once it holds a closed
+    decode: text of tokens, special tokens left out. on_closed: called with the text so far once it has a closed
     rubric. response_length, max_model_len: verl's limits of a rollout and of the model, in tokens (None: no limit).
     """
 
@@ -37,11 +36,11 @@ class TwoCalls:
         self,
         server: Any,
         decode: Callable[[Sequence[int]], str],
-        closed: Callable[[str], None],
+        on_closed: Callable[[str], None],
         response_length: int,
         max_model_len: int | None = None,
     ) -> None:
-        self.server, self.decode, self.closed = server, decode, closed
+        self.server, self.decode, self.on_closed = server, decode, on_closed
         self.response_length, self.max_model_len = response_length, max_model_len
 
     async def generate(
@@ -55,15 +54,15 @@ class TwoCalls:
         first = await self.server.generate(
             request_id=request_id,
             prompt_ids=prompt_ids,
-            # The server keeps the tokens whatever it does with the text; the tag in the text keeps both in step.
+            # The server returns the tokens of the stop string in any case; with it in the text, both agree.
             sampling_params={**sampling_params, "stop": [CLOSING], "include_stop_str_in_output": True},
             **rest,
         )
         text = self.decode(first.token_ids)
         if CLOSING in text:
-            self.closed(text)
+            self.on_closed(text)
         left = self._left(prompt_ids, first.token_ids, sampling_params)
-        # Aborted, full, or its last token is an end of sequence; whatever else stopped, stopped for the tag.
+        # Aborted, at its limit, or ended by an end of sequence; any other call stopped at the tag.
         if first.stop_reason != COMPLETED or left < 1 or not self.decode(first.token_ids[-1:]):
             return first
         unlimited = {key: value for key, value in sampling_params.items() if key != "max_new_tokens"}
@@ -75,20 +74,20 @@ class TwoCalls:
         )
         return joined(first, second)
 
-    def _left(self, prompt_ids: Sequence[int], done: Sequence[int], sampling_params: dict[str, Any]) -> int:
-        """Tokens that may follow: without a limit of ours, verl's server would grant a whole response again."""
-        asked = sampling_params.get("max_tokens", sampling_params.get("max_new_tokens"))
-        most = self.response_length if asked is None else asked
+    def _left(self, prompt_ids: Sequence[int], generated: Sequence[int], sampling_params: dict[str, Any]) -> int:
+        """Tokens that may follow: without this limit, verl's server would allow a whole response again."""
+        requested = sampling_params.get("max_tokens", sampling_params.get("max_new_tokens"))
+        limit = self.response_length if requested is None else requested
         if self.max_model_len is not None:
-            most = min(most, self.max_model_len - len(prompt_ids))
-        return most - len(done)
+            limit = min(limit, self.max_model_len - len(prompt_ids))
+        return limit - len(generated)
 
 
 def joined(first: Any, second: Any) -> Any:
-    """One TokenOutput of two, the second's prompt being the first's and its tokens."""
+    """One TokenOutput of two, where the second's prompt was the first's prompt and output."""
     log_probs = None if first.log_probs is None else [*first.log_probs, *(second.log_probs or [])]
     preempted = [part.num_preempted for part in (first, second) if part.num_preempted is not None]
-    # The weights' version may change between the calls; of the prefix cache, the prompt's hits are what is counted.
+    # The weights' version may change between the calls; of the prefix cache, only the prompt's hits are counted.
     from_first = {
         key: first.extra_fields[key] for key in ("min_global_steps", "num_cached_tokens") if key in first.extra_fields
     }
@@ -104,7 +103,7 @@ def joined(first: Any, second: Any) -> Any:
 
 
 def _joined_experts(first: Any, second: Any, new: int) -> Any:
-    """Rows of the first call, then those of the second's new tokens: verl joins resumed rollouts so."""
+    """Rows of the first call, then those of the second's new tokens, as verl joins resumed rollouts."""
     if first is None or second is None or new == 0:
         return first
     import numpy as np
@@ -113,10 +112,10 @@ def _joined_experts(first: Any, second: Any, new: int) -> Any:
 
 
 class Judging:
-    """The proxy's work on one rollout: started at most once, waited for or cancelled."""
+    """The proxy's call for one rollout: started at most once, then awaited or cancelled."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
-        self.ask = ask
+    def __init__(self, judge: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
+        self.judge = judge
         self._task: asyncio.Task[dict[str, Any] | None] | None = None
 
     def start(self, text: str) -> None:
@@ -124,14 +123,14 @@ class Judging:
             self._task = asyncio.ensure_future(self._run(text))
 
     async def _run(self, text: str) -> dict[str, Any] | None:
-        return await self.ask(text)
+        return await self.judge(text)
 
     async def result(self) -> dict[str, Any] | None:
-        """What `ask` returned; None when it was never asked."""
+        """The result of `judge`; None when it was never started."""
         return None if self._task is None else await self._task
 
     async def cancel(self) -> None:
-        """If it is still under way; returns when the proxy's client has let go of its place."""
+        """Cancel the call if it is still running; returns when the proxy's client has freed its slot."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -1,6 +1,6 @@
 """verl's agent loop for rollouts whose rubric is judged while they are still being generated: see `early_rubric`.
 
-`agent_loops.yaml` names it to verl (`rollout.agent.agent_loop_config_path`, `default_agent_loop`). It hands the
+`agent_loops.yaml` registers it with verl (`rollout.agent.agent_loop_config_path`, `default_agent_loop`). It passes the
 proxy's opinion on in the rollout's `extra_fields`, which verl adds to the `extra_info` of the reward function.
 """
 
@@ -17,9 +17,9 @@ from proxygrm.rl.plugins.reward_fn import EARLY, judge_early
 
 
 class EarlyRubricAgentLoop(SingleTurnAgentLoop):
-    """The single-turn loop as it is, on a server client that generates in two calls.
+    """The single-turn loop on a server client that generates in two calls.
 
-    verl makes one of these for each rollout. Whatever ends the rollout before its end, also ends the proxy's work.
+    verl creates one for each rollout. A rollout that is cancelled also cancels the proxy's call.
     """
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **row: Any) -> Any:
@@ -38,7 +38,7 @@ class EarlyRubricAgentLoop(SingleTurnAgentLoop):
         try:
             output = await super().run(sampling_params, priority=priority, **row)
             waited: dict[str, float] = {}
-            with simple_timer("tool_calls", waited):  # verl's name for time spent on others after the generation
+            with simple_timer("tool_calls", waited):  # verl's name for the time spent waiting after the generation
                 early = await judging.result()
             output.metrics.tool_calls = waited["tool_calls"]
             if early is not None:

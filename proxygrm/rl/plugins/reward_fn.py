@@ -1,12 +1,13 @@
-"""verl's asynchronous reward function: called once a rollout, as soon as it is generated.
+"""verl's asynchronous reward function: called once per rollout, as soon as it is generated.
 
-verl loads it by `reward.custom_reward_function.{path,name,reward_kwargs}`; it runs in reward workers, beside the
-generation of the other rollouts. It never raises: an exception would throw away the whole group of rollouts. What
-it cannot score is returned as unscored, with the reason, and the sampler decides what becomes of the step.
+verl loads it by `reward.custom_reward_function.{path,name,reward_kwargs}`; it runs in reward workers, while other
+rollouts are being generated. It never raises: an exception would discard the whole group of rollouts. A rollout that
+cannot be scored is returned as unscored, with the reason, and the sampler decides what happens to the step.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -15,11 +16,11 @@ from proxygrm.core.labels import as_label, same_label
 from proxygrm.critique.contract import parse
 from proxygrm.rewards.proxy_agreement import RewardParts, rubric_to_judge, score, score_proxy
 from proxygrm.rl.options import RewardOptions
-from proxygrm.rl.plugins.parts import LABEL_MISMATCH
+from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH
 
 EARLY = "early_opinion"
-"""Key of `extra_info` for what the proxy said while the rollout was still being generated (`judge_early`)."""
-NOT_ASKED = {
+"""Key of `extra_info` for the proxy's opinion from before the rollout was complete (`judge_early`)."""
+NO_CALL = {
     "proxy_asked": 0.0,
     "proxy_latency_s": 0.0,
     "proxy_retries": 0.0,
@@ -27,10 +28,11 @@ NOT_ASKED = {
     "proxy_replica": "",
     "proxy_soft": -1.0,
 }
-"""Of a row: was the proxy asked, how long did it take with waiting and retries, which replica answered (or was asked
-last, "" if none), and the probability of verdict 1 (proxy mode `verdict`; -1 if there is none). The reward does not
-look at that."""
+"""The fields of a row about the proxy's call, as they are without one: whether the proxy was called, how long it took
+with waiting and retries, which replica answered (or was called last, "" if none), and the probability of verdict 1
+(proxy mode `verdict`; -1 if there is none). The reward does not use them."""
 UNSCORED = RewardParts(accuracy=0.0, format=0.0, proxy=None, score=0.0, unscored=True, problem=None)
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -40,7 +42,7 @@ def _options(path: str) -> RewardOptions:
 
 @cache
 def _client(endpoints: str) -> Any:
-    """One client a process: its connections belong to the one event loop of the reward worker."""
+    """One client per process: its connections belong to the one event loop of the reward worker."""
     from proxygrm.serving.pool.client import ProxyClient
 
     return ProxyClient(endpoints)
@@ -54,19 +56,19 @@ async def compute_score(
     options: str,
     **_: Any,
 ) -> dict[str, float | str]:
-    """Score and its parts for one rollout; keys as in `proxygrm.rl.plugins.parts`, plus id, label and critique.
+    """Score and its parts for one rollout; keys as in `proxygrm.rl.plugins.step_rollouts`, plus id, label and critique.
 
     `extra_info`: question, response_1, response_2, label, images (paths) of the pair; `options`: path of the
     reward options. Returns `score` = 0 with `unscored` = 1 when there is no reward.
     """
     try:
-        return await _scored(solution_str, ground_truth, extra_info, _options(options))
-    except Exception as error:  # counted by name, shown once, and limited by max_unscored
-        _show_once(error)
+        return await _score(solution_str, ground_truth, extra_info, _options(options))
+    except Exception as error:  # counted by name, logged once, and limited by max_unscored
+        _log_once(error)
         return _row(UNSCORED, solution_str, ground_truth, extra_info, f"error_{type(error).__name__}")
 
 
-async def _scored(
+async def _score(
     text: str, ground_truth: str, pair: Mapping[str, Any], options: RewardOptions
 ) -> dict[str, float | str]:
     if not same_label(pair["label"], ground_truth):
@@ -75,44 +77,44 @@ async def _scored(
     if options.task == "proxy":
         parts = score_proxy(text, ground_truth)
         return _row(parts, text, ground_truth, pair, parts.problem or "")
-    found: Mapping[str, Any] = {"opinion": None, "why": ""}
-    in_time = False
+    call: Mapping[str, Any] = {"opinion": None, "why": ""}
+    is_early = False
     critique = parse(text)
     rubric = rubric_to_judge(critique, options.deny_leaks) if options.use_proxy else None
     if rubric is not None:
         early = pair.get(EARLY) or {}
-        in_time = early.get("rubric") == rubric
-        found = early if in_time else await _opinion(pair, rubric, options)
-    parts = score(critique, ground_truth, found["opinion"], options.aggregation, options.use_proxy, options.deny_leaks)
-    problem = found["why"] if parts.unscored else parts.problem or ""
-    return _row(parts, text, ground_truth, pair, problem, in_time, found)
+        is_early = early.get("rubric") == rubric
+        call = early if is_early else await _call_proxy(pair, rubric, options)
+    parts = score(critique, ground_truth, call["opinion"], options.aggregation, options.use_proxy, options.deny_leaks)
+    problem = call["why"] if parts.unscored else parts.problem or ""
+    return _row(parts, text, ground_truth, pair, problem, is_early, call)
 
 
 async def judge_early(
     text: str, ground_truth: str, pair: Mapping[str, Any], options: str
 ) -> dict[str, float | str | None] | None:
-    """The proxy's opinion on a rollout that begins with `text`, to be put into `extra_info[EARLY]` of
-    `compute_score`; None when that would not ask the proxy either. Arguments as there. Never raises.
+    """The proxy's opinion on a rollout that begins with `text`, to be put into `extra_info[EARLY]` of `compute_score`;
+    None when `compute_score` would not call the proxy either. Arguments as there. Never raises.
 
-    A rubric once closed is the same whatever follows it; `compute_score` compares them all the same.
+    Whatever follows a closed rubric does not change it; `compute_score` still compares the two.
     """
     try:
-        found = _options(options)
-        rubric = rubric_to_judge(text, found.deny_leaks) if found.use_proxy else None
+        reward_options = _options(options)
+        rubric = rubric_to_judge(parse(text), reward_options.deny_leaks) if reward_options.use_proxy else None
         if rubric is None or not same_label(pair["label"], ground_truth):
             return None
-    except Exception:  # compute_score meets it too, and counts it
+    except Exception:  # compute_score raises it too, and counts it
         return None
     try:
-        return {"rubric": rubric, **await _opinion(pair, rubric, found)}
+        return {"rubric": rubric, **await _call_proxy(pair, rubric, reward_options)}
     except Exception as error:
-        _show_once(error)
+        _log_once(error)
         return {"rubric": rubric, "opinion": None, "why": f"error_{type(error).__name__}"}
 
 
-async def _opinion(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> dict[str, float | str | None]:
+async def _call_proxy(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> dict[str, float | str | None]:
     """opinion: +1.0 if the proxy's verdict is the label, -1.0 if not, None without verdict; why: reason for None;
-    and how the call went, as in NOT_ASKED."""
+    and the fields of NO_CALL."""
     judgement = await _client(options.endpoints).judge(
         pair["question"],
         pair["response_1"],
@@ -140,7 +142,7 @@ def _row(
     pair: Mapping[str, Any],
     problem: str,
     early: bool = False,
-    call: Mapping[str, Any] = NOT_ASKED,
+    call: Mapping[str, Any] = NO_CALL,
 ) -> dict[str, float | str]:
     # Every row has the same keys: verl refuses validation rows that differ.
     return {
@@ -151,20 +153,18 @@ def _row(
         "unscored": float(parts.unscored),
         "problem": problem,
         "early": float(early),
-        **{name: call.get(name, nothing) for name, nothing in NOT_ASKED.items()},
+        **{name: call.get(name, default) for name, default in NO_CALL.items()},
         "id": str(pair.get("id", "")),
         "label": str(ground_truth),
         "critique": text,
     }
 
 
-_shown: set[str] = set()
+_logged: set[str] = set()
 
 
-def _show_once(error: Exception) -> None:
+def _log_once(error: Exception) -> None:
     """The first error of each kind goes to the worker's log with its traceback."""
-    import traceback
-
-    if type(error).__name__ not in _shown:
-        _shown.add(type(error).__name__)
-        traceback.print_exception(error)
+    if type(error).__name__ not in _logged:
+        _logged.add(type(error).__name__)
+        log.warning("cannot score a rollout; further errors of this kind are only counted", exc_info=error)

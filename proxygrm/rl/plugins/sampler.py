@@ -1,15 +1,16 @@
-"""verl's replay buffer, plus the count of what the rewards were made of.
+"""verl's replay buffer, plus an account of the parts of the rewards.
 
-verl logs only the score of training rollouts; their parts stay in the queue's rows (`extra_fields`). This hook
-(`trainer.v1.sampler.custom_sampler`) sees each step's rows once, right before they are trained on: it writes
-them to `rollouts/step_NNNNN.jsonl`, returns their means as metrics of the step (so that every tracker of verl gets
-them), takes rollouts without a reward out of the batch, and ends the run, with a checkpoint of the last finished
-step, when too many have none, or when the job is about to be requeued.
+verl logs only the score of training rollouts; the parts stay in the queue's rows (`extra_fields`). This hook
+(`trainer.v1.sampler.custom_sampler`) gets each step's rows once, right before they are trained on. It writes them to
+`rollouts/step_NNNNN.jsonl`, returns their means as metrics of the step (so that all of verl's trackers get them),
+removes rollouts without a reward from the batch, and ends the run, with a checkpoint of the last finished step, when
+too many have none, or when the job is about to be requeued.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -23,15 +24,17 @@ from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.core.runtime.tracking import KEY_VARIABLE, MODE_VARIABLE, choose_mode
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.last_step import LastStep
-from proxygrm.rl.plugins.parts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
+from proxygrm.rl.plugins.step_rollouts import TooManyUnscored, kept_rollouts, step_metrics, why_stop
+
+log = logging.getLogger(__name__)
 
 
-class ToldToStop(Exception):
-    """The job is about to be requeued; the message says what there is to go on from."""
+class RequeueRequested(Exception):
+    """The job is about to be requeued; the message says where the run will resume."""
 
 
 class CountingReplayBuffer(ReplayBuffer):
-    """Synchronous sampling as verl does it; see the module's docstring for what is added."""
+    """verl's synchronous sampling; see the module's docstring for what is added."""
 
     def __init__(self, *args: Any, sampler_kwargs: Any, poll_interval: float = 0.25, **kwargs: Any) -> None:
         super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=poll_interval, **kwargs)
@@ -50,34 +53,34 @@ class CountingReplayBuffer(ReplayBuffer):
         rows = self._rows(batch)
         expected = batch_size * self.options.group_size
         self._write(global_steps, rows)
-        found = step_metrics(rows, expected)
+        reward_metrics = step_metrics(rows, expected)
         if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
-            message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}; submit again to go on"
+            message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}; submit again to resume"
             write_text(Path(self.options.stop_file), message + "\n")
             raise TooManyUnscored(message)
         keep = kept_rollouts(rows)
         if len(keep) < len(rows):
             kept = set(keep)
-            gone = [key for i, key in enumerate(batch.keys) if i not in kept]
+            removed = [key for i, key in enumerate(batch.keys) if i not in kept]
             batch = type(batch)(
                 partition_id=batch.partition_id,
                 keys=[batch.keys[i] for i in keep],
                 tags=[batch.tags[i] for i in keep],
             )
-            tq.kv_clear(keys=gone, partition_id=partition_id)
+            tq.kv_clear(keys=removed, partition_id=partition_id)
         self.last_step.sampled(global_steps)
-        return batch, {**metrics, **found}
+        return batch, {**metrics, **reward_metrics}
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
-        """verl is here several times a second while rollouts are being generated, most of a step's time."""
-        if self.save_now.asked():
-            found = self.last_step.save(self.unfinished, generating=True)
-            self.save_now.answer(found)
-            raise ToldToStop(found)
+        """verl calls this several times a second while rollouts are being generated, most of a step's time."""
+        if self.save_now.is_requested():
+            message = self.last_step.save(self.unfinished, generating=True)
+            self.save_now.answer(message)
+            raise RequeueRequested(message)
         return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _rows(self, batch: Any) -> list[dict[str, Any]]:
-        """What the reward function returned for each rollout of the batch, plus its prompt's uid as `group`."""
+        """The reward function's result for each rollout of the batch, plus its prompt's uid as `group`."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         rows = []
         for key, item in zip(batch.keys, data["extra_fields"], strict=True):
@@ -90,15 +93,15 @@ class CountingReplayBuffer(ReplayBuffer):
         with whole_file(path) as scratch, scratch.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n" for row in rows)
         problems = Counter(row["problem"] for row in rows if row.get("problem"))
-        print(f"step {step}: {len(rows)} rollouts; problems: {dict(problems.most_common()) or 'none'}", flush=True)
+        log.info("step %d: %d rollouts; problems: %s", step, len(rows), dict(problems.most_common()) or "none")
 
 
 def _choose_swanlab_mode() -> None:
-    """Online with a key, offline without, or as the user's own switch says, for the tracker that verl makes next, in
-    this same process.
+    """Online with a key, offline without, or as the user's own switch says, for the tracker that verl creates next in
+    this process.
 
-    Here and not in Ray's runtime_env, which is printed; and verl's own login would end the run where compute
-    nodes have no way out.
+    It is set here and not in Ray's runtime_env, which is printed; and verl's own login would end the run where compute
+    nodes have no internet access.
     """
     os.environ[MODE_VARIABLE] = choose_mode(Path(os.environ["SWANLAB_LOG_DIR"]))
     os.environ.pop(KEY_VARIABLE, None)

@@ -1,1 +1,1 @@
-"""Who may call a server, and how a server proves that it is ours."""
+"""Access control: keys, callers that need none, limits of connections, and the proof that a server is ours."""

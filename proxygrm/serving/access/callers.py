@@ -1,4 +1,4 @@
-"""Who may call a front end without its key. Nobody, unless it is said; and never everybody."""
+"""Which callers of a front end need no key. None by default, and never all of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collap
 from proxygrm.core.errors import UserError
 
 _THIS_MACHINE = (ip_network("127.0.0.0/8"), ip_network("::1"))
-_WIDEST = {4: 8, 6: 7}
-"""Shortest prefixes that are taken: those of the widest private networks, 10.0.0.0/8 and fc00::/7."""
+_SHORTEST_PREFIX = {4: 8, 6: 7}
+"""Those of the widest private networks, 10.0.0.0/8 and fc00::/7."""
 
 
 @dataclass(frozen=True)
 class Callers:
-    """Those who need no key, by the address of their end of the connection; what a header says of it counts nothing."""
+    """Callers that need no key, by the address of their end of the connection; headers do not count."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     def include(self, address: str | None) -> bool:
-        """address: of the socket's other end; None (no IP socket) is nobody."""
+        """address: of the socket's other end; None (not an IP socket) is never included."""
         try:
             peer = _plain(ip_address((address or "").partition("%")[0]))
         except ValueError:
@@ -35,30 +35,37 @@ NOBODY = Callers()
 THIS_MACHINE = Callers(_THIS_MACHINE)
 
 
-def allowed(given: Iterable[str]) -> Callers:
-    """Of addresses (10.0.0.7) and networks (10.0.0.0/24). UserError for what is neither, or as good as everybody."""
-    found: list[IPv4Network | IPv6Network] = []
-    for text in given:
+def parse_callers(texts: Iterable[str]) -> Callers:
+    """Of addresses (10.0.0.7) and networks (10.0.0.0/24). UserError for anything else, and for too wide a network."""
+    networks: list[IPv4Network | IPv6Network] = []
+    for text in texts:
         try:
             network = ip_network(text.strip())
         except ValueError as error:
-            why = str(error) if "host bits" in str(error) else "names are not looked up"
-            raise UserError(f"--allow {text}: give an address or a network such as 10.0.0.0/24 ({why})") from None
+            reason = str(error) if "host bits" in str(error) else "names are not looked up"
+            raise UserError(
+                f"--allow {text}: give an address or a network such as 10.0.0.0/24 ({reason})",
+                code="proxy.not-an-address",
+                text=text,
+                reason=reason,
+            ) from None
         mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
         if mapped and network.prefixlen >= 96:
             network = ip_network(f"{mapped}/{network.prefixlen - 96}")
-        found.append(network)
-    together: list[IPv4Network | IPv6Network] = [
-        *collapse_addresses(network for network in found if isinstance(network, IPv4Network)),
-        *collapse_addresses(network for network in found if isinstance(network, IPv6Network)),
+        networks.append(network)
+    merged: list[IPv4Network | IPv6Network] = [
+        *collapse_addresses(network for network in networks if isinstance(network, IPv4Network)),
+        *collapse_addresses(network for network in networks if isinstance(network, IPv6Network)),
     ]
-    for network in together:
-        if network.prefixlen < _WIDEST[network.version]:
+    for network in merged:
+        if network.prefixlen < _SHORTEST_PREFIX[network.version]:
             raise UserError(
                 f"--allow {network} would let in nearly everybody without a key; name the networks of your callers "
-                f"(at most a /{_WIDEST[network.version]})"
+                f"(at most a /{_SHORTEST_PREFIX[network.version]})",
+                code="proxy.too-many-callers",
+                network=str(network),
             )
-    return Callers(tuple(together))
+    return Callers(tuple(merged))
 
 
 def is_loopback(address: str) -> bool:
@@ -66,5 +73,5 @@ def is_loopback(address: str) -> bool:
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4 peer of an IPv6 socket comes as ::ffff:1.2.3.4."""
+    """An IPv4 peer of an IPv6 socket has an address like ::ffff:1.2.3.4."""
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -1,1 +1,1 @@
-"""A front end for programs that are not ours."""
+"""A front end for other programs, upstream's included."""

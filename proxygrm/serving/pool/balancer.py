@@ -1,4 +1,4 @@
-"""Who may send to which replica now: load, breakers and the queue of one event loop. No HTTP here."""
+"""Which call may use which replica now: load, breakers and the queue of one event loop. No HTTP here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxygrm.serving.pool.breaker import Breaker
 from proxygrm.serving.pool.routing import Route, choose, pick
 
 REMEMBERED_PROMPTS = 8192
-"""For each prompt, which replicas have had it: a step's prompts several times over."""
+"""For which it is known which replicas have had them: several times the prompts of a step."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Place:
 
 
 class Balancer:
-    """Every place that `take` or `take_spare` gives is returned by `give_back`, whatever became of the request."""
+    """Every place from `take` or `take_spare` is returned by `give_back`, however the request ends."""
 
     def __init__(self, replicas: Sequence[str], limit: int) -> None:
         self.replicas, self.limit = tuple(replicas), limit
         self.in_flight: Counter[str] = Counter()
         self.breakers = {replica: Breaker() for replica in self.replicas}
         self._waiting: dict[int, tuple[Route, asyncio.Future[Place]]] = {}
-        self._arrived = 0
+        self._last_number = 0
         self._spilling = False
-        self._had: OrderedDict[bytes, set[str]] = OrderedDict()
+        self._prompts: OrderedDict[bytes, set[str]] = OrderedDict()
 
     async def take(self, route: Route) -> Place:
         """Wait for a place on the best replica that has one."""
@@ -42,32 +42,32 @@ class Balancer:
         replica = choose(route, self.in_flight, self._limits(), self._warm(route), spill=False)
         if replica is not None:
             return self._assign(route, replica)
-        turn = loop.create_future()
-        if not self._spilling:  # after all calls that have come at the same time: who is at home there goes first
+        place = loop.create_future()
+        if not self._spilling:  # after all calls that arrived together, so that those at home on a replica go first
             self._spilling = True
             loop.call_soon(self._spill)
-        self._arrived += 1
-        number = self._arrived
-        self._waiting[number] = (route, turn)
+        self._last_number += 1
+        number = self._last_number
+        self._waiting[number] = (route, place)
         try:
-            return await turn
+            return await place
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given a place in the same moment
-                self.give_back(turn.result().replica)
+            if place.done() and not place.cancelled():  # it was assigned in the same moment
+                self.give_back(place.result().replica)
             raise
         finally:
             self._waiting.pop(number, None)
 
-    def take_spare(self, route: Route, but_not: str) -> Place | None:
-        """A place on another replica, if one has room that nobody waits for."""
+    def take_spare(self, route: Route, exclude: str) -> Place | None:
+        """A place on another replica, if one has room for which no call waits."""
         if self._waiting:
             return None
-        limits = self._limits() | {but_not: 0}
+        limits = self._limits() | {exclude: 0}
         replica = choose(route, self.in_flight, limits, self._warm(route))
         return None if replica is None else self._assign(route, replica)
 
     def give_back(self, replica: str) -> None:
-        """Not a coroutine, so that a cancelled call gives its place back too."""
+        """Not a coroutine, so that a cancelled call can give its place back too."""
         self.in_flight[replica] -= 1
         self._fill(replica)
 
@@ -83,7 +83,7 @@ class Balancer:
         if back_off is not None:
             # A little later than the back-off, so that it is over by the breaker's clock too.
             asyncio.get_running_loop().call_later(back_off + 0.01, self._fill, replica)
-            self._spill()  # those who waited for this one may go elsewhere now
+            self._spill()  # calls that waited for this replica may use others now
 
     def all_open(self) -> bool:
         return not any(self._limits().values())
@@ -93,7 +93,7 @@ class Balancer:
         return {replica: breaker.limit(now, self.limit) for replica, breaker in self.breakers.items()}
 
     def _spill(self) -> None:
-        """Give all room away, each replica's first to those who belong there."""
+        """Assign all free places, those of each replica first to the calls whose prompts belong there."""
         self._spilling = False
         for spill in (False, True):
             for replica in self.replicas:
@@ -105,23 +105,23 @@ class Balancer:
             number = pick(self._queue(), replica, limits, spill)
             if number is None:
                 return
-            route, turn = self._waiting.pop(number)
-            turn.set_result(self._assign(route, replica))
+            route, place = self._waiting.pop(number)
+            place.set_result(self._assign(route, replica))
 
     def _queue(self) -> Iterator[tuple[int, Route, set[str]]]:
-        for number, (route, turn) in self._waiting.items():
-            if not turn.done():  # cancelled, and about to leave the queue
+        for number, (route, place) in self._waiting.items():
+            if not place.done():  # otherwise it is cancelled and about to leave the queue
                 yield number, route, self._warm(route)
 
     def _warm(self, route: Route) -> set[str]:
-        return self._had.get(route.key, set())
+        return self._prompts.get(route.key, set())
 
     def _assign(self, route: Route, replica: str) -> Place:
         self.in_flight[replica] += 1
-        had = self._had.setdefault(route.key, set())
-        self._had.move_to_end(route.key)
-        if len(self._had) > REMEMBERED_PROMPTS:
-            self._had.popitem(last=False)
-        place = Place(replica, replica in had, replica == route.order[0])
-        had.add(replica)
+        warm = self._prompts.setdefault(route.key, set())
+        self._prompts.move_to_end(route.key)
+        if len(self._prompts) > REMEMBERED_PROMPTS:
+            self._prompts.popitem(last=False)
+        place = Place(replica, replica in warm, replica == route.order[0])
+        warm.add(replica)
         return place

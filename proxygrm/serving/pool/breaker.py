@@ -1,4 +1,4 @@
-"""When a replica is left alone for a while, and when it is tried again. Pure: time is an argument (seconds)."""
+"""When a replica is not used for a while, and when it is tried again. Pure: time is an argument (seconds)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Breaker:
         return self.times_opened == 0
 
     def limit(self, now: float, full: int) -> int:
-        """How many requests may be in flight on the replica."""
+        """How many requests may be in flight on the replica. full: of a healthy one."""
         if self.closed:
             return full
         return 0 if now < self.open_until else 1
@@ -38,7 +38,7 @@ class Breaker:
     def failed(self, now: float) -> float | None:
         """Seconds until the replica may be probed, when this failure opens the breaker (again); None otherwise.
 
-        What was in flight when it opened fails too, and says nothing new.
+        Requests that were in flight when it opened fail too, and are not counted again.
         """
         self.failures += 1
         if now < self.open_until or (self.closed and self.failures < OPENS_AFTER):

@@ -1,14 +1,13 @@
-"""How the pictures of a request reach one replica: in full the first time, afterwards by name.
+"""How the images of a request reach one replica: in full the first time, afterwards by uuid.
 
-vLLM keeps the pictures it has prepared and finds them by the `uuid` of a message part, whose picture may then be left
-out. When it has dropped one it refuses with a clear error and the request is sent once more in full. So that the
-rollouts of one prompt, which often come together, upload their picture once, those that come while it is under way
-wait for that upload.
+vLLM keeps the images it has prepared and finds them by the `uuid` of a message part, whose image may then be left
+out. When it has dropped one it refuses with a clear error, and the request is sent once more in full. The rollouts of
+one prompt often come together: the first uploads their image, and the others wait for that upload.
 
-vLLM remembers a picture in two places, its front and its engine. A request that ends between the two (cancelled while
-its picture is prepared, or refused because picture and text are too long together) leaves a name that the front knows
-and the engine does not, and every request with that name fails from then on, also in full. The picture is then given
-another name.
+vLLM remembers an image in two places, its front and its engine. A request that ends between the two (cancelled while
+its image is prepared, or refused because image and text are too long together) leaves a uuid that the front knows
+and the engine does not, and every request with that uuid fails from then on, also in full. The image is then given
+another uuid.
 """
 
 from __future__ import annotations
@@ -16,93 +15,85 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from proxygrm.serving.pool.picture import Shown
+from proxygrm.serving.pool.image import ImageRef
 
 REMEMBERED = 4096
-"""Pictures a replica is believed to have."""
+"""Images that a replica is believed to have."""
 MISS_PAUSES_S = (0.05, 0.2)
-"""A picture that has just arrived is prepared for a moment before it can be named."""
-CHUNK_BYTES = 256 * 1024
+"""An image that has just arrived is prepared for a moment before its uuid is known."""
 
 
 class Delivery:
-    """What one replica has of pictures. by_name: it is a server that remembers them (vLLM)."""
+    """Which images one replica has. remembers: it is a server that keeps them by uuid (vLLM)."""
 
-    def __init__(self, by_name: bool) -> None:
-        self.by_name = by_name
+    def __init__(self, remembers: bool) -> None:
+        self.remembers = remembers
         self.reads_paths = True
-        self._has: OrderedDict[str, None] = OrderedDict()
-        self._renamed: dict[str, int] = {}
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._changes: dict[str, int] = {}
         self._uploads: dict[str, asyncio.Future[None]] = {}
 
-    def name_of(self, picture: Shown) -> str:
-        """What the server is told to remember it by; "" if it remembers none."""
-        if not self.by_name:
+    def uuid_of(self, image: ImageRef) -> str:
+        """What the server remembers the image by; "" if it remembers none."""
+        if not self.remembers:
             return ""
-        times = self._renamed.get(picture.name, 0)
-        return f"{picture.name}.{times}" if times else picture.name
+        changes = self._changes.get(image.name, 0)
+        return f"{image.name}.{changes}" if changes else image.name
 
-    def rename(self, pictures: Sequence[Shown], failed: Sequence[str]) -> None:
-        """failed: the names that the pictures had in the request that failed; who comes later finds them changed."""
-        for picture, name in zip(pictures, failed, strict=True):
-            if self.name_of(picture) == name:
-                self._renamed[picture.name] = self._renamed.get(picture.name, 0) + 1
-                self._has.pop(picture.name, None)
+    def change_uuids(self, images: Sequence[ImageRef], failed: Sequence[str]) -> None:
+        """failed: the uuids of these images in the request that failed. Another request with the same uuids may have
+        changed them already; then nothing is left to do."""
+        for image, uuid in zip(images, failed, strict=True):
+            if self.uuid_of(image) == uuid:
+                self._changes[image.name] = self._changes.get(image.name, 0) + 1
+                self._known.pop(image.name, None)
 
-    async def named(self, pictures: Sequence[Shown]) -> frozenset[str]:
-        """Names that may be sent without their picture. Waits for uploads of the same pictures by others."""
-        if not self.by_name:
+    async def known(self, images: Sequence[ImageRef]) -> frozenset[str]:
+        """Names of the images that may be sent by uuid alone. Waits while other requests upload the same images."""
+        if not self.remembers:
             return frozenset()
-        for picture in pictures:
-            upload = self._uploads.get(picture.name)
-            if upload is not None and picture.name not in self._has:
+        for image in images:
+            upload = self._uploads.get(image.name)
+            if upload is not None and image.name not in self._known:
                 await asyncio.shield(upload)
-        return frozenset(picture.name for picture in pictures if picture.name in self._has)
+        return frozenset(image.name for image in images if image.name in self._known)
 
     @contextlib.contextmanager
-    def sending(self, names: Collection[str]) -> Iterator[Callable[[], None]]:
-        """For the time of a request that uploads these pictures; yields a function to call when all has been sent."""
-        mine = set(names) - self._uploads.keys() if self.by_name else set()
-        turn = asyncio.get_running_loop().create_future()
-        self._uploads |= dict.fromkeys(mine, turn)
+    def uploading(self, names: Collection[str]) -> Iterator[Callable[[], None]]:
+        """While a request uploads these images; yields a function to call when all of it has been sent."""
+        mine = set(names) - self._uploads.keys() if self.remembers else set()
+        upload = asyncio.get_running_loop().create_future()
+        self._uploads |= dict.fromkeys(mine, upload)
 
         def sent() -> None:
-            if not turn.done():
+            if not upload.done():
                 for name in mine:
                     self._uploads.pop(name, None)
                     self._remember(name)
-                turn.set_result(None)
+                upload.set_result(None)
 
         try:
             yield sent
         finally:
-            if not turn.done():  # it failed: those who waited send it themselves
+            if not upload.done():  # it failed: the requests that waited for it upload the images themselves
                 for name in mine:
                     self._uploads.pop(name, None)
-                turn.set_result(None)
+                upload.set_result(None)
 
-    def answered(self, pictures: Sequence[Shown]) -> None:
-        """The replica has used these pictures."""
-        if self.by_name:
-            for picture in pictures:
-                self._remember(picture.name)
+    def answered(self, images: Sequence[ImageRef]) -> None:
+        """The replica has used these images."""
+        if self.remembers:
+            for image in images:
+                self._remember(image.name)
 
-    def forget(self, pictures: Sequence[Shown]) -> None:
-        for picture in pictures:
-            self._has.pop(picture.name, None)
+    def forget(self, images: Sequence[ImageRef]) -> None:
+        for image in images:
+            self._known.pop(image.name, None)
 
     def _remember(self, name: str) -> None:
-        self._has[name] = None
-        self._has.move_to_end(name)
-        if len(self._has) > REMEMBERED:
-            self._has.popitem(last=False)
-
-
-async def in_chunks(body: bytes, sent: Callable[[], None]) -> AsyncIterator[memoryview]:
-    """A large body bit by bit, so that other calls go on meanwhile; `sent` is called after the last bit."""
-    view = memoryview(body)
-    for start in range(0, len(body), CHUNK_BYTES):
-        yield view[start : start + CHUNK_BYTES]
-    sent()
+        self._known[name] = None
+        self._known.move_to_end(name)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)

@@ -7,38 +7,38 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-CLIENT_FAULTS = frozenset({400, 401, 403, 404, 413, 422})
-"""Statuses that another replica would repeat: the request itself cannot be served."""
+from proxygrm.serving.chat.failures import FailureKind
+
 MAX_BACK_OFF_S = 5.0
 FIRST_BACK_OFF_S = 0.2
 MAX_ANSWERED_ATTEMPTS = 4
-"""Failures a replica *answered* with (or sat out); refused connections are retried until the deadline, because
-a replica that is being started again refuses for a while."""
+"""Failures after which a call gives up. Refused connections do not count and are retried until the deadline, because
+a replica that is being restarted refuses them for a while."""
 
 
 class Cause(StrEnum):
-    """Why there is no verdict. The values stand in metrics and files, so they do not change."""
+    """Why there is no verdict. The values are written to metrics and files, so they do not change."""
 
     TIMEOUT = "timeout"
     """No answer in time, from a replica that had the request."""
     HTTP_ERROR = "http_error"
-    """A status that says the replica is in trouble (5xx, 429)."""
+    """A status that means that the replica is in trouble (5xx, 429)."""
     REFUSED = "refused"
-    """A status that says the request is wrong: too long for the model, a wrong key, an unreadable picture."""
+    """A status that means that the request is wrong: too long for the model, a wrong key, an unreadable image."""
     CONNECTION = "connection"
     BREAKER_OPEN = "breaker_open"
-    """Never sent: every replica had failed lately, and none came back before the deadline."""
+    """Never sent: every replica had failed recently, and none recovered before the deadline."""
     NO_ROOM = "no_room"
     """Never sent: the replicas were busy with other calls until the deadline."""
     UNPROVEN = "unproven"
     """Something answers at the replica's address that does not hold the key; it was sent nothing."""
     GARBAGE = "garbage"
-    """A replica answered 200 with something that is no chat completion."""
+    """A replica answered 200 with something that is not a chat completion."""
     UNPARSED = "unparsed"
-    """The proxy answered, but not to the contract: an answer, not a failure of transport."""
+    """The proxy answered, but its answer is not well-formed: an answer, not a failure of transport."""
     CUT_OFF = "cut_off"
     """Unparsed, because the answer reached max_tokens."""
-    PICTURE_MISSING = "picture_missing"
+    IMAGE_MISSING = "image_missing"
     MISSING_FIELD = "missing_field"
     """The pair has no question or response."""
     NO_RUBRIC = "no_rubric"
@@ -46,60 +46,60 @@ class Cause(StrEnum):
 
 @dataclass
 class Route:
-    """What routing knows of a call. order: replicas by preference, home first. avoid: those it has failed on."""
+    """What routing knows about a call. order: replicas by preference, home first. avoid: those it has failed on."""
 
     key: bytes
     order: Sequence[str]
     avoid: set[str] = field(default_factory=set)
 
 
-def prompt_key(question: str, response_1: str, response_2: str, pictures: Sequence[bytes]) -> bytes:
-    """What the rollouts of one prompt share, and with it their KV prefix: everything but the rubric.
+def prompt_key(question: str, response_1: str, response_2: str, images: Sequence[bytes]) -> bytes:
+    """A hash of what the rollouts of one prompt share, and with it their KV prefix: everything but the rubric.
 
-    pictures: their bytes, or digests of them.
+    images: their bytes, or digests of them.
     """
     digest = hashlib.sha256()
     texts = (text.encode(errors="surrogatepass") for text in (question, response_1, response_2))
-    for part in (*texts, *pictures):
+    for part in (*texts, *images):
         digest.update(len(part).to_bytes(8))
         digest.update(part)
     return digest.digest()
 
 
 def preference(key: bytes, replicas: Sequence[str]) -> list[str]:
-    """Replicas by rendezvous hash, the preferred first; a replica that goes or comes moves only its own keys.
+    """Replicas by rendezvous hash, the preferred first; a replica that is added or removed moves only its own keys.
 
-    Every process of a job computes the same order, so they agree on a prompt's home without talking.
+    Every process of a job computes the same order, so they agree on a prompt's home without communication.
     """
     return sorted(replicas, key=lambda url: hashlib.sha256(key + url.encode()).digest(), reverse=True)
 
 
 def usable(route: Route, limits: Mapping[str, int]) -> Sequence[str]:
-    """Replicas the call may go to, by preference: neither closed to all (limit 0) nor failed on; when there is no
-    other, also those it has failed on, because the only other choice is to give up."""
+    """Replicas that the call may use, by preference: neither closed to all (limit 0) nor failed on. When there is no
+    such replica, also those it has failed on, because the only other choice is to give up."""
     if not route.avoid and all(limits.values()):
         return route.order
-    open_ = [replica for replica in route.order if limits[replica]]
-    return [replica for replica in open_ if replica not in route.avoid] or open_
+    available = [replica for replica in route.order if limits[replica]]
+    return [replica for replica in available if replica not in route.avoid] or available
 
 
 def choose(
     route: Route, load: Mapping[str, int], limits: Mapping[str, int], warm: Collection[str] = (), spill: bool = True
 ) -> str | None:
-    """A replica with room for a call; None: let it wait.
+    """A replica with room for a call; None: the call has to wait.
 
     First one that has had the prompt (`warm`), then the prompt's home, then, if it may `spill`, the least loaded.
     """
-    able = usable(route, limits)
-    roomy = [replica for replica in able if load[replica] < limits[replica]]
-    if not roomy:
+    replicas = usable(route, limits)
+    with_room = [replica for replica in replicas if load[replica] < limits[replica]]
+    if not with_room:
         return None
-    had_it = [replica for replica in roomy if replica in warm]
-    if not had_it and roomy[0] == able[0]:
-        return roomy[0]
-    if not had_it and not spill:
+    warm_with_room = [replica for replica in with_room if replica in warm]
+    if not warm_with_room and with_room[0] == replicas[0]:
+        return with_room[0]
+    if not warm_with_room and not spill:
         return None
-    return min(had_it or roomy, key=lambda replica: load[replica])
+    return min(warm_with_room or with_room, key=lambda replica: load[replica])
 
 
 def pick(
@@ -108,23 +108,23 @@ def pick(
     limits: Mapping[str, int],
     spill: bool = True,
 ) -> int | None:
-    """Which waiting call gets the room that has come up on `replica`; None when none may go there.
+    """Which waiting call gets the place that has become free on `replica`; None when none may go there.
 
-    waiting: (number, route, replicas that have had its prompt), the oldest first. The oldest whose prompt belongs
-    here wins. Only when there is none is a prompt taken from another replica: one that nobody has begun, else the one
-    with the most calls waiting, because they will follow. Not at all without `spill`.
+    waiting: (number, route, replicas that have had its prompt), the oldest first. The oldest call whose prompt belongs
+    here wins. Only when there is none is a prompt taken from another replica: one of which no call has been sent yet,
+    else the one with the most calls waiting, because they will follow. Not at all without `spill`.
     """
-    strangers: dict[tuple[int, bytes], list[int]] = {}
+    foreign: dict[tuple[bool, bytes], list[int]] = {}
     for number, route, warm in waiting:
-        able = usable(route, limits)
-        if replica not in able:
+        replicas = usable(route, limits)
+        if replica not in replicas:
             continue
-        if replica in warm or (not warm and able[0] == replica):
+        if replica in warm or (not warm and replicas[0] == replica):
             return number
-        strangers.setdefault((1 if warm else 0, route.key), []).append(number)
-    if not (strangers and spill):
+        foreign.setdefault((bool(warm), route.key), []).append(number)
+    if not (foreign and spill):
         return None
-    return strangers[min(strangers, key=lambda found: (found[0], -len(strangers[found])))][0]
+    return foreign[min(foreign, key=lambda prompt: (prompt[0], -len(foreign[prompt])))][0]
 
 
 def back_off_s(failures: int) -> float:
@@ -133,12 +133,23 @@ def back_off_s(failures: int) -> float:
 
 
 def gives_up(cause: Cause, answered_attempts: int) -> bool:
-    """Is another attempt pointless, whatever time is left?"""
-    if cause in (Cause.REFUSED, Cause.PICTURE_MISSING):
+    """Is another attempt pointless, however much time is left?"""
+    if cause in (Cause.REFUSED, Cause.IMAGE_MISSING):
         return True
     return cause is not Cause.CONNECTION and answered_attempts >= MAX_ANSWERED_ATTEMPTS
 
 
-def cause_of(status: int) -> Cause:
-    """Of an HTTP status other than 200."""
-    return Cause.REFUSED if status in CLIENT_FAULTS else Cause.HTTP_ERROR
+_CAUSES = {
+    FailureKind.TIMEOUT: Cause.TIMEOUT,
+    FailureKind.CONNECTION: Cause.CONNECTION,
+    FailureKind.UNPROVEN: Cause.UNPROVEN,
+    FailureKind.MALFORMED: Cause.GARBAGE,
+    FailureKind.PROMPT: Cause.REFUSED,
+    FailureKind.ACCESS: Cause.REFUSED,
+    FailureKind.SERVER: Cause.HTTP_ERROR,
+    FailureKind.METHOD: Cause.HTTP_ERROR,
+}
+
+
+def cause_of(kind: FailureKind) -> Cause:
+    return _CAUSES[kind]

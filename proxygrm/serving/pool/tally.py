@@ -1,4 +1,4 @@
-"""What a client has counted: nothing the proxy did not judge is dropped without a number."""
+"""The counters of a client: every call that got no verdict is counted by its cause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Tally:
     """Thread-safe counters of one client.
 
     calls = scored + unscored. requests: sent to replicas, retries and hedges included. warm: those that went to a
-    replica which has had their prompt. spilled: those that did not go to their prompt's home.
+    replica that has had their prompt. spilled: those that did not go to their prompt's home.
     """
 
     COUNTS = ("calls", "scored", "agreed", "requests", "retried", "hedged", "hedges_won", "spilled", "warm", "uploads")
@@ -59,17 +59,17 @@ class Tally:
             latencies = list(self._step_latencies)
             self._step_latencies.clear()
             self._step_counts, self._step_unscored = Counter(self._counts), Counter(self._unscored)
-        found = {f"proxy/{name}": float(counts[name]) for name in self.COUNTS}
-        found["proxy/unscored"] = float(unscored.total())
-        found |= {f"proxy/unscored/{cause}": float(count) for cause, count in sorted(unscored.items())}
-        found["proxy/prefix_hit_share"] = counts["warm"] / counts["requests"] if counts["requests"] else 0.0
-        return found | {f"proxy/{name}": value for name, value in quantiles(latencies).items()}
+        metrics = {f"proxy/{name}": float(counts[name]) for name in self.COUNTS}
+        metrics["proxy/unscored"] = float(unscored.total())
+        metrics |= {f"proxy/unscored/{cause}": float(count) for cause, count in sorted(unscored.items())}
+        metrics["proxy/prefix_hit_share"] = counts["warm"] / counts["requests"] if counts["requests"] else 0.0
+        return metrics | {f"proxy/{name}": value for name, value in quantiles(latencies).items()}
 
 
 def quantiles(latencies: Iterable[float]) -> dict[str, float]:
-    """Mean and quantiles by name, in s; 0.0 of nothing."""
+    """Mean and quantiles by name, in s; 0.0 when there are no latencies."""
     ordered = sorted(latencies)
-    found = {"latency_mean_s": sum(ordered) / len(ordered) if ordered else 0.0}
+    values = {"latency_mean_s": sum(ordered) / len(ordered) if ordered else 0.0}
     for name, share in _QUANTILES.items():
-        found[f"latency_{name}_s"] = ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
-    return found
+        values[f"latency_{name}_s"] = ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
+    return values

@@ -7,10 +7,10 @@ from math import exp, inf, isnan
 from typing import Any
 
 from proxygrm.core.labels import Label
-from proxygrm.serving.chat_answer import text_of
+from proxygrm.serving.chat.answer import text_of
 
 TOP_LOGPROBS = 20
-"""Tokens whose probability is asked for: the most that OpenAI's API gives, and vLLM's own limit."""
+"""Tokens whose probabilities are requested: the most that OpenAI's API allows, and vLLM's own limit."""
 _ROUNDING = 1e-3
 
 
@@ -22,7 +22,7 @@ def read_verdict(choice: Mapping[str, Any]) -> tuple[Label, float] | None:
     together; one that is not among the most probable counts as 0. A tie goes to the digit that was written.
 
     Raises ValueError, TypeError, LookupError or ArithmeticError when there are no probabilities to be read: the server
-    has not done what it was asked for.
+    ignored a part of the request.
     """
     written = text_of(choice["message"]["content"]).strip()
     first = choice["logprobs"]["content"][0]
@@ -30,7 +30,7 @@ def read_verdict(choice: Mapping[str, Any]) -> tuple[Label, float] | None:
     for entry in (*first["top_logprobs"], first):  # the token that was written is in both
         token, logprob = str(entry["token"]), float(entry["logprob"])
         if isnan(logprob) or logprob > _ROUNDING:
-            raise ValueError(f"{logprob} is no logarithm of a probability")
+            raise ValueError(f"{logprob} is not the logarithm of a probability")
         logprobs[token] = max(logprob, logprobs.get(token, -inf))
     if len(logprobs) < 2:
         raise ValueError("there is no other token to compare with")
@@ -39,5 +39,5 @@ def read_verdict(choice: Mapping[str, Any]) -> tuple[Label, float] | None:
     one, two = (sum(exp(p) for token, p in logprobs.items() if token.strip() == digit) for digit in "12")
     if not one + two > 0:
         raise ValueError("the token that was written has no probability")
-    said: Label = 1 if written == "1" else 2
-    return (said if one == two else 1 if one > two else 2), one / (one + two)
+    greedy: Label = 1 if written == "1" else 2
+    return (greedy if one == two else 1 if one > two else 2), one / (one + two)

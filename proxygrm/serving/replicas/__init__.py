@@ -1,1 +1,1 @@
-"""Replicas of `vllm serve`: their command line, their place, and the supervision that keeps them up."""
+"""Replicas of `vllm serve`: command line, placement on GPUs, and the supervision that keeps them running."""

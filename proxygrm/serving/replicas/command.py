@@ -13,14 +13,14 @@ from proxygrm.serving.endpoints import SERVED_NAME
 from proxygrm.serving.settings import ProxySettings
 
 CPU_BLOCK_TOKENS = 32
-"""Blocks of KV cache must be this small for prefixes of our prompts to be found again."""
+"""Blocks of KV cache must be this small for the shared prefixes of our prompts to be reused."""
 CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # "auto" pins every replica of a machine to the same core
     "OMP_NUM_THREADS": "1",
-    # vLLM compiles parts with g++ even when it runs eagerly: 20 s at each start, and a compiler to have.
+    # vLLM compiles parts with g++ even when it runs eagerly: 20 s at each start, and it needs a compiler.
     "TORCHDYNAMO_DISABLE": "1",
-    # Lets the engine process run the model itself; otherwise it starts a third interpreter for that.
+    # Lets the engine process run the model itself; otherwise it starts a third interpreter for it.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 
@@ -28,7 +28,7 @@ CPU_ENVIRONMENT = {
 @dataclass(frozen=True)
 class ReplicaSpec:
     """name: also of its log. address: of the node, bound and published. gpus: CUDA numbers, empty on CPUs.
-    pictures: absolute path of the folder whose pictures requests may name by `file:` URL; "" for none."""
+    images: absolute path of the folder whose images requests may name by `file:` URL; "" for none."""
 
     name: str
     node: str
@@ -38,7 +38,7 @@ class ReplicaSpec:
     gpus: tuple[str, ...]
     log_dir: Path
     settings: ProxySettings
-    pictures: str = ""
+    images: str = ""
 
     @property
     def log(self) -> Path:
@@ -46,7 +46,7 @@ class ReplicaSpec:
 
 
 def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
-    """Arguments only say what anybody may see: the key travels in the environment."""
+    """Every user of the node can read the arguments, so the key is in the environment instead."""
     s = spec.settings
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", spec.model]
     command += ["--served-model-name", SERVED_NAME, "--host", spec.address, "--port", str(port)]
@@ -57,29 +57,29 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
     command += ["--generation-config", "vllm"]
     command += ["--limit-mm-per-prompt", json.dumps({"image": 8, "video": 0})]
     command += ["--trust-remote-code" if s.trust_remote_code else "--no-trust-remote-code"]
-    if spec.pictures:
-        command += ["--allowed-local-media-path", spec.pictures]
+    if spec.images:
+        command += ["--allowed-local-media-path", spec.images]
     if s.max_pixels:
         command += ["--mm-processor-kwargs", json.dumps({"max_pixels": s.max_pixels})]
     if spec.device == "cpu":
         command += ["--dtype", "float32", "--enforce-eager", "--skip-mm-profiling"]
         command += ["--distributed-executor-backend", "uni", "--block-size", str(CPU_BLOCK_TOKENS)]
     else:
-        command += ["--tensor-parallel-size", str(s.tensor_parallel)]
+        command += ["--tensor-parallel-size", str(s.tensor_parallel_size)]
         command += ["--gpu-memory-utilization", str(s.gpu_memory_utilization)]
     return command + list(s.extra_args)
 
 
 def serve_environment(spec: ReplicaSpec, api_key: str, base: Mapping[str, str]) -> dict[str, str]:
     """The server's environment from that of its supervisor, which may be a Ray worker."""
-    # Ray blanks CUDA_VISIBLE_DEVICES of a worker without GPUs, and its own variables are no business of vLLM.
-    kept = {name: value for name, value in base.items() if not name.startswith("RAY_")}
-    kept |= {
+    # Ray blanks CUDA_VISIBLE_DEVICES of a worker without GPUs, and vLLM must not see Ray's own variables.
+    environment = {name: value for name, value in base.items() if not name.startswith("RAY_")}
+    environment |= {
         "VLLM_API_KEY": api_key,
         "VLLM_HOST_IP": spec.address,
         **NO_TELEMETRY,
         "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
         "PYTHONUNBUFFERED": "1",
     }
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | CPU_ENVIRONMENT if spec.device == "cpu" else kept
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment | CPU_ENVIRONMENT if spec.device == "cpu" else environment

@@ -1,4 +1,4 @@
-"""The proxy's replica group inside an RL job: one Ray actor a replica, on the nodes (or GPUs) set apart for it."""
+"""The proxy's replica group inside an RL job: one Ray actor per replica, on the nodes (or GPUs) reserved for it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from proxygrm.core.checkpoints.check import is_hf_checkpoint
+from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.errors import UserError
 from proxygrm.serving.replicas.command import ReplicaSpec
 from proxygrm.serving.replicas.placement import Place, ProxyNode, place_replicas
 from proxygrm.serving.replicas.replica import ReplicaActor
 from proxygrm.serving.replicas.serve import endpoints_of
-from proxygrm.serving.replicas.server import ReplicaStatus, wait_until_healthy, why_failed
+from proxygrm.serving.replicas.server import ReplicaStatus, failure_of, wait_until_healthy
 from proxygrm.serving.settings import ProxySettings
 
 RESOURCE = "proxy_gpu"
-"""Ray's name for the proxy's GPUs: verl takes everything that is called GPU."""
+"""Ray's name for the proxy's GPUs: verl takes every resource that is called GPU."""
 POLL_TIMEOUT_S = 10.0
 """For the answers of all actors together."""
-WATCH_EVERY_S = 5.0
+CHECK_EVERY_S = 5.0
 
 
 class Supervisor(Protocol):
-    """What the group needs of `slurm.ray.cluster.RayHandle`."""
+    """What the group uses of `slurm.ray.handle.RayHandle`."""
 
     def watch(self, reason: Callable[[], str | None]) -> None: ...
 
 
 class ProxyGroup:
-    """Started replicas; make one with `start`."""
+    """Running replicas; create it with `start`."""
 
     def __init__(self, actors: Sequence[Any], places: Sequence[Place], endpoints_file: Path) -> None:
         self._actors, self._places = list(actors), list(places)
         self._stopped = False
-        self._looking = threading.Lock()
-        self._looked_at = 0.0
+        self._checking = threading.Lock()
+        self._checked_at = 0.0
         self._reason: str | None = None
         self.endpoints_file = endpoints_file
 
@@ -52,26 +52,26 @@ class ProxyGroup:
         folder: Path,
         *,
         device: str = "cuda",
-        pictures: Path | None = None,
-        said: Callable[[str], None] = lambda line: None,
+        images: Path | None = None,
+        on_message: Callable[[str], None] = lambda line: None,
     ) -> ProxyGroup:
         """Start all replicas and wait until they answer; the calling process is connected to Ray.
 
         Writes folder/endpoints.json (0600) and folder/proxy-N.log; `folder` is on the shared file system. From then
-        on a replica past its restarts ends the job through `handle`. On CPUs a replica takes one proxy_gpu.
-        pictures: shared folder whose pictures go to the replicas by path; others are uploaded.
-        UserError: no checkpoint, too few proxy GPUs, a replica that fails or is late (named, with its log's words).
+        on a replica that has used up its restarts ends the job through `handle`. On CPUs a replica takes one proxy_gpu.
+        images: shared folder whose images are sent to the replicas by path; others are uploaded.
+        UserError: no checkpoint, too few proxy GPUs, a replica that fails or is late (named, with a line of its log).
         """
         import ray
 
-        is_hf_checkpoint(Path(model))
+        check_checkpoint(Path(model))
         settings = settings.fitted(Path(model), device)
         nodes = [node for node in plan if node.proxy_gpus]
-        parallel = 1 if device == "cpu" else settings.tensor_parallel
+        parallel = 1 if device == "cpu" else settings.tensor_parallel_size
         places = place_replicas(nodes, settings.replicas, parallel)
         folder.mkdir(parents=True, exist_ok=True)
         key = secrets.token_urlsafe(32)
-        readable = str(pictures.resolve()) if pictures else ""
+        readable = str(images.resolve()) if images else ""
         actors = []
         for place in places:
             name = f"proxy-{place.replica}"
@@ -85,7 +85,7 @@ class ProxyGroup:
             actors.append(actor.remote(spec, place.gpus, key))
         group = cls(actors, places, folder / "endpoints.json")
         try:
-            statuses = wait_until_healthy(group.health, settings.start_timeout_s, said)
+            statuses = wait_until_healthy(group.health, settings.start_timeout_s, on_message)
         except BaseException:
             group.stop()
             raise
@@ -94,45 +94,51 @@ class ProxyGroup:
         return group
 
     def health(self) -> list[ReplicaStatus]:
-        """State of each replica, asked of its actor. UserError names a replica whose actor or node is gone."""
+        """State of each replica, from its actor. UserError names a replica whose actor or node is lost."""
         import ray
 
-        asked = [actor.status.remote() for actor in self._actors]
-        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=POLL_TIMEOUT_S)
+        requests = [actor.status.remote() for actor in self._actors]
+        ready, _ = ray.wait(requests, num_returns=len(requests), timeout=POLL_TIMEOUT_S)
         statuses = []
-        for place, answer in zip(self._places, asked, strict=True):
+        for place, request in zip(self._places, requests, strict=True):
             name = f"proxy-{place.replica}"
             try:
-                statuses.append(ray.get(answer, timeout=POLL_TIMEOUT_S if answer in answered else 0))
+                statuses.append(ray.get(request, timeout=POLL_TIMEOUT_S if request in ready else 0))
             except ray.exceptions.GetTimeoutError:
                 statuses.append(ReplicaStatus(name, place.node, "", "starting", 0, "its actor does not answer yet"))
             except ray.exceptions.RayError as error:
-                why = str(error).strip().splitlines()[-1]
-                raise UserError(f"proxy replica {name} on {place.node} is gone: {why}") from error
+                reason = str(error).strip().splitlines()[-1]
+                raise UserError(
+                    f"proxy replica {name} on {place.node} is lost: {reason}",
+                    code="proxy.replica-lost",
+                    replica=name,
+                    node=place.node,
+                    reason=reason,
+                ) from error
         return statuses
 
     def why_dead(self) -> str | None:
-        """For the job's watcher: a reason to end the job, or None. Asks the actors every few seconds only, and
-        never twice at a time: others may watch too, and an actor that does not answer must not hold them up."""
-        if not self._looking.acquire(blocking=False):
+        """For the job's watcher: a reason to end the job, or None. Polls the actors every few seconds only, and never
+        twice at a time: other threads may call it too, and must not wait for an actor that does not answer."""
+        if not self._checking.acquire(blocking=False):
             return self._reason
         try:
-            if not self._stopped and time.monotonic() - self._looked_at > WATCH_EVERY_S:
+            if not self._stopped and time.monotonic() - self._checked_at > CHECK_EVERY_S:
                 try:
-                    self._reason = why_failed(self.health())
+                    self._reason = failure_of(self.health())
                 except UserError as error:
                     self._reason = str(error)
-                self._looked_at = time.monotonic()
+                self._checked_at = time.monotonic()
             return None if self._stopped else self._reason
         finally:
-            self._looking.release()
+            self._checking.release()
 
     def stop(self) -> None:
-        """End all servers; the endpoints file goes with them. The actors go with Ray: killing them asks its head, which
+        """Stop all servers and remove the endpoints file. The actors end with Ray: killing them needs its head, which
         may be what has just died."""
         import ray
 
         self._stopped = True
         self.endpoints_file.unlink(missing_ok=True)
-        ended = [actor.stop.remote() for actor in self._actors]
-        ray.wait(ended, num_returns=len(ended), timeout=POLL_TIMEOUT_S)
+        stops = [actor.stop.remote() for actor in self._actors]
+        ray.wait(stops, num_returns=len(stops), timeout=POLL_TIMEOUT_S)

@@ -1,7 +1,7 @@
-"""Named by `--middleware` on the command line of a vLLM server, and imported there before it opens its HTTP server.
+"""Imported by a vLLM server (`--middleware`) before it opens its HTTP server.
 
-Beside the guard it gives the server the limits of `connections`: vLLM makes its HTTP server with uvicorn's default
-protocol, and this is where uvicorn looks that one up.
+Besides the guard it sets the limits of `connections`: vLLM creates its HTTP server with uvicorn's default protocol,
+which uvicorn looks up in this table.
 """
 
 from __future__ import annotations

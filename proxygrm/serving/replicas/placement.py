@@ -10,7 +10,7 @@ from proxygrm.core.errors import UserError
 
 
 class ProxyNode(Protocol):
-    """What placement reads of a node (`slurm.ray.plan.NodeRole` has it): the proxy owns its last GPUs."""
+    """What placement reads of a node (`slurm.ray.plan.NodeRole` provides it): the proxy has its last GPUs."""
 
     @property
     def name(self) -> str: ...
@@ -32,23 +32,28 @@ class Place:
     gpus: tuple[int, ...]
 
 
-def place_replicas(nodes: Sequence[ProxyNode], replicas: int, tensor_parallel: int) -> list[Place]:
-    """One replica a node in turn, so that nodes are loaded alike; a replica never spans two nodes.
+def place_replicas(nodes: Sequence[ProxyNode], replicas: int, tensor_parallel_size: int) -> list[Place]:
+    """One replica per node in turn, so that nodes are loaded evenly; a replica never spans two nodes.
 
     UserError when they do not fit.
     """
     free = {node.name: list(range(node.trainer_gpus, node.trainer_gpus + node.proxy_gpus)) for node in nodes}
     places: list[Place] = []
     while len(places) < replicas:
-        before = len(places)
+        placed = len(places)
         for node in nodes:
-            if len(places) < replicas and len(free[node.name]) >= tensor_parallel:
-                gpus, free[node.name] = free[node.name][:tensor_parallel], free[node.name][tensor_parallel:]
+            if len(places) < replicas and len(free[node.name]) >= tensor_parallel_size:
+                gpus, free[node.name] = free[node.name][:tensor_parallel_size], free[node.name][tensor_parallel_size:]
                 places.append(Place(len(places), node.name, node.address, tuple(gpus)))
-        if len(places) == before:
-            have = ", ".join(f"{node.name} {node.proxy_gpus}" for node in nodes if node.proxy_gpus) or "none"
+        if len(places) == placed:
+            gpus_by_node = ", ".join(f"{node.name} {node.proxy_gpus}" for node in nodes if node.proxy_gpus) or "none"
             raise UserError(
-                f"proxy: {replicas} replicas of {tensor_parallel} GPUs do not fit on the proxy's GPUs ({have}); "
-                f"there is room for {len(places)}: lower proxy replicas or tensor_parallel, or add a proxy node"
+                f"proxy: {replicas} replicas of {tensor_parallel_size} GPUs do not fit on the proxy's GPUs "
+                f"({gpus_by_node}); there is room for {len(places)}: lower proxy "
+                "replicas or tensor_parallel_size, or add a proxy node",
+                code="proxy.replicas-do-not-fit",
+                replicas=replicas,
+                tensor_parallel_size=tensor_parallel_size,
+                room=len(places),
             )
     return places

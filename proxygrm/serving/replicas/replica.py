@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +10,18 @@ from proxygrm.serving.replicas.command import ReplicaSpec
 from proxygrm.serving.replicas.serve import gpu_numbers
 from proxygrm.serving.replicas.server import ReplicaServer, ReplicaStatus
 
+log = logging.getLogger(__name__)
+
 
 class ReplicaActor:
-    """Plain class; `group` makes it an actor. The server is on the actor's leash and dies with it."""
+    """A plain class that `group` turns into an actor. The server is a child of the actor and dies with it."""
 
     def __init__(self, spec: ReplicaSpec, gpu_positions: tuple[int, ...], api_key: str) -> None:
         if spec.device != "cpu":
             spec = replace(spec, gpus=gpu_numbers(gpu_positions))
-        if spec.pictures and not Path(spec.pictures).is_dir():  # vLLM would not start; clients send the bytes instead
-            print(f"{spec.name}: {spec.node} has no folder {spec.pictures}, pictures come as bytes", flush=True)
-            spec = replace(spec, pictures="")
+        if spec.images and not Path(spec.images).is_dir():  # vLLM would not start; clients send the bytes instead
+            log.warning("%s: %s has no folder %s, images are sent as bytes", spec.name, spec.node, spec.images)
+            spec = replace(spec, images="")
         self.server = ReplicaServer(spec, api_key)
         self.server.start()
 

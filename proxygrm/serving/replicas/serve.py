@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxygrm.core.checkpoints.check import is_hf_checkpoint
+from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.errors import UserError
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.replicas.command import ReplicaSpec
 from proxygrm.serving.replicas.placement import place_replicas
-from proxygrm.serving.replicas.server import ReplicaServer, ReplicaStatus, wait_until_healthy, why_failed
+from proxygrm.serving.replicas.server import ReplicaServer, ReplicaStatus, raise_if_failed, wait_until_healthy
 from proxygrm.serving.settings import ProxySettings
 
 NODE_GPUS = "PROXYGRM_NODE_GPUS"
@@ -32,7 +32,7 @@ class ThisMachine:
 
 @dataclass(frozen=True)
 class Serving:
-    """What `serve` yields: where the endpoints file is, and how the replicas are."""
+    """What `serve` yields: the path of the endpoints file, and the replicas."""
 
     endpoints_file: Path
     servers: Sequence[ReplicaServer]
@@ -41,20 +41,24 @@ class Serving:
         return [server.status() for server in self.servers]
 
     def check(self) -> None:
-        """UserError once a replica is past its restarts."""
-        if problem := why_failed(self.health()):
-            raise UserError(problem)
+        """UserError once a replica has used up its restarts."""
+        raise_if_failed(self.health())
 
 
 def gpu_numbers(positions: Sequence[int]) -> tuple[str, ...]:
     """CUDA numbers (or UUIDs) of GPUs of this job by their positions in the node's list."""
     listed = os.environ.get(NODE_GPUS) or os.environ.get("CUDA_VISIBLE_DEVICES") or ""
-    known = [number for number in listed.split(",") if number]
-    if not known:
+    numbers = [number for number in listed.split(",") if number]
+    if not numbers:
         return tuple(str(position) for position in positions)
-    if positions and max(positions) >= len(known):
-        raise UserError(f"proxy: GPU {max(positions) + 1} of this node is wanted, the job has {len(known)} ({listed})")
-    return tuple(known[position] for position in positions)
+    if positions and max(positions) >= len(numbers):
+        raise UserError(
+            f"proxy: GPU {max(positions) + 1} of this node is needed, the job has {len(numbers)} ({listed})",
+            code="proxy.too-few-gpus",
+            needed=max(positions) + 1,
+            gpus=len(numbers),
+        )
+    return tuple(numbers[position] for position in positions)
 
 
 @contextlib.contextmanager
@@ -66,23 +70,23 @@ def serve(
     device: str = "cuda",
     address: str = "127.0.0.1",
     port: int = 0,
-    pictures: Path | None = None,
-    said: Callable[[str], None] = lambda line: None,
+    images: Path | None = None,
+    on_message: Callable[[str], None] = lambda line: None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Serving]:
     """Start the replicas, wait until all answer, yield; stop them at the end, whatever happens.
 
-    Writes folder/endpoints.json (0600, for `ProxyClient`; it goes with the replicas) and folder/proxy-N.log.
-    address: bound and published; anybody who reaches it needs the key. port: of the first replica, the next ones
-    follow; 0: free ones. pictures: a folder whose pictures may be asked about by path. check: called every second
-    while the replicas start, and may raise. UserError: no checkpoint, replicas do not fit, one fails or is late.
+    Writes folder/endpoints.json (0600, for `ProxyClient`; removed with the replicas) and folder/proxy-N.log.
+    address: bound and published; callers need the key. port: of the first replica, the others follow; 0: free ones.
+    images: a folder whose images requests may name by path. check: called every second while the replicas start, and
+    may raise. UserError: no checkpoint, replicas do not fit, one fails or is late.
     """
-    is_hf_checkpoint(Path(model))
+    check_checkpoint(Path(model))
     settings = settings.fitted(Path(model), device)
-    parallel = 1 if device == "cpu" else settings.tensor_parallel
+    parallel = 1 if device == "cpu" else settings.tensor_parallel_size
     machine = ThisMachine("this machine", address, settings.replicas * parallel)
     key = secrets.token_urlsafe(32)
-    readable = str(pictures.resolve()) if pictures else ""
+    readable = str(images.resolve()) if images else ""
     servers: list[ReplicaServer] = []
     file = folder / "endpoints.json"
     try:
@@ -93,27 +97,27 @@ def serve(
             servers.append(ReplicaServer(spec, key, port=port + place.replica if port else 0))
         for server in servers:
             server.start()
-        wait_until_healthy(lambda: [server.status() for server in servers], settings.start_timeout_s, said, check)
+        wait_until_healthy(lambda: [server.status() for server in servers], settings.start_timeout_s, on_message, check)
         endpoints_of([server.url for server in servers], key, settings, readable).write(file)
         yield Serving(file, tuple(servers))
     finally:
         file.unlink(missing_ok=True)
         for server in servers:
-            server.ask_to_stop()
+            server.request_stop()
         for server in servers:
             server.stop()
 
 
-def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings, pictures: str = "") -> Endpoints:
-    """pictures: absolute path of the folder that the replicas may read, or ""."""
+def endpoints_of(urls: Sequence[str], key: str, settings: ProxySettings, images: str = "") -> Endpoints:
+    """images: absolute path of the folder that the replicas may read, or ""."""
     return Endpoints(
         replicas=tuple(urls),
         api_key=key,
         max_tokens=settings.longest_answer,
         max_num_seqs=settings.max_num_seqs,
         call_timeout_s=settings.call_timeout_s,
-        picture_folder=pictures,
-        pictures_by_name=True,
+        image_folder=images,
+        images_by_name=True,
         mode=settings.mode,
         proven=True,
     )

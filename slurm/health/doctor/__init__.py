@@ -1,1 +1,1 @@
-"""Is this site fit, and what to do where not: `proxygrm doctor`."""
+"""Checks of a site and remedies: `proxygrm doctor`."""

@@ -1,4 +1,4 @@
-"""One line of `proxygrm doctor`."""
+"""A single result of `proxygrm doctor`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """check: what was looked at. said: what was found. remedy: what to do; empty when all is well."""
+    """check: what was checked. level: fail must be fixed, warn is worth a look. detail: the result. remedy: what to do;
+    empty for ok."""
 
     check: str
     level: Level
-    said: str
+    detail: str
     remedy: str = ""
 
 
-def ok(check: str, said: str) -> Finding:
-    return Finding(check, "ok", said)
+def ok(check: str, detail: str) -> Finding:
+    return Finding(check, "ok", detail)
 
 
-def warn(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, "warn", said, remedy)
+def warn(check: str, detail: str, remedy: str) -> Finding:
+    return Finding(check, "warn", detail, remedy)
 
 
-def fail(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, "fail", said, remedy)
+def fail(check: str, detail: str, remedy: str) -> Finding:
+    return Finding(check, "fail", detail, remedy)

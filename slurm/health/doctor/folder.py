@@ -1,4 +1,4 @@
-"""Is the folder runs go to fit for them: space, inodes, quota, locks, a real write?"""
+"""Checks of the folder for runs: space, inodes, quota, locks, a real write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from slurm.health.doctor.finding import Finding, fail, ok, warn
 WRITE_MB = 32
 LOCAL_KINDS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "ramfs"}
 LOCAL_LOCKS = {"localflock", "nolock", "local_lock=flock", "local_lock=all"}
-"""Options of Lustre and NFS mounts under which flock answers, and tells other hosts nothing."""
+"""Options of Lustre and NFS mounts with which flock succeeds, and other hosts do not see the lock."""
 GB = {"cuda": (500.0, 100.0), "cpu": (5.0, 1.0)}
 """Free space below which it warns and fails. A 7B RL checkpoint with its optimiser state is about 100 GB."""
 INODES = (100_000, 5_000)
@@ -35,14 +35,14 @@ class Space:
     write_problem: str = ""
     lock_problem: str = ""
     quota: tuple[str, ...] = ()
-    """Lines about what is over its quota."""
+    """File systems on which the quota is exceeded."""
 
 
 def measure(folder: Path) -> Space:
-    """folder: is made where it is missing. Raises OSError when that cannot be done."""
+    """folder: created where it is missing. Raises OSError when that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = os.statvfs(folder)
-    inodes = found.f_favail if found.f_files else None
+    status = os.statvfs(folder)
+    inodes = status.f_favail if status.f_files else None
     speed, write_problem, lock_problem = 0.0, "", ""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
@@ -52,12 +52,12 @@ def measure(folder: Path) -> Space:
             file.flush()
             os.fsync(file.fileno())
             speed = WRITE_MB / max(1e-6, time.monotonic() - started)
-        lock_problem = locks(folder)
+        lock_problem = flock_problem(folder)
     except OSError as error:
         write_problem = "over your quota" if error.errno == errno.EDQUOT else error.strerror or str(error)
     return Space(
         file_system(folder),
-        found.f_bavail * found.f_frsize / 1e9,
+        status.f_bavail * status.f_frsize / 1e9,
         inodes,
         speed,
         write_problem,
@@ -66,20 +66,20 @@ def measure(folder: Path) -> Space:
     )
 
 
-def locks(folder: Path, mounts: str | None = None) -> str:
-    """What is wrong with flock there, "" for nothing."""
+def flock_problem(folder: Path, mounts: str | None = None) -> str:
+    """What is wrong with flock there; "" when it works."""
     missing = lock.flock_missing(folder)
     local = LOCAL_LOCKS.intersection(mount_of(folder, mounts)[1])
-    return missing or (f"{', '.join(sorted(local))}: a lock is seen by its own host only" if local else "")
+    return missing or (f"{', '.join(sorted(local))}: only its own host sees a lock" if local else "")
 
 
 def file_system(folder: Path, mounts: str | None = None) -> str:
-    """Type of the file system a folder is on, as /proc/mounts names it (nfs4, lustre, gpfs, ext4, ...)."""
+    """Type of a folder's file system, as in /proc/mounts (nfs4, lustre, gpfs, ext4, ...)."""
     return mount_of(folder, mounts)[0]
 
 
 def mount_of(folder: Path, mounts: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """Type and options of the file system a folder is on, as /proc/mounts names them."""
+    """Type and options of a folder's file system, as in /proc/mounts."""
     text = mounts if mounts is not None else Path("/proc/mounts").read_text()
     best, kind, options = "", "?", ""
     where = str(folder.resolve())
@@ -95,41 +95,43 @@ def mount_of(folder: Path, mounts: str | None = None) -> tuple[str, tuple[str, .
 
 
 def over_quota() -> tuple[str, ...]:
-    """What `quota` says is over its limit; nothing where there is no such command or no quota."""
+    """File systems on which `quota` reports an exceeded limit; none without that command or a quota."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        answer = subprocess.run(["quota", "-w"], capture_output=True, text=True, timeout=30)
-        return parse_quota(answer.stdout)
+        done = subprocess.run(["quota", "-w"], capture_output=True, text=True, timeout=30)
+        return parse_quota(done.stdout)
     return ()
 
 
 def parse_quota(text: str) -> tuple[str, ...]:
-    """File systems whose blocks or files column bears the star that means: over the limit."""
-    found = []
+    """File systems whose blocks or files column has the star that means: over the limit."""
+    names = []
     for line in text.splitlines():
         words = line.split()
         if len(words) >= 4 and any(re.fullmatch(r"\d+\*", word) for word in words[1:]):
-            found.append(words[0])
-    return tuple(found)
+            names.append(words[0])
+    return tuple(names)
 
 
 def judge(space: Space, folder: Path, device: str) -> list[Finding]:
     if space.write_problem:
         return [
             fail(
-                "run folder", f"{folder} cannot be written to: {space.write_problem}", "free space, or --run elsewhere"
+                "run folder",
+                f"{folder} cannot be written to: {space.write_problem}",
+                "free space, or use another --run",
             )
         ]
     enough, least = GB[device]
-    said = f"{space.free_gb:,.0f} GB free in {folder} ({space.kind}), {space.write_mb_s:,.0f} MB/s"
-    remedy = f"free space, or --run elsewhere; below {enough:g} GB a training may fill it"
+    detail = f"{space.free_gb:,.0f} GB free in {folder} ({space.kind}), {space.write_mb_s:,.0f} MB/s"
+    remedy = f"free space, or use another --run; with less than {enough:g} GB a training may fill it"
     grade = fail if space.free_gb < least else warn
-    findings = [ok("space", said) if space.free_gb >= enough else grade("space", said, remedy)]
+    findings = [ok("space", detail) if space.free_gb >= enough else grade("space", detail, remedy)]
     if space.free_inodes is not None:
-        counted = f"{space.free_inodes:,} files may still be made"
+        counted = f"{space.free_inodes:,} more files can be created"
         grade = fail if space.free_inodes < INODES[1] else warn
         few = space.free_inodes < INODES[0]
         findings.append(
-            grade("files", counted, "remove old runs; a run makes some thousands") if few else ok("files", counted)
+            grade("files", counted, "remove old runs; a run creates some thousands") if few else ok("files", counted)
         )
     findings += [fail("quota", f"over its limit on {name}", "`quota` shows it; remove files") for name in space.quota]
     if space.lock_problem:
@@ -137,8 +139,8 @@ def judge(space: Space, folder: Path, device: str) -> list[Finding]:
             warn(
                 "locks",
                 f"flock in {folder}: {space.lock_problem}",
-                "ask for `-o flock` (Lustre) or local_lock=none (NFS); without flock lock files are used, and one left "
-                "by a process of another host has to be removed by hand",
+                "ask for `-o flock` (Lustre) or local_lock=none (NFS); without flock, lock files are used, and "
+                "one left by a process of another host has to be removed by hand",
             )
         )
     return findings

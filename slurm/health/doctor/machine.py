@@ -1,7 +1,7 @@
-"""What a machine gives a process: measured on the login node, and by the probe on a compute node.
+"""The limits and programs of a machine: measured on the login node, and on a compute node by the probe.
 
-As a program it is that probe: `python -m slurm.health.doctor.machine FOLDER` in a job prints one line of JSON after a
-mark, because modules and site scripts may print around it.
+The probe is this file as a program: `python -m slurm.health.doctor.machine FOLDER` in a job prints one line of JSON
+after a mark, because modules and site scripts may print other lines.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from slurm.ray.addresses import interface_address, node_name
 
 MARK = "proxygrm-probe "
 PACKAGES = ("torch", "vllm", "verl", "ray", "ms-swift", "transformers", "submitit", "proxygrm-suite")
-SHM = Path("/dev/shm")  # noqa: S108 - it is looked at, nothing is written there
+SHM = Path("/dev/shm")  # noqa: S108 - only its free space is read
 SHARED_S = 30.0
-"""How long a file may take to be seen on the other side: NFS caches listings for up to half a minute."""
+"""How long a file may take to be visible on the other node: NFS caches listings for up to half a minute."""
 
 
 @dataclass(frozen=True)
 class Machine:
     name: str
     time: float
-    """time.time() when it was asked."""
+    """time.time() of the measurement."""
     open_files: int
-    """Soft limit of this process, as jobs inherit it; -1: unlimited, here and below."""
-    open_files_most: int
+    """Soft limit, as jobs inherit it; -1: unlimited, here and below."""
+    open_files_hard: int
+    """Hard limit, here and below."""
     processes: int
     locked_memory: int
     shm_free_gb: float
@@ -53,32 +54,33 @@ class Machine:
     gpu_problem: str = ""
     interface_problem: str = ""
     shared_problem: str = ""
-    """Why the file that the login node wrote cannot be read here, or nothing written back."""
-    processes_most: int = -1
-    """Hard limit, here and below."""
-    locked_memory_most: int = -1
+    """Why the login node's file cannot be read here, or nothing written back; empty when both work."""
+    processes_hard: int = -1
+    locked_memory_hard: int = -1
     temp_problems: list[str] = field(default_factory=list)
-    """What is wrong with /tmp and TMPDIR for sockets and private files."""
+    """Problems of /tmp and TMPDIR with sockets and private files."""
     temp_noexec: bool = False
-    """Nothing can be run from TMPDIR."""
-    processes_seen: bool | None = None
-    """Whether other users see the command lines of this one's; None: it cannot be told."""
+    """Programs cannot be run from TMPDIR."""
+    processes_visible: bool | None = None
+    """Whether other users see this user's command lines; None: unknown."""
     curve: bool | None = None
     """Whether ZeroMQ can encrypt; None: not installed."""
 
 
-def look(device: str, interface: str) -> Machine:
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+def measure(device: str, interface: str) -> Machine:
+    open_files, open_files_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    processes, processes_hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    locked_memory, locked_memory_hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     gpus, gpu_problem = nvidia() if device == "cuda" else ([], "")
     return Machine(
         name=node_name(),
         time=time.time(),
-        open_files=files,
-        open_files_most=most,
-        processes=resource.getrlimit(resource.RLIMIT_NPROC)[0],
-        locked_memory=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
-        processes_most=resource.getrlimit(resource.RLIMIT_NPROC)[1],
-        locked_memory_most=resource.getrlimit(resource.RLIMIT_MEMLOCK)[1],
+        open_files=open_files,
+        open_files_hard=open_files_hard,
+        processes=processes,
+        processes_hard=processes_hard,
+        locked_memory=locked_memory,
+        locked_memory_hard=locked_memory_hard,
         shm_free_gb=shutil.disk_usage(SHM).free / 1e9 if SHM.is_dir() else 0.0,
         temp_free_gb=shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / 1e9,  # noqa: S108
         python=platform.python_version(),
@@ -90,7 +92,7 @@ def look(device: str, interface: str) -> Machine:
         interface_problem=interface_problem(interface),
         temp_problems=safety.temp_problems(safety.temporary_folders()),
         temp_noexec=safety.no_programs(Path(tempfile.gettempdir())),
-        processes_seen=safety.others_see_processes(),
+        processes_visible=safety.others_see_processes(),
         curve=safety.curve(),
     )
 
@@ -103,22 +105,22 @@ def version(package: str) -> str | None:
 
 
 def nvidia() -> tuple[list[str], str]:
-    """Names of the GPUs the driver shows, and why it shows none."""
+    """(names of the GPUs that the driver lists, why it lists none)"""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(query, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         return [], "nvidia-smi is not on PATH"
     except subprocess.TimeoutExpired:
         return [], "nvidia-smi did not answer within 60 s"
-    lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-    if answer.returncode:
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode:
         return [], (lines or ["nvidia-smi failed"])[-1][:200]
-    return lines, "" if lines else "the driver shows no GPU"
+    return lines, "" if lines else "the driver lists no GPU"
 
 
 def interface_problem(interface: str) -> str:
-    """Why the profile's interface cannot be used here; nothing when it can, or when none is named."""
+    """Why the profile's interface cannot be used here; "" when it can, or when none is set."""
     try:
         if interface:
             interface_address(interface)
@@ -127,14 +129,13 @@ def interface_problem(interface: str) -> str:
     return ""
 
 
-def answer_through(folder: Path, seconds: float = SHARED_S) -> str:
-    """Read what the login node wrote into the folder and write it back under another name; why not, or nothing."""
-    deadline = time.monotonic() + seconds
+def answer_through(folder: Path, timeout_s: float = SHARED_S) -> str:
+    """Read the login node's file in the folder and write its content to another; why that fails, or ""."""
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             os.listdir(folder)  # noqa: PTH208 - makes NFS look again
-            word = (folder / "question").read_text()
-            write_text(folder / "answer", word)
+            write_text(folder / "answer", (folder / "question").read_text())
             return ""
         except OSError as error:
             if time.monotonic() > deadline:
@@ -143,7 +144,7 @@ def answer_through(folder: Path, seconds: float = SHARED_S) -> str:
 
 
 def from_output(text: str) -> Machine | None:
-    """The probe's line out of everything a job printed."""
+    """The probe's line from all output of a job."""
     for line in text.splitlines():
         if line.startswith(MARK):
             row: dict[str, Any] = json.loads(line.removeprefix(MARK))
@@ -153,7 +154,7 @@ def from_output(text: str) -> Machine | None:
 
 def main() -> int:
     folder, device, interface = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    machine = asdict(look(device, interface))
+    machine = asdict(measure(device, interface))
     machine["shared_problem"] = answer_through(folder)
     print(f"\n{MARK}{json.dumps(machine)}", flush=True)
     return 0

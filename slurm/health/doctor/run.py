@@ -1,4 +1,4 @@
-"""Everything `proxygrm doctor` looks at, in the order in which things are needed. Nothing secret is read."""
+"""All checks of `proxygrm doctor`, in the order in which things are needed. No secrets are read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ KEY_FILES = ("SWANLAB_API_KEY_FILE", "HF_TOKEN_PATH")
 
 
 def examine(profile: Profile, runs: Path, *, job: bool, wait_s: int) -> Iterator[Finding]:
-    """Findings as they are found. job False: nothing is submitted. wait_s: for the probe job to start."""
+    """Findings as soon as they are known. job False: nothing is submitted. wait_s: for the probe job to start."""
     try:
         version = ask("sinfo", "--version").strip()
         ask("scontrol", "ping")
-        found = site.look(pwd.getpwuid(os.getuid()).pw_name)
+        facts = site.query(pwd.getpwuid(os.getuid()).pw_name)
     except NoAnswer as error:
         remedy = "`make cluster-up`" if profile.private_cluster else "run this on the cluster's login node"
         yield fail("SLURM", str(error), remedy)
@@ -32,29 +32,31 @@ def examine(profile: Profile, runs: Path, *, job: bool, wait_s: int) -> Iterator
     yield ok("SLURM", version)
     yield accounting()
     yield from shell(os.environ)
-    yield from site.compare(found, profile)
+    yield from site.compare(facts, profile)
     yield from shared_site(profile)
     yield from here(runs, profile)
-    login = machine.look("cpu", "")
+    login = machine.measure("cpu", "")
     if job:
         yield from probe.judge(probe.run(profile, runs, wait_s), login, profile, runs)
     elif folder.file_system(runs) in folder.LOCAL_KINDS and not profile.private_cluster:
         kind = folder.file_system(runs)
-        yield warn("shared folder", f"{runs} looks like a local disk ({kind})", "--run must be seen by all nodes")
+        yield warn(
+            "shared folder",
+            f"{runs} looks like a local disk ({kind})",
+            "--run must be on a file system that all nodes share",
+        )
 
 
 def accounting() -> Finding:
     try:
         ask("sacct", "-n", "-X", "-o", "JobID", "-S", "now-1minute")
     except NoAnswer as error:
-        return warn(
-            "accounting", str(error), "jobs run; `status` will not know of ended ones what their records do not say"
-        )
+        return warn("accounting", str(error), "jobs run; `status` knows ended jobs only by their own records")
     return ok("accounting", "sacct answers")
 
 
 def shared_site(profile: Profile) -> Iterator[Finding]:
-    """What the site lets other users' jobs do beside this one's."""
+    """Whether other users' jobs may share this user's nodes."""
     try:
         config = safety.parse_config(ask("scontrol", "show", "config"))
         partitions = ask("scontrol", "show", "partition", "-a", "-o")
@@ -65,11 +67,11 @@ def shared_site(profile: Profile) -> Iterator[Finding]:
 
 
 def shell(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What the shell would say to SLURM, and is not let."""
+    """Variables of the shell that SLURM's commands would read, and that are not passed on."""
     if names := ignored(environment):
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        shown = ", ".join(names[:NAMES_SHOWN])
-        yield ok("your shell", f"ignored: {shown}{more}; what jobs ask for stands in the profile and in options alone")
+        listed = ", ".join(names[:NAMES_SHOWN])
+        yield ok("your shell", f"ignored: {listed}{more}; only the profile and the options decide what jobs request")
 
 
 def here(runs: Path, profile: Profile) -> Iterator[Finding]:
@@ -79,7 +81,7 @@ def here(runs: Path, profile: Profile) -> Iterator[Finding]:
     try:
         yield from folder.judge(folder.measure(runs), runs, profile.node.device)
     except OSError as error:
-        yield fail("run folder", f"{runs}: {error.strerror or error}", "name another with --run")
+        yield fail("run folder", f"{runs}: {error.strerror or error}", "choose another with --run")
     yield from safety.folder_lines(runs, Path.home(), safety.umask_now(), os.geteuid())
     for name in KEY_FILES:
         if path := os.environ.get(name):
@@ -87,11 +89,11 @@ def here(runs: Path, profile: Profile) -> Iterator[Finding]:
 
 
 def key_file(name: str, path: Path) -> Finding:
-    """By its mode alone; what it holds is not looked at."""
+    """Only its mode is checked; it is not read."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         return fail("key file", f"{name}: {path}: {error.strerror}", "correct the variable or unset it")
     if stat.S_IMODE(mode) & 0o077:
-        return warn("key file", f"{name}: others can read {path}", f"chmod 600 {path}")
-    return ok("key file", f"{name}: yours alone to read")
+        return warn("key file", f"{name}: other users can read {path}", f"chmod 600 {path}")
+    return ok("key file", f"{name}: only you can read it")

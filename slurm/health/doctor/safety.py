@@ -1,6 +1,6 @@
-"""What a site, an account or a folder can have wrong with other users on the same machines: docs/security.md.
+"""Checks of a site, an account and folders against other users on the same machines: docs/security.md.
 
-Only modes and owners are looked at, never what a file holds.
+Only modes and owners are read, never the content of files.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from proxygrm.core.files.owner import OTHERS_WRITE, name_of
 from slurm.health.doctor.finding import Finding, fail, ok, warn
 from slurm.profile import Profile
 
-PLACE = "run folder's place"
+PLACE = "run folder's location"
 LONGEST_TEMP = 60
-"""A Unix socket's path has 107 characters; what programs put below their temporary folder takes up to 45 of them."""
+"""A Unix socket's path has at most 107 characters; programs use up to 45 of them below their temporary folder."""
 KEYS_AT_HOME = (".ray/auth_token", ".cache/huggingface/token", ".huggingface/token", ".swanlab/.netrc", ".netrc")
 KEYS_OF_RUNS = [f"{'*/' * depth}{name}" for depth in range(5) for name in ("*.key", "token", "api_key", "*secret")]
-"""Below the folder that runs go to; the suite makes them 0600, and a copy or a chmod may not keep that."""
+"""Below the folder for runs. The suite creates them 0600; a copy or a chmod may change that."""
 
 
 def site_lines(config: Mapping[str, str], partitions: str, profile: Profile) -> Iterator[Finding]:
@@ -31,41 +31,41 @@ def site_lines(config: Mapping[str, str], partitions: str, profile: Profile) -> 
     rows = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in partitions.splitlines()]
     names = dict.fromkeys(filter(None, (scheduler.partition, scheduler.cpu_partition)))
     default = [row["PartitionName"] for row in rows if row.get("Default") == "YES"]
-    wanted = set(names if scheduler.partition else [*names, *default])
-    found = [row for row in rows if row.get("PartitionName") in wanted]
+    used = set(names if scheduler.partition else [*names, *default])
+    used_rows = [row for row in rows if row.get("PartitionName") in used]
     if profile.private_cluster:
         return
     if scheduler.exclusive:
-        yield ok("shared nodes", f"the profile asks for nodes of its own (scheduler.exclusive = {scheduler.exclusive})")
+        yield ok("shared nodes", f"the profile requests exclusive nodes (scheduler.exclusive = {scheduler.exclusive})")
     elif config.get("SelectType") == "select/linear":
-        yield ok("shared nodes", "this site gives whole nodes to a job (select/linear)")
-    elif found:
-        shared = [row["PartitionName"] for row in found if not _alone(row)]
+        yield ok("shared nodes", "this site allocates whole nodes (select/linear)")
+    elif used_rows:
+        shared = [row["PartitionName"] for row in used_rows if not _is_exclusive(row)]
         if shared:
             yield warn(
                 "shared nodes",
                 f"jobs of other users may run on the same nodes in {', '.join(shared)}",
-                'scheduler.exclusive = "user" keeps them off; docs/security.md says what is guarded without it',
+                'scheduler.exclusive = "user" prevents it; docs/security.md lists what is protected without it',
             )
         else:
-            yield ok("shared nodes", f"no other user's job runs beside yours in {', '.join(sorted(wanted))}")
+            yield ok("shared nodes", f"no other user's job runs beside yours in {', '.join(sorted(used))}")
     if config:
         yield _tracking(config)
 
 
-def _alone(partition: Mapping[str, str]) -> bool:
+def _is_exclusive(partition: Mapping[str, str]) -> bool:
     return partition.get("OverSubscribe", "").startswith("EXCLUSIVE") or partition.get("ExclusiveUser") == "YES"
 
 
 def _tracking(config: Mapping[str, str]) -> Finding:
-    """Without cgroups a process that leaves its session is nobody's: it outlives its job, and a requeue."""
+    """Without cgroups a process that leaves its session is not tracked: it outlives its job, and a requeue."""
     kind = config.get("ProctrackType", "")
     if kind in ("proctrack/cgroup", "proctrack/cray_aries"):
         return ok("ended jobs", f"nothing of a job outlives it ({kind})")
     return warn(
         "ended jobs",
-        f"processes can outlive their job ({kind or 'no ProctrackType'}), and one of an old attempt may still write",
-        "ask your administrators for ProctrackType=proctrack/cgroup; health.end_stale = true ends what this suite left",
+        f"processes can outlive their job ({kind or 'no ProctrackType'}); one of an earlier attempt may still write",
+        "ask your administrators for ProctrackType=proctrack/cgroup; health.end_stale = true ends those of this suite",
     )
 
 
@@ -74,60 +74,61 @@ def parse_config(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)\s*= ?(.*?)\s*$", text, re.MULTILINE))
 
 
-def folder_lines(runs: Path, home: Path, umask: int, me: int) -> Iterator[Finding]:
-    """Who may put something else in the place of what runs keep here, and read what is only yours."""
-    yield _place(runs, me)
-    if (mode := _mode(home)) and mode & OTHERS_WRITE and home.stat().st_uid == me:
+def folder_lines(runs: Path, home: Path, umask: int, user: int) -> Iterator[Finding]:
+    """Who may replace the files of runs, and read private ones."""
+    yield _place(runs, user)
+    if (mode := _mode(home)) and mode & OTHERS_WRITE and home.stat().st_uid == user:
         yield warn(
             "home folder",
-            f"others may write to {home} ({stat.filemode(mode)}): what stands there runs in each of your shells",
+            f"others may write to {home} ({stat.filemode(mode)}): files there run in each of your shells",
             f"chmod go-w {home}",
         )
-    if not umask & stat.S_IWOTH or (not umask & stat.S_IWGRP and not private_group(me)):
+    if not umask & stat.S_IWOTH or (not umask & stat.S_IWGRP and not private_group(user)):
         yield warn(
             "umask",
-            f"{umask:03o}: others may write to the files that you make",
-            "`umask 027` in your shell's start-up file; jobs take it on",
+            f"{umask:03o}: others may write to the files that you create",
+            "`umask 027` in your shell's start-up file; jobs inherit it",
         )
     keys = [path for name in KEYS_AT_HOME if (path := home / name).is_file()]
     keys += [path for pattern in KEYS_OF_RUNS for path in sorted(runs.glob(pattern)) if path.is_file()]
-    yield from _keys(keys, me)
+    yield from _keys(keys)
 
 
-def _place(runs: Path, me: int) -> Finding:
-    """The run folder and all above it: who may rename one of them may put another in its place."""
+def _place(runs: Path, user: int) -> Finding:
+    """The run folder and all above it: whoever may rename one of them can replace it."""
     try:
         path = runs.resolve()
         while not path.exists():
             path = path.parent
         for folder in (path, *path.parents):
-            found = folder.stat()
-            own = folder == runs.resolve()
-            if found.st_uid not in (0, me):
-                said = f"{folder} belongs to {name_of(found.st_uid)}, who can replace what is in it"
-                return (fail if own else warn)(PLACE, said, "--run in a folder of your own, if you do not trust them")
-            if found.st_mode & OTHERS_WRITE and (own or not found.st_mode & stat.S_ISVTX):
-                everybody = found.st_mode & stat.S_IWOTH
-                who = "everybody" if everybody else f"group {_group(found.st_gid)}"
-                return (fail if everybody else warn)(
+            status = folder.stat()
+            is_run_folder = folder == runs.resolve()
+            if status.st_uid not in (0, user):
+                detail = f"{folder} belongs to {name_of(status.st_uid)}, who can replace its content"
+                remedy = "--run in a folder of your own, if you do not trust them"
+                return (fail if is_run_folder else warn)(PLACE, detail, remedy)
+            if status.st_mode & OTHERS_WRITE and (is_run_folder or not status.st_mode & stat.S_ISVTX):
+                by_all = status.st_mode & stat.S_IWOTH
+                who = "every user" if by_all else f"group {_group(status.st_gid)}"
+                return (fail if by_all else warn)(
                     PLACE,
-                    f"{who} may write to {folder} ({stat.filemode(found.st_mode)}), and so replace what is in it",
-                    f"chmod go-w {folder}, or --run elsewhere",
+                    f"{who} may write to {folder} ({stat.filemode(status.st_mode)}), and so replace its content",
+                    f"chmod go-w {folder}, or use another --run",
                 )
     except OSError as error:
-        return warn(PLACE, f"{runs}: {error.strerror or error}", "name another with --run")
-    return ok(PLACE, "nobody else can replace it")
+        return warn(PLACE, f"{runs}: {error.strerror or error}", "choose another with --run")
+    return ok(PLACE, "no other user can replace it")
 
 
-def _keys(paths: Iterable[Path], me: int) -> Iterator[Finding]:
+def _keys(paths: Iterable[Path]) -> Iterator[Finding]:
     paths = list(dict.fromkeys(paths))
-    bad = [path for path in paths if (mode := _mode(path)) is not None and mode & 0o077]
-    if bad:
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        named = " ".join(str(path) for path in bad)
-        yield warn("keys on disk", f"others can read {bad[0]}{more}", f"chmod 600 {named}")
+    readable = [path for path in paths if (mode := _mode(path)) is not None and mode & 0o077]
+    if readable:
+        more = f" and {len(readable) - 1} more" if len(readable) > 1 else ""
+        listed = " ".join(str(path) for path in readable)
+        yield warn("keys on disk", f"other users can read {readable[0]}{more}", f"chmod 600 {listed}")
     elif paths:
-        yield ok("keys on disk", f"{len(paths)} files with keys, yours alone to read")
+        yield ok("keys on disk", f"{len(paths)} files with keys that only you can read")
 
 
 def _mode(path: Path) -> int | None:
@@ -138,7 +139,7 @@ def _mode(path: Path) -> int | None:
 
 
 def private_group(user: int) -> bool:
-    """Whether the user's own group is theirs alone, as Debian and Red Hat make them: named as the user."""
+    """Whether the user's group has no other members, as on Debian and Red Hat, where it has the user's name."""
     try:
         entry = pwd.getpwuid(user)
     except KeyError:
@@ -162,23 +163,25 @@ def umask_now() -> int:
 
 
 def temp_problems(folders: Iterable[Path]) -> list[str]:
-    """What is wrong with a node's temporary folders for sockets and private files, worst first."""
-    found = []
+    """Problems of a node's temporary folders with sockets and private files."""
+    problems = []
     for folder in dict.fromkeys(folders):
         try:
             status = folder.stat()
         except OSError as error:
-            found.append(f"{folder}: {error.strerror or error}")
+            problems.append(f"{folder}: {error.strerror or error}")
             continue
         if status.st_mode & OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-            found.append(f"others can rename and remove your files in {folder}: no sticky bit")
+            problems.append(f"others can rename and remove your files in {folder}: no sticky bit")
         elif status.st_uid not in (0, os.geteuid()):
-            found.append(f"{folder} belongs to {name_of(status.st_uid)}, who can replace your files in it")
+            problems.append(f"{folder} belongs to {name_of(status.st_uid)}, who can replace your files in it")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            found.append(f"{folder} is not yours to write to")
+            problems.append(f"you cannot write to {folder}")
         elif len(str(folder)) > LONGEST_TEMP:
-            found.append(f"{folder} is longer than {LONGEST_TEMP} characters: sockets below it have no room")
-    return found
+            problems.append(
+                f"{folder} is longer than {LONGEST_TEMP} characters: the paths of sockets in it become too long"
+            )
+    return problems
 
 
 def no_programs(folder: Path) -> bool:
@@ -190,12 +193,12 @@ def no_programs(folder: Path) -> bool:
 
 
 def temporary_folders() -> list[Path]:
-    """Ray's sockets are in /tmp, what else a job needs for itself in TMPDIR."""
-    return [Path("/tmp"), Path(tempfile.gettempdir())]  # noqa: S108 - they are looked at
+    """Ray's sockets are in /tmp, a job's other temporary files in TMPDIR."""
+    return [Path("/tmp"), Path(tempfile.gettempdir())]  # noqa: S108 - they are only checked
 
 
 def others_see_processes(mounts: str | None = None) -> bool | None:
-    """Whether other users see this user's command lines: /proc without hidepid. None: it cannot be told."""
+    """Whether other users see this user's command lines: /proc without hidepid. None: unknown."""
     try:
         text = mounts if mounts is not None else Path("/proc/self/mountinfo").read_text()
     except OSError:

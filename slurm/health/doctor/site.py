@@ -1,4 +1,4 @@
-"""Does the scheduler know what the profile names? Asked once, parsed into values, compared by pure functions."""
+"""Checks that the scheduler has what the profile names: one query, parsed into values, then pure comparisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slurm.profile import Profile
 
 @dataclass(frozen=True)
 class SiteNode:
-    """One node in one partition, as sinfo has it."""
+    """One node in one partition, by sinfo."""
 
     name: str
     partition: str
@@ -23,7 +23,7 @@ class SiteNode:
     memory_mb: int
     features: tuple[str, ...]
     gpus: tuple[tuple[str, int], ...]
-    """(type, number); the type is empty where the site gives none."""
+    """(type, number); the type is empty where the site has none."""
 
     @property
     def usable(self) -> bool:
@@ -39,13 +39,13 @@ class Partition:
     """inf: no limit."""
     max_nodes: float
     accounts: tuple[str, ...] = ()
-    """Allowed ones; empty: all."""
+    """Those allowed; empty: all."""
     qos: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Site:
-    """What this user's scheduler answers. None: it could not be asked (no accounting)."""
+    """The scheduler as this user sees it. None: unknown (no accounting)."""
 
     nodes: tuple[SiteNode, ...] = ()
     partitions: tuple[Partition, ...] = ()
@@ -57,7 +57,10 @@ class Site:
     problems: tuple[Finding, ...] = field(default=())
 
 
-def look(user: str) -> Site:
+START_LATER = "jobs wait until it starts; to run now, leave out --reservation"
+
+
+def query(user: str) -> Site:
     """Raises NoAnswer when the controller cannot be reached; accounting may be missing."""
     nodes = parse_nodes(ask("sinfo", "-h", "-a", "-N", "-o", "%N|%R|%T|%c|%m|%f|%G"))
     partitions = parse_partitions(ask("scontrol", "show", "partition", "-a", "-o"))
@@ -69,13 +72,13 @@ def look(user: str) -> Site:
         accounts = tuple(dict.fromkeys(row.split("|")[0] for row in rows))
         qos = tuple(dict.fromkeys(q for row in rows for q in row.split("|")[1].split(",") if q))
     except NoAnswer as error:
-        problems.append(warn("accounts", str(error), "account and qos cannot be checked here; sbatch will"))
+        problems.append(warn("accounts", str(error), "account and qos cannot be checked here; sbatch does it"))
     return Site(nodes, partitions, accounts, qos, reservations, tuple(problems))
 
 
 def parse_nodes(text: str) -> tuple[SiteNode, ...]:
     """Lines of `sinfo -N -o "%N|%R|%T|%c|%m|%f|%G"`; gres such as gpu:h100:8(S:0-1),gpu:1g.10gb:2,tmp:100."""
-    found = []
+    nodes = []
     for line in text.splitlines():
         parts = line.split("|")
         if len(parts) != 7:
@@ -86,29 +89,29 @@ def parse_nodes(text: str) -> tuple[SiteNode, ...]:
             if match := re.fullmatch(r"gpu(?::([^:]+))??(?::(\d+))?", word.strip()):
                 gpus.append((match[1] or "", int(match[2] or 1)))
         known = tuple(f for f in features.split(",") if f and f != "(null)")
-        found.append(SiteNode(name, partition, state, int(cpus), int(memory), known, tuple(gpus)))
-    return tuple(found)
+        nodes.append(SiteNode(name, partition, state, int(cpus), int(memory), known, tuple(gpus)))
+    return tuple(nodes)
 
 
 def parse_partitions(text: str) -> tuple[Partition, ...]:
-    found = []
+    partitions = []
     for line in text.splitlines():
         row = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if "PartitionName" not in row:
             continue
-        nodes = row.get("MaxNodes", "UNLIMITED")
-        found.append(
+        max_nodes = row.get("MaxNodes", "UNLIMITED")
+        partitions.append(
             Partition(
                 row["PartitionName"],
                 row.get("Default") == "YES",
                 row.get("State") == "UP",
                 minutes(row.get("MaxTime", "UNLIMITED")),
-                float(nodes) if nodes.isdigit() else float("inf"),
+                float(max_nodes) if max_nodes.isdigit() else float("inf"),
                 _allowed(row.get("AllowAccounts", "ALL")),
                 _allowed(row.get("AllowQos", "ALL")),
             )
         )
-    return tuple(found)
+    return tuple(partitions)
 
 
 def _allowed(text: str) -> tuple[str, ...]:
@@ -132,18 +135,16 @@ def parse_reservations(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def compare(site: Site, profile: Profile) -> list[Finding]:
-    """The profile's claims against what the site has. Pure."""
+    """The profile compared with the site. Pure."""
     scheduler = profile.scheduler
-    named = dict.fromkeys(name for name in (scheduler.partition, scheduler.cpu_partition) if name)
-    findings = [f for name in named for f in _partition(name, site, profile)]
+    names = dict.fromkeys(name for name in (scheduler.partition, scheduler.cpu_partition) if name)
+    findings = [f for name in names for f in _partition(name, site, profile)]
     if not scheduler.partition:
         defaults = [p.name for p in site.partitions if p.default]
         findings.append(
             ok("partition", f"the site's default, {defaults[0]}")
             if defaults
-            else fail(
-                "partition", "none named, and the site has no default", _known("scheduler.partition", _names(site))
-            )
+            else fail("partition", "none set, and the site has no default", _known("scheduler.partition", _names(site)))
         )
     findings += site.problems
     findings += _membership("account", scheduler.account, site.accounts, "accounts")
@@ -155,7 +156,11 @@ def compare(site: Site, profile: Profile) -> list[Finding]:
             findings.append(ok("reservation", f"{scheduler.reservation} is active"))
         elif state:
             findings.append(
-                warn("reservation", f"{scheduler.reservation} is {state.lower()}", "jobs wait for its start")
+                warn(
+                    "reservation",
+                    f"{scheduler.reservation} is {state.lower()}",
+                    START_LATER,
+                )
             )
         else:
             findings.append(
@@ -173,27 +178,27 @@ def _known(key: str, names: Iterable[str]) -> str:
     return f"set {key}; there is: {listed}"
 
 
-def _membership(what: str, wanted: str, known: tuple[str, ...] | None, words: str) -> list[Finding]:
-    if not wanted or known is None:
+def _membership(check: str, name: str, known: tuple[str, ...] | None, plural: str) -> list[Finding]:
+    if not name or known is None:
         return []
-    if wanted in known:
-        return [ok(what, wanted)]
-    near = difflib.get_close_matches(wanted, known, 1)
+    if name in known:
+        return [ok(check, name)]
+    near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return [fail(what, f"{wanted!r} is not among your {words}", hint + _known(f"scheduler.{what}", known))]
+    return [fail(check, f"{name!r} is not among your {plural}", hint + _known(f"scheduler.{check}", known))]
 
 
 def _partition(name: str, site: Site, profile: Profile) -> list[Finding]:
-    found = [p for p in site.partitions if p.name == name]
-    if not found:
+    matches = [p for p in site.partitions if p.name == name]
+    if not matches:
         near = difflib.get_close_matches(name, _names(site), 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return [fail("partition", f"there is no {name!r}", hint + _known("scheduler.partition", _names(site)))]
-    partition, scheduler = found[0], profile.scheduler
+    partition, scheduler = matches[0], profile.scheduler
     findings = [
         ok("partition", name)
         if partition.up
-        else fail("partition", f"{name} is not up", "wait, or name another in scheduler.partition")
+        else fail("partition", f"{name} is not up", "wait, or set another in scheduler.partition")
     ]
     if scheduler.account and partition.accounts and scheduler.account not in partition.accounts:
         findings.append(
@@ -203,52 +208,51 @@ def _partition(name: str, site: Site, profile: Profile) -> list[Finding]:
         )
     if scheduler.qos and partition.qos and scheduler.qos not in partition.qos:
         findings.append(fail("partition", f"{name} does not take QOS {scheduler.qos}", _known("qos", partition.qos)))
-    for words, key, claimed, limit in (
+    for unit, key, value, limit in (
         ("nodes", "max_nodes", scheduler.max_nodes, partition.max_nodes),
         ("minutes", "max_walltime_min", scheduler.max_walltime_min, partition.max_minutes),
     ):
-        if claimed and claimed > limit:
+        if value and value > limit:
             findings.append(
-                fail(
-                    "limits", f"{name} allows {limit:g} {words}, the profile {claimed}", f"scheduler.{key} = {limit:g}"
-                )
+                fail("limits", f"{name} allows {limit:g} {unit}, the profile {value}", f"scheduler.{key} = {limit:g}")
             )
     return findings
 
 
 def _nodes(site: Site, profile: Profile) -> list[Finding]:
-    """Nodes of the GPU partition that have what the profile says a node has."""
+    """Whether the GPU partition has nodes as large as the profile's [node]."""
     node, scheduler = profile.node, profile.scheduler
     name = scheduler.partition or next((p.name for p in site.partitions if p.default), "")
     members = [n for n in site.nodes if n.partition == name]
     if not members:
-        return []  # said above: there is no such partition
+        return []  # already reported: there is no such partition
     if scheduler.constraint:
         words = set(re.findall(r"[\w.-]+", scheduler.constraint))
         unknown = words - {feature for n in members for feature in n.features}
         if unknown:
             features = sorted({feature for n in members for feature in n.features})
-            said = f"no node of {name} has {', '.join(sorted(unknown))}"
-            return [fail("constraint", said, _known("scheduler.constraint", features))]
+            detail = f"no node of {name} has {', '.join(sorted(unknown))}"
+            return [fail("constraint", detail, _known("scheduler.constraint", features))]
     fitting = []
     for n in members:
         gpus = max((count for kind, count in n.gpus if node.gpu_type in ("", kind)), default=0)
         if gpus >= node.gpus and n.cpus >= node.cpus and n.memory_mb >= node.memory_gb * 1024:
             fitting.append(n)
-    has = sorted({f"{_gpus(n)}, {n.cpus} CPUs, {n.memory_mb // 1000} GB" for n in members})
-    wants = f"{node.gpu_type or 'any'}:{node.gpus}, {node.cpus} CPUs, {node.memory_gb} GB"
+    sizes = sorted({f"{_gpus(n)}, {n.cpus} CPUs, {n.memory_mb // 1024} GB" for n in members})
+    size = f"{node.gpu_type or 'any'}:{node.gpus}, {node.cpus} CPUs, {node.memory_gb} GB"
     if not fitting:
-        return [fail("nodes", f"none of {name} has {wants}", f"correct [node]; {name} has: {' or '.join(has)}")]
+        return [fail("nodes", f"no node in {name} has {size}", f"correct [node]; {name} has: {' or '.join(sizes)}")]
     usable = [n for n in fitting if n.usable]
     if not usable:
         states = ", ".join(sorted({n.state for n in fitting}))
         return [
             fail("nodes", f"all {len(fitting)} of {name} that fit are {states}", "wait, or ask your administrators")
         ]
-    said = f"{len(usable)} of {len(members)} in {name} have {wants} and can be used"
+    detail = f"{len(usable)} of {len(members)} in {name} have {size} and can be used"
     if scheduler.max_nodes > len(fitting):
-        return [warn("nodes", said, f"scheduler.max_nodes is {scheduler.max_nodes}: larger jobs would wait for ever")]
-    return [ok("nodes", said)]
+        remedy = f"scheduler.max_nodes is {scheduler.max_nodes}: larger jobs would wait forever"
+        return [warn("nodes", detail, remedy)]
+    return [ok("nodes", detail)]
 
 
 def _gpus(node: SiteNode) -> str:

@@ -1,1 +1,1 @@
-"""Are these nodes fit, before work starts on them?"""
+"""Checks of a job's nodes before work starts on them."""

@@ -1,4 +1,4 @@
-"""Doing without a bad node: written into the run folder, excluded from the job, the job requeued."""
+"""Excluding a bad node: it is recorded in the run folder and excluded from the job, and the job is requeued."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from proxygrm.core.errors import UserError, barred
+from proxygrm.core.errors import UserError, unreadable_reason
 from proxygrm.core.files import lock
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.files.whole_file import write_text
@@ -25,31 +25,32 @@ _WAIT_S = 60.0
 
 
 def job_name() -> str:
-    """This job as scontrol wants it: an element of an array by its own name, because the raw id of one of its
-    elements is the array's."""
+    """This job's name for scontrol: ARRAY_INDEX for an element of an array, whose raw id may be that of the array."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "none")
 
 
 def restarts() -> int:
-    """How often this job was requeued before."""
+    """How often this job has been requeued."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
-    """Every bad node a run has met: node, check, reason, time, stage, job, restart."""
+    """Every bad node of a run so far: node, check, reason, time, stage, job, restart."""
     try:
         return json.loads(read_user_text(run_dir / NAME))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        why = barred(error) or f"it is not JSON ({error}); remove it"
-        raise UserError(f"{run_dir / NAME} cannot be read: {why}") from error
+        reason = unreadable_reason(error) or f"it is not JSON ({error}); remove it"
+        raise UserError(
+            f"{run_dir / NAME} cannot be read: {reason}", code="run.bad-nodes-unreadable", path=run_dir / NAME
+        ) from error
 
 
 def avoided(profile: Profile, run_dir: Path) -> Profile:
-    """The profile with what went bad in this run within a day added to the nodes not to use: the next stages of a
-    chain need not find out again. An older entry may have been repaired, and the preflight looks anyway."""
+    """The profile that also excludes the nodes that were bad in this run within a day, so that the next stages of a
+    chain do not start on them. Older entries may have been repaired, and the preflight checks anyway."""
     recent = {row["node"]: None for row in read(run_dir) if row["time"] > time.time() - KEPT_S}
     nodes = [node for node in recent if node not in profile.scheduler.exclude.split(",")]
     if not nodes:
@@ -59,18 +60,18 @@ def avoided(profile: Profile, run_dir: Path) -> Profile:
 
 
 def requeues_of(rows: list[dict[str, Any]], job: str) -> int:
-    """How often a job has been requeued for bad nodes so far."""
+    """How often a job has been requeued because of bad nodes."""
     return len({row["restart"] for row in rows if row["job"] == job})
 
 
 def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
-    """Add the verdict; returns how often this job had been requeued for bad nodes before. Jobs of one run may write
-    at the same time."""
+    """Add the verdict; returns how often this job had been requeued because of bad nodes before. Jobs of one run may
+    write at the same time."""
     job, restart = job_name(), restarts()
     busy = f"another job has been writing {run_dir / NAME} for {_WAIT_S:.0f} s"
     with lock.held(run_dir / f".{NAME}.lock", busy, wait_s=_WAIT_S):
-        before = read(run_dir)
-        now = [
+        earlier = read(run_dir)
+        rows = [
             {
                 "node": bad.node,
                 "check": bad.check,
@@ -82,27 +83,26 @@ def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
             }
             for bad in verdict.bad
         ]
-        write_text(run_dir / NAME, json.dumps([*before, *now], indent=2) + "\n")
-    return requeues_of(before, job)
+        write_text(run_dir / NAME, json.dumps([*earlier, *rows], indent=2) + "\n")
+    return requeues_of(earlier, job)
 
 
 def exclude_and_requeue(nodes: list[str]) -> None:
-    """Requeue this job under its own id, with these nodes on its list of nodes not to use.
+    """Requeue this job under its own id and exclude these nodes from it.
 
-    SLURM changes that list of waiting jobs only, and the requeue ends this very process: so SIGTERM has to wait for
-    the second command. The job does not start in between, because SLURM holds a requeued job back until all of its
-    processes are gone and for the life of a credential (two minutes) after that.
+    SLURM changes that list for waiting jobs only, and the requeue ends this process: so SIGTERM is blocked until after
+    the second command. The job does not start in between, because SLURM delays a requeued job until all of its
+    processes are gone, and then for the lifetime of a credential (two minutes).
 
     Raises UserError when SLURM refuses.
     """
     job = job_name()
-    shown = _scontrol("show", "job", "-o", job)
-    before = re.search(r"\bExcNodeList=(\S+)", shown)
-    listed = [before[1]] if before and before[1] != "(null)" else []
+    match = re.search(r"\bExcNodeList=(\S+)", _scontrol("show", "job", "-o", job))
+    excluded = [match[1]] if match and match[1] != "(null)" else []
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the commands inherit it
     try:
         _scontrol("requeue", job)
-        _scontrol("update", f"jobid={job}", f"ExcNodeList={','.join([*listed, *nodes])}")
+        _scontrol("update", f"jobid={job}", f"ExcNodeList={','.join([*excluded, *nodes])}")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 

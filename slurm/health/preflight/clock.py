@@ -1,4 +1,4 @@
-"""How far the clocks of two nodes are apart, by asking over the network they will use (Cristian's method)."""
+"""The difference between the clocks of two nodes, over the network they will use (Cristian's algorithm)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from slurm.health.preflight.record import Offset
 
-ASKED = 5
+CALLS = 5
 CALL_S = 10.0
 
 
 @contextlib.contextmanager
 def clock_server(address: str) -> Iterator[int]:
-    """Answers each connection with this node's time; gives the port. Tells nothing else to anybody."""
+    """Answers each connection with this node's time and nothing else; yields the port."""
     server = socket.create_server((address, 0), backlog=128)
 
     def answer() -> None:
@@ -35,14 +35,14 @@ def clock_server(address: str) -> Iterator[int]:
         yield server.getsockname()[1]
     finally:
         with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)  # wakes the thread out of accept
+            server.shutdown(socket.SHUT_RDWR)  # wakes the thread from accept
         server.close()
 
 
 def clock_offset(address: str, port: int) -> Offset:
     """This node's clock minus the server's, from the quickest of a few calls. Raises OSError when unreachable."""
     offsets = []
-    for _ in range(ASKED):
+    for _ in range(CALLS):
         before = time.time()
         with socket.create_connection((address, port), timeout=CALL_S) as call:
             there = struct.unpack("!d", call.recv(8, socket.MSG_WAITALL))[0]

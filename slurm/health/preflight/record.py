@@ -1,4 +1,4 @@
-"""What one node says of itself before work starts on it. Values only, as JSON between the nodes of a job."""
+"""The measurements of one node before work starts on it. Values only, exchanged between a job's nodes as JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Stale:
     job: str
     command: str
     ours: bool
-    """Started by this suite: its environment says so."""
+    """Started by this suite, by its environment."""
     ended: bool = False
-    """We ended it just now."""
+    """The preflight has ended it."""
 
 
 @dataclass(frozen=True)
 class Offset:
-    """Seconds this node's clock is ahead of rank 0's; the truth lies within `error_s` of it."""
+    """Seconds this node's clock is ahead of rank 0's, with an error of at most `error_s`."""
 
     seconds: float
     error_s: float
@@ -29,7 +29,7 @@ class Offset:
 
 @dataclass(frozen=True)
 class NodeHealth:
-    """None, and an empty list of GPU figures, mean: not measured here, so not judged."""
+    """None, and an empty list of GPU figures, mean: not measured on this node, so not judged."""
 
     rank: int
     node: str
@@ -42,17 +42,17 @@ class NodeHealth:
     gemm_s: float | None = None
     """A matrix product, the best of several; of several GPUs the slowest one's."""
     links_s: dict[str, float | None] = field(default_factory=dict)
-    """Rank of a neighbour -> seconds of an all-reduce with it, the best of several; None: it did not come about."""
+    """Rank of a neighbour -> seconds of an all-reduce with it, the best of several; None: it failed."""
     links_why: dict[str, str] = field(default_factory=dict)
-    """What kept an all-reduce from coming about."""
+    """Rank of a neighbour -> why the all-reduce with it failed."""
     shm_free_gb: float | None = None
     clock: Offset | None = None
     unreachable: str | None = None
-    """Why this node could not call rank 0."""
-    command_said: str | None = None
-    """Last words of the site's own check where it failed."""
+    """Why this node could not connect to rank 0."""
+    command_output: str | None = None
+    """Last line of the site's own check where it failed."""
     problem: str | None = None
-    """What kept the node from measuring."""
+    """Why the node could not measure."""
     stale: list[Stale] = field(default_factory=list)
     seconds: float = 0.0
 

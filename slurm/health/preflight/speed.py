@@ -1,10 +1,10 @@
 """Matrix products on this node and all-reduces with its neighbours; a child process of the preflight.
 
-A child, because CUDA would keep its memory in the job's own process, and because what hangs must be killable.
-Each finding is printed as one line of JSON as soon as it is there, so that a kill loses only what came after:
+A child, because CUDA would keep its memory in the job's own process, and because a hanging library must be killable.
+Each result is printed as one line of JSON as soon as it is known, so that a kill loses only later ones:
 
     {"gpus": 8, "gpu_free": [0.99, ...], "gemm_s": 0.0021}
-    {"link": 3, "seconds": 0.012}          (null: no all-reduce came about, "why" says more)
+    {"link": 3, "seconds": 0.012}          (null: no all-reduce succeeded, "why" is the reason)
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ FLOATS = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Elements of an all-reduce: 4 MB on CPUs, 256 MB (bfloat16) on GPUs, enough to be bound by the network."""
 REDUCE_TIMES = 5
 LINK_S = 10.0
-"""How long a pair may take to come together once both are there; and as long again for its all-reduces."""
-# A link that fails is a finding; PyTorch's watchdogs would end the process for it.
+"""How long two nodes may take to connect once both have started; and as long again for their all-reduces."""
+# A link that fails is a result; PyTorch's watchdogs would end the process for it.
 os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
 os.environ.setdefault("TORCH_NCCL_ENABLE_MONITORING", "0")
 
 
-def say(row: dict[str, Any]) -> None:
+def report(row: dict[str, Any]) -> None:
     print(json.dumps(row), flush=True)
 
 
 def best_of(times: int, act: Callable[[], None], done: Callable[[], None]) -> float:
-    """Seconds of the quickest run after one that warms up."""
+    """Seconds of the fastest run after a warm-up."""
     act()
     done()
-    quickest = float("inf")
+    fastest = float("inf")
     for _ in range(times):
         started = time.perf_counter()
         act()
         done()
-        quickest = min(quickest, time.perf_counter() - started)
-    return quickest
+        fastest = min(fastest, time.perf_counter() - started)
+    return fastest
 
 
 def matrix_products(device: str) -> None:
@@ -57,7 +57,7 @@ def matrix_products(device: str) -> None:
     size, times = GEMM[device], GEMM_TIMES[device]
     if device == "cpu":
         a = torch.rand(size, size)
-        say({"gemm_s": best_of(times, lambda: torch.mm(a, a), lambda: None)})
+        report({"gemm_s": best_of(times, lambda: torch.mm(a, a), lambda: None)})
         return
     free, seconds = [], []
     for gpu in range(torch.cuda.device_count()):
@@ -67,26 +67,26 @@ def matrix_products(device: str) -> None:
         b = torch.rand(size, size, device="cuda", dtype=torch.bfloat16)
         seconds.append(best_of(times, lambda b=b: torch.mm(b, b), torch.cuda.synchronize))  # type: ignore[misc]
         del b
-    say({"gpus": len(free), "gpu_free": free, "gemm_s": max(seconds) if seconds else None})
+    report({"gpus": len(free), "gpu_free": free, "gemm_s": max(seconds) if seconds else None})
 
 
 def in_time(link: Callable[[], float]) -> dict[str, Any]:
-    """{"seconds": ...}, or null and why. In a thread, because a network that swallows packets makes libraries wait
-    for longer than they were told; the next link is tried beside a stuck one, and main() leaves without it."""
-    found: dict[str, Any] = {"seconds": None, "why": f"not done within {2 * LINK_S:.0f} s"}
+    """{"seconds": ...}, or null and why. In a thread, because on a network that drops packets libraries wait for longer
+    than their time-out; the next link is tried beside one that hangs, and main() exits without it."""
+    result: dict[str, Any] = {"seconds": None, "why": f"not done within {2 * LINK_S:.0f} s"}
 
     def work() -> None:
         try:
             seconds = link()
         except Exception as error:
-            found["why"] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            result["why"] = (str(error).splitlines() or [type(error).__name__])[0][:200]
         else:
-            found.update(seconds=seconds, why="")
+            result.update(seconds=seconds, why="")
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(2 * LINK_S)
-    return dict(found)
+    return dict(result)
 
 
 def all_reduces(rank: int, size: int, host: str, port: int, device: str, wait_s: float) -> None:
@@ -96,7 +96,7 @@ def all_reduces(rank: int, size: int, host: str, port: int, device: str, wait_s:
 
     store = dist.TCPStore(host, port, is_master=rank == 0, timeout=timedelta(seconds=wait_s), wait_for_workers=False)
     store.set(f"here-{rank}", "1")
-    with contextlib.suppress(RuntimeError):  # a node that never comes is skipped below and judged elsewhere
+    with contextlib.suppress(RuntimeError):  # a node that does not start is skipped below and judged elsewhere
         store.wait([f"here-{other}" for other in range(size)], timedelta(seconds=wait_s))
     if device == "cuda":
         torch.cuda.set_device(0)
@@ -105,18 +105,18 @@ def all_reduces(rank: int, size: int, host: str, port: int, device: str, wait_s:
     for pair in (pair for pairs in ring_rounds(size) for pair in pairs if rank in pair):
         other = pair[pair[0] == rank]
         if not store.check([f"here-{other}"]):
-            say({"link": other, "seconds": None, "why": "it has not come"})
+            report({"link": other, "seconds": None, "why": "it has not started"})
             continue
-        # The partner may still be held up by its other neighbour, which is not this link's fault.
+        # The partner may still be busy with its other neighbour, which does not count against this link.
         store.set(f"ready-{other}-{rank}", "1")
         with contextlib.suppress(RuntimeError):
             store.wait([f"ready-{rank}-{other}"], timedelta(seconds=4 * LINK_S))
-        say({"link": other, **in_time(lambda pair=pair: _one_link(dist, store, pair, rank, tensor, device))})  # type: ignore[misc]
+        report({"link": other, **in_time(lambda pair=pair: _one_link(dist, store, pair, rank, tensor, device))})  # type: ignore[misc]
     store.set(f"left-{rank}", "1")
-    if rank == 0:  # the store lives here
-        came = [other for other in range(size) if store.check([f"here-{other}"])]
+    if rank == 0:  # it serves the store
+        started = [other for other in range(size) if store.check([f"here-{other}"])]
         with contextlib.suppress(RuntimeError):
-            store.wait([f"left-{other}" for other in came], timedelta(seconds=6 * LINK_S))
+            store.wait([f"left-{other}" for other in started], timedelta(seconds=6 * LINK_S))
 
 
 def _one_link(dist: Any, store: Any, pair: tuple[int, int], rank: int, tensor: Any, device: str) -> float:
@@ -141,14 +141,14 @@ def main() -> int:
     parser.add_argument("--host", required=True)
     parser.add_argument("--device", choices=list(GEMM), required=True)
     parser.add_argument("--wait-s", type=float, required=True)
-    asked = parser.parse_args()
-    matrix_products(asked.device)
-    if asked.size > 1:
-        all_reduces(asked.rank, asked.size, asked.host, asked.port, asked.device, asked.wait_s)
+    arguments = parser.parse_args()
+    matrix_products(arguments.device)
+    if arguments.size > 1:
+        all_reduces(arguments.rank, arguments.size, arguments.host, arguments.port, arguments.device, arguments.wait_s)
     return 0
 
 
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # a stuck link's thread must not keep the process
+    os._exit(code)  # the thread of a link that hangs must not keep the process

@@ -1,4 +1,4 @@
-"""Processes that ended jobs of this user left on this node: they hold GPUs, ports and /dev/shm."""
+"""Processes that ended jobs of this user left on this node: they occupy GPUs, ports and /dev/shm."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from slurm import commands
 from slurm.health.preflight.record import Stale
 
 MARK = "PROXYGRM_STAGE"
-"""Set by every job of this suite, so that its processes can be told from the user's other ones."""
+"""Set by every job of this suite, to distinguish its processes from the user's others."""
 END_S = 5.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class OwnProcess:
     """One process of this user with its initial environment."""
 
     pid: int
@@ -24,50 +24,50 @@ class Seen:
     environment: Mapping[str, str]
 
 
-def left_over(seen: Iterable[Seen], me: Mapping[str, str], active: set[str]) -> list[Stale]:
-    """Those of jobs that are over, and of this job's own earlier attempts. Pure.
+def left_over(processes: Iterable[OwnProcess], me: Mapping[str, str], active: set[str]) -> list[Stale]:
+    """Processes of jobs that have ended, and of this job's earlier attempts. Pure.
 
-    me: this job's environment. active: ids of this user's jobs that the controller counts as running or ending.
-    Only processes that SLURM itself put on this node of this cluster are looked at (SLURMD_NODENAME is given to a
-    job's programs only); virtual nodes share a machine, and two clusters may share a job id.
+    me: this job's environment. active: ids of this user's jobs that the controller counts as running or ending. Only
+    processes that SLURM started on this node of this cluster count (only a job's programs have SLURMD_NODENAME);
+    virtual nodes share a machine, and two clusters may use the same job id.
     """
     same = ("SLURMD_NODENAME", "SLURM_CONF", "SLURM_CLUSTER_NAME")
-    found = []
-    for process in seen:
+    stale = []
+    for process in processes:
         env = process.environment
         job = env.get("SLURM_JOB_ID", "")
         if not job or "SLURMD_NODENAME" not in env or any(env.get(key) != me.get(key) for key in same):
             continue
         if job == me.get("SLURM_JOB_ID"):
-            over = int(env.get("SLURM_RESTART_COUNT", "0")) < int(me.get("SLURM_RESTART_COUNT", "0"))
+            has_ended = int(env.get("SLURM_RESTART_COUNT", "0")) < int(me.get("SLURM_RESTART_COUNT", "0"))
         else:
-            over = job not in active
-        if over:
-            found.append(Stale(process.pid, job, process.command, ours=MARK in env))
-    return found
+            has_ended = job not in active
+        if has_ended:
+            stale.append(Stale(process.pid, job, process.command, ours=MARK in env))
+    return stale
 
 
-def here(end: bool) -> list[Stale]:
-    """What is left on this node; with `end`, this suite's own processes are ended (TERM, then KILL)."""
+def stale_processes(end: bool) -> list[Stale]:
+    """Stale processes on this node. end: terminate those of this suite (TERM, then KILL)."""
     import psutil
 
     user = str(os.getuid())
     try:
         active = set(commands.ask("squeue", "-h", "-u", user, "-o", "%A").split())
     except commands.NoAnswer:
-        return []  # nobody can say which jobs are over, so none is
-    seen: dict[int, tuple[Seen, psutil.Process]] = {}
+        return []  # it is unknown which jobs have ended
+    processes: dict[int, tuple[OwnProcess, psutil.Process]] = {}
     for process in psutil.process_iter():
         try:
             if process.uids().real == os.getuid():
-                one = Seen(process.pid, process.name(), process.environ())
-                seen[process.pid] = (one, process)
+                own = OwnProcess(process.pid, process.name(), process.environ())
+                processes[process.pid] = (own, process)
         except (psutil.Error, OSError):
             continue  # ended between listing and reading, or not ours to read
-    found = left_over((one for one, _ in seen.values()), os.environ, active)
+    stale = left_over((own for own, _ in processes.values()), os.environ, active)
     if not end:
-        return found
-    victims = [seen[stale.pid][1] for stale in found if stale.ours]
+        return stale
+    victims = [processes[row.pid][1] for row in stale if row.ours]
     for process in victims:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -75,4 +75,4 @@ def here(end: bool) -> list[Stale]:
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return [replace(stale, ended=stale.ours) for stale in found]
+    return [replace(row, ended=row.ours) for row in stale]

@@ -13,14 +13,16 @@ import cloudpickle
 import pytest
 from conftest import send, until_ended
 
-from jobs.engine import state
+from jobs.engine.facts import gather
 from jobs.engine.plan import plan
-from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Stage, StageRun
 from jobs.engine.submit import rendered, submit
 from proxygrm.core.errors import UserError
 from slurm.profile import Health, Profile, Scheduler
 from slurm.sbatch import Resources
+from support.refusals import refused
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 # The job cannot import this test module, so its functions travel by value.
@@ -28,7 +30,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 NO_PREFLIGHT = Health(preflight=False)  # of GPUs that are names only
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10), health=NO_PREFLIGHT)
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def use_gpus_on_every_node(run: StageRun) -> None:
 
 
 def give_up(run: StageRun) -> None:
-    raise UserError("the disk is full at /scratch; free some space")
+    raise UserError("the disk is full at /scratch; free some space", code="file.disk-full")
 
 
 def forget_to_write(run: StageRun) -> None:
@@ -78,7 +80,7 @@ def test_a_chain_runs_in_order_and_a_second_submit_runs_nothing(tmp_path: Path) 
     assert "joined: attempt 1 of job" in (ledger.folder / "joined" / "latest.log").read_text()
     assert "1/1 written" in (ledger.folder / "rows" / "latest.1.log").read_text()
 
-    planned = plan(stages, state.facts(stages, ledger))
+    planned = plan(stages, gather(stages, ledger))
     assert [p.action for p in planned] == ["skip", "skip"]
     assert submit(planned, PROFILE, ledger) == {}
     assert len((ledger.folder / "joined" / "starts.log").read_text().splitlines()) == 1
@@ -101,6 +103,9 @@ def test_a_failing_stage_stops_what_follows_and_says_why(tmp_path: Path) -> None
     states = until_ended([broken, after], ledger)
     assert states["broken"].word == "failed"
     assert states["broken"].detail.startswith("the disk is full at /scratch; free some space (on ")
+    record = read_json(ledger.folder / "broken" / "FAILED.0.json")
+    attempt = {"job": ledger.submissions()["broken"]["job_id"], "restart": 0}
+    assert (record["code"], record["attempt"], record["rank"]) == ("file.disk-full", attempt, 0)
     assert states["after"].word == "cancelled"
     assert not (ledger.folder / "after" / "rows").exists()
 
@@ -114,7 +119,7 @@ def test_a_stage_that_makes_nothing_is_not_done(tmp_path: Path) -> None:
 
 
 def test_every_node_of_a_job_runs_the_stage_with_its_gpus(tmp_path: Path) -> None:
-    on = Resources(nodes=2, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    on = Resources(nodes=2, gpus_per_node=2, cpus_per_task=1, mem_gb=1, timeout_min=5)
     pair = Stage("pair", use_gpus_on_every_node, (Artifact("node-0"), Artifact("node-1")), on)
     ledger = Ledger(tmp_path / "run")
     send([pair], ledger, PROFILE)
@@ -126,16 +131,17 @@ def test_every_node_of_a_job_runs_the_stage_with_its_gpus(tmp_path: Path) -> Non
 
 def test_a_partition_that_does_not_exist_is_one_clear_line(tmp_path: Path) -> None:
     ledger, stages = Ledger(tmp_path / "run"), stages_of()
-    planned = plan(stages, state.facts(stages, ledger))
+    planned = plan(stages, gather(stages, ledger))
     wrong = Profile("test", scheduler=Scheduler(partition="nope"))
-    with pytest.raises(UserError, match=r"rows was not accepted: .*invalid partition.*scheduler.partition"):
+    with refused("submit.refused", stage="rows") as caught:
         submit(planned, wrong, ledger)
+    assert "scheduler.partition" in str(caught.value)
     assert ledger.submissions() == {}
 
 
 def test_the_printed_script_is_the_one_that_was_sent(tmp_path: Path) -> None:
     ledger, stages = Ledger(tmp_path / "it's a run"), stages_of()
-    planned = plan(stages, state.facts(stages, ledger))
+    planned = plan(stages, gather(stages, ledger))
     job_ids = submit(planned, PROFILE, ledger)
     until_ended(stages, ledger)
     for line in planned:

@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 from conftest import LocalCluster, eventually, send, until, until_ended
 
-from jobs.engine import state
+from jobs.engine.facts import gather
 from jobs.engine.plan import plan
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
@@ -27,7 +27,7 @@ from slurm.sbatch import Resources
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-ON = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+ON = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 
 
 def hold_on(run: StageRun) -> None:
@@ -84,4 +84,4 @@ def test_time_nodes_and_preemption_end_jobs_in_words_of_their_own(cluster: Local
     assert explain_run(stages, ledger) == told["slow"]
     for hours in cost.of_run(stages, ledger):
         assert 0 < hours.lost_cpu_h == hours.used_cpu_h, hours
-    assert {line.action for line in plan(stages, state.facts(stages, ledger))} == {"run"}
+    assert {line.action for line in plan(stages, gather(stages, ledger))} == {"run"}

@@ -24,22 +24,23 @@ import pytest
 from conftest import LocalCluster, eventually, send, until, until_ended
 
 from jobs.engine import state
-from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Stage, StageRun
 from proxygrm.core.errors import UserError
+from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.save_now import listening
 from slurm import local
 from slurm.local import folder as folders
 from slurm.local import processes
 from slurm.profile import Health, Profile, Scheduler
-from slurm.ray.node import tie_to_job
 from slurm.sbatch import Resources
 
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10), health=Health(preflight=False))
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 STEPS, ROWS, SAVE_EVERY = 12, 8, 3
 
 
@@ -70,20 +71,20 @@ import sys, time
 from pathlib import Path
 from proxygrm.core.runtime.save_now import SaveNow
 
-out, save_every, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+out, save_steps, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 first_s, again_s = float(sys.argv[4]), float(sys.argv[5])
 checkpoint, job = out / "checkpoint", SaveNow(out)
-job.forget()
+job.clear()
 start = int(checkpoint.read_text()) if checkpoint.exists() else 0
 for step in range(start + 1, steps + 1):
     with (out / "steps.log").open("a") as log:
         log.write(f"{step}\\n")
     time.sleep(again_s if start else first_s)
-    if step % save_every == 0 or job.asked():
+    if step % save_steps == 0 or job.is_requested():
         scratch = checkpoint.with_suffix(".tmp")
         scratch.write_text(str(step))
         scratch.replace(checkpoint)
-    if job.asked():
+    if job.is_requested():
         sys.exit(job.answer(f"A checkpoint of step {step} is there to go on from"))
 (out / "policy").write_text(f"policy after {steps} steps\\n")
 """
@@ -94,14 +95,13 @@ def train(run: StageRun) -> None:
     """A process of its own that saves now and then, and when it is asked to, as ms-swift's and verl's do."""
     pace, taken = run.config, run.out / "steps.log"
     numbers = map(str, (run.out, SAVE_EVERY, STEPS, pace.step_s, pace.again_s))
-    process = subprocess.Popen([sys.executable, "-c", TRAINING, *numbers], preexec_fn=tie_to_job)
-    with listening(run.out, process):
+    command = [sys.executable, "-c", TRAINING, *numbers]
+    with ChildProcess(command, run.out / "training.log") as process, listening(run.out, process):
         while process.poll() is None:
             time.sleep(0.02)
             if taken.exists() and (steps := taken.read_text().split()):
                 run.progress(int(steps[-1]), STEPS, "training")
-    if process.returncode:
-        raise RuntimeError(f"the training ended with exit code {process.returncode}")
+    process.raise_if_failed("the training")
 
 
 def evaluate(run: StageRun) -> None:
@@ -249,7 +249,7 @@ def test_the_time_limit_requeues_a_stage_that_saves_before_and_resumes(site: Sit
     assert site.steps() == list(range(1, STEPS + 1))
 
 
-def test_a_cancelled_stage_takes_its_successors_along_and_is_taken_up_again(site: Site) -> None:
+def test_a_cancelled_stage_takes_its_successors_along_and_is_resumed(site: Site) -> None:
     site.submit()
     site.until_step(7)
     subprocess.run(["scancel", site.ledger.submissions()["grm_rl"]["job_id"]], check=True)
@@ -277,7 +277,7 @@ def relinked(stages: list[Stage]) -> list[Stage]:
     return [rl, replace(last, needs={"rows": rows / "rows", "policy": rl / "policy"})]
 
 
-def test_an_edited_stage_is_made_anew_with_what_follows_and_nothing_else(site: Site) -> None:
+def test_a_changed_stage_is_rebuilt_with_what_follows_and_nothing_else(site: Site) -> None:
     site.pace = Pace()
     site.submit()
     site.assert_same_result()
@@ -293,7 +293,7 @@ def test_an_edited_stage_is_made_anew_with_what_follows_and_nothing_else(site: S
     assert [path for path in site.ledger.folder.glob("grm_rl.*") if (path / "policy").exists()]
 
 
-def test_two_people_who_submit_at_once_run_the_chain_once(site: Site) -> None:
+def test_two_users_who_submit_at_once_run_the_chain_once(site: Site) -> None:
     site.pace = Pace()
     site.ledger.create()
     answers: list[object] = []
@@ -302,23 +302,24 @@ def test_two_people_who_submit_at_once_run_the_chain_once(site: Site) -> None:
         try:
             answers.append(Site(site.cluster, Ledger(site.ledger.folder), site.pace).submit())
         except UserError as error:
-            answers.append(str(error))
+            answers.append(error)
 
-    people = [threading.Thread(target=one) for _ in range(2)]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
+    users = [threading.Thread(target=one) for _ in range(2)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
     sent = [answer for answer in answers if isinstance(answer, dict)]
-    told = [answer for answer in answers if isinstance(answer, str)]
-    assert len(sent) + len(told) == 2
-    assert all("another submit is working" in text for text in told), told
-    assert all(jobs == sent[0] for jobs in sent)  # who comes when the first has finished waits for the first's jobs
+    refused = [answer for answer in answers if isinstance(answer, UserError)]
+    assert len(sent) + len(refused) == 2
+    assert all("another submit is working" in str(error) for error in refused), refused
+    # The one who comes when the first has finished waits for the first's jobs.
+    assert all(jobs == sent[0] for jobs in sent)
     site.assert_same_result()
     assert site.steps() == list(range(1, STEPS + 1))
 
 
-def test_a_full_disk_is_said_and_the_chain_goes_on_when_there_is_room(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_chain_resumes_when_there_is_room(site: Site, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
@@ -342,7 +343,7 @@ def test_a_full_disk_is_said_and_the_chain_goes_on_when_there_is_room(site: Site
         subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
-def test_the_quiet_chain_makes_what_the_others_are_compared_with(site: Site) -> None:
+def test_an_undisturbed_chain_makes_what_the_others_are_compared_with(site: Site) -> None:
     site.pace = Pace()
     site.submit()
     site.assert_same_result()

@@ -20,24 +20,26 @@ from conftest import LocalCluster, send, until, until_ended
 from jobs import recipes
 from jobs.cli.main import main
 from jobs.engine import request, state
+from jobs.engine.check import other_jobs
+from jobs.engine.facts import gather
 from jobs.engine.plan import Sending, plan
 from jobs.engine.request import Request
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
-from jobs.engine.submit import check_after, submit
+from jobs.engine.submit import submit
 from jobs.engine.watch import cost, logs
 from jobs.engine.watch.why import explain_stage
-from proxygrm.core.errors import UserError
 from slurm import limits
 from slurm.profile import Health, Node, Profile, Scheduler
 from slurm.sbatch import Resources
+from support.refusals import refused
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 # The job cannot import this test module, so its functions travel by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
-WITH_GPU = Resources(cpus_per_node=2, gpus_per_node=2, memory_gb=1, walltime_min=60)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
+WITH_GPU = Resources(cpus_per_task=2, gpus_per_node=2, mem_gb=1, timeout_min=60)
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu"), health=Health(preflight=False))
 
 
@@ -90,7 +92,7 @@ def test_a_requeued_stage_is_followed_through_its_attempts(tmp_path: Path) -> No
     assert states["second"].word == "waiting"
     told = explain_stage("first", stages, ledger)
     assert told.sentence.startswith("first was requeued (1 time")
-    assert "nothing says why" in told.sentence
+    assert "no record gives the reason" in told.sentence
 
     # Not hurried with `scontrol update starttime=now`: the node would still take it for the job it has just ended.
     states = until(stages, ledger, lambda found: found["first"].word == "running" and found["first"].done == 3)
@@ -103,10 +105,10 @@ def test_a_requeued_stage_is_followed_through_its_attempts(tmp_path: Path) -> No
     found = logs.segments(first, ledger)
     assert [one.attempt for one in found] == [1, 2]
     assert "this is attempt 1" in found[0].lines
-    (last,) = logs.chosen(found, None, "0")
+    (last,) = logs.select(found, None, "0")
     assert "this is attempt 2" in last.lines
     assert "this is attempt 1" not in last.lines
-    assert logs.chosen(found, 1, last.node), "the node's name serves as well as its number"
+    assert logs.select(found, 1, last.node), "the node's name serves as well as its number"
 
     hours = {one.stage: one for one in cost.of_run(stages, ledger)}
     assert (hours["first"].jobs, hours["first"].attempts) == (1, 2)
@@ -133,8 +135,8 @@ def test_ends_are_told_apart_and_explained_by_the_lines_that_show_them(tmp_path:
     assert told["module"].lines[-1].text.startswith("ModuleNotFoundError: No module named 'a_module_nobody_has'")
     file = ledger.folder / told["module"].lines[-1].file
     assert file.read_text().splitlines()[told["module"].lines[-1].line - 1].strip() == told["module"].lines[-1].text
-    assert "something killed it (SIGKILL)" in told["killed"].sentence
-    assert told["ended"].sentence == "ended was cancelled by a person or a script (scancel)"
+    assert "it was killed (SIGKILL)" in told["killed"].sentence
+    assert told["ended"].sentence == "ended was cancelled by a user or a script (scancel)"
     assert told["after"].sentence == "after was cancelled because module, which it needs, failed"
 
 
@@ -146,8 +148,8 @@ def test_a_held_chain_waits_for_another_job_and_an_id_that_would_mislead_is_refu
     stages, ledger = [first, copying("second", first)], Ledger(tmp_path / "run")
     ledger.create()
     sending = Sending(hold=True, after=(str(other),))
-    check_after(sending.after)
-    jobs = submit(plan(stages, state.facts(stages, ledger)), PROFILE, ledger, sending=sending)
+    other_jobs(sending.after)
+    jobs = submit(plan(stages, gather(stages, ledger)), PROFILE, ledger, sending=sending)
     found = local_cluster.job(int(jobs["first"]))
     assert found["Dependency"].startswith(f"afterok:{other}")
     assert found["Priority"] == "0", "held"
@@ -156,18 +158,18 @@ def test_a_held_chain_waits_for_another_job_and_an_id_that_would_mislead_is_refu
     assert {one.word for one in states.values()} <= {"pending", "waiting"}
     assert states["second"].detail == "for first"
     local_cluster.wait(broken, "FAILED")
-    with pytest.raises(UserError, match=f"--after {broken}: that job has ended as FAILED"):
-        check_after([str(broken)])
-    with pytest.raises(UserError, match="--after 999999: SLURM knows no such job"):
-        check_after(["999999"])
+    with refused("submit.failed-job", job=str(broken), state="FAILED"):
+        other_jobs([str(broken)])
+    with refused("submit.unknown-job", job="999999"):
+        other_jobs(["999999"])
     subprocess.run(["scancel", str(other), *jobs.values()], check=True)
 
 
 def test_the_live_partition_is_asked_before_the_queue_is(local_cluster) -> None:
     wrong = [
-        (PROFILE, Resources(nodes=5), "s asks for 5 nodes, partition gpu has 4 that are large enough"),
-        (PROFILE, Resources(gpus_per_node=9), "s asks for 9 GPUs a node, partition gpu has at most 8"),
-        (replace(PROFILE, node=Node(gpu_type="h200")), Resources(gpus_per_node=1), "s asks for GPUs of type h200"),
+        (PROFILE, Resources(nodes=5), "s requests 5 nodes, partition gpu has 4 that are large enough"),
+        (PROFILE, Resources(gpus_per_node=9), "s requests 9 GPUs per node, partition gpu has at most 8"),
+        (replace(PROFILE, node=Node(gpu_type="h200")), Resources(gpus_per_node=1), "s requests GPUs of type h200"),
         (replace(PROFILE, scheduler=Scheduler(partition="nope")), Resources(gpus_per_node=1), "there is no partition"),
     ]
     for profile, on, words in wrong:
@@ -190,18 +192,19 @@ def test_the_largest_array_that_slurm_takes_is_the_largest_that_a_plan_takes(loc
         if sent.returncode == 0:
             subprocess.run(["scancel", sent.stdout.strip()], check=True)
     assert refusals(most + 1) == [
-        f"s is an array of {most + 1} jobs, SLURM here takes {most} (MaxArraySize); fewer shards: --set shards=N"
+        f"s is an array of {most + 1} jobs, SLURM here accepts {most} (MaxArraySize); "
+        "fewer shards: --set distill.shards=N"
     ]
 
 
 def test_cancel_ends_everything_and_leaves_no_process(tmp_path: Path) -> None:
     seconds = f"1000.{os.getpid()}"
-    on = Resources(nodes=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    on = Resources(nodes=2, cpus_per_task=1, mem_gb=1, timeout_min=5)
     two = Stage("two", wait_for_ever, (Artifact("rows"),), on, config=seconds)
     stages, ledger = [two, copying("after", two)], Ledger(tmp_path / "run")
     jobs = send(stages, ledger, PROFILE)
     site = tmp_path / "site.toml"
-    site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
+    site.write_text('preset = "demo"\n[scheduler]\npartition = "gpu"\n')
     request.save(recipes.resolve(Request(profile=str(site))), ledger)
 
     def children() -> list[psutil.Process]:

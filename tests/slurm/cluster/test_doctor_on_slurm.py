@@ -34,7 +34,7 @@ min_shm_gb = 0.01
 
 @pytest.fixture
 def doctor(local_cluster, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Asks about a site; gives the exit status and the lines by check."""
+    """Asks about a site; gives the exit code and the lines by check."""
 
     def ask(partition: str = "h100", gpu_type: str = "h100", interface: str = "", setup: str = "true", *more: str):  # type: ignore[no-untyped-def]
         site = tmp_path / "my site.toml"
@@ -57,14 +57,14 @@ def test_a_profile_that_fits_passes_with_a_real_job_on_a_node(doctor, tmp_path: 
     code, lines = doctor()
     assert code == 0, lines
     assert {line["level"] for line in lines.values()} <= {"ok", "warn"}, lines  # warn: what space this machine has
-    assert lines["nodes"]["said"].startswith("2 of 2 in h100 have h100:8")
-    assert lines["probe job"]["said"].startswith("ran on h100-")
+    assert lines["nodes"]["detail"].startswith("2 of 2 in h100 have h100:8")
+    assert lines["probe job"]["detail"].startswith("ran on h100-")
     assert lines["shared folder"]["level"] == "ok"
     assert lines["shared nodes"]["level"] == "warn", "its partitions share nodes"
     assert 'scheduler.exclusive = "user"' in lines["shared nodes"]["remedy"]
-    assert (lines["ended jobs"]["level"], "linuxproc" in lines["ended jobs"]["said"]) == ("warn", True)
-    assert lines["run folder's place"]["level"] == "ok"
-    assert lines["other users"]["said"].startswith("on h100-")
+    assert (lines["ended jobs"]["level"], "linuxproc" in lines["ended jobs"]["detail"]) == ("warn", True)
+    assert lines["run folder's location"]["level"] == "ok"
+    assert lines["other users"]["detail"].startswith("on h100-")
     assert list((tmp_path / "it's runs").iterdir()) == [], "the probe leaves nothing behind"
 
 
@@ -72,7 +72,7 @@ def test_a_profile_that_fits_passes_with_a_real_job_on_a_node(doctor, tmp_path: 
     ("asked", "check", "words"),
     [
         ({"partition": "h10"}, "partition", "did you mean h100?"),
-        ({"gpu_type": "h200"}, "nodes", "none of h100 has h200:8"),
+        ({"gpu_type": "h200"}, "nodes", "no node in h100 has h200:8"),
         ({"interface": "ib7"}, "interface", "no network interface 'ib7'"),
         ({"setup": "echo no such module >&2; exit 1"}, "probe job", "no such module"),
     ],
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_named_and_ends_with_1(doctor, asked: dict[str, str
     code, lines = doctor(**asked)
     assert code == 1
     assert lines[check]["level"] == "fail", lines
-    assert words in lines[check]["said"] + lines[check]["remedy"]
+    assert words in lines[check]["detail"] + lines[check]["remedy"]
 
 
 def test_a_queue_without_a_free_place_is_no_fault(doctor, local_cluster) -> None:  # type: ignore[no-untyped-def]
@@ -143,4 +143,4 @@ def test_the_probe_goes_through_the_container_that_jobs_would_use(  # type: igno
         assert lines["shared folder"]["level"] == "ok"
     else:
         assert done.returncode == 1
-        assert lines["probe job"]["said"] == f"FATAL: could not open image {image}"
+        assert lines["probe job"]["detail"] == f"FATAL: could not open image {image}"

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from conftest import LocalCluster, eventually
 
-from proxygrm.core.errors import UserError
 from slurm import local
 from slurm.local import folder as folders
 from slurm.local import processes
+from support.refusals import refused
 
 pytestmark = pytest.mark.cluster
 ONE_NODE = local.ClusterSpec(nodes=(("h100", 1),), kill_invalid_depend=False)
@@ -136,9 +136,9 @@ def test_two_clusters_stand_side_by_side_and_one_leaves_no_process(
     job = spare.submit(f"bash -c {shlex.quote(stubborn)}")
     spare.wait(job, "RUNNING")
     left = everything_of(spare.folder)
-    begun = time.monotonic()
+    started = time.monotonic()
     assert local.down(spare.folder) is True
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - started < 6
     assert everything_of(spare.folder) == []
     assert [process for process in left if processes.alive(process)] == []
     assert local.down(spare.folder) is False
@@ -159,7 +159,7 @@ def test_a_second_up_at_the_same_time_waits_and_finds_it_up(tmp_path: Path) -> N
 
 
 def test_other_settings_for_a_running_cluster_are_refused(local_cluster: LocalCluster) -> None:
-    with pytest.raises(UserError, match="runs with other settings: take it down first"):
+    with refused("cluster.other-settings", path=local_cluster.folder):
         local.up(local_cluster.folder, spec=ONE_NODE)
 
 
@@ -167,7 +167,7 @@ def test_a_cluster_of_another_machine_on_a_shared_disk_is_left_alone(tmp_path: P
     folder = tmp_path / "cluster"
     folder.mkdir()
     folders.write_record(folder, dataclasses.replace(folders.new_record(ONE_NODE), host="login-7"))
-    with pytest.raises(UserError, match="was brought up on login-7: take it down there"):
+    with refused("cluster.other-host", path=folder, host="login-7"):
         local.up(folder)
     assert local.down(folder) is False
 
@@ -188,7 +188,7 @@ def test_a_busy_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} is busy"):
+        with refused("cluster.port-busy", port=port):
             local.up(tmp_path / "cluster", spec=local.ClusterSpec(port=port))
 
 
@@ -197,12 +197,10 @@ def test_a_daemon_that_does_not_start_is_quoted_and_nothing_stays(tmp_path: Path
     folder.mkdir()
     folders.write_record(folder, folders.new_record(ONE_NODE))
     (folder / "db").mkdir()  # a database without its tables
-    with pytest.raises(UserError) as caught:
+    with refused("cluster.daemon-ended", daemon="mariadbd") as caught:
         local.up(folder)
-    text = str(caught.value)
-    assert text.startswith("mariadbd did not start: ")
-    assert "mariadbd.log" in text
-    assert "\n" not in text
+    assert "mariadbd.log" in caught.value.values["reason"]
+    assert "\n" not in str(caught.value)
     assert everything_of(folder) == []
     record = folders.read_record(folder)
     assert record is not None
@@ -211,11 +209,11 @@ def test_a_daemon_that_does_not_start_is_quoted_and_nothing_stays(tmp_path: Path
 
 def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match=r"no local cluster can live in .*/file/cluster: Not a directory"):
+    with refused("cluster.folder-unusable", path=tmp_path / "file" / "cluster", reason="Not a directory"):
         local.up(tmp_path / "file" / "cluster")
-    with pytest.raises(UserError, match="holds other files and no local cluster"):
+    with refused("cluster.folder-not-empty", path=tmp_path):
         local.up(tmp_path)
-    with pytest.raises(UserError, match="bring it up first with `proxygrm cluster up`"):
+    with refused("cluster.none", path=tmp_path / "never"):
         local.env(tmp_path / "never")
     assert local.down(tmp_path / "never") is False
     assert not local.status(tmp_path / "never").exists
@@ -224,5 +222,6 @@ def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
 def test_missing_programs_name_the_command_that_fetches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurm.local.binaries.repository", lambda: tmp_path)
     monkeypatch.setenv("PROXYGRM_FORCE_UNPACK", "1")
-    with pytest.raises(UserError, match=r"missing: slurmctld, .*run `make setup`"):
+    with refused("cluster.slurm-incomplete") as caught:
         local.up(tmp_path / "cluster")
+    assert "slurmctld" in caught.value.values["missing"]

@@ -15,7 +15,8 @@ import pytest
 from conftest import log_of, send, until_ended
 
 from jobs.engine import state
-from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Stage, StageRun
 from slurm.health.preflight import bad_nodes
 from slurm.profile import Health, Node, Profile, Scheduler
@@ -24,7 +25,7 @@ from slurm.sbatch import Resources
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-ON = Resources(gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+ON = Resources(gpus_per_node=2, cpus_per_task=1, mem_gb=1, timeout_min=5)
 
 
 def profile(**health: object) -> Profile:
@@ -76,22 +77,22 @@ def test_a_job_that_meets_bad_nodes_only_stops_after_the_allowed_requeues_and_na
 
 @pytest.mark.heavy
 def test_four_nodes_are_measured_and_a_bad_one_of_them_costs_no_other(tmp_path: Path) -> None:
-    on = Resources(nodes=3, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    on = Resources(nodes=3, gpus_per_node=2, cpus_per_task=1, mem_gb=1, timeout_min=5)
     ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), on)
     found = after_its_run(stage, ledger, profile(command='[ "$SLURMD_NODENAME" != a100-2 ]'))
     assert found.word == "done", (found, log_of(stage, ledger))
     nodes = (ledger.folder / "work" / "nodes").read_text().split()
     assert sorted(nodes) == ["a100-1", "h100-1", "h100-2"]
     assert {row["node"] for row in bad_nodes.read(ledger.folder)} == {"a100-2"}
-    (meeting,) = [f for f in (ledger.folder / "work" / "preflight").iterdir() if f.name.endswith("-1")]
-    said = [json.loads((meeting / f"health-{rank}").read_text()) for rank in range(3)]
-    assert all(list(row["links_s"].values()).count(None) == 0 and len(row["links_s"]) == 2 for row in said), said
-    assert all(abs(row["clock"]["seconds"]) < 0.5 and row["gemm_s"] > 0 and row["gpus"] == 2 for row in said), said
+    (rendezvous,) = [f for f in (ledger.folder / "work" / "preflight").iterdir() if f.name.endswith("-1")]
+    rows = [json.loads((rendezvous / f"health-{rank}").read_text()) for rank in range(3)]
+    assert all(list(row["links_s"].values()).count(None) == 0 and len(row["links_s"]) == 2 for row in rows), rows
+    assert all(abs(row["clock"]["seconds"]) < 0.5 and row["gemm_s"] > 0 and row["gpus"] == 2 for row in rows), rows
 
 
 @pytest.mark.heavy
 def test_an_interface_that_no_node_has_ends_the_job_with_the_remedy_and_no_requeue(tmp_path: Path) -> None:
-    on = Resources(nodes=2, gpus_per_node=2, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    on = Resources(nodes=2, gpus_per_node=2, cpus_per_task=1, mem_gb=1, timeout_min=5)
     ledger, stage = Ledger(tmp_path / "run"), Stage("work", say_where, (Artifact("nodes"),), on)
     asked = profile()
     asked = Profile("t", scheduler=asked.scheduler, node=Node(device="cpu", interface="ib7"), health=asked.health)

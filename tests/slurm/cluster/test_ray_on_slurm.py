@@ -23,7 +23,8 @@ from jobs.engine import state
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
 from slurm.profile import Health, Profile, Scheduler
-from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
+from slurm.ray.cluster import ClusterOptions, run_in_cluster
+from slurm.ray.handle import RayHandle
 from slurm.sbatch import Resources
 
 pytestmark = [pytest.mark.cluster, pytest.mark.heavy, pytest.mark.usefixtures("on_the_local_cluster")]
@@ -31,7 +32,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 NO_PREFLIGHT = Health(preflight=False)  # of GPUs that are names only
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu"), health=NO_PREFLIGHT)
-TWO_NODES = Resources(nodes=2, gpus_per_node=1, cpus_per_node=2, memory_gb=4, walltime_min=10)
+TWO_NODES = Resources(nodes=2, gpus_per_node=1, cpus_per_task=2, mem_gb=4, timeout_min=10)
 OPTIONS = ClusterOptions(gpus_per_node=1, proxy_nodes=1, shared_proxy_gpus=0, cpus=2, device="cpu")
 
 
@@ -220,7 +221,7 @@ def test_the_death_of_a_part_ends_the_job_says_which_and_leaves_no_process(
 
 
 def test_two_jobs_on_one_node_do_not_meet(tmp_path: Path) -> None:
-    on = Resources(nodes=1, gpus_per_node=2, cpus_per_node=2, memory_gb=4, walltime_min=10)
+    on = Resources(nodes=1, gpus_per_node=2, cpus_per_task=2, mem_gb=4, timeout_min=10)
     made = (Artifact("met"),)
     stages = [Stage(name, share_a_node, made, on, config=other) for name, other in (("one", "two"), ("two", "one"))]
     ledger = Ledger(tmp_path / "run")

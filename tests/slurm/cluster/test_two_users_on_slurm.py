@@ -17,10 +17,11 @@ from conftest import log_of, send, until_ended
 from jobs.engine import state
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun, closure
-from jobs.recipes.proxy_grm import DEMO_INPUTS, Experiment, chain, quick
+from jobs.recipes.proxy_grm import DEMO_INPUTS, Config, chain, quick
 from slurm import local
 from slurm.profile import Environment, Health, Node, Profile, Scheduler
-from slurm.ray.cluster import ClusterOptions, RayHandle, run_in_cluster
+from slurm.ray.cluster import ClusterOptions, run_in_cluster
+from slurm.ray.handle import RayHandle
 from slurm.sbatch import Resources
 from support.second_user import SecondUser, two_users
 
@@ -98,7 +99,7 @@ def send_as(second: SecondUser, stages: list[Stage], ledger: Ledger) -> None:
 
 
 def test_the_ray_clusters_of_two_users_share_a_node_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    on = Resources(nodes=1, gpus_per_node=2, cpus_per_node=2, memory_gb=4, walltime_min=10)
+    on = Resources(nodes=1, gpus_per_node=2, cpus_per_task=2, mem_gb=4, timeout_min=10)
     with two_users(ONE_NODE) as (first, second):
         for name, value in local.env(first.parent / "cluster").items():
             monkeypatch.setenv(name, value)
@@ -119,7 +120,7 @@ def test_the_ray_clusters_of_two_users_share_a_node_and_nothing_else(monkeypatch
     assert seen[0]["other"]["address"] != seen[1]["other"]["address"]
 
 
-def for_all(inputs: Path, copy: Path) -> Experiment:
+def for_all(inputs: Path, copy: Path) -> Config:
     """The quick demo on a copy of its inputs that both users may read."""
     shutil.copytree(inputs, copy)
     for path in [copy, *copy.rglob("*")]:
@@ -128,9 +129,9 @@ def for_all(inputs: Path, copy: Path) -> Experiment:
     return replace(quick(), pairs=str(copy / "pairs"), held_out=str(copy / "held_out"), policy=model, proxy=model)
 
 
-def on_one_node(experiment: Experiment) -> Experiment:
-    shared = replace(experiment.on.grm_rl, nodes=1, gpus_per_node=2)
-    return replace(experiment, on=replace(experiment.on, grm_rl=shared))
+def on_one_node(config: Config) -> Config:
+    shared = replace(config.grm_rl.on, nodes=1, gpus_per_node=2)
+    return replace(config, grm_rl=replace(config.grm_rl, on=shared))
 
 
 @pytest.mark.two_users

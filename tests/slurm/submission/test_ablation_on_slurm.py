@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from conftest import send, until_ended
 
 from jobs.cli.main import main
-from jobs.engine import state
 from jobs.engine import sweep as ablation
+from jobs.engine.facts import gather
 from jobs.engine.plan import Sending, plan
 from jobs.engine.request import Request, save
 from jobs.engine.run_folder.ledger import Ledger
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10))
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,15 @@ def test_a_failed_cell_costs_its_own_evaluation_alone_and_is_repaired_alone(tmp_
 def test_a_chain_and_an_ablation_of_it_are_both_known_in_one_run_folder(tmp_path: Path) -> None:
     """Held in the queue: what they would train is tested elsewhere."""
     site, run = tmp_path / "site.toml", tmp_path / "run"
-    site.write_text('experiment = "demo"\n[scheduler]\npartition = "gpu"\n')
-    names = tuple(ablation.Cell(f"s{seed}", (f"rl.seed={seed}",), (("rl.seed", f"{seed}"),)) for seed in range(2))
+    site.write_text('preset = "demo"\n[scheduler]\npartition = "gpu"\n')
+    names = tuple(
+        ablation.Cell(f"s{seed}", (f"grm_rl.seed={seed}",), (("grm_rl.seed", f"{seed}"),)) for seed in range(2)
+    )
     chain = resolve(Request(profile=str(site)))
     of_cells = resolve(Request(profile=str(site), ablation_name="seeds", ablation=names))
     for asked in (chain, of_cells):
         save(asked, Ledger(run))
-        planned = plan(asked.stages, state.facts(asked.stages, Ledger(run)))
+        planned = plan(asked.stages, gather(asked.stages, Ledger(run)))
         submit(planned, asked.profile, Ledger(run), sending=Sending(hold=True))
 
     def say(*words: str) -> str:
@@ -104,5 +106,5 @@ def test_a_chain_and_an_ablation_of_it_are_both_known_in_one_run_folder(tmp_path
     assert say("why").splitlines()[1].startswith("distill waits: it is held (JobHeldUser)")
     (row,) = json.loads(say("ablate", "--table", "--json"))
     assert (row["cells"], row["evaluated"]) == (2, 0)
-    assert {line.action for line in plan(chain.stages, state.facts(chain.stages, Ledger(run)))} == {"wait"}
+    assert {line.action for line in plan(chain.stages, gather(chain.stages, Ledger(run)))} == {"wait"}
     assert "cancelled 10 jobs" in say("cancel")

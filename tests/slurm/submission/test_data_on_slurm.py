@@ -19,7 +19,7 @@ from data_tools.sources.demo_pairs import write_demo_pairs
 pytestmark = pytest.mark.cluster
 
 
-def test_ingestion_sent_to_the_queue_gives_the_same_pairs_as_here(tmp_path: Path, local_cluster: LocalCluster) -> None:
+def test_submitted_ingestion_gives_the_same_pairs_as_here(tmp_path: Path, local_cluster: LocalCluster) -> None:
     release = tmp_path / "re lease"
     write_demo_pairs(release, train=60, held_out=2, seed=0)
     ingest("rlaif-v", release / "train.parquet", tmp_path / "here")
@@ -36,4 +36,4 @@ def test_ingestion_sent_to_the_queue_gives_the_same_pairs_as_here(tmp_path: Path
     assert merge
     local_cluster.wait(int(merge[1]), "COMPLETED")
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert "nothing to send" in again.stdout
+    assert "nothing to submit" in again.stdout

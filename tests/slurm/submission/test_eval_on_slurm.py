@@ -39,4 +39,4 @@ def test_a_job_array_and_its_merge_leave_every_row_once_in_the_order_of_the_pair
     assert (report["pairs"], report["judgements"], report["doubled"], report["ties"]) == (41, 41, 0, 14)
     assert len(list((out / "raw").iterdir())) == 3
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert "nothing to send" in again.stdout
+    assert "nothing to submit" in again.stdout

@@ -17,23 +17,25 @@ from conftest import LocalCluster, eventually, log_of, send, until_ended
 from submitit.slurm import slurm
 
 from data_tools.steps.shards import Shard, Step
-from jobs.engine import state
+from jobs.engine.facts import gather
 from jobs.engine.plan import Sending, plan
 from jobs.engine.run_folder import snapshot
-from jobs.engine.run_folder.ledger import CODE, Ledger
+from jobs.engine.run_folder.code_version import CODE
+from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
-from jobs.engine.submit import submit, submit_step
+from jobs.engine.steps import submit_step
+from jobs.engine.submit import submit
 from jobs.engine.watch import logs, why
-from proxygrm.core.errors import UserError
 from slurm.environment import path_problem
 from slurm.profile import Health, Profile, Scheduler
 from slurm.sbatch import Resources, sbatch_parameters
+from support.refusals import refused
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10), health=Health(preflight=False))
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 HOSTILE = {
     # A site's `module load slurm`, or a .bashrc.
     **{"SBATCH_TIMELIMIT": "1", "SBATCH_PARTITION": "scavenge", "SBATCH_MEM_PER_NODE": "100M", "SBATCH_EXPORT": "NONE"},
@@ -58,7 +60,7 @@ def write_text(run: StageRun) -> None:
 
 def stages(nodes: int = 1) -> list[Stage]:
     first = Stage("first", write_text, (Artifact("text"),), SMALL, array=2)
-    on = Resources(nodes=nodes, cpus_per_node=1, memory_gb=1, walltime_min=5)
+    on = Resources(nodes=nodes, cpus_per_task=1, mem_gb=1, timeout_min=5)
     return [first, Stage("second", write_text, (Artifact("text"),), on, needs={"text": first / "text"})]
 
 
@@ -147,20 +149,23 @@ def test_a_path_that_slurm_would_read_as_a_pattern_is_refused_in_one_line(name: 
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert not (tmp_path / "cluster").exists(), "refused before anything is started"
     assert done.returncode == 2
-    typed = "--run has" if not name.isprintable() else "takes for a pattern"  # control characters in whatever is typed
+    typed = (
+        "--run contains" if not name.isprintable() else "takes for a pattern"
+    )  # control characters in whatever is typed
     assert typed in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "submitted" not in done.stdout
     out = tmp_path / name / "out"
     step = Step("ingest", out, "report.json", "stamp", _write_part, _part_is_there, _merge, out / "all.txt")
-    with pytest.raises(UserError, match="takes for a pattern"):
+    with refused("run.bad-path", path=out / ".jobs"):
         submit_step(step, 2, PROFILE, SMALL)
 
 
 SENDS = """
 import sys
 from pathlib import Path
-from jobs.engine.run_folder.ledger import CODE, Ledger
+from jobs.engine.run_folder.code_version import CODE
+from jobs.engine.run_folder.ledger import Ledger
 from slurm.sbatch import sbatch_parameters
 from jobs.engine.plan import Facts, Sending, plan
 from jobs.engine.submit import submit
@@ -170,12 +175,13 @@ from jobs.probe_stage import write_word
 from slurm.profile import Health, Profile, Scheduler
 
 assert str(CODE) == sys.argv[2], CODE
-small = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+small = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 stage = Stage("probe", write_word, (Artifact("word"),), small)
 ledger = Ledger(Path(sys.argv[1]))
 ledger.create()
 profile = Profile("test", scheduler=Scheduler(partition="gpu"), health=Health(preflight=False))
-print(submit(plan([stage], {"probe": Facts("not done yet")}), profile, ledger, sending=Sending(hold=True))["probe"])
+planned = plan([stage], {"probe": Facts("not done yet", stage.identity())})
+print(submit(planned, profile, ledger, sending=Sending(hold=True))["probe"])
 """
 PROBE = """
 import subprocess, sys
@@ -210,7 +216,7 @@ def test_a_queued_job_runs_the_code_as_it_was_at_submission(local_cluster: Local
     sent = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert sent.returncode == 0, sent.stderr
     (checkout / "jobs" / "probe_word.py").write_text("WORD = 'new'\n")
-    for path in ("jobs/engine/worker.py", "jobs/engine/stage.py", "slurm/profile.py", "proxygrm/core/errors.py"):
+    for path in ("jobs/engine/job/worker.py", "jobs/engine/stage.py", "slurm/profile.py", "proxygrm/core/errors.py"):
         (checkout / path).write_text("raise RuntimeError('the code of another day')\n")
     job = int(sent.stdout)
     local_cluster.run("scontrol", "release", str(job))
@@ -231,7 +237,7 @@ def test_a_job_whose_code_was_removed_says_so_and_runs_no_other(local_cluster: L
     finally:
         local_cluster.run("scontrol", "update", "partitionname=gpu", "state=up")
     assert until_ended(chain, ledger)["first"].word == "failed"
-    assert "the code of this job is gone" in log_of(chain[0], ledger)
+    assert "the code of this job is missing" in log_of(chain[0], ledger)
 
 
 def test_jobs_of_one_code_share_a_copy_and_an_edit_makes_another(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -241,7 +247,7 @@ def test_jobs_of_one_code_share_a_copy_and_an_edit_makes_another(tmp_path: Path,
     monkeypatch.setattr(snapshot, "CODE", checkout)
     first = snapshot.take(tmp_path / "run")
     assert snapshot.take(tmp_path / "run") == first == snapshot.planned(tmp_path / "run")
-    assert (first / "jobs" / "recipes" / "ablations" / "aggregation.toml").exists()
+    assert (first / "jobs" / "recipes" / "ablations" / "proxy_grm" / "aggregation.toml").exists()
     assert (first / "slurm" / "clusters" / "local.toml").exists()
     (checkout / "proxygrm" / "critique" / "prompts" / "grm.txt").write_text("another prompt")
     second = snapshot.take(tmp_path / "run")
@@ -258,7 +264,7 @@ def test_a_waiting_job_whose_pickle_others_could_change_is_refused_and_why_says_
         chain, ledger = [*stages()[:1], replace(stages()[0], name="third")], Ledger(tmp_path / "run")
         ledger.create()
         sending = Sending(hold=True)
-        jobs = submit(plan(chain, state.facts(chain, ledger)), PROFILE, ledger, sending=sending)
+        jobs = submit(plan(chain, gather(chain, ledger)), PROFILE, ledger, sending=sending)
     finally:
         os.umask(before)
     folder = ledger.folder / "first" / "jobs"

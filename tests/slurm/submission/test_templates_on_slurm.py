@@ -60,7 +60,7 @@ class Site:
             "grm_sft.max_steps": 3,
             "distill.api_key_file": self.key,
         }
-        return ["--experiment", "quick", *(word for k, v in values.items() for word in ("--set", f"{k}={v}"))]
+        return ["--recipe", "proxy_grm:quick", *(word for k, v in values.items() for word in ("--set", f"{k}={v}"))]
 
     def call(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -183,7 +183,7 @@ def test_the_chain_runs_by_hand_to_a_trained_model(site: Site) -> None:
         "done",
     ]
     again = site.finished("split.sbatch")
-    assert "split: already done, nothing to do" in again
+    assert "already done, nothing to do" in again
 
 
 @pytest.mark.heavy
@@ -205,7 +205,7 @@ def test_no_secret_of_the_environment_or_of_a_key_file_is_in_anything_written(si
 
 
 def test_a_secret_given_as_an_option_is_refused_and_not_repeated(site: Site) -> None:
-    command = [sys.executable, "-m", "jobs", "plan", "--set", f"teacher=https://me:{PLANTED}@host/v1"]
+    command = [sys.executable, "-m", "jobs", "plan", "--set", f"distill.teacher=https://me:{PLANTED}@host/v1"]
     done = site.call(*command)
     assert done.returncode == 2
     assert "a password in a URL" in done.stderr

@@ -21,23 +21,24 @@ from conftest import LocalCluster, eventually, log_of, send, until, until_ended
 
 from data_tools.steps.shards import Shard, Step
 from jobs.engine import state
+from jobs.engine.facts import gather
 from jobs.engine.plan import plan
 from jobs.engine.run_folder import tokens
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
-from jobs.engine.submit import submit_step
+from jobs.engine.steps import submit_step
 from jobs.engine.watch.cancel import cancel_all
-from proxygrm.core.errors import UserError
 from slurm import scheduler
 from slurm.profile import Health, Profile, Scheduler
 from slurm.sbatch import Resources
+from support.refusals import refused
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("on_the_local_cluster")]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 SITE = Scheduler(partition="gpu", signal_before_end_s=10, sbatch={"comment": "of team a"})
 PROFILE = Profile("test", scheduler=SITE, health=Health(preflight=False))
-SMALL = Resources(cpus_per_node=1, memory_gb=1, walltime_min=5)
+SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
 TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
 
 
@@ -98,8 +99,8 @@ def test_a_sender_that_is_killed_behind_every_sbatch_sends_each_job_once(
     for number in (1, 2, 3):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == -9, (number, done.stdout, done.stderr)
-        (intent,) = tokens.left(ledger)
-        known = plan(stages, state.facts(stages, ledger))
+        (intent,) = tokens.unsettled(ledger)
+        known = plan(stages, gather(stages, ledger))
         assert [line.action for line in known].count("run") == len(stages) - len(
             {name for name in ledger.submissions() if name in {stage.name for stage in stages}}
         )
@@ -111,7 +112,7 @@ def test_a_sender_that_is_killed_behind_every_sbatch_sends_each_job_once(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "and not recorded; it is now" in done.stdout
-    assert tokens.left(ledger) == []
+    assert tokens.unsettled(ledger) == []
     rows = Ledger(ledger.folder).submissions()
     assert {row["job_id"].split("_")[0] for row in rows.values()} == jobs_of_this_run(ledger)
     assert [row["earlier"] for row in rows.values()] == [[]] * 4
@@ -134,39 +135,39 @@ def test_an_answer_that_is_lost_costs_no_job_and_sends_none_twice(
     assert jobs_of_this_run(ledger) == {job.split("_")[0] for job in jobs.values()}
     assert len(jobs_of_this_run(ledger)) == 3
     (ledger.folder / "go").touch()
-    assert {one.word for one in until_ended(stages, ledger).values()} == {"done"}
+    assert {one.word for one in until_ended(stages, ledger).values()} == {"done"}, [log_of(s, ledger) for s in stages]
     assert len((ledger.folder / "order").read_text().split()) == 5
 
 
-def test_a_job_that_did_not_arrive_is_said_so_and_one_of_which_nobody_knows_is_not_sent_again(
+def test_a_job_that_did_not_arrive_is_reported_and_one_in_doubt_is_not_sent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages, ledger = chain()[:1], Ledger(tmp_path / "run")
     monkeypatch.setattr(tokens, "IN_DOUBT_S", 1.0)
     wrapper(tmp_path / "lost", monkeypatch, sbatch=f'echo "{TIMED_OUT}" >&2; exit 1')
-    with pytest.raises(UserError, match=r"first was not accepted: .*Socket timed out.*SLURM knows no such job"):
+    with refused("submit.lost", stage="first"):
         send(stages, ledger, PROFILE)
-    assert tokens.left(ledger) == []
+    assert tokens.unsettled(ledger) == []
     assert not list((ledger.folder / "first" / "jobs").iterdir())
     wrapper(tmp_path / "away", monkeypatch, squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
-    with pytest.raises(UserError, match="it is not known whether the job was taken"):
+    with refused("submit.in-doubt", stage="first"):
         _send_blindly(stages, ledger)
-    with pytest.raises(UserError, match=r"not known whether SLURM took it.*nothing was sent"):
+    with refused("submit.in-doubt", stages=["first"]):
         tokens.settle(ledger)
-    assert len(tokens.left(ledger)) == 1
+    assert len(tokens.unsettled(ledger)) == 1
     away = state.each(stages, ledger, away="it is down")["first"]
     assert (away.word, away.detail) == ("unknown", state.MAYBE_SENT)
     shutil.rmtree(tmp_path / "away")
-    assert state.each(stages, ledger)["first"].detail == state.BEGUN
+    assert state.each(stages, ledger)["first"].detail == state.NOT_SENT
     assert "had not reached SLURM" in tokens.settle(ledger)[0]
-    assert tokens.left(ledger) == []
+    assert tokens.unsettled(ledger) == []
 
 
 def _send_blindly(stages: list[Stage], ledger: Ledger) -> None:
     from jobs.engine.plan import Facts
     from jobs.engine.submit import submit
 
-    submit(plan(stages, {stage.name: Facts("not done yet") for stage in stages}), PROFILE, ledger)
+    submit(plan(stages, {stage.name: Facts("not done yet", stage.identity()) for stage in stages}), PROFILE, ledger)
 
 
 def test_a_job_that_was_sent_and_not_recorded_is_cancelled_with_the_others(
@@ -181,7 +182,7 @@ def test_a_job_that_was_sent_and_not_recorded_is_cancelled_with_the_others(
     assert set(cancelled) == jobs_of_this_run(ledger)
     assert len(cancelled) == 1
     # Accounting alone knows it a few minutes later, by its script's name.
-    (intent,) = tokens.left(ledger)
+    (intent,) = tokens.unsettled(ledger)
     wrapper(tmp_path / "forgets", monkeypatch, squeue="true")
     eventually(
         lambda: scheduler.find([intent.token, "proxygrm-other"], intent.begun) == {intent.token: cancelled[0]},

@@ -1,4 +1,4 @@
-"""Real HTTP servers of this process: any app, and the rule-based judge with failures before it."""
+"""Real HTTP servers in this process: any app, and the rule-based judge behind a layer that fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def serving(app):
 
 
 class Flaky:
-    """The real judge behind something that loses requests: ASGI, so the failures are real HTTP answers."""
+    """The real judge behind a layer that drops requests: ASGI, so the failures are real HTTP answers."""
 
     def __init__(self, status: int, every: int) -> None:
         self.app, self.status, self.every, self.calls = build_app(0.0), status, every, 0

@@ -1,6 +1,6 @@
-"""`eval run` as the tests call it, and what it leaves.
+"""`eval run` as the tests call it, and the files it writes.
 
-The fixtures `demo` and `judge` are there for a test file that imports `demo_fixture` and `judge_fixture`.
+The fixtures `demo` and `judge` are available in a test file that imports `demo_fixture` and `judge_fixture`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODEL = ("--model", "rule-judge", "--max-tokens", "100")
 
 @pytest.fixture(name="demo", scope="module")
 def demo_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pairs with a picture each."""
+    """24 pairs with an image each."""
     folder = tmp_path_factory.mktemp("eval run")
     write_demo_pairs(folder, train=24, held_out=2, seed=0)
     ingest("rlaif-v", folder / "train.parquet", folder / "pairs")
@@ -33,7 +33,7 @@ def demo_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="judge", scope="module")
 def judge_fixture() -> Iterator[str]:
-    """URL of the rule-based judge, which is wrong now and then."""
+    """URL of the rule-based judge, which is sometimes wrong."""
     with serving(build_app(0.3)) as url:
         yield url
 
@@ -66,13 +66,13 @@ def write(path: Path, rows: list) -> Path:
     return path
 
 
-def mm_release(folder: Path, picture: Path) -> Path:
+def mm_release(folder: Path, image: Path) -> Path:
     """Four rows of two ids in MM-RLHF-RewardBench's layout; one is a video, as a folder of frames."""
     for frame in range(40):
         (folder / "video" / "v").mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, folder / "video" / "v" / f"{frame}.png")
+        shutil.copy(image, folder / "video" / "v" / f"{frame}.png")
     (folder / "mcq").mkdir()
-    shutil.copy(picture, folder / "mcq" / "a.png")
+    shutil.copy(image, folder / "mcq" / "a.png")
     row = {"prompt": 'What\n"is" this? 猫', "chosen": "right", "rejected": "wrong"}
     released = [row | {"id": "a", "image": "mcq/a.png", "rejected": f"wrong {i}"} for i in range(3)]
     return write(folder / "mm_reward_bench.jsonl", [*released, row | {"id": "b", "video": "video/v.mp4"}])

@@ -1,4 +1,4 @@
-"""Pairs, a reward model's judgements of them, and a judge over real HTTP whose rule is known."""
+"""Pairs, a reward model's judgements of them, and a judge over real HTTP with a known rule."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from fastapi import FastAPI, HTTPException, Request
 
 from proxygrm.evaluate.judges.endpoint import Endpoint
+from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
 from proxygrm.evaluate.settings import EvaluateSettings
 from support.evaluate.http_judges import serving
 
@@ -34,13 +34,13 @@ def critique(rubric, verdict=1):
     return f"<rubric>{rubric} (100%)<justify>SECRET why</justify></rubric><eval>SECRET</eval><answer>{verdict}</answer>"
 
 
-def rows(made, text=lambda s: critique(f"Names {s.pair.id} {s.order}")):
+def rows(eval_pairs, text=lambda s: critique(f"Names {s.pair.id} {s.order}")):
     answer = {"tokens": 1, "truncated": False, "problem": None}
-    return [judged_row(s, answer | {"text": text(s)}) for s in shown_in_orders(made)]
+    return [judged_row(s, answer | {"text": text(s)}) for s in ordered_pairs(eval_pairs)]
 
 
 class Reader:
-    """Answers 1 and 2 by a plain rule: without a rubric always 1; with the pair's own it finds the better response."""
+    """Answers 1 or 2 by a simple rule: without a rubric always 1; with the pair's own it is right."""
 
     def __init__(self, truth):
         self.truth, self.prompts, self.fail_after = truth, Counter(), None
@@ -63,8 +63,8 @@ class Reader:
 
 
 @contextmanager
-def reading(made):
-    truth = {s.responses[0]: (s.pair.id, s.label) for s in shown_in_orders(made)}
+def reading(eval_pairs):
+    truth = {s.responses[0]: (s.pair.id, s.label) for s in ordered_pairs(eval_pairs)}
     reader = Reader(truth)
     with serving(reader.app) as url:
         yield reader, Endpoint(url, "reader", concurrency=2, attempts=1)

@@ -1,4 +1,4 @@
-"""The gallery through every door of the suite: what each consumer is handed for each image."""
+"""The gallery through every entry of the suite: the image that each consumer gets for each of its images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from data_tools.export.convert import convert
 from data_tools.ingest.run import ingest
 from data_tools.rows.preference import read_pairs
-from proxygrm.evaluate.judges.endpoint import chat_body
 from proxygrm.evaluate.rows.pairs import load_pairs
+from proxygrm.serving.chat.request import ChatRequest, image_part_of_file
 from proxygrm.teacher.critiques import append, critique_row
 from support.images.gallery import gallery
 from support.proxy.front_calls import ASKED, ask
@@ -22,11 +22,11 @@ from support.rows.convert_rows import GOOD
 from support.rows.release_files import jsonl
 
 Handed = dict[str, dict[str, str]]
-"""image -> "a word of the door, loader" -> a path or a data URL"""
+"""image -> "entry, loader" -> a path or a data URL"""
 
 
 def released(folder: Path) -> Path:
-    """The gallery as somebody's own JSONL beside its images."""
+    """The gallery as a user's JSONL beside its images."""
     folder.mkdir(parents=True)
     rows = []
     for name, odd in gallery().items():
@@ -49,20 +49,21 @@ def through_all_doors(folder: Path) -> Handed:
     for door, source in (("ingest", folder / "pairs"), ("convert", file)):
         for mode in ("bytes", "path"):
             out = folder / f"{door}.{mode}.parquet"
-            convert("verl", source, out, pictures=mode)
+            convert("verl", source, out, images=mode)
             for row in pq.read_table(out).to_pylist():
-                given, extra = row["images"][0], row["extra_info"]
-                mine = handed[extra["id"].partition(":")[2]]
-                mine[f"{door} {mode}, verl"] = data_url(given["bytes"]) if mode == "bytes" else given["image"]
-                mine[f"{door} {mode}, vllm"] = extra["images"][0]  # what the reward function sends to the proxy
+                image, extra = row["images"][0], row["extra_info"]
+                entries = handed[extra["id"].partition(":")[2]]
+                entries[f"{door} {mode}, verl"] = data_url(image["bytes"]) if mode == "bytes" else image["image"]
+                entries[f"{door} {mode}, vllm"] = extra["images"][0]  # what the reward function sends to the proxy
     for door, source in (("ingest", folder / "pairs"), ("eval", file)):
         for pair in load_pairs(source):
-            mine = handed[pair.id.removeprefix("odd:")]
-            mine[f"{door} eval, engine"] = str(pair.images[0])
-            body = chat_body("m", "Which?", list(pair.images), 0.0, 1)
-            mine[f"{door} endpoint, vllm"] = body["messages"][0]["content"][0]["image_url"]["url"]
-    for word, found in (("front", _by_the_front(file.parent)), ("client", _by_the_client(file.parent))):
-        for name, url in found.items():
+            entries = handed[pair.id.removeprefix("odd:")]
+            entries[f"{door} eval, engine"] = str(pair.images[0])
+            request = ChatRequest.build("m", "Which?", max_tokens=1)
+            body = json.loads(request.body([image_part_of_file(path) for path in pair.images]))
+            entries[f"{door} endpoint, vllm"] = body["messages"][0]["content"][0]["image_url"]["url"]
+    for word, urls in (("front", _by_the_front(file.parent)), ("client", _by_the_client(file.parent))):
+        for name, url in urls.items():
             handed[name.partition(" ")[0]][f"{word} {name.partition(' ')[2]}, vllm"] = url
     return handed
 
@@ -75,13 +76,13 @@ def _by_the_front(folder: Path) -> dict[str, str]:
     server, names = Server(), list(gallery())
 
     async def requests(http):
-        found = []
+        answers = []
         for name in names:
             for image in (name, data_url((folder / name).read_bytes())):
-                found.append(await http.post("/get_reward_mllm", json={**ASKED, "image": image}))
-        return [answer.status_code for answer in found]
+                answers.append(await http.post("/get_reward_mllm", json={**ASKED, "image": image}))
+        return [answer.status_code for answer in answers]
 
-    assert set(ask(requests, server, pictures=folder)) == {200}
+    assert set(ask(requests, server, images=folder)) == {200}
     return dict(zip([f"{name} {how}" for name in names for how in ("path", "data")], _urls(server), strict=True))
 
 
@@ -89,7 +90,7 @@ def _by_the_client(folder: Path) -> dict[str, str]:
     server, names = Server(), list(gallery())
 
     async def scene():
-        async with running(server, endpoints={"picture_folder": str(folder)}) as (proxy, _):
+        async with running(server, endpoints={"image_folder": str(folder)}) as (proxy, _):
             for name in names:
                 await proxy.judge("q", "a", "b", ASKED["rubric"], images=[folder / name])
 

@@ -1,4 +1,4 @@
-"""Images of every odd kind, drawn here, each with the pixels that all consumers must see."""
+"""Drawn images of every unusual kind, each with the pixels that all consumers must see."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 84, 56  # multiples of 28, so that no processor scales them
 
 
 class Odd(NamedTuple):
-    """kept: the bytes are not to change."""
+    """kept: the bytes must not change."""
 
     data: bytes
     pixels: np.ndarray  # height x width x 3
@@ -34,8 +34,8 @@ def pixels_of(data: bytes) -> np.ndarray:
 
 
 def raw_png(colour: int, depth: int, values: np.ndarray, *chunks: tuple[bytes, bytes], width: int = 0) -> bytes:
-    """A PNG of these bytes a row, for what Pillow does not write. colour: PNG's number; chunks: before the pixels;
-    width: where a value is more than one pixel."""
+    """A PNG of these bytes per row, for kinds that Pillow does not write. colour: PNG's number; chunks: before the
+    pixels; width: if a value is more than one pixel."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

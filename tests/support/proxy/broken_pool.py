@@ -1,4 +1,4 @@
-"""A step's rollouts on a pool of real replicas, and what can be broken under them."""
+"""A step's rollouts on a pool of real replicas, and the faults that are injected."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import psutil
 from aiohttp import ClientSession, web
 
 from proxygrm.rl.options import RewardOptions
-from proxygrm.rl.plugins.parts import step_metrics
 from proxygrm.rl.plugins.reward_fn import _client, compute_score
+from proxygrm.rl.plugins.step_rollouts import step_metrics
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.client import ProxyClient
 from proxygrm.serving.replicas.serve import Serving
@@ -52,8 +52,8 @@ async def judged(
     images: Sequence[Path] = (),
     meanwhile: Callable[[ProxyClient], Awaitable[None]] | None = None,
 ) -> Step:
-    """A step of `number` rollouts, the prompts one picture each as far as there are any; and what must hold of it
-    whatever breaks: every rollout is scored +1 by the proxy or has no reward and a cause, and is counted once."""
+    """A step of `number` rollouts, the first prompts with one image each. Checks what must hold whatever breaks: every
+    rollout is scored +1 by the proxy or has no reward and a cause, and is counted once."""
     run = folder / f"step-{next(_numbers)}"
     file = endpoints.write(run / "endpoints.json")
     options = RewardOptions(str(run), str(run / "stop"), GROUP, endpoints=str(file)).write(run / "options.json")
@@ -62,18 +62,18 @@ async def judged(
         prompt = i // GROUP
         pair = {"question": f"Colour of {run.name}/{prompt}?", "response_1": "Red.", "response_2": "Blue.", "label": 1}
         critique = f"<rubric>\n1. Says {i} (100%)\n<justify>So.</justify>\n</rubric>\n<eval>It does.</eval>\n"
-        shown = [str(images[prompt])] if prompt < len(images) else []
-        return compute_score("x", critique + "<answer>1</answer>", "1", {**pair, "images": shown}, options=str(options))
+        paths = [str(images[prompt])] if prompt < len(images) else []
+        return compute_score("x", critique + "<answer>1</answer>", "1", {**pair, "images": paths}, options=str(options))
 
     started = time.monotonic()
     client = _client(str(file))
     fault = asyncio.create_task(meanwhile(client)) if meanwhile else None
-    found = await asyncio.gather(*(call(i) for i in range(number)))
+    results = await asyncio.gather(*(call(i) for i in range(number)))
     took_s = time.monotonic() - started
     if fault is not None:
         await fault
     await client.aclose()
-    rows = [{**row, "group": i // GROUP} for i, row in enumerate(found)]
+    rows = [{**row, "group": i // GROUP} for i, row in enumerate(results)]
     step = Step(rows, step_metrics(rows, number), client.snapshot(), took_s)
     for row in rows:
         if row["unscored"]:
@@ -87,14 +87,14 @@ async def judged(
     return step
 
 
-def tell(fault: str, step: Step, recovered_s: float | None = None) -> None:
-    again = "" if recovered_s is None else f", back after {recovered_s:.0f} s"
+def report(fault: str, step: Step, recovered_s: float | None = None) -> None:
+    recovery = "" if recovered_s is None else f", back after {recovered_s:.0f} s"
     counted = {name: step.counted[name] for name in ("retried", "hedged", "hedges_won")}
-    print(f"\nFAULT {fault}: {dict(step.outcomes)} in {step.took_s:.1f} s{again}; {counted}")
+    print(f"\nFAULT {fault}: {dict(step.outcomes)} in {step.took_s:.1f} s{recovery}; {counted}")
 
 
 async def in_mid_batch(client: ProxyClient, url: str) -> None:
-    """Until the replica has some answers behind it and others under way."""
+    """Wait until the replica has given some answers and others are in progress."""
     while client.snapshot()["scored"] < 4:
         await asyncio.sleep(0.01)
     balancer = client._state().balancer
@@ -103,7 +103,7 @@ async def in_mid_batch(client: ProxyClient, url: str) -> None:
         await asyncio.sleep(0)
 
 
-# ---- answers that are none
+# ---- wrong answers
 
 
 Fault = Callable[[web.Request, Callable[[], Awaitable[web.Response]]], Awaitable[web.StreamResponse]]
@@ -111,7 +111,7 @@ Fault = Callable[[web.Request, Callable[[], Awaitable[web.Response]]], Awaitable
 
 @contextlib.asynccontextmanager
 async def faulty(endpoints: Endpoints, fault: Fault, number: int) -> Any:
-    """The endpoints with a reverse proxy that misbehaves before the first `number` replicas."""
+    """The endpoints with a misbehaving reverse proxy in front of the first `number` replicas."""
     async with ClientSession() as session, contextlib.AsyncExitStack() as stack:
 
         async def gate(replica: str) -> str:
@@ -138,16 +138,16 @@ async def faulty(endpoints: Endpoints, fault: Fault, number: int) -> Any:
         yield replace(endpoints, replicas=(*gates, *endpoints.replicas[number:]), proven=False)
 
 
-# ---- processes that stop, or end, and a disk that is full
+# ---- processes that hang or end, and a full disk
 
 
 def processes(server: ReplicaServer) -> list[psutil.Process]:
-    """vLLM's front and engine of a replica, as far as they live."""
+    """vLLM's front and engine of a replica, as far as they are alive."""
     fronts = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            line = process.cmdline()
-            if str(server.port) in line and line[1:2] == ["-m"] and process.status() != psutil.STATUS_ZOMBIE:
+            command = process.cmdline()
+            if str(server.port) in command and command[1:2] == ["-m"] and process.status() != psutil.STATUS_ZOMBIE:
                 fronts.append(process)
     return [*fronts, *(p for front in fronts for p in front.children() if p.name().startswith("VLLM"))]
 
@@ -167,7 +167,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
 
 def back(server: ReplicaServer) -> float:
     """Wait for a replica that was killed; returns for how long (s)."""
-    noticed_s = until(lambda: server.status().state == "restarting", 30, "nobody noticed")
+    noticed_s = until(lambda: server.status().state == "restarting", 30, "the supervisor did not notice")
     return noticed_s + until(lambda: server.status().state == "healthy", 120, "it did not come back")
 
 
@@ -175,7 +175,7 @@ def back(server: ReplicaServer) -> float:
 def full_disk(serving: Serving) -> Iterator[None]:
     """No room for another byte of the replicas' logs."""
     logs = serving.endpoints_file.parent
-    if not logs.is_mount():  # no leave to mount: files that cannot grow any more are the next best
+    if not logs.is_mount():  # mounting is not permitted: limit the size of files instead
         for process in (p for server in serving.servers for p in processes(server)):
             process.rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY))
         yield

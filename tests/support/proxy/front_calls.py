@@ -19,10 +19,10 @@ KEY = {"Authorization": "Bearer front-key"}
 
 
 @contextlib.asynccontextmanager
-async def front_end(*servers: Server, pictures=None, **client):
+async def front_end(*servers: Server, images=None, **client):
     """An HTTP client of a front end over these replicas."""
     async with running(*servers, **client) as (proxy, _):
-        config = uvicorn.Config(front(proxy, "front-key", pictures), port=0, log_level="critical")
+        config = uvicorn.Config(front(proxy, "front-key", images), port=0, log_level="critical")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started:
@@ -34,9 +34,9 @@ async def front_end(*servers: Server, pictures=None, **client):
         await serving
 
 
-def ask(request, *servers, **given):
+def ask(request, *servers, **options):
     async def scene():
-        async with front_end(*(servers or (Server(),)), **given) as http:
+        async with front_end(*(servers or (Server(),)), **options) as http:
             return await request(http)
 
     return asyncio.run(scene())

@@ -1,4 +1,4 @@
-"""A small HTTP server in the place of vLLM's: like it, it shares its port with whoever holds it, and proves the key."""
+"""A small HTTP server in place of vLLM's: it too shares its held port, and proves the key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Proving(BaseHTTPRequestHandler):
         self.reply(b"", **{PROOF_HEADER: proof(os.environ["VLLM_API_KEY"], nonce, *ends)})
 
     def answer(self) -> bytes:
-        """To whatever else is asked."""
+        """The body for any other path."""
         return b""
 
     def reply(self, body: bytes, **headers: str) -> None:

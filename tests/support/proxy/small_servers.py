@@ -1,4 +1,4 @@
-"""A replica whose server is a small program in the place of `vllm serve`."""
+"""A replica whose server is a small program in place of `vllm serve`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxygrm.serving.replicas import server as supervision
 from proxygrm.serving.replicas.command import ReplicaSpec
 from proxygrm.serving.settings import ProxySettings
 
-# Says where it runs, answers /health, and on any other path ends with code 9.
+# Answers /health with its process id, and exits with code 9 on any other path.
 HTTP_SERVER = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
@@ -28,8 +28,8 @@ Sharing((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 
 
 def spec(tmp_path: Path, **settings) -> ReplicaSpec:
-    found = ProxySettings(**{"max_model_len": 1024, "max_tokens": 64, "tensor_parallel": 1, **settings})
-    return ReplicaSpec("proxy-0", "h100-2", "/models/proxy", "127.0.0.1", "cpu", (), tmp_path, found)
+    proxy = ProxySettings(**{"max_model_len": 1024, "max_tokens": 64, "tensor_parallel_size": 1, **settings})
+    return ReplicaSpec("proxy-0", "h100-2", "/models/proxy", "127.0.0.1", "cpu", (), tmp_path, proxy)
 
 
 def small_server(script: str = HTTP_SERVER):
@@ -39,7 +39,7 @@ def small_server(script: str = HTTP_SERVER):
 def wait_for(condition, seconds=10.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Stub replicas: real HTTP servers on loopback that answer like vLLM's chat API, or misbehave as they are told."""
+"""Stub replicas: real HTTP servers on loopback that answer like vLLM's chat API, or misbehave as a test needs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def completion(text: str, finish_reason: str = "stop") -> web.Response:
 
 
 class Server:
-    """Answers `<answer>VERDICT</answer>`, unless `behave(request, number)` answers instead. Remembers pictures by
-    name, as vLLM does. ended: requests that were answered; cancelled: those whose client went away."""
+    """Answers `<answer>VERDICT</answer>`, unless `behave(request, number)` returns a response. Remembers images by
+    uuid, as vLLM does. ended: requests that were answered; cancelled: those whose client disconnected."""
 
     def __init__(self, verdict="1", behave=None, reads=True):
         self.verdict, self.behave, self.reads = verdict, behave, reads
         self.seen: list[dict] = []
         self.now = self.most = self.ended = self.cancelled = 0
-        self.pictures: set[str] = set()
+        self.images: set[str] = set()
         self.runner: web.AppRunner | None = None
         self.port = 0
 
@@ -38,8 +38,8 @@ class Server:
             if self.behave is not None and (answer := await self.behave(request, len(self.seen))) is not None:
                 return answer
             for part in body["messages"][0]["content"]:
-                if part["type"] == "image_url" and (refused := self.fetch(part)) is not None:
-                    return refused
+                if part["type"] == "image_url" and (refusal := self.fetch(part)) is not None:
+                    return refusal
             self.ended += 1
             return completion(f"<think>the rubric says so</think><answer>{self.verdict}</answer>")
         except BaseException:
@@ -49,12 +49,12 @@ class Server:
             self.now -= 1
 
     def fetch(self, part: dict) -> web.Response | None:
-        name, url = part.get("uuid"), (part["image_url"] or {}).get("url")
-        if url is None and name not in self.pictures:
+        uuid, url = part.get("uuid"), (part["image_url"] or {}).get("url")
+        if url is None and uuid not in self.images:
             return web.Response(status=400, text="Cache miss for image at index 0 but data is not provided.")
         if url and url.startswith("file:") and not (self.reads and Path(unquote(url[7:])).exists()):
             return web.Response(status=400, text="no such file")
-        self.pictures |= {name} if name else set()
+        self.images |= {uuid} if uuid else set()
         return None
 
     async def start(self) -> str:
@@ -71,7 +71,7 @@ class Server:
         return web.Response()
 
     async def stop(self) -> None:
-        """Connections are cut; `start` brings it back at the same URL."""
+        """Cut the connections; `start` brings the server back at the same URL."""
         if self.runner is not None:
             await self.runner.cleanup()
             self.runner = None
@@ -90,8 +90,8 @@ async def stubs(*servers: Server):
 async def running(*servers: Server, endpoints=None, **client):
     """A client of these servers, and their URLs."""
     async with stubs(*servers) as urls:
-        found = Endpoints(tuple(urls), api_key="key", max_tokens=64, **(endpoints or {}))
-        proxy = ProxyClient(found, **{"timeout_s": 10.0, **client})
+        group = Endpoints(tuple(urls), api_key="key", max_tokens=64, **(endpoints or {}))
+        proxy = ProxyClient(group, **{"timeout_s": 10.0, **client})
         try:
             yield proxy, urls
         finally:

@@ -1,7 +1,7 @@
 """TransferQueue's real servers and client in one process, and strangers who send them pickles.
 
-`python queue_attacks.py open|guarded FOLDER` prints what happened as JSON; FOLDER gets a file from every pickle that
-was loaded. A process of its own, because the guard changes the module for good.
+`python queue_attacks.py open|guarded FOLDER` prints the results as JSON; FOLDER gets a folder from every pickle that
+was loaded. It runs in a separate process, because the guard changes the module permanently.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from uuid import uuid4
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-LET_IN = zmq.EVENT_HANDSHAKE_SUCCEEDED
-THROWN_OUT = (
+ACCEPTED = zmq.EVENT_HANDSHAKE_SUCCEEDED
+REFUSED = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -29,7 +29,7 @@ THROWN_OUT = (
 
 
 class Touch:
-    """A pickle of it runs code where it is loaded."""
+    """A pickle that runs code when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class Touch:
 
 
 def stranger(address: str, loaded: Path, keys: dict[str, bytes]) -> str:
-    """Sends a pickle that makes the folder `loaded`, under a name that TransferQueue serves; how far it gets."""
+    """Sends a pickle that creates the folder `loaded`, under a name that TransferQueue serves; returns the result."""
     from transfer_queue.utils.serial_utils import _PICKLE_FALLBACK_SENTINEL
 
     context = zmq.Context()
@@ -48,19 +48,19 @@ def stranger(address: str, loaded: Path, keys: dict[str, bytes]) -> str:
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
     for name, value in keys.items():
         setattr(socket, name, value)
-    monitor = socket.get_monitor_socket(LET_IN | THROWN_OUT)
+    monitor = socket.get_monitor_socket(ACCEPTED | REFUSED)
     try:
         socket.connect(address)
-        with contextlib.suppress(zmq.Again):  # thrown out before it has sent anything
+        with contextlib.suppress(zmq.Again):  # refused before it has sent anything
             socket.send_multipart([_PICKLE_FALLBACK_SENTINEL, pickle.dumps(Touch(loaded))], zmq.NOBLOCK)
         if not monitor.poll(20_000):
             return "nothing happened"
-        if recv_monitor_message(monitor)["event"] != LET_IN:
-            return "thrown out"
+        if recv_monitor_message(monitor)["event"] != ACCEPTED:
+            return "refused"
         deadline = time.monotonic() + 20
         while not loaded.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return "let in"
+        return "accepted"
     finally:
         socket.disable_monitor()
         context.destroy(linger=0)
@@ -76,14 +76,11 @@ def strangers(name: str, address: str, folder: Path, guarded: bool) -> dict[str,
         own = {"curve_publickey": public, "curve_secretkey": secret}
         kinds["keys of its own"] = {"curve_serverkey": wrong_server, **own}
         kinds["a client key of its own"] = {"curve_serverkey": keys("server")[0], **own}
-    said = {}
-    for kind, curve in kinds.items():
-        said[kind] = stranger(address, folder / f"{name}, {kind}", curve)
-    return said
+    return {kind: stranger(address, folder / f"{name}, {kind}", curve) for kind, curve in kinds.items()}
 
 
 def strange_server() -> str:
-    """Whether a socket of the job lets a server in that has taken a port of the job's."""
+    """Whether a socket of the job connects to another server that has taken one of its ports."""
     from transfer_queue.utils.zmq_utils import create_zmq_socket
 
     context = zmq.Context()
@@ -91,18 +88,18 @@ def strange_server() -> str:
     port = server.bind_to_random_port("tcp://127.0.0.1")
     client = create_zmq_socket(context, zmq.DEALER, "127.0.0.1", b"TQ_STORAGE_client")
     client.setsockopt(zmq.RECONNECT_IVL, -1)
-    monitor = client.get_monitor_socket(LET_IN | THROWN_OUT)
+    monitor = client.get_monitor_socket(ACCEPTED | REFUSED)
     client.connect(f"tcp://127.0.0.1:{port}")
-    said = "nothing happened"
+    result = "nothing happened"
     if monitor.poll(20_000):
-        said = "let in" if recv_monitor_message(monitor)["event"] == LET_IN else "thrown out"
+        result = "accepted" if recv_monitor_message(monitor)["event"] == ACCEPTED else "refused"
     client.disable_monitor()
     context.destroy(linger=0)
-    return said
+    return result
 
 
 def job_s_own_client(controller: Any, units: dict[str, Any]) -> list[list[int]]:
-    """What comes back of what the job's own client puts in."""
+    """The rows that the job's own client reads back."""
     import torch
     from tensordict import TensorDict
     from transfer_queue.client import TransferQueueClient
@@ -111,9 +108,9 @@ def job_s_own_client(controller: Any, units: dict[str, Any]) -> list[list[int]]:
     client.initialize_storage_manager("SimpleStorage", {"zmq_info": units})
     rows = TensorDict({"ids": torch.arange(6).reshape(3, 2)}, batch_size=3)
     meta = client.put(rows, partition_id="train")
-    back = [row.tolist() for row in client.get_data(meta)["ids"].unbind()]
+    rows_read = [row.tolist() for row in client.get_data(meta)["ids"].unbind()]
     client.close()
-    return back
+    return rows_read
 
 
 def main(guarded: bool, folder: Path) -> dict[str, Any]:
@@ -129,14 +126,18 @@ def main(guarded: bool, folder: Path) -> dict[str, Any]:
     controller = TransferQueueController.__ray_metadata__.modified_class()
     unit = SimpleStorageUnit.__ray_metadata__.modified_class({"total_storage_size": 100})
     servers = {**controller.zmq_server_info.ports, **unit.zmq_server_info.ports}
-    said = {name: strangers(name, f"tcp://127.0.0.1:{port}", folder, guarded) for name, port in servers.items()}
+    results = {name: strangers(name, f"tcp://127.0.0.1:{port}", folder, guarded) for name, port in servers.items()}
     server = strange_server()
     own = job_s_own_client(controller.zmq_server_info, {unit.storage_unit_id: unit.zmq_server_info})
     unit.shutdown()
-    return {"said": said, "server": server, "loaded": sorted(path.name for path in folder.iterdir()), "own": own}
+    return {
+        "strangers": results,
+        "server": server,
+        "loaded": sorted(path.name for path in folder.iterdir()),
+        "own": own,
+    }
 
 
 if __name__ == "__main__":
-    found = main(sys.argv[1] == "guarded", Path(sys.argv[2]))
-    print(json.dumps(found), flush=True)
+    print(json.dumps(main(sys.argv[1] == "guarded", Path(sys.argv[2]))), flush=True)
     os._exit(0)  # the controller's threads never end

@@ -1,6 +1,7 @@
-"""verl's rollout classes as they are in a job's processes, on a machine without a GPU: what they bind and serve.
+"""verl's rollout classes as in a job's processes, on a machine without a GPU: the sockets they bind and serve.
 
-`python rollout_scene.py` prints it as JSON. A process of its own: verl reads its environment while it is imported.
+`python rollout_scene.py` prints the results as JSON. It runs in a separate process, because verl reads its environment
+while it is imported.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def weight_socket() -> dict[str, Any]:
 
 
 async def statuses(arguments: dict[str, Any]) -> dict[str, list[int]]:
-    """Status of each door without and with the job's key, of the app that vLLM builds, served as verl does."""
+    """HTTP statuses of each path without and with the job's key, of the app that vLLM builds, served as verl does."""
     import httpx
     from uvicorn.config import HTTP_PROTOCOLS
     from verl.workers.rollout.utils import run_uvicorn
@@ -52,16 +53,16 @@ async def statuses(arguments: dict[str, Any]) -> dict[str, list[int]]:
 
     args = make_arg_parser(FlexibleArgumentParser()).parse_args(build_cli_args_from_config(arguments))
     app = build_app(args, supported_tasks=("generate",))
-    found = {}
+    by_path = {}
     app.state.log_stats = False
     port, serving = await run_uvicorn(app, args, "127.0.0.1")
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         for method, path in (("GET", "/version"), ("POST", "/invocations"), ("POST", "/tokenize"), ("GET", "/metrics")):
-            tried = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {job_key()}"}]
-            found[path] = [(await client.request(method, path, headers=headers)).status_code for headers in tried]
+            attempts = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {job_key()}"}]
+            by_path[path] = [(await client.request(method, path, headers=headers)).status_code for headers in attempts]
     serving.cancel()
     assert HTTP_PROTOCOLS["auto"] == "proxygrm.serving.access.connections:LimitedProtocol"
-    return found
+    return by_path
 
 
 def main() -> dict[str, Any]:

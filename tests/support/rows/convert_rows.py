@@ -1,4 +1,4 @@
-"""A pair that is well-formed, and one whose every text is nasty: rows to convert, judge and look at."""
+"""A well-formed critique, and pairs with nasty texts only: rows to convert, judge and inspect."""
 
 from __future__ import annotations
 

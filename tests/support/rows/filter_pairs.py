@@ -1,4 +1,4 @@
-"""Small pairs folders for the filter tests, and a look at what became of them."""
+"""Small pairs folders for the filter tests, and readers of their results."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_tools.rows.preference import PictureStore, PreferencePair, read_pairs, write_pairs
+from data_tools.rows.preference import ImageStore, PreferencePair, read_pairs, write_pairs
 
 PROSE = """red bicycle leans against the old wall beside two people near a quiet harbour in evening light while its
-wheels look slightly bent and one of them holds blue umbrella not green as answer two claims about picture"""
+wheels look slightly bent and one of them holds blue umbrella not green as answer two claims about image"""
 WORDS = PROSE.split()
 
 
@@ -23,8 +23,8 @@ def prose(seed: int, words: int = 60) -> str:
 def pair(
     name: str, question: str | None = None, one: str | None = None, two: str | None = None, images=(), label: int = 1
 ) -> PreferencePair:
-    """Texts that are left out differ from those of every other name."""
-    texts = [given if given is not None else prose(hash_of(name) + i) for i, given in enumerate((question, one, two))]
+    """Texts that are not given differ from those of every other name."""
+    texts = [text if text is not None else prose(hash_of(name) + i) for i, text in enumerate((question, one, two))]
     return PreferencePair(f"s:{name}", "s", *texts, label, tuple(images), "mit")  # type: ignore[arg-type]
 
 
@@ -33,7 +33,7 @@ def hash_of(name: str) -> int:
 
 
 def scene(seed: int, size: tuple[int, int] = (160, 120), kind: str = "PNG", **options) -> bytes:
-    """A picture of soft patches of colour, the same for a seed at every size."""
+    """An image of soft patches of colour, the same for a seed at every size."""
     chance = random.Random(seed)
     small = Image.frombytes("RGB", (8, 6), chance.randbytes(8 * 6 * 3))
     out = io.BytesIO()
@@ -41,10 +41,10 @@ def scene(seed: int, size: tuple[int, int] = (160, 120), kind: str = "PNG", **op
     return out.getvalue()
 
 
-def folder(path: Path, rows, pictures: dict[str, bytes] | None = None) -> Path:
-    """A pairs folder; pictures of rows are keys of `pictures`."""
-    store = PictureStore(path)
-    names = {key: store.add(data) for key, data in (pictures or {}).items()}
+def folder(path: Path, rows, images: dict[str, bytes] | None = None) -> Path:
+    """A pairs folder; images of rows are keys of `images`."""
+    store = ImageStore(path)
+    names = {key: store.add(data) for key, data in (images or {}).items()}
     rows = [PreferencePair(**{**vars(row), "images": tuple(names.get(i, i) for i in row.images)}) for row in rows]
     write_pairs(path, rows)
     return path

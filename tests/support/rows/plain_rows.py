@@ -1,14 +1,14 @@
-"""Training rows written out plainly, one dict a pair: what the writers by the column must equal."""
+"""Training rows as plain dicts, one per pair: what the columnar writers must produce."""
 
 from __future__ import annotations
 
 from proxygrm.critique.prompts import grm_prompt, proxy_prompt
 
 
-def verl_row(pair, index, split, paths, pictures="bytes", rubric=None):
+def verl_row(pair, index, split, paths, images="bytes", rubric=None):
     three = (pair.question, pair.response_1, pair.response_2)
     prompt = grm_prompt(*three, len(paths)) if rubric is None else proxy_prompt(*three, rubric, len(paths))
-    entries = [{"bytes": p.read_bytes(), "path": None} if pictures == "bytes" else {"image": str(p)} for p in paths]
+    entries = [{"bytes": p.read_bytes(), "path": None} if images == "bytes" else {"image": str(p)} for p in paths]
     extra = {
         "index": index, "split": split, "id": pair.id, "source": pair.source, "question": pair.question,
         "response_1": pair.response_1, "response_2": pair.response_2, "label": pair.label,

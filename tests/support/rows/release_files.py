@@ -1,4 +1,4 @@
-"""Small files in the layouts of the releases, and a look at what became of them. Shared by the ingestion tests."""
+"""Small files in the layouts of the releases, and readers of their results, for the ingestion tests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ LLAVA_CRITIC = pa.schema([("id", TEXT), ("source", TEXT), ("conversations", pa.l
 
 
 @functools.cache
-def picture(shade: int, kind: str = "PNG") -> bytes:
+def image_bytes(shade: int, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (8, 8), (shade % 256, shade // 256, 0)).save(out, kind)
     return out.getvalue()
 
 
 def cell(shade: int) -> dict:
-    return {"bytes": picture(shade), "path": f"{shade}.png"}
+    return {"bytes": image_bytes(shade), "path": f"{shade}.png"}
 
 
 def parquet(path, rows, schema, row_group_size=None):
@@ -45,15 +45,15 @@ def jsonl(path, rows):
     return path
 
 
-def pictures(folder, names):
+def write_images(folder, names):
     for shade, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(picture(shade))
+        (folder / name).write_bytes(image_bytes(shade))
 
 
 def rlaif_v(idx=0, image=None, **changes):
     base = {
-        "ds_name": "RLAIF-V", "image": {"bytes": picture(idx) if image is None else image, "path": "x.jpg"},
+        "ds_name": "RLAIF-V", "image": {"bytes": image_bytes(idx) if image is None else image, "path": "x.jpg"},
         "question": f"q{idx}", "chosen": "good", "rejected": "bad", "origin_dataset": "o", "origin_split": "s",
         "idx": idx, "image_path": "x.jpg",
     }  # fmt: skip
@@ -68,7 +68,7 @@ def better_and_worse(out):
 
 
 def dropped(out):
-    """(file, row, reason) of every row that left"""
+    """(file, row, reason) of every excluded row"""
     lines = (out / "ingest_dropped.jsonl").read_text(encoding="utf-8").splitlines()
     return [(row["file"], row["row"], row["reason"]) for row in map(json.loads, lines)]
 

@@ -1,4 +1,4 @@
-"""Judgement rows as `eval run` leaves them, with critiques of real length, and pictures of about a megapixel."""
+"""Judgement rows as `eval run` leaves them, with critiques of real length, and images of about a megapixel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
 from support.evaluate.answers import VL_IDS
 
 NASTY = "</script><script>alert(1)</script> \"'&amp; {{ 7*7 }} <img src=x onerror=alert(2)> \u2028 \ud83d 猫 ]]> ${x}"
@@ -19,19 +19,19 @@ def words(draw: random.Random, count: int) -> str:
     return " ".join("".join(draw.choices(_LETTERS, k=draw.randint(2, 9))) for _ in range(count))
 
 
-def pictures(folder: Path, count: int, kinds: int = 12) -> list[Path]:
-    """`count` files that differ, of `kinds` pictures of 1,000 x 1,000."""
+def write_images(folder: Path, count: int, kinds: int = 12) -> list[Path]:
+    """`count` files that differ, of `kinds` images of 1,000 x 1,000."""
     from PIL import Image, ImageDraw
 
     draw, made = random.Random(0), []
     folder.mkdir()
     for kind in range(kinds):
-        picture = Image.merge("RGB", [Image.effect_noise((40, 40), 90).resize((1000, 1000)) for _ in range(3)])
-        pen = ImageDraw.Draw(picture)
+        image = Image.merge("RGB", [Image.effect_noise((40, 40), 90).resize((1000, 1000)) for _ in range(3)])
+        pen = ImageDraw.Draw(image)
         for _ in range(25):
             x, y, r = draw.randrange(1000), draw.randrange(1000), draw.randrange(20, 200)
             pen.ellipse([x, y, x + r, y + r], fill=tuple(draw.randrange(256) for _ in range(3)))
-        picture.save(folder / f"kind{kind}.jpg", quality=85)
+        image.save(folder / f"kind{kind}.jpg", quality=85)
         made.append((folder / f"kind{kind}.jpg").read_bytes())
     for at in range(count):
         (folder / f"{at}.jpg").write_bytes(made[at % kinds] + at.to_bytes(4, "big"))  # what follows the end is ignored
@@ -55,7 +55,7 @@ def rows(skill: float, seed: int, shots: list[Path] | None = None, count: int = 
         for at in range(count)
     ]
     made = []
-    for shown in shown_in_orders(pairs):
+    for shown in ordered_pairs(pairs):
         verdict = shown.label if draw.random() < skill else 3 - shown.label
         text = (
             f"<rubric>\n1. {words(draw, 12)} (60%)\n2. {NASTY} (40%)\n<justify>{words(draw, 20)}</justify>\n</rubric>\n"

@@ -11,7 +11,7 @@ OURS = ("jobs", "slurm", "proxygrm", "data_tools")
 
 
 def parsed(*folders: str) -> Iterator[tuple[str, ast.Module]]:
-    """(path below the checkout, its syntax tree) of every file in these folders, by name."""
+    """(path below the checkout, syntax tree) of every file in these folders, in order."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
 from proxygrm.evaluate.scores.metrics import summarise
 
 NASTY = "</script><script>alert(1)</script> \"'&amp; {{ 7*7 }} <img src=x onerror=alert(2)> \u2028 \ud83d 猫 ]]> ${x}"
@@ -31,26 +31,26 @@ def critique(colour: str, verdict: int) -> str:
 
 def judged_rows(pairs: list[EvalPair], skill: float, seed: int) -> list[dict]:
     draw, rows = random.Random(seed), []
-    for shown in shown_in_orders(pairs):
-        verdict = shown.label if draw.random() < skill else 3 - shown.label
+    for ordered in ordered_pairs(pairs):
+        verdict = ordered.label if draw.random() < skill else 3 - ordered.label
         text = critique("red", verdict) if draw.random() < skill + 0.2 else "The square is <answer>maybe</answer>"
         answer = {"text": text, "tokens": 60, "truncated": False, "problem": None}
-        told = {
+        proxy_answer = {
             "text": f"<think>so</think><answer>{verdict}</answer>",
             "tokens": 9,
             "truncated": False,
             "problem": None,
         }
-        rows.append(judged_row(shown, answer, told if "<rubric>" in text else None))
+        rows.append(judged_row(ordered, answer, proxy_answer if "<rubric>" in text else None))
     return rows
 
 
 def make_run(run: Path, pairs: int = 12) -> Path:
-    """A finished run in the shape that the stages leave, without running them."""
-    pictures = run / "pictures"
-    pictures.mkdir(parents=True)
+    """A finished run with the files of its stages, without running them."""
+    images = run / "images"
+    images.mkdir(parents=True)
     for name, colour in COLOURS.items():
-        Image.new("RGB", (56, 56), colour).save(pictures / f"{name}.png")
+        Image.new("RGB", (56, 56), colour).save(images / f"{name}.png")
     stages = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate")
     about = {
         "name": "demo",
@@ -58,7 +58,7 @@ def make_run(run: Path, pairs: int = 12) -> Path:
         "git": "0123456789ab-dirty",
         "packages": {"vllm": "0.24.0", "verl": "0.9.1", "none": None},
         "fingerprints": dict.fromkeys([*stages, "report"], "f" * 16),
-        "experiment": {"x": NASTY.replace("\ud83d", "")},
+        "settings": {"x": NASTY.replace("\ud83d", "")},
         "written": START,
     }
     (run / "run.json").write_text(json.dumps(about))
@@ -98,7 +98,7 @@ def make_run(run: Path, pairs: int = 12) -> Path:
             response_1=f"The square is {names[i % 3]}.",
             response_2=f"The square is {names[(i + 1) % 3]}.",
             label=1 + i % 2,
-            images=(pictures / f"{names[i % 3]}.png",),
+            images=(images / f"{names[i % 3]}.png",),
             source="demo_colour" if i % 2 else "demo_shape",
         )
         for i in range(pairs)
@@ -113,12 +113,12 @@ def make_run(run: Path, pairs: int = 12) -> Path:
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements, visible text, and the content of the JSON element."""
+    """What a browser sees: elements, visible text, and the content of the JSON element."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict]] = []
-        self.text, self.script, self._in = "", {"data": "", "pictures": ""}, ""
+        self.text, self.script, self._in = "", {"data": "", "images": ""}, ""
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
 
@@ -144,5 +144,5 @@ class Page(HTMLParser):
         return {run["tag"]: run for run in self.data["runs"]}
 
     @property
-    def pictures(self) -> list:
-        return json.loads(self.script["pictures"])["pictures"]
+    def images(self) -> list:
+        return json.loads(self.script["images"])["images"]

@@ -35,7 +35,7 @@ def say(*words: str) -> Result:
 
 def asked(folder: str, when: float, *assignments: str, done: bool = False) -> tuple[Ledger, list[Stage]]:
     """A run folder that was asked for at that time; with done, every stage has its records and what it makes."""
-    resolved = recipes.resolve(Request(experiment="quick", assignments=assignments))
+    resolved = recipes.resolve(Request(recipe="proxy_grm:quick", assignments=assignments))
     ledger = Ledger(Path("runs") / folder)
     ledger.create()
     requests.save(resolved, ledger)
@@ -65,8 +65,8 @@ def finish(ledger: Ledger, stage: Stage) -> None:
 
 def sent(*words: str) -> Result:
     """What `submit` writes before it sends."""
-    asked = dict.fromkeys(("partition", "account", "qos", "reservation", "nodes", "run", "experiment"))
-    resolved, ledger = console.of_request({**asked, "profile": words[0], "assignments": words[1:]})
+    asked = dict.fromkeys(("partition", "account", "qos", "reservation", "nodes", "run", "recipe"))
+    resolved, ledger = console.of_request({**asked, "recipe": "", "profile": words[0], "assignments": words[1:]})
     ledger.create()
     requests.save(resolved, ledger)
     return say("status")

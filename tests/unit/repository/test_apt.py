@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 NO_FLOCK = Path(__file__).parents[2] / "support" / "no_flock.py"
 NOBODY = 65534

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 LIGHT = {
     "convert_to_verl.py": ("--rows 50", "the rows of both tools are the same"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.recipes import find
 from jobs.recipes.proxy_grm import paper
 
 ROOT = Path(__file__).parents[3]
@@ -16,8 +17,13 @@ TEXTS = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"), *ROOT.g
 GROUPS = [field.name for field in dataclasses.fields(paper()) if dataclasses.is_dataclass(getattr(paper(), field.name))]
 
 
-def known(name: str) -> bool:
-    value: Any = paper()
+EXAMPLES = {"recipes.md": ROOT / "docs" / "examples" / "two_stages.py"}
+"""A page about another recipe -> its file."""
+
+
+def known(name: str, page: str = "") -> bool:
+    recipe, _ = find(str(EXAMPLES.get(page, "proxy_grm")))
+    value: Any = next(iter(recipe.presets.values()))()
     for part in name.split("."):
         if not hasattr(value, part):
             return False
@@ -29,12 +35,12 @@ def known(name: str) -> bool:
 def test_every_value_that_a_text_sets_exists(path: Path) -> None:
     text = path.read_text()
     named = re.findall(r"--set\s+([a-z_]\w*(?:\.\w+)*)=", text)
-    named += re.findall(rf"`((?:proxy|{'|'.join(GROUPS)})\.(?!sbatch`)\w+)`", text)
-    assert [name for name in named if not known(name)] == []
+    named += re.findall(rf"`((?:proxy|{'|'.join(GROUPS)})\.(?!sbatch`|json`|html`)\w+)`", text)
+    assert [name for name in named if not known(name, path.name)] == []
 
 
 def test_the_texts_are_really_read() -> None:
-    assert "--set rl.lr=" in (ROOT / "Makefile").read_text()
-    assert known("rl.lr")
-    assert not known("rl.learning_rate")
+    assert "--set grm_rl.learning_rate=" in (ROOT / "Makefile").read_text()
+    assert known("grm_rl.learning_rate")
+    assert not known("grm_rl.lr")
     assert not known("proxy.max_tokens")

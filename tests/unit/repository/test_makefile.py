@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -19,7 +21,7 @@ def make(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     program.chmod(0o755)
-    of_the_shell = ("PROFILE", "RUN", "NODES", "STAGE", "SPEC", "ARGS")
+    of_the_shell = ("PROFILE", "RUN", "NODES", "STAGE", "SPEC", "RECIPE", "ARGS")
     environment = os.environ | dict.fromkeys(of_the_shell, "what another program has set")
     return subprocess.run(["make", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -71,7 +73,7 @@ def test_args_are_words_for_the_shell_and_nothing_to_make(tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("made"))
 
 
-@pytest.mark.parametrize("variable", ["PROFILE", "RUN", "NODES", "STAGE", "SPEC", "ARGS"])
+@pytest.mark.parametrize("variable", ["PROFILE", "RUN", "NODES", "STAGE", "SPEC", "RECIPE", "ARGS"])
 def test_a_line_break_in_a_variable_is_refused_by_its_name(variable: str, tmp_path: Path) -> None:
     done = make(["plan", f"{variable}=a\ntouch made"], tmp_path)
     assert done.returncode == 2
@@ -85,3 +87,9 @@ def test_a_target_says_what_to_do_where_nothing_is_installed(tmp_path: Path) -> 
     done = subprocess.run(["make", "status"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert done.stderr.splitlines()[0] == "proxygrm is not installed here yet: make setup"
+
+
+def test_a_recipe_is_an_option_of_the_targets_that_plan_and_send(tmp_path: Path) -> None:
+    for target in ("plan", "submit-chain", "ablation", "demo"):
+        words = words_of([target, "RECIPE=my recipes/a'b.py:small", "-o", "setup"], tmp_path)
+        assert words[words.index("--recipe") + 1] == "my recipes/a'b.py:small"

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 import uv
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PYTHON = """#!/bin/bash
 # Debian's Python without python3-venv. With CUT=venv the set-up that runs it is killed half-way.

@@ -1,4 +1,4 @@
-"""What a partition forbids, from the scheduler's own words."""
+"""What a partition forbids, from the scheduler's own output."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def refusal(
     return forbidden(Stage("rl", nothing, (), on), profile, partition, parse_nodes(SINFO))
 
 
-GPU_JOB = Resources(nodes=2, gpus_per_node=8, cpus_per_node=64, memory_gb=400, walltime_min=60)
+GPU_JOB = Resources(nodes=2, gpus_per_node=8, cpus_per_task=64, mem_gb=400, timeout_min=60)
 
 
 def test_what_fits_is_not_refused() -> None:
     assert refusal(GPU_JOB) is None
-    assert refusal(Resources(cpus_per_node=128, memory_gb=200)) is None
-    assert refusal(replace(GPU_JOB, walltime_min=2880), nodes="2", time="2-00:00:00", accounts="other,lab") is None
+    assert refusal(Resources(cpus_per_task=128, mem_gb=200)) is None
+    assert refusal(replace(GPU_JOB, timeout_min=2880), nodes="2", time="2-00:00:00", accounts="other,lab") is None
 
 
 def cells(number: int) -> list[Stage]:
@@ -51,48 +51,48 @@ def cells(number: int) -> list[Stage]:
     return stages
 
 
-def test_an_array_larger_than_slurm_takes_is_refused_with_the_way_out() -> None:
+def test_an_array_larger_than_slurm_accepts_is_refused_with_the_remedy() -> None:
     assert too_large(cells(4), 4) is None
     assert too_large(cells(5), 4) == (
-        "ablation_rl is an array of 5 jobs, SLURM here takes 4 (MaxArraySize); "
+        "ablation_rl is an array of 5 jobs, SLURM here accepts 4 (MaxArraySize); "
         "a part of the cells at a time: --only 'PATTERN'"
     )
     shards = [Stage("distill", nothing, (), Resources(), array=5)]
-    assert str(too_large(shards, 4)).endswith("(MaxArraySize); fewer shards: --set shards=N")
-    assert too_large(cells(1), 0) is None, "one job is no array"
-    assert too_large(cells(2), 0), "0: the site takes no arrays"
+    assert str(too_large(shards, 4)).endswith("(MaxArraySize); fewer shards: --set distill.shards=N")
+    assert too_large(cells(1), 0) is None, "one job is not an array"
+    assert too_large(cells(2), 0), "0: the site allows no arrays"
 
 
 @pytest.mark.parametrize(
     ("on", "site", "words"),
     [
-        (GPU_JOB, {"nodes": "1"}, "rl asks for 2 nodes, partition gpu allows 1 to a job (MaxNodes)"),
+        (GPU_JOB, {"nodes": "1"}, "rl requests 2 nodes, partition gpu allows 1 per job (MaxNodes)"),
         (
-            replace(GPU_JOB, walltime_min=61),
+            replace(GPU_JOB, timeout_min=61),
             {"time": "1:00:00"},
-            "rl asks for 61 min, partition gpu allows 60 (MaxTime)",
+            "rl requests 61 min, partition gpu allows 60 (MaxTime)",
         ),
-        (replace(GPU_JOB, nodes=3), {}, "rl asks for 3 nodes, partition gpu has 2 that are large enough"),
-        (replace(GPU_JOB, gpus_per_node=9), {}, "rl asks for 9 a100 GPUs a node, partition gpu has at most 8"),
-        (replace(GPU_JOB, cpus_per_node=96), {}, "rl asks for 96 CPUs a node, partition gpu has at most 64"),
-        (replace(GPU_JOB, memory_gb=490), {}, "rl asks for 490 GB a node, partition gpu has at most 488"),
-        (GPU_JOB, {"state": "DOWN"}, "partition gpu, where rl goes, is not up; name another with --partition"),
-        (GPU_JOB, {"accounts": "a,b"}, "partition gpu is not open to account lab; name another with --account"),
+        (replace(GPU_JOB, nodes=3), {}, "rl requests 3 nodes, partition gpu has 2 that are large enough"),
+        (replace(GPU_JOB, gpus_per_node=9), {}, "rl requests 9 a100 GPUs per node, partition gpu has at most 8"),
+        (replace(GPU_JOB, cpus_per_task=96), {}, "rl requests 96 CPUs per node, partition gpu has at most 64"),
+        (replace(GPU_JOB, mem_gb=490), {}, "rl requests 490 GB per node, partition gpu has at most 488"),
+        (GPU_JOB, {"state": "DOWN"}, "partition gpu of rl is not up; choose another with --partition"),
+        (GPU_JOB, {"accounts": "a,b"}, "partition gpu is not open to account lab; choose another with --account"),
     ],
 )
 def test_what_the_partition_forbids_is_one_line(on: Resources, site: dict[str, str], words: str) -> None:
-    found = refusal(on, **site)
-    assert found is not None
-    assert found.startswith(words)
-    assert "\n" not in found
+    reason = refusal(on, **site)
+    assert reason is not None
+    assert reason.startswith(words)
+    assert "\n" not in reason
 
 
 def test_a_gpu_type_that_is_not_there_names_those_that_are() -> None:
     other = replace(PROFILE, node=Node(gpu_type="h200"))
     assert refusal(GPU_JOB, other) == (
-        "rl asks for GPUs of type h200, partition gpu has a100, h100, 1g.10gb (node.gpu_type)"
+        "rl requests GPUs of type h200, partition gpu has a100, h100, 1g.10gb (node.gpu_type)"
     )
-    assert refusal(Resources(cpus_per_node=1, memory_gb=1), other) is None, "a stage without GPUs does not ask for it"
+    assert refusal(Resources(cpus_per_task=1, mem_gb=1), other) is None, "a stage without GPUs does not ask for it"
 
 
 def test_gpus_of_any_type_are_the_most_of_one_type() -> None:
@@ -102,5 +102,5 @@ def test_gpus_of_any_type_are_the_most_of_one_type() -> None:
 
 def test_a_partition_whose_nodes_are_not_told_refuses_nothing_by_them() -> None:
     (partition,) = parse_partitions(SCONTROL.format(accounts="ALL", nodes="UNLIMITED", time="30:00", state="UP"))
-    stage = Stage("rl", nothing, (), replace(GPU_JOB, nodes=900, walltime_min=30))
+    stage = Stage("rl", nothing, (), replace(GPU_JOB, nodes=900, timeout_min=30))
     assert forbidden(stage, PROFILE, partition, ()) is None

@@ -12,6 +12,7 @@ import pytest
 
 from slurm import commands
 from slurm.health.doctor.run import shell
+from support.refusals import refused
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = {
@@ -45,7 +46,7 @@ def test_what_speaks_to_slurm_or_comes_of_an_allocation_is_left_out_and_nothing_
 
 
 def shows_its_environment(program: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
-    """A command first on PATH that prints what it is given, and a shell with everything in it that must not pass."""
+    """A command first on PATH that prints its environment, and a shell with all variables that must not pass."""
     program.write_text(f"#!{sys.executable}\nimport os\nprint(sorted(os.environ.items()))\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     for name, value in {**HOSTILE, "SLURM_CONF": "/etc/x.conf", **more}.items():
@@ -57,52 +58,57 @@ def test_a_command_gets_the_clean_environment_and_times_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shows_its_environment(tmp_path / "squeue", monkeypatch)
-    seen = dict(ast.literal_eval(commands.ask("squeue", "-h")))
-    assert seen["SLURM_CONF"] == "/etc/x.conf"
-    assert seen["SLURM_TIME_FORMAT"] == "%s"
-    assert not set(HOSTILE) - {"SLURM_TIME_FORMAT"} & set(seen)
+    environment = dict(ast.literal_eval(commands.ask("squeue", "-h")))
+    assert environment["SLURM_CONF"] == "/etc/x.conf"
+    assert environment["SLURM_TIME_FORMAT"] == "%s"
+    assert not set(HOSTILE) - {"SLURM_TIME_FORMAT"} & set(environment)
 
 
 def test_what_a_job_inherits_from_sbatch_is_the_shell_s_own_environment_without_what_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shows_its_environment(tmp_path / "sbatch", monkeypatch, LC_ALL="de_DE.UTF-8")
-    seen = dict(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
-    assert (seen["SLURM_CONF"], seen["LC_ALL"]) == ("/etc/x.conf", "de_DE.UTF-8")
-    assert not set(HOSTILE) & set(seen)
+    environment = dict(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
+    assert (environment["SLURM_CONF"], environment["LC_ALL"]) == ("/etc/x.conf", "de_DE.UTF-8")
+    assert not set(HOSTILE) & set(environment)
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "code", "reason"),
     [
-        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "Unable to contact slurm"),
-        ("exit 3", "exit code 3"),
-        ("printf 'squeue: error: bad \\377 byte\\n' >&2; exit 1", "bad"),
-        ("exec sleep 5", "did not answer"),
+        (
+            "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
+            "slurm.command-failed",
+            "slurm_load_jobs error: Unable to contact slurm controller",
+        ),
+        ("exit 3", "slurm.command-failed", "exit code 3"),
+        ("printf 'squeue: error: bad \\377 byte\\n' >&2; exit 1", "slurm.command-failed", "bad \ufffd byte"),
+        ("exec sleep 5", "slurm.timeout", None),
     ],
 )
 def test_a_command_that_does_not_answer_is_one_line(
-    body: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    body: str, code: str, reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "squeue"
     program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(commands.NoAnswer, match=words) as caught:
+    with refused(code, command="squeue", reason=reason) as caught:
         commands.ask("squeue", timeout_s=1.0)
     assert "\n" not in str(caught.value)
 
 
 def test_a_command_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(commands.NoAnswer, match="squeue is not on PATH"):
+    with refused("slurm.not-installed", command="squeue") as caught:
         commands.ask("squeue")
+    assert isinstance(caught.value, commands.NoAnswer)
 
 
 def test_doctor_names_what_it_ignores_and_no_value() -> None:
     (finding,) = shell({"SBATCH_ACCOUNT": "secret-lab", "HOME": "/home/x"})
-    assert "SBATCH_ACCOUNT" in finding.said
-    assert "secret-lab" not in finding.said
+    assert "SBATCH_ACCOUNT" in finding.detail
+    assert "secret-lab" not in finding.detail
     assert list(shell(ORDINARY)) == []
 
 

@@ -1,4 +1,4 @@
-"""ms-swift's own template and verl's own dataset class read what the conversions write: every row, every picture."""
+"""ms-swift's template and verl's dataset class read every row and every image of the converted files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_tools.export.convert import convert
-from data_tools.rows.preference import PictureStore, write_pairs
+from data_tools.rows.preference import ImageStore, write_pairs
 from data_tools.split.run import split
 from proxygrm.teacher.critiques import append, critique_row
 from support.rows.convert_rows import GOOD, nasty_pair
@@ -37,10 +37,10 @@ from swift import get_processor, get_template, load_dataset
 processor = get_processor(str(folder / "model"), model_type="qwen2_5_vl")
 template = get_template(processor, template_type="qwen2_5_vl")
 template.set_mode("train")
-seen = {}
+counts = {}
 for name in ("grm.jsonl", "proxy.jsonl"):
     rows = load_dataset([str(folder / name)], load_from_cache_file=False)[0]
-    seen[name] = []
+    counts[name] = []
     for row in rows:
         encoded = template.encode(row)
         grid = encoded.get("image_grid_thw")
@@ -48,7 +48,7 @@ for name in ("grm.jsonl", "proxy.jsonl"):
         expected = 0 if grid is None else int(grid.prod(-1).sum()) // 4
         assert pads == expected, (name, pads, expected)
         assert any(label != -100 for label in encoded["labels"])
-        seen[name].append(0 if grid is None else len(grid))
+        counts[name].append(0 if grid is None else len(grid))
 
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -59,12 +59,12 @@ config = OmegaConf.create({
 })
 for name in ("bytes.parquet", "path.parquet", "proxy_rl.parquet"):
     rows = RLHFDataset([str(folder / name)], processor.tokenizer, config, processor)
-    seen[name] = []
+    counts[name] = []
     for i in range(len(rows)):
         row = rows[i]
         images, _, _ = RLHFDataset._process_multi_modal_info(row["raw_prompt"], 14, config)
         assert row["reward_model"]["ground_truth"] == str(row["extra_info"]["label"])
-        seen[name].append(len(images or []))
+        counts[name].append(len(images or []))
 
 from verl.utils.dataset.rl_dataset import get_dataset_class
 
@@ -72,8 +72,8 @@ config.account = str(folder)
 config.custom_cls = {"path": "pkg://proxygrm.rl.plugins.dataset", "name": "AccountingDataset"}
 Path(sys.argv[2]).unlink()
 rows = get_dataset_class(config)([str(folder / "path.parquet")], processor.tokenizer, config, processor)
-seen["kept"] = [rows[i]["extra_info"]["id"] for i in range(len(rows))]
-(folder / "seen.json").write_text(json.dumps(seen))
+counts["kept"] = [rows[i]["extra_info"]["id"] for i in range(len(rows))]
+(folder / "counts.json").write_text(json.dumps(counts))
 """
 
 
@@ -84,8 +84,8 @@ def png(shade: int) -> bytes:
 
 
 @pytest.mark.heavy
-def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_pictures_as_tags(tmp_path: Path) -> None:
-    store = PictureStore(tmp_path / "pairs")
+def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_images_as_tags(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "pairs")
     names = [store.add(png(i)) for i in range(5)]
     pairs = [nasty_pair(i * 7, (names * 2)[i % 5 : i % 5 + i % 3]) for i in range(ROWS)]
     write_pairs(tmp_path / "pairs", pairs)
@@ -94,8 +94,8 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_pictures_as_tags
     critiques = [tmp_path / "critiques.jsonl"]
     for to in ("grm", "proxy"):
         convert(f"swift-{to}", tmp_path / "pairs", tmp_path / f"{to}.jsonl", critiques=critiques)
-    for pictures in ("bytes", "path"):
-        convert("verl", tmp_path / "pairs", tmp_path / f"{pictures}.parquet", pictures=pictures)
+    for images in ("bytes", "path"):
+        convert("verl", tmp_path / "pairs", tmp_path / f"{images}.parquet", images=images)
     split(tmp_path / "pairs", critiques, tmp_path / "sets", {"proxy_rl": ROWS - 20})
     (tmp_path / "sets" / "proxy_rl.parquet").rename(tmp_path / "proxy_rl.parquet")
 
@@ -108,17 +108,17 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_pictures_as_tags
         timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = json.loads((tmp_path / "seen.json").read_text())
+    counts = json.loads((tmp_path / "counts.json").read_text())
     wanted = [len(pair.images) for pair in pairs]
     assert set(wanted) == {0, 1, 2}
     for name in ("grm.jsonl", "proxy.jsonl", "bytes.parquet", "path.parquet"):
-        assert seen[name] == wanted, name
-    assert len(seen["proxy_rl.parquet"]) == ROWS - 20
+        assert counts[name] == wanted, name
+    assert len(counts["proxy_rl.parquet"]) == ROWS - 20
 
     lost = {pair.id for pair in pairs if names[0] in pair.images}
     assert lost
-    assert seen["kept"] == [pair.id for pair in pairs if pair.id not in lost]
-    found = json.loads((tmp_path / "left_out_path.json").read_text())
-    assert (found["rows"], found["kept"], found["left_out"]) == (ROWS, ROWS - len(lost), len(lost))
-    assert set(found["ids"]) == lost
-    assert f"{len(lost)} of {ROWS} rows are left out" in done.stdout
+    assert counts["kept"] == [pair.id for pair in pairs if pair.id not in lost]
+    report = json.loads((tmp_path / "left_out_path.json").read_text())
+    assert (report["rows"], report["kept"], report["left_out"]) == (ROWS, ROWS - len(lost), len(lost))
+    assert set(report["ids"]) == lost
+    assert f"{len(lost)} of {ROWS} rows are left out" in done.stderr

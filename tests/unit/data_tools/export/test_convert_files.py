@@ -1,4 +1,4 @@
-"""Conversion to ms-swift and benchmark JSONL, the command line, and the way back in."""
+"""Conversion to ms-swift and benchmark JSONL, the command line, and reading the results again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from data_tools.export.convert import convert, convert_step
 from data_tools.ingest.run import ingest
-from data_tools.rows.preference import PictureStore, read_pairs, write_pairs
+from data_tools.rows.preference import ImageStore, read_pairs, write_pairs
 from data_tools.steps.shards import carry_out
 from jobs.cli.data import data
 from proxygrm.core.errors import UserError
@@ -19,16 +19,17 @@ from proxygrm.critique.prompts import grm_prompt, inert, proxy_prompt
 from proxygrm.critique.targets import proxy_answer
 from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.teacher.critiques import append, critique_row
+from support.refusals import refused
 from support.rows.convert_rows import GOOD, nasty_pair
-from support.rows.release_files import jsonl, picture
+from support.rows.release_files import image_bytes, jsonl
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """60 nasty pairs with 0 to 2 pictures; the teacher is right, wrong, silent, broken or leaking in turn."""
+    """60 nasty pairs with 0 to 2 images; the teacher is right, wrong, silent, broken or leaking in turn."""
     path = tmp_path_factory.mktemp("files")
-    store = PictureStore(path / "pairs")
-    names = [store.add(picture(shade)) for shade in range(3)]
+    store = ImageStore(path / "pairs")
+    names = [store.add(image_bytes(shade)) for shade in range(3)]
     pairs = [nasty_pair(i, tuple(names[: i % 3])) for i in range(60)]
     write_pairs(path / "pairs", pairs)
     rows = []
@@ -47,7 +48,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("to", ["swift-grm", "swift-proxy"])
-def test_ms_swift_rows_are_those_of_pairs_judged_right_and_the_rest_is_named(folder, tmp_path, to, shards):
+def test_ms_swift_rows_are_those_of_pairs_judged_right_and_the_others_are_logged(folder, tmp_path, to, shards):
     files = [folder / "b.jsonl", folder / "a.jsonl"]
     report = carry_out(convert_step(to, folder / "pairs", tmp_path / "x.jsonl", critiques=files), shards, workers=1)
     assert report["dropped"] == {
@@ -79,10 +80,10 @@ def test_benchmark_rows_are_judged_and_ingested_as_the_pairs_they_came_from(fold
     out = folder / f"bench{shards}.jsonl"
     carry_out(convert_step("bench", folder / "pairs", out), shards, workers=1)
     pairs = read_pairs(folder / "pairs")
-    for pair, seen in zip(pairs, load_pairs(out), strict=True):
+    for pair, loaded in zip(pairs, load_pairs(out), strict=True):
         for name in ("id", "question", "response_1", "response_2", "label"):
-            assert getattr(seen, name) == getattr(pair, name)
-        assert [path.resolve() for path in seen.images] == pair.image_paths(folder / "pairs")
+            assert getattr(loaded, name) == getattr(pair, name)
+        assert [path.resolve() for path in loaded.images] == pair.image_paths(folder / "pairs")
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n")[:-1]]
     assert [("image" in row, "images" in row) for row in rows[:3]] == [(False, False), (True, False), (False, True)]
     assert rows[1]["image"].startswith("pairs/images/")
@@ -94,7 +95,7 @@ def test_benchmark_rows_are_judged_and_ingested_as_the_pairs_they_came_from(fold
 
 
 def test_pairs_and_jsonl_of_the_same_rows_become_the_same_verl_rows(folder, tmp_path):
-    (folder / "a.png").write_bytes(picture(7))
+    (folder / "a.png").write_bytes(image_bytes(7))
     rows = [
         {"id": str(i), "question": f" q{i} ", "chosen": "a <image>", "rejected": "b", "image": "a.png"}
         for i in range(50)
@@ -109,17 +110,20 @@ def test_pairs_and_jsonl_of_the_same_rows_become_the_same_verl_rows(folder, tmp_
     assert one == two
 
 
-def test_critiques_go_with_ms_swift_only_and_must_be_files_with_rows(folder, tmp_path):
+def test_only_ms_swift_uses_critiques_which_must_be_files_with_rows(folder, tmp_path):
     (tmp_path / "none.jsonl").write_text("")
     (tmp_path / "torn.jsonl").write_bytes((folder / "a.jsonl").read_bytes()[:-20])
-    for to, critiques, why in (
-        ("swift-grm", [], "give them with --critiques"), ("bench", [folder / "a.jsonl"], "critiques go with"),
-        ("swift-grm", [tmp_path], "is no file"), ("swift-grm", [tmp_path / "none.jsonl"], "no critiques in"),
-        ("swift-proxy", [tmp_path / "torn.jsonl"], "line 24 is no critique"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=why):
+    for to, critiques, code, values in (
+        ("swift-grm", [], "option.missing", {"option": "--critiques"}),
+        ("bench", [folder / "a.jsonl"], "option.no-effect", {"option": "--critiques", "to": "bench"}),
+        ("swift-grm", [tmp_path], "file.not-a-file", {"path": tmp_path}),
+        ("swift-grm", [tmp_path / "none.jsonl"], "critique.none", {"files": [str(tmp_path / "none.jsonl")]}),
+    ):
+        with refused(code, **values):
             convert(to, folder / "pairs", tmp_path / "o.jsonl", critiques=critiques)
-    with pytest.raises(UserError, match="needs a pairs folder"):
+    with pytest.raises(UserError, match="line 24"):
+        convert("swift-proxy", folder / "pairs", tmp_path / "o.jsonl", critiques=[tmp_path / "torn.jsonl"])
+    with refused("data.not-a-pairs-folder", path=tmp_path / "none.jsonl", to="bench"):
         convert("bench", tmp_path / "none.jsonl", tmp_path / "o.jsonl")
     assert not (tmp_path / "o.jsonl").exists()
 
@@ -132,23 +136,23 @@ def run(*words):
     return done.output
 
 
-def test_the_commands_write_what_they_say(folder, tmp_path):
-    said = run("convert", "verl", folder / "pairs", "--out", tmp_path / "t.parquet", "--shards", 2, "--workers", 1)
-    assert "60 of 60 rows" in said
-    assert "was done before" in run("convert", "verl", folder / "pairs", "--out", tmp_path / "t.parquet")
+def test_the_commands_write_the_files_and_print_the_counts(folder, tmp_path):
+    output = run("convert", "verl", folder / "pairs", "--out", tmp_path / "t.parquet", "--shards", 2, "--workers", 1)
+    assert "60 of 60 rows" in output
+    assert "already done" in run("convert", "verl", folder / "pairs", "--out", tmp_path / "t.parquet")
     critiques = ["--critiques", folder / "a.jsonl", "--critiques", folder / "b.jsonl"]
-    said = run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "s.jsonl", *critiques, "--workers", 1)
+    output = run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "s.jsonl", *critiques, "--workers", 1)
     (tmp_path / "critiques").mkdir()
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / "critiques" / name).symlink_to(folder / name)
     run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "f.jsonl", "--critiques", tmp_path / "critiques")
     assert (tmp_path / "f.jsonl").read_bytes() == (tmp_path / "s.jsonl").read_bytes()
-    assert "12 of 60 rows" in said
+    assert "12 of 60 rows" in output
     sizes = "proxy_sft=2,proxy_rl=2,proxy_rl_val=0,grm_sft=0,grm_rl=0,grm_rl_val=0"
-    said = run("split", folder / "pairs", folder / "a.jsonl", folder / "b.jsonl", "--out", tmp_path / "sets", "--sizes",
-               sizes, "--short", "take")  # fmt: skip
-    assert "proxy_rl" in said
+    output = run("split", folder / "pairs", folder / "a.jsonl", folder / "b.jsonl", "--out", tmp_path / "sets",
+                 "--sizes", sizes, "--short", "take")  # fmt: skip
+    assert "proxy_rl" in output
     report = json.loads((tmp_path / "sets" / "report.json").read_text())
     assert list(report["sets"]) == ["proxy_sft", "proxy_rl"]
-    with pytest.raises(UserError, match="is not NAME=ROWS"):
+    with refused("option.bad-value", option="--sizes", value="sft=5"):
         run("split", folder / "pairs", folder / "a.jsonl", "--out", tmp_path / "sets", "--sizes", "sft=5")

@@ -12,28 +12,30 @@ from hypothesis import strategies as st
 
 from data_tools.export.convert import convert, convert_step
 from data_tools.export.preference_blocks import preference_tables
-from data_tools.export.prompt_columns import SPACE, cleaned, grm_prompts, proxy_prompts
+from data_tools.export.prompt_columns import SPACE, clean_texts, grm_prompts, proxy_prompts
 from data_tools.export.to_verl import VerlWriter
 from data_tools.rows.line_blocks import line_blocks
-from data_tools.rows.preference import PictureStore, PreferencePair, arrange, read_pairs, write_pairs
+from data_tools.rows.preference import ImageStore, PreferencePair, arrange, read_pairs, write_pairs
 from data_tools.sources import preference_jsonl
-from data_tools.steps.shards import carry_out
+from data_tools.steps.shards import Shard, carry_out
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import check_encoding
-from proxygrm.core.ids import BadId, id_text
-from proxygrm.core.ids import given as given_id
+from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.critique.prompts import grm_prompt, inert, proxy_prompt
+from support.refusals import refused
 from support.rows.convert_rows import NASTY, nasty_pair
 from support.rows.plain_rows import verl_row
-from support.rows.release_files import jsonl, picture, pictures
+from support.rows.release_files import image_bytes, jsonl, write_images
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """400 pairs with all nasty texts in all places, and 0 to 3 pictures each."""
+    """400 pairs with all nasty texts in all positions, and 0 to 3 images each."""
     path = tmp_path_factory.mktemp("pairs dir") / "pairs ü"
-    store = PictureStore(path)
-    names = [store.add(picture(shade)) for shade in range(5)]
+    store = ImageStore(path)
+    names = [store.add(image_bytes(shade)) for shade in range(5)]
     write_pairs(path, [nasty_pair(i, tuple(names[: i % 4])) for i in range(400)])
     return path
 
@@ -41,7 +43,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("mode", ["bytes", "path"])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_every_row_from_a_pairs_folder_equals_the_plain_one(folder, tmp_path, mode, shards):
-    step = convert_step("verl", folder, tmp_path / "t.parquet", pictures=mode, split="train")
+    step = convert_step("verl", folder, tmp_path / "t.parquet", images=mode, split="train")
     report = carry_out(step, shards, workers=1)
     rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
     pairs = read_pairs(folder)
@@ -61,20 +63,20 @@ TEXT = st.one_of(
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT, TEXT, st.integers(0, 3)), max_size=8))
 @settings(max_examples=120, deadline=None)
-def test_prompts_by_the_column_are_those_of_the_plain_functions(rows):
+def test_prompts_of_columns_equal_those_of_the_plain_functions(rows):
     texts = [pa.array([row[i] for row in rows], pa.string()) for i in range(4)]
     counts = pa.array([row[4] for row in rows], pa.int32())
     assert grm_prompts(*texts[:3], counts).to_pylist() == [grm_prompt(*r[:3], images=r[4]) for r in rows]
     assert proxy_prompts(*texts, counts).to_pylist() == [proxy_prompt(*r[:4], images=r[4]) for r in rows]
     for contract in (True, False):
-        assert cleaned(texts[0], contract).to_pylist() == [inert(r[0], contract).strip() for r in rows]
+        assert clean_texts(texts[0], contract).to_pylist() == [inert(r[0], contract).strip() for r in rows]
 
 
 def test_white_space_is_what_python_strips():
     assert set(SPACE) == {chr(i) for i in range(0x110000) if i < 0xD800 or i > 0xDFFF if not chr(i).strip()}
 
 
-def test_a_label_that_is_none_a_lost_picture_and_a_missing_rubric_are_refused_and_leave_no_file(folder, tmp_path):
+def test_an_invalid_label_a_missing_image_and_a_missing_rubric_are_refused_and_leave_no_file(folder, tmp_path):
     table = pa.Table.from_pylist(
         [{"id": "a", "source": "s", "question": "q", "response_1": "x", "response_2": "y", "label": 3, "images": []}],
         schema=pa.schema([*((n, pa.string()) for n in ("id", "source", "question", "response_1", "response_2")),
@@ -84,7 +86,7 @@ def test_a_label_that_is_none_a_lost_picture_and_a_missing_rubric_are_refused_an
         writer.write(table)
     lost = table.set_column(5, "label", pa.array([1], pa.int8()))
     lost = lost.set_column(6, "images", pa.array([["/nowhere/x.png"]]))
-    with pytest.raises(UserError, match="cannot be read"), VerlWriter(tmp_path / "a.parquet", "t") as writer:
+    with refused("image.unreadable", path="/nowhere/x.png"), VerlWriter(tmp_path / "a.parquet", "t") as writer:
         writer.write(lost)
     with pytest.raises(ValueError, match="rubrics"), VerlWriter(tmp_path / "a.parquet", "t", rubrics=True) as writer:
         writer.write(lost)
@@ -95,12 +97,12 @@ def test_a_label_that_is_none_a_lost_picture_and_a_missing_rubric_are_refused_an
 
 
 def no_json(word):
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def plain_reading(path, name="mine"):
-    """The same rows, read line by line with the ingestion's own module."""
-    pairs, left = [], []
+    """The same rows, read line by line with the module of the ingestion."""
+    pairs, excluded = [], []
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
@@ -108,22 +110,22 @@ def plain_reading(path, name="mine"):
             row = json.loads(line.decode(), parse_constant=no_json)
             json.dumps(row, ensure_ascii=False).encode()
         except ValueError:
-            left.append(number)
+            excluded.append(number)
             continue
-        found = preference_jsonl.read(row) if isinstance(row, dict) else None
-        texts = [found.question, found.chosen, found.rejected] if hasattr(found, "chosen") else [None]
+        read = preference_jsonl.read(row) if isinstance(row, dict) else None
+        texts = [read.question, read.chosen, read.rejected] if hasattr(read, "chosen") else [None]
         if not all(isinstance(t, str) and t.strip() for t in texts) or texts[1].strip() == texts[2].strip():
-            left.append(number)
+            excluded.append(number)
             continue
-        source = found.source or name
+        source = read.source or name
         try:
-            row_id = id_text(found.id) if given_id(found.id) else number
+            row_id = id_text(read.id) if has_id(read.id) else number
         except BadId:
-            left.append(number)
+            excluded.append(number)
             continue
-        paths = [path if isinstance(path, str) else "" for path in found.pictures]  # "": named but not given
+        paths = [path if isinstance(path, str) else "" for path in read.images]  # "": named but not given
         pairs.append(arrange(f"{source}:{row_id}", source, *texts, paths, ""))
-    return pairs, left
+    return pairs, excluded
 
 
 def as_pairs(tables):
@@ -162,17 +164,17 @@ LINE = st.one_of(
 @example([b'{"id": 0, "prompt": "0", "response_1": "0", "response_2": "NaN", "label": 1, "image": ""}'], True, b"\n", 1)
 @given(st.lists(LINE, max_size=12), st.booleans(), st.sampled_from([b"\n", b"\r\n"]), st.integers(1, 4))
 @settings(max_examples=120, deadline=None)
-def test_blocks_give_the_rows_of_the_slow_way_wherever_the_file_is_cut(tmp_path_factory, lines, end, eol, shards):
+def test_blocks_give_the_same_rows_as_reading_line_by_line_for_any_shards(tmp_path_factory, lines, end, eol, shards):
     path = tmp_path_factory.mktemp("lines") / "mine.jsonl"
     path.write_bytes(eol.join(lines) + (eol if end else b""))
     size = path.stat().st_size
-    left, made = [], []
+    excluded, rows = [], []
     for i in range(shards):
         span = range(i * size // shards, (i + 1) * size // shards)
-        made += as_pairs(preference_tables(path, span, lambda line, why: left.append(line)))
-    pairs, gone = plain_reading(path)
-    assert made == pairs
-    assert sorted(left) == gone
+        rows += as_pairs(preference_tables(path, span, lambda line, why: excluded.append(line)))
+    expected_rows, expected_excluded = plain_reading(path)
+    assert rows == expected_rows
+    assert sorted(excluded) == expected_excluded
 
 
 def test_a_few_odd_lines_among_thousands_do_not_change_the_others(tmp_path):
@@ -183,11 +185,12 @@ def test_a_few_odd_lines_among_thousands_do_not_change_the_others(tmp_path):
     lines[2999] = lines[2999][:20]
     path = tmp_path / "mine.jsonl"
     path.write_bytes(b"\n".join(lines))
-    left = {}
-    made = as_pairs(preference_tables(path, range(path.stat().st_size), lambda line, why: left.update({line: why[0]})))
-    assert left == {8: "not_json", 3000: "cut_off"}
-    assert made == plain_reading(path)[0]
-    assert made[1499].images == ("a.png", "a.png")
+    reasons = {}
+    tables = preference_tables(path, range(path.stat().st_size), lambda line, why: reasons.update({line: why.reason}))
+    pairs = as_pairs(tables)
+    assert reasons == {8: "not_json", 3000: "cut_off"}
+    assert pairs == plain_reading(path)[0]
+    assert pairs[1499].images == ("a.png", "a.png")
 
 
 @given(st.binary(max_size=60), st.integers(1, 9), st.integers(1, 5))
@@ -196,7 +199,7 @@ def test_blocks_cover_every_line_once_with_its_number(tmp_path_factory, data, si
     try:
         check_encoding(data[:4], path)
     except UserError:
-        reject()  # no text
+        reject()  # not text
     path.write_bytes(data)
     seen = []
     for i in range(shards):
@@ -208,10 +211,10 @@ def test_blocks_cover_every_line_once_with_its_number(tmp_path_factory, data, si
 
 
 @pytest.mark.parametrize("mode", ["bytes", "path"])
-def test_a_jsonl_is_converted_with_every_bad_row_named(tmp_path, mode):
-    pictures(tmp_path, ["a.png", "sub/b.png"])
-    (tmp_path / "c.png").write_bytes(b"no picture")
-    (tmp_path.parent / "secret.png").write_bytes(picture(9))
+def test_a_jsonl_is_converted_and_every_bad_row_is_logged(tmp_path, mode):
+    write_images(tmp_path, ["a.png", "sub/b.png"])
+    (tmp_path / "c.png").write_bytes(b"no image")
+    (tmp_path.parent / "secret.png").write_bytes(image_bytes(9))
     good = {"question": "q", "chosen": "a", "rejected": "b"}
     jsonl(tmp_path / "mine.jsonl", [
         good | {"id": "1", "image": "a.png"}, good | {"id": "2", "images": ["sub/b.png", "a.png"]},
@@ -220,10 +223,10 @@ def test_a_jsonl_is_converted_with_every_bad_row_named(tmp_path, mode):
         good | {"id": "8", "image": "sub/../a.png"}, good | {"id": "9", "image": str(tmp_path / "a.png")},
     ])  # fmt: skip
     for out, shards in (("one", 1), ("three", 3)):
-        step = convert_step("verl", tmp_path / "mine.jsonl", tmp_path / out / "t.parquet", pictures=mode, max_bad=0.5)
+        step = convert_step("verl", tmp_path / "mine.jsonl", tmp_path / out / "t.parquet", images=mode, max_bad=0.5)
         report = carry_out(step, shards, workers=1)
         assert report["bad"] == {
-            "picture_outside_root": 1, "missing_picture": 1, "empty_response": 1, "unreadable_picture": 1,
+            "image_outside_root": 1, "missing_image": 1, "empty_response": 1, "unreadable_image": 1,
         }  # fmt: skip
         assert report["dropped"] == {"same_responses": 1}
         assert report["notes"] == {"no_image": 1, "repeated_id": 1}
@@ -239,55 +242,63 @@ def test_a_jsonl_is_converted_with_every_bad_row_named(tmp_path, mode):
         assert row == verl_row(pair, i, "train", [Path(p) for p in extra["images"]], mode)
     dropped = [json.loads(line) for line in (tmp_path / "one" / "t.parquet.dropped.jsonl").read_text().splitlines()]
     assert {(row["row"], row["id"], row["reason"]) for row in dropped} >= {
-        (4, "mine:3", "picture_outside_root"), (7, "6", "same_responses"), (8, "7", "empty_response"),
+        (4, "mine:3", "image_outside_root"), (7, "6", "same_responses"), (8, "7", "empty_response"),
     }  # fmt: skip
 
 
-def test_too_many_bad_rows_no_row_and_wrong_files_are_one_line_and_no_file(tmp_path, folder):
+def test_too_many_bad_rows_no_rows_and_wrong_files_are_refused_and_leave_no_file(tmp_path, folder):
     good = {"question": "q", "chosen": "a", "rejected": "b"}
     jsonl(tmp_path / "m.jsonl", [good, {}, good])
     (tmp_path / "empty.jsonl").write_bytes(b"")
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "pairs.parquet").write_bytes((folder / "pairs.parquet").read_bytes()[:900])
     out = tmp_path / "o" / "t.parquet"
-    for source, to, why in (
-        (tmp_path / "m.jsonl", "verl", "1 of 3 rows are bad"), (tmp_path / "empty.jsonl", "verl", "none of 0 rows"),
-        (tmp_path / "torn", "verl", "is not whole parquet"), (tmp_path / "gone.jsonl", "verl", "is no file"),
-        (tmp_path, "verl", "does not exist"), (tmp_path / "m.jsonl", "bench", "must be a file that ends in .jsonl"),
-        (folder, "swift-grm", "must be a file that ends"), (folder / "pairs.parquet", "nothing", "cannot convert to"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=why):
+    for source, to, code, values in (
+        (tmp_path / "m.jsonl", "verl", "data.too-many-bad-rows", {"bad": 1, "read": 3}),
+        (tmp_path / "empty.jsonl", "verl", "data.no-usable-rows", {"read": 0}),
+        (tmp_path / "gone.jsonl", "verl", "file.not-a-file", {"path": tmp_path / "gone.jsonl"}),
+        (tmp_path / "m.jsonl", "bench", "option.bad-out", {"path": out, "suffix": ".jsonl"}),
+        (folder, "swift-grm", "option.bad-out", {"path": out, "suffix": ".jsonl"}),
+        (folder / "pairs.parquet", "nothing", "option.bad-value", {"option": "to", "value": "nothing"}),
+    ):
+        with refused(code, **values):
             convert(to, source, out)
+    for folder_without_pairs, reason in ((tmp_path / "torn", "parquet"), (tmp_path, "does not exist")):
+        with pytest.raises(UserError, match=reason):
+            convert("verl", folder_without_pairs, out)
     assert not out.exists()
 
 
-def test_ten_megabytes_in_a_response_are_a_row_like_any_other(tmp_path):
-    rows = [
-        {"question": "q", "chosen": "x<" * 5_000_000, "rejected": "b"},
-        {"question": "q", "chosen": "a", "rejected": "b"},
-    ]
-    began = time.monotonic()
-    report = convert("verl", jsonl(tmp_path / "m.jsonl", rows), tmp_path / "t.parquet")
-    assert report["kept"] == 2
-    assert time.monotonic() - began < 5
+def test_the_time_for_a_response_of_megabytes_grows_with_its_length(tmp_path):
+    def seconds(characters):
+        rows = [
+            {"question": "q", "chosen": "x<" * (characters // 2), "rejected": "b"},
+            {"question": "q", "chosen": "a", "rejected": "b"},
+        ]
+        source = jsonl(tmp_path / f"{characters}.jsonl", rows)
+        started = time.process_time()
+        report = convert("verl", source, tmp_path / f"{started}.parquet")
+        assert report["kept"] == 2
+        return time.process_time() - started
+
+    best = {size: min(seconds(size) for _ in range(3)) for size in (2_500_000, 10_000_000)}
+    assert best[10_000_000] < 8 * best[2_500_000] + 0.05
 
 
-def test_a_conversion_that_was_stopped_goes_on_and_one_that_is_done_is_not_done_again(folder, tmp_path):
+def test_an_interrupted_conversion_is_resumed_and_a_finished_one_is_not_repeated(folder, tmp_path):
     out = tmp_path / "t.parquet"
     step = convert_step("verl", folder, out)
-    from data_tools.steps.shards import Shard
-
     step.run_one(Shard(1, 3))
     part = next(path for path in step.parts.iterdir() if path.suffix == ".parquet")
     before = part.stat().st_mtime_ns
     step.run_one(Shard(1, 3))
     assert part.stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="2 of 3 shards are not done"):
+    with refused("data.shards-missing", missing=2, count=3):
         step.finish(3)
     carry_out(step, 3, workers=1)
-    made = out.stat().st_mtime_ns
+    written = out.stat().st_mtime_ns
     carry_out(convert_step("verl", folder, out), 3, workers=1)
-    assert out.stat().st_mtime_ns == made
+    assert out.stat().st_mtime_ns == written
     out.unlink()
     carry_out(convert_step("verl", folder, out), 2, workers=1)
     assert pq.read_metadata(out).num_rows == 400

@@ -5,7 +5,7 @@ import pytest
 from data_tools.filters.decontamination import DecontaminationSettings
 from data_tools.filters.run import filter_pairs
 from data_tools.filters.settings import FilterSettings
-from data_tools.ingest.picture_paths import blank_picture
+from data_tools.ingest.image_paths import blank_image
 from proxygrm.core.errors import UserError
 from support.rows.filter_pairs import folder, kept, left, log, pair, prose, scene
 
@@ -45,34 +45,34 @@ def test_near_texts_can_be_allowed(tmp_path):
     assert kept(out) == ["b"]
 
 
-def test_one_shared_picture_is_enough(tmp_path):
-    pictures = {"1": scene(1), "2": scene(2), "3": scene(3)}
+def test_one_shared_image_is_enough(tmp_path):
+    images = {"1": scene(1), "2": scene(2), "3": scene(3)}
     rows = [pair("both", images=["2", "1"]), pair("none", images=["2"]), pair("text only")]
-    out = clean(tmp_path, rows, [pair("b1", images=["3"]), pair("b2", images=["1"])], pictures)
-    assert left(out) == {"both": "benchmark_picture"}
-    assert log(out)[0]["detail"] == "the picture of bench/s:b2"
+    out = clean(tmp_path, rows, [pair("b1", images=["3"]), pair("b2", images=["1"])], images)
+    assert left(out) == {"both": "benchmark_image"}
+    assert log(out)[0]["detail"] == "the image of bench/s:b2"
 
 
-def test_shared_pictures_can_be_allowed(tmp_path):
-    assert kept(clean(tmp_path, [pair("a", images=["1"])], [pair("b", images=["1"])], {"1": scene(1)}, pictures=False))
+def test_shared_images_can_be_allowed(tmp_path):
+    assert kept(clean(tmp_path, [pair("a", images=["1"])], [pair("b", images=["1"])], {"1": scene(1)}, images=False))
 
 
-def test_look_alikes_are_found_when_asked_for(tmp_path):
-    pictures = {"1": scene(1), "1 again": scene(1, kind="JPEG", quality=60), "2": scene(2)}
+def test_look_alikes_are_found_if_a_distance_is_set(tmp_path):
+    images = {"1": scene(1), "1 again": scene(1, kind="JPEG", quality=60), "2": scene(2)}
     rows = [pair("again", images=["1 again"]), pair("other", images=["2"])]
     (tmp_path / "off").mkdir()
-    assert left(clean(tmp_path / "off", rows, [pair("b", images=["1"])], pictures)) == {}
-    out = clean(tmp_path, rows, [pair("b", images=["1"])], pictures, picture_distance=2)
-    assert left(out) == {"again": "benchmark_near_picture"}
-    assert log(out)[0]["detail"] == "a picture like that of bench/s:b"
+    assert left(clean(tmp_path / "off", rows, [pair("b", images=["1"])], images)) == {}
+    out = clean(tmp_path, rows, [pair("b", images=["1"])], images, image_distance=2)
+    assert left(out) == {"again": "benchmark_near_image"}
+    assert log(out)[0]["detail"] == "an image like that of bench/s:b"
 
 
-def test_the_grey_stand_in_of_missing_pictures_is_no_shared_picture(tmp_path):
+def test_the_grey_image_for_missing_ones_is_not_a_shared_image(tmp_path):
     rows, bench = [pair("a", images=["blank"])], [pair("b", images=["blank"])]
-    assert kept(clean(tmp_path, rows, bench, {"blank": blank_picture()}, picture_distance=0)) == ["a"]
+    assert kept(clean(tmp_path, rows, bench, {"blank": blank_image()}, image_distance=0)) == ["a"]
 
 
-def test_several_benchmarks_are_looked_through_and_an_empty_one_is_none(tmp_path):
+def test_several_benchmarks_are_searched_and_an_empty_one_is_allowed(tmp_path):
     rows = [pair(str(i)) for i in range(6)]
     benches = [folder(tmp_path / "a", [rows[1]]), folder(tmp_path / "b", []), folder(tmp_path / "c", [rows[4]])]
     settings = FilterSettings(quality=None, similarity=None)
@@ -81,7 +81,7 @@ def test_several_benchmarks_are_looked_through_and_an_empty_one_is_none(tmp_path
     assert report["dropped"] == {"benchmark_pair": 2}
 
 
-def test_a_benchmark_that_is_no_pairs_folder_is_an_error_before_any_work(tmp_path):
+def test_a_benchmark_that_is_not_a_pairs_folder_is_an_error_before_any_work(tmp_path):
     source = folder(tmp_path / "in", [pair("a")])
     with pytest.raises(UserError, match="nowhere"):
         filter_pairs(source, tmp_path / "out", against=[tmp_path / "nowhere"])

@@ -8,6 +8,7 @@ from data_tools.filters.difficulty import DifficultySettings
 from data_tools.filters.run import filter_pairs
 from data_tools.filters.settings import FilterSettings
 from proxygrm.core.errors import UserError
+from support.refusals import refused
 from support.rows.filter_pairs import folder, kept, left, log, pair
 
 
@@ -16,14 +17,13 @@ def critique(verdict: int | None) -> str:
 
 
 def critiques(path, verdicts: dict[str, list[int | None]]):
-    """k samples of each pair, one file a sample, so that a pair's stand in several files; what is recorded beside
-    the critique is wrong throughout."""
+    """k samples of each pair in k files; the verdicts recorded beside the critiques are all wrong."""
     path.mkdir()
     for sample in range(max(map(len, verdicts.values()))):
         lines = [
-            json.dumps({"id": f"s:{name}", "critique": critique(given[sample]), "verdict": 2, "model": "t"})
-            for name, given in verdicts.items()
-            if sample < len(given)
+            json.dumps({"id": f"s:{name}", "critique": critique(verdicts_of_pair[sample]), "verdict": 2, "model": "t"})
+            for name, verdicts_of_pair in verdicts.items()
+            if sample < len(verdicts_of_pair)
         ]
         (path / f"shard-{sample}.jsonl").write_text("\n".join(lines) + "\n")
     return path
@@ -42,14 +42,14 @@ def judged(tmp_path, low=0.0, high=1.0, without="keep"):
     return filter_pairs(source, tmp_path / "out", settings, critiques=[critiques(tmp_path / "c", VERDICTS)])
 
 
-def test_agreement_is_the_share_of_right_verdicts_and_both_bounds_are_kept(tmp_path):
+def test_agreement_is_the_share_of_right_verdicts_and_the_bounds_are_inclusive(tmp_path):
     judged(tmp_path, 0.5, 0.75)
     assert kept(tmp_path / "out") == ["half", "label 2", "unparsed", "none"]
     assert left(tmp_path / "out") == {"right": "too_easy", "wrong": "too_hard", "partly": "too_easy"}
     assert log(tmp_path / "out")[0]["detail"] == "4 of 4 verdicts are right"
 
 
-def test_all_pairs_stay_by_default_and_the_report_says_how_hard_they_are(tmp_path):
+def test_all_pairs_are_kept_by_default_and_the_report_has_their_difficulty(tmp_path):
     report = judged(tmp_path)
     assert report["kept"] == report["read"] == 7
     assert report["difficulty"] == {
@@ -61,23 +61,26 @@ def test_all_pairs_stay_by_default_and_the_report_says_how_hard_they_are(tmp_pat
     }
 
 
-def test_pairs_without_critiques_leave_when_asked_to(tmp_path):
+def test_pairs_without_critiques_can_be_dropped(tmp_path):
     judged(tmp_path, without="drop")
     assert left(tmp_path / "out") == {"unparsed": "no_samples", "none": "no_samples"}
 
 
-def test_shares_that_are_no_binary_fractions_are_bounds_too(tmp_path):
+def test_bounds_may_be_shares_without_an_exact_binary_fraction(tmp_path):
     rows = [pair("a")]
-    given = critiques(tmp_path / "c", {"a": [1] * 7 + [2] * 3})
+    folder_of_critiques = critiques(tmp_path / "c", {"a": [1] * 7 + [2] * 3})
     settings = FilterSettings(None, None, DifficultySettings((0.7, 0.7)))
-    assert filter_pairs(folder(tmp_path / "in", rows), tmp_path / "out", settings, critiques=[given])["kept"] == 1
+    assert (
+        filter_pairs(folder(tmp_path / "in", rows), tmp_path / "out", settings, critiques=[folder_of_critiques])["kept"]
+        == 1
+    )
 
 
 def test_a_folder_without_critiques_and_a_torn_line_are_errors(tmp_path):
     source = folder(tmp_path / "in", [pair("a")])
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="no critiques"):
+        with refused("critique.none", files=[str(path)]):
             filter_pairs(source, tmp_path / "out", critiques=[path])
     torn = tmp_path / "torn.jsonl"
     torn.write_text('{"id": "s:a", "crit')
@@ -87,6 +90,6 @@ def test_a_folder_without_critiques_and_a_torn_line_are_errors(tmp_path):
 
 
 @pytest.mark.parametrize("bounds", [(0.6, 0.5), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)])
-def test_bounds_that_make_no_sense_are_refused(bounds):
-    with pytest.raises(UserError, match="LOW:HIGH"):
+def test_invalid_bounds_are_refused(bounds):
+    with refused("settings.out-of-range", name="difficulty.agreement", value=list(bounds)):
         DifficultySettings(bounds)

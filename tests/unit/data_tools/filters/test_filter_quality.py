@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_tools.filters.quality import REASONS, QualitySettings, picture_fault, refuses, text_fault
-from proxygrm.core.errors import UserError
+from data_tools.filters.quality import REASONS, QualitySettings, image_fault, is_refusal, text_fault
+from support.refusals import refused
 from support.rows.filter_pairs import pair, scene
 
 SETTINGS = QualitySettings()
@@ -54,7 +54,7 @@ def reason(question="What is shown?", one="A red bicycle.", two="A blue car.", s
         ({"one": "Le vélo rouge est appuyé contre un mur.", "two": "这是一辆红色的自行车"}, None),
     ],
 )
-def test_a_row_leaves_for_the_reason_that_is_wrong_with_it(texts, expected):
+def test_a_row_is_dropped_for_its_fault(texts, expected):
     assert reason(**texts) == expected
 
 
@@ -79,8 +79,8 @@ def test_switches_turn_checks_off():
 
 
 @pytest.mark.parametrize("bounds", [(5, 4), (-1, 4), (1, 2, 3)])
-def test_bounds_that_make_no_sense_are_refused(bounds):
-    with pytest.raises(UserError, match="question_chars"):
+def test_invalid_bounds_are_refused(bounds):
+    with refused("settings.out-of-range", name="quality.question_chars", value=list(bounds)):
         QualitySettings(question_chars=bounds)
 
 
@@ -96,26 +96,26 @@ def test_bounds_that_make_no_sense_are_refused(bounds):
         "I apologize, but I cannot fulfill this request.",
     ],
 )
-def test_refusals_are_seen(text):
-    assert refuses(text)
+def test_refusals_are_recognised(text):
+    assert is_refusal(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "I cannot see a cat in the picture.",
+        "I cannot see a cat in the image.",
         "Sorry, the sign is too small to read, but it may say STOP.",
         "I can't tell whether it is raining.",
         "The man says: I cannot help you with that.",
-        SORRY + " That said, here is what the picture shows. " + "word " * 200,
+        SORRY + " That said, here is what the image shows. " + "word " * 200,
         "",
     ],
 )
-def test_answers_that_sound_like_refusals_are_none(text):
-    assert not refuses(text)
+def test_answers_that_sound_like_refusals_are_not_refusals(text):
+    assert not is_refusal(text)
 
 
-def test_language_is_looked_at_when_asked_and_short_texts_pass():
+def test_the_language_is_checked_if_set_and_short_texts_pass():
     russian = "Красный велосипед стоит у старой стены возле гавани"
     latin = QualitySettings(latin_share=0.5)
     assert reason(russian, russian + " да", russian, latin) == "language"
@@ -129,7 +129,7 @@ def test_language_is_looked_at_when_asked_and_short_texts_pass():
     assert reason(german, german, german + " heute", english) == "language"
     assert (
         reason(
-            "What is in the picture and where is it?",
+            "What is in the image and where is it?",
             "It is a bicycle that leans on the wall",
             "Yes it is not",
             english,
@@ -138,45 +138,46 @@ def test_language_is_looked_at_when_asked_and_short_texts_pass():
     )
 
 
-def picture(tmp_path, width, height):
+def image_bytes(tmp_path, width, height):
     path = tmp_path / f"{width}x{height}.png"
     Image.new("1", (width, height)).save(path)
-    return picture_fault(path, SETTINGS)
+    return image_fault(path, SETTINGS)
 
 
-def test_pictures_are_judged_by_their_header(tmp_path):
-    assert picture(tmp_path, 28, 28) is None
-    assert picture(tmp_path, 27, 400).reason == "small_picture"
-    assert picture(tmp_path, 5600, 28) is None
-    assert picture(tmp_path, 5601, 28).reason == "stretched_picture"
-    assert picture(tmp_path, 16_385, 100).reason == "large_picture"
-    assert picture(tmp_path, 8000, 6251).reason == "large_picture"
+def test_images_are_judged_by_their_header(tmp_path):
+    assert image_bytes(tmp_path, 28, 28) is None
+    assert image_bytes(tmp_path, 27, 400).reason == "small_image"
+    assert image_bytes(tmp_path, 5600, 28) is None
+    assert image_bytes(tmp_path, 5601, 28).reason == "stretched_image"
+    assert image_bytes(tmp_path, 16_385, 100).reason == "large_image"
+    assert image_bytes(tmp_path, 8000, 6251).reason == "large_image"
     torn = tmp_path / "torn.png"
     torn.write_bytes(scene(1)[:20])
-    assert picture_fault(torn, SETTINGS).reason == "broken_picture"
-    assert picture_fault(tmp_path / "none.png", SETTINGS).reason == "broken_picture"
-    assert picture_fault(tmp_path, SETTINGS).reason == "broken_picture"
+    assert image_fault(torn, SETTINGS).reason == "broken_image"
+    assert image_fault(tmp_path / "none.png", SETTINGS).reason == "broken_image"
+    assert image_fault(tmp_path, SETTINGS).reason == "broken_image"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a " * 5_000_000, "<" * 10_000_000, "`" * 10_000_001, "&lt" * 3_000_000, "сло во " * 1_400_000, "<|" * 5_000_000,
-     "<br " * 2_500_000, "[" * 10_000_000, "I'm sorry, " * 900_000, "```" * 3_000_000],
-    ids=lambda text: repr(text[:6]),
-)  # fmt: skip
-def test_ten_megabytes_take_less_than_a_second(text):
+@pytest.mark.parametrize("unit", ["a ", "<", "`", "&lt", "сло во ", "<|", "<br ", "[", "I'm sorry, ", "```"], ids=repr)
+def test_the_time_for_megabytes_of_text_grows_with_its_length(unit):
     wide = QualitySettings(
         question_chars=(0, 10**9), question_words=(0, 10**9), response_chars=(0, 10**9), response_words=(0, 10**9),
         latin_share=0.1, stop_word_share=0.01,
     )  # fmt: skip
-    for settings in (SETTINGS, wide):
+
+    def seconds(characters, settings):
+        row = pair("x", "What is it?", unit * (characters // len(unit)), "b c d e f g " * 100)
         started = time.process_time()
-        text_fault(pair("x", "What is it?", text, "b c d e f g " * 100), settings)
-        assert time.process_time() - started < 1.0
+        text_fault(row, settings)
+        return time.process_time() - started
+
+    for settings in (SETTINGS, wide):
+        small, large = (min(seconds(size, settings) for _ in range(3)) for size in (2_500_000, 10_000_000))
+        assert large < 8 * small + 0.05
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
-def test_any_text_is_judged_and_the_order_of_responses_makes_no_difference_to_whether_it_leaves(question, one, two):
+def test_any_text_is_checked_and_the_order_of_the_responses_does_not_matter(question, one, two):
     first, second = (
         text_fault(pair("x", question, one, two), SETTINGS),
         text_fault(pair("x", question, two, one), SETTINGS),

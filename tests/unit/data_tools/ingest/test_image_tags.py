@@ -1,4 +1,4 @@
-"""The `<image>` tags of released turns: those that stand for the row's images go, people's words stay."""
+"""The `<image>` tags of released turns: those that mark the row's images are removed, those of the text are kept."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from data_tools.sources.base import without_image_tags
         ("code:\n\tif <image>:\n\t\tgo", 0, "code:\n\tif <image>:\n\t\tgo"),
     ],
 )
-def test_marks_go_with_their_own_line_at_most_and_all_else_stays(text, images, wanted):
+def test_marks_are_removed_with_their_line_at_most_and_all_other_text_is_kept(text, images, wanted):
     assert without_image_tags(text, images)[0] == wanted
 
 
-def test_tags_that_differ_from_the_images_are_noted_and_what_is_no_text_is_left_alone():
+def test_tags_that_differ_from_the_images_are_noted_and_other_types_are_returned_unchanged():
     assert [without_image_tags("<image><image>", n)[1] for n in (1, 2, 3)] == [
         "image_tags_differ",
         "",
@@ -56,16 +56,16 @@ def test_tags_that_differ_from_the_images_are_noted_and_what_is_no_text_is_left_
 
 
 CRITIC = (
-    "<image>\nGiven a picture and a question, judge.\nQuestion: [What is the tag <image> for?\n]\nResponse 1: [The "
+    "<image>\nGiven an image and a question, judge.\nQuestion: [What is the tag <image> for?\n]\nResponse 1: [The "
     "<image> tag]\nResponse 2: [none]\nASSISTANT:\n"
 )
 
 
 @pytest.mark.parametrize("source", ["mmif", "rlhf-v", "llava-critic"])
-def test_every_release_with_marks_keeps_peoples_words_and_counts_tags_that_differ(tmp_path, source):
+def test_every_release_with_marks_keeps_tags_of_the_text_and_counts_tags_that_differ(tmp_path, source):
     for name in "ab":
         Image.new("RGB", (64, 48), (200, 30, len(name))).save(tmp_path / f"{name}.png")
-    asked = [
+    questions = [
         ("Image 1: <image>\nImage 2: <image>\n\nTask: say.", ["a.png", "b.png"], "Image 1:\nImage 2:\n\nTask: say."),
         ("<image>\nWhat is the HTML tag <image> for?", ["a.png"], "What is the HTML tag <image> for?"),
         ("No mark at all?", ["a.png"], "No mark at all?"),
@@ -73,9 +73,9 @@ def test_every_release_with_marks_keeps_peoples_words_and_counts_tags_that_diffe
     rows = [
         {"id": str(at), "images": images, "conversations": [{"from": "human", "value": text}],
          "chosen": {"value": f"the <image> {at}"}, "rejected": {"value": "none"}}
-        for at, (text, images, _) in enumerate(asked)
+        for at, (text, images, _) in enumerate(questions)
     ]  # fmt: skip
-    wanted = [text for *_, text in asked]
+    wanted = [text for *_, text in questions]
     if source == "llava-critic":
         turns = [{"from": "human", "value": CRITIC}, {"from": "gpt", "value": "The better response: [1]"}]
         rows, wanted = (
@@ -85,7 +85,7 @@ def test_every_release_with_marks_keeps_peoples_words_and_counts_tags_that_diffe
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
     report = ingest(source, file, tmp_path / "pairs", images_root=tmp_path)
-    found = list(read_pairs(tmp_path / "pairs"))
-    assert [pair.question for pair in found] == wanted
-    assert all("<image>" in pair.response_1 + pair.response_2 for pair in found)
+    pairs = list(read_pairs(tmp_path / "pairs"))
+    assert [pair.question for pair in pairs] == wanted
+    assert all("<image>" in pair.response_1 + pair.response_2 for pair in pairs)
     assert report["notes"]["image_tags_differ"] == 1

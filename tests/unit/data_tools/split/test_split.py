@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_tools.ingest.run import ingest
 from data_tools.rows.preference import PreferencePair, read_pairs, write_pairs
 from data_tools.sources.demo_pairs import write_demo_pairs
-from data_tools.split.allocate import POOLS, Candidate, allocate, by_picture, fit, in_proportion
+from data_tools.split.allocate import POOLS, Candidate, allocate, allocate_scaled, apportion, group_by_image
 from data_tools.split.run import split
 from jobs.cli.data import data
 from proxygrm.core.errors import UserError
@@ -20,6 +20,7 @@ from proxygrm.critique.contract import parse, parse_proxy_verdict, rubric_for_pr
 from proxygrm.critique.prompts import proxy_prompt, read_grm_prompt
 from proxygrm.demo.rule_judge import judge
 from proxygrm.teacher.critiques import append, critique_row, read_critiques
+from support.refusals import refused
 
 SIZES = {"proxy_sft": 40, "grm_sft": 60, "grm_rl": 40, "grm_rl_val": 10}
 
@@ -35,8 +36,8 @@ def distilled(tmp_path_factory):
     rows = []
     for pair in read_pairs(folder / "pairs"):
         prompt = grm_prompt(pair.question, pair.response_1, pair.response_2, images=0)
-        picture = pair.image_paths(folder / "pairs")[0].read_bytes()
-        rows.append(critique_row(pair.id, judge(picture, prompt, 0.35).critique, "rule-judge"))
+        image = pair.image_paths(folder / "pairs")[0].read_bytes()
+        rows.append(critique_row(pair.id, judge(image, prompt, 0.35).critique, "rule-judge"))
     append(folder / "shard-0.jsonl", rows[::2])
     append(folder / "shard-1.jsonl", rows[1::2])
     return folder
@@ -56,7 +57,7 @@ def made(distilled):
     return report, distilled / "out"
 
 
-def test_the_sets_have_the_sizes_asked_for_and_equal_labels(made):
+def test_the_sets_have_the_requested_sizes_and_equal_labels(made):
     report, out = made
     for name, size in SIZES.items():
         assert report.sets[name]["rows"] == size
@@ -74,15 +75,15 @@ def test_every_pair_is_accounted_for(made):
     assert used + sum(report.left_over.values()) == report.right + report.wrong
 
 
-def test_no_picture_stands_in_two_sets(made):
+def test_no_image_is_in_two_sets(made):
     _, out = made
-    pictures = []
+    images = []
     for name in ("proxy_sft", "grm_sft"):
-        pictures.append({image for row in jsonl(out / f"{name}.jsonl") for image in row["images"]})
+        images.append({image for row in jsonl(out / f"{name}.jsonl") for image in row["images"]})
     for name in ("grm_rl", "grm_rl_val"):
         rows = pq.read_table(out / f"{name}.parquet").to_pylist()
-        pictures.append({image for row in rows for image in row["extra_info"]["images"]})
-    assert sum(map(len, pictures)) == len(set().union(*pictures)) == sum(SIZES.values())
+        images.append({image for row in rows for image in row["extra_info"]["images"]})
+    assert sum(map(len, images)) == len(set().union(*images)) == sum(SIZES.values())
 
 
 def test_sft_rows_are_right_and_rl_rows_are_pairs_the_teacher_got_wrong(distilled, made):
@@ -122,34 +123,36 @@ def test_the_same_seed_gives_the_same_files_whatever_the_order_of_the_shards(dis
     assert pq.read_table(tmp_path / "again" / "grm_rl.parquet") == pq.read_table(made[1] / "grm_rl.parquet")
 
 
-def test_too_few_rows_are_refused_with_the_numbers_or_taken_when_asked(distilled, tmp_path):
+def test_too_few_pairs_are_refused_with_the_numbers_or_the_sets_shrink(distilled, made, tmp_path):
     sizes = SIZES | {"grm_rl": 200}
-    with pytest.raises(UserError, match=r"grm_rl lacks \d+ of 200 rows"):
+    with refused("data.too-few-pairs", right=made[0].right, wrong=made[0].wrong) as caught:
         split(distilled / "pairs", files(distilled), tmp_path, sizes)
+    assert set(caught.value.values["missing"]) == {"grm_rl", "grm_rl_val"}
+    assert 0 < caught.value.values["missing"]["grm_rl"] < 200
     report = split(distilled / "pairs", files(distilled), tmp_path, sizes, short="take")
     assert 40 < report.sets["grm_rl"]["rows"] < 150
     assert report.sets["grm_rl"]["label_1"] == report.sets["grm_rl"]["label_2"]
 
 
-def test_wrong_sizes_and_foreign_critiques_are_refused(distilled, tmp_path):
-    for sizes, why in (
-        ({}, "at least one row"),
-        ({"grm_sft": -1, "grm_rl": 2}, "0 or more"),
-        ({"sft": 3}, "no set is"),
+def test_wrong_sizes_and_critiques_of_other_pairs_are_refused(distilled, tmp_path):
+    for sizes, code, values in (
+        ({}, "data.bad-sizes", {"sizes": {}}),
+        ({"grm_sft": -1, "grm_rl": 2}, "data.bad-sizes", {"sizes": {"grm_sft": -1, "grm_rl": 2}}),
+        ({"sft": 3}, "data.unknown-set", {"names": ["sft"], "known": list(POOLS)}),
     ):
-        with pytest.raises(UserError, match=why):
+        with refused(code, **values):
             split(distilled / "pairs", files(distilled), tmp_path, sizes)
     append(tmp_path / "x.jsonl", [critique_row("who:1", "", "m")])
-    with pytest.raises(UserError, match=r"none of the critiques is of a pair in .*'who:1'.*of other pairs"):
+    with refused("critique.other-pairs", path=distilled / "pairs", first="who:1"):
         split(distilled / "pairs", [tmp_path / "x.jsonl"], tmp_path, SIZES)
 
 
-def test_critiques_of_pairs_that_a_filter_took_out_since_are_counted(distilled, tmp_path):
+def test_critiques_of_pairs_that_a_filter_dropped_are_counted(distilled, tmp_path):
     append(tmp_path / "gone.jsonl", [critique_row(f"who:{i}", "", "m") for i in range(3)])
-    whole = split(distilled / "pairs", files(distilled), tmp_path / "one", SIZES)
+    without = split(distilled / "pairs", files(distilled), tmp_path / "one", SIZES)
     report = split(distilled / "pairs", [*files(distilled), tmp_path / "gone.jsonl"], tmp_path / "two", SIZES)
-    assert report.remarks == whole.remarks | {"critique_of_no_pair": 3}
-    assert (report.sets, report.critiques) == (whole.sets, whole.critiques + 3)
+    assert report.remarks == without.remarks | {"critique_of_no_pair": 3}
+    assert (report.sets, report.critiques) == (without.sets, without.critiques + 3)
     done = CliRunner().invoke(
         data,
         ["split", str(distilled / "pairs"), *map(str, files(distilled)), str(tmp_path / "gone.jsonl"),
@@ -171,15 +174,15 @@ def test_rows_of_id_and_critique_alone_give_the_same_sets(distilled, made, tmp_p
     ("row", "says"),
     [
         ({"critique": "x"}, "has no id"), ({"id": "a"}, "has no critique"), ({}, "has no id and no critique"),
-        ({"id": 1, "critique": "x"}, "must be texts"), ([], "not a JSON object"),
+        ({"id": 1, "critique": "x"}, "must be strings"), ([], "not a JSON object"),
         ({"id": "a", "critique": "\ud800"}, ""),
     ],
 )  # fmt: skip
-def test_a_row_that_is_no_critique_is_named_by_both_its_readers(distilled, tmp_path, row, says):
+def test_a_row_that_is_not_a_critique_is_named_by_both_readers(distilled, tmp_path, row, says):
     bad = tmp_path / "own.jsonl"
     bad.write_text('{"id": "a", "critique": "b"}\n' + json.dumps(row) + "\n")
     for read in (lambda: split(distilled / "pairs", [bad], tmp_path / "out", SIZES), lambda: list(read_critiques(bad))):
-        with pytest.raises(UserError, match=rf"own\.jsonl line 2 is no critique \(.*{says}") as error:
+        with pytest.raises(UserError, match=rf"own\.jsonl line 2 is not a critique \(.*{says}") as error:
             read()
         assert "\n" not in str(error.value)
 
@@ -201,7 +204,7 @@ def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
     assert (report.right, report.wrong) == (18, 19)
 
 
-def test_the_proxys_own_set_shows_the_teachers_rubric_last_and_keeps_the_label(distilled, tmp_path):
+def test_the_proxys_rl_set_has_the_teachers_rubric_last_and_keeps_the_label(distilled, tmp_path):
     sizes = {"proxy_rl": 20, "proxy_sft": 20, "grm_sft": 0}
     report = split(distilled / "pairs", files(distilled), tmp_path, sizes)
     assert set(report.sets) == {"proxy_sft", "proxy_rl"}
@@ -219,7 +222,7 @@ def test_the_proxys_own_set_shows_the_teachers_rubric_last_and_keeps_the_label(d
         assert row["reward_model"]["ground_truth"] == str(pair.label)
 
 
-def test_splitting_again_without_a_set_leaves_no_old_file_of_it(distilled, tmp_path):
+def test_splitting_again_without_a_set_removes_its_old_file(distilled, tmp_path):
     split(distilled / "pairs", files(distilled), tmp_path, SIZES)
     split(distilled / "pairs", files(distilled), tmp_path, {"grm_sft": 10})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grm_sft.jsonl", "report.json"]
@@ -229,31 +232,31 @@ def candidate(i, images, pool="right", source="s"):
     return Candidate(f"s:{i}", source, 1 + i % 2, images, pool, i)
 
 
-def test_pairs_that_share_pictures_stay_together_even_through_a_third():
+def test_pairs_that_share_images_stay_together_even_through_a_third():
     chain = [candidate(0, ("a",)), candidate(1, ("a", "b"), "wrong"), candidate(2, ("b",)), candidate(3, ("c",))]
-    groups = by_picture(chain, seed=0)
+    groups = group_by_image(chain, seed=0)
     assert sorted(len(group) for group in groups) == [1, 3]
     sets = allocate(groups, {"proxy_sft": 2, "grm_sft": 2, "grm_rl": 2, "grm_rl_val": 2})
     where = {c.id: name for name, members in sets.items() for c in members}
     assert len({where[i] for i in ("s:0", "s:1", "s:2") if i in where}) == 1
 
 
-def test_many_pairs_to_a_picture_still_fill_the_sets_without_sharing():
+def test_many_pairs_per_image_still_fill_the_sets_without_sharing():
     candidates = [
         Candidate(f"s:{i}", "s", 1 + (i // 3) % 2, (f"{i // 6}.png",), "right" if i % 3 else "wrong")
         for i in range(3000)
     ]
     sizes = {"proxy_sft": 200, "grm_sft": 400, "grm_rl": 300, "grm_rl_val": 50}
-    sets = allocate(by_picture(candidates, 0), sizes)
+    sets = allocate(group_by_image(candidates, 0), sizes)
     assert {name: len(members) for name, members in sets.items()} == sizes
     owners = Counter(image for members in sets.values() for image in {c.images[0] for c in members})
     assert max(owners.values()) == 1
 
 
-def test_sources_stand_in_each_set_as_in_the_pool():
+def test_sources_are_as_frequent_in_each_set_as_in_the_pool():
     candidates = [candidate(i, (), source="big" if i % 10 else "small") for i in range(1000)]
     candidates += [candidate(i, (), source="small") for i in range(1001, 1100, 2)]  # label 2 only
-    sets = allocate(by_picture(candidates, 0), {"proxy_sft": 100, "grm_sft": 300})
+    sets = allocate(group_by_image(candidates, 0), {"proxy_sft": 100, "grm_sft": 300})
     for name, members in sets.items():
         small = Counter(c.label for c in members if c.source == "small")
         share = {1: 0.2 * 0.5, 2: 0.5 * 50 / 550}
@@ -264,7 +267,7 @@ def test_sources_stand_in_each_set_as_in_the_pool():
 def test_too_few_pairs_shrink_all_sets_of_a_pool_alike():
     candidates = [candidate(i, ()) for i in range(300)] + [candidate(i, (), "wrong") for i in range(300, 400)]
     sizes = {"proxy_sft": 500, "proxy_rl": 1000, "grm_sft": 1000, "grm_rl": 60, "grm_rl_val": 10}
-    sets = fit(by_picture(candidates, 0), sizes)
+    sets = allocate_scaled(group_by_image(candidates, 0), sizes)
     assert {name: len(members) for name, members in sets.items()} == {
         "proxy_sft": 60, "proxy_rl": 120, "grm_sft": 120, "grm_rl": 60, "grm_rl_val": 10,
     }  # fmt: skip
@@ -273,8 +276,8 @@ def test_too_few_pairs_shrink_all_sets_of_a_pool_alike():
 
 
 @given(st.integers(0, 200), st.dictionaries(st.text("ab<ö", max_size=3), st.integers(0, 99), max_size=5))
-def test_shares_add_up_to_the_whole_and_are_within_one_of_exact(total, weights):
-    shares = in_proportion(total, weights)
+def test_shares_add_up_to_the_total_and_are_within_one_of_exact(total, weights):
+    shares = apportion(total, weights)
     whole = sum(weights.values())
     if whole:
         assert sum(shares.values()) == total
@@ -289,32 +292,32 @@ PAIRS = st.lists(
 WANTED = st.fixed_dictionaries({name: st.integers(1, 12) for name in POOLS})
 
 
-@given(PAIRS, WANTED, st.randoms(use_true_random=False), st.sampled_from([allocate, fit]))
+@given(PAIRS, WANTED, st.randoms(use_true_random=False), st.sampled_from([allocate, allocate_scaled]))
 @settings(max_examples=150, deadline=None)
-def test_sets_share_no_picture_hold_no_more_than_asked_and_do_not_depend_on_the_order(rows, sizes, random, how):
+def test_sets_share_no_image_are_no_larger_than_requested_and_do_not_depend_on_the_order(rows, sizes, random, how):
     candidates = [
         Candidate(f"i{i}", source, label, tuple(f"{n}.png" for n in images), pool, i)
         for i, (source, label, images, pool) in enumerate(rows)
     ]
-    sets = how(by_picture(candidates, 7), sizes, 7)
+    sets = how(group_by_image(candidates, 7), sizes, 7)
     owner = {}
     for name, members in sets.items():
         assert len(members) <= sizes[name]
         assert len({c.id for c in members}) == len(members)
         assert all(c.pool == POOLS[name] for c in members)
         labels = Counter(c.label for c in members)
-        if how is fit:
+        if how is allocate_scaled:
             assert abs(labels[1] - labels[2]) <= 1
         for c in members:
             for image in c.images:
                 assert owner.setdefault(image, name) == name
     random.shuffle(candidates)
-    assert how(by_picture(candidates, 7), sizes, 7) == sets
+    assert how(group_by_image(candidates, 7), sizes, 7) == sets
 
 
 @given(WANTED, st.integers(0, 3))
 @settings(max_examples=50, deadline=None)
-def test_sets_are_full_when_every_pair_has_a_picture_of_its_own_and_there_are_just_enough(sizes, seed):
+def test_sets_are_full_when_every_pair_has_its_own_image_and_there_are_just_enough(sizes, seed):
     candidates = []
     for pool in ("right", "wrong"):
         for label in (1, 2):
@@ -322,5 +325,5 @@ def test_sets_are_full_when_every_pair_has_a_picture_of_its_own_and_there_are_ju
             for i in range(needed):
                 name = f"{pool}{label}{i}"
                 candidates.append(Candidate(name, "ab"[i % 3 == 0], label, (name,), pool))
-    sets = allocate(by_picture(candidates, seed), sizes, seed)
+    sets = allocate(group_by_image(candidates, seed), sizes, seed)
     assert {name: len(members) for name, members in sets.items()} == sizes

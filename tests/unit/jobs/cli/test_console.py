@@ -32,11 +32,11 @@ def test_no_figure_of_a_table_is_cut_on_a_narrow_terminal(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     narrow = console._Console(highlight=False)
     table = Table("what", "least", "median", "most")
-    table.add_row("picture bytes of the whole set", "9,304", "12,345,678", "99,346,021")
+    table.add_row("image bytes of the whole set", "9,304", "12,345,678", "99,346,021")
     with narrow.capture() as said:
         narrow.print(table)
         narrow.print("words " * 20)
-    assert all(text in said.get() for text in ("picture bytes of the whole set", "9,304", "12,345,678", "99,346,021"))
+    assert all(text in said.get() for text in ("image bytes of the whole set", "9,304", "12,345,678", "99,346,021"))
     assert narrow.width == int(columns)
     assert max(map(len, said.get().splitlines()[-3:])) <= max(int(columns), 6), (
         "other lines are as wide as the terminal"
@@ -59,7 +59,7 @@ def test_a_plan_without_a_scheduler_says_so_and_shows_scripts_files_and_the_ceil
     assert "planning without a scheduler: no SLURM here" in answer.output
     assert "#SBATCH --hold" in answer.output
     assert f"{run}/grm_rl/jobs/JOB_submission.sh" in answer.output
-    assert "GPU-hours if every job uses its whole time limit once" in answer.output
+    assert "GPU-hours if every job uses its full time limit once" in answer.output
     assert not run.exists(), "a plan writes nothing"
 
 
@@ -72,7 +72,7 @@ def test_what_the_profile_forbids_is_refused_by_the_plan(tmp_path: Path) -> None
 
 def test_only_some_cells_of_an_ablation_are_planned_with_what_they_need(tmp_path: Path) -> None:
     spec = tmp_path / "seeds.toml"
-    spec.write_text('[grid]\n"rl.seed" = [1, 2, 3]\n')
+    spec.write_text('[grid]\n"grm_rl.seed" = [1, 2, 3]\n')
     where = ["--profile", site(tmp_path), "--run", str(tmp_path / "run"), "--dry-run"]
     answer = say("ablate", str(spec), "--only", "seed-[12]", *where)
     assert "cells/seed-2/evaluate/fingerprint" in answer.output
@@ -87,9 +87,9 @@ def test_only_some_cells_of_an_ablation_are_planned_with_what_they_need(tmp_path
     [
         (["plan", "--acount", "x"], "--account"),
         (["submit", "--reservatoin", "x"], "--reservation"),
-        (["plan", "grm_rll"], "did you mean grm_rl?"),
-        (["plan", "--set", "rl.max_unscord=1"], "did you mean 'max_unscored'?"),
-        (["plan", "--experiment", "papr"], "paper"),
+        (["plan", "grm_rll"], "did you mean 'grm_rl'? [stage.unknown]"),
+        (["plan", "--set", "grm_rl.max_unscord=1"], "did you mean 'max_unscored'?"),
+        (["plan", "--recipe", "proxy_grm:papr"], "paper"),
         (["plan", "--profile", "h10"], "h100"),
         (["logs", "--atempt", "1"], "--attempt"),
     ],
@@ -102,13 +102,13 @@ def test_a_misspelt_word_names_the_nearest_one(tmp_path: Path, words: list[str],
 
 
 def test_the_assignment_the_help_shows_is_one_that_works(tmp_path: Path) -> None:
-    example = re.search(r"e\.g\. (rl\.\S+=\S+)", say("plan", "--help").output)
+    example = re.search(r"(grm_rl\.\S+=\S+)", say("plan", "--help").output)
     assert example
     answer = say("plan", "--profile", site(tmp_path), "--run", str(tmp_path / "run"), "--set", example[1])
     assert "--set" not in answer.output
 
 
-def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for command in (["status"], ["why", "grm_rl"], ["logs"], ["cost"], ["cancel"]):
         answer = say(*command, "--run", str(tmp_path))
         assert answer.exit_code == 2
@@ -133,15 +133,15 @@ def test_a_refusal_names_one_cell_of_each_kind_and_speaks_of_the_demo_s_data_onl
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tmp_path / "three.toml"
-    spec.write_text('[grid]\n"proxy_server.replicas" = [1, 2]\n"rl.seed" = [1, 2, 3]\n')
-    monkeypatch.setattr("jobs.cli.send.missing_givens", lambda stages: [])
+    spec.write_text('[grid]\n"grm_rl.proxy.replicas" = [1, 2]\n"grm_rl.seed" = [1, 2, 3]\n')
+    monkeypatch.setattr("jobs.engine.check.missing_inputs", lambda stages: [])
     answer = say("ablate", str(spec), "--dry-run", "--run", str(tmp_path / "run"))
     assert answer.exit_code == 2
     last = answer.output.splitlines()[-1]
     assert "cells/replicas-2_seed-1/grm_rl on 2 nodes x 1 GPU: proxy: 2 replicas of 1 GPUs do not fit" in last
     assert "more above" not in last
     assert "prepare-only" not in last
-    monkeypatch.setattr("jobs.cli.send.missing_givens", lambda stages: ["no pairs"])
+    monkeypatch.setattr("jobs.engine.check.missing_inputs", lambda stages: ["no pairs"])
     assert "prepare-only" in say("plan", "--run", str(tmp_path / "run")).output.splitlines()[-1]
 
 
@@ -168,7 +168,9 @@ def test_a_scheduler_that_is_down_is_said_in_its_own_words_without_the_frame(
         script.write_text(f"#!/bin/sh\necho 'Slurmctld(primary) at login1 is DOWN'; {frame}; exit 1\n")
         script.chmod(0o755)
     answer = say("submit", "--profile", site(tmp_path), "--run", str(tmp_path / "run"))
-    assert answer.output.splitlines()[1:] == ["proxygrm: SLURM does not answer: Slurmctld(primary) at login1 is DOWN"]
+    assert answer.output.splitlines()[1:] == [
+        "proxygrm: SLURM does not answer: Slurmctld(primary) at login1 is DOWN [slurm.controller-down]"
+    ]
 
 
 def test_a_page_about_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A release goes through the commands people type: ingest -> check -> stats -> filter -> convert -> check."""
+"""A release goes through the commands of the user: ingest -> check -> stats -> filter -> convert -> check."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli.main import main
-from support.rows.release_files import LLAVA_CRITIC, RLAIF_V, cell, jsonl, parquet, picture, rlaif_v
+from support.rows.release_files import LLAVA_CRITIC, RLAIF_V, cell, image_bytes, jsonl, parquet, rlaif_v
 
 
 def llava_critic(i):
-    asked = f"Question: [q{i}]\nThe first response: [it is a cat number {i}]\nThe second response: [it is a dog {i}]"
+    request = f"Question: [q{i}]\nThe first response: [it is a cat number {i}]\nThe second response: [it is a dog {i}]"
     turns = [
-        {"from": "human", "value": f"<image>\n{asked}\n"},
+        {"from": "human", "value": f"<image>\n{request}\n"},
         {"from": "gpt", "value": "The better response: [first]"},
     ]
     return {"id": str(i), "source": "s", "conversations": turns, "image": cell(i)}
@@ -23,7 +23,7 @@ def llava_critic(i):
 
 def bench(i):
     texts = {
-        "prompt": f"What is shown in picture {i}?",
+        "prompt": f"What is shown in image {i}?",
         "chosen": f"A bus number {i}.",
         "rejected": f"A train number {i}.",
     }
@@ -38,12 +38,12 @@ def release(source, folder):
     if source == "llava-critic":
         return parquet(folder / "a.parquet", [llava_critic(i) for i in range(5)], LLAVA_CRITIC)
     folder.mkdir()
-    (folder / "a.png").write_bytes(picture(3))
+    (folder / "a.png").write_bytes(image_bytes(3))
     return jsonl(folder / "a.jsonl", [bench(i) for i in range(5)])
 
 
 @pytest.mark.parametrize("source", ["rlaif-v", "llava-critic", "vl-rewardbench", "preference-jsonl"])
-def test_a_release_becomes_a_training_file_by_the_commands_alone(source, tmp_path):
+def test_a_release_becomes_a_training_file_by_commands_only(source, tmp_path):
     def run(*words: object) -> str:
         done = CliRunner().invoke(main, [str(word) for word in words])
         assert done.exit_code == 0, done.output
@@ -51,13 +51,13 @@ def test_a_release_becomes_a_training_file_by_the_commands_alone(source, tmp_pat
 
     pairs, clean, out = tmp_path / "pairs", tmp_path / "clean", tmp_path / "train.parquet"
     run("data", "ingest", source, release(source, tmp_path / "in"), "--out", pairs, "--workers", 1)
-    assert "nothing is wrong" in run("data", "check", pairs)
+    assert "no problems" in run("data", "check", pairs)
     assert "label" in run("data", "stats", pairs)
-    # The drawn pictures are 8 x 8, smaller than any real one.
+    # The drawn images are 8 x 8, smaller than any real one.
     run("data", "filter", pairs, "--out", clean, "--no-quality", "--near-duplicates", 1, "--workers", 1)
     run("data", "convert", "verl", clean, "--out", out, "--workers", 1)
     assert pq.ParquetFile(out).metadata.num_rows == 5
-    assert "nothing is wrong" in run("data", "check", out)
+    assert "no problems" in run("data", "check", out)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_release_becomes_a_training_file_by_the_commands_alone(source, tmp_pat
         (ConnectionResetError(errno.ECONNRESET, "reset"), None),
     ],
 )
-def test_a_disk_that_does_not_take_a_file_is_one_line_and_a_fault_of_the_program_is_not(monkeypatch, error, line):
+def test_a_file_that_cannot_be_written_is_one_line_and_a_bug_is_a_traceback(monkeypatch, error, line):
     def fail(*paths: object) -> None:
         raise error
 

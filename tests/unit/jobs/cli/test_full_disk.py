@@ -37,8 +37,10 @@ from proxygrm.core.files.whole_file import whole_file, whole_files, write_bytes,
 from proxygrm.evaluate.rows.row_file import RowFile, write_rows
 from proxygrm.teacher.critiques import append, critique_row
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
-ROOM = 12_000  # bytes of a file; pictures are smaller, all files of rows larger
+ROOM = 12_000  # bytes of a file; images are smaller, all files of rows larger
 GOOD = "<rubric>{} (100%)<justify>j</justify></rubric><eval>Response 1 fits.</eval><answer>{}</answer>"
 
 

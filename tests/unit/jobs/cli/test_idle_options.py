@@ -11,6 +11,7 @@ from data_tools.ingest.run import ingest
 from data_tools.rows.preference import read_pairs
 from data_tools.sources.demo_pairs import write_demo_pairs
 from jobs.cli.main import main
+from support.refusals import code_of
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,13 @@ def refused(*words: object) -> str:
     done = CliRunner().invoke(main, [str(word) for word in words])
     assert done.exit_code == 2, done.output
     assert len(done.output.strip().splitlines()) == 1
+    assert code_of(done.output) in ("option.no-effect", "settings.no-effect")
     return done.output
 
 
 @pytest.mark.parametrize(
     ("table", "option"),
-    [("[difficulty]\nagreement = [0.0, 0.9]", "--critiques"), ("[decontamination]\npictures = false", "--against")],
+    [("[difficulty]\nagreement = [0.0, 0.9]", "--critiques"), ("[decontamination]\nimages = false", "--against")],
 )
 def test_a_table_of_the_settings_file_needs_the_option_it_is_about(pairs, tmp_path, table, option):
     (tmp_path / "filters.toml").write_text(table)
@@ -41,7 +43,7 @@ def test_a_table_of_the_settings_file_needs_the_option_it_is_about(pairs, tmp_pa
 
 
 def test_a_table_that_has_its_option_is_taken(pairs, tmp_path):
-    (tmp_path / "filters.toml").write_text("[decontamination]\npictures = true\n")
+    (tmp_path / "filters.toml").write_text("[decontamination]\nimages = true\n")
     words = ["data", "filter", pairs, "--out", tmp_path / "out", "--settings", tmp_path / "filters.toml"]
     done = CliRunner().invoke(main, [*map(str, words), "--against", str(pairs), "--shards", "1"])
     assert done.exit_code == 0, done.output
@@ -51,17 +53,17 @@ def test_a_table_that_has_its_option_is_taken(pairs, tmp_path):
 def test_a_filter_that_the_file_turns_off_is_not_turned_on_by_one_of_its_thresholds(pairs, tmp_path):
     (tmp_path / "filters.toml").write_text("similarity = false\n")
     words = ("data", "filter", pairs, "--out", tmp_path / "out", "--settings", tmp_path / "filters.toml")
-    assert "--picture-distance has no effect" in refused(*words, "--picture-distance", 3)
+    assert "--image-distance has no effect" in refused(*words, "--image-distance", 3)
 
 
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        ("data filter PAIRS --out OUT --near-duplicates off --picture-distance 3", "--picture-distance"),
+        ("data filter PAIRS --out OUT --near-duplicates off --image-distance 3", "--image-distance"),
         ("data filter PAIRS --out OUT --profile local", "--profile"),
         ("data filter PAIRS --out OUT --shard 1/2 --shards 2", "--shards"),
         ("data filter PAIRS --out OUT --shard 1/2 --submit", "--shard"),
-        ("data convert bench PAIRS --out OUT/a.jsonl --pictures path", "--pictures"),
+        ("data convert bench PAIRS --out OUT/a.jsonl --images path", "--images"),
         ("data convert bench PAIRS --out OUT/a.jsonl --split test", "--split"),
         ("data convert verl PAIRS --out OUT/a.parquet --images-root .", "--images-root"),
         ("eval score --bench vl-rewardbench --audit --published overall=71.9 --votes 3", "--votes"),

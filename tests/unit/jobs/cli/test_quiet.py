@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 NOISE = """
 import atexit, ctypes, logging, multiprocessing, os, subprocess, sys, warnings
@@ -224,7 +226,7 @@ def test_inside_a_job_all_goes_to_the_jobs_own_log(script):
 
 
 def test_json_on_standard_output_is_json_alone_though_a_library_warns(tmp_path):
-    """A picture of 90 megapixels makes Pillow warn of a bomb."""
+    """An image of 90 megapixels makes Pillow warn of a bomb."""
     from PIL import Image
 
     Image.new("1", (9500, 9500)).save(tmp_path / "a.png")

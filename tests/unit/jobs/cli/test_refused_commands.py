@@ -18,12 +18,13 @@ from jobs.engine import request as requests
 from jobs.engine.request import Request
 from jobs.engine.run_folder.ledger import Ledger
 from proxygrm.teacher.critiques import append, critique_row
+from support.refusals import code_of
 
 GOOD = "<rubric>{} (100%)<justify>j</justify></rubric><eval>Response 1 fits.</eval><answer>{}</answer>"
 
 
 def rows(folder: Path, good: int, bad: int = 0, name: str = "rows") -> Path:
-    """Preference JSONL with a picture of its own for each row; bad rows have one and no answer."""
+    """Preference JSONL with an image of its own for each row; bad rows have one and no answer."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for n in range(good + bad):
@@ -58,11 +59,11 @@ def test_an_ingest_of_no_usable_row_leaves_no_folder(tmp_path):
     out = tmp_path / "out"
     source = rows(tmp_path / "in", 0, 2)
     said = refused("data", "ingest", "preference-jsonl", source, "--out", out, "--max-bad", 1, "--shards", 1)
-    assert "none of 2 rows could be used" in said
+    assert code_of(said) == "data.no-usable-rows"
     assert not out.exists()
 
 
-def test_a_refused_ingest_keeps_the_pairs_that_were_there_and_their_pictures(tmp_path):
+def test_a_refused_ingest_keeps_the_pairs_that_were_there_and_their_images(tmp_path):
     out = tmp_path / "out"
     ingest("preference-jsonl", rows(tmp_path / "a", 3, name="old"), out)
     before = left(out)
@@ -72,26 +73,26 @@ def test_a_refused_ingest_keeps_the_pairs_that_were_there_and_their_pictures(tmp
     assert "ingest_dropped.refused.jsonl" not in left(out)
 
 
-def test_pictures_of_rows_that_left_are_not_in_the_pairs_folder(tmp_path):
+def test_images_of_rows_that_left_are_not_in_the_pairs_folder(tmp_path):
     ingest("preference-jsonl", rows(tmp_path / "in", 3, 2), tmp_path / "out", max_bad=0.5)
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3
 
 
-def test_a_refused_filter_leaves_no_pairs_and_no_pictures(tmp_path):
+def test_a_refused_filter_leaves_no_pairs_and_no_images(tmp_path):
     ingest("preference-jsonl", rows(tmp_path / "in", 4), tmp_path / "pairs")
-    for picture in list((tmp_path / "pairs" / "images").iterdir())[:2]:
-        picture.write_bytes(b"no picture")
+    for image in list((tmp_path / "pairs" / "images").iterdir())[:2]:
+        image.write_bytes(b"no image")
     out = tmp_path / "out"
     assert "2 of 4 rows are bad" in refused("data", "filter", tmp_path / "pairs", "--out", out, "--shards", 2)
     assert left(out) == ["filter_dropped.refused.jsonl"]
 
 
-def test_a_filter_or_a_join_that_misses_a_picture_leaves_no_folder(tmp_path):
+def test_a_filter_or_a_join_that_misses_a_image_leaves_no_folder(tmp_path):
     for name in ("a", "b"):
         ingest("preference-jsonl", rows(tmp_path / "in", 3, name=name), tmp_path / name)
     sorted((tmp_path / "b" / "images").iterdir())[-1].unlink()
     filtered, joined = tmp_path / "filtered", tmp_path / "joined"
-    options = ("--no-quality", "--near-duplicates", "0.99", "--picture-distance", "0", "--shards", "1")
+    options = ("--no-quality", "--near-duplicates", "0.99", "--image-distance", "0", "--shards", "1")
     assert "is not in" in refused("data", "filter", tmp_path / "b", "--out", filtered, *options)
     assert "is not in" in refused("data", "join", tmp_path / "a", tmp_path / "b", "--out", joined)
     assert not filtered.exists()
@@ -114,8 +115,8 @@ def test_a_split_that_ends_in_the_middle_leaves_no_sets_and_an_earlier_split_as_
     good = CliRunner().invoke(main, [*map(str, words), "--out", str(out)])
     assert good.exit_code == 0, good.output
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    for picture in (tmp_path / "pairs" / "images").iterdir():
-        picture.unlink()
+    for image in (tmp_path / "pairs" / "images").iterdir():
+        image.unlink()
     refused(*words, "--out", out, "--seed", 1)
     refused(*words, "--out", tmp_path / "fresh")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before

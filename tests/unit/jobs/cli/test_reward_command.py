@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from jobs.cli.main import main
 from proxygrm.rewards.proxy_agreement import AGGREGATIONS
+from support.refusals import code_of
 
 GOOD = "<rubric>Names red (100%)<justify>j</justify></rubric><eval>1 says red.</eval><answer>{}</answer>"
 RIGHT = GOOD.format(1)
@@ -80,19 +81,19 @@ def test_an_aggregation_that_would_have_no_effect_is_refused(run):
     assert "--aggregation has no effect with --no-proxy" in result.output
 
 
-def test_scoring_again_replaces_what_stood_there(run):
+def test_scoring_again_replaces_the_old_values(run):
     _, (row,) = run([rollout(score=7, reason="old", rubric="old", accuracy=0, format=9)])
     assert row == rollout(accuracy=1.0, format=1.0, rubric=SHOWN, score=2.5)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "problem"),
     [
-        (b"{", "no JSON"),
-        (b"[1]", "no JSON object"),
-        (b"null", "no JSON object"),
-        (b"\xff\xfe", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"{", "not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         (b'{"ground_truth": 1, "proxy_reward": 1}', "response is missing"),
         (b'{"response": ["x"], "ground_truth": 1, "proxy_reward": 1}', "it must be text"),
         (b'{"response": "x", "proxy_reward": 1}', "ground_truth is missing"),
@@ -103,13 +104,13 @@ def test_scoring_again_replaces_what_stood_there(run):
           for value in (b"0", b"0.0", b"true", b'"1"', b"NaN", b"2", b"-0.5", b"[]", b"Infinity")],
     ],
 )  # fmt: skip
-def test_a_row_that_is_no_rollout_is_named_and_left_out(run, tmp_path, line, said):
+def test_a_row_that_is_not_a_rollout_is_named_and_left_out(run, tmp_path, line, problem):
     good = json.dumps(rollout()).encode()
     result, rows = run(b"\n".join([good, line, good]), "--max-bad", "0.5")
     assert result.exit_code == 0, result.output
     assert len(rows) == 2
     assert "a b.jsonl line 2: " in result.output
-    assert said in result.output
+    assert problem in result.output
     (left,) = map(json.loads, (tmp_path / "scored.jsonl.dropped.jsonl").read_text().splitlines())
     assert (left["row"], left["bad"]) == (2, True)
 
@@ -182,40 +183,52 @@ def test_a_file_of_bad_rows_only_has_a_summary_without_means(run):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "code"),
     [
-        (["--aggregation", "bonus_evn"], "did you mean 'bonus_even'"),
-        (["--aggregation", "11"], "0 to 10"),
-        (["--compat", "upstream", "--deny-leaks"], "exclude each other"),
-        (["--compat", "downstream"], "downstream"),
-        (["--max-bad", "2"], "max-bad"),
+        (["--aggregation", "bonus_evn"], "reward.unknown-aggregation"),
+        (["--aggregation", "11"], "reward.unknown-aggregation"),
+        (["--compat", "upstream", "--deny-leaks"], "option.conflict"),
     ],
 )
-def test_options_that_cannot_be_are_refused(run, options, said):
+def test_invalid_options_are_refused(run, options, code):
     result, rows = run([rollout()], *options)
     assert (result.exit_code, rows) == (2, [])
-    assert said in result.output
+    assert code_of(result.output) == code
 
 
-def test_files_that_cannot_be_are_refused(tmp_path):
-    def said(source, target):
-        result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--out", str(target)])
-        assert result.exit_code == 2
-        return result.output
+@pytest.mark.parametrize(("option", "value"), [("--compat", "downstream"), ("--max-bad", "2")])
+def test_invalid_values_are_refused_by_the_name_of_their_option(run, option, value):
+    result, rows = run([rollout()], option, value)
+    assert (result.exit_code, rows) == (2, [])
+    assert option in result.output
 
+
+def test_unusable_files_are_refused_by_one_line_each(tmp_path):
     empty, full = tmp_path / "empty.jsonl", tmp_path / "full.jsonl"
     empty.write_text("\n")
     full.write_text(json.dumps(rollout()) + "\n")
-    assert "not there" in said(tmp_path / "none.jsonl", tmp_path / "out.jsonl")
-    assert "no file" in said(tmp_path, tmp_path / "out.jsonl")
-    assert "no rows" in said(empty, tmp_path / "out.jsonl")
-    assert "is the input" in said(full, full)
-    assert "is a folder" in said(full, tmp_path)
-    assert "File exists" in said(full, full / "out.jsonl")
+    none, out = tmp_path / "none.jsonl", tmp_path / "out.jsonl"
+    for source, target, code, sentence in (
+        (none, out, "file.missing", f"--input {none} does not exist; give a JSONL of rollouts"),
+        (tmp_path, out, "file.not-a-file", f"--input {tmp_path} is not a file; give a JSONL of rollouts"),
+        (empty, out, "file.empty", f"--input {empty} has no rows; give a JSONL of rollouts"),
+        (full, full, "option.out-is-input", f"--out {full} is the input; name another file"),
+        (full, tmp_path, "file.not-a-file", f"--out {tmp_path} is a folder; name another file"),
+        (
+            full,
+            full / "x",
+            "file.cannot-write",
+            f"{full}: File exists; free space or fix the permissions, and run again",
+        ),
+    ):
+        result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--out", str(target)])
+        assert result.exit_code == 2
+        assert code_of(result.output) == code
+        assert sentence in " ".join(result.output.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "full.jsonl"]
 
 
-def test_the_folder_of_the_output_is_made(tmp_path):
+def test_the_folder_of_the_output_is_created(tmp_path):
     source, target = tmp_path / "in.jsonl", tmp_path / "new" / "deep" / "out.jsonl"
     source.write_text(json.dumps(rollout()) + "\n")
     result = CliRunner().invoke(main, ["reward", "score", "--input", str(source), "--out", str(target)])

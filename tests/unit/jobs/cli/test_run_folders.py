@@ -19,7 +19,10 @@ from jobs.cli import follow
 from jobs.engine.run_folder.ledger import Ledger
 from slurm.local.config import ClusterSpec
 from slurm.local.folder import new_record, write_record
+from support.refusals import code_of
 from support.run_folders.run_commands import LOOKING, asked, here, say, sent
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]
 __all__ = ["here"]
@@ -28,7 +31,7 @@ __all__ = ["here"]
 
 def site(folder: Path, text: str = "") -> Path:
     path = folder / "site.toml"
-    path.write_text(f"private_cluster = true\nexperiment = 'quick'\n{text}")
+    path.write_text(f"private_cluster = true\npreset = 'quick'\n{text}")
     return path
 
 
@@ -43,7 +46,7 @@ def test_a_run_can_be_looked_at_whatever_becomes_of_its_profile_s_file(after: st
     for command in LOOKING[:2] + LOOKING[4:5]:
         found = say(*command)
         assert found.exit_code == 0, (command, found.output)
-        assert "run runs/site (the one written to last): quick on site.toml" in found.stdout
+        assert "run runs/site (the one written to last): proxy_grm:quick on site.toml" in found.stdout
         assert "the private cluster is down" in found.output
 
 
@@ -60,7 +63,7 @@ def test_relative_paths_of_a_request_begin_where_it_was_asked_for(
     monkeypatch.chdir("elsewhere")
     assert [stage.fingerprint() for stage in recipes.of_run(Path(run)).stages] == before
     found = say("plan", "--run", run)
-    assert f"quick on {tmp_path / 'site.toml'}, pairs=data, paths from {tmp_path}" in found.stdout
+    assert f"proxy_grm:quick on {tmp_path / 'site.toml'}, pairs=data, paths from {tmp_path}" in found.stdout
     assert f"data at {tmp_path}" not in found.output
     why = say("why", "--run", run).stdout
     assert f"do: proxygrm submit --run {run}\n" in why, "the rest is in its record; typed here it would be elsewhere"
@@ -70,8 +73,8 @@ def test_relative_paths_of_a_request_begin_where_it_was_asked_for(
     ("file", "text", "said"),
     [
         ("run.json", "{torn", "run.json cannot be read"),
-        ("run.json", "{}", "with --profile, --run and what the run was asked for writes it again"),
-        ("run.json", '{"request": {}, "written": 1}', "with --profile, --run"),
+        ("run.json", '{"format": 2}', "a submit with --profile, --run and the run's other options writes it again"),
+        ("run.json", '{"format": 2, "request": {}, "written": 1}', "with --profile, --run"),
         ("run.json", "[1]", "with --profile, --run"),
         ("submissions.json", '{"distill": {}}', "end the jobs of this run"),
         ("submissions.json", "[7]", "end the jobs of this run"),
@@ -131,7 +134,7 @@ def test_logs_are_followed_on_while_the_scheduler_does_not_answer_for_a_moment(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(follow, "REFRESH_SHARED_S", 0.1)
-    Path("site.toml").write_text("experiment = 'quick'\n")
+    Path("site.toml").write_text("preset = 'quick'\n")
     sent("site.toml")
     ledger, stages = Ledger(Path("runs/site")), recipes.of_run(Path("runs/site")).stages
     ledger.record_submissions({"distill": ("7", stages[0].fingerprint())})
@@ -166,3 +169,17 @@ def test_root_leaves_nothing_in_the_checkout_or_run_of_another_user(tmp_path: Pa
     assert sorted({name.split(".")[0] for name in left}) == ["__init__", "__pycache__"], (
         "Python reads jobs itself first"
     )
+
+
+def test_a_run_of_an_earlier_version_is_answered_with_one_line_that_names_it() -> None:
+    ledger = asked("one", 100)[0]
+    path = ledger.folder / "run.json"
+    record = json.loads(path.read_text())
+    del record["format"]
+    record |= {"packages": {"proxygrm-suite": "0.1.0"}, "git": "637e542abcde"}
+    path.write_text(json.dumps(record))
+    for command in (["status"], ["plan"], ["submit"], ["report"]):
+        answer = say(*command)
+        assert answer.exit_code == 2
+        assert code_of(answer.output) == "run.other-version"
+        assert "made by proxygrm 0.1.0 (revision 637e542abcde)" in answer.output

@@ -1,4 +1,4 @@
-"""One rule for which run a command speaks of, and what is shown of it when no scheduler can be asked."""
+"""Which run a command is about, and what it shows when no scheduler can be asked."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ from support.run_folders.run_commands import LOOKING, asked, here, say  # noqa: 
 
 @pytest.mark.parametrize("command", LOOKING)
 def test_every_command_takes_the_run_written_to_last_and_says_so_in_its_first_line(command: list[str]) -> None:
-    asked("old", 1000, "rl.lr=3e-6")
-    asked("new", 2000, "rl.lr=2e-6")
+    asked("old", 1000, "grm_rl.learning_rate=3e-6")
+    asked("new", 2000, "grm_rl.learning_rate=2e-6")
     first = say(*command).output.splitlines()[0]
-    assert first == "run runs/new (the one written to last): quick on local, rl.lr=2e-6"
+    assert first == "run runs/new (the one written to last): proxy_grm:quick on local, grm_rl.learning_rate=2e-6"
     first = say(*command, "--run", "runs/old").output.splitlines()[0]
-    assert first == "run runs/old: quick on local, rl.lr=3e-6"
+    assert first == "run runs/old: proxy_grm:quick on local, grm_rl.learning_rate=3e-6"
 
 
-def test_whoever_names_a_profile_or_an_experiment_begins_afresh() -> None:
-    asked("new", 2000, "rl.lr=2e-6")
-    assert say("plan", "--profile", "local").output.splitlines()[0] == "run runs/local (new): demo on local"
-    assert say("plan", "--experiment", "quick").output.splitlines()[0] == "run runs/local (new): quick on local"
-    line = say("plan", "--experiment", "demo", "--run", "runs/new").output.splitlines()[0]
-    assert line == "run runs/new: demo on local"
+def test_naming_a_profile_or_a_recipe_starts_a_new_request() -> None:
+    asked("new", 2000, "grm_rl.learning_rate=2e-6")
+    assert say("plan", "--profile", "local").output.splitlines()[0] == "run runs/local (new): proxy_grm:demo on local"
+    assert (
+        say("plan", "--recipe", "proxy_grm:quick").output.splitlines()[0]
+        == "run runs/local (new): proxy_grm:quick on local"
+    )
+    line = say("plan", "--recipe", "proxy_grm:demo", "--run", "runs/new").output.splitlines()[0]
+    assert line == "run runs/new: proxy_grm:demo on local"
 
 
-def test_options_are_added_to_what_the_run_was_asked_for_before() -> None:
-    asked("new", 2000, "rl.lr=2e-6", "rl.seed=1")
-    said = say("plan", "--set", "rl.lr=4e-6", "--nodes", "3", "--qos", "long").output.splitlines()[0]
-    assert said == "run runs/new (the one written to last): quick on local, 3 nodes, rl.lr=4e-6, rl.seed=1, qos long"
+def test_options_are_added_to_the_earlier_ones_of_the_run() -> None:
+    asked("new", 2000, "grm_rl.learning_rate=2e-6", "grm_rl.seed=1")
+    said = say("plan", "--set", "grm_rl.learning_rate=4e-6", "--nodes", "3", "--qos", "long").output.splitlines()[0]
+    settings = "grm_rl.learning_rate=4e-6, grm_rl.seed=1, qos long"
+    assert said == f"run runs/new (the one written to last): proxy_grm:quick on local, 3 nodes, {settings}"
 
 
 def test_json_stays_json_and_the_run_is_named_beside_it() -> None:
@@ -55,7 +59,7 @@ def test_after_the_cluster_went_down_the_records_prove_what_is_done_and_the_rest
     assert "nothing is wrong" in say("why").output
     answer = say("status")
     assert answer.exit_code == 0
-    down = "the private cluster is down (`proxygrm cluster up` starts it): shown is what the run's records prove"
+    down = "the private cluster is down (`proxygrm cluster up` starts it): the run's records are shown alone"
     assert answer.stderr.splitlines() == [down]
     last = stages[-1]
     ledger.done_path(last).unlink()
@@ -72,8 +76,8 @@ def test_hours_come_from_the_done_records_where_no_accounting_answers() -> None:
     rl = next(row for row in found["stages"] if row["stage"] == "grm_rl")
     on = next(stage.on for stage in stages if stage.name == "grm_rl")
     assert rl["used_gpu_h"] == on.nodes * on.gpus_per_node
-    assert rl["asked_cpu_h"] == round(on.nodes * on.cpus_per_node * on.walltime_min / 60, 4)
-    assert "from the DONE records alone" in say("cost").output
+    assert rl["asked_cpu_h"] == round(on.nodes * on.cpus_per_task * on.timeout_min / 60, 4)
+    assert "from the DONE records only" in say("cost").output
 
 
 def test_a_submit_with_nothing_to_do_says_so_and_starts_and_writes_nothing(tmp_path: Path) -> None:
@@ -81,7 +85,7 @@ def test_a_submit_with_nothing_to_do_says_so_and_starts_and_writes_nothing(tmp_p
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     answer = say("submit")
     assert answer.exit_code == 0
-    assert answer.output.splitlines()[0] == "run runs/demo (the one written to last): quick on local"
+    assert answer.output.splitlines()[0] == "run runs/demo (the one written to last): proxy_grm:quick on local"
     assert "nothing to do: every stage is done" in answer.output
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert not (ledger.folder / ".lock").exists() or (ledger.folder / ".lock") in before
@@ -89,17 +93,20 @@ def test_a_submit_with_nothing_to_do_says_so_and_starts_and_writes_nothing(tmp_p
 
 def test_a_plan_names_the_setting_that_changed() -> None:
     asked("demo", 2000, done=True)
-    said = say("plan", "--set", "rl.lr=9e-9").output
-    assert "grpo.lr" in said
+    said = say("plan", "--set", "grm_rl.learning_rate=9e-9").output
+    assert "learning_rate" in said
     assert "-> 9e-09" in said
     assert "its configuration, prompts" not in said
 
 
 def test_advice_is_typed_in_full_and_can_be_typed_again() -> None:
-    request = Request("h100", "paper", 4, ("rl.lr=1e-6", "policy=/m/my model"), (("qos", "long"),))
+    request = Request(
+        "h100", "proxy_grm:paper", 4, ("grm_rl.learning_rate=1e-6", "policy=/m/my model"), (("qos", "long"),)
+    )
     said = advice.in_full("do: `proxygrm why grm_rl`, then proxygrm submit: it resumes", Path("runs/it's"), request)
     run = """--run 'runs/it'"'"'s'"""
-    more = "--profile h100 --experiment paper --nodes 4 --set rl.lr=1e-6 --set 'policy=/m/my model' --qos long"
+    more = "--profile h100 --recipe proxy_grm:paper --nodes 4 --set grm_rl.learning_rate=1e-6"
+    more += " --set 'policy=/m/my model' --qos long"
     assert said == f"do: `proxygrm why {run} grm_rl`, then proxygrm submit {run} {more}: it resumes"
     assert advice.in_full(said, Path("runs/other"), request) == said, "what has its run keeps it"
     assert shlex.split(advice.run_option(Path("runs/it's"))) == ["--run", "runs/it's"]
@@ -109,15 +116,15 @@ def test_advice_is_typed_in_full_and_can_be_typed_again() -> None:
 
 def test_an_error_about_a_run_advises_commands_about_that_run() -> None:
     asked("new", 2000)
-    said = say("logs", "grm_rl").output.splitlines()[-1]
-    assert said == "proxygrm: grm_rl has no log yet; `proxygrm status --run runs/new` says where it stands"
+    last = say("logs", "grm_rl").output.splitlines()[-1]
+    assert last == "proxygrm: grm_rl has no log yet; `proxygrm status --run runs/new` shows its state [logs.none]"
 
 
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [
         ({"config": {"a": {"b": 1}}}, {"config": {"a": {"b": 2}}}, ["a.b 1 -> 2"]),
-        ({"config": {"a": 1}}, {"config": {"a": 1, "c": None}}, ["c (not there) -> None"]),
+        ({"config": {"a": 1}}, {"config": {"a": 1, "c": None}}, ["c (not set) -> None"]),
         ({"config": None, "array": 2}, {"config": None, "array": 4}, ["array elements 2 -> 4"]),
         ({"prompts": {"grm": "x"}}, {"prompts": {"grm": "y"}}, ["prompt grm"]),
         ({"needs": {"pairs": "x", "t": "1"}}, {"needs": {"pairs": "y", "t": "1"}}, ["input pairs"]),

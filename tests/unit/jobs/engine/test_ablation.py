@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from jobs.cli.ablate import collect
+from jobs.engine import sweep
 from jobs.engine.plan import Facts, dependency, in_batches, plan
 from jobs.engine.request import Request, ablation_of, save
-from jobs.engine.run_folder.ledger import Ledger, read_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Stage
 from jobs.engine.submit import rendered
 from jobs.engine.sweep import Cell
 from jobs.recipes import of_run, read_spec, resolve, shipped
-from jobs.recipes.proxy_grm import ablation_chain, demo, paper
+from jobs.recipes.proxy_grm import RECIPE, demo, paper
 from proxygrm.core.errors import UserError
 from slurm import profile
 
@@ -31,27 +33,28 @@ def by_name(stages: list[Stage]) -> dict[str, Stage]:
     return {stage.name: stage for stage in stages}
 
 
-SEEDS = '[grid]\n"rl.aggregation" = ["sum", "bonus"]\n"rl.seed" = [1, 2]\n'
+SEEDS = '[grid]\n"grm_rl.aggregation" = ["sum", "bonus"]\n"grm_rl.seed" = [1, 2]\n'
 
 
 def test_a_grid_is_every_combination_and_cells_are_multiplied_with_it(tmp_path: Path) -> None:
-    found = read_spec(spec_file(tmp_path, SEEDS)).cells
+    found = read_spec(RECIPE, spec_file(tmp_path, SEEDS)).cells
     assert [cell.name for cell in found] == [
         "aggregation-sum_seed-1",
         "aggregation-sum_seed-2",
         "aggregation-bonus_seed-1",
         "aggregation-bonus_seed-2",
     ]
-    assert found[2].settings == ("rl.aggregation=bonus", "rl.seed=1")
-    both = '[[cells]]\nname = "a"\nset = ["rl.n=4"]\n[[cells]]\nname = "b"\n[grid]\n"rl.use_proxy" = [true, false]\n'
-    found = read_spec(spec_file(tmp_path, both)).cells
+    assert found[2].settings == ("grm_rl.aggregation=bonus", "grm_rl.seed=1")
+    both = '[[cells]]\nname = "a"\nset = ["grm_rl.n=4"]\n[[cells]]\nname = "b"\n'
+    both += '[grid]\n"grm_rl.use_proxy" = [true, false]\n'
+    found = read_spec(RECIPE, spec_file(tmp_path, both)).cells
     assert [cell.name for cell in found] == [
         "a_use_proxy-true",
         "a_use_proxy-false",
         "b_use_proxy-true",
         "b_use_proxy-false",
     ]
-    assert found[1].settings == ("rl.n=4", "rl.use_proxy=false")
+    assert found[1].settings == ("grm_rl.n=4", "grm_rl.use_proxy=false")
 
 
 @pytest.mark.parametrize(
@@ -60,18 +63,18 @@ def test_a_grid_is_every_combination_and_cells_are_multiplied_with_it(tmp_path: 
         ("", "give a [grid]"),
         ("[grid", "cannot be read"),
         ("grids = 1", "unknown key 'grids'"),
-        ('[grid]\n"rl.n" = 4', "is a list of at least one value"),
-        ('[grid]\n"rl.n" = []', "is a list of at least one value"),
+        ('[grid]\n"grm_rl.n" = 4', "is a list of at least one value"),
+        ('[grid]\n"grm_rl.n" = []', "is a list of at least one value"),
         ("throttle = -1\n[grid]\nx = [1]", "throttle is -1"),
         ('[[cells]]\nname = "../x"', "a cell is name"),
-        ('[[cells]]\nname = "x"\nset = ["rl.n"]', "a cell is name"),
-        ('[[cells]]\nname = "x"\nsets = ["rl.n=4"]\nset = []', "a cell is name"),
+        ('[[cells]]\nname = "x"\nset = ["grm_rl.n"]', "a cell is name"),
+        ('[[cells]]\nname = "x"\nsets = ["grm_rl.n=4"]\nset = []', "a cell is name"),
         ('[grid]\nproxy = ["a/model", "b/model"]', "two cells are called 'proxy-model'"),
     ],
 )
 def test_a_bad_spec_is_one_line_that_names_the_file(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        read_spec(spec_file(tmp_path, text))
+        read_spec(RECIPE, spec_file(tmp_path, text))
     assert said in str(caught.value)
     assert "mine.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -79,24 +82,24 @@ def test_a_bad_spec_is_one_line_that_names_the_file(tmp_path: Path, text: str, s
 
 def test_only_some_cells_can_be_taken_and_a_wrong_name_is_said(tmp_path: Path) -> None:
     path = spec_file(tmp_path, SEEDS)
-    assert len(read_spec(path, ["*seed-1", "aggregation-sum_*"]).cells) == 3
+    assert len(read_spec(RECIPE, path, ["*seed-1", "aggregation-sum_*"]).cells) == 3
     with pytest.raises(UserError, match=r"no cell is called 'seed'; there are aggregation-sum_seed-1"):
-        read_spec(path, ["seed"])
+        read_spec(RECIPE, path, ["seed"])
 
 
 def test_an_unknown_spec_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'aggregation'"):
-        read_spec("agregation")
+        read_spec(RECIPE, "agregation")
 
 
 def test_a_wrong_setting_names_its_cell() -> None:
-    with pytest.raises(UserError, match=r"cell odd: --set rl\.m"):
-        ablation_chain(demo(), (Cell("odd", ("rl.m=4",)),))
+    with pytest.raises(UserError, match=r"cell odd: --set grm_rl\.m"):
+        sweep.stages(RECIPE, demo(), (Cell("odd", ("grm_rl.m=4",)),))
 
 
-@pytest.mark.parametrize("spec", shipped(), ids=lambda spec: spec.name)
-def test_every_shipped_spec_is_a_chain_of_the_paper_s_experiment(spec) -> None:  # type: ignore[no-untyped-def]
-    stages = by_name(ablation_chain(paper(), spec.cells, spec.throttle))
+@pytest.mark.parametrize("spec", shipped(RECIPE), ids=lambda spec: spec.name)
+def test_every_shipped_spec_is_a_chain_of_the_paper_s_preset(spec) -> None:  # type: ignore[no-untyped-def]
+    stages = by_name(sweep.stages(RECIPE, paper(), spec.cells, spec.throttle))
     trained = [stage for stage in stages.values() if stage.batch == "ablation_rl"]
     assert len(trained) == len(spec.cells) == len({stage.fingerprint() for stage in trained})
     assert len([stage for stage in stages.values() if stage.batch == "ablation_evaluate"]) == len(spec.cells)
@@ -104,7 +107,7 @@ def test_every_shipped_spec_is_a_chain_of_the_paper_s_experiment(spec) -> None: 
 
 
 def test_cells_share_what_they_do_not_differ_in() -> None:
-    stages = ablation_chain(demo(), read_spec("implicit-explicit").cells)
+    stages = sweep.stages(RECIPE, demo(), read_spec(RECIPE, "implicit-explicit").cells)
     shared = [stage for stage in stages if not stage.batch]
     assert [stage.name for stage in shared] == ["distill", "split", "proxy_sft", "grm_sft"]
     plain = by_name(resolve(Request()).stages)
@@ -114,12 +117,12 @@ def test_cells_share_what_they_do_not_differ_in() -> None:
 def test_a_cell_with_another_proxy_has_a_proxy_of_its_own_and_adding_cells_renames_none() -> None:
     small = Cell("small", ("proxy_sft.max_steps=7",))
     cells = (Cell("base", ()), small)
-    stages = by_name(ablation_chain(demo(), cells))
+    stages = by_name(sweep.stages(RECIPE, demo(), cells))
     (own,) = [name for name in stages if name.startswith("proxy_sft-")]
     assert stages[own].config.max_steps == 7
     assert own in {parent.name for parent in stages["cells/small/grm_rl"].upstream()}
     assert "proxy_sft" in {parent.name for parent in stages["cells/base/grm_rl"].upstream()}
-    more = by_name(ablation_chain(demo(), (Cell("first", ("proxy_sft.max_steps=9",)), *cells)))
+    more = by_name(sweep.stages(RECIPE, demo(), (Cell("first", ("proxy_sft.max_steps=9",)), *cells)))
     assert {name: more[name].fingerprint() for name in stages} == {n: s.fingerprint() for n, s in stages.items()}
 
 
@@ -128,12 +131,12 @@ def sent(stages: list[Stage], done: set[str]) -> list[list[str]]:
     return [[line.stage.name for line in lines] for lines in in_batches(plan(stages, facts))]
 
 
-CELLS = tuple(Cell(f"c{i}", (f"rl.seed={i}",)) for i in range(3))
+CELLS = tuple(Cell(f"c{i}", (f"grm_rl.seed={i}",)) for i in range(3))
 SHARED = {"distill", "split", "proxy_sft", "grm_sft"}
 
 
 def test_all_cells_are_two_arrays_the_second_waiting_element_by_element() -> None:
-    stages = ablation_chain(demo(), CELLS, throttle=2)
+    stages = sweep.stages(RECIPE, demo(), CELLS, throttle=2)
     facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
     rl, evaluations = in_batches(plan(stages, facts))
     assert dependency(rl, {}) == ""
@@ -145,8 +148,8 @@ def test_all_cells_are_two_arrays_the_second_waiting_element_by_element() -> Non
 
 
 def test_cells_that_ask_for_other_resources_are_arrays_of_their_own() -> None:
-    long = tuple(Cell(f"long{i}", (f"rl.seed={i}", "on.grm_rl.walltime_min=55")) for i in (7, 8))
-    stages = ablation_chain(demo(), (*CELLS, *long))
+    long = tuple(Cell(f"long{i}", (f"grm_rl.seed={i}", "grm_rl.on.timeout_min=55")) for i in (7, 8))
+    stages = sweep.stages(RECIPE, demo(), (*CELLS, *long))
     facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
     batches = in_batches(plan(stages, facts))
     assert [len(lines) for lines in batches] == [3, 2, 3, 2]
@@ -157,13 +160,13 @@ def test_cells_that_ask_for_other_resources_are_arrays_of_their_own() -> None:
 
 
 def test_only_missing_cells_are_sent_and_what_is_trained_waits_for_nothing() -> None:
-    stages = ablation_chain(demo(), CELLS)
+    stages = sweep.stages(RECIPE, demo(), CELLS)
     done = SHARED | {"cells/c0/grm_rl", "cells/c0/evaluate", "cells/c1/grm_rl"}
     assert sent(stages, done) == [["cells/c2/grm_rl"], ["cells/c1/evaluate"], ["cells/c2/evaluate"]]
 
 
 def test_with_nothing_done_the_cells_wait_for_every_shared_stage() -> None:
-    stages = ablation_chain(demo(), CELLS)
+    stages = sweep.stages(RECIPE, demo(), CELLS)
     batches = in_batches(plan(stages, {stage.name: Facts("not done yet") for stage in stages}))
     assert dependency(batches[-2], {"split": "3", "proxy_sft": "4", "grm_sft": "5"}) == "afterok:5:4:3"
 
@@ -178,10 +181,10 @@ def test_an_ablation_is_what_its_run_folder_says(tmp_path: Path) -> None:
 
 
 def test_an_ablation_in_the_folder_of_a_chain_takes_nothing_away_and_neither_does_the_chain(tmp_path: Path) -> None:
-    run, chain = tmp_path / "run", resolve(Request(assignments=("rl.n=4",)))
-    mine = resolve(Request(assignments=("rl.n=4",), ablation_name="mine", ablation=CELLS))
+    run, chain = tmp_path / "run", resolve(Request(assignments=("grm_rl.n=4",)))
+    mine = resolve(Request(assignments=("grm_rl.n=4",), ablation_name="mine", ablation=CELLS))
     small = (Cell("small", ("proxy_sft.max_steps=7",)),)
-    other = resolve(Request(assignments=("rl.n=4",), ablation_name="other", ablation=small))
+    other = resolve(Request(assignments=("grm_rl.n=4",), ablation_name="other", ablation=small))
     for asked in (chain, mine, other, chain):
         save(asked, Ledger(run))
     assert read_json(run / "run.json")["request"]["ablation"] == []
@@ -216,7 +219,7 @@ def evaluated(run: Path, cell: str, accuracy: float) -> None:
 
 
 def test_the_table_has_mean_and_spread_over_seeds_and_counts_what_is_missing(tmp_path: Path) -> None:
-    cells = read_spec(spec_file(tmp_path, SEEDS)).cells
+    cells = read_spec(RECIPE, spec_file(tmp_path, SEEDS)).cells
     evaluated(tmp_path, "aggregation-sum_seed-1", 0.7)
     evaluated(tmp_path, "aggregation-sum_seed-2", 0.8)
     evaluated(tmp_path, "aggregation-bonus_seed-2", 0.5)
@@ -230,8 +233,8 @@ def test_the_table_has_mean_and_spread_over_seeds_and_counts_what_is_missing(tmp
 
 
 def test_a_thousand_cells_are_planned_as_one_array_in_seconds() -> None:
-    cells = tuple(Cell(f"c{i}", (f"rl.seed={i}",)) for i in range(1000))
-    stages = ablation_chain(demo(), cells, throttle=50)
+    cells = tuple(Cell(f"c{i}", (f"grm_rl.seed={i}",)) for i in range(1000))
+    stages = sweep.stages(RECIPE, demo(), cells, throttle=50)
     facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
     batches = in_batches(plan(stages, facts))
     assert [len(lines) for lines in batches] == [1000, 1000]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,10 @@ import pytest
 from jobs.engine.request import Request
 from jobs.engine.secrecy import refuse
 from jobs.recipes import resolve
-from jobs.recipes.proxy_grm import EXPERIMENTS, paper
-from proxygrm.core.errors import UserError
+from jobs.recipes.proxy_grm import RECIPE, paper
+from proxygrm.core.settings import with_assignments
 from slurm import profile as profiles
+from support.refusals import refused
 
 PLANTED = (
     "https://me:hunter22@host/v1",
@@ -28,8 +28,8 @@ PLANTED = (
 
 @pytest.mark.parametrize("text", PLANTED)
 def test_a_secret_in_a_setting_is_refused_by_name_and_not_repeated(text: str) -> None:
-    with pytest.raises(UserError, match=r"teacher holds .* 0600") as caught:
-        refuse(replace(paper(), teacher=text), "settings")
+    with refused("settings.secret", path="settings.distill.teacher") as caught:
+        refuse(with_assignments(paper(), [f"distill.teacher={text}"]), "settings")
     assert "hunter22" not in str(caught.value)
 
 
@@ -52,18 +52,18 @@ def test_ordinary_settings_are_not_taken_for_secrets(text: str) -> None:
     refuse({"a": [text, {"b": text}], "c": 3}, "settings")
 
 
-def test_no_shipped_experiment_or_profile_holds_one() -> None:
-    for make in EXPERIMENTS.values():
-        refuse(make(), "experiment")
+def test_no_shipped_preset_or_profile_holds_one() -> None:
+    for make in RECIPE.presets.values():
+        refuse(make(), "settings")
     for name in profiles.names():
         refuse(profiles.load(name), name)
 
 
 def test_a_request_with_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a password in a URL"):
-        resolve(Request(profile="h100", assignments=("teacher=https://me:hunter22@host/v1",)))
+    with refused("settings.secret", kind="a password in a URL"):
+        resolve(Request(profile="h100", assignments=("distill.teacher=https://me:hunter22@host/v1",)))
     site = tmp_path / "site.toml"
     site.write_text('[environment]\nsetup = ["export WANDB_API_KEY=hunter22"]\n')
-    with pytest.raises(UserError, match="set in shell text") as caught:
+    with refused("settings.secret", kind="a secret set in shell text") as caught:
         resolve(Request(profile=str(site)))
     assert "hunter22" not in str(caught.value)

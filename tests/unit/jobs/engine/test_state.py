@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.engine import state
-from jobs.engine.run_folder.ledger import Done, Ledger, write_json
+from jobs.engine import facts, state
+from jobs.engine.run_folder import failures
+from jobs.engine.run_folder.ledger import Done, Ledger
+from jobs.engine.run_folder.records import write_json
 from jobs.engine.stage import Artifact, Stage, StageRun
 from jobs.engine.state import StageState, of_batch, word_of
 from slurm import scheduler
 from slurm.sbatch import Resources
 from slurm.scheduler import JobState, Tres
+
+pytestmark = pytest.mark.slow
 
 
 def nothing(run: StageRun) -> None:
@@ -111,10 +115,10 @@ def test_a_failure_written_by_an_earlier_attempt_is_not_told_of_this_one(
     assert second.word == "failed"
     assert "an old one" not in second.detail
     long = "RayTaskError(OutOfMemoryError): ray::Worker()\n" + "  File x\n" * 500 + "OutOfMemoryError: no room\n"
-    assert state.said({"reason": long, "node": "n1"}) == (
+    assert failures.in_one_line({"reason": long, "node": "n1"}) == (
         "RayTaskError(OutOfMemoryError): ray::Worker() ... OutOfMemoryError: no room (on n1)"
     )
-    assert state.said({"reason": " \n", "node": ""}) == "no reason given"
+    assert failures.in_one_line({"reason": " \n", "node": ""}) == "no reason given"
     assert "proxygrm why second" in second.detail
 
 
@@ -183,9 +187,10 @@ def test_an_array_sent_in_parts_is_known_in_all_its_parts(ledger: Ledger, monkey
     }
     ledger.write_done(first, Done("first", first.fingerprint(), 2, 1.0, 9.0, "30", ["n"], 1))
     assert run_with(monkeypatch, ledger, jobs)[0].counts == {"done": 2, "running": 1}
-    monkeypatch.setattr(state, "query", lambda ids, since=0.0: {"7": [jobs["7_1"][0]], "30": jobs["30_2"]})
-    facts = state.facts(two_stages(), ledger)["first"]
-    assert (facts.active_job, facts.active_state) == ("7", "RUNNING")
+    monkeypatch.setattr(facts, "query", lambda ids, since=0.0: {"7": [jobs["7_1"][0]], "30": jobs["30_2"]})
+    queued = facts.gather(two_stages(), ledger)["first"].queued
+    assert queued
+    assert (queued.job_id, queued.state) == ("7", "RUNNING")
 
 
 def test_what_was_done_with_another_configuration_has_not_failed(

@@ -51,7 +51,7 @@ def test_every_directive_stands_before_the_first_command(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in TEMPLATES if p.stem != "proxy"], ids=[n for n in NAMES if n != "proxy"])
-def test_what_a_template_asks_for_is_what_the_paper_s_experiment_asks_for(path: Path) -> None:
+def test_what_a_template_asks_for_is_what_the_paper_s_preset_asks_for(path: Path) -> None:
     stages = {stage.name: stage for stage in chain(paper())}
     text = path.read_text()
     named = {"sft": ["proxy_sft", "grm_sft"], "rl": ["grm_rl"], "evaluate": ["evaluate", "transfer"]}.get(
@@ -63,10 +63,10 @@ def test_what_a_template_asks_for_is_what_the_paper_s_experiment_asks_for(path: 
         assert name in text
         assert int(asked.get("nodes", 1)) == stage.on.nodes
         assert int(asked.get("gpus-per-node", 0)) == stage.on.gpus_per_node
-        assert int(asked["cpus-per-task"]) == stage.on.cpus_per_node
+        assert int(asked["cpus-per-task"]) == stage.on.cpus_per_task
         hours, minutes, _ = map(int, asked["time"].split(":"))
-        assert hours * 60 + minutes == stage.on.walltime_min
-        assert asked["mem"] in ("0", f"{stage.on.memory_gb}G")
+        assert hours * 60 + minutes == stage.on.timeout_min
+        assert asked["mem"] in ("0", f"{stage.on.mem_gb}G")
         elements = len(named) if path.stem == "sft" else stage.array
         assert asked.get("array", "") == (f"0-{elements - 1}" if elements > 1 else "")
     assert asked["ntasks-per-node"] == "1"

@@ -105,7 +105,7 @@ def test_a_run_folder_that_no_container_can_mount_is_refused() -> None:
         ('[container]\nruntime = "pyxis"\nimage = "x"\nmounts = ["data"]\n', "is not /HOST"),
         ('[container]\nruntime = "pyxis"\nimage = "x"\nmounts = ["/a,/b"]\n', "is not /HOST"),
         ('[container]\nimgae = "x"\n', "did you mean 'image'"),
-        ('[environment]\nmodules = ["cuda; rm -rf /"]\n', "is no name of a module"),
+        ('[environment]\nmodules = ["cuda; rm -rf /"]\n', "is not a module"),
         ("[health]\nslow_factor = 0.5\n", "slow_factor is at least 1"),
         ("[health]\nmin_shm = 2\n", "did you mean 'min_shm_gb'"),
     ],
@@ -141,7 +141,7 @@ def test_a_job_in_a_container_or_with_modules_is_the_golden_one(tmp_path: Path, 
     site = tmp_path / "site.toml"
     site.write_text(f'[scheduler]\npartition = "h100"\n[node]\ngpu_type = "h100"\ncpus = 96\nmemory_gb = 1900\n{table}')
     profile = profiles.load(str(site))
-    on = Resources(nodes=2, gpus_per_node=8, cpus_per_node=64, memory_gb=900, walltime_min=60)
+    on = Resources(nodes=2, gpus_per_node=8, cpus_per_task=64, mem_gb=900, timeout_min=60)
     stage = Stage("grm_rl", _no_work, (), on)
     script = rendered([Planned(stage, "run", "not done yet", "f")], profile, RUN, {})
     golden = GOLDEN / f"site_{name}.sbatch"

@@ -1,4 +1,4 @@
-"""Ids as released, whatever their type, through every reader; none passes through a float."""
+"""Released ids of every type through every reader; none passes through a float."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_tools.ingest.run import ingest
 from data_tools.inspect.check import check
 from data_tools.rows.preference import read_pairs
 from proxygrm.core.errors import UserError
-from proxygrm.core.ids import BadId, given, id_text, loads
+from proxygrm.core.ids import BadId, has_id, id_text, loads
 from proxygrm.evaluate.best_of_n.ranking import read_prompts
 from proxygrm.evaluate.judges.scalar import ScalarJudge
 from proxygrm.evaluate.rows.answers import read_answers
@@ -41,16 +41,16 @@ def test_an_id_is_the_text_it_was_released_as(value, text):
 
 
 @pytest.mark.parametrize("value", [True, False, float(2**53), 1e30, float("inf"), [1], {"$oid": "a"}, (1,)])
-def test_what_lost_its_digits_or_is_no_id_is_said(value):
+def test_a_number_that_has_lost_digits_and_a_value_that_is_not_an_id_are_refused(value):
     with pytest.raises(BadId, match="id is"):
         id_text(value)
 
 
-def test_null_nan_and_empty_texts_are_no_ids_but_zero_is_one():
-    assert [given(v) for v in (None, float("nan"), "", b"", 0, 0.0, "0", " ")] == [False] * 4 + [True] * 4
+def test_null_nan_and_empty_texts_are_not_ids_but_zero_is():
+    assert [has_id(v) for v in (None, float("nan"), "", b"", 0, 0.0, "0", " ")] == [False] * 4 + [True] * 4
 
 
-def test_whole_numbers_beyond_64_bits_keep_their_digits():
+def test_integers_beyond_64_bits_keep_their_digits():
     assert loads(b'{"id": 36893488147419103233}')["id"] == 36893488147419103233
     assert loads(b'{"id": 7.0, "x": 1}') == {"id": 7.0, "x": 1}
 
@@ -80,19 +80,19 @@ def test_ingestion_keeps_every_id_apart_from_json(tmp_path, suffix):
     assert report["notes"].get("repeated_id", 0) == 0
 
 
-def test_ids_of_two_types_that_read_alike_are_told_apart_and_reported(tmp_path):
+def test_ids_of_two_types_with_the_same_text_are_reported(tmp_path):
     report = ingest("preference-jsonl", lines(tmp_path / "m.jsonl", rows([7, "7", 7.0])), tmp_path / "pairs")
     assert [pair.id for pair in read_pairs(tmp_path / "pairs")] == ["m:7", "m:7#2", "m:7#3"]
     assert report["notes"]["repeated_id"] == 2
 
 
-def test_rows_whose_ids_are_none_are_bad_and_named(tmp_path):
+def test_rows_with_invalid_ids_are_bad_and_named(tmp_path):
     odd = [True, {"$oid": "a"}, [1], 1e30]
     report = ingest("preference-jsonl", lines(tmp_path / "m.jsonl", rows(["a", *odd])), tmp_path / "pairs", max_bad=1.0)
     assert (report["kept"], report["bad"]) == (1, {"bad_id": 4})
-    found = check(tmp_path / "m.jsonl").problems
-    assert list(found) == ["bad_id"]
-    assert [row["row"] for row in found["bad_id"].rows] == [2, 3, 4, 5]
+    problems = check(tmp_path / "m.jsonl").problems
+    assert list(problems) == ["bad_id"]
+    assert [row["row"] for row in problems["bad_id"].rows] == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_ingestion_keeps_every_id_from_parquet(tmp_path, column, wanted):
     pq.write_table(pa.table({"id": column, **texts}), tmp_path / "m.parquet")
     assert check(tmp_path / "m.parquet").problems == {}
     ingest("preference-jsonl", tmp_path / "m.parquet", tmp_path / "pairs")
-    found = [pair.id.removeprefix("m:") for pair in read_pairs(tmp_path / "pairs")]
-    assert [i.partition("#")[0] for i in found] == wanted
-    assert len(set(found)) == 3
+    ids = [pair.id.removeprefix("m:") for pair in read_pairs(tmp_path / "pairs")]
+    assert [i.partition("#")[0] for i in ids] == wanted
+    assert len(set(ids)) == 3
 
 
 def test_conversion_evaluation_and_ingestion_know_a_row_by_the_same_id(tmp_path):
@@ -132,7 +132,7 @@ def test_conversion_evaluation_and_ingestion_know_a_row_by_the_same_id(tmp_path)
     assert list(read_prompts(candidates)) == WANTED
 
 
-def test_what_was_judged_is_scored_against_its_own_file_whatever_its_ids(tmp_path):
+def test_judgements_are_scored_against_their_own_file_for_any_ids(tmp_path):
     odd = ["x#2", "x", "#2", "mine:z#2", "mine:z", "a\nb", "\u202e", *RELEASED]
     mine = lines(tmp_path / "mine.jsonl", rows(odd))
     ingest("preference-jsonl", mine, tmp_path / "pairs")
@@ -142,12 +142,12 @@ def test_what_was_judged_is_scored_against_its_own_file_whatever_its_ids(tmp_pat
         scores = lines(tmp_path / "s.jsonl", [{"id": pair.id, "score_1": 1, "score_2": 0} for pair in pairs])
         out = tmp_path / f"out {file.name}"
         call("run", "--pairs", file, "--judge", scores, "--out", out)
-        said = call("score", "--bench", "pairs", "--answers", out / "answers.jsonl", "--pairs", file)
-        assert f"N = {len(odd)} of {len(odd)} expected" in " ".join(said.split())
+        output = call("score", "--bench", "pairs", "--answers", out / "answers.jsonl", "--pairs", file)
+        assert f"N = {len(odd)} of {len(odd)} expected" in " ".join(output.split())
 
 
 @pytest.mark.parametrize("bad", [True, 1e30, {"a": 1}])
-def test_every_reader_says_in_one_line_that_an_id_is_none(tmp_path, bad):
+def test_every_reader_refuses_an_invalid_id_in_one_line(tmp_path, bad):
     file = lines(tmp_path / "f.jsonl", rows([bad], candidates=["a", "b"], rewards=[1, 0], score_1=1, score_2=0))
     pairs = load_pairs(lines(tmp_path / "p.jsonl", rows(["a"])))
     for read in (load_pairs, ids_of, read_prompts, lambda path: read_answers([path], False),

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.sources.base import Left
+from data_tools.sources.base import Excluded
 from data_tools.sources.preference_jsonl import label_of
 from proxygrm.core.labels import BadLabel, NoLabel, as_label, label_in, same_label
 from proxygrm.evaluate.agreement.cases import read_cases
 from proxygrm.evaluate.rows.pairs import load_pairs
-from proxygrm.evaluate.transfer.conditions import _sight
+from proxygrm.evaluate.transfer.rubrics import ordered_pair_of
 from proxygrm.rl.options import RewardOptions
-from proxygrm.rl.plugins.parts import LABEL_MISMATCH
 from proxygrm.rl.plugins.reward_fn import compute_score
-from proxygrm.serving.front.app import Answer
+from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH
+from proxygrm.serving.front.app import LabelField
 
 CRITIQUE = "<rubric>Names red (100%)<justify>j</justify></rubric><eval>e</eval><answer>{}</answer>"
 ONE = [1, "1", " 1\n", 1.0, "1.0", "<answer>1</answer>", " <answer> 1 </answer>\n", ["<answer>1</answer>"], ["1"],
@@ -82,7 +82,7 @@ def test_two_ways_of_writing_the_same_label_are_the_same():
     assert not same_label("x", "x")
 
 
-# One reader of rows each: takes the label as written, gives 1 or raises or says otherwise.
+# One reader of rows each: from the label as written to 1, 0 or an error.
 
 
 def by_pairs(written, folder: Path):
@@ -92,15 +92,15 @@ def by_pairs(written, folder: Path):
 
 
 def by_ingest(written, folder: Path):
-    found = label_of(written)
-    if isinstance(found, Left):
-        raise ValueError(found.reason)
-    return found
+    label = label_of(written)
+    if isinstance(label, Excluded):
+        raise ValueError(label.reason)
+    return label
 
 
 def by_transfer(written, folder: Path):
     row = {"id": "1", "question": "q", "response_1": "a", "response_2": "b", "label": written}
-    return _sight(row).pair.label
+    return ordered_pair_of(row).pair.label
 
 
 def by_agreement(written, folder: Path):
@@ -111,16 +111,16 @@ def by_agreement(written, folder: Path):
 
 
 def by_front(written, folder: Path):
-    return TypeAdapter(Answer).validate_python(written)
+    return TypeAdapter(LabelField).validate_python(written)
 
 
 def by_rl(written, folder: Path):
     options = RewardOptions(str(folder), str(folder / "stop"), 8, use_proxy=False).write(folder / "options.json")
     pair = {"question": "q", "response_1": "a", "response_2": "b", "label": 1, "images": []}
-    found = asyncio.run(compute_score("x", CRITIQUE.format(1), written, pair, options=str(options)))
-    if found["problem"] == LABEL_MISMATCH:
+    row = asyncio.run(compute_score("x", CRITIQUE.format(1), written, pair, options=str(options)))
+    if row["problem"] == LABEL_MISMATCH:
         raise ValueError(LABEL_MISMATCH)
-    return 1 if (found["score"], found["label"]) == (1.5, "1") else 0
+    return 1 if (row["score"], row["label"]) == (1.5, "1") else 0
 
 
 READERS = [by_pairs, by_ingest, by_transfer, by_agreement, by_front, by_rl]
@@ -155,8 +155,8 @@ def test_ingest_reads_blocks_whose_rows_write_labels_differently(order, tmp_path
     ][::order]
     file = tmp_path / "p.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = ["data", "ingest", "preference-jsonl", str(file), "--out", str(tmp_path / "out"), "--max-bad", "0.5"]
-    result = CliRunner().invoke(main, asked)
+    arguments = ["data", "ingest", "preference-jsonl", str(file), "--out", str(tmp_path / "out"), "--max-bad", "0.5"]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "bad: bad label" in result.output
     found = read_table(tmp_path / "out" / "pairs.parquet").to_pylist()

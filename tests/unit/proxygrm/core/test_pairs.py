@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from data_tools.ingest.run import ingest
-from data_tools.rows.preference import PictureStore, PreferencePair, UnreadablePicture, arrange, read_pairs, write_pairs
+from data_tools.rows.preference import ImageStore, PreferencePair, UnreadableImage, arrange, read_pairs, write_pairs
 from proxygrm.core.errors import UserError
+from support.refusals import refused
 
 
-def picture(shade: int, kind: str = "PNG") -> bytes:
+def image_bytes(shade: int, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (8, 8), (shade, 0, 0)).save(out, kind)
     return out.getvalue()
@@ -20,7 +21,7 @@ def picture(shade: int, kind: str = "PNG") -> bytes:
 
 def row(idx=0, image=None, **changes):
     base = {
-        "ds_name": "RLAIF-V", "image": {"bytes": picture(idx % 256) if image is None else image, "path": "x.jpg"},
+        "ds_name": "RLAIF-V", "image": {"bytes": image_bytes(idx % 256) if image is None else image, "path": "x.jpg"},
         "question": f"q{idx}", "chosen": "good", "rejected": "bad", "origin_dataset": "o", "origin_split": "s",
         "idx": idx, "image_path": "x.jpg",
     }  # fmt: skip
@@ -38,8 +39,8 @@ def write(path, rows):
 
 def test_pairs_come_back_as_they_were_written(tmp_path):
     folder = tmp_path / "a folder, with 'quotes' and ünïcode"
-    store = PictureStore(folder)
-    names = [store.add(picture(1)), store.add(picture(2, "JPEG"))]
+    store = ImageStore(folder)
+    names = [store.add(image_bytes(1)), store.add(image_bytes(2, "JPEG"))]
     pairs = [
         PreferencePair("s:1", "s", 'q\n"quoted" ü 🙂', "", "b" * 100_000, 1, tuple(names), "mit"),
         PreferencePair("s:2", "s", "text only", "a", "b", 2, (), "mit"),
@@ -49,16 +50,16 @@ def test_pairs_come_back_as_they_were_written(tmp_path):
     assert all(path.is_file() and path.is_absolute() for path in pairs[0].image_paths(folder))
 
 
-def test_a_picture_is_stored_once_under_the_hash_of_its_bytes(tmp_path):
-    store = PictureStore(tmp_path)
-    assert store.add(picture(1)) == store.add(picture(1)) == PictureStore(tmp_path).add(picture(1))
+def test_a_image_is_stored_once_under_the_hash_of_its_bytes(tmp_path):
+    store = ImageStore(tmp_path)
+    assert store.add(image_bytes(1)) == store.add(image_bytes(1)) == ImageStore(tmp_path).add(image_bytes(1))
     assert len(list((tmp_path / "images").iterdir())) == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", picture(1)[:40], picture(3, "JPEG")[:-200]])
-def test_broken_pictures_are_not_stored(tmp_path, data):
-    with pytest.raises(UnreadablePicture):
-        PictureStore(tmp_path).add(data)
+@pytest.mark.parametrize("data", [b"", b"no image", image_bytes(1)[:40], image_bytes(3, "JPEG")[:-200]])
+def test_broken_images_are_not_stored(tmp_path, data):
+    with pytest.raises(UnreadableImage):
+        ImageStore(tmp_path).add(data)
     assert list((tmp_path / "images").iterdir()) == []
 
 
@@ -69,24 +70,25 @@ def test_order_is_decided_by_the_id_alone():
     assert 900 < sum(p.label == 1 for p in pairs) < 1100
 
 
-def test_a_repeated_id_or_a_missing_picture_leaves_no_half_written_folder(tmp_path):
+def test_a_repeated_id_or_a_missing_image_leaves_no_half_written_folder(tmp_path):
     pair = PreferencePair("s:1", "s", "q", "a", "b", 1, (), "mit")
-    with pytest.raises(UserError, match="twice"):
+    with refused("data.repeated-ids", id="s:1", path=tmp_path):
         write_pairs(tmp_path, [pair, pair])
-    with pytest.raises(UserError, match=r"nowhere\.png"):
+    with refused("image.missing", name="nowhere.png"):
         write_pairs(tmp_path, [PreferencePair("s:1", "s", "q", "a", "b", 1, ("nowhere.png",), "mit")])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_holds_no_pairs_says_so_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+def test_a_folder_without_pairs_is_refused(tmp_path):
+    with refused("file.missing", path=tmp_path / "pairs.parquet"):
         read_pairs(tmp_path)
     (tmp_path / "pairs.parquet").write_text("no parquet")
-    with pytest.raises(UserError, match="cannot be read"):
+    with refused("file.damaged", path=tmp_path / "pairs.parquet"):
         read_pairs(tmp_path)
     pq.write_table(pa.table({"id": ["x"]}), tmp_path / "pairs.parquet")
-    with pytest.raises(UserError, match=r"version none, lacks source"):
+    with refused("data.other-version", version="none") as caught:
         read_pairs(tmp_path)
+    assert "source" in caught.value.values["missing"]
 
 
 def test_ingesting_twice_gives_the_same_pairs(tmp_path):

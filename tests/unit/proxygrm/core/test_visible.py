@@ -1,4 +1,4 @@
-"""Nothing that others wrote (logs, error bodies, names) speaks to the terminal of who looks at it."""
+"""Untrusted text (logs, error bodies, names) cannot control the terminal that shows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from jobs import recipes
 from jobs.cli import follow
 from jobs.cli.common import console
 from jobs.cli.common import say as saying
-from jobs.engine.run_folder.ledger import Ledger, write_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import write_json
 from proxygrm.core.errors import UserError
 from proxygrm.core.visible import uncoloured, visible
 from support.run_folders.run_commands import here, say, sent
@@ -63,7 +64,7 @@ def test_ordinary_text_of_any_script_stays_as_it_is() -> None:
     assert uncoloured("\x1b[1;36m(pid=7)\x1b[0m ok \x1b[2J") == "(pid=7) ok \x1b[2J"
 
 
-def test_json_says_the_same_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_keeps_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
     value = dict(HOSTILE.items())
     saying.echo(json.dumps(value, ensure_ascii=False))
     out = capsys.readouterr().out
@@ -82,17 +83,17 @@ def test_tables_and_rich_text_show_it_and_keep_their_own_colours(text: str) -> N
     for thing in (table, Text(text), f"[red]{console.escape(text)}[/]"):
         out.print(thing)
     out.print(text, markup=False)
-    shown = uncoloured(file.getvalue())
+    plain = uncoloured(file.getvalue())
     assert "\x1b[31m" in file.getvalue()
-    assert not OBEYED & set(shown)
-    assert shown.count(visible(text).splitlines()[0].strip()) >= 4
-    widths = {len(line) for line in shown.splitlines() if line.startswith(("┃", "│"))}
+    assert not OBEYED & set(plain)
+    assert plain.count(visible(text).splitlines()[0].strip()) >= 4
+    widths = {len(line) for line in plain.splitlines() if line.startswith(("┃", "│"))}
     assert len(widths) == 1
 
 
 def run_with_hostile_logs(text: str) -> Ledger:
     """A run whose distill failed with such words, and with such lines in its log."""
-    Path("site.toml").write_text("experiment = 'quick'\nprivate_cluster = true\n")
+    Path("site.toml").write_text("preset = 'quick'\nprivate_cluster = true\n")
     sent("site.toml")
     ledger, stages = Ledger(Path("runs/site")), recipes.of_run(Path("runs/site")).stages
     distill = next(stage for stage in stages if stage.name == "distill")
@@ -118,9 +119,9 @@ def test_status_why_and_logs_show_it_and_raw_gives_the_bytes(text: str) -> None:
         ["why", "distill", "--json"],
         ["logs", "distill"],
     ):
-        found = say(*words)
-        assert not OBEYED & set(found.output), words
-        assert found.exit_code == 0, (words, found.output)
+        output = say(*words)
+        assert not OBEYED & set(output.output), words
+        assert output.exit_code == 0, (words, output.output)
     log = ledger.folder / "distill" / "jobs" / "7_0_0_log.out"
     raw = say("logs", "distill", "--raw").stdout_bytes
     assert raw.endswith(log.read_bytes())
@@ -134,15 +135,15 @@ def test_colours_of_a_log_are_left_out_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_an_error_line_shows_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*given: object) -> None:
+    def fails(*_args: object) -> None:
         raise UserError(f"HTTP 500: {text}")
 
     monkeypatch.setattr(console, "of_run", fails)
     for words in (["status"], ["--debug", "status"]):
-        found = say(*words)
-        assert found.exit_code == 2
-        assert not OBEYED & set(found.output)
-        assert visible(text) in found.stderr
+        output = say(*words)
+        assert output.exit_code == 2
+        assert not OBEYED & set(output.output)
+        assert visible(text) in output.stderr
 
 
 def test_what_python_prints_of_an_unexpected_error_and_of_a_logged_warning_shows_it() -> None:
@@ -161,7 +162,7 @@ raise RuntimeError({HOSTILE["clear"]!r})
     assert logging.lastResort is not None
 
 
-def test_a_log_that_is_followed_shows_it_wherever_the_blocks_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_followed_log_shows_it_wherever_the_blocks_are_split(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\x1b[36m(pid=7)\x1b[0m ü \x1b]52;c;eA==\x07 10%\r 20%\r\nend \x9b2J \x1b"
     data = text.encode() + b"\xff"
     for size in (1, 2, 3, 7, len(data)):
@@ -179,13 +180,13 @@ def test_a_log_that_is_followed_shows_it_wherever_the_blocks_are_cut(capsys: pyt
 
 
 def test_commands_print_by_the_two_guarded_ways_alone() -> None:
-    found = []
+    unsafe = []
     for path in sorted((ROOT / "jobs").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Attribute(value=ast.Name(id="click"), attr="echo" | "secho" | "style" | "echo_via_pager"):
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert {place.split(":")[0] for place in found} == {"jobs/cli/common/say.py"}, found
+                    unsafe.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert {place.split(":")[0] for place in unsafe} == {"jobs/cli/common/say.py"}, unsafe
 
 
 def test_the_console_of_all_commands_is_the_guarded_one() -> None:
@@ -195,11 +196,11 @@ def test_the_console_of_all_commands_is_the_guarded_one() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "_Console True\n"
-    made = [
+    calls = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for package in ("jobs", "proxygrm", "slurm", "data_tools")
         for path in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == Console.__name__
     ]
-    assert made == []
+    assert calls == []

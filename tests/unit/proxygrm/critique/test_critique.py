@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxygrm.critique.contract import Problem, parse, parse_proxy_verdict, rubric_for_proxy
+from support.linear_time import assert_linear
 
 GOOD = (
     "<rubric>\n1. Names the colour red (80%)\n2. One clear sentence (20%)\n<justify>Colour is asked.</justify>\n"
@@ -15,7 +14,7 @@ GOOD = (
 TAGS = ["<rubric>", "</rubric>", "<justify>", "</justify>", "<eval>", "</eval>", "<answer>", "</answer>"]
 
 
-def test_a_critique_to_the_contract_is_read_in_full():
+def test_a_well_formed_critique_is_read_in_full():
     critique = parse(GOOD)
     assert critique.well_formed
     assert critique.problems == ()
@@ -92,7 +91,7 @@ def test_weights_that_do_not_total_100_are_remarked_and_leave_the_form_alone():
     assert critique.reason is None
 
 
-def test_a_rubric_never_closed_sends_nothing_to_the_proxy():
+def test_an_unclosed_rubric_is_never_sent_to_the_proxy():
     assert rubric_for_proxy(GOOD.replace("</rubric>", "")) is None
     assert rubric_for_proxy("") is None
     assert rubric_for_proxy("</rubric><rubric>") is None
@@ -137,14 +136,15 @@ HOSTILE = [*TAGS, "<rubric", "<", "1", " ", "%", "(1", "weight ", "response 1 ",
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_hostile_text_of_100_kb_is_read_in_milliseconds(piece):
-    text = "<rubric>" + piece * (100_000 // len(piece))
-    started = time.perf_counter()
-    for candidate in (text, text + "</rubric>", text + "<answer>1</answer>"):
-        parse(candidate)
-        rubric_for_proxy(candidate)
-        parse_proxy_verdict(candidate)
-    assert time.perf_counter() - started < 1.0  # linear: about 0.1 s here; a quadratic reader needs minutes
+def test_reading_time_is_linear_on_hostile_text(piece):
+    def read(size: int) -> None:
+        text = "<rubric>" + piece * (size // len(piece))
+        for candidate in (text, text + "</rubric>", text + "<answer>1</answer>"):
+            parse(candidate)
+            rubric_for_proxy(candidate)
+            parse_proxy_verdict(candidate)
+
+    assert_linear(read, size=100_000)
 
 
 pieces = st.lists(st.sampled_from([*TAGS, "1", "2", " ", "\n", "a (50%)", "Response 1 is better", "ü"]), max_size=24)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxygrm.critique import contract as module
 from proxygrm.critique.contract import Problem, parse, parse_proxy_verdict, rubric_for_proxy
-from proxygrm.critique.rubric import MOST_ITEMS, names_winner, read_items
+from proxygrm.critique.rubric import MAX_ITEMS, names_winner, read_items
 from proxygrm.rewards.proxy_agreement import rubric_to_judge, score
+from support.linear_time import assert_linear
 
 GOOD = (
     "<rubric>\n1. Names the colour red (80%)\n2. One clear sentence (20%)\n<justify>Colour is asked.</justify>\n"
@@ -24,7 +23,7 @@ GOOD = (
     ["10", "01", "1.", "1.0", "1/2", "1 2", "12", "(1)", "+1", "-1", "1\u200b", "\ufeff1", "\u00b9", "１", "１ ", "١",
      "१", "①", "Ⅰ", "𝟏", "one", "1\x00", "1<br>", "<b>1</b>", "&#49;", "**1**", '"1"', "1,", "3", "0", "l", "I"],
 )  # fmt: skip
-def test_an_answer_that_is_not_the_digit_alone_is_no_verdict(body):
+def test_an_answer_other_than_the_digit_is_not_a_verdict(body):
     critique = parse(GOOD.replace("<answer>1<", f"<answer>{body}<"))
     assert critique.verdict is None
     assert critique.problems == (Problem.BAD_ANSWER,)
@@ -60,7 +59,7 @@ def test_a_code_fence_is_text_and_its_tags_still_count():
     "change", [str.upper, str.title, lambda tag: tag[:-1] + " >", lambda tag: tag[:-1] + ' a="1">']
 )
 @pytest.mark.parametrize("part", ["rubric", "eval", "answer"])
-def test_tags_in_other_spelling_are_no_tags(change, part):
+def test_tags_in_another_spelling_are_not_tags(change, part):
     critique = parse(GOOD.replace(f"<{part}>", change(f"<{part}>")))
     assert not critique.well_formed
     if part == "answer":
@@ -161,7 +160,7 @@ def test_weights_are_read_as_models_write_them(rubric, weights):
 def test_weights_must_total_100(weights, problems):
     critique = parse(GOOD.replace("(80%)", weights).replace("(20%)", ""))
     assert critique.problems == problems
-    assert len(critique.items) <= MOST_ITEMS + 1
+    assert len(critique.items) <= MAX_ITEMS + 1
 
 
 PIECES = ["<rubric>", "</rubric>", "<justify>", "</justify>", "<eval>", "</eval>", "<answer>", "</answer>"]
@@ -169,10 +168,13 @@ pieces = st.lists(st.sampled_from([*PIECES, "1", "2", " ", "\n", "a (100%)", "Re
 
 
 @given(pieces.map("".join) | st.text())
-def test_the_short_way_and_the_long_way_agree(text):
-    parts = module._TAG.split(text)
+def test_the_fast_path_and_the_full_check_agree(text):
+    pieces = module._TAG.split(text)
+    texts, tags = pieces[::2], pieces[1::2]
+    parts = {name: module._part(texts, tags, name) for name in ("rubric", "eval", "answer")}
     critique = parse(text)
-    assert bool(critique.faults) == bool(set(module._faults(text, parts[::2], parts[1::2], critique.verdict)))
+    faults = {*module._faults(texts, tags, parts, critique.verdict)} | ({Problem.EMPTY} if not text.strip() else set())
+    assert set(critique.faults) == faults
     assert critique.well_formed == (critique.reason is None)
     if critique.well_formed:
         assert critique.shown
@@ -220,32 +222,24 @@ HOSTILE = {
 }
 
 
-def _seconds(text: str) -> float:
-    started = time.process_time()
+def read_everything(text: str) -> None:
     for candidate in (text, f"<rubric>{text}</rubric>", f"<rubric>a{text}</rubric><eval>e</eval><answer>1</answer>"):
         critique = parse(candidate)
         assert critique.problems
         score(critique, 1, rubric_to_judge(critique) and 1.0)
         parse_proxy_verdict(candidate)
     names_winner(text)
-    return time.process_time() - started
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_reading_time_is_linear_on_hostile_text(name):
     piece = HOSTILE[name]
-    for _ in range(3):  # a machine under load may be slow once
-        small, large = (_seconds(piece * (size // len(piece.encode()))) for size in (25_000, 100_000))
-        if large < 8 * max(small, 0.005):  # 4 times as much text
-            break
-    else:
-        pytest.fail(f"25 kB took {small:.3f} s, 100 kB {large:.3f} s")
-    assert large < 5
+    assert_linear(lambda size: read_everything(piece * (size // len(piece.encode()))), size=25_000)
 
 
 @pytest.mark.parametrize("piece", ["<rubric>", "Response 1 "])
-def test_ten_megabytes_are_read_in_seconds(piece):
-    text = "<rubric>" + piece * (10_000_000 // len(piece))
-    started = time.process_time()
-    assert score(text, 1, None).problem
-    assert time.process_time() - started < 10
+def test_reading_time_is_linear_up_to_megabytes(piece):
+    def read(size: int) -> None:
+        assert score(parse("<rubric>" + piece * (size // len(piece))), 1, None).problem
+
+    assert_linear(read, size=2_500_000)

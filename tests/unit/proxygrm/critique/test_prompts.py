@@ -25,7 +25,7 @@ def test_two_rollouts_of_one_pair_share_everything_before_the_rubric():
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])
-def test_one_image_tag_stands_at_the_start_for_each_picture(images):
+def test_a_prompt_starts_with_one_image_tag_per_image(images):
     text = grm_prompt("what is <image>?", "a <image>", "b", images=images)
     assert text.startswith("<image>" * images + "You are")
     assert text.count("<image>") == images
@@ -42,7 +42,7 @@ def test_control_tokens_in_the_texts_cannot_end_the_turn():
     assert inert("<|im_end|><video>x<|image_pad|>") == "[im_end][video]x[image_pad]"
 
 
-def test_no_mark_that_a_trainer_or_server_takes_for_a_picture_is_left_in_a_text():
+def test_no_mark_that_a_trainer_or_server_takes_for_a_image_is_left_in_a_text():
     marks = "<image><video><audio><|image_pad|><|video_pad|><|vision_start|><|vision_end|><img>/etc/hosts</img>"
     for words in (marks, marks.replace("><", "> <"), "<im<image>age><|<|image_pad|>|>", "<img>a</img><img>b</img>"):
         text = proxy_prompt(words, words, words, f"<rubric>{words}</rubric>", images=2)
@@ -68,7 +68,7 @@ def test_question_and_responses_are_read_back_from_the_instruction(parts):
     assert read_grm_prompt(grm_prompt(*parts, images=2)) == stripped
 
 
-def test_another_text_is_not_taken_for_the_instruction():
+def test_another_text_is_not_read_as_the_instruction():
     assert read_grm_prompt("Question: x\n\nResponse 1: y\n\nResponse 2: z") is None
 
 

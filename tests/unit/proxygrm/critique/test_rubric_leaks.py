@@ -91,7 +91,7 @@ CRITERIA = [
     "1. Reads the chart correctly: the value for 2012 is higher than for 2011 (100%)",
     "1. Solves the equation correctly, x = 2 (80%)\n2. Shows the steps (20%)",
     "1. Step 1 is correct (50%)\n2. Step 2 is correct (50%)",
-    "1. In picture 1 the cat is on the mat, in picture 2 it is not (100%)",
+    "1. In image 1 the cat is on the mat, in image 2 it is not (100%)",
     "1. Player 1 wins the point in the image; a correct response says so (100%)",
     "1. Vitamin A is correct; vitamin B is wrong (100%)",
     "1. A good response is accurate. A bad one is not (100%)",
@@ -109,7 +109,7 @@ def test_a_rubric_that_names_the_winner_is_detected(rubric):
 
 
 @pytest.mark.parametrize("rubric", CRITERIA)
-def test_a_rubric_of_criteria_is_not_taken_for_a_leak(rubric):
+def test_a_rubric_of_criteria_is_not_a_leak(rubric):
     assert not names_winner(rubric)
 
 
@@ -126,7 +126,7 @@ def test_a_leak_is_found_among_innocent_criteria(leak):
     assert names_winner(leak + "\n" + innocent)
 
 
-def test_the_quick_look_misses_nothing_that_the_rule_would_find():
+def test_the_fast_check_never_misses_a_rubric_that_names_the_winner():
     for leak in LEAKS:
         assert module._may_name(module._plain(leak)), leak
 

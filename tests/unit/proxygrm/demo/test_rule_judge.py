@@ -13,7 +13,7 @@ import pytest
 from proxygrm.critique.contract import parse, rubric_for_proxy
 from proxygrm.critique.prompts import grm_prompt
 from proxygrm.critique.targets import proxy_answer
-from proxygrm.demo.look import look
+from proxygrm.demo.image_reader import read_image
 from proxygrm.demo.rule_judge import Refused, build_app, judge
 from proxygrm.demo.scenes import KINDS, Combination, combinations, draw
 from proxygrm.demo.writer import STYLES, NotADemoPair, write_critique
@@ -27,15 +27,15 @@ def pair(combination, rng, label=1):
     return draw(combination, rng), grm_prompt(combination.question, *texts, images=0)
 
 
-def request(picture, prompt):
-    url = "data:image/png;base64," + base64.b64encode(picture).decode()
+def request(image, prompt):
+    url = "data:image/png;base64," + base64.b64encode(image).decode()
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
     return {"model": "rule-judge", "messages": [{"role": "user", "content": parts}]}
 
 
 @pytest.mark.parametrize("style", range(STYLES))
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_every_critique_is_to_the_contract_and_names_no_winner_in_its_rubric(kind, style):
+def test_every_critique_is_well_formed_and_its_rubric_names_no_winner(kind, style):
     for combination in combinations(kind):
         right, wrong = combination.response(combination.right), combination.response(combination.wrong)
         critique = parse(write_critique(combination.question, wrong, right, combination.right, style))
@@ -54,7 +54,7 @@ def test_a_judge_without_errors_is_always_right_in_both_orders():
                 assert parse(judge(*pair(combination, rng, label), 0.0).critique).verdict == label
 
 
-def test_the_share_of_misread_pairs_is_the_one_asked_for_and_those_are_wrong_throughout():
+def test_the_share_of_misread_pairs_is_as_configured_and_their_critiques_are_consistently_wrong():
     rng, wrong = random.Random(0), 0
     for combination in (combinations("colour") * 25)[:1000]:
         judgement = judge(*pair(combination, rng), 0.35)
@@ -66,14 +66,14 @@ def test_the_share_of_misread_pairs_is_the_one_asked_for_and_those_are_wrong_thr
     assert 300 < wrong < 400
 
 
-def test_in_fog_the_judge_mostly_sees_the_colour_and_misreads_at_a_rate_of_its_own():
+def test_in_fog_the_judge_mostly_sees_the_colour_and_has_its_own_error_rate():
     rng, seen_right, misread = random.Random(0), 0, 0
     for combination in (combinations("colour") * 10)[:400]:
         prompt = pair(combination, rng)[1]
-        picture = draw(combination, rng, fog=True)
-        assert look(picture).fog
-        seen_right += parse(judge(picture, prompt, 1.0, 0.0).critique).verdict == 1
-        misread += judge(picture, prompt, 0.0, 0.5).misread
+        image = draw(combination, rng, fog=True)
+        assert read_image(image).fog
+        seen_right += parse(judge(image, prompt, 1.0, 0.0).critique).verdict == 1
+        misread += judge(image, prompt, 0.0, 0.5).misread
     assert seen_right > 320
     assert 150 < misread < 250
 
@@ -81,22 +81,22 @@ def test_in_fog_the_judge_mostly_sees_the_colour_and_misreads_at_a_rate_of_its_o
 def test_asking_again_and_in_the_other_order_misreads_the_same_pairs():
     rng = random.Random(0)
     for combination in combinations("colour")[:100]:
-        picture, prompt = pair(combination, rng)
+        image, prompt = pair(combination, rng)
         other = pair(combination, rng, label=2)[1]
-        first = judge(picture, prompt, 0.5)
-        assert first == judge(picture, prompt, 0.5)
-        assert first.misread == judge(picture, other, 0.5).misread
+        first = judge(image, prompt, 0.5)
+        assert first == judge(image, prompt, 0.5)
+        assert first.misread == judge(image, other, 0.5).misread
 
 
 def test_what_is_not_a_demo_pair_is_refused_with_its_reason():
-    picture, prompt = pair(RED, random.Random(0))
+    image, prompt = pair(RED, random.Random(0))
     bad = {
-        "not the critique instruction": (picture, "hello"),
-        "not a question of the demo": (picture, grm_prompt("Why?", "a", "b", images=0)),
-        "not a response of the demo": (picture, grm_prompt(RED.question, "a", "red", images=0)),
-        "the picture shows 'red'": (
-            picture, grm_prompt(RED.question, "blue", "green", images=0)),
-        "cannot be decoded": (b"no picture", prompt),
+        "not the critique instruction": (image, "hello"),
+        "not a question of the demo": (image, grm_prompt("Why?", "a", "b", images=0)),
+        "not a response of the demo": (image, grm_prompt(RED.question, "a", "red", images=0)),
+        "the image shows 'red'": (
+            image, grm_prompt(RED.question, "blue", "green", images=0)),
+        "cannot be decoded": (b"no image", prompt),
     }  # fmt: skip
     for reason, (data, text) in bad.items():
         with pytest.raises(Refused, match=reason):

@@ -1,4 +1,4 @@
-"""The demo's start checkpoint, loaded by the real libraries (vLLM, ms-swift and verl load it in their own tests)."""
+"""The demo's start checkpoint, loaded by the real libraries (other tests load it with vLLM, ms-swift and verl)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxygrm.core.checkpoints.check import is_hf_checkpoint
+from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.demo.corpus import demo_corpus
 from proxygrm.demo.model import SPECIAL, build_tiny_model
 from proxygrm.demo.scenes import SIZE
@@ -30,10 +30,10 @@ def processor(checkpoint: Path) -> Any:
 
 
 def test_the_checkpoint_is_complete(checkpoint: Path) -> None:
-    is_hf_checkpoint(checkpoint)
+    check_checkpoint(checkpoint)
 
 
-def test_the_tokenizer_gives_every_text_back_and_splits_nothing_special(processor: Any) -> None:
+def test_the_tokenizer_round_trips_every_text_and_splits_no_special_token(processor: Any) -> None:
     tokenizer = processor.tokenizer
     for text in [*demo_corpus(1, n=20), "déjà vu, 12 apples, 中文\n\n\tend"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
@@ -48,7 +48,7 @@ def test_prompts_and_critiques_are_short(processor: Any) -> None:
     assert answer < 60
 
 
-def test_a_picture_becomes_four_tokens_and_the_model_is_unpadded_and_sees_it(checkpoint: Path, processor: Any) -> None:
+def test_a_image_becomes_four_tokens_and_the_model_is_unpadded_and_sees_it(checkpoint: Path, processor: Any) -> None:
     import torch
     from PIL import Image
     from transformers import AutoModelForImageTextToText

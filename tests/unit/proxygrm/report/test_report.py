@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from proxygrm.core.errors import UserError
 from proxygrm.report.charts import line_chart, series, stage_charts
 from proxygrm.report.gather import gather
 from proxygrm.report.page import duration, funnel, write_report
-from proxygrm.report.tables.results import COLUMNS, cell, result_rows
+from proxygrm.report.tables.results import COLUMNS, cell_text, result_rows
 from proxygrm.report.tables.run import result_table
+from support.refusals import refused
 from support.run_folders.report_runs import NASTY, START, Page, make_run
 
 
@@ -26,7 +26,7 @@ def test_a_finished_run_is_shown_with_its_stages_results_curves_and_pairs(tmp_pa
     assert "writes this page" in page.text
     assert list(page.runs) == ["start", "sft", "rl"]
     assert all(len(run["rows"]) == len(run["texts"]) == 24 for run in page.runs.values())
-    assert len(page.pictures) == 3
+    assert len(page.images) == 3
     items = next(texts[1] for texts in page.runs["rl"]["texts"] if texts[1])
     assert items == [["Names the colour red", 80], ["Answers in one clear sentence", 20]]
 
@@ -49,7 +49,7 @@ def test_an_empty_run_folder_still_gives_a_page(tmp_path):
     (tmp_path / "run").mkdir()
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html"))
     assert page.text.count("missing") == 7
-    for words in ("Not evaluated yet", "Not split yet", "No training has left metrics yet", "No judged pairs yet"):
+    for words in ("Not evaluated yet", "Not split yet", "No training metrics yet", "No judged pairs yet"):
         assert words in page.text
 
 
@@ -71,12 +71,12 @@ def test_an_ablation_adds_its_cells_to_the_page_of_its_chain_or_has_one_of_its_o
     assert alone.about["name"] == "seeds"
 
 
-def test_a_run_folder_that_is_not_there_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match="no run folder"):
+def test_a_missing_run_folder_is_a_user_error(tmp_path):
+    with refused("run.not-found", path=tmp_path / "nowhere"):
         write_report(tmp_path / "nowhere", tmp_path / "report.html")
 
 
-def test_torn_and_foreign_files_are_named_on_the_page_and_lose_nothing_else(tmp_path):
+def test_truncated_and_invalid_files_are_named_on_the_page_and_lose_nothing_else(tmp_path):
     run = make_run(tmp_path / "run")
     with (run / "grm_rl" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 60, "reward/acc')
@@ -108,7 +108,7 @@ def test_torn_and_foreign_files_are_named_on_the_page_and_lose_nothing_else(tmp_
         ({}, "missing"),
     ],
 )
-def test_a_stage_is_as_its_files_say(tmp_path, files, status):
+def test_the_status_of_a_stage_follows_from_its_files(tmp_path, files, status):
     (tmp_path / "distill").mkdir()
     for name, content in files.items():
         (tmp_path / "distill" / name).write_text(json.dumps(content))
@@ -120,17 +120,17 @@ def test_a_stage_is_as_its_files_say(tmp_path, files, status):
         assert stage.note == "out of memory"
 
 
-def test_a_picture_that_is_gone_or_broken_leaves_the_rest_in_place(tmp_path):
+def test_a_missing_or_broken_image_leaves_the_rest_in_place(tmp_path):
     run = make_run(tmp_path / "run")
-    (run / "pictures" / "red.png").unlink()
-    (run / "pictures" / "blue.png").write_bytes(b"no picture")
+    (run / "images" / "red.png").unlink()
+    (run / "images" / "blue.png").write_bytes(b"no image")
     page = Page(write_report(run, tmp_path / "report.html"))
-    assert len(page.pictures) == 1
-    assert "1 pictures are no longer where the rows say" in page.text
-    assert "1 pictures cannot be read" in page.text
+    assert len(page.images) == 1
+    assert "1 images no longer exist at the paths in the rows" in page.text
+    assert "1 images cannot be read" in page.text
 
 
-def test_rows_with_only_the_least_fields_are_shown(tmp_path):
+def test_rows_with_the_minimal_fields_are_shown(tmp_path):
     (tmp_path / "evaluate").mkdir()
     row = {"id": 7, "order": "as_is", "label": 1, "verdict": None, "critique": None, "question": "q"}
     (tmp_path / "evaluate" / "m.jsonl").write_text(json.dumps(row) + "\n")
@@ -139,7 +139,7 @@ def test_rows_with_only_the_least_fields_are_shown(tmp_path):
     assert page.data["reasons"][page.runs["m"]["rows"][0][8][0]] == "empty"
 
 
-def test_a_curve_keeps_the_later_value_of_a_repeated_step_and_skips_what_is_no_number():
+def test_a_curve_keeps_the_later_value_of_a_repeated_step_and_skips_what_is_not_a_number():
     rows = [
         {"step": 2, "a": 2},
         {"step": 1, "a": 1},
@@ -171,12 +171,12 @@ def test_nested_counts_become_groups():
 
 def test_result_cells_show_intervals_counts_and_dashes():
     figures = {"accuracy": 0.7123, "accuracy_low": 0.66, "accuracy_high": 0.759, "pairs": 1250}
-    assert cell(figures, COLUMNS[1]) == "71.2 % (66.0–75.9)"
-    assert cell(figures, COLUMNS[0]) == "1,250"
-    assert cell({}, COLUMNS[1]) == "–"
+    assert cell_text(figures, COLUMNS[1]) == "71.2 % (66.0–75.9)"
+    assert cell_text(figures, COLUMNS[0]) == "1,250"
+    assert cell_text({}, COLUMNS[1]) == "–"
 
 
-def test_the_terminal_table_has_a_column_a_model_and_fits_80_characters(tmp_path):
+def test_the_terminal_table_has_a_column_per_model_and_fits_80_characters(tmp_path):
     from rich.console import Console
 
     path = make_run(tmp_path / "run") / "evaluate" / "summary.json"
@@ -186,12 +186,12 @@ def test_the_terminal_table_has_a_column_a_model_and_fits_80_characters(tmp_path
     text = console.export_text()
     assert all(name in text for name, *_ in result_rows(summary))
     assert len(text.splitlines()) == len(COLUMNS) + 5
-    with pytest.raises(UserError, match="no results"):
+    with refused("report.no-results", path=tmp_path / "gone.json"):
         result_table(tmp_path / "gone.json")
     assert result_table({"[bold]x[/]": {}}).columns[1].header.plain == "[bold]x[/]"
 
 
-def test_durations_are_said_as_people_do():
+def test_durations_are_readable():
     assert [duration(s) for s in (None, 4.4, 75, 3720)] == ["", "4 s", "1 min 15 s", "1 h 02 min"]
 
 
@@ -213,5 +213,5 @@ def test_the_training_table_shows_means_over_parts_of_the_steps(tmp_path):
     assert "75.0%" in shown
     path.write_text(json.dumps(rows[0]) + "\n")
     assert len(training_table(path).columns) == 2
-    with pytest.raises(UserError, match="no metrics"):
+    with refused("report.no-metrics", path=tmp_path / "nowhere.jsonl"):
         training_table(tmp_path / "nowhere.jsonl")

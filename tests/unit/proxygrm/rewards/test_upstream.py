@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from proxygrm.rewards import upstream
 from proxygrm.rewards.upstream import accuracy, rubric_for_proxy, score, well_formed
+from support.linear_time import assert_linear
 
 GOOD = "<rubric>\nred (100%)\n<justify>j</justify>\n</rubric>\n<eval>\ne\n</eval>\n<answer>{}</answer>"
 
@@ -127,7 +127,7 @@ def test_a_rollout_without_rubric_keeps_its_proxy_reward():
     assert score("<answer>1</answer>", 1, 1).score == 2.0
 
 
-def test_what_is_no_label_or_no_proxy_reward_is_refused_here_too():
+def test_an_invalid_label_or_proxy_reward_is_refused_here_too():
     with pytest.raises(ValueError, match="ground truth"):
         score("1", 3, 1)
     with pytest.raises(ValueError, match="proxy reward"):
@@ -143,8 +143,8 @@ ordered = st.tuples(*[st.lists(st.sampled_from(PIECES), max_size=2).map("".join)
 
 @given(st.lists(st.sampled_from(PIECES), max_size=16).map("".join) | ordered)
 def test_it_reads_as_the_patterns_of_the_description_do(text):
-    found = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
-    kept = re.sub(r"[^A-Za-z0-9]", "", found[1] if found else text)
+    match = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    kept = re.sub(r"[^A-Za-z0-9]", "", match[1] if match else text)
     for label in (1, 2):
         expected = str(label) in kept and str(3 - label) not in kept
         assert (accuracy(text, label) > 0) == expected
@@ -158,9 +158,10 @@ def test_it_reads_as_the_patterns_of_the_description_do(text):
 
 
 @pytest.mark.parametrize("piece", [*PIECES, "<", "</rubric><eval>", "</eval><answer>"])
-def test_hostile_text_is_read_in_milliseconds(piece):
-    text = "<rubric>" + piece * (1_000_000 // len(piece)) + "</answer>"
-    started = time.process_time()
-    upstream.score(text, 1, None)
-    rubric_for_proxy(text)
-    assert time.process_time() - started < 0.5
+def test_reading_time_is_linear_on_hostile_text(piece):
+    def read(size: int) -> None:
+        text = "<rubric>" + piece * (size // len(piece)) + "</answer>"
+        upstream.score(text, 1, None)
+        rubric_for_proxy(text)
+
+    assert_linear(read, size=1_000_000)

@@ -1,4 +1,4 @@
-"""What the CPU adapter changes in a running process, seen in a process of its own."""
+"""The changes of the CPU adapter to a running process, checked in a separate process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ print([tuple(t.shape) for t in equal.unbind()], [tuple(t.shape) for t in uneven.
 
 
 @pytest.mark.heavy
-def test_position_ids_of_equally_long_rollouts_stay_apart() -> None:
+def test_position_ids_of_equally_long_rollouts_remain_separate() -> None:
     environment = {**os.environ, "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.cpu.platform"}
     ran = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr[-2000:]

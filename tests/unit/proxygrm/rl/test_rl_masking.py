@@ -1,4 +1,4 @@
-"""A rollout without a reward enters no advantage, and a run that has to end leaves a checkpoint to go on from.
+"""A rollout without a reward enters no advantage, and a run that has to end leaves a checkpoint to resume from.
 
 verl's own advantage, checkpoint and data loader; only the queue that rollouts come from is a dictionary here.
 """
@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from proxygrm.rl.options import RewardOptions
-from proxygrm.rl.plugins.parts import TooManyUnscored
+from proxygrm.rl.plugins.step_rollouts import TooManyUnscored
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.slow]
 
 GROUP = 4
 
 
 class Queue:
-    """What verl's TransferQueue is asked for by the sampler."""
+    """The part of verl's TransferQueue that the sampler uses."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
@@ -105,24 +105,24 @@ def test_advantages_are_those_of_the_scored_rollouts_alone(step: Any) -> None:
     lost = {"a_3_0", "c_1_0", "c_2_0", "c_3_0"}  # of "c" one rollout is left, with nothing to compare it with
     rows = {
         f"{group}_{i}_0": row(score, f"{group}_{i}_0" in lost)
-        for group, found in scores.items()
-        for i, score in enumerate(found)
+        for group, values in scores.items()
+        for i, score in enumerate(values)
     }
     keys, metrics = step()(1, rows)
-    found = advantages(keys, [rows[key]["score"] for key in keys])
-    assert found.keys() == {"a_0_0", "a_1_0", "a_2_0", "b_0_0", "b_1_0", "b_2_0", "b_3_0"}
+    values = advantages(keys, [rows[key]["score"] for key in keys])
+    assert values.keys() == {"a_0_0", "a_1_0", "a_2_0", "b_0_0", "b_1_0", "b_2_0", "b_3_0"}
     for group, kept in (("a", scores["a"][:3]), ("b", scores["b"])):
         for i, score in enumerate(kept):
             wanted = (score - np.mean(kept)) / (np.std(kept, ddof=1) + 1e-6)
-            assert found[f"{group}_{i}_0"] == pytest.approx(wanted, abs=1e-5)
+            assert values[f"{group}_{i}_0"] == pytest.approx(wanted, abs=1e-5)
     unmasked = advantages(list(rows), [one["score"] for one in rows.values()])
-    assert unmasked["a_0_0"] != pytest.approx(found["a_0_0"], abs=0.1)  # what a made-up score would have done
+    assert unmasked["a_0_0"] != pytest.approx(values["a_0_0"], abs=0.1)  # the effect of a made-up score
     assert (metrics["reward/scored"], metrics["reward/left_alone"]) == (8, 1)
     assert metrics["reward/unscored_by/proxy_timeout"] == 4
 
 
 class Trainer:
-    """verl's trainer as far as saving goes: its own `_save_checkpoint`, on one process without a model."""
+    """The part of verl's trainer that saves: its own `_save_checkpoint`, in one process without a model."""
 
     def __init__(self, folder: Path) -> None:
         from omegaconf import OmegaConf
@@ -157,7 +157,7 @@ class Trainer:
         self.slept += 1
 
     def add_prompts(self, number: int) -> int:
-        raise AssertionError("nobody asked for more prompts")
+        raise AssertionError("more prompts were requested")
 
 
 FINE = {f"a_{i}_0": row(float(i)) for i in range(GROUP)}
@@ -173,7 +173,7 @@ def take_two_steps(trainer: Trainer, run: Any) -> Iterator[Any]:
     return data
 
 
-def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_goes_on_with_the_same_data(
+def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_resumes_with_the_same_data(
     step: Any, tmp_path: Path
 ) -> None:
     import torch
@@ -183,7 +183,7 @@ def test_a_run_that_loses_too_much_ends_with_a_checkpoint_of_the_last_step_and_g
     data = take_two_steps(trainer, run)
     trainer.global_steps = 3
     missed = next(data).tolist()
-    with pytest.raises(TooManyUnscored, match=r"step 3: 4 of 4 .* A checkpoint of step 2 is there"):
+    with pytest.raises(TooManyUnscored, match=r"step 3: 4 of 4 .* The run will resume from a checkpoint of step 2"):
         run(3, {key: row(0.0, lost=True) for key in FINE})
     assert (tmp_path / "stopped.txt").read_text().count("\n") == 1
     assert (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "2"
@@ -206,7 +206,7 @@ def test_a_checkpoint_that_cannot_be_saved_does_not_hide_why_the_run_ended(step:
         run(2, {key: row(0.0, lost=True) for key in FINE})
 
 
-def test_without_a_finished_step_or_a_trainer_there_is_nothing_to_save_and_it_says_so(step: Any) -> None:
+def test_without_a_finished_step_or_a_trainer_nothing_is_saved_and_the_message_says_so(step: Any) -> None:
     lost = {f"a_{i}_0": row(0.0, lost=True) for i in range(GROUP)}
     with pytest.raises(TooManyUnscored, match="No step was finished"):
         step()(1, lost)
@@ -215,28 +215,28 @@ def test_without_a_finished_step_or_a_trainer_there_is_nothing_to_save_and_it_sa
 
 
 @pytest.mark.parametrize("partition", ["train", "val"])
-def test_a_job_that_is_told_to_stop_while_rollouts_are_generated_saves_the_step_before_and_ends(
+def test_a_job_that_has_to_stop_while_rollouts_are_generated_saves_the_step_before_and_ends(
     step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition: str
 ) -> None:
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
     from proxygrm.core.runtime.save_now import SaveNow
-    from proxygrm.rl.plugins.sampler import ToldToStop
+    from proxygrm.rl.plugins.sampler import RequeueRequested
     from proxygrm.rl.train import explain
 
     trainer, job = Trainer(tmp_path / "checkpoints"), SaveNow(tmp_path)
     run = step(trainer.add_prompts)
     take_two_steps(trainer, run)
     trainer.global_steps = 3 if partition == "train" else 2  # a step is validated before it is counted
-    job.ask()
+    job.request()
 
     def waits(self: Any, global_steps: int, partition_id: str, batch_size: int) -> Any:
         return self._wait_for_next_poll(partition_id, 0.0)
 
     monkeypatch.setattr(ReplayBuffer, "sample", waits)
-    with pytest.raises(ToldToStop, match="A checkpoint of step 2 is there"):
+    with pytest.raises(RequeueRequested, match="The run will resume from a checkpoint of step 2"):
         run.buffer.sample(trainer.global_steps, partition, 1)
     assert (trainer.aborted, trainer.slept) == (1, 1)
     assert (tmp_path / "checkpoints/global_step_2/actor/step").read_text() == "2"
-    assert job.answered() == "A checkpoint of step 2 is there to go on from"
-    assert "asked to save and end. A checkpoint of step 2" in explain(tmp_path, "")
+    assert job.read_answer() == "The run will resume from a checkpoint of step 2"
+    assert "asked to save and stop. The run will resume from a checkpoint of step 2" in explain(tmp_path, "")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.core.errors import UserError
+from proxygrm.rl.checkpoints import clean_up, last_checkpoint
 from proxygrm.rl.config import RlSettings
-from proxygrm.rl.saved import last_checkpoint, tidy
 from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
+from support.refusals import refused
 
 
 def metrics_file(out: Path, attempt: int, rows: list[tuple[int, dict[str, float]]], tail: str = "") -> None:
@@ -86,25 +86,25 @@ def test_the_policy_is_loaded_in_the_precision_of_its_start_model(tmp_path: Path
 )
 def test_an_incomplete_checkpoint_is_not_called_a_policy(tmp_path: Path, name: str, word: str) -> None:
     checkpoint(tmp_path, 5, leave_out=name)
-    with pytest.raises(UserError, match=word):
+    with refused("checkpoint.incomplete", missing=[word], step=5):
         finish(tmp_path, start(tmp_path))
     assert not (tmp_path / "policy").exists()
 
 
 def test_a_training_without_checkpoint_has_no_policy(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="left no checkpoint"):
+    with refused("rl.no-checkpoint", path=tmp_path / "checkpoints"):
         finish(tmp_path, start(tmp_path))
 
 
-def test_an_attempt_begins_without_the_saves_that_earlier_ones_did_not_finish_or_left_behind(tmp_path: Path) -> None:
+def test_an_attempt_starts_without_unfinished_or_old_saves_of_earlier_ones(tmp_path: Path) -> None:
     for step in (9, 2, 6, 4):
         checkpoint(tmp_path, step)
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("6", encoding="utf-8")
     (tmp_path / "checkpoints" / "global_step_notes").mkdir()
-    tidy(tmp_path / "checkpoints", keep=2)
-    left = sorted(path.name for path in (tmp_path / "checkpoints").glob("global_step_*"))
-    assert left == ["global_step_4", "global_step_6", "global_step_notes"]
-    tidy(tmp_path / "nothing here", keep=2)
+    clean_up(tmp_path / "checkpoints", keep=2)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("global_step_*"))
+    assert names == ["global_step_4", "global_step_6", "global_step_notes"]
+    clean_up(tmp_path / "nothing here", keep=2)
 
 
 def test_progress_is_read_from_the_console() -> None:
@@ -119,7 +119,7 @@ def test_progress_is_read_from_the_console() -> None:
 
 
 def test_an_empty_training_set_is_explained_in_words(tmp_path: Path) -> None:
-    assert "prompt_length" in explain(
+    assert "max_prompt_length" in explain(
         tmp_path, "ValueError: num_samples should be a positive integer, got num_samples=0"
     )
     (tmp_path / "stopped.txt").write_text("step 3: 9 of 10 rollouts have no reward\n")
@@ -127,7 +127,7 @@ def test_an_empty_training_set_is_explained_in_words(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model .*nowhere does not exist"):
+    with refused("file.missing", path=tmp_path / "nowhere"):
         train_grpo_command(
             RlSettings.demo(),
             model=tmp_path / "nowhere",
@@ -156,9 +156,7 @@ def half_of(path: Path) -> None:
 
 
 @pytest.mark.parametrize("pointer", ["6", "", "\0"])
-def test_a_last_checkpoint_that_a_crash_has_torn_is_passed_over_for_the_one_before(
-    tmp_path: Path, pointer: str
-) -> None:
+def test_a_last_checkpoint_that_a_crash_has_torn_is_skipped_for_the_one_before(tmp_path: Path, pointer: str) -> None:
     folder = tmp_path / "checkpoints"
     for step in (2, 4, 6):
         checkpoint(tmp_path, step)
@@ -167,15 +165,15 @@ def test_a_last_checkpoint_that_a_crash_has_torn_is_passed_over_for_the_one_befo
     assert last_checkpoint(tmp_path) == (6, folder / "global_step_6")
     half_of(folder / "global_step_6" / "actor" / "optim_world_size_1_rank_0.pt")
     assert last_checkpoint(tmp_path) == (4, folder / "global_step_4")
-    tidy(folder, keep=2)
-    left = sorted(path.name for path in folder.iterdir())
-    assert left == ["global_step_2", "global_step_4", "latest_checkpointed_iteration.txt", "torn_global_step_6"]
+    clean_up(folder, keep=2)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["global_step_2", "global_step_4", "latest_checkpointed_iteration.txt", "torn_global_step_6"]
     assert (folder / "latest_checkpointed_iteration.txt").read_text() == "4", "what verl resumes from"
 
 
-def test_where_every_checkpoint_is_torn_the_training_starts_again_and_nothing_is_deleted(tmp_path: Path) -> None:
+def test_if_every_checkpoint_is_torn_the_training_starts_over_and_nothing_is_deleted(tmp_path: Path) -> None:
     checkpoint(tmp_path, 6)
     (tmp_path / "checkpoints" / "global_step_6" / "data.pt").write_bytes(bytes(100))
-    tidy(tmp_path / "checkpoints", keep=2)
+    clean_up(tmp_path / "checkpoints", keep=2)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["torn_global_step_6"]
     assert last_checkpoint(tmp_path) is None

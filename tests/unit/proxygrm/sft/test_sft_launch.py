@@ -5,9 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 PROCESS = """
 import json, os, sys
 from pathlib import Path
+
+import pytest
 import torch
 import torch.distributed as dist
 dist.init_process_group("gloo")
@@ -35,7 +41,7 @@ dist.destroy_process_group()
 """
 
 
-def test_two_trainings_of_a_node_meet_each_on_a_loopback_port_of_its_own(tmp_path: Path) -> None:
+def test_two_trainings_of_a_node_use_separate_loopback_ports(tmp_path: Path) -> None:
     (tmp_path / "process.py").write_text(PROCESS)
     command = [sys.executable, "-m", "proxygrm.sft.launch", "--nproc_per_node", "2", str(tmp_path / "process.py")]
     both = [subprocess.Popen([*command, str(tmp_path / f"{name}.json")]) for name in "ab"]

@@ -1,3 +1,5 @@
+"""Distillation against a real HTTP teacher that answers by rules, and fails when a test needs it."""
+
 from __future__ import annotations
 
 import asyncio
@@ -10,11 +12,13 @@ import pytest
 from data_tools.ingest.run import ingest
 from data_tools.rows.preference import read_pairs
 from data_tools.sources.demo_pairs import write_demo_pairs
-from proxygrm.core.errors import UserError
 from proxygrm.demo.rule_judge import build_app
 from proxygrm.teacher.critiques import read_critiques
 from proxygrm.teacher.distill import distill
 from support.evaluate.http_judges import Flaky, serving
+from support.refusals import refused
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def test_shards_together_hold_one_critique_for_every_pair(pairs_dir, teacher, tm
     seen, ticks = [], []
     for shard in range(3):
         out = tmp_path / f"shard {shard}.jsonl"
-        report = run(pairs_dir, out, teacher, shard=shard, shards=3, progress=lambda *tick: ticks.append(tick))
+        report = run(pairs_dir, out, teacher, shard=shard, shards=3, on_progress=lambda *tick: ticks.append(tick))
         assert (report.pairs, report.written, report.failed, report.unusable) == (20, 20, {}, {})
         assert json.loads((tmp_path / f"shard {shard}.jsonl.report.json").read_text())["right"] == report.right
         seen += [row.id for row in read_critiques(out)]
@@ -57,7 +61,7 @@ def test_the_teachers_errors_make_both_right_and_wrong_critiques(pairs_dir, teac
     assert report.right + report.wrong == 60
 
 
-def test_a_killed_run_goes_on_at_the_row_where_it_stopped_and_repairs_its_torn_line(pairs_dir, teacher, tmp_path):
+def test_a_killed_run_resumes_at_the_row_where_it_stopped_and_removes_its_incomplete_line(pairs_dir, teacher, tmp_path):
     out = tmp_path / "c.jsonl"
     run(pairs_dir, out, teacher)
     lines = out.read_bytes().splitlines(keepends=True)
@@ -66,10 +70,10 @@ def test_a_killed_run_goes_on_at_the_row_where_it_stopped_and_repairs_its_torn_l
     assert (report.finished_before, report.written) == (31, 29)
     assert out.read_bytes().startswith(b"".join(lines[:31]))
     assert Counter(row.id for row in read_critiques(out)) == Counter(p.id for p in read_pairs(pairs_dir))
-    assert run(pairs_dir, out, "http://127.0.0.1:9").written == 0  # nothing to do, nobody is asked
+    assert run(pairs_dir, out, "http://127.0.0.1:9").written == 0  # nothing to do, so nothing is sent
 
 
-def test_lost_requests_are_asked_again(pairs_dir, tmp_path):
+def test_failed_requests_are_retried(pairs_dir, tmp_path):
     flaky = Flaky(503, every=5)
     with serving(flaky) as url:
         report = run(pairs_dir, tmp_path / "c.jsonl", url)
@@ -77,7 +81,7 @@ def test_lost_requests_are_asked_again(pairs_dir, tmp_path):
     assert flaky.calls > 60
 
 
-def test_pairs_without_an_answer_are_counted_not_written_and_asked_again_later(pairs_dir, tmp_path):
+def test_pairs_without_an_answer_are_counted_not_written_and_tried_again_by_a_rerun(pairs_dir, tmp_path):
     out = tmp_path / "c.jsonl"
     with serving(Flaky(422, every=20)) as url:
         report = run(pairs_dir, out, url)
@@ -87,7 +91,7 @@ def test_pairs_without_an_answer_are_counted_not_written_and_asked_again_later(p
     assert (again.finished_before, again.written) == (57, 3)
 
 
-def test_an_image_that_is_gone_or_broken_costs_its_own_pair_alone(pairs_dir, teacher, tmp_path):
+def test_a_missing_or_broken_image_costs_only_its_own_pair(pairs_dir, teacher, tmp_path):
     folder = tmp_path / "pairs"
     shutil.copytree(pairs_dir, folder)
     names = sorted(path.name for path in (folder / "images").iterdir())
@@ -100,43 +104,44 @@ def test_an_image_that_is_gone_or_broken_costs_its_own_pair_alone(pairs_dir, tea
     assert report.written == report.pairs - len(lost)
 
 
-def test_a_teacher_that_fails_too_often_ends_the_run_and_keeps_what_is_done(pairs_dir, tmp_path):
+def test_a_teacher_that_fails_too_often_ends_the_run_and_finished_rows_are_kept(pairs_dir, tmp_path):
     out = tmp_path / "c.jsonl"
-    with serving(Flaky(422, every=2)) as url, pytest.raises(UserError, match="refused_by_service"):
+    failed = {"refused_by_service": 6}
+    with serving(Flaky(422, every=2)) as url, refused("teacher.too-many-failures", failed=failed, pairs=60):
         run(pairs_dir, out, url, concurrency=1)
     assert 5 <= len(list(read_critiques(out))) < 15
     assert json.loads((tmp_path / "c.jsonl.report.json").read_text())["failed"]["refused_by_service"] == 6
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "the key is refused"), (404, "no such model")])
-def test_what_no_retry_can_mend_ends_the_run_at_once(pairs_dir, tmp_path, status, message):
+@pytest.mark.parametrize(("status", "code"), [(401, "chat.key-refused"), (404, "chat.not-found")])
+def test_an_error_that_no_retry_can_fix_ends_the_run_at_once(pairs_dir, tmp_path, status, code):
     flaky = Flaky(status, every=1)
-    with serving(flaky) as url, pytest.raises(UserError, match=message):
+    with serving(flaky) as url, refused(code, status=status):
         run(pairs_dir, tmp_path / "c.jsonl", url, concurrency=1)
     assert flaky.calls == 1
 
 
 def test_wrong_settings_are_named(pairs_dir, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("proxygrm.serving.chat_client._wait_s", lambda attempt: 0.01)
+    monkeypatch.setattr("proxygrm.serving.chat.client.pause_s", lambda attempt: 0.01)
     out = tmp_path / "c.jsonl"
-    with pytest.raises(UserError, match="no teacher answers at"):
+    with refused("chat.no-answer", url="http://127.0.0.1:9/v1"):
         run(pairs_dir, out, "http://127.0.0.1:9")
-    with pytest.raises(UserError, match="it serves: rule-judge"):
+    with refused("chat.model-not-served", model="qwen", served=["rule-judge"]):
         run(pairs_dir, out, teacher, model="qwen")
-    with pytest.raises(UserError, match="no URL"):
+    with refused("chat.endpoint-not-a-url", endpoint="localhost:8000"):
         run(pairs_dir, out, "localhost:8000")
-    with pytest.raises(UserError, match="numbered 0 to 1"):
+    with refused("teacher.no-such-shard", shard=2, shards=2):
         run(pairs_dir, out, teacher, shard=2, shards=2)
     assert not out.exists()
 
 
-def test_the_key_comes_from_a_file_only_its_owner_can_read(pairs_dir, teacher, tmp_path):
+def test_the_key_comes_from_a_file_that_only_its_owner_can_read(pairs_dir, teacher, tmp_path):
     key = tmp_path / "key"
-    with pytest.raises(UserError, match="No such file"):
+    with refused("key-file.unreadable", path=key):
         run(pairs_dir, tmp_path / "c.jsonl", teacher, api_key_file=key)
     key.write_text("secret\n")
     key.chmod(0o644)
-    with pytest.raises(UserError, match="chmod 600"):
+    with refused("key-file.not-private", path=key):
         run(pairs_dir, tmp_path / "c.jsonl", teacher, api_key_file=key)
     key.chmod(0o600)
     assert run(pairs_dir, tmp_path / "c.jsonl", teacher, api_key_file=str(key)).written == 60
@@ -145,12 +150,12 @@ def test_the_key_comes_from_a_file_only_its_owner_can_read(pairs_dir, teacher, t
 def test_a_file_of_other_pairs_or_another_teacher_is_not_mixed_in(pairs_dir, teacher, tmp_path):
     out = tmp_path / "c.jsonl"
     run(pairs_dir, out, teacher, shard=0, shards=2)
-    with pytest.raises(UserError, match="not in this shard"):
+    with refused("critique.other-shard", path=out):
         run(pairs_dir, out, teacher, shard=1, shards=2)
-    with pytest.raises(UserError, match="was written by 'rule-judge'"):
+    with refused("critique.other-model", path=out, model="rule-judge"):
         run(pairs_dir, out, teacher, shard=0, shards=2, model="other")
     out.write_text("{}\n")
-    with pytest.raises(UserError, match="line 1 is no critique"):
+    with refused("critique.bad-row", path=out, row=1):
         run(pairs_dir, out, teacher)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.engine.run_folder import ledger as ledgers
+from jobs.engine.run_folder import code_version
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json
 from jobs.engine.secrecy import masked, masked_words
 
 A40 = "aB3dE5gH7jK9mN1pQ3sT5vX7zA9cE1gH3jK5mN7p"
@@ -137,7 +139,7 @@ def test_ordinary_code_stays_readable() -> None:
 def test_what_is_kept_is_its_users_alone_even_over_a_file_of_an_earlier_version_and_still_applies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkout, run = tmp_path / "checkout", ledgers.Ledger(tmp_path / "run")
+    checkout, run = tmp_path / "checkout", Ledger(tmp_path / "run")
     checkout.mkdir()
 
     def git(*words: str) -> str:
@@ -152,12 +154,12 @@ def test_what_is_kept_is_its_users_alone_even_over_a_file_of_an_earlier_version_
     run.folder.mkdir()
     (run.folder / "code.diff").write_text("old")
     (run.folder / "code.diff").chmod(0o644)
-    difference = ledgers.masked_diff(checkout)
-    monkeypatch.setattr(ledgers, "masked_diff", lambda: difference)
+    difference = code_version.masked_diff(checkout)
+    monkeypatch.setattr(code_version, "masked_diff", lambda: difference)
     assert run.record_run({}, {}, {}, {}) == 1
     kept = run.folder / "code.diff"
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert ledgers.read_json(run.folder / "run.json")["code_diff_lines_left_out"] == 1
+    assert read_json(run.folder / "run.json")["code_diff_lines_left_out"] == 1
     git("checkout", "-q", ".")
     git("apply", str(kept))
     assert (checkout / "a.py").read_text() == "one\ntwo\n(a line that looks like a secret)\nthree\n"

@@ -30,7 +30,7 @@ def test_requeues_cost_hours_and_are_counted_as_lost_while_the_request_counts_on
 
 
 def test_an_attempt_of_which_accounting_does_not_know_the_request_yet_hides_nothing() -> None:
-    fresh = replace(attempt("9", "RUNNING", 0.1), limit_min=0, asked=Tres())
+    fresh = replace(attempt("9", "RUNNING", 0.1), limit_min=0, requested=Tres())
     found = cost.of_attempts("rl", [attempt("9", "REQUEUED", 0.5), fresh])
     assert (found.jobs, found.asked_gpu_h) == (1, 16.0)
 

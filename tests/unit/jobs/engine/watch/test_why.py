@@ -10,9 +10,9 @@ from jobs.engine import state
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
 from jobs.engine.state import StageState, Word
-from jobs.engine.watch import logs
+from jobs.engine.watch.explain import Case, Explanation, Text, explain, nothing_wrong
 from jobs.engine.watch.known_failures import FAILURES, WAITS
-from jobs.engine.watch.why import Case, Explanation, Text, explain, explain_run, nothing_wrong
+from jobs.engine.watch.why import explain_run
 from slurm import scheduler
 from slurm.sbatch import Resources
 from slurm.scheduler import Attempt, Tres
@@ -74,7 +74,7 @@ RuntimeError: Engine core initialization failed
 OSError: [Errno 116] Stale file handle: '/shared/runs/a/rollouts'
 """,
     "too many open files": """
-OSError: [Errno 24] Too many open files: '/shared/pictures/ü 1.png'
+OSError: [Errno 24] Too many open files: '/shared/images/ü 1.png'
 """,
     "Ray node lost": """
 [11:20:31] 31/200 score +0.41
@@ -100,9 +100,9 @@ WARNING 03-02 11:00:11 [cuda.py:88] max_num_seqs=256 port=0 retries=3 no error s
 """
 
 
-def case(word: Word, log: str = "", said: str = "", last: Attempt | None = None, detail: str = "") -> Case:
+def case(word: Word, log: str = "", reason: str = "", last: Attempt | None = None, detail: str = "") -> Case:
     texts = [Text("grm_rl/jobs/9_0_log.out", 1, (NOISE + log).splitlines())] if log else []
-    return Case(StageState("grm_rl", word, detail, "9"), said=said, last=last, texts=texts)
+    return Case(StageState("grm_rl", word, detail, "9"), reason=reason, last=last, texts=texts)
 
 
 def attempt(state: str, exit_code: str = "1:0") -> Attempt:
@@ -159,15 +159,15 @@ def test_harmless_lines_are_no_cause() -> None:
 def test_an_error_of_ours_is_told_as_the_job_wrote_it_whatever_else_the_log_shows() -> None:
     said = "split made 0 rows for grm_rl; lower split.hard (on gpu-1)"
     log = "OSError: [Errno 98] Address already in use\nsplit made 0 rows for grm_rl; lower split.hard\n"
-    found = explain(case("failed", log, said=said))
+    found = explain(case("failed", log, reason=said))
     assert found.sentence == f"grm_rl failed: {said}"
     assert found.lines[0].text == "split made 0 rows for grm_rl; lower split.hard"
 
 
 def test_an_error_that_only_passes_on_a_death_gives_way_to_what_the_dead_said() -> None:
     said = "-m verl.trainer.main_ppo ended with exit code 1: see trainer.log (on gpu-1)"
-    assert explain(case("failed", LOGS["GPU out of memory"], said=said)).cause == "GPU out of memory"
-    assert explain(case("failed", "it is dark\n", said=said)).sentence.endswith(said)
+    assert explain(case("failed", LOGS["GPU out of memory"], reason=said)).cause == "GPU out of memory"
+    assert explain(case("failed", "it is dark\n", reason=said)).sentence.endswith(said)
 
 
 def test_without_any_log_slurm_alone_is_quoted() -> None:
@@ -189,10 +189,14 @@ def test_a_requeue_says_what_ended_the_attempt() -> None:
     detail = "2 times, BeginTime"
     preempted = explain(case("requeued", detail=detail, last=attempt("PREEMPTED")))
     assert "a job of higher priority took its place on gpu-1" in preempted.sentence
-    told = explain(case("requeued", "grm_rl: told to stop; requeued, and resumes\n", detail=detail))
+    told = explain(
+        case(
+            "requeued", "grm_rl: told to stop. A checkpoint of step 7 is there to go on from. Requeued\n", detail=detail
+        )
+    )
     assert "time limit or preemption" in told.sentence
     assert told.lines[0].text.startswith("grm_rl: told to stop")
-    assert "nothing says why" in explain(case("requeued", "nothing\n", detail=detail)).sentence
+    assert "no record gives the reason" in explain(case("requeued", "nothing\n", detail=detail)).sentence
 
 
 @pytest.mark.parametrize("reason", [wait.reason for wait in WAITS])
@@ -230,6 +234,9 @@ def test_a_wait_for_a_stage_that_failed_points_there() -> None:
     assert found.do == "proxygrm why grm_sft"
 
 
+def nothing(run: StageRun) -> None: ...
+
+
 def held_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **words: StageState) -> Explanation:
     """What is said of a chain a -> b -> c whose stages are in these states."""
     stages: list[Stage] = []
@@ -262,89 +269,3 @@ def test_without_a_stage_the_first_that_failed_is_told_then_what_the_first_in_th
     edited = say(("done", ""), ("not submitted", "its configuration changed"))
     assert edited.sentence == "nothing is wrong: 1 not submitted, 1 done (b: its configuration changed)"
     assert edited.do == "proxygrm submit"
-
-
-def nothing(run: StageRun) -> None:
-    """A stage that does nothing."""
-
-
-def written(tmp_path: Path, files: dict[str, str]) -> tuple[Stage, Ledger]:
-    stage, ledger = Stage("rl", nothing, (Artifact("x"),), Resources(nodes=2)), Ledger(tmp_path / "run")
-    folder = ledger.folder / "rl" / "jobs"
-    folder.mkdir(parents=True)
-    for name, text in files.items():
-        (folder / name).write_text(text, newline="")
-    ledger.record_submissions({"rl": ("7", "f")})
-    ledger.record_submissions({"rl": ("12", "f")})
-    return stage, ledger
-
-
-def start(node: str, number: int, task: int = 0) -> str:
-    return f"""submitit INFO (2026-03-02 11:00:00,001) - Starting with JobEnvironment(job_id=12, hostname=vm)
-rl: attempt {number} of job 12, task {task} on node {node}
-"""
-
-
-def test_a_log_of_a_job_sent_by_hand_is_found_and_split_where_its_first_task_begins(tmp_path: Path) -> None:
-    log = tmp_path / "rl %j of me.out"
-    begin = "rl: attempt {} of job 12, task {} on node n{}\n"
-    log.write_text(begin.format(1, 1, 2) + begin.format(1, 0, 1) + "first\n" + begin.format(2, 0, 3) + "second\n")
-    stage, ledger = written(tmp_path, {})
-    logs.adopt(ledger.folder, stage, "12", str(log))
-    logs.adopt(ledger.folder, stage, "12", str(log))  # it was requeued
-    one, two = logs.segments(stage, ledger)
-    assert [(each.attempt, each.rank, each.node, each.lines[-1]) for each in (one, two)] == [
-        (1, 0, "n1", "first"),
-        (2, 0, "n3", "second"),
-    ]
-
-
-def test_attempts_are_told_apart_over_requeues_and_submissions(tmp_path: Path) -> None:
-    again = f"srun: warning\n{start('n1', 1)}first ü\r\n{start('n3', 2)}second\nsubmitit INFO quoted: Starting with\n"
-    files = {
-        "7_0_log.out": "an old job that never said it started\n",
-        "12_0_log.out": again,
-        "12_1_log.out": start("n2", 1, task=1) + "other",
-    }
-    stage, ledger = written(tmp_path, {**files, "120_0_log.out": "another job's", "12_0_result.pkl": "x"})
-    found = logs.segments(stage, ledger)
-    assert [(one.path.name, one.attempt, one.rank, one.node) for one in found] == [
-        ("7_0_log.out", 1, 0, ""),
-        ("12_0_log.out", 2, 0, "n1"),
-        ("12_0_log.out", 3, 0, "n3"),
-        ("12_1_log.out", 1, 1, "n2"),
-    ]
-    assert found[1].lines[0] == "srun: warning"
-    assert found[2].first_line == 5
-    assert [one.rank for one in logs.chosen(found, None, None)] == [0, 1]
-    assert logs.chosen(found, 2, None)[0].lines[-1] == "first ü"
-    assert logs.chosen(found, None, "n3")[0].attempt == 3
-    with pytest.raises(Exception, match="no attempt 9; the last one is 3"):
-        logs.chosen(found, 9, None)
-    with pytest.raises(Exception, match=r"no node 'n7' in that attempt; there are 0 \(n3\), 1 \(n2\)"):
-        logs.chosen(found, None, "n7")
-
-
-def test_the_end_of_a_huge_log_is_read_with_its_line_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "huge.log"
-    path.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(1, 50_001)))
-    first, lines = logs.tail(path, most=1000)
-    assert lines[0].startswith(f"line {first} ")
-    assert lines[-1].startswith("line 50000 ")
-    size = path.stat().st_size
-    with path.open("ab") as file:
-        file.write(b"of the next attempt\n")
-    assert logs.tail(path, start=size) == (50_001, ["of the next attempt"])
-    assert logs.tail(path, start=10**9)[1][-1] == "of the next attempt", "written anew: all of it is its own"
-    (tmp_path / "empty.log").touch()
-    assert logs.tail(tmp_path / "empty.log") == (1, [])
-
-
-def test_only_logs_that_were_written_since_then_are_looked_at(tmp_path: Path) -> None:
-    for name in ("trainer.log", "proxy/proxy-0.log", "ray/9-0/ray-n1.log", "checkpoints/x.log", "notes.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    found = [str(path.relative_to(tmp_path)) for path in logs.other_logs(tmp_path, since=0)]
-    assert sorted(found) == ["proxy/proxy-0.log", "ray/9-0/ray-n1.log", "trainer.log"]
-    assert logs.other_logs(tmp_path, since=4e9) == []
-    assert logs.sizes(tmp_path)["proxy/proxy-0.log"] == 1

@@ -1,4 +1,4 @@
-"""A checkpoint that would run code of its own is refused everywhere, in one line that names the file."""
+"""A checkpoint with code is refused everywhere, in one line that names the file."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from jobs.cli.main import main
-from jobs.engine.overrides import apply
-from jobs.engine.run_folder.ledger import missing_givens
+from jobs.engine.check import missing_inputs
 from jobs.recipes.proxy_grm import chain, demo
-from proxygrm.core.checkpoints.check import is_hf_checkpoint
+from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import LoadableCheckpoint, refuse_code
 from proxygrm.core.errors import UserError
+from proxygrm.core.settings import with_assignments
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.replicas.command import ReplicaSpec, serve_command
 from proxygrm.serving.settings import ProxySettings
 from proxygrm.sft.arguments import SftSettings
 from proxygrm.sft.train import train_sft
+from support.refusals import refused
+
+pytestmark = pytest.mark.slow
 
 AUTO_MAP = {"AutoModel": "modeling_x.X"}
 CONFIGS = {
@@ -39,8 +41,8 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_configuration_that_names_code_is_refused(checkpoint: Path, name: str) -> None:
     (checkpoint / name).write_text(json.dumps(CONFIGS[name]))
-    is_hf_checkpoint(checkpoint)
-    with pytest.raises(UserError, match=rf"run as you: {name} has (auto_map|custom_generate) \(.*if you trust its"):
+    check_checkpoint(checkpoint)
+    with refused("checkpoint.code", path=checkpoint, file=name):
         refuse_code(checkpoint)
     refuse_code(checkpoint, trusted=True)
 
@@ -48,7 +50,7 @@ def test_a_configuration_that_names_code_is_refused(checkpoint: Path, name: str)
 def test_a_configuration_deep_inside_another_is_found(checkpoint: Path) -> None:
     deep = {"model_type": "qwen2_5_vl", "text_config": {"parts": [{"auto_map": AUTO_MAP}]}}
     (checkpoint / "config.json").write_text(json.dumps(deep))
-    with pytest.raises(UserError, match=r"config\.json has auto_map"):
+    with refused("checkpoint.code", file="config.json"):
         refuse_code(checkpoint)
 
 
@@ -58,7 +60,7 @@ def test_a_configuration_deep_inside_another_is_found(checkpoint: Path) -> None:
 def test_files_that_are_code_are_refused(checkpoint: Path, name: str) -> None:
     (checkpoint / name).parent.mkdir(exist_ok=True)
     (checkpoint / name).write_text("x = 1")
-    with pytest.raises(UserError, match=f"run as you: {name.split('/')[0]}"):
+    with refused("checkpoint.code", file=name.split("/")[0]):
         refuse_code(checkpoint)
 
 
@@ -66,7 +68,7 @@ def test_pickled_weights_are_refused_only_where_they_would_be_read(checkpoint: P
     (checkpoint / "pytorch_model-00001-of-00002.bin").write_bytes(b"")
     refuse_code(checkpoint)
     (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"pytorch_model-00001-of-00002\.bin is a pickle"):
+    with refused("checkpoint.code", file="pytorch_model-00001-of-00002.bin"):
         refuse_code(checkpoint)
 
 
@@ -82,13 +84,13 @@ def test_what_every_checkpoint_may_have_passes(checkpoint: Path) -> None:
 
 
 STAGES = {
-    "distill": "teacher",
+    "distill": "distill.teacher",
     "proxy_sft": "proxy",
     "grm_sft": "policy",
     "proxy_rl": "proxy",
-    "proxy_server": "proxy",
+    "grm_rl.proxy": "proxy",
     "evaluate": "policy",
-    "transfer": "judge",
+    "transfer": "transfer.judge",
 }
 
 
@@ -102,29 +104,28 @@ def test_a_plan_names_the_file_and_the_setting_that_trusts_it(
     for file in checkpoint.iterdir():
         (clean / file.name).write_bytes(file.read_bytes())
     (checkpoint / "config.json").write_text(json.dumps(CONFIGS["config.json"]))
-    training = {"proxy_rl": "rl", "proxy_server": "none"}.get(loads, "sft+rl")
-    x = replace(demo(), teacher=str(clean), policy=str(clean), proxy=str(clean), judge=str(clean))
-    x = replace(x, proxy_training=training, **{STAGES[loads]: str(checkpoint)})
+    training = {"proxy_rl": "rl", "grm_rl.proxy": "none"}.get(loads, "sft+rl")
+    paths = dict.fromkeys(STAGES.values(), clean) | {STAGES[loads]: checkpoint}
+    x = with_assignments(demo(), [f"proxy_training={training}", *(f"{name}={path}" for name, path in paths.items())])
     trusting = [f"{name}.trust_remote_code=true" for name in STAGES if name != loads]
 
-    def told(*assignments: str) -> list[str]:
-        return [line for line in missing_givens(chain(apply(x, assignments))) if str(checkpoint) in line]
+    def problems(*assignments: str) -> list[str]:
+        return [line for line in missing_inputs(chain(with_assignments(x, assignments))) if str(checkpoint) in line]
 
-    (line,) = told(*trusting)
+    (line,) = problems(*trusting)
     assert "config.json has auto_map" in line
     assert f"--set {loads}.trust_remote_code=true" in line
-    assert told(*trusting, f"{loads}.trust_remote_code=true") == []
+    assert problems(*trusting, f"{loads}.trust_remote_code=true") == []
 
 
 def test_a_stage_refuses_it_when_it_starts(checkpoint: Path, tmp_path: Path) -> None:
-    """A checkpoint that another stage of the chain has made is not there yet when it is planned."""
+    """The checkpoint of an earlier stage of the chain does not exist yet when the chain is planned."""
     (checkpoint / "modeling_x.py").write_text("raise SystemExit('it ran')")
-    refused = pytest.raises(UserError, match=r"run as you: modeling_x\.py")
-    with refused:
+    with refused("checkpoint.code", file="modeling_x.py"):
         train_sft(SftSettings.demo(), checkpoint, tmp_path / "rows.jsonl", tmp_path / "out", device="cpu")
-    with refused:
+    with refused("checkpoint.code", file="modeling_x.py"):
         RlSettings.demo().check_policy(checkpoint, "cpu")
-    with refused:
+    with refused("checkpoint.code", file="modeling_x.py"):
         ProxySettings().fitted(checkpoint, "cpu")
 
 
@@ -148,19 +149,19 @@ def test_commands_refuse_it_and_name_their_option(checkpoint: Path, tmp_path: Pa
         words = [word.replace(old, new) for word in words]
     done = CliRunner().invoke(main, words)
     assert isinstance(done.exception, UserError | SystemExit), done.exception
-    said = str(done.exception) if isinstance(done.exception, UserError) else done.output
-    assert "config.json has auto_map" in said
-    assert "--trust-remote-code" in said
+    message = str(done.exception) if isinstance(done.exception, UserError) else done.output
+    assert "config.json has auto_map" in message
+    assert "--trust-remote-code" in message
 
 
-def test_vllm_is_told_in_words(tmp_path: Path) -> None:
+def test_vllm_gets_the_trust_as_an_option(tmp_path: Path) -> None:
     for trusted, word in ((False, "--no-trust-remote-code"), (True, "--trust-remote-code")):
         settings = ProxySettings(trust_remote_code=trusted)
         spec = ReplicaSpec("proxy-0", "node", "/m", "127.0.0.1", "cpu", (), tmp_path, settings)
         assert [w for w in serve_command(spec, 1) if "trust" in w] == [word]
-    for way_round in ("--trust-remote-code", "--trust_remote_code=true"):
+    for argument in ("--trust-remote-code", "--trust_remote_code=true"):
         with pytest.raises(UserError, match="trust_remote_code is a setting"):
-            ProxySettings(extra_args=(way_round,))
+            ProxySettings(extra_args=(argument,))
 
 
 LOADS = """
@@ -172,7 +173,7 @@ AutoConfig.from_pretrained(sys.argv[1], trust_remote_code=True)  # as ms-swift d
 
 
 @pytest.mark.parametrize("trusted", ["0", "1"])
-def test_ms_swift_runs_no_code_of_a_checkpoint_unless_it_is_trusted(tmp_path: Path, trusted: str) -> None:
+def test_ms_swift_runs_code_of_a_checkpoint_only_if_it_is_trusted(tmp_path: Path, trusted: str) -> None:
     model = tmp_path / "model"
     model.mkdir()
     code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nfrom transformers import PretrainedConfig as X\n"

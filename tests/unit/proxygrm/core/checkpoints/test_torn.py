@@ -1,4 +1,4 @@
-"""What a crash leaves of files of each kind, and that a stage with such an artifact is not done."""
+"""Files of each kind that a crash has torn; a stage with such an artifact is not done."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from PIL import Image
 from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.stage import Artifact, Stage, exists
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.durable import AT_ONCE, move_into_place, sync_tree
+from proxygrm.core.files.durable import MAX_SINGLE_SYNCS, move_into_place, sync_tree
 from proxygrm.core.files.whole_file import whole_file, write_text
-from proxygrm.core.images.store import PictureStore
+from proxygrm.core.images.store import ImageStore
 from slurm.sbatch import Resources
 
 
-def made(name: str) -> bytes:
+def content_of(name: str) -> bytes:
     out = io.BytesIO()
     match name.rpartition(".")[2]:
         case "parquet":
@@ -69,33 +69,35 @@ def test_an_artifact_that_a_crash_has_torn_is_not_usable(
     artifact = Artifact("made" if folder else name)
     file = tmp_path / "it" / ("made" if folder else "") / name
     file.parent.mkdir(parents=True)
-    file.write_bytes(made(name))
+    file.write_bytes(content_of(name))
     stage, ledger = Stage("it", print, (artifact,), Resources()), Ledger(tmp_path)
     ledger.write_done(stage, Done("it", stage.fingerprint(), 0, 1.0, 2.0, "7", ["n"], 1))
     assert ledger.unfinished(stage, stage.fingerprint()) is None
-    file.write_bytes(tear(made(name)))
+    file.write_bytes(tear(content_of(name)))
     assert "is not usable: " in str(ledger.unfinished(stage, stage.fingerprint()))
     with pytest.raises(UserError):
         exists(tmp_path / "it" / artifact.path)
 
 
-def test_files_of_kinds_that_nothing_tells_of_pass_unless_they_hold_zeros_only(tmp_path: Path) -> None:
+def test_files_of_unknown_kinds_pass_unless_they_are_all_zeros(tmp_path: Path) -> None:
     (tmp_path / "word").write_text("x")
     (tmp_path / "zeros").write_bytes(bytes(20_000))
     exists(tmp_path / "word")
-    with pytest.raises(UserError, match="zeros holds zeros only"):
+    with pytest.raises(UserError, match="zeros has only zeros"):
         exists(tmp_path / "zeros")
 
 
-def test_a_tree_is_synced_file_by_file_and_a_large_one_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_is_synced_file_by_file_and_a_large_one_by_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     fsync = os.fsync
 
-    def noted(descriptor: int) -> None:
+    def recorded(descriptor: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", recorded)
     (tmp_path / "model" / "deep").mkdir(parents=True)
     for name in ("a", "deep/b"):
         (tmp_path / "model" / name).write_text("x")
@@ -105,21 +107,21 @@ def test_a_tree_is_synced_file_by_file_and_a_large_one_at_once(tmp_path: Path, m
     inside = ["lone", "model", "model/a", "model/deep", "model/deep/b"]
     assert sorted(synced) == sorted([str(tmp_path), *(str(tmp_path / name) for name in inside)])
     synced.clear()
-    for number in range(AT_ONCE):
+    for number in range(MAX_SINGLE_SYNCS):
         (tmp_path / "model" / f"{number}").touch()
-    assert sync_tree([tmp_path / "model"]) == AT_ONCE + 3
-    assert len(synced) in (0, AT_ONCE + 2 + 3)  # the second where the system has no syncfs
+    assert sync_tree([tmp_path / "model"]) == MAX_SINGLE_SYNCS + 3
+    assert len(synced) in (0, MAX_SINGLE_SYNCS + 2 + 3)  # the second where the system has no syncfs
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there: list[bool] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: there.append((tmp_path / "a").exists()))
+    existed: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: existed.append((tmp_path / "a").exists()))
     with whole_file(tmp_path / "a") as scratch:
         scratch.write_text("x")
-    assert there == [False]
+    assert existed == [False]
 
 
-def test_a_folder_moved_into_its_place_replaces_the_one_that_stood_there(tmp_path: Path) -> None:
+def test_a_folder_moved_into_place_replaces_the_old_one(tmp_path: Path) -> None:
     for name in ("model", "scratch"):
         (tmp_path / name).mkdir()
         write_text(tmp_path / name / name, "x")
@@ -128,8 +130,8 @@ def test_a_folder_moved_into_its_place_replaces_the_one_that_stood_there(tmp_pat
 
 
 def test_an_image_that_a_crash_has_emptied_is_stored_again(tmp_path: Path) -> None:
-    data = made("a.png")
-    name = PictureStore(tmp_path).add(data)
+    data = content_of("a.png")
+    name = ImageStore(tmp_path).add(data)
     (tmp_path / "images" / name).write_bytes(b"")
-    assert PictureStore(tmp_path).add(data) == name
+    assert ImageStore(tmp_path).add(data) == name
     assert (tmp_path / "images" / name).read_bytes() == data

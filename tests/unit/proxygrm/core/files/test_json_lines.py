@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import json_rows, numbered_lines
+from support.refusals import refused
 
 
 def test_blank_lines_count_in_the_numbers_and_are_left_out(tmp_path: Path) -> None:
@@ -17,39 +17,43 @@ def test_blank_lines_count_in_the_numbers_and_are_left_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "row", "problem"),
     [
-        (b'1\n\n{"a": 1', "row 3 is cut off"),
-        (b'1\n{"a": 1\n3\n', "row 2 is not JSON"),
-        (b'"\xff"\n', "row 1 is not JSON"),
-        (b"[" * 100_000 + b"\n", "row 1 is not JSON .it is nested too deeply"),
+        (b'1\n\n{"a": 1', 3, "is cut off"),
+        (b'1\n{"a": 1\n3\n', 2, "is not JSON"),
+        (b'"\xff"\n', 1, "is not JSON"),
+        (b"[" * 100_000 + b"\n", 1, "is not JSON (it is nested too deeply"),
     ],
 )
-def test_a_row_that_is_no_json_is_named(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "rows.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=said):
-        list(json_rows(tmp_path / "rows.jsonl"))
+def test_a_row_that_is_not_json_is_named(tmp_path: Path, content: bytes, row: int, problem: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(content)
+    with refused("file.bad-row", path=file, row=row) as caught:
+        list(json_rows(file))
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "code", "hint"),
     [
-        (b"[\n  {},\n  {}\n]\n", "is one JSON list"),
-        (b'\xef\xbb\xbf[{"a": 1}]', "is one JSON list"),
-        (b"PAR1\x15\x04", "is a parquet file"),
-        (b"\x1f\x8b\x08\x00", "gunzip"),
-        (b"\x28\xb5\x2f\xfd\x00", "unzstd"),
-        (b"PK\x03\x04\x14", "unzip"),
-        ('{"a": 1}'.encode("utf-16"), "UTF-16"),
+        (b"[\n  {},\n  {}\n]\n", "file.json-list", "jq"),
+        (b'\xef\xbb\xbf[{"a": 1}]', "file.json-list", "jq"),
+        (b"PAR1\x15\x04", "file.not-text", "parquet"),
+        (b"\x1f\x8b\x08\x00", "file.not-text", "gunzip"),
+        (b"\x28\xb5\x2f\xfd\x00", "file.not-text", "unzstd"),
+        (b"PK\x03\x04\x14", "file.not-text", "unzip"),
+        ('{"a": 1}'.encode("utf-16"), "file.not-text", "UTF-16"),
     ],
 )
-def test_a_file_of_another_kind_is_named_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "rows.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
-        list(numbered_lines(tmp_path / "rows.jsonl"))
+def test_a_file_of_another_kind_is_named_in_one_line(tmp_path: Path, content: bytes, code: str, hint: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(content)
+    with refused(code, path=file) as caught:
+        list(numbered_lines(file))
+    assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_for_the_caller_to_tell(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(json_rows(tmp_path / "rows.jsonl"))

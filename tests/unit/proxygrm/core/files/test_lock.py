@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.core.errors import UserError
 from proxygrm.core.files import lock, lock_record
+from support.refusals import refused
 
-NO_FLOCK = Path(__file__).parents[4] / "support" / "no_flock.py"
+pytestmark = pytest.mark.slow
+
 CODE = Path(__file__).parents[5]
+NO_FLOCK = CODE / "tests" / "support" / "no_flock.py"
 HOLD = """
 import sys
 from pathlib import Path
@@ -37,7 +39,7 @@ for _ in range(20):
 
 
 def python(flock: str, *words: str) -> list[str]:
-    """flock: what the kernel answers, "" for a lock."""
+    """flock: the error of flock, "" for none."""
     command = [sys.executable, *words]
     return [sys.executable, str(NO_FLOCK), flock, *command] if flock else command
 
@@ -66,14 +68,14 @@ BOTH = ["", "ENOSYS", "EOPNOTSUPP", "ENOLCK"]
 
 @pytest.mark.parametrize("first", BOTH)
 @pytest.mark.parametrize("second", ["", "ENOSYS"])
-def test_a_second_process_is_told_who_holds_it_and_gets_it_afterwards(tmp_path, first, second):
+def test_a_second_process_learns_the_holder_and_gets_the_lock_afterwards(tmp_path, first, second):
     path = tmp_path / ".lock"
     process = holder(path, first)
-    code, said = attempt(path, second)
+    code, message = attempt(path, second)
     assert code == 1
-    assert "busy (`-c /" in said
-    assert f"process {process.pid} on {os.uname().nodename}, for " in said
-    assert "remove" not in said
+    assert "busy (`-c /" in message
+    assert f"process {process.pid} on {os.uname().nodename}, for " in message
+    assert "remove" not in message
     process.communicate()
     assert process.returncode == 0
     assert attempt(path, second) == (0, "")
@@ -83,7 +85,7 @@ def test_a_second_process_is_told_who_holds_it_and_gets_it_afterwards(tmp_path, 
 
 @pytest.mark.parametrize("first", BOTH)
 @pytest.mark.parametrize("second", ["", "ENOSYS"])
-def test_what_a_killed_holder_left_bars_nobody(tmp_path, first, second):
+def test_the_files_of_a_killed_holder_block_nobody(tmp_path, first, second):
     path = tmp_path / ".lock"
     process = holder(path, first)
     process.kill()
@@ -92,7 +94,7 @@ def test_what_a_killed_holder_left_bars_nobody(tmp_path, first, second):
     assert attempt(path, second) == (0, "")
 
 
-def test_a_dead_holder_whose_parent_has_not_asked_yet_is_gone(tmp_path):
+def test_a_holder_that_is_a_zombie_has_ended(tmp_path):
     process = holder(tmp_path / ".lock", "ENOSYS")
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
@@ -102,7 +104,7 @@ def test_a_dead_holder_whose_parent_has_not_asked_yet_is_gone(tmp_path):
 
 @pytest.mark.parametrize("kinds", [("ENOSYS",) * 4, ("", "ENOSYS", "", "ENOSYS")])
 def test_processes_that_count_one_number_up_never_lose_a_step(tmp_path, kinds):
-    """The marker of a killed process lies there to begin with: they all want to take it over."""
+    """They start with the marker of a killed process, which all of them try to take over."""
     killed = holder(tmp_path / "lock", "ENOSYS")
     killed.kill()
     killed.communicate()
@@ -114,44 +116,47 @@ def test_processes_that_count_one_number_up_never_lose_a_step(tmp_path, kinds):
     assert not list(tmp_path.glob(".*"))
 
 
-def left(path: Path, **changes: object) -> Path:
+def leave_marker(path: Path, **changes: object) -> Path:
     record = json.loads(lock_record.of_this_process().text()) | changes
     marker = lock.Lock(path).marker
     marker.write_text(json.dumps(record))
     return marker
 
 
-def test_a_process_of_another_host_is_never_taken_for_dead(tmp_path):
-    marker = left(tmp_path / ".lock", host="login2\x1b[2J", machine="login2", pid=2**22 + 1, command="submit\nx")
+def test_a_process_of_another_host_is_never_assumed_to_have_ended(tmp_path):
+    marker = leave_marker(
+        tmp_path / ".lock", host="login2\x1b[2J", machine="login2", pid=2**22 + 1, command="submit\nx"
+    )
     for flock in ("", "ENOSYS"):
-        code, said = attempt(tmp_path / ".lock", flock)
+        code, message = attempt(tmp_path / ".lock", flock)
         assert code == 1
-        assert "busy (`submit?x` of " in said
-        assert "on login2?[2J, for 0 s" in said or "on login2?[2J, for 1 s" in said
-        assert said.endswith(f"; if it is gone, remove {marker})")
+        assert "busy (`submit?x` of " in message
+        assert "on login2?[2J, for 0 s" in message or "on login2?[2J, for 1 s" in message
+        assert message.endswith(f"; if it has ended, remove {marker})")
     assert marker.exists()
 
 
-def test_a_process_id_that_another_process_has_by_now_is_told_apart(tmp_path):
-    marker = left(tmp_path / ".lock", started=1)
+def test_a_reused_process_id_is_not_taken_for_the_holder(tmp_path):
+    marker = leave_marker(tmp_path / ".lock", started=1)
     with lock.held(tmp_path / ".lock", "busy"):
         assert not marker.exists()
-    left(tmp_path / ".lock")
-    with pytest.raises(UserError, match=r"^busy \(.*process "), lock.held(tmp_path / ".lock", "busy"):
+    leave_marker(tmp_path / ".lock")
+    with refused("file.locked", path=tmp_path / ".lock"), lock.held(tmp_path / ".lock", "busy"):
         pass
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": -1}', '{"pid": 3}', "\0" * 200])
-def test_a_marker_that_says_nothing_is_somebody_s(tmp_path, text):
-    marker = left(tmp_path / ".lock")
+def test_a_marker_without_a_record_counts_as_held(tmp_path, text):
+    marker = leave_marker(tmp_path / ".lock")
     marker.write_text(text)
-    with pytest.raises(UserError, match=rf"say who; .*remove {marker}"), lock.held(tmp_path / ".lock", "busy"):
+    holder = f"unknown holder; if none of your processes is running, remove {marker}"
+    with refused("file.locked", holder=holder), lock.held(tmp_path / ".lock", "busy"):
         pass
     assert marker.exists()
 
 
 @pytest.mark.parametrize("kind", ["", "ENOSYS"])
-def test_those_who_share_keep_out_who_wants_it_alone_and_the_other_way_round(tmp_path, kind):
+def test_shared_holders_exclude_a_single_one_and_the_other_way_round(tmp_path, kind):
     path = tmp_path / "in-use"
     one, two = holder(path, kind, "shared"), holder(path, kind, "shared")
     assert attempt(path, kind)[0] == 1
@@ -161,45 +166,42 @@ def test_those_who_share_keep_out_who_wants_it_alone_and_the_other_way_round(tmp
     two.communicate()
     assert attempt(path, kind) == (0, "")
     alone = holder(path, kind)
-    code, said = attempt(path, kind, "shared")
-    assert (code, f"process {alone.pid} on" in said) == (1, True)
+    code, message = attempt(path, kind, "shared")
+    assert (code, f"process {alone.pid} on" in message) == (1, True)
     alone.communicate()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    with (
-        pytest.raises(UserError, match=f"cannot lock {tmp_path}/no/lock: No such file or directory"),
-        lock.held(tmp_path / "no" / "lock", "busy"),
-    ):
+    with refused("file.cannot-lock", path=tmp_path / "no" / "lock"), lock.held(tmp_path / "no" / "lock", "busy"):
         pass
 
 
-def test_an_error_that_is_not_about_flock_is_not_taken_for_another_holder(tmp_path):
-    code, said = attempt(tmp_path / ".lock", "EIO")
+def test_an_error_that_is_not_about_flock_is_not_reported_as_another_holder(tmp_path):
+    code, message = attempt(tmp_path / ".lock", "EIO")
     assert code == 1
-    assert said.endswith(f"cannot lock {tmp_path}/.lock: Input/output error")
+    assert message.endswith(f"cannot lock {tmp_path}/.lock: Input/output error")
 
 
-def test_a_submit_without_flock_says_who_is_working(tmp_path):
+def test_a_submit_without_flock_names_the_other_submit(tmp_path):
     submit = "from jobs.engine.run_folder.ledger import Ledger; from pathlib import Path; import sys\n"
     submit += "with Ledger(Path(sys.argv[1])).lock('submit'): print('held', flush=True); sys.stdin.read()"
     process = started(python("ENOSYS", "-c", submit, str(tmp_path / "run")))
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     second = started(python("ENOSYS", "-c", submit, str(tmp_path / "run")))
-    said = second.communicate()[1]
-    assert f"another submit is working in {tmp_path / 'run'} (" in said
-    assert f"process {process.pid} on" in said
-    assert "wait for it, or use another run with --run NAME" in said
+    message = second.communicate()[1]
+    assert f"another submit is working in {tmp_path / 'run'} (" in message
+    assert f"process {process.pid} on" in message
+    assert "wait for it, or use another run with --run NAME" in message
     process.communicate()
     third = started(python("ENOSYS", "-c", submit, str(tmp_path / "run")))
     assert third.communicate()[0] == "held\n"
 
 
 def test_nothing_but_the_lock_module_calls_flock():
-    """Its mistakes are easily made: every OSError taken for another holder, none told from a file system without.
+    """flock is easy to misuse: an OSError may mean another holder, or a file system without flock.
 
-    A private folder is locked as a folder, on the node itself; where that fails nothing is removed."""
+    A private folder is locked as a folder, on the node itself; if that fails nothing is removed."""
     folders = ("proxygrm", "jobs", "slurm", "data_tools")
     names = [path for folder in folders for path in (CODE / folder).rglob("*.py") if "fcntl" in path.read_text()]
     assert sorted(names) == [CODE / "proxygrm/core/files/lock.py", CODE / "proxygrm/core/runtime/held_folder.py"]
@@ -220,17 +222,17 @@ def shell(flock: str, folder: Path, seconds: int = 30, waits: str = "") -> list[
 
 
 @pytest.mark.parametrize("flock", ["", "ENOSYS"])
-def test_a_second_setup_waits_for_the_first_and_is_told_of_it(tmp_path, flock):
+def test_a_second_setup_waits_for_the_first_and_names_it(tmp_path, flock):
     first = started(shell(flock, tmp_path, waits="yes"))
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
     late = started(shell(flock, tmp_path, seconds=0))
-    said = late.communicate()[1]
+    message = late.communicate()[1]
     assert late.returncode == 2
-    assert said.count("\n") == 1
+    assert message.count("\n") == 1
     if flock:
-        assert f"setup: process {first.pid} on {os.uname().nodename}, since " in said
-        assert f"remove {tmp_path}/a lock.held" in said
+        assert f"setup: process {first.pid} on {os.uname().nodename}, since " in message
+        assert f"remove {tmp_path}/a lock.held" in message
     waiting = started(shell(flock, tmp_path))
     first.communicate()
     assert waiting.communicate()[0] == "held\n"

@@ -1,4 +1,4 @@
-"""Files that people hand in: a byte order mark is taken, another encoding is one line, and so is a foreign layout."""
+"""Files from users: a byte order mark is accepted; another encoding or layout is an error of one line."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from data_tools.ingest.run import ingest
 from data_tools.inspect.kinds import kind_of
 from data_tools.rows.critique_index import index_critiques
 from data_tools.rows.preference import read_pairs
-from jobs.engine.run_folder.ledger import read_json
-from jobs.recipes import SHIPPED, read_spec
+from jobs.engine.run_folder.records import read_json
+from jobs.recipes import read_spec
+from jobs.recipes.proxy_grm import RECIPE
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.pairs import count_pairs
 from proxygrm.evaluate.rows.answers import read_answers
 from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.evaluate.scores.expected import ids_of
-from proxygrm.serving.chat_client import read_key
+from proxygrm.serving.access.key_file import read_key
 from proxygrm.serving.endpoints import Endpoints
 from slurm.profile import CLUSTERS, load
+from support.refusals import refused
 
+SPEC = next(Path(RECIPE.ablations).glob("*.toml"))
 PAIR = {"id": "ü", "question": "Q?", "chosen": "a", "rejected": "b", "rewards": [1, 0]}
 ROWS = "".join(json.dumps(PAIR | {"id": f"ü{n}", "question": f"Q{n}?"}, ensure_ascii=False) + "\n" for n in range(3))
 CRITIQUE = json.dumps({"id": "a", "critique": "none"}) + "\n"
@@ -47,7 +50,11 @@ def converted(file: Path):
 # name of the file, its text, who reads it
 READERS = {
     "profile": ("site.toml", (CLUSTERS / "a100.toml").read_text(encoding="utf-8"), lambda p: load(str(p))),
-    "ablation": ("a.toml", next(SHIPPED.glob("*.toml")).read_text(encoding="utf-8"), lambda p: read_spec(str(p))),
+    "ablation": (
+        "a.toml",
+        SPEC.read_text(encoding="utf-8"),
+        lambda p: read_spec(RECIPE, str(p)),
+    ),
     "filter": ("f.toml", "quality = false\n# ü\n", read_settings),
     "ledger": ("run.json", '{"name": "ü"}', read_json),
     "endpoints": ("proxy.json", ENDPOINTS, Endpoints.read),
@@ -72,19 +79,18 @@ def test_a_byte_order_mark_changes_nothing(tmp_path, reader):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("reader", READERS)
-def test_another_encoding_is_one_line_that_names_the_file(tmp_path, reader, encoding):
+def test_another_encoding_is_refused_in_one_line(tmp_path, reader, encoding):
     name, text, read = READERS[reader]
     file = tmp_path / name
     file.write_bytes(text.encode(encoding))
-    with pytest.raises(UserError, match="save it as UTF-8") as error:
+    with refused("file.not-text", path=file) as error:
         read(file)
-    assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zip", "zstd", "parquet"])
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_packed_or_parquet_under_another_name_is_told_as_such(tmp_path, reader, kind):
+def test_archives_and_parquet_under_another_name_are_refused(tmp_path, reader, kind):
     name, text, read = READERS[reader]
     file = tmp_path / name
     if kind == "zip":
@@ -97,39 +103,44 @@ def test_what_is_packed_or_parquet_under_another_name_is_told_as_such(tmp_path, 
     else:
         pack = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}[kind]
         file.write_bytes(pack(text.encode()))
-    with pytest.raises(UserError, match="parquet file" if kind == "parquet" else rf"{kind}.*; unpack") as error:
+    with refused("file.not-text", path=file) as error:
         read(file)
-    assert str(file) in str(error.value)
+    assert kind in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.txt"])
-def test_a_file_where_a_pairs_folder_should_be_is_told_as_such(tmp_path, name):
+def test_a_file_in_place_of_a_pairs_folder_is_refused(tmp_path, name):
     (tmp_path / name).write_text(json.dumps([PAIR]))
     for read in (converted, count_pairs):
-        with pytest.raises(UserError, match=f"{name} is a file; give a pairs folder"):
+        with refused("data.not-a-pairs-folder", path=tmp_path / name):
             read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("[7]", "no JSON object"), ("{}", "no JSON object with"), ('{"id": null}', "id is NoneType"), ("7", "no JSON")],
+    [
+        ("[7]", "not a JSON object"),
+        ("{}", "not a JSON object with"),
+        ('{"id": null}', "id is NoneType"),
+        ("7", "not a JSON object"),
+    ],
 )
-def test_a_row_without_an_id_is_told_by_its_line(tmp_path, line, said):
+def test_a_row_without_an_id_is_named_by_its_line(tmp_path, line, said):
     (tmp_path / "rows.jsonl").write_text(f'{{"ID": 7}}\n{line}\n')
     with pytest.raises(UserError, match=f"line 2 is not a pair with an id: {said}"):
         ids_of(tmp_path / "rows.jsonl")
 
 
 @pytest.mark.parametrize("reader", ["profile", "ablation", "filter", "ledger", "endpoints"])
-def test_bytes_that_are_no_utf_8_are_named_by_their_line(tmp_path, reader):
+def test_bytes_that_are_not_utf_8_are_named_by_their_line(tmp_path, reader):
     name, text, read = READERS[reader]
     file = tmp_path / name
     file.write_bytes(text.encode() + b"\n# caf\xe9\n")
-    with pytest.raises(UserError, match=r"is not UTF-8 \(line \d+, byte \d+: 0xe9\)"):
+    with refused("file.not-utf8", path=file, line=text.count("\n") + 2):
         read(file)
 
 
-def test_rows_that_are_no_utf_8_are_bad_rows_and_hold_nobody_back(tmp_path):
+def test_rows_that_are_not_utf_8_are_bad_rows_and_do_not_stop_the_others(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(ROWS.encode() + json.dumps(PAIR).encode().replace(b"Q?", b"caf\xe9") + b"\n")
     report = ingest("preference-jsonl", file, tmp_path / "pairs", max_bad=1.0)
@@ -137,7 +148,7 @@ def test_rows_that_are_no_utf_8_are_bad_rows_and_hold_nobody_back(tmp_path):
     assert len(list(read_pairs(tmp_path / "pairs"))) == 3
 
 
-def test_a_record_that_is_no_json_or_too_deep_says_what_to_do(tmp_path):
+def test_a_record_that_is_not_json_or_too_deep_is_refused_in_one_line(tmp_path):
     for content in (b"", b"{", b"\xff", b"[" * 100_000):
         (tmp_path / "run.json").write_bytes(content)
         with pytest.raises(UserError) as error:
@@ -153,7 +164,7 @@ def test_a_key_that_an_editor_saved_with_a_mark_is_the_key(tmp_path):
     key.chmod(0o600)
     assert read_key(key) == "secret"
     key.write_bytes("secret".encode("utf-16"))
-    with pytest.raises(UserError, match="save it as UTF-8") as error:
+    with refused("file.not-text", path=key) as error:
         read_key(key)
     assert "secret" not in str(error.value)
     assert read_user_text_of(tmp_path, b"\xef\xbb\xbf") == ""
@@ -179,8 +190,9 @@ def test_a_folder_of_save_to_disk_says_how_to_export_it(tmp_path):
             converted,
             count_pairs,
         ):
-            with pytest.raises(UserError, match="to_parquet") as error:
+            with refused("file.saved-dataset") as error:
                 read(path)
+            assert "to_parquet" in str(error.value)
             assert "\n" not in str(error.value)
     (tmp_path / "three").mkdir()
     rows.to_parquet(str(tmp_path / "three" / "data.parquet"))

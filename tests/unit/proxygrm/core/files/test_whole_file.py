@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_file_is_there_at_a_clean_end_and_not_before(tmp_path: Path) -> None
     assert (names(target.parent), target.read_text()) == ([target.name], "whole")
 
 
-def test_an_error_in_mid_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_an_error_during_a_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "rows.jsonl"
     target.write_text("old")
 
@@ -40,13 +40,13 @@ def test_an_error_in_mid_write_leaves_the_old_file_and_nothing_beside_it(tmp_pat
             scratch.write_text("half of the n")
             raise error
 
-    for error in (ValueError, KeyboardInterrupt):  # an interrupt is no Exception
+    for error in (ValueError, KeyboardInterrupt):  # an interrupt is not an Exception
         with pytest.raises(error):
             fail(error)
     assert (names(tmp_path), target.read_text()) == (["rows.jsonl"], "old")
 
 
-def test_an_error_before_the_first_byte_is_the_one_that_is_told(tmp_path: Path) -> None:
+def test_an_error_before_the_first_byte_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no rows"), whole_file(tmp_path / "rows.jsonl"):
         raise ValueError("no rows")
 
@@ -58,11 +58,11 @@ def test_a_target_that_cannot_be_replaced_leaves_no_scratch(tmp_path: Path) -> N
     assert names(tmp_path) == ["rows.jsonl"]
 
 
-def test_a_read_only_folder_says_so_and_not_what_the_clean_up_met() -> None:
-    # The tests may run as root, whom no mode stops; the kernel's own folder stops everybody.
-    with pytest.raises(OSError, match=re.escape("/proc/self/fdinfo/x")) as told:
+def test_the_error_of_a_read_only_folder_is_not_hidden_by_the_clean_up() -> None:
+    # The tests may run as root, which ignores modes; a folder of the kernel refuses root, too.
+    with pytest.raises(OSError, match=re.escape("/proc/self/fdinfo/x")) as caught:
         write_text(Path("/proc/self/fdinfo/x"), "new")
-    assert told.value.__context__ is None
+    assert caught.value.__context__ is None
 
 
 def test_a_file_in_the_place_of_the_folder_raises(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_two_threads_that_write_the_same_file_do_not_meet(tmp_path: Path) -> Non
     assert names(tmp_path) == ["rows.jsonl"]
 
 
-def test_a_scratch_name_is_hidden_and_no_reader_looks_for_its_ending(tmp_path: Path) -> None:
+def test_a_scratch_name_is_hidden_and_matches_no_reader(tmp_path: Path) -> None:
     scratch = beside(tmp_path / "DONE.3.json")
     scratch.write_text("{")
     assert scratch.parent == tmp_path
@@ -157,13 +157,13 @@ def test_a_writer_ends_its_file_and_names_it_only_at_a_clean_end(tmp_path: Path)
     assert (names(tmp_path), (tmp_path / "lines").read_text()) == (["lines"], "one\nend\n")
 
 
-def test_importing_it_loads_nothing_but_the_standard_library() -> None:
+def test_importing_it_loads_only_the_standard_library() -> None:
     code = (
         "import sys; before = set(sys.modules); import proxygrm.core.files.whole_file; "
         "print(*set(sys.modules) - before)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {name.partition(".")[0] for name in found} <= {"proxygrm", *sys.stdlib_module_names}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.partition(".")[0] for name in done} <= {"proxygrm", *sys.stdlib_module_names}
 
 
 def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every consumer's installed loader shows the same pixels of every odd image, by whatever door it came in."""
+"""Every consumer's installed loader shows the same pixels of every unusual image, for every entry of the suite."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from swift.template.vision_utils import load_image
 from verl.utils.dataset.vision_utils import process_image
 from vllm.multimodal.media.image import ImageMediaIO
 
-from proxygrm.evaluate.judges.engine import _picture
+from proxygrm.evaluate.judges.engine import _image
 
 
 def loaded(loader, given):
@@ -49,7 +49,7 @@ def loaded(loader, given):
     if loader == "verl":
         return process_image({"bytes": base64.b64decode(body)} if body else {"image": given})
     if loader == "engine":
-        return _picture(path, "refuse")
+        return _image(path, "refuse")
     return (ImageMediaIO().load_base64(head, body) if body else ImageMediaIO().load_file(path)).media
 
 
@@ -130,7 +130,7 @@ def test_what_is_sent_by_every_door_is_under_its_true_type(tmp_path):
 
 def test_only_what_consumers_would_read_differently_is_written_anew(tmp_path):
     file = released(tmp_path / "released")
-    report = convert("verl", file, tmp_path / "x.parquet", pictures="path")
+    report = convert("verl", file, tmp_path / "x.parquet", images="path")
     changed = [odd for odd in gallery().values() if not odd.kept]
     assert report["kept"] == len(gallery())
     names = {path.name for path in (tmp_path / "x.parquet.images").iterdir()}
@@ -150,5 +150,5 @@ def test_what_no_consumer_can_show_is_a_bad_row_of_check_and_convert_alike(tmp_p
         rows.append({"id": name, "question": "q", "chosen": "a", "rejected": f"b {name}", "image": name})
     file = jsonl(tmp_path / "x.jsonl", rows)
     report = convert("verl", file, tmp_path / "x.parquet", max_bad=1.0)
-    assert (report["kept"], report["bad"]) == (1, {"stretched_picture": 1, "unreadable_picture": len(broken())})
+    assert (report["kept"], report["bad"]) == (1, {"stretched_image": 1, "unreadable_image": len(broken())})
     assert {reason: problem.count for reason, problem in check(file).problems.items()} == report["bad"]

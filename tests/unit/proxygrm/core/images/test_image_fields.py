@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from proxygrm.core.images.fields import NoPicture, NotGiven, images_in, images_of, marked
+from proxygrm.core.images.fields import NoImage, NotGiven, images_in, images_of, marked
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(60)
 JPEG_HEAD = b"\xff\xd8\xff" + bytes(60)
@@ -30,7 +30,7 @@ def given(images):
         ([["a.png"], []], ["a.png", None]), ([b""], [None]),
     ],
 )  # fmt: skip
-def test_what_is_named_keeps_its_place_whether_or_not_it_is_given(value, images):
+def test_a_named_image_keeps_its_place_even_without_bytes_or_path(value, images):
     assert given(images_in(value)) == images
 
 
@@ -46,7 +46,7 @@ def test_what_is_named_keeps_its_place_whether_or_not_it_is_given(value, images)
         ("p%20q.png", "p%20q.png"), ("data/a.png", "data/a.png"),
     ],
 )  # fmt: skip
-def test_a_url_is_a_path_or_bytes_and_a_name_is_taken_as_it_is(text, image):
+def test_a_url_is_a_path_or_bytes_and_a_name_is_kept(text, image):
     assert given(images_in(text)) == given(images_in({"path": text})) == [image]
 
 
@@ -58,14 +58,14 @@ def test_a_url_is_a_path_or_bytes_and_a_name_is_taken_as_it_is(text, image):
         ("data:;base64,é", "not base64"),
     ],
 )  # fmt: skip
-def test_a_url_that_gives_no_image_is_refused_with_what_is_wrong(text, said):
-    with pytest.raises(NoPicture, match=said):
+def test_a_url_without_an_image_is_refused_with_the_reason(text, said):
+    with pytest.raises(NoImage, match=said):
         images_in([text])
 
 
 @pytest.mark.parametrize("value", [7, True, {"url": "x"}, {}, [7], {"bytes": 7}, {"path": b"x"}, [{"path": 1.5}]])
 def test_what_names_no_image_in_a_known_way_is_refused(value):
-    with pytest.raises(NoPicture):
+    with pytest.raises(NoImage):
         images_in(value)
 
 
@@ -87,7 +87,7 @@ def test_either_field_counts_and_the_same_image_in_both_is_one(row, images):
 
 
 def test_fields_that_name_different_images_are_not_guessed_at():
-    with pytest.raises(NoPicture, match=r"`image` \(a.png\) is not among `images`"):
+    with pytest.raises(NoImage, match=r"`image` \(a.png\) is not among `images`"):
         images_of({"image": "a.png", "images": ["b.png"]})
 
 

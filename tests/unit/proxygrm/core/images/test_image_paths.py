@@ -15,10 +15,11 @@ from data_tools.inspect.show import show
 from data_tools.inspect.stats import stats
 from data_tools.rows.preference import read_pairs
 from proxygrm.core.errors import UserError
-from proxygrm.core.images.paths import MissingPicture, OutsideRoot, inside, resolve
+from proxygrm.core.images.paths import MissingImage, OutsideRoot, inside, resolve
 from support.proxy.front_calls import ASKED, ask
 from support.proxy.stub import Server
-from support.rows.release_files import jsonl, picture, pictures
+from support.refusals import refused
+from support.rows.release_files import image_bytes, jsonl, write_images
 
 ROW = {"id": "1", "image": "long/a.png", "prompt": "What is here?", "chosen": "red one", "rejected": "blue one"}
 
@@ -29,7 +30,7 @@ def snapshot(tmp_path: Path) -> Path:
     repository = tmp_path / "hub" / "datasets--them--bench"
     folder = repository / "snapshots" / "abc"
     (folder / "long").mkdir(parents=True)
-    pictures(repository / "blobs", ["1111"])
+    write_images(repository / "blobs", ["1111"])
     jsonl(repository / "blobs" / "2222", [ROW])
     (folder / "long" / "a.png").symlink_to("../../../blobs/1111")
     (folder / "mm_reward_bench.jsonl").symlink_to("../../blobs/2222")
@@ -39,16 +40,16 @@ def snapshot(tmp_path: Path) -> Path:
 def test_a_snapshot_is_read_like_a_folder_of_files(snapshot, tmp_path):
     assert ingest("mm-rlhf-rewardbench", snapshot, tmp_path / "pairs")["kept"] == 1
     (pair,) = read_pairs(tmp_path / "pairs")
-    assert pair.image_paths(tmp_path / "pairs")[0].read_bytes() == picture(0)
+    assert pair.image_paths(tmp_path / "pairs")[0].read_bytes() == image_bytes(0)
     file = snapshot / "mm_reward_bench.jsonl"
     assert ingest("mm-rlhf-rewardbench", file, tmp_path / "of file")["kept"] == 1
     below = tmp_path / "elsewhere.jsonl"
     below.write_text(json.dumps(ROW | {"image": "a.png"}) + "\n")
     report = ingest("preference-jsonl", below, tmp_path / "below", images_root=snapshot / "long")
-    assert (report["kept"], report["pictures"]) == (1, 1)
+    assert (report["kept"], report["images"]) == (1, 1)
     for path in (snapshot, file):
         assert check(path).ok
-        assert stats(path)["pictures"]["a_row"] == {"1": 1}
+        assert stats(path)["images"]["a_row"] == {"1": 1}
         show(path, tmp_path / "page.html")
         assert 'class="gone"' not in (tmp_path / "page.html").read_text()
     assert convert("verl", file, tmp_path / "x.parquet")["kept"] == 1
@@ -60,23 +61,23 @@ def test_the_front_end_takes_paths_in_a_snapshot(snapshot):
     def post(image):
         return lambda http: http.post("/get_reward_mllm", json={**ASKED, "image": image})
 
-    found = ask(post("long/a.png"), server, pictures=snapshot)
-    assert found.status_code == 200
+    answer = ask(post("long/a.png"), server, images=snapshot)
+    assert answer.status_code == 200
     (image, _) = server.seen[0]["body"]["messages"][0]["content"]
-    assert base64.b64decode(image["image_url"]["url"].partition(",")[2]) == picture(0)
-    found = ask(post("../../blobs/1111"), pictures=snapshot)
-    assert found.status_code == 422
+    assert base64.b64decode(image["image_url"]["url"].partition(",")[2]) == image_bytes(0)
+    answer = ask(post("../../blobs/1111"), images=snapshot)
+    assert answer.status_code == 422
 
 
 @pytest.mark.parametrize("target", ["secret.png", "hub/datasets--others/blobs/3333", "hub/datasets--them--bench/refs"])
-def test_links_that_leave_the_repository_are_refused_and_the_line_says_what_to_do(snapshot, tmp_path, target):
-    pictures(tmp_path, [target if "." in target else f"{target}/x"])
+def test_links_out_of_the_repository_are_refused_with_a_remedy(snapshot, tmp_path, target):
+    write_images(tmp_path, [target if "." in target else f"{target}/x"])
     link = snapshot / "long" / "out.png"
     link.symlink_to(tmp_path / target)
     with pytest.raises(OutsideRoot, match=r"out.png is a link out of .*cp -rL.*--local-dir"):
         inside("long/out.png", snapshot)
     rows = jsonl(tmp_path / "rows.jsonl", [ROW | {"image": "long/out.png"}])
-    with pytest.raises(UserError, match=r"picture_outside_root, long/out.png is a link out of .*cp -rL"):
+    with pytest.raises(UserError, match=r"image_outside_root, long/out.png is a link out of .*cp -rL"):
         ingest("preference-jsonl", rows, tmp_path / "pairs", images_root=snapshot)
 
 
@@ -89,12 +90,12 @@ def test_a_path_may_not_leave_the_snapshot_by_its_own_words(snapshot, name):
 @pytest.mark.parametrize("name", ["gone.png", "a\0b", "\ud800.png", "x" * 5000, "long", "round"])
 def test_what_leads_to_no_file_is_missing(snapshot, name):
     (snapshot / "round").symlink_to("round")
-    with pytest.raises(MissingPicture):
+    with pytest.raises(MissingImage):
         resolve(name, snapshot)
 
 
 def test_a_folder_called_snapshots_without_blobs_allows_nothing_more(tmp_path):
-    pictures(tmp_path / "mine", ["a.png"])
+    write_images(tmp_path / "mine", ["a.png"])
     (tmp_path / "snapshots" / "1").mkdir(parents=True)
     (tmp_path / "snapshots" / "1" / "a.png").symlink_to(tmp_path / "mine" / "a.png")
     with pytest.raises(OutsideRoot):
@@ -103,5 +104,5 @@ def test_a_folder_called_snapshots_without_blobs_allows_nothing_more(tmp_path):
 
 def test_a_released_file_whose_blob_is_gone_is_not_passed_over(snapshot, tmp_path):
     (snapshot / "more.jsonl").symlink_to("../../blobs/gone")
-    with pytest.raises(UserError, match=r"more.jsonl is a link to a file that is not there"):
+    with refused("file.broken-link", path=snapshot / "more.jsonl"):
         ingest("mm-rlhf-rewardbench", snapshot, tmp_path / "pairs")

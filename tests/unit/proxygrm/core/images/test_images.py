@@ -1,4 +1,4 @@
-"""What an image looks like is decided once: `settle` on every odd kind."""
+"""The pixels of an image are decided once: `settle` on every unusual kind."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_what_was_done_to_an_image_is_named():
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_cannot_be_shown_is_refused_in_one_line_that_says_the_same_each_time(name):
-    said = set()
+def test_an_image_that_cannot_be_shown_is_always_refused_by_the_same_line(name):
+    reasons = set()
     for _ in range(2):
         with pytest.raises(UnreadableImage) as refusal:
             settle(BROKEN[name])
-        said.add(str(refusal.value))
-    (why,) = said
+        reasons.add(str(refusal.value))
+    (why,) = reasons
     assert why
     assert "\n" not in why
     assert "0x" not in why
@@ -73,7 +73,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line_that_says_the_same_each_tim
         ([7.0, 7.0, 7.0], [7, 7, 7]),
     ],
 )
-def test_floating_point_is_scaled_to_its_usual_range_and_stretched_where_it_has_none(values, shown):
+def test_floating_point_is_scaled_by_its_usual_range_or_its_own(values, shown):
     data = encoded(Image.fromarray(np.array([values], np.float32)), "TIFF")
     assert pixels_of(settle(data).data)[0, :, 0].tolist() == shown
 
@@ -113,7 +113,7 @@ def test_an_image_over_pillows_warning_is_read_without_one(tmp_path):
     assert (done.stdout, done.stderr) == ("Look(kind='png', width=9600, height=9500, changed=())\n", "")
 
 
-def test_size_is_read_from_the_head_and_what_has_none_is_refused(tmp_path):
+def test_size_is_read_from_the_header_and_a_file_without_one_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (3, 5)))[:60])
     assert size_of(tmp_path / "a.png") == (3, 5)
     (tmp_path / "b.png").write_text("no")

@@ -35,13 +35,13 @@ def test_the_first_signal_stops_the_block_and_more_of_them_do_not_disturb_its_en
     ended: list[object] = []
 
     def stopped() -> None:
-        with stopped_once() as came:
+        with stopped_once() as received:
             try:
                 os.kill(os.getpid(), which)
             finally:
                 for each in STOPS:
                     os.kill(os.getpid(), each)
-                ended.extend([*came, asked()])
+                ended.extend([*received, asked()])
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
@@ -51,11 +51,11 @@ def test_the_first_signal_stops_the_block_and_more_of_them_do_not_disturb_its_en
 def test_what_a_command_was_started_to_ignore_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stopped_once() as came:
+        with stopped_once() as received:
             os.kill(os.getpid(), signal.SIGHUP)
         with uninterrupted():
             os.kill(os.getpid(), signal.SIGHUP)
-        assert came == []
+        assert received == []
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -1,4 +1,4 @@
-"""The line of a log that people are told: the cause of an end, not the echo of it. Excerpts are vLLM's own."""
+"""The line of a log that an error quotes: the cause of an end, not what followed from it. Excerpts are vLLM's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ startup is less than desired GPU memory utilization (0.9, 71.2 GiB). Decrease GP
 
 
 @pytest.mark.parametrize(
-    ("log", "said"),
+    ("log", "quoted"),
     [
         (TOO_LONG, "ModelConfig: User-specified max_model_len (32000) is greater than the derived max_model_len"),
         (ENGINE_DIED, "AssertionError (mrope.py line 251: assert sum(self.mrope_section) == rotary_dim // 2)"),
@@ -51,25 +51,35 @@ startup is less than desired GPU memory utilization (0.9, 71.2 GiB). Decrease GP
         ("", "nothing in the log"),
     ],
 )
-def test_the_cause_is_told_and_not_its_echo(tmp_path: Path, log: str, said: str) -> None:
+def test_the_cause_is_quoted_and_not_its_consequence(tmp_path: Path, log: str, quoted: str) -> None:
     file = tmp_path / "x.log"
     file.write_text(log)
-    assert last_words(file).startswith(said)
+    assert last_words(file).startswith(quoted)
 
 
-def test_a_log_that_is_not_there_and_one_that_is_no_text_are_told_without_an_error(tmp_path: Path) -> None:
+def test_a_missing_log_and_one_that_is_not_text_raise_nothing(tmp_path: Path) -> None:
     assert last_words(tmp_path / "gone") == "nothing in the log"
     (tmp_path / "x").write_bytes(b"\xff\xfe\n")
     assert last_words(tmp_path / "x")
 
 
-def test_what_is_told_is_one_line_of_the_length_asked_for() -> None:
-    said = telling_line(["ValueError: " + "x" * 900, "  and\n  more"], 300)
-    assert len(said) == 300
-    assert "\n" not in said
+def test_the_quoted_line_has_the_requested_length() -> None:
+    line = telling_line(["ValueError: " + "x" * 900, "  and\n  more"], 300)
+    assert len(line) == 300
+    assert "\n" not in line
 
 
 def test_the_cause_is_found_although_hundreds_of_lines_of_stack_follow_it(tmp_path: Path) -> None:
     file = tmp_path / "x.log"
     file.write_text(NO_MEMORY.splitlines()[0] + "\n" + '(APIServer pid=7)   File "/x/y.py", line 1, in f\n' * 1500)
     assert last_words(file).startswith("ValueError: Free memory")
+
+
+def test_what_earlier_attempts_wrote_is_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "swift.log"
+    file.write_text("ValueError: of an earlier attempt\n")
+    start = file.stat().st_size
+    with file.open("a") as log:
+        log.write("[rank0]: torch.OutOfMemoryError: CUDA out of memory\nChildFailedError: \n")
+    assert last_words(file, since=start) == "torch.OutOfMemoryError: CUDA out of memory"
+    assert last_words(file, since=file.stat().st_size) == "nothing in the log"

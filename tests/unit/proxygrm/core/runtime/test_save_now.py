@@ -1,4 +1,4 @@
-"""A job that is told to stop asks its training for a checkpoint, waits for the answer, and not for ever."""
+"""A job that has to stop requests a checkpoint of its training, and waits for it, but not forever."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.engine import last_save
+from jobs.engine.job import last_save
 from proxygrm.core.runtime.save_now import SaveNow, listening, save_before
+
+pytestmark = pytest.mark.slow
 
 TRAINING = """
 import sys, time
 from pathlib import Path
 from proxygrm.core.runtime.save_now import SaveNow
 here, seconds = SaveNow(Path(sys.argv[1])), float(sys.argv[2])
-while not here.asked():
+while not here.is_requested():
     time.sleep(0.05)
 time.sleep(seconds)
 here.answer("A checkpoint of step 7 is there to go on from")
@@ -45,7 +47,7 @@ def test_a_training_that_is_asked_answers_and_the_answer_is_passed_on(tmp_path: 
         assert save_before(time.time() + 30).startswith("A checkpoint of step 7 is there to go on from (after ")
 
 
-def test_one_that_does_not_answer_in_time_holds_nobody_up(tmp_path: Path) -> None:
+def test_one_that_does_not_answer_in_time_does_not_delay_the_job(tmp_path: Path) -> None:
     with training(tmp_path, seconds=60):
         began = time.monotonic()
         assert "No checkpoint within 1 s" in save_before(time.time() + 1)
@@ -58,7 +60,7 @@ def test_one_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
         assert save_before(time.time() + 60) == "The training had ended by itself"
 
 
-def test_a_stage_that_trains_nothing_has_nothing_to_wait_for(tmp_path: Path) -> None:
+def test_a_stage_without_a_training_waits_for_nothing(tmp_path: Path) -> None:
     with training(tmp_path):
         pass
     assert save_before(time.time() + 60) == "Every finished row is on disk"
@@ -66,11 +68,11 @@ def test_a_stage_that_trains_nothing_has_nothing_to_wait_for(tmp_path: Path) -> 
 
 def test_the_next_attempt_does_not_take_the_last_ones_answer_for_its_own(tmp_path: Path) -> None:
     here = SaveNow(tmp_path)
-    here.ask()
+    here.request()
     here.answer("A checkpoint of step 3 is there to go on from")
-    assert (here.asked(), here.answered()) == (True, "A checkpoint of step 3 is there to go on from")
-    here.forget()
-    assert (here.asked(), here.answered()) == (False, None)
+    assert (here.is_requested(), here.read_answer()) == (True, "A checkpoint of step 3 is there to go on from")
+    here.clear()
+    assert (here.is_requested(), here.read_answer()) == (False, None)
     assert not list(tmp_path.iterdir())
 
 
@@ -79,16 +81,16 @@ def test_a_disk_that_is_full_does_not_keep_the_job_from_its_requeue(
 ) -> None:
     with training(tmp_path / "gone"):
         last_save.save("grm_rl", lead_s=60)
-    assert "grm_rl: told to stop. No checkpoint could be asked for" in capsys.readouterr().out
+    assert "No checkpoint could be" in capsys.readouterr().out
 
 
 @pytest.fixture
 def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """squeue that says when this job ends, and scontrol that notes what it is told."""
+    """squeue that prints when this job ends, and scontrol that records its arguments."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "squeue").write_text(f"#!/bin/sh\ncat {tmp_path}/end\n")
-    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n')
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/arguments\n')
     for tool in tools.iterdir():
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -106,7 +108,7 @@ def test_it_waits_as_long_as_the_scheduler_leaves_and_at_most_the_profiles_lead(
     with training(scheduler, seconds=60):
         last_save.save("grm_rl", lead_s=8)
     assert time.monotonic() - began < most
-    assert "goes on from its last one. Requeued" in capsys.readouterr().out
+    assert "it resumes from its last one" in capsys.readouterr().out
 
 
 def test_a_job_started_by_hand_saves_and_requeues_itself_under_its_array_s_id(
@@ -126,4 +128,4 @@ def test_a_job_started_by_hand_saves_and_requeues_itself_under_its_array_s_id(
             os.kill(os.getpid(), signal.SIGUSR2)
     finally:
         signal.signal(signal.SIGUSR2, before)
-    assert (scheduler / "told").read_text() == "requeue 80_1\n"
+    assert (scheduler / "arguments").read_text() == "requeue 80_1\n"

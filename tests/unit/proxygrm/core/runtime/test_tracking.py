@@ -6,16 +6,18 @@ import sys
 
 import pytest
 
-from proxygrm.core.errors import UserError
 from proxygrm.core.runtime.tracking import (
     KEY_FILE_VARIABLE,
     KEY_VARIABLE,
     MODE_VARIABLE,
     api_key,
-    asked_mode,
     choose_mode,
+    requested_mode,
     track,
 )
+from support.refusals import refused
+
+pytestmark = pytest.mark.slow
 
 RECORD = """
 import sys
@@ -53,22 +55,25 @@ def test_the_key_comes_from_the_environment_or_a_private_file(tmp_path, monkeypa
     assert api_key() == "other"
 
 
-@pytest.mark.parametrize(("content", "mode", "words"), [("secret", 0o644, "chmod 600"), (" \n", 0o600, "is empty")])
-def test_a_key_file_that_others_can_read_or_that_is_empty_is_refused(tmp_path, monkeypatch, content, mode, words):
+@pytest.mark.parametrize(
+    ("content", "mode", "code"),
+    [("secret", 0o644, "tracking.key-file-not-private"), (" \n", 0o600, "tracking.key-file-empty")],
+)
+def test_a_key_file_that_others_can_read_or_that_is_empty_is_refused(tmp_path, monkeypatch, content, mode, code):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     path = tmp_path / "key"
     path.write_text(content)
     path.chmod(mode)
     monkeypatch.setenv(KEY_FILE_VARIABLE, str(path))
-    with pytest.raises(UserError, match=words) as error:
+    with refused(code, path=path) as error:
         api_key()
     assert "secret" not in str(error.value)
 
 
-def test_a_key_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_a_missing_key_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "gone"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with refused("tracking.key-file-unreadable", path=tmp_path / "gone"):
         api_key()
 
 
@@ -94,13 +99,15 @@ def _swanlab(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "mode"),
+    ("setting", "mode"),
     [("offline", "offline"), ("disabled", "disabled"), ("local", "local"), ("online", "online"), ("cloud", "online"),
      ("'offline'", "offline"), ('"disabled"', "disabled"), ("", "online"), (None, "online")],
 )  # fmt: skip
-def test_swanlabs_own_mode_wins_over_a_key_and_without_one_the_key_decides(swanlab, tmp_path, monkeypatch, said, mode):
-    if said is not None:
-        monkeypatch.setenv(MODE_VARIABLE, said)
+def test_swanlabs_own_mode_wins_over_a_key_and_without_one_the_key_decides(
+    swanlab, tmp_path, monkeypatch, setting, mode
+):
+    if setting is not None:
+        monkeypatch.setenv(MODE_VARIABLE, setting)
     with track("r", tmp_path / "out", {}) as run:
         run.log({"a": 1.0}, step=0)
     assert swanlab == [mode]
@@ -114,18 +121,18 @@ def test_a_mode_in_a_file_that_swanlab_reads_counts_like_the_variable(swanlab, t
     assert choose_mode(tmp_path) == "offline"
 
 
-def test_without_a_key_even_a_mode_of_online_stays_here_and_says_so(swanlab, tmp_path, monkeypatch, capsys):
+def test_without_a_key_even_a_mode_of_online_stays_here_with_a_warning(swanlab, tmp_path, monkeypatch, caplog):
     monkeypatch.delenv(KEY_VARIABLE)
     monkeypatch.setenv(MODE_VARIABLE, "online")
     assert choose_mode(tmp_path) == "offline"
-    assert "SWANLAB_API_KEY is not set" in capsys.readouterr().err
+    assert "SWANLAB_API_KEY is not set" in caplog.text
 
 
-@pytest.mark.parametrize("said", ["OFFLINE", "none", "off", "0", " offline"])
-def test_a_mode_that_swanlab_has_not_is_one_line_and_sends_nothing(swanlab, tmp_path, monkeypatch, said):
-    monkeypatch.setenv(MODE_VARIABLE, said)
-    with pytest.raises(UserError, match="SwanLab knows online, offline, local, disabled") as error:
-        asked_mode()
+@pytest.mark.parametrize("value", ["OFFLINE", "none", "off", "0", " offline"])
+def test_an_unknown_mode_is_one_line_and_sends_nothing(swanlab, tmp_path, monkeypatch, value):
+    monkeypatch.setenv(MODE_VARIABLE, value)
+    with refused("tracking.unknown-mode", value=value) as error:
+        requested_mode()
     assert "\n" not in str(error.value)
     assert swanlab == []
 

@@ -17,11 +17,11 @@ JUDGE = """
 import json, sys
 from pathlib import Path
 from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.evaluate.judge import evaluate_models, judge_pairs
+from proxygrm.evaluate.models import evaluate_models
 from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.evaluate.judges.base import made_by
 from proxygrm.evaluate.rows.row_file import RowFile
-from proxygrm.evaluate.rows.shown import shown_in_orders
+from proxygrm.evaluate.rows.ordered_pair import ordered_pairs
 from proxygrm.demo.corpus import demo_corpus
 from proxygrm.demo.model import build_tiny_model
 
@@ -36,8 +36,8 @@ pairs = load_pairs(folder / "pairs.jsonl")
 # An untrained model writes no rubric, so one model's answers are given; only the proxy is asked about them.
 good = "<rubric>1. Names red (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
 with RowFile(out / "parts" / "taught.critiques.jsonl", made_by(model, "grm", settings, settings.max_tokens)) as file:
-    for shown in shown_in_orders(pairs):
-        file.append({"key": shown.key, "text": good, "tokens": 30, "truncated": False, "problem": None})
+    for ordered in ordered_pairs(pairs):
+        file.append({"key": ordered.key, "text": good, "tokens": 30, "truncated": False, "problem": None})
 
 class Killed(BaseException): ...
 
@@ -46,7 +46,7 @@ def kill_after_three(done, total, note):
         raise Killed
 
 try:
-    judge_pairs(model, pairs, settings, out / "parts" / "start.critiques.jsonl", kill_after_three)
+    evaluate_models({"start": model}, None, folder / "pairs.jsonl", out, settings, kill_after_three)
 except Killed:
     kept = len((out / "parts" / "start.critiques.jsonl").read_text().splitlines()) - 1
 counts = []

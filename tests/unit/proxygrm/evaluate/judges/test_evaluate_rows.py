@@ -7,10 +7,11 @@ from PIL import Image
 
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.judges import engine
+from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, load_pairs
 from proxygrm.evaluate.rows.row_file import RowFile
-from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
 from proxygrm.evaluate.settings import EvaluateSettings
+from support.refusals import refused
 
 MADE_BY = {"model": "m", "seed": 0}
 PAIR = EvalPair("p", "q?", "good", "bad", 1)
@@ -25,17 +26,17 @@ def write(path, rows):
 
 def read(path):
     with RowFile(path, MADE_BY) as file:
-        return file.rows, file.torn_bytes
+        return file.rows, file.truncated_bytes
 
 
-def test_rows_are_there_again_after_closing(tmp_path):
+def test_rows_can_be_read_after_closing(tmp_path):
     path = tmp_path / "deep" / "a.jsonl"
     write(path, [{"key": "1"}, {"key": "\ud83d \u2028 \n 猫"}])
     assert read(path) == ([{"key": "1"}, {"key": "\ud83d \u2028 \n 猫"}], 0)
 
 
 @pytest.mark.parametrize("kept", range(1, 14))
-def test_a_row_torn_anywhere_is_cut_off_and_the_file_goes_on(tmp_path, kept):
+def test_a_row_truncated_anywhere_is_removed_and_the_file_can_be_continued(tmp_path, kept):
     path = tmp_path / "a.jsonl"
     write(path, [{"key": "1"}])
     with path.open("a") as file:
@@ -44,7 +45,7 @@ def test_a_row_torn_anywhere_is_cut_off_and_the_file_goes_on(tmp_path, kept):
     assert read(path) == ([{"key": "1"}, {"key": "3"}], 0)
 
 
-def test_a_file_torn_in_its_first_line_starts_over(tmp_path):
+def test_a_file_truncated_in_its_first_line_starts_again(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"made_by": {"mod')
     write(path, [{"key": "1"}])
@@ -67,12 +68,12 @@ def test_rows_reach_the_disk_even_when_the_work_is_interrupted(tmp_path):
 def test_answers_of_another_model_are_not_mixed_in(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, [{"key": "1"}])
-    with pytest.raises(UserError, match="begun with another seed"), RowFile(path, MADE_BY | {"seed": 1}):
+    with refused("file.made-by-other", path=path, changed=["seed"]), RowFile(path, MADE_BY | {"seed": 1}):
         pass
     assert read(path)[0] == [{"key": "1"}]
 
 
-def test_a_file_in_which_no_judge_ever_answered_is_begun_again_by_another(tmp_path):
+def test_a_file_in_which_no_judge_ever_answered_is_started_again_by_another(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, [])
     with RowFile(path, MADE_BY | {"seed": 1}) as file:
@@ -83,46 +84,46 @@ def test_a_file_in_which_no_judge_ever_answered_is_begun_again_by_another(tmp_pa
     ]  # fmt: skip
 
 
-def test_damage_in_the_middle_is_said_and_nothing_is_lost(tmp_path):
+def test_damage_in_the_middle_is_an_error_and_nothing_is_lost(tmp_path):
     path = tmp_path / "a.jsonl"
     write(path, [{"key": "1"}])
     path.write_text(path.read_text() + "garbage\n" + '{"key": "2"}\n')
-    with pytest.raises(UserError, match="damaged"), RowFile(path, MADE_BY):
+    with refused("file.damaged", path=path), RowFile(path, MADE_BY):
         pass
     assert "garbage" in path.read_text()
 
 
-def test_both_orders_stand_side_by_side_with_the_label_turned():
-    first, second = shown_in_orders([PAIR])
+def test_both_orders_are_adjacent_with_the_label_swapped():
+    first, second = ordered_pairs([PAIR])
     assert (first.responses, first.label) == (("good", "bad"), 1)
     assert (second.responses, second.label) == (("bad", "good"), 2)
-    assert len(shown_in_orders([PAIR], "as-given")) == 1
+    assert len(ordered_pairs([PAIR], "as-given")) == 1
 
 
-def test_repeated_ids_and_changed_texts_have_keys_of_their_own():
+def test_repeated_ids_and_changed_texts_have_different_keys():
     changed = EvalPair("p", "q?", "good", "worse", 1)
-    keys = [s.key for s in shown_in_orders([PAIR, PAIR, changed])]
+    keys = [s.key for s in ordered_pairs([PAIR, PAIR, changed])]
     assert len(set(keys)) == 6
-    assert shown_in_orders([changed])[0].key not in keys[:4]
+    assert ordered_pairs([changed])[0].key not in keys[:4]
 
 
-def test_a_row_says_what_was_shown_and_what_came_back():
+def test_a_row_has_what_was_shown_and_what_was_answered():
     answer = {"text": GOOD, "tokens": 30, "truncated": False, "problem": None}
-    told = {"text": "<think>t</think><answer>1</answer>", "tokens": 5, "truncated": False, "problem": None}
-    row = judged_row(shown_in_orders([PAIR])[1], answer, told)
+    proxy_answer = {"text": "<think>t</think><answer>1</answer>", "tokens": 5, "truncated": False, "problem": None}
+    row = judged_row(ordered_pairs([PAIR])[1], answer, proxy_answer)
     assert (row["response_1"], row["label"], row["verdict"], row["correct"]) == ("bad", 2, 2, True)
     assert (row["proxy_verdict"], row["proxy_agrees"]) == (1, False)
     assert row["rubric"] == "<rubric>\n1. Sees (100%)\n</rubric>"
     assert (row["order"], row["well_formed"], row["items"]) == ("swapped", True, [{"text": "Sees", "weight": 100.0}])
 
 
-def test_a_refused_prompt_is_unparsed_and_says_why():
-    row = judged_row(shown_in_orders([PAIR])[0], {"text": "", "tokens": 0, "truncated": False, "problem": "too long"})
+def test_a_refused_prompt_is_unparsed_with_the_reason():
+    row = judged_row(ordered_pairs([PAIR])[0], {"text": "", "tokens": 0, "truncated": False, "problem": "too long"})
     assert (row["verdict"], row["correct"], row["refused"]) == (None, None, "too long")
     assert (row["proxy_asked"], row["problems"]) == (False, ["prompt_refused"])
 
 
-def test_a_benchmark_jsonl_is_read_with_the_better_response_in_either_place(tmp_path):
+def test_a_benchmark_jsonl_is_read_with_the_better_response_in_either_position(tmp_path):
     rows = [{"id": f"mmmu_{i}", "prompt": "p", "chosen": "C", "rejected": "R", "image": "x/y.png"} for i in range(20)]
     path = tmp_path / "vl_rewardbench.jsonl"
     path.write_text("\n".join(json.dumps(r) for r in rows) + "\n\n")
@@ -133,17 +134,17 @@ def test_a_benchmark_jsonl_is_read_with_the_better_response_in_either_place(tmp_
     assert pairs[0].category == "reasoning"
 
 
-def test_a_jsonl_of_ones_own_pairs_is_read_with_its_categories_and_groups(tmp_path):
+def test_a_users_jsonl_is_read_with_its_categories_and_groups(tmp_path):
     rows = [
         {"id": 7, "question": "q", "chosen": "c", "rejected": "r", "images": ["1.png", "2.png"], "category": "signs"},
         {"id": "8", "question": "q", "response_1": "a", "response_2": "b", "label": "2", "group": "g", "source": "m"},
     ]
     path = tmp_path / "mine.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(row).encode() for row in rows))
-    one, two = load_pairs(path)
-    assert (one.id, one.question, one.source, one.category, len(one.images)) == ("7", "q", "mine", "signs", 2)
-    assert (one.response_1, one.response_2)[one.label - 1] == "c"
-    assert (two.response_1, two.response_2, two.label, two.group, two.source) == ("a", "b", 2, "g", "m")
+    first, second = load_pairs(path)
+    assert (first.id, first.question, first.source, first.category, len(first.images)) == ("7", "q", "mine", "signs", 2)
+    assert (first.response_1, first.response_2)[first.label - 1] == "c"
+    assert (second.response_1, second.response_2, second.label, second.group, second.source) == ("a", "b", 2, "g", "m")
 
 
 @pytest.mark.parametrize(
@@ -162,24 +163,25 @@ def test_a_jsonl_of_ones_own_pairs_is_read_with_its_categories_and_groups(tmp_pa
         (b'{"id":1,"prompt":"p","chosen":"c","rejected":"r","video":"v"}', "it has a video"),
     ],
 )
-def test_a_broken_row_is_named_by_its_line_and_said_what_is_wrong_with_it(tmp_path, line, why):
+def test_an_invalid_row_is_named_by_its_line_with_the_reason(tmp_path, line, why):
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(b'{"id": "a", "prompt": "p", "chosen": "c", "rejected": "r"}\n' + line)
-    with pytest.raises(UserError, match=f"line 2 is not a pair: .*{why}"):
+    with refused("data.bad-pair", path=path, row=2) as caught:
         load_pairs(path)
+    assert why in caught.value.values["reason"]
 
 
 def test_no_pairs_is_an_error(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     for path in (tmp_path / "empty.jsonl", tmp_path, tmp_path / "gone"):
-        with pytest.raises(UserError, match="no pairs"):
+        with refused("data.no-pairs", path=path):
             load_pairs(path)
 
 
-def test_missing_pictures_are_refused_unless_blank_ones_are_asked_for(tmp_path):
+def test_missing_images_are_refused_unless_blank_ones_are_requested(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "here.png")
     pairs = [EvalPair(str(i), "q", "a", "b", 1, (tmp_path / name,)) for i, name in enumerate(("here.png", "gone.png"))]
-    with pytest.raises(UserError, match=r"1 of 2 pictures are missing.*gone\.png.*--missing-images blank"):
+    with refused("image.missing", path=tmp_path / "gone.png", count=1, total=2):
         check_pairs(pairs, "refuse")
     assert check_pairs(pairs, "blank") == 1
 
@@ -192,37 +194,37 @@ def test_impossible_settings_are_refused(wrong):
         EvaluateSettings(**wrong)
 
 
-def test_a_hashed_order_shows_the_same_sight_whichever_response_the_file_names_first():
-    sights = set()
+def test_a_hashed_order_is_the_same_whichever_response_the_file_lists_first():
+    orders = set()
     for number in range(40):
         pair = EvalPair(f"p{number}", f"q{number}", "good", "bad", 1)
-        turned = EvalPair("other id", f"q{number}", "bad", "good", 2)
-        (first,), (second,) = (shown_in_orders([p], "hashed", seed=3) for p in (pair, turned))
+        swapped = EvalPair("other id", f"q{number}", "bad", "good", 2)
+        (first,), (second,) = (ordered_pairs([p], "hashed", seed=3) for p in (pair, swapped))
         assert (first.responses, first.label) == (second.responses, second.label)
-        sights.add(first.responses)
-    assert len(sights) == 2
+        orders.add(first.responses)
+    assert len(orders) == 2
 
 
-def test_votes_stand_side_by_side_with_keys_and_seeds_of_their_own():
-    shown = shown_in_orders([PAIR], "both", votes=3)
+def test_votes_are_adjacent_with_different_keys_and_seeds():
+    ordered = ordered_pairs([PAIR], "both", votes=3)
     settings = EvaluateSettings(temperature=1.0, votes=3, seed=7)
-    assert [(s.sample, s.order) for s in shown] == [(n, o) for n in range(3) for o in ("as_is", "swapped")]
-    assert len({s.key for s in shown}) == len({settings.seed_of(s.key) for s in shown}) == 6
-    assert shown_in_orders([PAIR])[0].key == shown[0].key
-    assert EvaluateSettings().seed_of(shown[0].key) is None
+    assert [(s.sample, s.order) for s in ordered] == [(n, o) for n in range(3) for o in ("as_is", "swapped")]
+    assert len({s.key for s in ordered}) == len({settings.seed_of(s.key) for s in ordered}) == 6
+    assert ordered_pairs([PAIR])[0].key == ordered[0].key
+    assert EvaluateSettings().seed_of(ordered[0].key) is None
 
 
 def test_equal_scores_are_a_tie_and_count_as_no_verdict():
     from proxygrm.evaluate.scores.metrics import summarise
 
     answer = {"text": "", "tokens": 0, "truncated": False, "problem": None}
-    rows = [judged_row(shown_in_orders([PAIR])[0], answer | {"scores": scores}) for scores in ([1, 1], [2, 1])]
+    rows = [judged_row(ordered_pairs([PAIR])[0], answer | {"scores": scores}) for scores in ([1, 1], [2, 1])]
     assert [(row["verdict"], row["correct"], row["problems"]) for row in rows] == [("tie", None, []), (1, True, [])]
     figures = summarise([row | {"id": str(n)} for n, row in enumerate(rows)])
     assert (figures["accuracy"], figures["accuracy_unparsed_wrong"], figures["says_1"]) == (1.0, 0.5, 1.0)
 
 
-def test_a_file_that_another_process_writes_is_left_alone(tmp_path):
+def test_a_file_that_another_process_is_writing_is_refused(tmp_path):
     with (
         RowFile(tmp_path / "a.jsonl", MADE_BY),
         pytest.raises(UserError, match="another process is writing"),
@@ -231,15 +233,15 @@ def test_a_file_that_another_process_writes_is_left_alone(tmp_path):
         pass
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match=r"cannot write to .*file/parts: .*; name another folder"):
+    with refused("file.cannot-write", path=tmp_path / "file" / "parts"):
         RowFile(tmp_path / "file" / "parts" / "a.jsonl", MADE_BY).__enter__()
 
 
 @pytest.mark.needs("torch")
-def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
+def test_a_missing_gpu_is_a_user_error(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert [engine._device(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
-    with pytest.raises(UserError, match="no GPU can be seen here"):
+    assert [engine._device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    with refused("judge.no-gpu"):
         engine._device("cuda")

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from proxygrm.core.pairs import PairsWriter, arrange
-from proxygrm.evaluate.judge import evaluate_models
 from proxygrm.evaluate.judges.base import made_by
+from proxygrm.evaluate.models import evaluate_models
+from proxygrm.evaluate.rows.ordered_pair import ordered_pairs
 from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.evaluate.rows.row_file import RowFile
-from proxygrm.evaluate.rows.shown import shown_in_orders
 from proxygrm.evaluate.settings import EvaluateSettings
 
 SETTINGS = EvaluateSettings()
@@ -33,11 +33,11 @@ def judged(tmp_path, pairs, wrong):
     (model / "config.json").write_text("{}")
     out = tmp_path / "out"
     with RowFile(out / "parts" / "m.critiques.jsonl", made_by(model, "grm", SETTINGS, SETTINGS.max_tokens)) as file:
-        for number, shown in enumerate(shown_in_orders(load_pairs(pairs))):
-            says = 3 - shown.label if number in wrong else shown.label
+        for number, shown in enumerate(ordered_pairs(load_pairs(pairs))):
+            verdict = 3 - shown.label if number in wrong else shown.label
             text = (
                 "no" if number == 1
-                else f"<rubric>1. Sees (100%)<justify>j</justify></rubric><eval>e</eval><answer>{says}</answer>"
+                else f"<rubric>1. Sees (100%)<justify>j</justify></rubric><eval>e</eval><answer>{verdict}</answer>"
             )  # fmt: skip
             file.append({"key": shown.key, "text": text, "tokens": 9, "truncated": False, "problem": None})
     evaluate_models({"m": model}, None, pairs, out, SETTINGS)
@@ -45,7 +45,7 @@ def judged(tmp_path, pairs, wrong):
 
 
 @pytest.mark.needs("swanlab")
-def test_the_stage_says_what_eval_score_says_beside_its_own_figures(tmp_path):
+def test_the_summary_has_the_figures_of_eval_score_and_its_own(tmp_path):
     rows = [("1", "mcq", "a"), ("2", "mcq", "a"), ("3", "video", "b"), ("4", "safety", "c")]
     figures = judged(tmp_path, folder_of(tmp_path, "mm_rlhf_rewardbench", rows), wrong={4, 5})
     assert (figures["bench"], figures["n"], figures["expected"], figures["partial"]) == (
@@ -62,7 +62,9 @@ def test_the_stage_says_what_eval_score_says_beside_its_own_figures(tmp_path):
 
 
 @pytest.mark.needs("swanlab")
-def test_rows_that_cannot_be_scored_as_their_benchmark_are_scored_as_pairs_and_it_is_said(tmp_path):
+def test_rows_that_cannot_be_scored_as_their_benchmark_are_scored_as_pairs_with_a_note(tmp_path):
     figures = judged(tmp_path, folder_of(tmp_path, "multimodal_rewardbench", [("1", "", ""), ("2", "", "")]), wrong={2})
     assert (figures["bench"], figures["n"], figures["overall"]) == ("pairs", 2, 0.5)
-    assert figures["notes"][-1].startswith("not scored as Multimodal RewardBench: rows 1 and 3: no category")
+    assert figures["notes"][-1].startswith(
+        "not scored as Multimodal RewardBench: rows 1 and 3: the category is unknown"
+    )

@@ -13,40 +13,53 @@ from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import BENCHMARKS
 from proxygrm.evaluate.scores.score import read, score
 from support.evaluate.answers import answer, own, scored, vl_rows, write
+from support.refusals import refused
 
 GOOD = answer("mmmu_1", True)
 
 
+def bad(reason, *rows):
+    return "eval.bad-answers", {"reasons": {reason: list(rows)}}
+
+
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("rows", "code", "values"),
     [
-        ([GOOD, GOOD | {"rewards": [1]}], "not a pair of numbers in row 2"),
-        ([GOOD | {"rewards": [1, None]}], "not a pair of numbers in row 1"),
-        ([GOOD | {"rewards": [True, False]}], "not a pair of numbers in row 1"),
-        ([GOOD | {"rewards": "10"}], "not a pair of numbers in row 1"),
-        ([GOOD | {"rewards": [float("nan"), 0]}], "NaN or an infinity in row 1"),
-        ([GOOD | {"rewards": [float("-inf"), 0]}], "NaN or an infinity in row 1"),
-        ([GOOD | {"reverse": "false"}], "`reverse` is neither true nor false in row 1"),
-        ([GOOD, answer("", True)], "no id in row 2"),
-        ([GOOD, "not json", "[1]"], "not JSON in row 2; the line is not a JSON object in row 3"),
-        ([GOOD] * 3 + ["{}"] * 7, r"neither `rewards` nor `verdict` in 7 rows \(4, 5, 6, 7, 8, ...\)"),
-        ([own("a", "as_is", 3, 1)], "`label` is neither 1 nor 2"),
-        ([own("a", "as_is", 1, 1, ground_truth=2)], "two fields disagree about the label"),
-        ([own("a", "as_is", None, 1)], "no label"),
-        ([own("a", "as_is", 1, 0)], "`verdict` is not 1, 2, tie or null"),
-        ([GOOD, {k: v for k, v in answer("mmmu_2", True).items() if k != "reverse"}], "`reverse` is missing in row 2"),
-        ([], "holds no answers"),
+        ([GOOD, GOOD | {"rewards": [1]}], *bad("`rewards` is not a pair of numbers", 2)),
+        ([GOOD | {"rewards": [1, None]}], *bad("`rewards` is not a pair of numbers", 1)),
+        ([GOOD | {"rewards": [True, False]}], *bad("`rewards` is not a pair of numbers", 1)),
+        ([GOOD | {"rewards": "10"}], *bad("`rewards` is not a pair of numbers", 1)),
+        ([GOOD | {"rewards": [float("nan"), 0]}], *bad("`rewards` holds NaN or an infinity", 1)),
+        ([GOOD | {"rewards": [float("-inf"), 0]}], *bad("`rewards` holds NaN or an infinity", 1)),
+        ([GOOD | {"reverse": "false"}], *bad("`reverse` is neither true nor false", 1)),
+        ([GOOD, answer("", True)], *bad("no id", 2)),
+        (
+            [GOOD, "not json", "[1]"],
+            "eval.bad-answers",
+            {"reasons": {"the line is not JSON": [2], "the line is not a JSON object": [3]}},
+        ),
+        ([GOOD] * 3 + ["{}"] * 7, *bad("neither `rewards` nor `verdict`", *range(4, 11))),
+        ([own("a", "as_is", 3, 1)], *bad("`label` is neither 1 nor 2", 1)),
+        ([own("a", "as_is", 1, 1, ground_truth=2)], *bad("two fields disagree about the label", 1)),
+        ([own("a", "as_is", None, 1)], *bad("no label", 1)),
+        ([own("a", "as_is", 1, 0)], *bad("`verdict` is not 1, 2, tie or null", 1)),
+        (
+            [GOOD, {k: v for k, v in answer("mmmu_2", True).items() if k != "reverse"}],
+            "eval.mixed-orders",
+            {"rows": [2]},
+        ),
+        ([], "eval.no-answers", {}),
     ],
 )
-def test_rows_that_cannot_be_scored_are_named_even_with_partial(tmp_path, rows, message):
-    with pytest.raises(UserError, match=message):
+def test_rows_that_cannot_be_scored_are_named_even_with_partial(tmp_path, rows, code, values):
+    with refused(code, **values):
         scored(tmp_path, rows, partial=True)
 
 
-def test_a_torn_last_line_is_named_and_left_out_only_on_request(tmp_path):
+def test_a_truncated_last_line_is_named_and_left_out_only_on_request(tmp_path):
     file = tmp_path / "answers.jsonl"
     file.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD)[:20])
-    with pytest.raises(UserError, match=r"the last line \(row 2\) is cut off"):
+    with refused("eval.cut-off", path=file, row=2):
         read("vl-rewardbench", [file])
     figures = score(read("vl-rewardbench", [file], partial=True))
     assert figures["partial"]
@@ -57,30 +70,30 @@ def test_a_torn_last_line_is_named_and_left_out_only_on_request(tmp_path):
 
 def test_missing_repeated_and_foreign_rows_are_refused(tmp_path):
     rows = vl_rows(random.Random(1))
-    with pytest.raises(UserError, match=r"1,249 pairs, but VL-RewardBench has 1,250 or 1,247: 1 are missing"):
+    with refused("eval.missing-pairs", count=1249, missing=1, bench="vl-rewardbench"):
         scored(tmp_path, rows[:-1])
-    with pytest.raises(UserError, match=r"1,251 pairs.* row 1,251 repeat"):
+    with refused("eval.extra-pairs", count=1251, repeated=[1251]):
         scored(tmp_path, [*rows, rows[3]])
-    with pytest.raises(UserError, match=r"of 1,224 ids instead of 1,225: .*row 1,250 repeat"):
+    with refused("eval.wrong-ids", ids=1224, expected=1225, repeated=[1250]):
         scored(tmp_path, [*rows[:-1], rows[40]])
-    with pytest.raises(UserError, match=r"row 2 of 1,250 are answers to MM-RLHF-RewardBench"):
+    with refused("bench.other-benchmark", rows=[2], count=1250, other="mm-rlhf-rewardbench"):
         scored(tmp_path, [rows[0], rows[-1] | {"image": "mcq/1.png"}, *rows[2:]])
-    with pytest.raises(UserError, match="--bench vl-rewardbench"):
+    with refused("bench.other-benchmark", other="vl-rewardbench"):
         scored(tmp_path, rows, "mm-rlhf-rewardbench", partial=True)
-    with pytest.raises(UserError, match="no category can be told, because the row lacks a `Category`"):
+    with refused("eval.no-category", rows=[1], needs="a `Category`"):
         scored(tmp_path, [answer("x", True)], "multimodal-rewardbench", partial=True)
 
 
-def test_the_given_pairs_say_what_must_be_there(tmp_path):
+def test_the_pairs_decide_which_answers_are_expected(tmp_path):
     rows = [answer("a", True), answer("a", False), answer("b", True)]
     assert scored(tmp_path, rows, "pairs", expected=["a", "b", "a"])["expected"] == 3
-    with pytest.raises(UserError, match=r"1 of 4 pairs have no answer: c; "):
+    with refused("eval.missing-ids", ids=["c"], total=4):
         scored(tmp_path, rows, "pairs", expected=["a", "b", "a", "c"])
-    with pytest.raises(UserError, match=r"not among the given pairs, or stand there less often: a \(rows 1 and 2\)"):
+    with refused("eval.unexpected-ids", ids=["a"], rows=[1, 2]):
         scored(tmp_path, rows, "pairs", expected=["a", "b", "c"])
 
 
-def test_the_given_pairs_may_be_a_folder_or_a_jsonl(tmp_path):
+def test_the_pairs_may_be_a_folder_or_a_jsonl(tmp_path):
     from proxygrm.core.pairs import PreferencePair, write_pairs
     from proxygrm.evaluate.scores.expected import ids_of
 
@@ -90,9 +103,9 @@ def test_the_given_pairs_may_be_a_folder_or_a_jsonl(tmp_path):
     (file,) = write(tmp_path / "rows.jsonl", [{"id": 7}, "", {"ID": "x"}])
     assert ids_of(file) == ["7", "x"]
     file.write_bytes(b'{"id": "a"}\n{"id": "\xff"}\n')
-    with pytest.raises(UserError, match="line 2 is not a pair with an id"):
+    with refused("data.bad-pair", path=file, row=2):
         ids_of(file)
-    with pytest.raises(UserError, match="does not exist"):
+    with refused("data.no-pairs", path=tmp_path / "nothing"):
         ids_of(tmp_path / "nothing")
 
 
@@ -119,7 +132,7 @@ ANYTHING = st.recursive(
     ),
     bench=st.sampled_from(sorted(BENCHMARKS)),
 )  # fmt: skip
-def test_whatever_stands_in_the_rows_there_are_figures_or_one_line(tmp_path_factory, rows, bench):
+def test_any_rows_give_figures_or_a_one_line_error(tmp_path_factory, rows, bench):
     try:
         figures = scored(tmp_path_factory.mktemp("any"), rows, bench, partial=True)
     except UserError as error:

@@ -7,13 +7,14 @@ import random
 import pytest
 from rich.console import Console
 
-from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import benchmark
 from proxygrm.evaluate.benchmarks.anchors import ANCHORS, right_of
 from proxygrm.evaluate.scores.audit import fitting_partitions, fitting_revisions, published_numbers
-from proxygrm.evaluate.scores.compare import beside_anchors, compare, holm
+from proxygrm.evaluate.scores.compare import beside_anchors, compare
+from proxygrm.evaluate.scores.paired import holm
 from proxygrm.evaluate.scores.score import read
 from proxygrm.report.tables.compare import show
+from support.refusals import refused
 
 
 def rows_of(outcomes: dict[str, bool | None], texts: bool = True, seed: int = 0) -> list[dict]:
@@ -68,9 +69,10 @@ def test_a_run_in_both_orders_is_not_tested_against_one_in_a_single_order(tmp_pa
     (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     both = read("pairs", [tmp_path / "both.jsonl"])
     figures = compare({"one": one, "both": both, "same": one})
-    told, same = figures["against"]
-    assert told["low"] < 0 < told["high"]  # two coins
-    assert (told["orders_differ"], told["p"], told["p_holm"], told["only_run"]) == (True, None, None, None)
+    both_orders, same = figures["against"]
+    assert both_orders["low"] < 0 < both_orders["high"]  # two coins
+    columns = ("orders_differ", "p", "p_holm", "only_run")
+    assert tuple(both_orders[name] for name in columns) == (True, None, None, None)
     assert (same["orders_differ"], same["p"], same["p_holm"]) == (False, 1, 1)
     shown = io.StringIO()
     show(figures, Console(file=shown, width=200))
@@ -84,15 +86,15 @@ def test_what_the_policy_leaves_out_for_one_is_left_out_for_both(tmp_path):
     assert (row["pairs"], row["left_out"], row["difference"]) == (2, 2, 0.5)
 
 
-def test_runs_on_different_pairs_are_refused_unless_asked(tmp_path):
+def test_runs_on_different_pairs_are_refused_without_common(tmp_path):
     a, b = run(tmp_path, outcomes("rrw")), run(tmp_path, outcomes("rrww"))
-    with pytest.raises(UserError, match=r"3 shared, 1 only in b \(id03\)"):
+    with refused("eval.different-pairs", runs=["a", "b"], shared=3):
         compare({"a": a, "b": b})
     (row,) = compare({"a": a, "b": b}, common=True)["against"]
     assert (row["pairs"], row["not_shared"]) == (3, 1)
-    with pytest.raises(UserError, match="0 shared"):
+    with refused("eval.different-pairs", shared=0):
         compare({"a": a, "b": run(tmp_path, {"other": True})}, common=True)
-    with pytest.raises(UserError, match="two runs or more"):
+    with refused("eval.one-run"):
         compare({"a": a})
 
 
@@ -102,7 +104,7 @@ def test_runs_without_texts_are_matched_by_id_only_when_ids_do_not_repeat(tmp_pa
     assert (row["pairs"], row["only_baseline"], row["only_run"]) == (3, 1, 0)
     file = tmp_path / "repeats.jsonl"
     file.write_text('{"id": "id00", "rewards": [1, 0], "reverse": false}\n' * 3)
-    with pytest.raises(UserError, match="ids repeat in b"):
+    with refused("eval.repeated-ids", run="b"):
         compare({"a": a, "b": read("pairs", [file], partial=True)})
 
 
@@ -112,7 +114,7 @@ def test_holm_corrects_step_by_step():
     assert holm([]) == []
 
 
-def test_published_decimals_betray_how_many_rows_were_counted():
+def test_published_decimals_tell_how_many_rows_were_counted():
     assert right_of("75.22", 1250) is None
     assert right_of("75.22", 1247) == 938
     assert right_of("71.92", 1250) == 899
@@ -125,7 +127,7 @@ def test_published_decimals_betray_how_many_rows_were_counted():
     assert [(revision.rows, right) for revision, right in found] == [(1250, None), (1247, 938)]
 
 
-def test_anchors_say_why_they_are_not_comparable(tmp_path):
+def test_published_results_have_the_reason_why_they_are_not_comparable(tmp_path):
     partial = beside_anchors(run(tmp_path, {"mmmu_1": True}, "vl-rewardbench"), "wrong")
     assert len(partial) == len(ANCHORS)
     assert {anchor["comparable"] for anchor in partial} == {"no"}
@@ -151,12 +153,17 @@ def test_the_audit_names_the_partition_that_published_numbers_fit():
     for published, fits in ((official, [True, False]), (upstream, [False, True])):
         assert [found["fits"] for found in fitting_partitions(bench, published)] == fits
     assert published_numbers("general=0.6011,overall=0.6960", bench) == {"general": "60.11", "overall": "69.60"}
-    for wrong in ("generally=1,overall=2", "general=x,overall=2", "general=101,overall=2", " ,"):
-        with pytest.raises(UserError, match="--published"):
-            published_numbers(wrong, bench)
+    for text, code, values in (
+        ("generally=1,overall=2", "eval.published-name", {"name": "generally"}),
+        ("general=x,overall=2", "eval.published-number", {"name": "general", "value": "x"}),
+        ("general=101,overall=2", "eval.published-number", {"name": "general", "value": "101"}),
+        (" ,", "eval.published-empty", {}),
+    ):
+        with refused(code, **values):
+            published_numbers(text, bench)
 
 
-def test_the_audit_sees_the_macro_that_averages_all_in_again():
+def test_the_audit_recognises_a_macro_that_includes_the_overall():
     bench = benchmark("multimodal-rewardbench")
     names = bench.partitions["split"].names
     accuracy = dict(zip(names, (60, 70, 50, 80, 40, 90, 20, 75), strict=True))
@@ -168,6 +175,6 @@ def test_the_audit_sees_the_macro_that_averages_all_in_again():
         published |= {"overall": f"{overall:.2f}", "macro": f"{macro:.2f}"}
         found = fitting_partitions(bench, published, {"split": sizes, "upstream": sizes})
         assert {f["partition"]: f["fits"] for f in found if f["partition"] != "official"} == fits
-    # Without sizes, the macro still tells.
-    told = {f["partition"]: f["fits"] for f in fitting_partitions(bench, published)}
-    assert told == {"official": None, "split": False, "upstream": True}
+    # Without sizes, the macro is still decisive.
+    fits = {f["partition"]: f["fits"] for f in fitting_partitions(bench, published)}
+    assert fits == {"official": None, "split": False, "upstream": True}

@@ -1,22 +1,18 @@
 from __future__ import annotations
 
-import io
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from proxygrm.core.errors import UserError
-from proxygrm.evaluate.benchmarks import Facts, benchmark, mm_rlhf_rewardbench, multimodal_rewardbench
-from proxygrm.evaluate.benchmarks.vl_rewardbench import category_of, upstream_category_of
-from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
-from proxygrm.evaluate.rows.shown import judged_row, shown_in_orders
+from proxygrm.evaluate.benchmarks.vl_rewardbench import category_of
+from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
+from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.scores.metrics import wilson
 from proxygrm.evaluate.scores.score import read, score
-from proxygrm.report.tables.score import show
 from support.evaluate.answers import VL_IDS, answer, own, scored, vl_rows, write
+from support.refusals import refused
 
 
 def test_a_table_counted_by_hand(tmp_path):
@@ -49,7 +45,7 @@ def test_a_table_counted_by_hand(tmp_path):
     assert upstream["overall"] == official["overall"]
 
 
-def test_every_policy_says_what_it_does_with_unparsed_and_tied_rows(tmp_path):
+def test_every_policy_has_its_rule_for_unparsed_and_tied_rows(tmp_path):
     tie = {"id": "RLHF-V-3", "rewards": [0.5, 0.5], "reverse": False}
     rows = [answer("RLHF-V-1", True), answer("RLHF-V-2", None), tie, answer("mmmu_1", False)]
     figures = scored(tmp_path, rows, partial=True)["policies"]
@@ -62,7 +58,7 @@ def test_every_policy_says_what_it_does_with_unparsed_and_tied_rows(tmp_path):
     assert (figures["unparsed"], figures["ties"]) == (1, 1)
 
 
-def test_a_parse_failure_recorded_as_two_wins_is_no_win(tmp_path):
+def test_a_parse_failure_recorded_as_verdict_2_is_not_a_win(tmp_path):
     guessed = {"id": "a", "Category": "vqa", "rewards": [0, 1], "reverse": True, "critic": "I cannot say."}
     figures = scored(tmp_path, [guessed, answer("b", True, Category="vqa")], "multimodal-rewardbench", partial=True)
     assert figures["overall"] == 0.5
@@ -70,13 +66,7 @@ def test_a_parse_failure_recorded_as_two_wins_is_no_win(tmp_path):
     assert any("recorded as verdicts" in note for note in figures["notes"])
 
 
-def test_the_case_bug_gives_the_partition_in_circulation_and_the_official_one_does_not():
-    for rule, sizes in ((category_of, (183, 749, 318)), (upstream_category_of, (484, 448, 318))):
-        names = [rule(id_) for id_ in VL_IDS]
-        assert tuple(names.count(name) for name in ("general", "hallucination", "reasoning")) == sizes
-
-
-def test_a_whole_file_is_scored_against_its_revision(tmp_path):
+def test_a_complete_file_is_scored_against_its_revision(tmp_path):
     figures = scored(tmp_path, vl_rows(random.Random(0)))
     assert (figures["n"], figures["expected"], figures["revision"]) == (1250, 1250, "first release")
     assert {name: c["n"] for name, c in figures["categories"].items()} == {
@@ -113,11 +103,11 @@ def test_both_orders_are_one_pair_with_consistency_and_position_bias(tmp_path):
     assert figures["position"]["right_in_all"] == 1 / 4
     drop = figures["policies"]["drop"]
     assert (drop["n"], drop["overall"]) == (4, pytest.approx((1 + 0.5 + 0 + 1) / 4))
-    with pytest.raises(UserError, match=r"1 of 4 pairs lack one of their two orders \(row 7\)"):
+    with refused("eval.uneven", count=1, total=4, rows=[7]):
         scored(tmp_path, rows[:-1])
 
 
-def test_repeated_ids_in_random_orders_are_not_taken_for_both_orders(tmp_path):
+def test_repeated_ids_in_random_orders_do_not_count_as_both_orders(tmp_path):
     rows = [answer(id_, True, reverse=at % 2 == 1) for at, id_ in enumerate(["mmmu_1", "mmmu_1", "mmmu_2", "mmmu_3"])]
     figures = scored(tmp_path, rows, partial=True)
     assert (figures["n"], figures["orders"]) == (4, 1)
@@ -148,7 +138,7 @@ def test_votes_of_k_samples(tmp_path, votes, wrong, drop, official):
         assert set(figures["votes"]) == {str(k) for k in (1, 3, 5, 7, 9) if k <= len(votes)}
 
 
-def test_both_orders_vote_apart_and_the_pair_scores_their_mean(tmp_path):
+def test_the_orders_vote_separately_and_the_pair_scores_their_mean(tmp_path):
     votes = {False: (True, False, True), True: (False, False, True)}
     rows = [
         answer("mmmu_1", right, reverse, sample=sample)
@@ -163,7 +153,7 @@ def test_both_orders_vote_apart_and_the_pair_scores_their_mean(tmp_path):
     assert figures["consistency"] == 0
 
 
-def test_what_hangs_on_the_score_is_of_the_votes_that_are_counted(tmp_path):
+def test_details_of_the_score_are_of_the_counted_votes(tmp_path):
     first = [answer("mmmu_1", True, False, sample=0), answer("mmmu_1", True, True, sample=0)]
     rest = [answer("mmmu_1", None, order, sample=sample) for sample in (1, 2) for order in (False, True)]
     answers = read("vl-rewardbench", write(tmp_path / "a.jsonl", rest + first), partial=True)
@@ -181,131 +171,22 @@ def test_samples_in_random_orders_vote_together(tmp_path):
     assert (figures["n"], figures["orders"], figures["samples"], figures["overall"]) == (4, 1, 3, 1.0)
 
 
-def test_a_verdict_without_its_tag_is_counted_and_said(tmp_path):
+def test_a_verdict_without_its_tag_is_counted_in_a_note(tmp_path):
     rows = [answer("mmmu_1", True), answer("mmmu_2", True) | {"critic": "Response 1 is better"}]
     figures = scored(tmp_path, rows, partial=True)
     assert figures["overall"] == 1
     assert any(note.startswith("1 verdicts come from critiques without <answer>") for note in figures["notes"])
 
 
-def test_acc_plus_counts_ids_with_every_pair_right(tmp_path):
-    def row(id_, path, right, text):
-        return answer(id_, right, image=path, prompt="p", chosen=text, rejected="r")
-
-    rows = [
-        row("a", "mcq/long_tail.png", True, "1"), row("a", "mcq/long_tail.png", True, "2"),
-        row("b", "./long/x.png", True, "1"), row("b", "./long/x.png", False, "2"),
-        answer("c", True, video="video/mcq_clip.mp4"),
-    ]  # fmt: skip
-    figures = scored(tmp_path, rows, "mm-rlhf-rewardbench", partial=True)
-    assert (figures["overall"], figures["acc_plus"], figures["acc_plus_ids"]) == (4 / 5, pytest.approx(2 / 3), 3)
-    assert {name: c["n"] for name, c in figures["categories"].items()} == {"mcq": 2, "long": 2, "video": 1}
-    upstream = scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)
-    assert {name: c["n"] for name, c in upstream["categories"].items()} == {"mcq": 3, "long": 2}
-
-
-def test_acc_plus_of_both_orders_says_that_it_is_harder(tmp_path):
-    rows = [
-        own("a", order, label, 1, source="mm_rlhf_rewardbench", category="mcq")
-        | {"question": "q", "response_1": "ab"[label - 1], "response_2": "ba"[label - 1]}
-        for order, label in (("as_is", 1), ("swapped", 2))
-    ]
-    notes = {n: scored(tmp_path, rows[:n], "mm-rlhf-rewardbench", partial=True)["notes"] for n in (1, 2)}
-    assert [any(note.startswith("acc+ asks") for note in notes[n]) for n in (1, 2)] == [False, True]
-
-
-def test_pictures_named_by_their_hash_do_not_say_what_upstream_would_make_of_their_path(tmp_path):
-    rows = [
-        own(f"a{i}", "as_is", 1, 1, source="mm_rlhf_rewardbench", category="mcq", image=f"/x/short/images/{i:064x}.png")
-        for i in range(3)
-    ]
-    assert set(scored(tmp_path, rows, "mm-rlhf-rewardbench", partial=True)["categories"]) == {"mcq"}
-    with pytest.raises(UserError, match=r"rows 1, 2 and 3: no category can be told.*an image or video path"):
-        scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)
-
-
-@pytest.mark.parametrize("absolute", [False, True])
-def test_a_folder_of_the_user_called_like_a_category_decides_nothing(tmp_path, absolute):
-    mine = tmp_path / "short"
-    mine.mkdir()
-    released = [
-        {"id": str(at), "prompt": "q", "chosen": "a", "rejected": "b",
-         "image": str(mine / name) if absolute else name}
-        for at, name in enumerate(["mcq/a.png", "video/b.png", "img/c.png"])
-    ]  # fmt: skip
-    pairs = load_pairs(write(mine / "mm_reward_bench.jsonl", released)[0])
-    judged = {"text": "<answer>1</answer>", "tokens": 1, "truncated": False, "problem": None}
-    rows = [judged_row(shown, judged) for shown in shown_in_orders(pairs)]
-    assert all(row["image"].startswith(str(mine)) for row in rows)
-    sizes = scored(tmp_path, rows, "mm-rlhf-rewardbench", "upstream", partial=True)["categories"]
-    assert {name: c["n"] for name, c in sizes.items()} == {"mcq": 1, "video": 1, "none": 1}
-    official = scored(tmp_path, rows[:4], "mm-rlhf-rewardbench", partial=True)["categories"]
-    assert {name: c["n"] for name, c in official.items()} == {"mcq": 1, "video": 1}
-
-
 def test_more_votes_than_there_are_and_the_same_file_twice_are_refused(tmp_path):
     rows = [answer("a", True), answer("b", False)]
-    with pytest.raises(UserError, match="--votes 3, but there are 1 judgements"):
+    with refused("eval.too-many-votes", votes=3, samples=1):
         scored(tmp_path, rows, "pairs", votes=3)
     file = write(tmp_path / "a.jsonl", rows)
-    with pytest.raises(UserError, match="given twice"):
+    with refused("eval.same-file"):
         read("pairs", file + file)
-    with pytest.raises(UserError, match="is a folder"):
+    with refused("eval.answers-missing", path=tmp_path):
         read("pairs", [tmp_path])
-
-
-def test_halves_that_are_the_partition_stand_in_the_table_once(tmp_path):
-    rows = [
-        {"ID": f"{start}-{i}", "Category": category, "rewards": [1, 0]}
-        for i, (start, category) in enumerate([("math", "reasoning"), ("code", "reasoning"), ("pairs", "safety")])
-    ]
-    for partition in ("split", "official"):
-        shown = io.StringIO()
-        show(scored(tmp_path, rows, "multimodal-rewardbench", partition, partial=True), Console(file=shown, width=200))
-        assert shown.getvalue().count("reasoning/math") == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "official", "upstream"),
-    [
-        ("mcq/a.png", "mcq", "mcq"),
-        ("short/prolonged.png", "short", "long"),
-        ("/data/MM-RLHF/safety/a.png", "safety", "safety"),
-        ("/shorts/video/a.mp4", "video", "short"),
-        ("/data/long/mcq/a.png", None, "mcq"),
-        ("img/a.png", None, "none"),
-        ("mcq", None, "mcq"),
-    ],
-)
-def test_mm_rlhf_categories(path, official, upstream):
-    assert mm_rlhf_rewardbench.category_of(path) == official
-    assert mm_rlhf_rewardbench.upstream_category_of(path) == upstream
-
-
-def test_multimodal_rewardbench_splits_and_the_macro_with_all(tmp_path):
-    rows = [
-        answer("Pairs_1", True, Category="Safety"), answer("hateful_2", False, Category="safety"),
-        answer("MathVista_3", True, Category="reasoning"), answer("EMMA-4", True, Category="reasoning"),
-        answer("nocaps_5", False, Category="preference"),
-    ]  # fmt: skip
-    figures = scored(tmp_path, rows, "multimodal-rewardbench", partial=True)
-    assert {n: (c["n"], c["accuracy"]) for n, c in figures["categories"].items()} == {
-        "preference": (1, 0), "reasoning": (2, 1), "safety": (2, 0.5),
-    }  # fmt: skip
-    assert {n: c["accuracy"] for n, c in figures["splits"].items()} == {
-        "reasoning/coding": 1, "reasoning/math": 1, "safety/bias": 1, "safety/toxicity": 0,
-    }  # fmt: skip
-    upstream = scored(tmp_path, rows, "multimodal-rewardbench", "upstream", partial=True)
-    assert upstream["macro"] == pytest.approx((1 + 0 + 1 + 1 + 0 + 3 / 5) / 6)
-    assert scored(tmp_path, rows, "multimodal-rewardbench", "split", partial=True)["macro"] == pytest.approx(3 / 5)
-    assert multimodal_rewardbench.category_of("safety/bias") == "safety"
-
-
-def test_upstreams_script_does_not_see_the_field_ID():
-    facts = Facts("pairs_1", "safety", "", "")
-    partitions = benchmark("Multimodal_RewardBench").partitions
-    assert partitions["split"].category(facts) == "safety/bias"
-    assert partitions["upstream"].category(facts) == "safety/toxicity"
 
 
 def test_own_judgement_rows_score_like_upstream_rows(tmp_path):
@@ -331,7 +212,7 @@ def test_rows_as_the_judge_writes_them_agree_with_its_own_summary(tmp_path):
     ]
     critique = "<rubric>a (100%)<justify>b</justify></rubric><eval>c</eval><answer>{}</answer>"
     rows = []
-    for shown in shown_in_orders(pairs):
+    for shown in ordered_pairs(pairs):
         text = critique.format(rng.choice([1, 2]) if rng.random() < 0.9 else "both")
         rows.append(judged_row(shown, {"text": text, "tokens": 9, "truncated": False, "problem": None}))
     summary, figures = summarise(rows), scored(tmp_path, rows, partial=True)

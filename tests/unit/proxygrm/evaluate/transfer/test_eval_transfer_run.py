@@ -10,10 +10,11 @@ import pytest
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.judges.endpoint import Endpoint
 from proxygrm.evaluate.rows.pairs import load_pairs
-from proxygrm.evaluate.transfer.figures import accuracy, corrected, gain
-from proxygrm.evaluate.transfer.run import Transfer, transfer
+from proxygrm.evaluate.transfer.figures import accuracy, add_corrected_p, gain
+from proxygrm.evaluate.transfer.run import Transfer, measure_transfer
 from support.evaluate.runs import call, write
 from support.evaluate.transfers import SETTINGS, critique, pairs, reading, rows
+from support.refusals import refused
 
 # --- figures --------------------------------------------------------------------------------------------------------
 
@@ -33,34 +34,34 @@ def test_accuracy_and_gain_counted_by_hand():
     assert found["low"] < 0.25 < found["high"]
 
 
-def test_a_gain_over_nothing_shared_is_no_number():
+def test_a_gain_without_shared_pairs_is_not_a_number():
     found = gain(["a", "b"], [1, None], [None, 1])
     assert (found["pairs"], found["difference"], found["p"]) == (0, None, None)
     cells = [{"gains": {"none": found}}, {"gains": {"none": gain(["a"] * 2, [0, 0], [1, 1])}}]
-    corrected(cells)
+    add_corrected_p(cells)
     assert [cell["gains"]["none"]["p_holm"] for cell in cells] == [None, 1.0]
 
 
 # --- a whole run against a real server ------------------------------------------------------------------------------
 
 
-def test_a_run_counts_what_the_judge_said_resumes_at_the_row_and_asks_nothing_twice(tmp_path):
-    made = pairs(8, ("colour", "shape"))
-    taught = write(tmp_path / "rl.jsonl", rows(made))
-    base = write(tmp_path / "start.jsonl", rows(made, lambda s: "no rubric at all"))
-    with reading(made) as (reader, endpoint):
-        asked = Transfer({"rl": taught}, {"reader": endpoint}, tmp_path / "out", SETTINGS, base)
+def test_a_run_counts_the_judges_verdicts_resumes_at_the_row_and_requests_nothing_twice(tmp_path):
+    eval_pairs = pairs(8, ("colour", "shape"))
+    taught = write(tmp_path / "rl.jsonl", rows(eval_pairs))
+    base = write(tmp_path / "start.jsonl", rows(eval_pairs, lambda s: "no rubric at all"))
+    with reading(eval_pairs) as (reader, endpoint):
+        request = Transfer({"rl": taught}, {"reader": endpoint}, tmp_path / "out", SETTINGS, base)
         reader.fail_after = 10
         with pytest.raises(UserError, match="the key is refused"):
-            transfer(asked)
+            measure_transfer(request)
         kept = len((tmp_path / "out" / "raw" / "reader.jsonl").read_text().splitlines()) - 1
         assert kept >= 8
         assert not (tmp_path / "out" / "transfer.json").exists()
         reader.fail_after = None
-        figures = transfer(asked)
+        figures = measure_transfer(request)
         assert set(reader.prompts.values()) == {1}
         assert figures["judgements_by_judge"] == len(reader.prompts) == 48
-        again = transfer(asked)
+        again = measure_transfer(request)
         assert sum(reader.prompts.values()) == 48
     assert json.loads((tmp_path / "out" / "transfer.json").read_text()) == json.loads(json.dumps(again)) == figures
 
@@ -87,12 +88,12 @@ def test_a_run_counts_what_the_judge_said_resumes_at_the_row_and_asks_nothing_tw
     assert sum(row["asked"] for row in lines) == 48
 
 
-def test_several_reward_models_and_judges_make_a_matrix_and_no_rubric_is_asked_once_for_all(tmp_path):
-    made = pairs(4)
-    files = {name: write(tmp_path / f"{name}.jsonl", rows(made)) for name in ("sft", "rl")}
-    with reading(made) as (reader, endpoint):
-        asked = Transfer(files, {"a": endpoint, "b": endpoint}, tmp_path / "out", SETTINGS)
-        figures = transfer(asked)
+def test_several_reward_models_and_judges_make_a_matrix_and_the_bare_prompt_is_sent_once(tmp_path):
+    eval_pairs = pairs(4)
+    files = {name: write(tmp_path / f"{name}.jsonl", rows(eval_pairs)) for name in ("sft", "rl")}
+    with reading(eval_pairs) as (reader, endpoint):
+        request = Transfer(files, {"a": endpoint, "b": endpoint}, tmp_path / "out", SETTINGS)
+        figures = measure_transfer(request)
     assert [(cell["grm"], cell["judge"]) for cell in figures["cells"]] == [
         ("sft", "a"), ("rl", "a"), ("sft", "b"), ("rl", "b"),
     ]  # fmt: skip
@@ -102,79 +103,79 @@ def test_several_reward_models_and_judges_make_a_matrix_and_no_rubric_is_asked_o
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "code", "values"),
     [
-        ({"rubrics": {}}, "needs rubrics and a judge"),
-        ({"judges": {"../a": Path("x")}}, "cannot be a name"),
-        ({"judges": {"transfer": Path("x")}}, "cannot be a name"),
-        ({"judges": {"a": Path("nowhere")}}, "no checkpoint at nowhere"),
+        ({"rubrics": {}}, "eval.nothing-to-transfer", {}),
+        ({"judges": {"../a": Path("x")}}, "eval.bad-name", {"name": "../a"}),
+        ({"judges": {"transfer": Path("x")}}, "eval.bad-name", {"name": "transfer"}),
+        ({"judges": {"a": Path("nowhere")}}, "checkpoint.missing", {"path": Path("nowhere")}),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_asked(tmp_path, change, said):
-    given = {
+def test_what_cannot_be_measured_is_refused_before_any_request(tmp_path, change, code, values):
+    request = {
         "rubrics": {"rl": write(tmp_path / "rl.jsonl", rows(pairs(2)))},
         "judges": {"a": Endpoint("http://x", "m")},
     }
-    with pytest.raises(UserError, match=said):
-        transfer(Transfer(**(given | change), out=tmp_path / "out", settings=SETTINGS))
+    with refused(code, **values):
+        measure_transfer(Transfer(**(request | change), out=tmp_path / "out", settings=SETTINGS))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "leaks"),
     [
-        ("0.7", r"bare: none of its 8 judgements has a rubric that can be sent \(a judge that writes none"),
-        (critique("Response 1 is better"), r"\(8 name the winner, see --allow-leaks\)"),
+        ("0.7", 0),
+        (critique("Response 1 is better"), 8),
     ],
 )
-def test_rows_without_any_rubric_to_send_are_refused_before_the_judge_is_asked(tmp_path, text, said):
+def test_rows_without_any_rubric_to_send_are_refused_before_any_request(tmp_path, text, leaks):
     bare = write(tmp_path / "bare.jsonl", rows(pairs(4), lambda s: text))
     with reading(pairs(4)) as (reader, endpoint):
-        with pytest.raises(UserError, match=said):
-            transfer(Transfer({"bare": bare}, {"reader": endpoint}, tmp_path / "out", SETTINGS))
+        with refused("eval.no-rubrics", name="bare", count=8, leaks=leaks):
+            measure_transfer(Transfer({"bare": bare}, {"reader": endpoint}, tmp_path / "out", SETTINGS))
         assert not reader.prompts
 
 
-def test_rubrics_that_lack_pairs_of_what_was_to_be_judged_are_refused(tmp_path):
+def test_rubrics_that_lack_some_of_the_pairs_are_refused(tmp_path):
     released = [{"id": f"p{at}", "prompt": f"q {at}", "chosen": "a", "rejected": "b"} for at in range(3)]
-    given = write(tmp_path / "pairs.jsonl", released)
-    some = write(tmp_path / "rl.jsonl", rows(load_pairs(given)[:2]))
-    asked = Transfer({"rl": some}, {"a": Endpoint("http://127.0.0.1:1", "m")}, tmp_path / "out", SETTINGS, pairs=given)
-    with pytest.raises(UserError, match=r"rl and --pairs did not see the same: 4 shared, 2 only in --pairs \(p2"):
-        transfer(asked)
+    file = write(tmp_path / "pairs.jsonl", released)
+    some = write(tmp_path / "rl.jsonl", rows(load_pairs(file)[:2]))
+    request = Transfer({"rl": some}, {"a": Endpoint("http://127.0.0.1:1", "m")}, tmp_path / "out", SETTINGS, pairs=file)
+    with refused("eval.different-pairs", runs=["rl", "--pairs"], shared=4):
+        measure_transfer(request)
 
 
-def test_the_tables_say_n_the_matrix_and_what_keeps_a_gain_from_counting(tmp_path):
+def test_the_tables_have_n_the_matrix_and_what_weakens_a_gain(tmp_path):
     from rich.console import Console
 
     from proxygrm.report.tables.transfer import show
 
-    made = pairs(8, ("colour", "[shape]"))
-    files = {name: write(tmp_path / f"{name}.jsonl", rows(made)) for name in ("sft", "rl")}
-    base = write(tmp_path / "start.jsonl", rows(made, lambda s: "none"))
-    with reading(made) as (_, endpoint):
+    eval_pairs = pairs(8, ("colour", "[shape]"))
+    files = {name: write(tmp_path / f"{name}.jsonl", rows(eval_pairs)) for name in ("sft", "rl")}
+    base = write(tmp_path / "start.jsonl", rows(eval_pairs, lambda s: "none"))
+    with reading(eval_pairs) as (_, endpoint):
         notes = {"b": "seen [in] training"}
-        figures = transfer(Transfer(files, {"b": endpoint}, tmp_path / "out", SETTINGS, base, notes=notes))
-    console = Console(width=200, record=True, file=(tmp_path / "said").open("w"))
+        figures = measure_transfer(Transfer(files, {"b": endpoint}, tmp_path / "out", SETTINGS, base, notes=notes))
+    console = Console(width=200, record=True, file=(tmp_path / "output").open("w"))
     show(figures, console)
-    said = console.export_text()
-    for words in ("N = 8 pairs, both orders, 16 sights", "seen [in] training", "[shape]", "no rubric 16", "7:0",
+    output = console.export_text()
+    for words in ("N = 8 pairs, both orders, 16 in all", "seen [in] training", "[shape]", "no rubric 16", "7:0",
                   "+37.5", "+50.0 of 7", "points over no rubric", "have no verdict"):  # fmt: skip
-        assert words in said
+        assert words in output
 
 
-def test_the_command_measures_from_files_and_says_what_is_wrong_with_its_words(tmp_path):
-    made = pairs(4)
-    taught = write(tmp_path / "a=b rows.jsonl", rows(made))
-    with reading(made) as (_, endpoint):
+def test_the_command_measures_from_files_and_refuses_wrong_options(tmp_path):
+    eval_pairs = pairs(4)
+    taught = write(tmp_path / "a=b rows.jsonl", rows(eval_pairs))
+    with reading(eval_pairs) as (_, endpoint):
         words = ["transfer", "--rubrics", f"rl={taught}", "--judge", f"big={endpoint.url}", "--out", tmp_path / "out"]
         figures = json.loads(call(*words, "--model", "big=reader", "--missing-images", "blank", "--json"))
         assert figures["cells"][0]["gains"]["none"]["pairs"] == 4
-        for wrong, message in (
-            (words, "say which model of it to ask"),
-            ([*words[:2], str(taught), *words[3:], "--model", "reader"], "say what it is called"),
-            ([*words, "--limit", "2"], "--limit is of --pairs"),
-            ([*words[:4], f"big={tmp_path}", *words[5:]], "no checkpoint"),
-            ([*words, "--judge", f"big={endpoint.url}"], "two are called 'big'"),
+        for wrong, code, values in (
+            (words, "judge.no-model", {"url": endpoint.url}),
+            ([*words[:2], str(taught), *words[3:], "--model", "reader"], "option.no-name", {"option": "--rubrics"}),
+            ([*words, "--limit", "2"], "option.limit-without-pairs", {}),
+            ([*words[:4], f"big={tmp_path}", *words[5:]], "judge.unknown-kind", {"path": str(tmp_path)}),
+            ([*words, "--judge", f"big={endpoint.url}"], "option.repeated-name", {"name": "big"}),
         ):
-            with pytest.raises(UserError, match=message):
+            with refused(code, **values):
                 call(*wrong)

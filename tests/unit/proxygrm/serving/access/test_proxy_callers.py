@@ -1,4 +1,4 @@
-"""Who may call a front end without its key: by the socket's own address, never everybody, and said at the start."""
+"""Callers that need no key: by the address of their socket, never all of them, and printed at the start."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli.proxy import proxy
-from proxygrm.core.errors import UserError
+from proxygrm.critique.contract import parse
 from proxygrm.rewards.proxy_agreement import rubric_to_judge, score
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins import reward_fn
-from proxygrm.serving.access.callers import NOBODY, THIS_MACHINE, allowed, is_loopback
+from proxygrm.serving.access.callers import NOBODY, THIS_MACHINE, is_loopback, parse_callers
 from proxygrm.serving.endpoints import Endpoints
 from support.proxy.stub import Server, completion, stubs
-from support.rows.release_files import picture
+from support.refusals import refused
+from support.rows.release_files import image_bytes
 
-PNG = picture(1)
+pytestmark = pytest.mark.slow
+
+PNG = image_bytes(1)
 WRITTEN = (
     "<rubric>Names colour {0} (100%)<justify>j</justify></rubric><eval>e</eval><answer>{1}</answer>",
     "Sure. <rubric>Names colour {0} (100%)<justify>j</justify></rubric>\n<eval>e</eval><answer>{1}</answer>",
@@ -37,7 +40,7 @@ WRITTEN = (
 
 
 @pytest.mark.parametrize(
-    ("given", "peer", "included"),
+    ("texts", "peer", "included"),
     [
         (["10.1.2.3"], "10.1.2.3", True),
         (["10.1.2.3"], "10.1.2.4", False),
@@ -54,33 +57,33 @@ WRITTEN = (
         ([], "127.0.0.1", False),
     ],
 )
-def test_callers_are_known_by_address_and_network(given, peer, included):
-    assert allowed(given).include(peer) is included
+def test_callers_are_known_by_address_and_network(texts, peer, included):
+    assert parse_callers(texts).include(peer) is included
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("texts", "code", "value"),
     [
-        (["0.0.0.0/0"], "nearly everybody"),
-        (["::/0"], "nearly everybody"),
-        (["0.0.0.0/1", "128.0.0.0/1"], "nearly everybody"),
-        ([f"{first}.0.0.0/8" for first in range(256)], "nearly everybody"),
-        (["::ffff:0.0.0.0/96"], "nearly everybody"),
-        (["0/0"], "names are not looked up"),
-        (["node7"], "names are not looked up"),
-        (["localhost"], "names are not looked up"),
-        (["*"], "names are not looked up"),
-        ([""], "names are not looked up"),
-        (["10.0.0.5/8"], "host bits"),
-        (["10.0.0.5:8000"], "names are not looked up"),
+        (["0.0.0.0/0"], "proxy.too-many-callers", {"network": "0.0.0.0/0"}),
+        (["::/0"], "proxy.too-many-callers", {"network": "::/0"}),
+        (["0.0.0.0/1", "128.0.0.0/1"], "proxy.too-many-callers", {"network": "0.0.0.0/0"}),
+        ([f"{first}.0.0.0/8" for first in range(256)], "proxy.too-many-callers", {"network": "0.0.0.0/0"}),
+        (["::ffff:0.0.0.0/96"], "proxy.too-many-callers", {"network": "0.0.0.0/0"}),
+        (["0/0"], "proxy.not-an-address", {"reason": "names are not looked up"}),
+        (["node7"], "proxy.not-an-address", {"reason": "names are not looked up"}),
+        (["localhost"], "proxy.not-an-address", {"reason": "names are not looked up"}),
+        (["*"], "proxy.not-an-address", {"reason": "names are not looked up"}),
+        ([""], "proxy.not-an-address", {"reason": "names are not looked up"}),
+        (["10.0.0.5/8"], "proxy.not-an-address", {"reason": "10.0.0.5/8 has host bits set"}),
+        (["10.0.0.5:8000"], "proxy.not-an-address", {"reason": "names are not looked up"}),
     ],
 )
-def test_everybody_and_what_is_no_address_are_refused(given, said):
-    with pytest.raises(UserError, match=said):
-        allowed(given)
+def test_too_wide_a_network_and_what_is_not_an_address_are_refused(texts, code, value):
+    with refused(code, **value):
+        parse_callers(texts)
 
 
-def test_by_default_nobody_and_without_a_key_this_machine_alone():
+def test_no_callers_by_default_and_without_a_key_only_this_machine():
     assert not NOBODY.include("127.0.0.1")
     assert THIS_MACHINE.include("127.0.0.5")
     assert THIS_MACHINE.include("::ffff:127.0.0.1")
@@ -88,40 +91,39 @@ def test_by_default_nobody_and_without_a_key_this_machine_alone():
     assert [is_loopback(a) for a in ("127.9.9.9", "::1", "0.0.0.0", "::", "10.0.0.1")] == [True, True, *[False] * 3]
 
 
+def invoke(*options):
+    command = ["front", "--url", "http://127.0.0.1:9", *options]
+    CliRunner().invoke(proxy, command, catch_exceptions=False)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_no_key_where_other_machines_can_call_is_refused_at_the_start(tmp_path, monkeypatch, host):
     monkeypatch.chdir(tmp_path)
-    asked = ["front", "--url", "http://127.0.0.1:9", "--host", host, "--no-key"]
-    error = CliRunner().invoke(proxy, asked).exception
-    assert isinstance(error, UserError)
-    assert f"everybody who reaches {host} could call; say who may with --allow" in str(error)
+    with refused("proxy.open-to-all", address=host):
+        invoke("--host", host, "--no-key")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_options_that_contradict_each_other_are_refused():
-    asked = ["front", "--url", "http://127.0.0.1:9"]
-    for more, said in (
-        (["--no-key", "--key-file", "k"], "exclude each other"),
-        (["--allow", "0.0.0.0/0"], "everybody"),
-    ):
-        error = CliRunner().invoke(proxy, [*asked, *more]).exception
-        assert isinstance(error, UserError)
-        assert said in str(error)
+    with refused("option.conflict", options=["--no-key", "--key-file"]):
+        invoke("--no-key", "--key-file", "k")
+    with refused("proxy.too-many-callers"):
+        invoke("--allow", "0.0.0.0/0")
 
 
 class Front:
-    """`proxygrm proxy front` as people start it, in a folder of its own."""
+    """`proxygrm proxy front` as users start it, in its own folder."""
 
     def __init__(self, folder: Path, urls, *options):
         file = Endpoints(tuple(urls), api_key="key", call_timeout_s=30).write(folder / "endpoints.json")
         command = [sys.executable, "-m", "jobs", "proxy", "front", "--endpoints", str(file), *map(str, options)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.url = self.process.stdout.readline().split()[2]
-        self.says = self.process.stdout.readline().rstrip("\n")
+        self.access_line = self.process.stdout.readline().rstrip("\n")
 
     async def ready(self):
         async with httpx.AsyncClient(trust_env=False) as http:
-            for _ in range(400):  # it says its address a moment before it listens
+            for _ in range(400):  # it prints its address a moment before it listens
                 with contextlib.suppress(httpx.ConnectError):
                     if (await http.get(f"{self.url}/health")).status_code == 200:
                         return
@@ -146,8 +148,8 @@ async def front_end(folder, server, *options):
 
 
 def upstream_reward(url: str, pair: dict, rollout: str, peer: str = "127.0.0.1", **headers: str) -> tuple[int, float]:
-    """Status, and the reward that a client on upstream's wire takes from it: it sends no key and the picture's path,
-    cuts the rubric out of the rollout, and takes whatever is not a reward for 0.0."""
+    """Status, and the reward that upstream's client reads from it: it sends no key and the image's path, cuts the
+    rubric out of the rollout, and counts every response without a reward as 0.0."""
     rubric = rollout.partition("</rubric>")[0].partition("<justify>")[0] + "</rubric>"
     body = {
         "question": pair["question"],
@@ -159,20 +161,20 @@ def upstream_reward(url: str, pair: dict, rollout: str, peer: str = "127.0.0.1",
     }
     transport = httpx.HTTPTransport(local_address=peer)
     with httpx.Client(transport=transport, trust_env=False, timeout=60) as http:
-        found = http.post(f"{url}/get_reward_mllm", json=body, headers=headers)
-    return found.status_code, float(found.json().get("reward", 0.0))
+        response = http.post(f"{url}/get_reward_mllm", json=body, headers=headers)
+    return response.status_code, float(response.json().get("reward", 0.0))
 
 
 async def _verdict_by_content(request, number):
-    """A verdict that depends on everything the proxy is shown but the picture."""
+    """A verdict that depends on everything that the proxy is shown except the image."""
     body = json.loads(await request.read())
     text = body["messages"][0]["content"][-1]["text"]
     return completion(f"<think>t</think><answer>{hashlib.sha256(text.encode()).digest()[0] % 2 + 1}</answer>")
 
 
 def pairs(folder: Path, count: int) -> list[dict]:
-    (folder / "pictures").mkdir()
-    (folder / "pictures" / "a.png").write_bytes(PNG)
+    (folder / "images").mkdir()
+    (folder / "images" / "a.png").write_bytes(PNG)
     return [
         {
             "id": str(number),
@@ -180,7 +182,7 @@ def pairs(folder: Path, count: int) -> list[dict]:
             "response_1": "Red.",
             "response_2": "Blue.",
             "label": number % 2 + 1,
-            "images": [str(folder / "pictures" / "a.png")],
+            "images": [str(folder / "images" / "a.png")],
         }
         for number in range(count)
     ]
@@ -195,9 +197,9 @@ def test_upstreams_client_without_a_key_gets_the_scores_that_our_own_reward_give
 
     async def scene():
         server = Server(behave=_verdict_by_content)
-        options = ("--no-key", "--pictures", tmp_path / "pictures")
+        options = ("--no-key", "--images", tmp_path / "images")
         async with front_end(tmp_path, server, *options) as front:
-            told = [await asyncio.to_thread(upstream_reward, front.url, *row) for row in rows]
+            responses = [await asyncio.to_thread(upstream_reward, front.url, *row) for row in rows]
             ours = RewardOptions(
                 rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=8, deny_leaks=False,
                 endpoints=str(tmp_path / "endpoints.json"),
@@ -207,17 +209,18 @@ def test_upstreams_client_without_a_key_gets_the_scores_that_our_own_reward_give
                 for pair, text in rows
             ]
             await reward_fn._client(str(tmp_path / "endpoints.json")).aclose()
-            return told, scores, front.says, (tmp_path / "front.key").exists()
+            return responses, scores, front.access_line, (tmp_path / "front.key").exists()
 
-    told, scores, says, key_made = asyncio.run(scene())
-    assert says == (
+    responses, scores, access_line, key_exists = asyncio.run(scene())
+    assert access_line == (
         "callers without a key: 127.0.0.0/8, ::1/128; every user of this machine can call; all others are refused"
     )
-    assert not key_made
-    for (pair, text), (status, reward), own in zip(rows, told, scores, strict=True):
-        asked = rubric_to_judge(text, deny_leaks=False) is not None
-        assert (status, reward != 0.0) == ((200, True) if asked else (422, False))
-        assert score(text, pair["label"], reward or None, deny_leaks=False).score == own["score"]
+    assert not key_exists
+    for (pair, text), (status, reward), own in zip(rows, responses, scores, strict=True):
+        critique = parse(text)
+        has_rubric = rubric_to_judge(critique, deny_leaks=False) is not None
+        assert (status, reward != 0.0) == ((200, True) if has_rubric else (422, False))
+        assert score(critique, pair["label"], reward or None, deny_leaks=False).score == own["score"]
     assert {own["proxy"] for own in scores} == {1.0, -1.0, 0.0}
 
 
@@ -226,7 +229,7 @@ def test_an_address_that_is_not_allowed_needs_the_key_whatever_its_headers_say(t
     rollout = WRITTEN[0].format("red", 1)
 
     async def scene():
-        options = ("--allow", "127.0.0.3", "--allow", "10.9.0.0/16", "--pictures", tmp_path / "pictures")
+        options = ("--allow", "127.0.0.3", "--allow", "10.9.0.0/16", "--images", tmp_path / "images")
         async with front_end(tmp_path, Server("1"), *options) as front:
 
             async def ask(peer, **headers):
@@ -234,7 +237,7 @@ def test_an_address_that_is_not_allowed_needs_the_key_whatever_its_headers_say(t
 
             key = {"Authorization": f"Bearer {(tmp_path / 'front.key').read_text().strip()}"}
             forged = {"X-Forwarded-For": "127.0.0.3", "Forwarded": "for=10.9.0.1", "X-Real-IP": "127.0.0.3"}
-            found = {
+            responses = {
                 "allowed": await ask("127.0.0.3"),
                 "other": await ask("127.0.0.2"),
                 "self": await ask("127.0.0.1"),
@@ -243,10 +246,10 @@ def test_an_address_that_is_not_allowed_needs_the_key_whatever_its_headers_say(t
                 "forged from this machine": await ask("127.0.0.1", **forged),
                 "wrong key": await ask("127.0.0.2", Authorization="Bearer x"),
             }
-            return found, front.says
+            return responses, front.access_line
 
-    found, says = asyncio.run(scene())
-    assert {who: status for who, (status, _) in found.items()} == {
+    responses, access_line = asyncio.run(scene())
+    assert {who: status for who, (status, _) in responses.items()} == {
         "allowed": 200,
         "other": 401,
         "self": 401,
@@ -255,18 +258,20 @@ def test_an_address_that_is_not_allowed_needs_the_key_whatever_its_headers_say(t
         "forged from this machine": 401,
         "wrong key": 401,
     }
-    assert says.startswith("callers without a key: 10.9.0.0/16, 127.0.0.3/32; every user of this machine can call; all")
-    assert says.endswith(f"all others need the key in {tmp_path / 'front.key'}")
+    assert access_line.startswith(
+        "callers without a key: 10.9.0.0/16, 127.0.0.3/32; every user of this machine can call; all"
+    )
+    assert access_line.endswith(f"all others need the key in {tmp_path / 'front.key'}")
 
 
 def test_without_a_key_on_all_addresses_only_the_list_is_answered_and_paths_stay_in_their_folder(tmp_path):
     (pair,) = pairs(tmp_path, 1)
     rollout = WRITTEN[0].format("red", 1)
     (tmp_path / "secret.png").write_bytes(PNG)
-    (tmp_path / "pictures" / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
 
     async def scene():
-        options = ("--host", "0.0.0.0", "--no-key", "--allow", "127.0.0.3", "--pictures", tmp_path / "pictures")
+        options = ("--host", "0.0.0.0", "--no-key", "--allow", "127.0.0.3", "--images", tmp_path / "images")
         async with front_end(tmp_path, Server("1"), *options) as front:
             url = front.url.replace("0.0.0.0", "127.0.0.1")
             outside = [str(tmp_path / "secret.png"), "../secret.png", "link.png", "file:///etc/passwd"]
@@ -289,20 +294,20 @@ def test_the_reward_file_that_the_docs_print_gives_the_same_scores_and_never_a_f
 
     page = (Path(__file__).parents[5] / "docs" / "use-from-verl.md").read_text()
     printed = page.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a site's proxy is not asked
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a site's HTTP proxy is not used
     rows = [(pair, kind.format("red", 2)) for pair in pairs(tmp_path, 2) for kind in WRITTEN]
 
     async def scene():
-        options = ("--no-key", "--pictures", tmp_path / "pictures")
+        options = ("--no-key", "--images", tmp_path / "images")
         async with front_end(tmp_path, Server(behave=_verdict_by_content), *options) as front:
             monkeypatch.setitem(os.environ, "PROXYGRM_FRONT", front.url)
             names: dict = {}
             exec(compile(printed, "reward.py", "exec"), names)
-            found = [
+            scores = [
                 await asyncio.to_thread(names["compute_score"], "x", text, str(pair["label"]), pair)
                 for pair, text in rows
             ]
-            lost = {**rows[0][0], "images": [str(tmp_path / "pictures" / "gone.png")]}
+            lost = {**rows[0][0], "images": [str(tmp_path / "images" / "gone.png")]}
             with pytest.raises(urllib.error.HTTPError, match="503"):
                 await asyncio.to_thread(names["compute_score"], "x", rows[0][1], "1", lost)
             own = RewardOptions(
@@ -313,8 +318,8 @@ def test_the_reward_file_that_the_docs_print_gives_the_same_scores_and_never_a_f
                 for pair, text in rows
             ]
             await reward_fn._client(str(tmp_path / "endpoints.json")).aclose()
-            return found, ours
+            return scores, ours
 
-    found, ours = asyncio.run(scene())
-    assert found == ours
-    assert len(set(found)) > 2
+    scores, ours = asyncio.run(scene())
+    assert scores == ours
+    assert len(set(scores)) > 2

@@ -1,4 +1,4 @@
-"""Requests that are half sent: they end, and they do not shut out callers with a key. Real servers, real sockets."""
+"""Requests that are half sent: they are ended, and do not shut out callers with a key. Real servers, real sockets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ import uvicorn
 
 from proxygrm.serving.access import connections
 from proxygrm.serving.access.callers import THIS_MACHINE
-from proxygrm.serving.access.connections import Anybody, LimitedProtocol
+from proxygrm.serving.access.connections import AuthorizeAll, LimitedProtocol
 from proxygrm.serving.access.guard import RequireKey
 from proxygrm.serving.endpoints import Endpoints
+
+pytestmark = pytest.mark.slow
 
 HERE = "127.0.0.1"
 HALF_HEAD = b"POST /score HTTP/1.1\r\nHost: x\r\nX-Fi"
@@ -36,11 +38,11 @@ KEY = b"Authorization: Bearer key\r\n"
 
 
 class App:
-    """Reads the whole body, waits where it is told to, says how much it was."""
+    """Reads the complete body, waits at /slow, and answers with the length of the body."""
 
     def __init__(self) -> None:
         self.may_answer = threading.Event()
-        self.asked = threading.Event()
+        self.waiting = threading.Event()
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
@@ -52,7 +54,7 @@ class App:
                 return
             read, more = read + len(message["body"]), message["more_body"]
         if scope["path"] == "/slow":
-            self.asked.set()
+            self.waiting.set()
             while not self.may_answer.is_set():
                 await asyncio.sleep(0.01)
         body = str(read).encode()
@@ -82,45 +84,45 @@ def serving(app, loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_eve
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def loop(request):
-    """uvloop is what vLLM's server runs on; it comes with vLLM alone."""
+    """vLLM's server runs on uvloop, which only vLLM installs."""
     return pytest.importorskip(request.param).new_event_loop
 
 
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(connections, "SWEEP_S", 0.1)
-    monkeypatch.setattr(connections, "STRANGER_S", 0.5)
+    monkeypatch.setattr(connections, "UNAUTHORIZED_S", 0.5)
     monkeypatch.setattr(connections, "WINDOW_S", 0.5)
 
 
-def connected(port: int, said: bytes = b"") -> socket.socket:
-    made = socket.create_connection((HERE, port), timeout=20)
-    made.sendall(said)
-    return made
+def connected(port: int, data: bytes = b"") -> socket.socket:
+    peer = socket.create_connection((HERE, port), timeout=20)
+    peer.sendall(data)
+    return peer
 
 
 def ended(peer: socket.socket) -> bytes:
-    """What it is told until the server ends the connection; TimeoutError when it does not."""
-    told = b""
+    """What it receives until the server ends the connection; TimeoutError when it does not."""
+    received = b""
     with contextlib.suppress(ConnectionResetError):
         while more := peer.recv(65536):
-            told += more
-    return told
+            received += more
+    return received
 
 
 def answer(peer: socket.socket) -> bytes:
-    """One answer in full."""
-    told = b""
-    while b"\r\n\r\n" not in told or len(told.partition(b"\r\n\r\n")[2]) < length(told):
+    """One complete response."""
+    received = b""
+    while b"\r\n\r\n" not in received or len(received.partition(b"\r\n\r\n")[2]) < length(received):
         more = peer.recv(65536)
-        assert more, told
-        told += more
-    return told
+        assert more, received
+        received += more
+    return received
 
 
-def length(told: bytes) -> int:
-    found = re.search(rb"content-length: (\d+)", told)
-    return int(found[1]) if found else 0
+def length(response: bytes) -> int:
+    match = re.search(rb"content-length: (\d+)", response)
+    return int(match[1]) if match else 0
 
 
 def status(port: int, key: str | None = "key", path: str = "/", body: bytes | None = None) -> int:
@@ -136,7 +138,7 @@ def status(port: int, key: str | None = "key", path: str = "/", body: bytes | No
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("sent", "response"),
     [
         (b"", b""),
         (HALF_HEAD, b""),
@@ -149,15 +151,15 @@ def status(port: int, key: str | None = "key", path: str = "/", body: bytes | No
         (b"GET /v1/realtime HTTP/1.1\r\n" + UPGRADE, b""),
     ],
 )
-def test_whoever_has_not_shown_the_key_is_gone_after_a_short_time_whatever_he_was_doing(loop, said, told):
-    with serving(RequireKey(App(), "key"), loop) as port, connected(port, said) as peer:
-        found = ended(peer)
-        assert found[: len(told) or None] == told
+def test_a_connection_without_the_key_is_closed_after_a_short_time_whatever_it_has_sent(loop, sent, response):
+    with serving(RequireKey(App(), "key"), loop) as port, connected(port, sent) as peer:
+        received = ended(peer)
+        assert received[: len(response) or None] == response
         assert status(port) == 200
 
 
 def dropped(peer: socket.socket) -> bool:
-    """Is it, although it goes on sending?"""
+    """Is it closed, although it continues to send?"""
     peer.settimeout(0.02)
     try:
         for _ in range(1000):
@@ -171,21 +173,21 @@ def dropped(peer: socket.socket) -> bool:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_bytes_that_trickle_in_do_not_buy_a_stranger_more_time(loop):
+def test_bytes_that_trickle_in_do_not_give_an_unauthorized_connection_more_time(loop):
     with serving(RequireKey(App(), "key"), loop) as port:
-        for said in (HALF_HEAD, SLOW_BODY):
-            with connected(port, said) as peer:
+        for data in (HALF_HEAD, SLOW_BODY):
+            with connected(port, data) as peer:
                 assert dropped(peer)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_caller_with_the_key_who_stops_in_mid_request_is_dropped_and_one_who_waits_for_his_answer_is_not(loop):
-    app, whole = App(), b"GET / HTTP/1.1\r\nHost: x\r\n" + KEY + b"\r\n"
-    with serving(RequireKey(app, "key"), loop) as port, connected(port, whole.replace(b"/", b"/slow", 1)) as waiting:
-        assert app.asked.wait(20)
+def test_a_caller_with_the_key_that_stops_in_mid_request_is_dropped_and_one_that_waits_for_its_answer_is_not(loop):
+    app, request = App(), b"GET / HTTP/1.1\r\nHost: x\r\n" + KEY + b"\r\n"
+    with serving(RequireKey(app, "key"), loop) as port, connected(port, request.replace(b"/", b"/slow", 1)) as waiting:
+        assert app.waiting.wait(20)
         with connected(port, SLOW_BODY.replace(b"\r\n\r\n", b"\r\n" + KEY + b"\r\n")) as slow:
             assert ended(slow) == b""
-        with connected(port, whole) as slow:
+        with connected(port, request) as slow:
             assert answer(slow).startswith(b"HTTP/1.1 200")
             slow.sendall(HALF_HEAD)
             assert ended(slow) == b""
@@ -194,21 +196,21 @@ def test_a_caller_with_the_key_who_stops_in_mid_request_is_dropped_and_one_who_w
 
 
 @pytest.mark.usefixtures("impatient")
-def test_callers_who_need_no_key_are_not_strangers_but_have_to_send_their_requests_too(loop):
-    for app in (RequireKey(App(), "key", THIS_MACHINE), Anybody(App())):
+def test_callers_that_need_no_key_are_authorized_but_have_to_finish_their_requests_too(loop):
+    for app in (RequireKey(App(), "key", THIS_MACHINE), AuthorizeAll(App())):
         with serving(app, loop) as port:
-            for said in (HALF_HEAD, SLOW_BODY):
-                with connected(port, said) as peer:
+            for data in (HALF_HEAD, SLOW_BODY):
+                with connected(port, data) as peer:
                     assert ended(peer) == b""
             assert status(port, key=None, body=b"x" * 1_000_000) == 200
 
 
 @pytest.mark.usefixtures("impatient")
-def test_time_in_which_the_server_does_not_read_is_not_the_callers():
+def test_time_in_which_the_server_does_not_read_does_not_count_against_the_caller():
     app, size = App(), 20_000_000
 
     async def late(scope, receive, send):
-        scope["extensions"]["proxygrm.connection"].vouch()
+        scope["extensions"]["proxygrm.connection"].authorize()
         while not app.may_answer.is_set():
             await asyncio.sleep(0.01)
         await app(scope, receive, send)
@@ -216,16 +218,16 @@ def test_time_in_which_the_server_does_not_read_is_not_the_callers():
     with serving(late) as port, connected(port, SLOW_BODY.replace(b"10000000", b"%d" % size)) as caller:
         sending = threading.Thread(target=caller.sendall, args=(b"x" * (size - 1),))
         sending.start()
-        with connected(port, HALF_HEAD) as other:  # by the time that this one is dropped, the other has been as long
+        with connected(port, HALF_HEAD) as other:  # when this one is dropped, the other has lasted as long
             ended(other)
         app.may_answer.set()
         sending.join(20)
         assert answer(caller).endswith(b"\r\n\r\n%d" % size)
 
 
-def test_of_one_peer_only_so_many_strangers_stay_and_the_oldest_go_first(loop, monkeypatch):
+def test_unauthorized_connections_of_one_peer_are_limited_and_the_oldest_are_closed_first(loop, monkeypatch):
     monkeypatch.setattr(connections, "SWEEP_S", 0.1)
-    monkeypatch.setattr(connections, "STRANGERS_PER_PEER", 5)
+    monkeypatch.setattr(connections, "UNAUTHORIZED_PER_PEER", 5)
     with serving(RequireKey(App(), "key"), loop) as port, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(connected(port, HALF_HEAD)) for _ in range(20)]
         for peer in peers[:15]:
@@ -235,7 +237,7 @@ def test_of_one_peer_only_so_many_strangers_stay_and_the_oldest_go_first(loop, m
             assert answer(peer).startswith(b"HTTP/1.1 401")
 
 
-def test_a_head_without_end_is_refused_and_what_stands_behind_a_body_is_not_kept(loop):
+def test_a_head_without_end_is_refused_and_trailers_are_not_kept(loop):
     with serving(RequireKey(App(), "key"), loop) as port:
         with connected(port) as peer:
             with contextlib.suppress(ConnectionError):
@@ -247,27 +249,27 @@ def test_a_head_without_end_is_refused_and_what_stands_behind_a_body_is_not_kept
             assert answer(peer).endswith(b"\r\n\r\n1")
 
 
-def test_a_head_as_long_as_heads_are_is_served(loop):
+def test_a_head_of_a_usual_length_is_served(loop):
     head = b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 30_000 + b"\r\n" + KEY + b"\r\n"
     with serving(RequireKey(App(), "key"), loop) as port, connected(port, head) as peer:
         assert answer(peer).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("files", [128, 4096])
-@pytest.mark.parametrize("said", [HALF_HEAD, SLOW_BODY, b""], ids=["heads", "bodies", "silent"])
-def test_two_hundred_half_requests_at_a_front_end_do_not_shut_out_a_caller_with_the_key(tmp_path, said, files):
+@pytest.mark.parametrize("data", [HALF_HEAD, SLOW_BODY, b""], ids=["heads", "bodies", "silent"])
+def test_two_hundred_half_requests_at_a_front_end_do_not_shut_out_a_caller_with_the_key(tmp_path, data, files):
     file = Endpoints((f"http://{HERE}:9",), "key").write(tmp_path / "endpoints.json")
     command = [sys.executable, "-m", "jobs", "proxy", "front", "--endpoints", str(file), "--key-file", tmp_path / "key"]
     few_files = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)"
-    started = [sys.executable, "-c", f"{few_files}; os.execv(sys.argv[2], sys.argv[2:])", str(files), *command]
-    process = subprocess.Popen(started, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[5])
+    limited = [sys.executable, "-c", f"{few_files}; os.execv(sys.argv[2], sys.argv[2:])", str(files), *command]
+    process = subprocess.Popen(limited, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[5])
     try:
         port = int(process.stdout.readline().split()[2].rsplit(":", 1)[1])
         key = (tmp_path / "key").read_text().strip()
-        assert status(port, key, "/metrics") == 200  # it runs
+        assert status(port, key, "/metrics") == 200  # it is up
         with contextlib.ExitStack() as stack:
             for _ in range(200):
-                stack.enter_context(connected(port, said))
+                stack.enter_context(connected(port, data))
             for _ in range(20):
                 assert status(port, key, "/metrics") == 200
             assert status(port, "wrong", "/metrics") == 401
@@ -277,23 +279,26 @@ def test_two_hundred_half_requests_at_a_front_end_do_not_shut_out_a_caller_with_
         process.stdout.close()
 
 
-def test_vllms_server_has_the_limits_by_the_name_of_its_middleware():
-    asked = (
+def test_importing_the_middleware_gives_vllms_server_the_limits():
+    with_middleware = (
         "import json, uvicorn, proxygrm.serving.replicas.inside_vllm as it; "
         "config = uvicorn.Config(None); config.load();"
         "print(json.dumps([config.http_protocol_class.__name__, it.RequireKey.__name__]))"
     )
-    before = "import uvicorn; c = uvicorn.Config(None); c.load(); print(c.http_protocol_class.__name__)"
+    without = "import uvicorn; c = uvicorn.Config(None); c.load(); print(c.http_protocol_class.__name__)"
     run = {"capture_output": True, "text": True, "check": True, "cwd": Path(__file__).parents[5]}
-    assert json.loads(subprocess.run([sys.executable, "-c", asked], **run).stdout) == ["LimitedProtocol", "RequireKey"]
-    assert subprocess.run([sys.executable, "-c", before], **run).stdout == "HttpToolsProtocol\n"
+    assert json.loads(subprocess.run([sys.executable, "-c", with_middleware], **run).stdout) == [
+        "LimitedProtocol",
+        "RequireKey",
+    ]
+    assert subprocess.run([sys.executable, "-c", without], **run).stdout == "HttpToolsProtocol\n"
 
 
-def test_a_server_takes_as_many_files_as_it_may_have():
-    few = (
+def test_a_server_raises_its_limit_of_open_files():
+    script = (
         "import resource as r; from proxygrm.serving.access.connections import allow_many_files as a;"
         "r.setrlimit(r.RLIMIT_NOFILE, (64, 900)); a(); print(r.getrlimit(r.RLIMIT_NOFILE))"
     )
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 900
-    found = subprocess.run([sys.executable, "-c", few], capture_output=True, text=True, check=True)
-    assert found.stdout == "(900, 900)\n"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "(900, 900)\n"

@@ -1,4 +1,4 @@
-"""The front end as a server of its own, asked over HTTP, with stub replicas behind it."""
+"""The front end as a real HTTP server, with stub replicas behind it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from proxygrm.core.errors import UserError
+from proxygrm.serving.access.key_file import read_or_make_key
 from proxygrm.serving.endpoints import Endpoints
-from proxygrm.serving.front.run import private_key
 from support.proxy.front_calls import ASKED, RUBRIC, ask, front_end
 from support.proxy.stub import Server, completion, stubs
+from support.refusals import refused
+
+pytestmark = pytest.mark.slow
 
 CRITIQUE = "<rubric>Names the colour (100%)<justify>it asks</justify></rubric><eval>1 does</eval><answer>1</answer>"
 
 
 @pytest.mark.parametrize(("answer", "verdict", "reward"), [("1", "1", 1.0), (2, "1", -1.0), (2, "2", 1.0)])
-def test_upstreams_wire_gives_plus_or_minus_one_for_agreement_with_the_answer(answer, verdict, reward):
-    found = ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, "answer": answer}), Server(verdict))
-    assert (found.status_code, found.json()) == (200, {"reward": reward})
+def test_upstreams_api_gives_plus_or_minus_one_for_agreement_with_the_answer(answer, verdict, reward):
+    response = ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, "answer": answer}), Server(verdict))
+    assert (response.status_code, response.json()) == (200, {"reward": reward})
 
 
-def test_the_proxy_is_shown_chosen_as_response_1_and_of_a_critique_the_rubric_alone():
+def test_the_proxy_is_shown_chosen_as_response_1_and_only_the_rubric_of_a_critique():
     server = Server()
     ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, "rubric": CRITIQUE, "image": ""}), server)
     text = server.seen[0]["body"]["messages"][0]["content"][-1]["text"]
@@ -46,14 +48,14 @@ def test_no_verdict_is_503_with_its_cause_and_never_a_reward(how):
             return web.Response(status=500)
         return completion("Response 1, I think.", "length" if how == "cut off" else "stop")
 
-    found = ask(lambda http: http.post("/get_reward_mllm", json=ASKED), Server(behave=behave), timeout_s=1.0)
-    assert found.status_code == 503
-    assert found.json()["error"]["cause"] == {"babbles": "unparsed", "500": "http_error", "cut off": "cut_off"}[how]
-    assert "reward" not in found.json()
+    response = ask(lambda http: http.post("/get_reward_mllm", json=ASKED), Server(behave=behave), timeout_s=1.0)
+    assert response.status_code == 503
+    assert response.json()["error"]["cause"] == {"babbles": "unparsed", "500": "http_error", "cut off": "cut_off"}[how]
+    assert "reward" not in response.json()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "detail"),
     [
         ({"answer": "1/2"}, "answer"),
         ({"answer": 0}, "answer"),
@@ -65,20 +67,20 @@ def test_no_verdict_is_503_with_its_cause_and_never_a_reward(how):
         ({"image": "http://169.254.169.254/latest"}, "not fetched"),
         ({"image": "/etc/passwd"}, "outside the folder"),
         ({"image": "../../x.png"}, "outside the folder"),
-        ({"image": "a\0b"}, "no path"),
+        ({"image": "a\0b"}, "not a path"),
         ({"image": "data:image/png;base64,***"}, "not base64"),
         ({"image": "data:image/png,plain"}, "base64"),
     ],
 )
-def test_what_cannot_be_asked_is_422_with_what_is_wrong_and_is_not_sent(tmp_path, change, said):
+def test_an_invalid_request_is_422_with_what_is_wrong_and_is_not_sent(tmp_path, change, detail):
     server = Server()
-    found = ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, **change}), server, pictures=tmp_path)
-    assert found.status_code == 422
-    assert said in found.json()["error"]["detail"]
+    response = ask(lambda http: http.post("/get_reward_mllm", json={**ASKED, **change}), server, images=tmp_path)
+    assert response.status_code == 422
+    assert detail in response.json()["error"]["detail"]
     assert server.seen == []
 
 
-def test_bodies_that_are_no_json_or_have_no_length_are_refused():
+def test_bodies_that_are_not_json_or_have_no_length_are_refused():
     async def odd():
         yield b"{}"
 
@@ -90,41 +92,41 @@ def test_bodies_that_are_no_json_or_have_no_length_are_refused():
             await http.post("/score", content=json.dumps({**ASKED, "question": "\ud800"})),
         )
 
-    assert [found.status_code for found in ask(requests)] == [422, 411, 422, 422]
+    assert [response.status_code for response in ask(requests)] == [422, 411, 422, 422]
 
 
-def test_pictures_come_by_path_in_the_folder_or_as_data_and_one_that_vanished_is_a_cause(tmp_path):
+def test_images_are_named_by_path_in_the_folder_or_sent_as_data_and_a_missing_one_is_a_cause(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    picture = (tmp_path / "a.png").read_bytes()
-    given = ["a.png", str(tmp_path / "a.png"), "data:image/png;base64," + base64.b64encode(picture).decode()]
+    image = (tmp_path / "a.png").read_bytes()
+    images = ["a.png", str(tmp_path / "a.png"), "data:image/png;base64," + base64.b64encode(image).decode()]
     server = Server()
 
     async def requests(http):
-        right = await http.post("/get_reward_mllm", json={**ASKED, "image": given})
+        right = await http.post("/get_reward_mllm", json={**ASKED, "image": images})
         return right, await http.post("/get_reward_mllm", json={**ASKED, "image": "gone.png"})
 
-    right, gone = ask(requests, server, pictures=tmp_path)
+    right, gone = ask(requests, server, images=tmp_path)
     assert right.status_code == 200
     sent = [part["image_url"]["url"] for part in server.seen[0]["body"]["messages"][0]["content"][:-1]]
-    assert sent == [given[2]] * 3
-    assert (gone.status_code, gone.json()["error"]["cause"]) == (503, "picture_missing")
+    assert sent == [images[2]] * 3
+    assert (gone.status_code, gone.json()["error"]["cause"]) == (503, "image_missing")
 
 
-def test_score_is_typed_and_says_null_with_a_cause():
+def test_score_is_typed_and_has_a_null_verdict_with_a_cause():
     async def babbles(request, number):
         return completion("?") if number > 1 else None
 
-    asked = {"question": "q", "response_1": "a", "response_2": "b", "rubric": RUBRIC, "label": 2}
+    body = {"question": "q", "response_1": "a", "response_2": "b", "rubric": RUBRIC, "label": 2}
 
     async def requests(http):
-        return (await http.post("/score", json=asked)).json(), (await http.post("/score", json=asked)).json()
+        return (await http.post("/score", json=body)).json(), (await http.post("/score", json=body)).json()
 
     first, second = ask(requests, Server(behave=babbles))
     assert (first["verdict"], first["agrees"], first["cause"]) == (1, False, None)
     assert (second["verdict"], second["agrees"], second["cause"], second["text"]) == (None, None, "unparsed", "?")
 
 
-def test_health_is_open_and_tells_the_truth_and_everything_else_wants_the_key():
+def test_health_is_open_and_current_and_everything_else_requires_the_key():
     async def scene():
         servers = [Server(), Server()]
         async with front_end(*servers) as http:
@@ -162,7 +164,7 @@ def test_metrics_count_what_was_scored_and_what_was_not_by_cause():
     assert 'proxygrm_proxy_latency_seconds{quantile="p95"}' in text
 
 
-def test_a_caller_that_hangs_up_frees_the_replicas_slot():
+def test_a_caller_that_disconnects_frees_its_place_on_the_replica():
     async def slow(request, number):
         await asyncio.sleep(60)
 
@@ -181,7 +183,7 @@ def test_a_caller_that_hangs_up_frees_the_replicas_slot():
 
 
 class Process:
-    """`proxygrm proxy front` as people start it."""
+    """`proxygrm proxy front` as users start it."""
 
     def __init__(self, *arguments):
         command = [sys.executable, "-m", "jobs", "proxy", "front", *map(str, arguments)]
@@ -209,7 +211,7 @@ def test_a_front_end_that_is_restarted_keeps_its_key_and_its_callers_get_no_fals
             key = (tmp_path / "front.key").read_text().strip()
             headers = {"Authorization": f"Bearer {key}"}
             async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
-                for _ in range(200):  # it says its address a moment before it listens
+                for _ in range(200):  # it prints its address a moment before it listens
                     with contextlib.suppress(httpx.ConnectError):
                         if (await http.get(f"{first.url}/health")).status_code == 200:
                             break
@@ -231,25 +233,25 @@ def test_a_front_end_that_is_restarted_keeps_its_key_and_its_callers_get_no_fals
                     await asyncio.sleep(0.05)
             return lost[0], freed, answer, await asyncio.to_thread(second.end), second.url == first.url
 
-    lost, freed, answer, (code, said), same = asyncio.run(scene())
+    lost, freed, answer, (code, output), same = asyncio.run(scene())
     assert isinstance(lost, httpx.TransportError)
     assert freed
     assert same
     assert (answer.status_code, answer.json()) == (200, {"reward": 1.0})
-    assert (code, said) == (0, "stopped\n")
+    assert (code, output) == (0, "stopped\n")
 
 
 def test_the_key_file_is_private_is_kept_and_is_refused_when_others_can_read_it(tmp_path):
     file = tmp_path / "front.key"
-    key = private_key(file)
+    key = read_or_make_key(file)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert private_key(file) == key
+    assert read_or_make_key(file) == key
     file.chmod(0o640)
-    with pytest.raises(UserError, match="others may read"):
-        private_key(file)
+    with refused("key-file.not-private", path=file):
+        read_or_make_key(file)
     file.chmod(0o600)
     file.write_text("\n")
-    with pytest.raises(UserError, match="empty"):
-        private_key(file)
-    with pytest.raises(UserError, match="cannot write"):
-        private_key(tmp_path / "no" / "folder")
+    with refused("key-file.empty", path=file):
+        read_or_make_key(file)
+    with refused("file.cannot-write", path=tmp_path / "no" / "folder"):
+        read_or_make_key(tmp_path / "no" / "folder")

@@ -1,4 +1,4 @@
-"""Places and the queue for them, with real tasks and no HTTP."""
+"""Places and the queue for them, with real tasks and without HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def test_places_are_never_more_than_the_limit_and_none_is_lost_when_calls_are_cancelled_at_any_moment():
+def test_places_never_exceed_the_limit_and_none_is_lost_when_calls_are_cancelled_at_any_moment():
     async def scene():
         balancer = Balancer([A, B], 3)
         most = 0
@@ -34,10 +34,10 @@ def test_places_are_never_more_than_the_limit_and_none_is_lost_when_calls_are_ca
                 balancer.give_back(place.replica)
 
         calls = [asyncio.create_task(call(number)) for number in range(300)]
-        for number, one in enumerate(calls):
+        for number, task in enumerate(calls):
             if number % 7 == 0:
                 await asyncio.sleep(0)
-                one.cancel()
+                task.cancel()
         ended = await asyncio.gather(*calls, return_exceptions=True)
         return most, ended, +balancer.in_flight, balancer._waiting
 
@@ -47,7 +47,7 @@ def test_places_are_never_more_than_the_limit_and_none_is_lost_when_calls_are_ca
     assert (in_flight, waiting) == ({}, {})
 
 
-def test_a_place_given_in_the_moment_of_cancellation_goes_to_the_next():
+def test_a_place_assigned_in_the_moment_of_cancellation_goes_to_the_next_call():
     async def scene():
         balancer = Balancer([A], 1)
         first = await balancer.take(Route(b"1", [A]))
@@ -85,7 +85,7 @@ def test_the_rollouts_of_a_waiting_prompt_stay_together_and_an_idle_replica_take
     assert {key: {replica for k, replica in went if k == key} for key in "pq"} == {"p": {A}, "q": {B}}
 
 
-def test_who_waits_for_a_replica_whose_breaker_opens_goes_elsewhere_and_a_probe_follows_by_itself():
+def test_a_call_that_waits_for_a_replica_whose_breaker_opens_uses_another_and_a_probe_follows_by_itself():
     async def scene():
         balancer = Balancer([A, B], 1)
         only_a = await balancer.take(route("x"))
@@ -114,12 +114,12 @@ def test_who_waits_for_a_replica_whose_breaker_opens_goes_elsewhere_and_a_probe_
     assert probe in (A, B)
 
 
-def test_a_spare_place_is_on_another_replica_and_not_one_that_somebody_waits_for():
+def test_a_spare_place_is_on_another_replica_and_not_one_that_a_call_waits_for():
     async def scene():
         balancer = Balancer([A, B], 1)
         first = await balancer.take(route("x"))
-        spare = balancer.take_spare(route("x"), but_not=first.replica)
-        none_left = balancer.take_spare(route("x"), but_not=first.replica)
+        spare = balancer.take_spare(route("x"), exclude=first.replica)
+        none_left = balancer.take_spare(route("x"), exclude=first.replica)
         return spare.replica, none_left
 
     assert asyncio.run(scene()) == (B, None)

@@ -1,4 +1,4 @@
-"""The client against real HTTP servers on loopback, some of which misbehave."""
+"""The client with real HTTP servers on loopback, some of which misbehave."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from proxygrm.serving.pool.client import ProxyClient
 from proxygrm.serving.pool.routing import Cause, preference, prompt_key
 from support.proxy.stub import Server, running
 
-PICTURE = b"\x89PNG not really"
-PAIR = {"question": "What colour?", "response_1": "Red.", "response_2": "Blue.", "images": PICTURE}
+pytestmark = pytest.mark.slow
+
+IMAGE = b"\x89PNG not really"
+PAIR = {"question": "What colour?", "response_1": "Red.", "response_2": "Blue.", "images": IMAGE}
 RUBRIC = "<rubric>\nNames the colour (100%)\n</rubric>"
 
 
 def preferred(urls):
-    name = hashlib.sha256(PICTURE).hexdigest().encode()
+    name = hashlib.sha256(IMAGE).hexdigest().encode()
     key = prompt_key(PAIR["question"], PAIR["response_1"], PAIR["response_2"], [name])
     return preference(key, urls)[0]
 
@@ -33,17 +35,17 @@ def misbehave_where_preferred(servers, urls, behave):
     return bad
 
 
-def test_a_request_carries_picture_then_text_with_the_rubric_last_greedy_and_the_key(tmp_path):
+def test_a_request_carries_image_then_text_with_the_rubric_last_greedy_and_the_key(tmp_path):
     async def scene():
         server = Server("2")
         async with running(server) as (proxy, _):
-            found = await proxy.judge(**PAIR, rubric=RUBRIC, label=2)
-            return found, server.seen[0], proxy.snapshot()
+            judgement = await proxy.judge(**PAIR, rubric=RUBRIC, label=2)
+            return judgement, server.seen[0], proxy.snapshot()
 
-    found, seen, counted = asyncio.run(scene())
-    assert (found.verdict, found.agrees, found.cause) == (2, True, None)
-    picture, text = seen["body"]["messages"][0]["content"]
-    assert base64.b64decode(picture["image_url"]["url"].split(",")[1]) == PICTURE
+    judgement, seen, counted = asyncio.run(scene())
+    assert (judgement.verdict, judgement.agrees, judgement.cause) == (2, True, None)
+    image, text = seen["body"]["messages"][0]["content"]
+    assert base64.b64decode(image["image_url"]["url"].split(",")[1]) == IMAGE
     assert text["text"].endswith(RUBRIC)
     assert "<image>" not in text["text"]
     assert (seen["body"]["temperature"], seen["body"]["max_tokens"]) == (0, 64)
@@ -91,17 +93,17 @@ def test_a_replica_that_fails_is_replaced_by_another(tmp_path, how):
                     dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
                     path = tmp_path / "with_a_dead_one.json"
                     proxy = ProxyClient(Endpoints((dead, urls[0]), "key").write(path), timeout_s=3.0)
-                    found = [await proxy.judge(f"{i}?", "a", "b", RUBRIC) for i in range(8)]
+                    judgements = [await proxy.judge(f"{i}?", "a", "b", RUBRIC) for i in range(8)]
                     await proxy.aclose()
-                    assert {f.replica for f in found} == {urls[0]}
-                    return found[0], proxy.snapshot()
+                    assert {j.replica for j in judgements} == {urls[0]}
+                    return judgements[0], proxy.snapshot()
             bad = misbehave_where_preferred(servers, urls, behave)
-            found = await proxy.judge(**PAIR, rubric=RUBRIC, label=1)
+            judgements = await proxy.judge(**PAIR, rubric=RUBRIC, label=1)
             assert len(bad.seen) == 1
-            return found, proxy.snapshot()
+            return judgements, proxy.snapshot()
 
-    found, counted = asyncio.run(scene())
-    assert found.verdict == 1
+    judgements, counted = asyncio.run(scene())
+    assert judgements.verdict == 1
     assert counted["retried"] >= 1
     assert counted["unscored"] == {}
 
@@ -115,12 +117,12 @@ def test_a_single_replica_that_comes_back_in_time_loses_nothing(tmp_path):
         async with running(Server(behave=behave)) as (proxy, _):
             return await proxy.judge(**PAIR, rubric=RUBRIC), proxy.snapshot()
 
-    found, counted = asyncio.run(scene())
-    assert (found.verdict, counted["retried"]) == (1, 2)
+    judgement, counted = asyncio.run(scene())
+    assert (judgement.verdict, counted["retried"]) == (1, 2)
 
 
 @pytest.mark.parametrize(
-    ("how", "cause", "asked"),
+    ("how", "cause", "requests"),
     [
         ("always 503", Cause.HTTP_ERROR, 4),
         ("bad request", Cause.REFUSED, 1),
@@ -128,7 +130,7 @@ def test_a_single_replica_that_comes_back_in_time_loses_nothing(tmp_path):
         ("babbles", Cause.UNPARSED, 1),
     ],
 )
-def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, cause, asked):
+def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, cause, requests):
     async def behave(request, number):
         if how == "hangs":
             await asyncio.sleep(30)
@@ -140,18 +142,18 @@ def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, c
         server = Server(behave=behave)
         async with running(server, timeout_s=1.0 if how == "hangs" else 10.0) as (proxy, _):
             started = time.monotonic()
-            found = await proxy.judge(**PAIR, rubric=RUBRIC, label=1)
-            return found, len(server.seen), proxy.snapshot(), time.monotonic() - started
+            judgement = await proxy.judge(**PAIR, rubric=RUBRIC, label=1)
+            return judgement, len(server.seen), proxy.snapshot(), time.monotonic() - started
 
-    found, seen, counted, took = asyncio.run(scene())
-    assert (found.verdict, found.agrees, found.cause) == (None, None, cause)
-    assert seen == asked
+    judgement, seen, counted, took = asyncio.run(scene())
+    assert (judgement.verdict, judgement.agrees, judgement.cause) == (None, None, cause)
+    assert seen == requests
     assert counted["unscored"] == {cause.value: 1}
     assert took < 4
-    assert found.text == ("Response 1, I think." if how == "babbles" else "")
+    assert judgement.text == ("Response 1, I think." if how == "babbles" else "")
 
 
-def test_what_cannot_be_asked_is_not_sent(tmp_path):
+def test_an_incomplete_pair_is_not_sent(tmp_path):
     async def scene():
         server = Server()
         async with running(server) as (proxy, _):
@@ -164,9 +166,9 @@ def test_what_cannot_be_asked_is_not_sent(tmp_path):
             return causes, len(server.seen), proxy.snapshot()
 
     causes, seen, counted = asyncio.run(scene())
-    assert causes == [Cause.NO_RUBRIC, Cause.NO_RUBRIC, Cause.MISSING_FIELD, Cause.PICTURE_MISSING]
+    assert causes == [Cause.NO_RUBRIC, Cause.NO_RUBRIC, Cause.MISSING_FIELD, Cause.IMAGE_MISSING]
     assert seen == 0
-    assert counted["unscored"] == {"no_rubric": 2, "missing_field": 1, "picture_missing": 1}
+    assert counted["unscored"] == {"no_rubric": 2, "missing_field": 1, "image_missing": 1}
 
 
 def test_one_client_serves_several_event_loops_and_ignores_the_sites_http_proxy(tmp_path, monkeypatch):
@@ -178,9 +180,9 @@ def test_one_client_serves_several_event_loops_and_ignores_the_sites_http_proxy(
 
             def in_another_loop():
                 async def ask():
-                    found = await proxy.judge(**PAIR, rubric=RUBRIC)
+                    judgement = await proxy.judge(**PAIR, rubric=RUBRIC)
                     await proxy.aclose()
-                    return found.verdict
+                    return judgement.verdict
 
                 return asyncio.run(ask())
 
@@ -199,11 +201,11 @@ def test_many_calls_at_once_are_all_answered_while_a_replica_dies_in_the_middle(
         servers = [Server(behave=dies), Server(), Server()]
         async with running(*servers, max_in_flight_per_replica=16) as (proxy, _):
             calls = (proxy.judge(f"Question {i // 8}?", "a", "b", f"{RUBRIC}{i}", label=1) for i in range(400))
-            found = await asyncio.gather(*calls)
-            return found, proxy.snapshot()
+            judgements = await asyncio.gather(*calls)
+            return judgements, proxy.snapshot()
 
-    found, counted = asyncio.run(scene())
-    assert [f.verdict for f in found] == [1] * 400
+    judgements, counted = asyncio.run(scene())
+    assert [j.verdict for j in judgements] == [1] * 400
     assert (counted["scored"], counted["unscored"]) == (400, {})
     assert counted["retried"] > 0
 

@@ -1,16 +1,19 @@
-"""Whatever the replicas do, every call ends in time with a verdict or a cause, and none is judged twice."""
+"""Whatever the replicas do, every call ends in time with a verdict or a cause, and is counted once."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+import pytest
 from aiohttp import web
 
 from proxygrm.serving.pool import client as client_module
-from proxygrm.serving.pool.hedging import NEEDED
+from proxygrm.serving.pool.hedging import NEEDED_LATENCIES
 from proxygrm.serving.pool.routing import Cause
 from support.proxy.stub import Server, completion, running
+
+pytestmark = pytest.mark.slow
 
 RUBRIC = "<rubric>\nNames the colour (100%)\n</rubric>"
 
@@ -35,22 +38,22 @@ def test_a_replica_that_hangs_in_mid_batch_loses_nothing_and_soon_gets_no_more_c
         servers = [Server(behave=hangs), Server(), Server()]
         async with running(*servers, max_in_flight_per_replica=16, timeout_s=20.0) as (proxy, _):
             started = time.monotonic()
-            found = await asyncio.gather(*calls(proxy, 400))
-            took, asked = time.monotonic() - started, len(servers[0].seen)
-            found += await asyncio.gather(*calls(proxy, 80, first=400))
-            return found, took, len(servers[0].seen) - asked, servers, proxy.snapshot()
+            judgements = await asyncio.gather(*calls(proxy, 400))
+            took, requests = time.monotonic() - started, len(servers[0].seen)
+            judgements += await asyncio.gather(*calls(proxy, 80, first=400))
+            return judgements, took, len(servers[0].seen) - requests, servers, proxy.snapshot()
 
-    found, took, asked_later, servers, counted = asyncio.run(scene())
-    assert [f.verdict for f in found] == [1] * 480
+    judgements, took, requests_later, servers, counted = asyncio.run(scene())
+    assert [j.verdict for j in judgements] == [1] * 480
     assert took < 8  # an attempt may take 10 s: it was hedges that saved these calls
-    assert asked_later <= 3
+    assert requests_later <= 3
     assert counted["hedges_won"] >= 1
     assert sum(server.ended for server in servers) >= 480
     assert servers[0].now == 0  # hung requests were closed
     settled(counted, 480)
 
 
-def test_calls_that_hung_before_anything_was_known_of_latencies_are_hedged_as_soon_as_it_is():
+def test_calls_that_hung_before_latencies_were_known_are_hedged_as_soon_as_they_are():
     async def hangs(request, number):
         await asyncio.sleep(60)
 
@@ -58,9 +61,9 @@ def test_calls_that_hung_before_anything_was_known_of_latencies_are_hedged_as_so
         async with running(Server(behave=hangs), Server(), timeout_s=20.0, max_in_flight_per_replica=8) as (proxy, _):
             return await asyncio.gather(*calls(proxy, 64)), proxy.snapshot()
 
-    found, counted = asyncio.run(scene())
-    assert [f.verdict for f in found] == [1] * 64
-    assert max(f.latency_s for f in found) < 5  # an attempt may take 10 s
+    judgements, counted = asyncio.run(scene())
+    assert [j.verdict for j in judgements] == [1] * 64
+    assert max(j.latency_s for j in judgements) < 5  # an attempt may take 10 s
     assert counted["retried"] == 0
     settled(counted, 64)
 
@@ -73,56 +76,61 @@ def test_a_slow_call_is_hedged_once_and_the_loser_is_closed():
     async def scene():
         servers = [Server(behave=slow), Server(behave=slow)]
         async with running(*servers, timeout_s=8.0) as (proxy, _):
-            await asyncio.gather(*calls(proxy, NEEDED))
+            await asyncio.gather(*calls(proxy, NEEDED_LATENCIES))
             before = [len(s.seen) for s in servers]
             servers[0].behave, servers[1].behave = slow, None
-            found = [await proxy.judge(f"{i}?", "slow", "b", RUBRIC, label=1) for i in range(6)]
+            judgements = [await proxy.judge(f"{i}?", "slow", "b", RUBRIC, label=1) for i in range(6)]
             await asyncio.sleep(0.05)
-            return found, [len(s.seen) - b for s, b in zip(servers, before, strict=True)], servers, proxy.snapshot()
+            return (
+                judgements,
+                [len(s.seen) - b for s, b in zip(servers, before, strict=True)],
+                servers,
+                proxy.snapshot(),
+            )
 
-    found, seen, servers, counted = asyncio.run(scene())
-    assert [f.verdict for f in found] == [1] * 6
-    assert all(f.latency_s < 2 for f in found)
+    judgements, seen, servers, counted = asyncio.run(scene())
+    assert [j.verdict for j in judgements] == [1] * 6
+    assert all(j.latency_s < 2 for j in judgements)
     assert seen[1] == 6
-    assert counted["hedged"] == counted["hedges_won"] == seen[0] == sum(f.hedged for f in found) > 0
+    assert counted["hedged"] == counted["hedges_won"] == seen[0] == sum(j.hedged for j in judgements) > 0
     assert (servers[0].now, servers[0].cancelled) == (0, seen[0])
-    settled(counted, NEEDED + 6)
+    settled(counted, NEEDED_LATENCIES + 6)
 
 
-def test_an_answer_after_the_deadline_is_not_taken():
+def test_an_answer_after_the_deadline_does_not_count():
     async def late(request, number):
         await asyncio.sleep(1.0)
 
     async def scene():
         server = Server(behave=late)
         async with running(server, timeout_s=0.6) as (proxy, _):
-            found = await asyncio.gather(*calls(proxy, 4))
+            judgements = await asyncio.gather(*calls(proxy, 4))
             await asyncio.sleep(0.8)
-            return found, server, proxy.snapshot()
+            return judgements, server, proxy.snapshot()
 
-    found, server, counted = asyncio.run(scene())
-    assert {f.cause for f in found} == {Cause.TIMEOUT}
-    assert all(f.latency_s < 1.2 for f in found)
+    judgements, server, counted = asyncio.run(scene())
+    assert {j.cause for j in judgements} == {Cause.TIMEOUT}
+    assert all(j.latency_s < 1.2 for j in judgements)
     assert (server.now, server.ended) == (0, 0)
     settled(counted, 4)
     assert counted["unscored"] == {"timeout": 4}
 
 
-def test_when_all_are_dead_calls_wait_and_are_judged_by_the_first_that_comes_back():
+def test_when_all_replicas_are_dead_calls_wait_and_are_judged_by_the_first_that_recovers():
     async def scene():
         servers = [Server(), Server()]
         async with running(*servers, timeout_s=15.0) as (proxy, _):
             for server in servers:
                 await server.stop()
-            asked = asyncio.gather(*calls(proxy, 64))
+            pending = asyncio.gather(*calls(proxy, 64))
             await asyncio.sleep(1.5)
-            assert not asked.done()
+            assert not pending.done()
             await servers[1].start()
-            found = await asked
-            return found, servers, proxy.snapshot()
+            judgements = await pending
+            return judgements, servers, proxy.snapshot()
 
-    found, servers, counted = asyncio.run(scene())
-    assert [f.verdict for f in found] == [1] * 64
+    judgements, servers, counted = asyncio.run(scene())
+    assert [j.verdict for j in judgements] == [1] * 64
     assert (servers[0].ended, servers[1].ended) == (0, 64)
     assert counted["requests"] < 64 * 4  # breakers, not a storm
     settled(counted, 64)
@@ -135,21 +143,21 @@ def test_when_all_stay_dead_every_call_ends_at_its_deadline_with_a_cause():
             for server in servers:
                 await server.stop()
             started = time.monotonic()
-            found = await asyncio.gather(*calls(proxy, 64))
+            judgements = await asyncio.gather(*calls(proxy, 64))
             took = time.monotonic() - started
             late = await proxy.judge("q", "a", "b", RUBRIC)
-            return found, took, late, proxy.snapshot()
+            return judgements, took, late, proxy.snapshot()
 
-    found, took, late, counted = asyncio.run(scene())
-    assert {f.verdict for f in found} == {None}
+    judgements, took, late, counted = asyncio.run(scene())
+    assert {j.verdict for j in judgements} == {None}
     down = {Cause.CONNECTION, Cause.BREAKER_OPEN, Cause.TIMEOUT}  # the last when it ended in the middle of an attempt
-    assert {f.cause for f in found} <= down
+    assert {j.cause for j in judgements} <= down
     assert late.cause in down
     assert took < 5
     settled(counted, 65)
 
 
-def test_calls_that_never_got_a_place_say_so():
+def test_calls_that_never_got_a_place_have_that_cause():
     async def hangs(request, number):
         await asyncio.sleep(60)
 
@@ -157,8 +165,8 @@ def test_calls_that_never_got_a_place_say_so():
         async with running(Server(behave=hangs), timeout_s=0.5, max_in_flight_per_replica=2) as (proxy, _):
             return await asyncio.gather(*calls(proxy, 4)), proxy.snapshot()
 
-    found, counted = asyncio.run(scene())
-    assert [f.verdict for f in found] == [None] * 4
+    judgements, counted = asyncio.run(scene())
+    assert [j.verdict for j in judgements] == [None] * 4
     assert set(counted["unscored"]) <= {"timeout", "no_room"}
     settled(counted, 4)
 
@@ -184,16 +192,16 @@ def test_garbage_of_every_kind_is_retried_elsewhere_and_alone_it_is_a_cause(monk
             return await asyncio.gather(*calls(proxy, 16)), proxy.snapshot()
 
     for behave in (garbage, not_http):
-        found, counted = asyncio.run(scene(behave, Server()))
-        assert [f.verdict for f in found] == [1] * 16
+        judgements, counted = asyncio.run(scene(behave, Server()))
+        assert [j.verdict for j in judgements] == [1] * 16
         settled(counted, 16)
     monkeypatch.setattr(client_module, "back_off_s", lambda failures: 0.01)
-    found, counted = asyncio.run(scene(garbage))
-    assert {f.cause for f in found} == {Cause.GARBAGE}
+    judgements, counted = asyncio.run(scene(garbage))
+    assert {j.cause for j in judgements} == {Cause.GARBAGE}
     settled(counted, 16)
 
 
-def test_an_answer_without_end_is_given_up():
+def test_an_answer_without_end_is_abandoned():
     async def endless(request, number):
         response = web.StreamResponse()
         await response.prepare(request)
@@ -204,7 +212,7 @@ def test_an_answer_without_end_is_given_up():
         async with running(Server(behave=endless), Server(), timeout_s=6.0) as (proxy, _):
             return await asyncio.gather(*calls(proxy, 2))
 
-    assert [f.verdict for f in asyncio.run(scene())] == [1, 1]
+    assert [j.verdict for j in asyncio.run(scene())] == [1, 1]
 
 
 def test_a_generation_that_never_closes_its_tags_is_cut_off_at_max_tokens_and_not_asked_again():
@@ -216,36 +224,36 @@ def test_a_generation_that_never_closes_its_tags_is_cut_off_at_max_tokens_and_no
         async with running(server, max_tokens=64) as (proxy, _):
             return await proxy.judge("q", "a", "b", RUBRIC, label=1), server.seen, proxy.snapshot()
 
-    found, seen, counted = asyncio.run(scene())
-    assert (found.verdict, found.agrees, found.cause) == (None, None, Cause.CUT_OFF)
-    assert [one["body"]["max_tokens"] for one in seen] == [64]
+    judgement, seen, counted = asyncio.run(scene())
+    assert (judgement.verdict, judgement.agrees, judgement.cause) == (None, None, Cause.CUT_OFF)
+    assert [request["body"]["max_tokens"] for request in seen] == [64]
     assert counted["unscored"] == {"cut_off": 1}
 
 
-def test_cancelled_calls_free_their_slots_at_the_server_at_once_also_before_they_have_begun():
+def test_cancelled_calls_free_their_places_at_once_also_before_they_have_started():
     async def slow(request, number):
         await asyncio.sleep(60)
 
     async def scene():
         server = Server(behave=slow)
         async with running(server, max_in_flight_per_replica=8) as (proxy, _):
-            asked = [asyncio.create_task(call) for call in calls(proxy, 16)]
+            tasks = [asyncio.create_task(call) for call in calls(proxy, 16)]
             await asyncio.sleep(0.2)
-            begun = server.now
-            for one in asked:
-                one.cancel()
-            unborn = asyncio.create_task(proxy.judge("q", "a", "b", RUBRIC))
+            in_service = server.now
+            for task in tasks:
+                task.cancel()
+            not_started = asyncio.create_task(proxy.judge("q", "a", "b", RUBRIC))
             await asyncio.sleep(0)
-            unborn.cancel()
-            await asyncio.gather(*asked, unborn, return_exceptions=True)
+            not_started.cancel()
+            await asyncio.gather(*tasks, not_started, return_exceptions=True)
             await asyncio.sleep(0.1)
             (state,) = proxy._loops.values()
-            return begun, server.now, server.cancelled, +state.balancer.in_flight, proxy.snapshot()["calls"]
+            return in_service, server.now, server.cancelled, +state.balancer.in_flight, proxy.snapshot()["calls"]
 
     assert asyncio.run(scene()) == (8, 0, 8, {}, 0)
 
 
-def test_metrics_of_a_step_are_flat_begin_anew_and_hide_no_lost_call():
+def test_metrics_of_a_step_are_flat_restart_at_zero_and_count_lost_calls():
     async def scene():
         async with running(Server()) as (proxy, _):
             await asyncio.gather(*calls(proxy, 16))
@@ -255,11 +263,11 @@ def test_metrics_of_a_step_are_flat_begin_anew_and_hide_no_lost_call():
             await asyncio.gather(*calls(proxy, 4))
             return first, second, proxy.step_metrics(), proxy.snapshot()
 
-    first, second, third, whole = asyncio.run(scene())
+    first, second, third, total = asyncio.run(scene())
     assert all(name.startswith("proxy/") and isinstance(value, float) for name, value in first.items())
     assert (first["proxy/calls"], first["proxy/scored"], first["proxy/unscored/no_rubric"]) == (17, 16, 1)
     assert first["proxy/prefix_hit_share"] == 14 / 16  # two prompts of eight rollouts
     assert (second["proxy/calls"], second["proxy/latency_p95_s"]) == (0, 0)
     assert "proxy/unscored/no_rubric" not in second
     assert (third["proxy/calls"], third["proxy/prefix_hit_share"]) == (4, 1.0)
-    assert whole["calls"] == 21
+    assert total["calls"] == 21

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from proxygrm.core.errors import UserError
+from proxygrm.serving.chat.failures import kind_of_status
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.breaker import MAX_BACK_OFF_S, Breaker
-from proxygrm.serving.pool.hedging import BURST, NEEDED, Hedging
+from proxygrm.serving.pool.hedging import BURST, NEEDED_LATENCIES, Hedging
 from proxygrm.serving.pool.routing import (
     Cause,
     Route,
@@ -18,6 +19,9 @@ from proxygrm.serving.pool.routing import (
     prompt_key,
 )
 from proxygrm.serving.settings import ProxySettings
+from support.refusals import refused
+
+pytestmark = pytest.mark.slow
 
 URLS = [f"http://10.0.0.{i}:9000" for i in range(4)]
 A, B, C, D = URLS
@@ -36,7 +40,7 @@ def load(*numbers: int) -> dict[str, int]:
 
 
 def test_rollouts_of_one_prompt_prefer_one_replica_and_prompts_spread_evenly():
-    keys = [prompt_key(f"question {i}", "a", "b", [b"picture"]) for i in range(2000)]
+    keys = [prompt_key(f"question {i}", "a", "b", [b"image"]) for i in range(2000)]
     first = [preference(key, URLS)[0] for key in keys]
     assert preference(keys[0], URLS) == preference(keys[0], URLS[::-1])
     assert all(400 < first.count(url) < 600 for url in URLS)
@@ -79,7 +83,7 @@ def test_a_replica_whose_breaker_is_open_gets_nothing_and_its_prompts_have_anoth
     assert choose(route(), load(0, 0, 0, 0), limits(0)) is None
 
 
-def test_room_goes_to_the_oldest_call_that_belongs_there_and_else_to_a_prompt_not_begun():
+def test_a_free_place_goes_to_the_oldest_call_that_belongs_there_and_else_to_a_prompt_not_started():
     elsewhere, here = route(), route(order=[B, A, C, D])
     assert pick([(1, elsewhere, ()), (2, here, ()), (3, here, ())], B, limits(4)) == 2
     assert pick([(1, elsewhere, ()), (2, elsewhere, {B}), (3, here, ())], B, limits(4)) == 2
@@ -112,16 +116,16 @@ def test_a_breaker_opens_after_failures_in_a_row_lets_one_probe_pass_and_waits_l
     assert breaker.failed(now + 101) is None
 
 
-def test_hedges_wait_until_long_has_a_meaning_and_are_few():
+def test_hedges_wait_until_latencies_are_known_and_are_few():
     hedging = Hedging()
-    for _ in range(NEEDED - 1):
+    for _ in range(NEEDED_LATENCIES - 1):
         hedging.answered(1.0)
     assert hedging.delay_s() is None
     hedging.answered(9.0)
     assert hedging.delay_s() == 1.0
     for _ in range(BURST):
         assert hedging.may(suspected=False)
-        hedging.took(suspected=False)
+        hedging.hedged(suspected=False)
     assert not hedging.may(suspected=False)
     assert hedging.may(suspected=True)
     for _ in range(100):
@@ -131,9 +135,9 @@ def test_hedges_wait_until_long_has_a_meaning_and_are_few():
 
 def test_refused_connections_are_retried_to_the_deadline_and_bad_requests_never():
     assert not gives_up(Cause.CONNECTION, 0)
-    assert gives_up(cause_of(400), 1)
-    assert not gives_up(cause_of(503), 1)
-    assert gives_up(cause_of(503), 4)
+    assert gives_up(cause_of(kind_of_status(400)), 1)
+    assert not gives_up(cause_of(kind_of_status(503)), 1)
+    assert gives_up(cause_of(kind_of_status(503)), 4)
     assert [back_off_s(n) for n in (1, 2, 20)] == [0.2, 0.4, 5.0]
 
 
@@ -146,17 +150,25 @@ def test_the_endpoints_file_is_private_and_comes_back_as_written(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["endpoints.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"replicas": []}', '{"replicas": [], "api_key": "k"}'])
-def test_a_file_that_is_no_endpoints_file_is_named(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "proxy.not-endpoints"),
+        ("[]", "proxy.not-endpoints"),
+        ('{"replicas": []}', "proxy.not-endpoints"),
+        ('{"replicas": [], "api_key": "k"}', "proxy.no-replica"),
+    ],
+)
+def test_a_file_that_is_not_an_endpoints_file_is_named(tmp_path, text, code):
     (tmp_path / "e.json").write_text(text)
-    with pytest.raises(UserError, match=r"e\.json"):
+    with refused(code, path=tmp_path / "e.json"):
         Endpoints.read(tmp_path / "e.json")
 
 
 def test_settings_that_cannot_work_are_refused_before_anything_starts():
-    with pytest.raises(UserError, match="no room for a prompt"):
+    with refused("proxy.no-room-for-prompt", max_tokens=512, max_model_len=512):
         ProxySettings(max_model_len=512, max_tokens=512)
     with pytest.raises(UserError, match="replicas"):
         ProxySettings(replicas=0)
-    with pytest.raises(UserError, match="api-key"):
+    with refused("proxy.reserved-argument", argument="--api-key"):
         ProxySettings(extra_args=("--api-key=abc",))

@@ -1,4 +1,4 @@
-"""The mode `verdict`: what is asked, and how one token's probabilities become a verdict, a score or a cause."""
+"""The mode `verdict`: the request, and how one token's probabilities become a verdict, a score or a cause."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from aiohttp import web
 
 from proxygrm.core.errors import UserError
 from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.answer import AttemptFailed, read_answer
 from proxygrm.serving.pool.routing import Cause
 from proxygrm.serving.pool.verdict import read_verdict
-from proxygrm.serving.pool.wire import Failed, read_answer
 from proxygrm.serving.settings import ProxySettings
 from support.proxy.stub import Server, running
+from support.refusals import refused
+
+pytestmark = pytest.mark.slow
 
 PAIR = {"question": "What colour?", "response_1": "Red.", "response_2": "Blue."}
 RUBRIC = "<rubric>\nNames the colour (100%)\n</rubric>"
@@ -30,8 +33,8 @@ def choice(written, *top):
     return {"message": {"content": written}, "logprobs": {"content": [first]}, "finish_reason": "length"}
 
 
-def body(*given):
-    return json.dumps({"choices": [choice(*given)]}).encode()
+def body(*tokens):
+    return json.dumps({"choices": [choice(*tokens)]}).encode()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def body(*given):
         ("1", [("1", 0.4), ("2", 0.4)], 1, 0.5),
         ("1", [("1", 0.9), ("one", 0.05)], 1, 1.0),  # the other is not among the most probable
         ("1", [("1", 0.7), ("2", -inf)], 1, 1.0),
-        ("1", [("1", 0.7), ("2", -9999.0)], 1, 1.0),  # vLLM's own word for -inf
+        ("1", [("1", 0.7), ("2", -9999.0)], 1, 1.0),  # vLLM writes -inf so
         (" 1", [(" 1", 0.5), ("1", 0.25), ("2", 0.25)], 1, 0.75),
         ("2", [("2", 0.4), ("1", 0.3), (" 1", 0.3)], 1, 0.6),  # spellings of 1 together are likelier
         ("1", [("1", 0.5), ("1", 0.5), ("2", 0.5)], 1, 0.5),  # one token listed twice is one token
@@ -51,11 +54,11 @@ def body(*given):
         ("1", [("1", 1.0), ("2", 1e-300)], 1, 1.0),
     ],
 )
-def test_the_two_digits_share_their_probability(written, top, verdict, soft):
-    found = read_verdict(choice(written, *top))
-    assert found is not None
-    assert found[0] == verdict
-    assert found[1] == pytest.approx(soft)
+def test_the_probabilities_of_the_two_digits_are_renormalized(written, top, verdict, soft):
+    result = read_verdict(choice(written, *top))
+    assert result is not None
+    assert result[0] == verdict
+    assert result[1] == pytest.approx(soft)
 
 
 @pytest.mark.parametrize("written", ["<think", "", "12", "1.", "10", "１", "one", "\ud800", "</answer>"])
@@ -73,7 +76,7 @@ def test_another_token_that_is_likelier_than_both_leaves_no_verdict(written):
         choice("1", ("1", 10**400), ("2", 0.5)),
         choice("1", ("1", "nan"), ("2", 0.5)),
         choice("1", ("1", None), ("2", 0.5)),
-        choice("1", ("1", 0.9)),  # a server that does not tell of other tokens
+        choice("1", ("1", 0.9)),  # a server that reports no other tokens
         choice("1"),
         choice("1", ("1", -inf), ("2", -inf)),
         choice("1", ("token_id:16", 0.9), ("token_id:17", 0.1)),
@@ -84,14 +87,14 @@ def test_another_token_that_is_likelier_than_both_leaves_no_verdict(written):
         {"message": {"content": "1"}, "logprobs": {"content": ["1"]}},
     ],
 )
-def test_probabilities_that_are_none_are_garbage_and_not_a_verdict(broken):
+def test_invalid_probabilities_are_garbage_and_not_a_verdict(broken):
     with pytest.raises(READING_FAILED):
         read_verdict(broken)
-    with pytest.raises(Failed, match="garbage"):
+    with pytest.raises(AttemptFailed, match="garbage"):
         read_answer(json.dumps({"choices": [broken]}).encode(), "verdict")
 
 
-def test_an_answer_says_verdict_score_and_cause_as_its_mode_has_them():
+def test_an_answer_has_the_verdict_score_and_cause_of_its_mode():
     sure = read_answer(body("2", ("2", 0.75), ("1", 0.25)), "verdict")
     assert (sure.verdict, sure.soft, sure.cause, sure.text) == (2, pytest.approx(0.25), None, "2")
     mute = read_answer(body("<think", ("<think", 0.9), ("1", 0.1)), "verdict")
@@ -103,44 +106,45 @@ def test_an_answer_says_verdict_score_and_cause_as_its_mode_has_them():
     assert (cut.verdict, cut.cause) == (None, Cause.CUT_OFF)
 
 
-def judged(*given, mode="verdict", calls=1, **endpoints):
+def judged(*tokens, mode="verdict", calls=1, **endpoints):
     async def behave(request, number):
-        return web.json_response({"choices": [choice(*given)]})
+        return web.json_response({"choices": [choice(*tokens)]})
 
     async def scene():
         server = Server(behave=behave)
         async with running(server, endpoints={"mode": mode, **endpoints}, timeout_s=3.0) as (proxy, _):
-            found = await asyncio.gather(*(proxy.judge(**PAIR, rubric=RUBRIC, label=1) for _ in range(calls)))
-            return found[0], [seen["body"] for seen in server.seen], proxy.snapshot()
+            judgements = await asyncio.gather(*(proxy.judge(**PAIR, rubric=RUBRIC, label=1) for _ in range(calls)))
+            return judgements[0], [seen["body"] for seen in server.seen], proxy.snapshot()
 
     return asyncio.run(scene())
 
 
-def test_one_token_is_asked_for_after_the_begun_answer_and_the_rubric_still_comes_last():
-    found, (asked, *_), counted = judged("1", ("1", 0.8), ("2", 0.2))
-    user, begun = asked["messages"]
+def test_one_token_is_requested_after_the_started_answer_and_the_rubric_is_still_last():
+    judgement, (request, *_), counted = judged("1", ("1", 0.8), ("2", 0.2))
+    user, start = request["messages"]
     assert user["content"][-1]["text"].endswith(RUBRIC)
-    assert (begun["role"], begun["content"]) == ("assistant", "<think></think><answer>")
-    assert (asked["max_tokens"], asked["temperature"], asked["logprobs"], asked["top_logprobs"]) == (1, 0, True, 20)
-    assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
-    assert (found.verdict, found.agrees, found.soft, found.cause) == (1, True, pytest.approx(0.8), None)
+    assert (start["role"], start["content"]) == ("assistant", "<think></think><answer>")
+    assert (request["max_tokens"], request["temperature"]) == (1, 0)
+    assert (request["logprobs"], request["top_logprobs"]) == (True, 20)
+    assert (request["continue_final_message"], request["add_generation_prompt"]) == (True, False)
+    assert (judgement.verdict, judgement.agrees, judgement.soft, judgement.cause) == (1, True, pytest.approx(0.8), None)
     assert (counted["scored"], counted["agreed"]) == (1, 1)
 
 
 def test_a_judgement_without_verdict_in_verdict_mode_is_asked_once_and_counted_as_unparsed():
-    found, asked, counted = judged("Response", ("Response", 0.5), ("1", 0.5))
-    assert (found.verdict, found.soft, found.agrees, found.cause) == (None, None, None, Cause.UNPARSED)
-    assert len(asked) == 1
+    judgement, requests, counted = judged("Response", ("Response", 0.5), ("1", 0.5))
+    assert (judgement.verdict, judgement.soft, judgement.agrees, judgement.cause) == (None, None, None, Cause.UNPARSED)
+    assert len(requests) == 1
     assert counted["unscored"] == {"unparsed": 1}
 
 
 def test_a_server_that_gives_no_probabilities_scores_nothing_even_if_it_writes_a_digit():
-    found, _, counted = judged("1")
-    assert (found.verdict, found.cause) == (None, Cause.GARBAGE)
+    judgement, _, counted = judged("1")
+    assert (judgement.verdict, judgement.cause) == (None, Cause.GARBAGE)
     assert counted["unscored"] == {"garbage": 1}
 
 
-def test_the_mode_travels_with_the_endpoints_file_and_files_of_before_it_mean_critique(tmp_path):
+def test_the_endpoints_file_has_the_mode_and_older_files_mean_critique(tmp_path):
     path = Endpoints(("http://127.0.0.1:1",), "key", mode="verdict").write(tmp_path / "endpoints.json")
     assert Endpoints.read(path).mode == "verdict"
     old = json.loads(path.read_text())
@@ -148,22 +152,22 @@ def test_the_mode_travels_with_the_endpoints_file_and_files_of_before_it_mean_cr
     path.write_text(json.dumps(old))
     assert Endpoints.read(path).mode == "critique"
     path.write_text(json.dumps({**old, "mode": "guess"}))
-    with pytest.raises(UserError, match="'guess'; it must be critique or verdict"):
+    with refused("proxy.unknown-mode", path=path, mode="guess"):
         Endpoints.read(path)
 
 
-def test_a_mode_that_there_is_not_is_refused_where_it_is_set():
-    from jobs.engine.overrides import apply
+def test_an_unknown_mode_is_refused_where_it_is_set():
     from jobs.recipes.proxy_grm import demo
+    from proxygrm.core.settings import with_assignments
 
-    assert apply(demo(), ["proxy_server.mode=verdict"]).proxy_server.mode == "verdict"
-    with pytest.raises(UserError, match=r"proxy_server\.mode"):
-        apply(demo(), ["proxy_server.mode=soft"])
-    with pytest.raises(UserError, match="mode is 'soft'"):
+    assert with_assignments(demo(), ["grm_rl.proxy.mode=verdict"]).grm_rl.proxy.mode == "verdict"
+    with pytest.raises(UserError, match=r"grm_rl\.proxy\.mode"):
+        with_assignments(demo(), ["grm_rl.proxy.mode=soft"])
+    with refused("settings.unknown-value", name="mode", value="soft"):
         replace(ProxySettings(), mode="soft")
 
 
-def test_the_front_tells_the_score_and_upstreams_wire_stays_as_it_is():
+def test_the_front_end_returns_the_score_and_upstreams_api_is_unchanged():
     import httpx
 
     from proxygrm.serving.front.app import front
@@ -177,8 +181,8 @@ def test_the_front_tells_the_score_and_upstreams_wire_stays_as_it_is():
             headers = {"Authorization": "Bearer key"}
             async with httpx.AsyncClient(transport=transport, base_url="http://front", headers=headers) as http:
                 score = await http.post("/score", json={**PAIR, "rubric": RUBRIC, "label": 2})
-                asked = {"question": "What?", "chosen": "a", "rejected": "b", "answer": 2, "rubric": RUBRIC}
-                return score.json(), (await http.post("/get_reward_mllm", json=asked)).json()
+                body = {"question": "What?", "chosen": "a", "rejected": "b", "answer": 2, "rubric": RUBRIC}
+                return score.json(), (await http.post("/get_reward_mllm", json=body)).json()
 
     scored, rewarded = asyncio.run(scene())
     assert (scored["verdict"], scored["agrees"], scored["soft"], scored["cause"]) == (2, True, 0.25, None)
@@ -198,9 +202,9 @@ def test_a_rollouts_row_carries_the_score_beside_the_same_reward(tmp_path):
         async with running(Server(behave=behave)) as (proxy, _):
             file = replace(proxy.endpoints, mode="verdict").write(tmp_path / "endpoints.json")
             options = RewardOptions("r", "stop", 2, endpoints=str(file)).write(tmp_path / "o.json")
-            found = await compute_score("demo", critique, "1", {**PAIR, "label": 1, "images": []}, options=str(options))
+            row = await compute_score("demo", critique, "1", {**PAIR, "label": 1, "images": []}, options=str(options))
             await _client(str(file)).aclose()
-            return found
+            return row
 
     row = asyncio.run(scene())
     assert (row["proxy_soft"], row["proxy"], row["score"]) == (pytest.approx(0.75), 1.0, 2.5)

@@ -1,5 +1,5 @@
-"""`proxygrm proxy serve` as people start it. In vLLM's place stands a small package of the same name, so that what is
-run is the real command line, supervision and cleaning up."""
+"""`proxygrm proxy serve` as users start it: the real command line, supervision and clean-up, with a small package in
+place of vLLM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli.proxy import proxy
+from proxygrm.core.errors import UserError
 from proxygrm.serving.endpoints import Endpoints
+from support.refusals import code_of, refused
+
+pytestmark = pytest.mark.slow
 
 FAKE_VLLM = f"""
 import json, os, sys
@@ -86,26 +90,26 @@ def alive(pid: int) -> bool:
 def test_replicas_are_served_with_a_private_key_and_a_signal_leaves_nothing_behind(
     tmp_path, model, environment, number
 ):
-    process = start(environment, "--model", model, "--replicas", 2, "--pictures", tmp_path)
+    process = start(environment, "--model", model, "--replicas", 2, "--images", tmp_path)
     lines = read_until(process, "Ctrl-C")
     file = Path(next(line for line in lines if line.startswith("endpoints")).split(": ")[1])
-    found = Endpoints.read(file)
+    endpoints = Endpoints.read(file)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert len(found.replicas) == 2
-    assert all(url.startswith("http://127.0.0.1:") for url in found.replicas)
-    assert found.picture_folder == str(tmp_path)
-    served = [health(url) for url in found.replicas]
-    for one in served:
-        assert found.api_key not in " ".join(one["arguments"])
-        assert one["arguments"][one["arguments"].index("--allowed-local-media-path") + 1] == str(tmp_path)
+    assert len(endpoints.replicas) == 2
+    assert all(url.startswith("http://127.0.0.1:") for url in endpoints.replicas)
+    assert endpoints.image_folder == str(tmp_path)
+    served = [health(url) for url in endpoints.replicas]
+    for arguments in (reply["arguments"] for reply in served):
+        assert endpoints.api_key not in " ".join(arguments)
+        assert arguments[arguments.index("--allowed-local-media-path") + 1] == str(tmp_path)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=20)
-    assert (process.returncode, said) == (0, "stopped\n")
-    assert not any(alive(one["pid"]) for one in served)
+    output, _ = process.communicate(timeout=20)
+    assert (process.returncode, output) == (0, "stopped\n")
+    assert not any(alive(reply["pid"]) for reply in served)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_signal_while_the_replicas_start_ends_them_too_and_given_folders_keep_their_logs(
+def test_a_signal_while_the_replicas_start_stops_them_too_and_a_given_folder_keeps_its_logs(
     tmp_path, model, environment
 ):
     (tmp_path / "site/vllm/entrypoints/cli/main.py").write_text("import time; print('loading'); time.sleep(60)")
@@ -118,7 +122,7 @@ def test_a_signal_while_the_replicas_start_ends_them_too_and_given_folders_keep_
 
 
 @pytest.mark.heavy
-def test_a_killed_replica_is_said_to_restart_and_a_crash_loop_ends_with_one_line(tmp_path, model, environment):
+def test_a_killed_replica_is_reported_and_restarted_and_a_crash_loop_ends_with_one_line(tmp_path, model, environment):
     process = start(environment, "--model", model)
     lines = read_until(process, "Ctrl-C")
     url = next(line for line in lines if line.startswith("proxy-0")).split(": ")[1]
@@ -127,39 +131,49 @@ def test_a_killed_replica_is_said_to_restart_and_a_crash_loop_ends_with_one_line
     read_until(process, "proxy-0: healthy")
     (tmp_path / "site/vllm/entrypoints/cli/main.py").write_text("raise SystemExit('CUDA error: no device')")
     os.kill(health(url)["pid"], signal.SIGKILL)
-    said, _ = process.communicate(timeout=40)
+    output, _ = process.communicate(timeout=40)
     assert process.returncode == 2
-    assert "failed after 3 restarts" in said.splitlines()[-1]
-    assert "CUDA error" in said.splitlines()[-1]
+    assert code_of(output) == "proxy.replica-failed"
+    assert "CUDA error" in output.splitlines()[-1]
 
 
-def refused(*arguments) -> str:
-    found = CliRunner().invoke(proxy, list(map(str, arguments)))
-    return str(found.exception)
+def invoke(*arguments) -> None:
+    CliRunner().invoke(proxy, list(map(str, arguments)), catch_exceptions=False)
 
 
 @pytest.mark.needs("vllm")
-def test_what_is_missing_or_taken_is_said_in_one_line_before_anything_starts(tmp_path, model, monkeypatch):
-    assert "no checkpoint at" in refused("serve", "--model", tmp_path / "gone", "--device", "cpu")
-    assert "no folder" in refused("serve", "--model", model, "--device", "cpu", "--pictures", tmp_path / "gone")
+def test_what_is_missing_or_in_use_is_reported_before_anything_starts(tmp_path, model, monkeypatch):
+    with pytest.raises(UserError, match="no checkpoint at"):
+        invoke("serve", "--model", tmp_path / "gone", "--device", "cpu")
+    with refused("file.not-a-folder", path=tmp_path / "gone"):
+        invoke("serve", "--model", model, "--device", "cpu", "--images", tmp_path / "gone")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert "need 4, 2 can be seen" in refused("serve", "--model", model, "--replicas", 2, "--tensor-parallel", 2)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert f"port {port}: Address already in use" in refused(
-            "serve", "--model", model, "--device", "cpu", "--port", port
-        )
-        assert f"port {port}: Address already in use" in refused(
-            "front", "--url", "http://x:1", "--port", port, "--key-file", tmp_path / "key"
-        )
+    with refused("proxy.too-few-gpus", needed=4, gpus=2):
+        invoke("serve", "--model", model, "--replicas", 2, "--tensor-parallel-size", 2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        in_use = {"address": "127.0.0.1", "port": port, "reason": "Address already in use"}
+        with refused("proxy.port-unavailable", **in_use):
+            invoke("serve", "--model", model, "--device", "cpu", "--port", port)
+        with refused("proxy.port-unavailable", **in_use):
+            invoke("front", "--url", "http://x:1", "--port", port, "--key-file", tmp_path / "key")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "vllm is not installed" in refused("serve", "--model", model)
+    with refused("proxy.no-vllm"):
+        invoke("serve", "--model", model)
 
 
-def test_the_front_end_says_what_is_wrong_with_what_it_is_attached_to(tmp_path):
-    assert "either --endpoints FILE or one --url" in refused("front")
-    assert "no endpoints file" in refused("front", "--endpoints", tmp_path / "gone")
-    assert "not the URL of a server" in refused("front", "--url", "127.0.0.1:9000")
-    assert "given twice" in refused("front", "--url", "http://a:1", "--url", "http://a:1/v1/")
+def test_the_front_end_reports_what_is_wrong_with_its_servers(tmp_path):
+    with refused("proxy.no-endpoints"):
+        invoke("front")
+    with refused("proxy.no-endpoints-file", path=tmp_path / "gone"):
+        invoke("front", "--endpoints", tmp_path / "gone")
+    with refused("proxy.not-a-url", url="127.0.0.1:9000"):
+        invoke("front", "--url", "127.0.0.1:9000")
+    with refused("proxy.url-twice"):
+        invoke("front", "--url", "http://a:1", "--url", "http://a:1/v1/")
     (tmp_path / "key").touch()
-    assert "no key in" in refused("front", "--url", "http://a:1", "--api-key-file", tmp_path / "key")
+    with refused("key-file.empty", path=tmp_path / "key"):
+        invoke("front", "--url", "http://a:1", "--api-key-file", tmp_path / "key")
+    (tmp_path / "key").write_text("two\nlines")
+    with refused("key.unusable", path=tmp_path / "key"):
+        invoke("front", "--url", "http://a:1", "--api-key-file", tmp_path / "key")

@@ -21,13 +21,13 @@ from support.machines import CUDA, NODE, RUNS, VERSIONS
 
 
 def judged(node: Machine, profile: Profile = CUDA, **answer: object) -> dict[str, tuple[str, str, str]]:
-    values = {"answered": True, "asked": (999.0, 1002.0), **answer}
+    values = {"answered": True, "clock": (999.0, 1002.0), **answer}
     lines = probe.judge(Answer(node, **values), NODE, profile, RUNS)  # type: ignore[arg-type]
     assert all(line.remedy for line in lines if line.level != "ok"), "every problem comes with a remedy"
-    return {line.check: (line.level, line.said, line.remedy) for line in lines}
+    return {line.check: (line.level, line.detail, line.remedy) for line in lines}
 
 
-def test_a_sound_node_has_nothing_to_mend() -> None:
+def test_a_sound_node_has_nothing_to_fix() -> None:
     assert {level for level, _, _ in judged(NODE).values()} == {"ok"}
 
 
@@ -35,15 +35,15 @@ def test_a_sound_node_has_nothing_to_mend() -> None:
     ("change", "check", "level", "words"),
     [
         ({"open_files": 1024}, "open files", "warn", "ulimit -n 65536"),
-        ({"open_files": 1024, "open_files_most": -1}, "open files", "warn", "ulimit -n 65536"),
-        ({"open_files": 1024, "open_files_most": 8192}, "open files", "warn", "ulimit -n 8192 (the hard limit"),
-        ({"open_files": 1024, "open_files_most": 2048}, "open files", "fail", "ulimit -n 2048 (the hard limit"),
-        ({"processes": 1000, "processes_most": 1000}, "processes", "warn", "1000 is the hard limit too"),
-        ({"processes": 1000, "processes_most": 3000}, "processes", "warn", "ulimit -u 3000"),
-        ({"open_files": 1024, "open_files_most": 1024}, "open files", "fail", "hard limit 1024"),
+        ({"open_files": 1024, "open_files_hard": -1}, "open files", "warn", "ulimit -n 65536"),
+        ({"open_files": 1024, "open_files_hard": 8192}, "open files", "warn", "ulimit -n 8192 (the hard limit"),
+        ({"open_files": 1024, "open_files_hard": 2048}, "open files", "fail", "ulimit -n 2048 (the hard limit"),
+        ({"processes": 1000, "processes_hard": 1000}, "processes", "warn", "1000 is also the hard limit"),
+        ({"processes": 1000, "processes_hard": 3000}, "processes", "warn", "ulimit -u 3000"),
+        ({"open_files": 1024, "open_files_hard": 1024}, "open files", "fail", "hard limit 1024"),
         ({"processes": 1000}, "processes", "warn", "at most 1000"),
         ({"locked_memory": 65536}, "locked memory", "warn", "ulimit -l"),
-        ({"shm_free_gb": 0.064}, "shared memory", "fail", "16 wanted"),
+        ({"shm_free_gb": 0.064}, "shared memory", "fail", "16 GB required"),
         ({"temp_free_gb": 1.0}, "temporary folder", "warn", "TMPDIR"),
         ({"packages": VERSIONS | {"vllm": None}}, "python", "fail", "missing on n1: vllm"),
         ({"packages": VERSIONS | {"torch": "2.0"}}, "python", "warn", "torch 2.0 (here 1.0)"),
@@ -106,14 +106,14 @@ def test_the_question_is_answered_even_when_it_arrives_late(tmp_path: Path) -> N
     assert machine.answer_through(tmp_path) == ""
     asker.join()
     assert (tmp_path / "answer").read_text() == "word"
-    assert "No such file" in machine.answer_through(tmp_path / "nowhere", seconds=0)
+    assert "No such file" in machine.answer_through(tmp_path / "nowhere", timeout_s=0)
 
 
 def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
-    seen = machine.look("cpu", "")
-    assert seen.packages["submitit"]
-    assert seen.interface_problem == ""
-    assert "no network interface 'ib7'" in machine.look("cpu", "ib7").interface_problem
+    measured = machine.measure("cpu", "")
+    assert measured.packages["submitit"]
+    assert measured.interface_problem == ""
+    assert "no network interface 'ib7'" in machine.measure("cpu", "ib7").interface_problem
     space = folder.measure(tmp_path / "new ü" / "runs")
     assert space.free_gb > 0
     assert space.write_mb_s > 0
@@ -141,10 +141,10 @@ def test_locks_that_other_hosts_cannot_see_are_told(tmp_path: Path) -> None:
     def mounts(options: str) -> str:
         return f"a / ext4 rw 0 0\nb {tmp_path} lustre {options} 0 0\n"
 
-    assert folder.locks(tmp_path, mounts("rw,flock")) == ""
-    assert "seen by its own host only" in folder.locks(tmp_path, mounts("rw,localflock"))
-    assert "nolock" in folder.locks(tmp_path, mounts("rw,vers=3,nolock"))
-    assert folder.locks(tmp_path, mounts("rw,local_lock=none")) == ""
+    assert folder.flock_problem(tmp_path, mounts("rw,flock")) == ""
+    assert "only its own host sees a lock" in folder.flock_problem(tmp_path, mounts("rw,localflock"))
+    assert "nolock" in folder.flock_problem(tmp_path, mounts("rw,vers=3,nolock"))
+    assert folder.flock_problem(tmp_path, mounts("rw,local_lock=none")) == ""
 
 
 def test_what_is_over_its_quota_bears_a_star() -> None:
@@ -188,8 +188,8 @@ def test_without_a_scheduler_the_doctor_says_so_and_ends_with_1(
     assert answer.exit_code == 1
     lines = json.loads(answer.output)
     remedy = "run this on the cluster's login node"
-    assert lines[0] | {"said": ""} == {"check": "SLURM", "level": "fail", "said": "", "remedy": remedy}
-    assert "sinfo is not on PATH" in lines[0]["said"]
+    assert lines[0] | {"detail": ""} == {"check": "SLURM", "level": "fail", "detail": "", "remedy": remedy}
+    assert "sinfo is not on PATH" in lines[0]["detail"]
     assert "planted-secret" not in answer.output
 
 

@@ -1,4 +1,4 @@
-"""The doctor's lines about other users: real folders and modes, and what `scontrol` said on sites that differ."""
+"""The doctor's lines about other users: real folders and modes, and the output of `scontrol` on different sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.machines import CUDA, NODE, RUNS
 
 ME = os.geteuid()
 NOBODY = 65534
-as_root = pytest.mark.skipif(ME != 0, reason="only root can make what belongs to somebody else")
+as_root = pytest.mark.skipif(ME != 0, reason="only root can make files of another user")
 CONFIG = """\
 Configuration data as of 2026-03-02T10:11:12
 AccountingStoreFlags    = job_comment,job_env
@@ -50,7 +50,7 @@ def site(user: str = "NO", over: str = "NO", track: str = "proctrack/cgroup", se
 
 
 @pytest.mark.parametrize(
-    ("said", "level", "words"),
+    ("facts", "level", "words"),
     [
         ({}, "warn", "may run on the same nodes in h100"),
         ({"user": "YES"}, "ok", "beside yours in h100"),
@@ -63,10 +63,10 @@ def site(user: str = "NO", over: str = "NO", track: str = "proctrack/cgroup", se
         ({"partition": ""}, "warn", "in cpu"),
     ],
 )
-def test_whether_others_share_a_node_is_read_from_partition_and_profile(said: dict, level: str, words: str) -> None:
-    line = site(**said)["shared nodes"]
+def test_whether_others_share_a_node_is_read_from_partition_and_profile(facts: dict, level: str, words: str) -> None:
+    line = site(**facts)["shared nodes"]
     assert line.level == level
-    assert words in line.said
+    assert words in line.detail
 
 
 def test_processes_that_can_outlive_their_job_are_named_with_the_remedy() -> None:
@@ -76,15 +76,15 @@ def test_processes_that_can_outlive_their_job_are_named_with_the_remedy() -> Non
         assert (line.level, "end_stale" in line.remedy) == ("warn", True)
 
 
-def test_a_private_cluster_is_nobody_else_s() -> None:
+def test_a_private_cluster_is_not_shared() -> None:
     assert list(safety.site_lines({}, PARTITIONS, Profile("local", private_cluster=True))) == []
 
 
 def test_a_configuration_is_read_with_its_empty_values_and_without_its_headings() -> None:
-    found = safety.parse_config(CONFIG.format("proctrack/pgid", "") + "JobCompHost             = \n")
-    assert found["ProctrackType"] == "proctrack/pgid"
-    assert found["SelectType"] == found["JobCompHost"] == ""
-    assert "Cgroup" not in found
+    config = safety.parse_config(CONFIG.format("proctrack/pgid", "") + "JobCompHost             = \n")
+    assert config["ProctrackType"] == "proctrack/pgid"
+    assert config["SelectType"] == config["JobCompHost"] == ""
+    assert "Cgroup" not in config
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def lines(home: Path, umask: int = 0o022, runs: Path | None = None) -> dict[str,
     return by_check(safety.folder_lines(runs or home / "runs", home, umask, ME))
 
 
-def test_an_account_as_it_should_be_has_nothing_to_look_at(home: Path) -> None:
+def test_a_safe_account_has_no_finding(home: Path) -> None:
     assert {check: line.level for check, line in lines(home).items()} == {safety.PLACE: "ok"}
 
 
@@ -114,11 +114,11 @@ def test_an_account_as_it_should_be_has_nothing_to_look_at(home: Path) -> None:
         ("home", 0o750, "ok"),
     ],
 )
-def test_who_may_put_another_folder_in_a_run_s_place_is_said(home: Path, where: str, mode: int, level: str) -> None:
+def test_who_may_replace_a_run_folder_is_named(home: Path, where: str, mode: int, level: str) -> None:
     (home.parent / where).chmod(mode)
     line = lines(home)[safety.PLACE]
     assert line.level == level
-    assert level == "ok" or (str(home.parent / where) in line.said and "chmod go-w" in line.remedy)
+    assert level == "ok" or (str(home.parent / where) in line.detail and "chmod go-w" in line.remedy)
 
 
 def test_a_run_folder_that_is_still_to_be_made_is_judged_by_what_it_is_made_in(home: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_run_folder_that_is_still_to_be_made_is_judged_by_what_it_is_made_in(h
 
 
 @as_root
-def test_a_folder_of_somebody_else_s_is_named_with_its_owner(home: Path) -> None:
+def test_a_folder_of_another_user_is_named_with_its_owner(home: Path) -> None:
     os.chown(home, NOBODY, NOBODY)
     above = lines(home)[safety.PLACE]
-    assert (above.level, "belongs to nobody" in above.said) == ("warn", True)
+    assert (above.level, "belongs to nobody" in above.detail) == ("warn", True)
     os.chown(home / "runs", NOBODY, NOBODY)
     assert lines(home)[safety.PLACE].level == "fail"
 
@@ -155,7 +155,7 @@ def test_a_umask_that_lets_others_write_is_named_unless_the_group_is_one_s_own(
     assert ("umask" in lines(home, umask)) is named
 
 
-def test_looking_at_the_umask_leaves_it_as_it_is() -> None:
+def test_reading_the_umask_does_not_change_it() -> None:
     before = os.umask(0o037)
     try:
         assert safety.umask_now() == safety.umask_now() == 0o037
@@ -185,8 +185,8 @@ def test_a_key_that_others_can_read_is_named_and_never_shown(home: Path, name: s
 def test_a_temporary_folder_keeps_what_one_makes_there(mode: int, safe: bool) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(mode)
-        found = safety.temp_problems([Path(name)])
-    assert found == ([] if safe else [f"others can rename and remove your files in {name}: no sticky bit"])
+        problems = safety.temp_problems([Path(name)])
+    assert problems == ([] if safe else [f"others can rename and remove your files in {name}: no sticky bit"])
 
 
 def test_a_temporary_folder_without_room_for_a_socket_or_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_temporary_folder_without_room_for_a_socket_or_that_is_not_there_is_na
     long.mkdir()
     missing, deep = tmp_path / "none", safety.temp_problems([long, long])
     assert len(deep) == 1
-    assert "sockets below it have no room" in deep[0]
+    assert "the paths of sockets in it become too long" in deep[0]
     assert "No such file" in safety.temp_problems([missing])[0]
     assert safety.no_programs(missing) is False
 
@@ -215,13 +215,13 @@ def test_a_temporary_folder_of_another_user_is_named(tmp_path: Path) -> None:
     assert "belongs to nobody" in safety.temp_problems([tmp_path])[0]
 
 
-@pytest.mark.parametrize(("options", "seen"), [
+@pytest.mark.parametrize(("options", "visible"), [
     ("rw", True), ("rw,hidepid=0", True), ("rw,hidepid=off", True), ("rw,hidepid=2", False),
     ("rw,gid=4,hidepid=invisible", False), ("rw,hidepid=noaccess", False), ("rw,hidepid=1", False),
 ])  # fmt: skip
-def test_whether_others_see_processes_is_read_from_the_mount(options: str, seen: bool) -> None:
+def test_whether_others_see_processes_is_read_from_the_mount(options: str, visible: bool) -> None:
     mounts = f"20 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 20 0:21 / /proc rw,nosuid shared:5 - proc proc {options}\n"
-    assert safety.others_see_processes(mounts) is seen
+    assert safety.others_see_processes(mounts) is visible
     assert safety.others_see_processes("20 1 8:1 / / rw - ext4 /dev/sda1 rw\n") is None
 
 
@@ -231,15 +231,15 @@ def test_whether_others_see_processes_is_read_from_the_mount(options: str, seen:
         ({"temp_problems": ["others can rename ... /tmp: no sticky bit"]}, "temporary files", "fail", "on n1: others"),
         ({"temp_noexec": True}, "temporary files", "warn", "noexec"),
         ({"curve": False}, "pyzmq", "fail", "without CURVE"),
-        ({"processes_seen": True}, "other users", "ok", "see command lines; no key stands in one"),
-        ({"processes_seen": False}, "other users", "ok", "hidepid"),
+        ({"processes_visible": True}, "other users", "ok", "see command lines; no key is in one"),
+        ({"processes_visible": False}, "other users", "ok", "hidepid"),
     ],
 )
 def test_each_fact_of_a_node_is_its_own_line(change: dict, check: str, level: str, words: str) -> None:
-    found = by_check(judge(Answer(replace(NODE, **change), answered=True, asked=(999.0, 1002.0)), NODE, CUDA, RUNS))
-    assert found[check].level == level
-    assert words in found[check].said
-    assert {line.level for name, line in found.items() if name != check} == {"ok"}
+    findings = by_check(judge(Answer(replace(NODE, **change), answered=True, clock=(999.0, 1002.0)), NODE, CUDA, RUNS))
+    assert findings[check].level == level
+    assert words in findings[check].detail
+    assert {line.level for name, line in findings.items() if name != check} == {"ok"}
 
 
 @pytest.mark.needs("zmq")

@@ -1,4 +1,4 @@
-"""What the scheduler answers, parsed, and compared with what a profile claims. No cluster is asked."""
+"""What the scheduler answers, parsed, and compared with a profile. Without a cluster."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ SITE = Site(
 H100 = Profile("site", scheduler=Scheduler(partition="h100"), node=Node(8, "h100", 96, 1900))
 
 
-def found(profile: Profile, site: Site = SITE) -> dict[str, tuple[str, str, str]]:
-    return {f.check: (f.level, f.said, f.remedy) for f in compare(site, profile)}
+def findings(profile: Profile, site: Site = SITE) -> dict[str, tuple[str, str, str]]:
+    return {f.check: (f.level, f.detail, f.remedy) for f in compare(site, profile)}
 
 
 def with_scheduler(**values: object) -> Profile:
     return Profile("site", scheduler=Scheduler(**{"partition": "h100", **values}), node=H100.node)  # type: ignore[arg-type]
 
 
-def test_a_profile_that_fits_has_nothing_to_mend() -> None:
-    assert {level for level, _, _ in found(H100).values()} == {"ok"}
-    assert found(H100)["nodes"][1] == "2 of 3 in h100 have h100:8, 96 CPUs, 1900 GB and can be used"
+def test_a_profile_that_fits_has_nothing_to_fix() -> None:
+    assert {level for level, _, _ in findings(H100).values()} == {"ok"}
+    assert findings(H100)["nodes"][1] == "2 of 3 in h100 have h100:8, 96 CPUs, 1900 GB and can be used"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_profile_that_fits_has_nothing_to_mend() -> None:
         (with_scheduler(reservation="course"), "reservation", "ok", "course is active"),
         (with_scheduler(max_nodes=32), "limits", "fail", "scheduler.max_nodes = 16"),
         (with_scheduler(max_walltime_min=2881), "limits", "fail", "scheduler.max_walltime_min = 2880"),
-        (with_scheduler(max_nodes=4), "nodes", "warn", "larger jobs would wait for ever"),
+        (with_scheduler(max_nodes=4), "nodes", "warn", "larger jobs would wait forever"),
         (with_scheduler(constraint="ib&nvme"), "constraint", "fail", "no node of h100 has nvme"),
         (
             Profile("s", scheduler=Scheduler(partition="h100"), node=Node(8, "a100", 96, 1900)),
@@ -91,25 +91,25 @@ def test_what_the_site_does_not_have_is_said_with_what_it_has(
     profile: Profile, check: str, level: str, words: str
 ) -> None:
     lines = [f for f in compare(SITE, profile) if f.check == check]
-    assert any(f.level == level and words in f"{f.said} {f.remedy}" for f in lines), lines
+    assert any(f.level == level and words in f"{f.detail} {f.remedy}" for f in lines), lines
     assert all(f.remedy for f in lines if f.level != "ok"), "every problem comes with a remedy"
 
 
 def test_without_a_partition_the_site_s_default_is_meant() -> None:
     profile = Profile("s", node=Node(gpus=0, cpus=64, memory_gb=200))
-    assert found(profile)["partition"] == ("ok", "the site's default, cpu", "")
+    assert findings(profile)["partition"] == ("ok", "the site's default, cpu", "")
     none = Site(SITE.nodes, tuple(p for p in SITE.partitions if not p.default))
-    assert found(profile, none)["partition"][0] == "fail"
+    assert findings(profile, none)["partition"][0] == "fail"
 
 
 def test_nodes_that_fit_and_are_all_down_are_not_fit() -> None:
     down = Site(tuple(n for n in SITE.nodes if n.name == "n3"), SITE.partitions)
-    assert found(H100, down)["nodes"][:2] == ("fail", "all 1 of h100 that fit are drained*")
+    assert findings(H100, down)["nodes"][:2] == ("fail", "all 1 of h100 that fit are drained*")
 
 
 def test_where_accounting_cannot_be_asked_an_account_is_not_called_wrong() -> None:
     site = Site(SITE.nodes, SITE.partitions, None, None)
-    assert "account" not in found(with_scheduler(account="whatever"), site)
+    assert "account" not in findings(with_scheduler(account="whatever"), site)
 
 
 def test_gres_is_read_in_all_its_spellings() -> None:

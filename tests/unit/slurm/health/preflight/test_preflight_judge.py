@@ -71,22 +71,25 @@ def test_in_every_round_a_node_has_one_partner_and_over_all_rounds_its_two_neigh
         ({"gpus": 7}, "7 of 8 GPUs"),
         ({"gpu_free": [0.99] * 7 + [0.2]}, "GPU memory in use: GPU 7 80%"),
         ({"ecc_errors": 2}, "2 uncorrected errors of GPU memory"),
-        ({"shm_free_gb": 0.06}, "0.1 GB free in /dev/shm, 1 wanted (health.min_shm_gb)"),
+        ({"shm_free_gb": 0.06}, "0.1 GB free in /dev/shm, 1 required (health.min_shm_gb)"),
         ({"clock": Offset(-61.0, 0.001)}, "its clock is -61.0 s off"),
-        ({"command_said": "fan 3 stands still"}, "the site's check failed: fan 3 stands still"),
-        ({"command_said": ""}, "the site's check failed: "),
+        ({"command_output": "fan 3 stands still"}, "the site's check failed: fan 3 stands still"),
+        ({"command_output": ""}, "the site's check failed: "),
         ({"problem": "CUDA error: no kernel image"}, "CUDA error: no kernel image"),
-        ({"unreachable": "10.0.0.3 cannot call 10.0.0.1: timed out"}, "10.0.0.3 cannot call 10.0.0.1: timed out"),
+        (
+            {"unreachable": "10.0.0.3 cannot connect to 10.0.0.1: timed out"},
+            "10.0.0.3 cannot connect to 10.0.0.1: timed out",
+        ),
     ],
 )
 @pytest.mark.parametrize("size", [3, 4, 64])
-def test_one_bad_node_is_named_with_its_reason_and_nobody_else(size: int, change: dict, reason: str) -> None:
+def test_one_bad_node_is_named_with_its_reason_and_no_other(size: int, change: dict, reason: str) -> None:
     records = group(size)
     bad = size - 1
     records[bad] = replace(records[bad], **change)
-    found = verdict(records)
-    assert found.words == f"node n{bad}: {reason}"
-    assert found.group == ""
+    result = verdict(records)
+    assert result.summary == f"node n{bad}: {reason}"
+    assert result.group == ""
 
 
 @pytest.mark.parametrize("size", [3, 4, 5, 8, 9])
@@ -95,17 +98,17 @@ def test_the_node_with_a_bad_cable_is_blamed_and_its_neighbours_are_not(size: in
     for bad in range(size):
         records = group(size)
         with_links(records, bad, seconds)
-        found = verdict(records)
-        assert found.nodes == [f"n{bad}"], (size, bad, found)
-        assert ("10.0 times" if seconds else "no all-reduce with") in found.words
+        result = verdict(records)
+        assert result.nodes == [f"n{bad}"], (size, bad, result)
+        assert ("10.0 times" if seconds else "no all-reduce with") in result.summary
 
 
-def test_a_node_that_says_nothing_is_bad_and_its_neighbours_are_not() -> None:
+def test_a_silent_node_is_bad_and_its_neighbours_are_not() -> None:
     records = group(4)
     del records[2]
     for other in (1, 3):
         records[other] = replace(records[other], links_s=records[other].links_s | {"2": None})
-    assert verdict(records, size=4).words == "node n2: did not answer within 180 s"
+    assert verdict(records, size=4).summary == "node n2: did not answer within 180 s"
 
 
 def test_of_two_nodes_the_slower_one_is_bad() -> None:
@@ -117,27 +120,27 @@ def test_of_two_nodes_the_slower_one_is_bad() -> None:
 def test_two_nodes_that_cannot_reach_each_other_are_a_matter_of_the_network() -> None:
     records = group(2)
     with_links(records, 0, None)
-    found = verdict(records)
-    assert found.bad == ()
-    assert "every node" in found.group
+    result = verdict(records)
+    assert result.bad == ()
+    assert "every node" in result.group
     records[0] = replace(records[0], links_why={"1": "Connection reset"})
     assert "no all-reduce with n1 (Connection reset)" in verdict(records).group
     records = group(2)
-    records[1] = replace(records[1], unreachable="10.0.0.2 cannot call 10.0.0.1: No route to host", clock=None)
+    records[1] = replace(records[1], unreachable="10.0.0.2 cannot connect to 10.0.0.1: No route to host", clock=None)
     assert "No route to host" in verdict(records).group
 
 
-def test_when_nobody_reaches_the_first_node_it_is_the_one_that_is_cut_off() -> None:
+def test_when_no_node_reaches_the_first_one_it_is_the_one_that_is_cut_off() -> None:
     records = group(4)
     for rank in (1, 2, 3):
         records[rank] = replace(records[rank], unreachable="no route", clock=None)
-    assert verdict(records).words == "node n0: no other node reaches it: no route"
+    assert verdict(records).summary == "node n0: no other node reaches it: no route"
 
 
 def test_the_first_node_s_wrong_clock_is_not_blamed_on_the_others() -> None:
     records = {rank: replace(health, clock=Offset(-3600.0, 0.001)) for rank, health in group(4).items()}
     records[0] = replace(records[0], clock=Offset(0.0, 0.001))
-    assert verdict(records).words == "node n0: its clock is +3600.0 s off"
+    assert verdict(records).summary == "node n0: its clock is +3600.0 s off"
 
 
 def test_a_slow_answer_about_the_time_is_not_a_wrong_clock() -> None:
@@ -147,19 +150,19 @@ def test_a_slow_answer_about_the_time_is_not_a_wrong_clock() -> None:
 
 
 def test_a_check_that_fails_everywhere_speaks_against_the_check() -> None:
-    records = {rank: replace(health, command_said="nvidia-smi: not found") for rank, health in group(3).items()}
-    found = verdict(records)
-    assert found.bad == ()
-    assert found.group == "every node, n0 among them: the site's check failed: nvidia-smi: not found (site check)"
+    records = {rank: replace(health, command_output="nvidia-smi: not found") for rank, health in group(3).items()}
+    result = verdict(records)
+    assert result.bad == ()
+    assert result.group == "every node, for example n0: the site's check failed: nvidia-smi: not found (site check)"
 
 
 def test_a_job_of_one_node_is_judged_by_absolute_measures() -> None:
     (record,) = group(1).values()
     assert verdict({0: replace(record, shm_free_gb=0.01)}).nodes == ["n0"]
-    assert verdict({}, size=1).words == "node n0: did not answer within 180 s"
+    assert verdict({}, size=1).summary == "node n0: did not answer within 180 s"
 
 
-def test_noise_below_the_factor_names_nobody() -> None:
+def test_noise_below_the_factor_names_no_node() -> None:
     draw = random.Random(3)
     for _ in range(50):
         records = {r: replace(h, gemm_s=0.002 * draw.uniform(1, 1.49)) for r, h in group(16).items()}
@@ -177,6 +180,6 @@ def test_stale_processes_are_named_and_are_no_reason_against_a_node() -> None:
     )
 
 
-def test_what_a_node_says_survives_the_way_through_a_file() -> None:
-    said = replace(group(3)[1], stale=[Stale(7, "3", 'a "b"\nü', True)], clock=None, links_s={"0": None})
-    assert NodeHealth.from_json(json.loads(json.dumps(said.to_json()))) == said
+def test_a_record_survives_json() -> None:
+    health = replace(group(3)[1], stale=[Stale(7, "3", 'a "b"\nü', True)], clock=None, links_s={"0": None})
+    assert NodeHealth.from_json(json.loads(json.dumps(health.to_json()))) == health

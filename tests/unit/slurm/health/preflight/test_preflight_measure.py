@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.core.errors import UserError
 from slurm.health.preflight import bad_nodes, measure
 from slurm.health.preflight.clock import clock_offset, clock_server
 from slurm.health.preflight.judge import Bad, Verdict, judge
-from slurm.health.preflight.stale import MARK, Seen, left_over
+from slurm.health.preflight.stale import MARK, OwnProcess, left_over
 from slurm.profile import Health, Node, Profile, Scheduler
 from slurm.ray.node import free_port
+from support.refusals import refused
 
 
 def soon() -> float:
     return time.monotonic() + 60
 
 
-def test_two_looks_at_one_clock_agree_and_a_silent_node_cannot_be_reached() -> None:
+def test_two_readings_of_one_clock_agree_and_a_silent_node_cannot_be_reached() -> None:
     with clock_server("127.0.0.1") as port:
         offset = clock_offset("127.0.0.1", port)
         assert abs(offset.seconds) <= offset.error_s + 1e-3
@@ -35,7 +35,7 @@ def test_two_looks_at_one_clock_agree_and_a_silent_node_cannot_be_reached() -> N
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "reason"),
     [
         ("", None),
         ("true", None),
@@ -48,8 +48,8 @@ def test_two_looks_at_one_clock_agree_and_a_silent_node_cannot_be_reached() -> N
         ("cat; false", "exit code 1"),
     ],
 )
-def test_the_site_s_check_says_why_in_its_last_line(command: str, said: str | None) -> None:
-    assert measure.site_check(command, soon()) == said
+def test_the_site_s_check_says_why_in_its_last_line(command: str, reason: str | None) -> None:
+    assert measure.site_check(command, soon()) == reason
 
 
 def test_a_check_that_hangs_is_ended() -> None:
@@ -61,33 +61,34 @@ def test_a_check_that_hangs_is_ended() -> None:
 def test_what_a_killed_child_had_printed_counts() -> None:
     lines = ['{"gpus": 8, "gpu_free": [1.0], "gemm_s": 0.002}', '{"link": 3, "seconds": 0.5, "why": ""}']
     lines += ['{"link": 2, "seconds": null, "why": "reset"}', '{"link": 1, "sec']
-    assert measure.gathered(lines) == {
+    assert measure.parse_output(lines) == {
         "gpus": 8, "gpu_free": [1.0], "gemm_s": 0.002, "links_s": {"3": 0.5, "2": None}, "links_why": {"2": "reset"}
     }  # fmt: skip
-    assert measure.gathered(["CUDA error"]) == {"links_s": {}, "links_why": {}}
+    assert measure.parse_output(["CUDA error"]) == {"links_s": {}, "links_why": {}}
 
 
-def test_a_single_node_without_gpus_takes_no_time_to_look_at() -> None:
-    found = measure.measure(Health(), Node(device="cpu"), rank=0, size=1, name="n", address="", meet=None, until=soon())
-    assert found.problem is None
-    assert found.gemm_s is None
-    assert found.shm_free_gb
-    assert found.seconds < 5
+def test_on_a_single_node_without_gpus_nothing_slow_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "speed", lambda *_: pytest.fail("torch is imported"))
+    node = Node(device="cpu")
+    health = measure.measure(Health(), node, rank=0, size=1, name="n", address="", leader=None, until=soon())
+    assert health.problem is None
+    assert health.gemm_s is None
+    assert health.shm_free_gb
 
 
-def test_a_node_that_cannot_call_the_first_one_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_cannot_reach_the_first_one_reports_it_and_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    nobody = measure.Meet("127.0.0.1", free_port("127.0.0.1"), free_port("127.0.0.1"))
-    found = measure.measure(
-        Health(), Node(device="cpu"), rank=1, size=2, name="n", address="127.0.0.2", meet=nobody, until=soon()
+    absent = measure.Leader("127.0.0.1", free_port("127.0.0.1"), free_port("127.0.0.1"))
+    health = measure.measure(
+        Health(), Node(device="cpu"), rank=1, size=2, name="n", address="127.0.0.2", leader=absent, until=soon()
     )
-    assert found.unreachable == "127.0.0.2 cannot call 127.0.0.1: Connection refused"
-    assert (found.gpus, found.links_s) == (2, {})
+    assert health.unreachable == "127.0.0.2 cannot connect to 127.0.0.1: Connection refused"
+    assert (health.gpus, health.links_s) == (2, {})
 
 
 @pytest.mark.heavy
-def test_two_real_children_reduce_over_gloo_and_one_that_never_comes_is_the_bad_one() -> None:
-    """Three ranks are expected and two come: a real missing node on the network path."""
+def test_two_real_children_reduce_over_gloo_and_one_that_never_starts_is_the_bad_one() -> None:
+    """Three ranks are expected and two start: a real missing node on the network path."""
     port = free_port("127.0.0.1")
 
     def child(rank: int) -> dict:
@@ -103,24 +104,24 @@ def test_two_real_children_reduce_over_gloo_and_one_that_never_comes_is_the_bad_
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
-        return measure.gathered(done.stdout.splitlines())
+        return measure.parse_output(done.stdout.splitlines())
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(child, range(2)))
+        results = list(pool.map(child, range(2)))
     for rank, other in ((0, 1), (1, 0)):
-        assert found[rank]["links_s"][str(other)] > 0
-        assert found[rank]["links_s"]["2"] is None
-        assert found[rank]["links_why"] == {"2": "it has not come"}
-    records = {rank: measure.NodeHealth(rank, f"n{rank}", **row) for rank, row in enumerate(found)}
+        assert results[rank]["links_s"][str(other)] > 0
+        assert results[rank]["links_s"]["2"] is None
+        assert results[rank]["links_why"] == {"2": "it has not started"}
+    records = {rank: measure.NodeHealth(rank, f"n{rank}", **row) for rank, row in enumerate(results)}
     verdict = judge(["n0", "n1", "n2"], records, 0, Health(slow_factor=100))
-    assert verdict.words == "node n2: did not answer within 180 s"
+    assert verdict.summary == "node n2: did not answer within 180 s"
 
 
 ME = {"SLURM_JOB_ID": "20", "SLURM_RESTART_COUNT": "1", "SLURMD_NODENAME": "n1", "SLURM_CONF": "/etc/a"}
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "is_stale"),
     [
         ({}, False),
         ({"SLURM_RESTART_COUNT": "0"}, True),
@@ -132,18 +133,18 @@ ME = {"SLURM_JOB_ID": "20", "SLURM_RESTART_COUNT": "1", "SLURMD_NODENAME": "n1",
     ],
 )
 def test_only_processes_of_jobs_that_are_over_on_this_node_of_this_cluster_are_stale(
-    change: dict[str, str], found: bool
+    change: dict[str, str], is_stale: bool
 ) -> None:
-    process = Seen(7, "python", {**ME, **change})
-    assert bool(left_over([process], ME, active={"20", "21"})) is found
-    login_shell = Seen(8, "bash", {"SLURM_JOB_ID": "19", "SLURM_CONF": "/etc/a"})
+    process = OwnProcess(7, "python", {**ME, **change})
+    assert bool(left_over([process], ME, active={"20", "21"})) is is_stale
+    login_shell = OwnProcess(8, "bash", {"SLURM_JOB_ID": "19", "SLURM_CONF": "/etc/a"})
     assert left_over([login_shell], ME, active=set()) == []
 
 
 def test_only_what_this_suite_started_counts_as_ours() -> None:
     env = {**ME, "SLURM_JOB_ID": "19"}
-    found = left_over([Seen(7, "vllm", {**env, MARK: "grm_rl"}), Seen(8, "vim", env)], ME, active=set())
-    assert [(stale.pid, stale.ours) for stale in found] == [(7, True), (8, False)]
+    left = left_over([OwnProcess(7, "vllm", {**env, MARK: "grm_rl"}), OwnProcess(8, "vim", env)], ME, active=set())
+    assert [(stale.pid, stale.ours) for stale in left] == [(7, True), (8, False)]
 
 
 def test_a_real_process_of_an_ended_job_is_found_and_ended_and_others_live(
@@ -163,10 +164,10 @@ def test_a_real_process_of_an_ended_job_is_found_and_ended_and_others_live(
     )
     try:
         deadline = time.monotonic() + 5
-        while len(found := stale.here(end=False)) < 2 and time.monotonic() < deadline:
+        while len(rows := stale.stale_processes(end=False)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)  # between fork and exec a child still has this process's environment
-        assert sorted(s.pid for s in found) == sorted([ours.pid, theirs.pid])
-        assert {s.pid: s.ended for s in stale.here(end=True)} == {ours.pid: True, theirs.pid: False}
+        assert sorted(s.pid for s in rows) == sorted([ours.pid, theirs.pid])
+        assert {s.pid: s.ended for s in stale.stale_processes(end=True)} == {ours.pid: True, theirs.pid: False}
         assert ours.poll() is not None
         assert theirs.poll() is None
         assert running.poll() is None
@@ -201,7 +202,7 @@ def test_what_went_bad_in_a_run_is_not_asked_for_by_its_next_stages_for_a_day(tm
     assert bad_nodes.avoided(profile, tmp_path).scheduler.exclude == "n1,n9,n2"
     assert bad_nodes.avoided(Profile("site"), tmp_path).scheduler.exclude == "n2,n1"
     (tmp_path / "bad_nodes.json").write_text('[{"node": "n')
-    with pytest.raises(UserError, match=r"bad_nodes\.json cannot be read"):
+    with refused("run.bad-nodes-unreadable", path=tmp_path / "bad_nodes.json"):
         bad_nodes.avoided(profile, tmp_path)
 
 

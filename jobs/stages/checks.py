@@ -1,0 +1,62 @@
+"""What stages check: given inputs, and whether their own settings fit the nodes they ask for.
+
+An RL job that cannot share its GPUs between trainer and proxy is sent together with the distillation and the SFT
+before it, and would fail after those have used their GPU-hours. So the plan checks what the job would find out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.engine.stage import Given, Output, Stage
+from proxygrm.core.checkpoints.check import check_checkpoint
+from proxygrm.core.checkpoints.code import LoadableCheckpoint
+from proxygrm.core.errors import UserError
+from slurm.profile import Profile
+
+__all__ = ["check_checkpoint", "checkpoint", "on_one_node", "pairs", "serves_here"]
+
+
+def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Given | Output:
+    """What another stage made, or a checkpoint by its path or hub name. loader: the settings that allow its code."""
+    if isinstance(source, Output):
+        return source
+    return Given(source, check=LoadableCheckpoint(f"--set {loader}.trust_remote_code=true", trust_remote_code))
+
+
+def pairs(path: str) -> Given:
+    """A pairs folder as `data_tools` writes it."""
+    return Given(path, check=_pairs_folder)
+
+
+def _pairs_folder(path: Path) -> None:
+    if not (path / "pairs.parquet").is_file():
+        raise UserError(
+            f"{path} has no pairs.parquet; make one with `proxygrm data ingest SOURCE PATH --out DIR`",
+            code="data.not-a-pairs-folder",
+            path=str(path),
+        )
+    from proxygrm.core.pairs import pairs_file
+
+    pairs_file(path).close()  # of a layout that this version reads
+
+
+def on_one_node(stage: Stage, profile: Profile, more: str = "") -> None:
+    """For a stage that does not know of other nodes: on two of them both would do all the work, into one folder."""
+    if stage.on.nodes > 1:
+        raise UserError(
+            f"it works on one node{more}; only RL spreads over several",
+            code="stage.one-node-only",
+            nodes=stage.on.nodes,
+        )
+
+
+def serves_here(stage: Stage, profile: Profile, tensor_parallel_size: int) -> None:
+    """For a stage that serves a model on its own node's GPUs."""
+    if profile.node.device != "cpu" and tensor_parallel_size > stage.on.gpus_per_node:
+        raise UserError(
+            f"it serves a model on {tensor_parallel_size} GPUs (tensor_parallel_size)",
+            code="stage.too-few-gpus",
+            needed=tensor_parallel_size,
+            gpus_per_node=stage.on.gpus_per_node,
+        )

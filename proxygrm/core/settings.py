@@ -1,0 +1,189 @@
+"""Builds settings records from TOML or JSON tables and from `--set a.b=c`, typed, with a suggestion for misspelt names.
+
+Records are frozen dataclasses; groups of settings are records inside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from proxygrm.core.errors import UserError
+from proxygrm.core.one_line import refuse_control
+
+T = TypeVar("T")
+Fields = Collection[tuple[Any, str]]
+"""(record, name of its field)."""
+
+
+def did_you_mean(name: str, known: Collection[str], else_known: str = "") -> str:
+    """ "did you mean 'x'?", or what there is. else_known: text to use instead of the list of names."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else else_known or f"there are {', '.join(known)}"
+
+
+def require_known(name: str, known: Collection[str], where: str, what: str = "setting") -> str:
+    """The name. Raises UserError (settings.unknown-name) with the nearest known one."""
+    if name not in known:
+        raise UserError(
+            f"{where}: unknown {what} {name!r}; {did_you_mean(name, known)}",
+            code="settings.unknown-name",
+            name=name,
+            known=list(known),
+        )
+    return name
+
+
+def from_table(kind: type[T], table: Mapping[str, Any], where: str, tabs: Fields = ()) -> T:
+    """A record of `kind` from a table. where: file or section, for messages. tabs: fields whose texts may have tabs.
+
+    Raises UserError: settings.unknown-name, settings.wrong-type.
+    """
+    hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
+    known = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        refuse_control(key, where)
+        require_known(key, known, where, "key")
+        hint, place = hints[key], f"{where}: {key}"
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise _wrong_type(place, "a table", value)
+            values[key] = from_table(hint, value, place, tabs)  # type: ignore[arg-type]
+        else:
+            values[key] = _from_value(hint, value, place, "\t" if (kind, key) in tabs else "")
+    return kind(**values)
+
+
+def _from_value(hint: Any, value: Any, where: str, allowed: str) -> Any:
+    """allowed: control characters that texts may have."""
+    origin = get_origin(hint) or hint
+    accepted = (int, float) if origin is float else origin
+    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
+        raise _wrong_type(where, getattr(origin, "__name__", str(origin)), value)
+    inner = get_args(hint)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    for item in items:
+        if not isinstance(item, inner[-1]):
+            raise _wrong_type(where, f"{inner[-1].__name__} values", item)
+    for text in [value, *items, *(value if isinstance(value, dict) else ())]:
+        if isinstance(text, str):
+            refuse_control(text, where, allowed)
+    return value
+
+
+def with_assignments(record: T, assignments: Iterable[str]) -> T:
+    """A copy with every `path=value` applied at once; the right-hand side is JSON or plain text.
+
+    At once, because a record may refuse a state that exists only between two assignments. Raises UserError:
+    settings.no-value, settings.unknown-name, settings.is-a-group, settings.not-a-group, settings.wrong-type.
+    """
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        path, sign, text = (part.strip() for part in assignment.partition("="))
+        if not sign:
+            raise UserError(
+                f"--set {assignment}: expected NAME=VALUE, for example --set grm_rl.learning_rate=1e-6",
+                code="settings.no-value",
+                name=assignment,
+            )
+        refuse_control(assignment, f"--set {path}")  # also those of an ablation spec
+        *groups, name = path.split(".")
+        branch: Any = tree
+        for key in groups:
+            branch = branch.setdefault(key, {})
+            if not isinstance(branch, dict):
+                raise UserError(
+                    f"--set {path}: {key!r} already has a value", code="settings.not-a-group", name=key, path=path
+                )
+        branch[name] = text
+    return _with_changes(record, tree, "")
+
+
+def _with_changes(record: Any, changes: dict[str, Any], where: str) -> Any:
+    names = [entry.name for entry in dataclasses.fields(record)]
+    hints = _hints(type(record))  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, change in changes.items():
+        path = f"{where}{key}"
+        if key not in names:
+            hint = did_you_mean(key, names, _in_groups(record, key))
+            raise UserError(
+                f"--set {path}: there is no setting {key!r}; {hint}",
+                code="settings.unknown-name",
+                name=key,
+                path=path,
+                known=names,
+            )
+        old = getattr(record, key)
+        group = dataclasses.is_dataclass(old)
+        if isinstance(change, dict) and not group:
+            part = next(iter(change))
+            hint = _in_groups(record, part)
+            why = "is not used by this stage" if old is None else "is a single value without parts"
+            raise UserError(
+                f"--set {path}.{part}: {key!r} {why}{'; ' * bool(hint)}{hint}",
+                code="settings.not-a-group",
+                name=key,
+                path=f"{path}.{part}",
+            )
+        if group and not isinstance(change, dict):
+            inner = [f"{path}.{entry.name}" for entry in dataclasses.fields(old)]
+            raise UserError(
+                f"--set {path}: that is a group of settings; set one of {', '.join(inner)}",
+                code="settings.is-a-group",
+                path=path,
+                known=inner,
+            )
+        values[key] = _with_changes(old, change, f"{path}.") if group else _from_text(change, hints[key], old, path)
+    return dataclasses.replace(record, **values)
+
+
+def _in_groups(record: Any, name: str) -> str:
+    """The groups of a record that have a setting of this name, as a hint; "" for none."""
+    groups = {entry.name: getattr(record, entry.name) for entry in dataclasses.fields(record)}
+    paths = [
+        f"{key}.{name}" for key, group in groups.items() if dataclasses.is_dataclass(group) and hasattr(group, name)
+    ]
+    return f"did you mean {' or '.join(paths)}?" if paths else ""
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    """Read once: an ablation sets the same few values for each of its many cells."""
+    return get_type_hints(kind)
+
+
+def _from_text(text: str, hint: Any, old: Any, path: str) -> Any:
+    """`text` as the field's type; the type of the present value decides between the members of a union."""
+    kind = str(hint)
+    if text.lower() in {"none", "null"} and "None" in kind:
+        return None
+    if get_origin(hint) is Literal:
+        if text not in get_args(hint):
+            raise _wrong_type(f"--set {path}", f"one of {', '.join(map(str, get_args(hint)))}", text)
+        return text
+    try:
+        if isinstance(old, bool) or hint is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if isinstance(old, int) or (old is None and "int" in kind):
+            return int(text)
+        if isinstance(old, float) or (old is None and "float" in kind):
+            return float(text)
+        if isinstance(old, tuple):
+            items = json.loads(text) if text.startswith("[") else [part for part in text.split(",") if part]
+            return tuple(items)
+    except (ValueError, KeyError):
+        expected = "true or false" if isinstance(old, bool) else type(old).__name__
+        raise _wrong_type(f"--set {path}", expected, text) from None
+    return text
+
+
+def _wrong_type(where: str, expected: str, value: Any) -> UserError:
+    return UserError(
+        f"{where}: expected {expected}, got {value!r}", code="settings.wrong-type", expected=expected, value=value
+    )

@@ -1,0 +1,102 @@
+"""A recipe file of a user's own: found by its path, checked with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.engine.request import Request
+from jobs.recipes import find, resolve
+from support.refusals import refused
+
+HEAD = """
+from dataclasses import dataclass
+from jobs.engine.recipe import Recipe
+from jobs.engine.stage import Artifact, OnNodes, Output, Stage
+
+
+@dataclass(frozen=True)
+class Settings(OnNodes):
+    rows: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    first: Settings = Settings()
+    second: Settings = Settings()
+
+
+def work(run): ...
+
+
+def stage(name, settings, **needs):
+    return Stage(name=name, run=work, makes=(Artifact("rows"),), on=settings.on, config=settings, needs=needs)
+
+
+"""
+GOOD = """def chain(c):
+    first = stage("first", c.first)
+    return [first, stage("second", c.second, rows=first / "rows")]
+
+
+RECIPE = Recipe(name="mine", chain=chain, presets={"small": Config}, nodes=("second",))
+"""
+REVERSED = GOOD.replace("[first, stage(", "[stage(").replace('rows")]', 'rows"), first]')
+CIRCLE = GOOD.replace("c.first)", 'c.first, rows=stage("second", c.second) / "rows")')
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "my recipe.py"
+    path.write_text(HEAD + text)
+    return path
+
+
+def test_a_recipe_file_gets_settings_nodes_and_presets_like_a_shipped_one(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    resolved = resolve(Request(recipe=f"{path}:small", nodes=3, assignments=("first.rows=5",)))
+    first, second = resolved.stages
+    assert (resolved.recipe.name, resolved.preset) == ("mine", "small")
+    assert (first.config.rows, first.on.nodes, second.on.nodes) == (5, 1, 3)
+    assert resolve(Request(recipe=str(path))).preset == "small", "the first, where the profile's is not among them"
+    other = resolve(Request(recipe=str(path), assignments=("first.on.nodes=2",))).stages
+    assert other[0].fingerprint() == resolve(Request(recipe=str(path))).stages[0].fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "place"),
+    [
+        ("import nowhere_to_be_found\n", "recipe.does-not-import", "import nowhere"),
+        ("def chain(c:\n", "recipe.does-not-import", "def chain(c:"),
+        ("chain = None\n", "recipe.no-recipe", ""),
+        (GOOD.replace('"second"', '"first"'), "recipe.duplicate-stage", '"first", c.second'),
+        (GOOD.replace('first / "rows"', 'first / "row"'), "stage.unknown-output", 'first / "row"'),
+        (GOOD.replace('first / "rows"', 'stage("third", c.first) / "rows"'), "recipe.unlisted-stage", '"second"'),
+        (REVERSED, "recipe.wrong-order", '"second"'),
+        (GOOD.replace("c.second, rows", "c.secnod, rows"), "recipe.failed", "c.secnod"),
+        (GOOD.replace("return [first, ", "return 3, ["), "recipe.not-a-chain", "def chain"),
+        (CIRCLE, "recipe.circle", 'first = stage("first"'),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_cannot_work_is_one_line_with_file_and_line(
+    tmp_path: Path, text: str, code: str, place: str
+) -> None:
+    path = write(tmp_path, text)
+    with refused(code) as caught:
+        resolve(Request(recipe=str(path)))
+    lines = (HEAD + text).splitlines()
+    number = next((i for i, line in enumerate(lines, 1) if place and place in line), 1)
+    assert str(caught.value).startswith(f"{path}:{number}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_or_preset_lists_what_there_is(tmp_path: Path) -> None:
+    with refused("recipe.unknown", name="proxy_gmr", known=["proxy_grm"]):
+        find("proxy_gmr")
+    with refused("recipe.unknown") as caught:
+        find("demo")
+    assert "did you mean proxy_grm:demo?" in str(caught.value)
+    with refused("recipe.unknown-preset", name="papr", known=["paper", "demo", "quick"]):
+        resolve(Request(recipe="proxy_grm:papr"))
+    with refused("recipe.missing-file"):
+        find(str(tmp_path / "gone.py"))

@@ -1,0 +1,105 @@
+"""Settings from tables and from `--set a.b=c`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from proxygrm.core.errors import UserError
+from proxygrm.core.settings import from_table, with_assignments
+from support.refusals import refused
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 1e-3
+    steps: int = 5
+    flag: bool = False
+    kinds: tuple[str, ...] = ("colour",)
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str = "x"
+    inner: Inner = Inner()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "value"),
+    [
+        ("inner.rate=3e-7", "rate", 3e-7),
+        ("inner.rate=1", "rate", 1.0),
+        ("inner.steps=12", "steps", 12),
+        ("inner.flag=true", "flag", True),
+        ("inner.kinds=colour,shape", "kinds", ("colour", "shape")),
+        ('inner.kinds=["a b", "c,d"]', "kinds", ("a b", "c,d")),
+        ("inner.limit=4", "limit", 4),
+        ("inner.limit=none", "limit", None),
+    ],
+)
+def test_a_value_is_read_as_its_field_s_type(assignment: str, field: str, value: object) -> None:
+    changed = with_assignments(Outer(), [assignment])
+    assert getattr(changed.inner, field) == value
+    assert type(getattr(changed.inner, field)) is type(value)
+
+
+def test_text_may_hold_an_equals_sign_and_spaces() -> None:
+    assert with_assignments(Outer(), ["name=a = b"]).name == "a = b"
+
+
+@dataclass(frozen=True)
+class Multiple:
+    batch: int = 8
+    ppo_mini_batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.batch % self.ppo_mini_batch_size:
+            raise UserError("not a multiple")
+
+
+def test_values_that_only_fit_together_can_be_set_together() -> None:
+    assert with_assignments(Multiple(), ["batch=6", "ppo_mini_batch_size=6"]) == Multiple(6, 6)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("inner.stpes=1", "--set inner.stpes: there is no setting 'stpes'; did you mean 'steps'?"),
+        ("inner.steps=many", "--set inner.steps: expected int, got 'many'"),
+        ("inner.flag=maybe", "--set inner.flag: expected true or false, got 'maybe'"),
+        ("inner=3", "--set inner: that is a group of settings; set one of inner.rate, inner.steps, inner.flag, "
+                    "inner.kinds, inner.limit"),
+        ("name.x=3", "--set name.x: 'name' is a single value without parts"),
+        ("name.rate=3", "--set name.rate: 'name' is a single value without parts; did you mean inner.rate?"),
+        ("rate=3", "--set rate: there is no setting 'rate'; did you mean inner.rate?"),
+        ("steps", "--set steps: expected NAME=VALUE, for example --set grm_rl.learning_rate=1e-6"),
+    ],
+)  # fmt: skip
+def test_the_sentences_about_bad_assignments(assignment: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        with_assignments(Outer(), [assignment])
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "sentence"),
+    [
+        ({"nmae": "x"}, "settings.unknown-name", "site.toml: unknown key 'nmae'; did you mean 'name'?"),
+        ({"inner": 3}, "settings.wrong-type", "site.toml: inner: expected a table, got 3"),
+        ({"inner": {"steps": True}}, "settings.wrong-type", "site.toml: inner: steps: expected int, got True"),
+        ({"name": "a\nb"}, "", ""),
+    ],
+)
+def test_a_table_is_read_strictly(table: dict, code: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_table(Outer, table, "site.toml")
+    assert not code or (caught.value.code, str(caught.value)) == (code, sentence)
+
+
+def test_a_bad_assignment_has_a_code_and_values() -> None:
+    with refused("settings.unknown-name", name="rate", path="rate"):
+        with_assignments(Outer(), ["rate=3"])
+    with refused("settings.wrong-type", expected="int", value="many"):
+        with_assignments(Outer(), ["inner.steps=many"])
