@@ -140,21 +140,32 @@ SCRIPT = click.option(
 @sending_options
 @SCRIPT
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
-def plan(stages: tuple[str, ...], script: bool, redo: tuple[str, ...], **asked: Any) -> None:
+@click.option("--downloads", is_flag=True, help="Instead: the models and data it needs, and what fetches them.")
+@click.option("--json", "as_json", is_flag=True, help="The downloads as JSON.")
+def plan(
+    stages: tuple[str, ...], script: bool, redo: tuple[str, ...], downloads: bool, as_json: bool, **asked: Any
+) -> None:
     """Say what a submit would do with each stage, and why. Sends nothing.
 
     \b
     proxygrm plan                                  the whole chain on the private local cluster
     proxygrm plan grm_rl --profile h100 --nodes 4  RL and whatever it still needs, on your H100s
     proxygrm plan chain --profile h100 --script    with the batch scripts and the files a submit would write
+    proxygrm plan --profile h100 --downloads       models and data to fetch where there is internet
 
     Without --run it is the run that was written to last; what it was asked for before still holds, and options are
     added to it. With --profile or --recipe only what is typed holds.
 
     What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
     """
+    from jobs.cli import downloads as listing
     from jobs.cli import send
+    from jobs.cli.common.options import refuse_idle
 
+    refuse_idle("script redo hold after", "with --downloads", unless=not downloads)
+    refuse_idle("as_json", "without --downloads", unless=downloads)
+    if downloads:
+        return listing.show(asked, stages, as_json)
     send.plan(asked, stages, script, redo)
 
 

@@ -51,10 +51,16 @@ class Given:
     check: Check = exists
     folder: str = ""
     """What a relative path is relative to; "" for the current directory."""
+    made_by: str = ""
+    """Command that makes it, where there is one; {path} stands for its path."""
+
+    def local(self) -> Path:
+        """The path itself, whether it exists or not."""
+        return Path(self.folder, Path(self.path).expanduser()).absolute()
 
     def resolve(self) -> Path:
         """The path itself, or the local snapshot of a hub name such as Qwen/Qwen2.5-VL-7B-Instruct."""
-        path = Path(self.folder, Path(self.path).expanduser()).absolute()
+        path = self.local()
         return path if path.exists() else hub_snapshot(self.path) or path
 
     def identity(self) -> str:
@@ -68,12 +74,21 @@ class Given:
 
 def hub_snapshot(name: str) -> Path | None:
     """The folder of a model in the hub's cache on this file system (layout of huggingface_hub), or None."""
-    home = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub")
-    folder = Path(home).expanduser() / f"models--{name.replace('/', '--')}"
+    revision = hub_revision(name)
+    return _hub_folder(name) / "snapshots" / revision if revision else None
+
+
+def hub_revision(name: str) -> str:
+    """The commit of a model's main branch as the hub's cache knows it; "" where it knows none."""
     try:
-        return folder / "snapshots" / (folder / "refs" / "main").read_text().strip()
-    except OSError:
-        return None
+        return (_hub_folder(name) / "refs" / "main").read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _hub_folder(name: str) -> Path:
+    home = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub")
+    return Path(home).expanduser() / f"models--{name.replace('/', '--')}"
 
 
 @lru_cache(maxsize=64)

@@ -26,7 +26,7 @@ def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Gi
 
 def pairs(path: str) -> Given:
     """A pairs folder as `data_tools` writes it."""
-    return Given(path, check=_pairs_folder)
+    return Given(path, check=_pairs_folder, made_by="proxygrm data ingest SOURCE PATH --out {path}")
 
 
 def _pairs_folder(path: Path) -> None:

@@ -66,11 +66,11 @@ RUNS = Path("runs")
 T = TypeVar("T")
 
 
-def of_request(options: dict[str, Any]) -> tuple[Resolved, Ledger]:
-    """options: of a command, by name. Prints which run it is about."""
+def of_request(options: dict[str, Any], as_json: bool = False) -> tuple[Resolved, Ledger]:
+    """options: of a command, by name. Prints which run it is about (as_json: on standard error)."""
     request, folder, how = _request(options)
     resolved = recipes.resolve(request)
-    say_run(folder, how, resolved)
+    say_run(folder, how, resolved, as_json)
     return resolved, Ledger(folder)
 
 
