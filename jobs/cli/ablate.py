@@ -14,15 +14,14 @@ from rich.table import Table
 
 from jobs.cli.common.console import of_run, out
 from jobs.cli.common.say import echo
+from jobs.engine.recipe import CellTable
 from jobs.engine.request import ablation_of
 from jobs.engine.run_folder.ledger import record_folder
 from jobs.engine.run_folder.records import read_json, write_json
 from jobs.engine.sweep import Cell
 from jobs.recipes import RECIPES, find, shipped
+from proxygrm.core.errors import UserError
 from proxygrm.core.files.owner import refuse_foreign
-
-METRICS = ("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement")
-SEED = "grm_rl.seed"
 
 
 @dataclass(frozen=True)
@@ -46,53 +45,61 @@ def list_shipped() -> None:
     out.print("proxygrm ablate NAME --dry-run shows what would be sent; a spec of your own: proxygrm ablate my.toml")
 
 
-def collect(folder: Path, cells: Sequence[Cell]) -> list[Row]:
+def collect(folder: Path, cells: Sequence[Cell], table: CellTable) -> list[Row]:
     """One row for each setting of the cells, over all seeds, in the spec's order."""
     groups: dict[str, list[dict[str, float] | None]] = {}
     for cell in cells:
-        groups.setdefault(without_seed(cell), []).append(_metrics(folder / "cells" / cell.name / "evaluate"))
+        groups.setdefault(without_seed(cell, table.seed), []).append(_metrics(folder / "cells" / cell.name, table))
     rows = []
     for name, cells_of_row in groups.items():
         evaluated = [metrics for metrics in cells_of_row if metrics is not None]
-        values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in METRICS}
+        values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in table.figures}
         means = {key: statistics.fmean(v) for key, v in values.items() if v}
         spreads = {key: statistics.stdev(v) if len(v) > 1 else None for key, v in values.items() if v}
         rows.append(Row(name, len(evaluated), len(cells_of_row), means, spreads))
     return rows
 
 
-def without_seed(cell: Cell) -> str:
-    axes = [value if axis == "cell" else f"{axis.split('.')[-1]}={value}" for axis, value in cell.axes if axis != SEED]
+def without_seed(cell: Cell, seed: str) -> str:
+    axes = [value if axis == "cell" else f"{axis.split('.')[-1]}={value}" for axis, value in cell.axes if axis != seed]
     return ", ".join(axes) or "default"
 
 
-def _metrics(folder: Path) -> dict[str, float] | None:
-    """Metrics of one cell's policy; None while it is not proven done."""
-    if not (folder / "DONE.json").exists():
+def _metrics(folder: Path, table: CellTable) -> dict[str, float] | None:
+    """Figures of one cell; None while they are not proven done."""
+    file = folder / table.file
+    if not (file.parent / "DONE.json").exists():
         return None
-    summary: dict[str, Any] = (read_json(folder / "summary.json") or {}).get("rl", {})
-    return {key: float(summary[key]) for key in METRICS if isinstance(summary.get(key), int | float)}
+    summary: dict[str, Any] = (read_json(file) or {}).get(table.model, {})
+    return {key: float(summary[key]) for key in table.figures if isinstance(summary.get(key), int | float)}
 
 
 def show_table(run: Path | None, name: str, as_json: bool) -> None:
     """name: of the ablation; "" for the last one of the run."""
-    folder = of_run(run, as_json)[1].folder
+    resolved, ledger = of_run(run, as_json)
+    folder, shown = ledger.folder, resolved.recipe.sweep.table
+    if shown is None:
+        raise UserError(
+            f"recipe {resolved.recipe.name} does not say what the table of an ablation shows (Sweep.table)",
+            code="ablation.no-table",
+            recipe=resolved.recipe.name,
+        )
     request = ablation_of(folder, name)
-    rows = collect(folder, request.ablation)
+    rows = collect(folder, request.ablation, shown)
     file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
     if as_json:
         echo(json.dumps([vars(row) for row in rows], indent=2))
         return
-    title = f"{folder.name}, {request.ablation_name}: policy of each cell on held-out pairs"
+    title = f"{folder.name}, {request.ablation_name}: {shown.title}"
     table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
     table.add_column("evaluated", justify="right")
-    for key in METRICS:
+    for key in shown.figures:
         table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in METRICS))
+        table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in shown.figures))
     out.print(table)
     out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
 

@@ -21,6 +21,7 @@ from proxygrm.core.files import lock
 from proxygrm.core.files.owner import refuse_foreign
 from proxygrm.core.pairs import SCHEMA_VERSION
 from proxygrm.core.runtime.interrupts import stopped_once
+from proxygrm.report.contents import Report
 from slurm import reach
 
 TRAIN, HELD_OUT, SEED = 5000, 160, 0
@@ -41,14 +42,14 @@ def run(folder: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
         prepare(DEMO_INPUTS)
         if prepare_only:
             return
-        _chain(ledger, recipe, quick)
+        page = _chain(ledger, recipe, quick)
     minutes = (time.time() - started) / 60
-    echo(f"done in {minutes:.1f} minutes; open {folder / 'report' / 'report.html'}")
+    echo(f"done in {minutes:.1f} minutes; open {folder / page}")
 
 
-def _chain(ledger: Ledger, recipe: str, quick: bool) -> None:
-    """Ctrl-C, or closing the terminal, cancels the demo's own jobs and waits for their end, so that the next demo does
-    not find any of them."""
+def _chain(ledger: Ledger, recipe: str, quick: bool) -> str:
+    """Returns the path of the page in the run folder. Ctrl-C, or closing the terminal, cancels the demo's own jobs and
+    waits for their end, so that the next demo does not find any of them."""
     from slurm.local import cluster
     from slurm.local.folder import default_folder, in_use
 
@@ -62,7 +63,8 @@ def _chain(ledger: Ledger, recipe: str, quick: bool) -> None:
         finally:
             if reason := cluster.down_if_unused(where):
                 echo(f"the private cluster stays up: {reason}; `proxygrm cluster down` stops it")
-    show_result(ledger.folder)
+    show_result(ledger.folder, resolved.recipe.report)
+    return resolved.recipe.report.page
 
 
 def _run_chain(resolved: Resolved, ledger: Ledger, where: Path, signals: list[int]) -> None:
@@ -83,11 +85,13 @@ def _run_chain(resolved: Resolved, ledger: Ledger, where: Path, signals: list[in
         raise KeyboardInterrupt(STOPPED) from None
 
 
-def show_result(folder: Path) -> None:
+def show_result(folder: Path, report: Report) -> None:
     from proxygrm.report.tables.run import result_table, training_table
 
-    console.out.print(training_table(folder / "grm_rl" / "metrics.jsonl"))
-    console.out.print(result_table(folder / "evaluate" / "summary.json"))
+    if report.rollouts:
+        console.out.print(training_table(folder / report.rollouts))
+    if report.results:
+        console.out.print(result_table(folder / report.results.file, report.results))
 
 
 def prepare(inputs: Path) -> None:

@@ -223,7 +223,7 @@ def cancel(run: Path | None) -> None:
     "--output",
     cls=Renamed,
     type=click.Path(path_type=Path),
-    help="The page to write.  [RUN/report/report.html]",
+    help="The page to write.  [where the chain writes it]",
 )
 def report(run: Path | None, out: Path | None) -> None:
     """Write one self-contained HTML page about a run, finished or not."""
@@ -232,11 +232,12 @@ def report(run: Path | None, out: Path | None) -> None:
     from proxygrm.core.files.owner import refuse_foreign
     from proxygrm.report.page import write_report
 
-    folder = console.of_run(run)[1].folder
-    page = out or folder / "report" / "report.html"  # the file of the chain's own report stage
+    resolved, ledger = console.of_run(run)
+    folder, contents = ledger.folder, resolved.recipe.report
+    page = out or folder / contents.page  # the file of the chain's own stage, if it has one
     refuse_foreign(page.absolute().parent, "write the page elsewhere with --out")
     with quiet("report"):
-        write_report(folder, page)
+        write_report(folder, page, contents)
     console.out.print(f"wrote {page}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from jobs.engine.stage import Output, Stage
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import did_you_mean
+from proxygrm.report.contents import Report
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,27 @@ class PerCell:
 
 
 @dataclass(frozen=True)
+class CellTable:
+    """The table of an ablation: a row for each setting of the cells."""
+
+    file: str
+    """STAGE/FILE of each cell: JSON, {model: {figure: number}}."""
+    model: str
+    """Whose figures are shown."""
+    figures: tuple[str, ...]
+    seed: str = ""
+    """The setting over which means are taken; "" where cells with other seeds are rows of their own."""
+    title: str = "figures of each cell"
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What an ablation repeats for each cell, in the chain's order; what it leaves out. Other stages are shared."""
 
     per_cell: Mapping[str, PerCell] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    table: CellTable | None = None
+    """What `ablate --table` shows."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,8 @@ class Recipe:
     """Stages that `--nodes` sets the number of nodes of."""
     ablations: str = ""
     """Folder of its ablation specs, if it ships any."""
+    report: Report = field(default_factory=Report)
+    """What its page shows, and the demo when it has ended: files, titles, columns and their order."""
     file: str = ""
     """Where it is written; for error messages."""
 

@@ -102,6 +102,7 @@ def save(resolved: Resolved, ledger: Ledger) -> int:
         resolved.profile,
         {name: identity.fingerprint for name, identity in resolved.identities.items()},
         asked.ablation_name,
+        resolved.recipe.report,
     )
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from jobs.engine.recipe import PerCell, Recipe, Sweep
+from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.stages import checks, distill, evaluate, report, rl, sft, split, transfer
+from proxygrm.report.contents import Report, Results
 from proxygrm.serving.settings import ProxySettings
 from slurm.sbatch import Resources
 
@@ -174,6 +175,26 @@ def quick() -> Config:
     )
 
 
+REPORT = Report(
+    title="Proxy-GRM run",
+    stages={
+        "distill": "teacher's critiques",
+        "split": "training sets",
+        "proxy_sft": "proxy, SFT",
+        "proxy_rl": "proxy, RL",
+        "grm_sft": "reward model, SFT",
+        "grm_rl": "reward model, RL",
+        "evaluate": "held-out pairs",
+        "transfer": "rubric transfer",
+        "report": "this page",
+    },
+    results=Results("evaluate/summary.json", models={"start": "before training", "sft": "after SFT", "rl": "after RL"}),
+    counts="split/report.json",
+    transfer="transfer/transfer.json",
+    rollouts="grm_rl/metrics.jsonl",
+    page="report/report.html",
+)
+
 RECIPE = Recipe(
     name="proxy_grm",
     chain=chain,
@@ -185,7 +206,15 @@ RECIPE = Recipe(
             "evaluate": PerCell("ablation_evaluate", needs=("held_out", "proxy", "rl")),
         },
         left_out=("report", "transfer"),
+        table=CellTable(
+            "evaluate/summary.json",
+            model="rl",
+            figures=("accuracy", "both_orders_accuracy", "format_rate", "proxy_agreement"),
+            seed="grm_rl.seed",
+            title="policy of each cell on held-out pairs",
+        ),
     ),
     nodes=("grm_rl",),
+    report=REPORT,
     ablations=str(Path(__file__).parent / "ablations" / "proxy_grm"),
 )

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
-from proxygrm.evaluate.names import TAG_TITLES
+from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
+
+OTHER_NEEDS = ("held_out", "proxy")
+"""What the stage needs beside the models."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,9 @@ class Settings(OnNodes, EvaluateSettings):
 def stage(
     name: str, *, held_out: Given, proxy: str | Output, models: Mapping[str, str | Output], settings: Settings
 ) -> Stage:
-    """models: by their label, one of TAG_TITLES. Makes `summary.json`."""
+    """models: by their names, in the order they are judged in. Makes `summary.json` and MODEL.jsonl of each."""
+    for model in models:
+        check_file_name(model, reserved=OTHER_NEEDS)
     trusted = settings.trust_remote_code
     return Stage(
         name=name,
@@ -41,7 +46,7 @@ def stage(
 def judge_held_out(run: StageRun) -> None:
     from proxygrm.evaluate.models import evaluate_models
 
-    models = {label: run.inputs[label] for label in TAG_TITLES if label in run.inputs}  # a cell of an ablation has one
+    models = {label: path for label, path in run.inputs.items() if label not in OTHER_NEEDS}
     evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, run.config, run.progress)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
-from proxygrm.evaluate.names import TAG_TITLES
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
@@ -33,7 +33,10 @@ class Settings(OnNodes, EvaluateSettings):
 
 
 def stage(name: str, *, judge: str | Output, judged: Output, settings: Settings) -> Stage:
-    """judged: the summary of an evaluate stage. Makes `transfer.json`."""
+    """judged: the summary of a stage that judged several models, the first of them before training.
+
+    Makes `transfer.json`.
+    """
     return Stage(
         name=name,
         run=measure,
@@ -51,7 +54,7 @@ def measure(run: StageRun) -> None:
     from proxygrm.evaluate.transfer.run import Transfer, measure_transfer
 
     settings: Settings = run.config
-    base, *trained = TAG_TITLES
+    base, *trained = json.loads(run.inputs["judged"].read_text(encoding="utf-8"))
     judged = run.inputs["judged"].parent
     measure_transfer(
         Transfer(

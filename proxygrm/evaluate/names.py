@@ -1,4 +1,4 @@
-"""Names of models and judges: the tags of a chain's models, and what may become a file name."""
+"""What may be the name of a model or judge, since it becomes a file name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import re
 from collections.abc import Collection
 
 from proxygrm.core.errors import UserError
-
-TAG_TITLES = {"start": "before training", "sft": "after SFT", "rl": "after RL"}
-"""The models of a chain, in the order of training."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -12,7 +12,6 @@ from proxygrm.evaluate.scores.compare import ORDERS_DIFFER, beside_anchors, comp
 from proxygrm.evaluate.scores.metrics import Figures
 from proxygrm.evaluate.scores.notes import Answers
 from proxygrm.evaluate.scores.score import score
-from proxygrm.report.gather import tag_title
 from proxygrm.report.numbers import NONE, between, points, share_text
 
 MARKS = {"yes": "=", "nearly": "≈", "no": "≠"}
@@ -90,14 +89,10 @@ def build_view(
 
 
 def _comparisons(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(baseline, run): each run against the first; of a chain, and of any three runs, also the last against the second,
-    because what RL adds to SFT is not what both add to the start."""
-    sft, rl = tag_title("sft"), tag_title("rl")
-    last_step = (sft, rl) if sft in names and rl in names else tuple(names[1:3]) if len(names) == 3 else ()
-    with_first = [(names[0], name) for name in names[1:]]
-    if last_step and last_step not in with_first:
-        return [*with_first, (last_step[0], last_step[1])]
-    return with_first
+    """(baseline, run): each run against the first; of three runs also the last against the second, because what a
+    second training adds to the first is not what both add to the start."""
+    last_step = [(names[1], names[2])] if len(names) == 3 else []
+    return [*((names[0], name) for name in names[1:]), *last_step]
 
 
 def _notes(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import numbered_lines, value_of
-from proxygrm.evaluate.names import TAG_TITLES
+from proxygrm.report.contents import Report, read_report
 from proxygrm.report.numbers import number
 
-CHAIN = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
+RECORDS = ("DONE*.json", "FAILED*.json", "progress*.json")
+"""Files that a stage's jobs leave in its folder."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class StageFacts:
 @dataclass
 class RunFacts:
     folder: Path
+    report: Report = field(default_factory=Report)
     about: dict[str, Any] = field(default_factory=dict)
     stages: list[StageFacts] = field(default_factory=list)
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -50,36 +53,48 @@ class RunFacts:
     """What could not be read, one sentence each; shown on the page."""
 
 
-def gather(run_dir: Path) -> RunFacts:
+def gather(run_dir: Path, report: Report | None = None) -> RunFacts:
+    """report: what the page shows; by default what the recipe said when the run was submitted (run.json)."""
     facts = RunFacts(run_dir)
     records = [
         read_object(path, facts.notes) for path in (run_dir / "run.json", *sorted(run_dir.glob("ablations/*/run.json")))
     ]
     facts.about = next((record for record in records if record), {})
+    facts.report = report or _report_then(facts)
     submissions = read_object(run_dir / "submissions.json", facts.notes)
     for name in _stage_names(run_dir, records):
         facts.stages.append(_stage(run_dir / name, name, submissions.get(name), facts.notes))
+        if name == facts.report.page_stage and facts.stages[-1].status in ("submitted", "missing"):
+            facts.stages[-1] = replace(facts.stages[-1], status="running", note="writes this page")
+    for name in facts.report.curves or [stage.name for stage in facts.stages]:
         if rows := read_lines(run_dir / name / "metrics.jsonl", facts.notes):
             facts.curves[name] = rows
-    facts.funnel = read_object(run_dir / "split" / "report.json", facts.notes)
-    for name in ("evaluate", "ablation_evaluate"):
-        facts.summary |= read_object(run_dir / name / "summary.json", facts.notes)
-        for tag in facts.summary:
-            if rows := read_lines(run_dir / name / f"{tag}.jsonl", facts.notes):
-                facts.judged[tag] = rows
-                facts.answers[tag] = run_dir / name / f"{tag}.jsonl"
+    if facts.report.counts:
+        facts.funnel = read_object(run_dir / facts.report.counts, facts.notes)
+    if facts.report.results:
+        file = run_dir / facts.report.results.file
+        facts.summary = facts.report.in_order(read_object(file, facts.notes))
+        for model in facts.summary:
+            if rows := read_lines(file.with_name(f"{model}.jsonl"), facts.notes):
+                facts.judged[model] = rows
+                facts.answers[model] = file.with_name(f"{model}.jsonl")
     return facts
 
 
-def tag_title(tag: str) -> str:
-    return TAG_TITLES.get(tag, tag)
+def _report_then(facts: RunFacts) -> Report:
+    try:
+        return read_report(facts.about.get("report"))
+    except UserError as error:
+        facts.notes.append(str(error))
+        return Report()
 
 
 def _stage_names(run_dir: Path, records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The chain's stages in order, those of its ablations, then any other stage with a DONE file."""
+    """The chain's stages in order, those of its ablations, then any other stage with a record of its work."""
     planned = [record["fingerprints"] for record in records if isinstance(record.get("fingerprints"), dict)]
-    names = list(dict.fromkeys(name for stages in planned for name in stages)) or list(CHAIN)
-    extra = sorted({p.parent.name for p in run_dir.glob("*/DONE*.json")} - set(names))
+    names = list(dict.fromkeys(name for stages in planned for name in stages))
+    records_of_work = (path for kind in RECORDS for path in run_dir.glob(f"*/{kind}"))
+    extra = sorted({path.parent.name for path in records_of_work} - set(names))
     return names + [name for name in extra if "." not in name]  # STAGE.FINGERPRINT was moved aside
 
 
@@ -98,8 +113,6 @@ def _stage(folder: Path, name: str, submission: Any, notes: list[str]) -> StageF
         status = "done"
     elif running:
         status, note = "running", _progress_note(running)
-    elif name == "report":
-        status, note = "running", "writes this page"
     else:
         status = "submitted" if submission else "missing"
     complete = status == "done"

@@ -14,28 +14,18 @@ from proxygrm.evaluate.scores.notes import EXPECTED_UNKNOWN
 from proxygrm.evaluate.scores.score import read
 from proxygrm.report.benchmark import View, build_view
 from proxygrm.report.charts import stage_charts
-from proxygrm.report.gather import RunFacts, StageFacts, gather, tag_title
+from proxygrm.report.contents import Report
+from proxygrm.report.gather import RunFacts, StageFacts, gather
 from proxygrm.report.numbers import number
 from proxygrm.report.shell import clock, render_page, write_page
-from proxygrm.report.tables.results import COLUMNS, group_rows, result_rows
+from proxygrm.report.tables.results import group_rows, result_rows
 from proxygrm.report.transfer import transfer_tables
 
-STAGE_TITLES = {
-    "distill": "teacher's critiques",
-    "split": "training sets",
-    "proxy_sft": "proxy, SFT",
-    "proxy_rl": "proxy, RL",
-    "grm_sft": "reward model, SFT",
-    "grm_rl": "reward model, RL",
-    "evaluate": "held-out pairs",
-    "transfer": "rubric transfer",
-    "report": "this page",
-}
 
-
-def write_report(run_dir: Path, out_html: Path) -> Path:
+def write_report(run_dir: Path, out_html: Path, report: Report | None = None) -> Path:
     """Write the page of a run, finished or not, and return its path.
 
+    report: what the page shows; by default what the recipe said when the run was submitted (run.json).
     Missing stages are shown as missing and unreadable files are listed on the page. UserError when the run folder does
     not exist or the page cannot be written.
     """
@@ -44,29 +34,31 @@ def write_report(run_dir: Path, out_html: Path) -> Path:
         raise UserError(
             f"no run folder at {run_dir}; `proxygrm status` lists the runs", code="run.not-found", path=run_dir
         )
-    return write_page(render(gather(run_dir)), out_html)
+    return write_page(render(gather(run_dir, report)), out_html)
 
 
 def render(facts: RunFacts) -> str:
     bench = benchmark_of_rows(facts.judged)
-    view = _view(facts, bench.name)
+    view, report = _view(facts, bench.name), facts.report
     values = {
+        "kind": report.title,
         "name": str(facts.about.get("name") or facts.folder.name),
         "about": _about(facts.about),
         "settings": json.dumps(facts.about.get("settings"), indent=2) if facts.about.get("settings") else "",
-        "stages": _stages(facts.stages),
+        "stages": _stages(facts.stages, report.stages),
         "span": _span(facts.stages),
-        "curves": [(stage, STAGE_TITLES.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
+        "curves": [(stage, report.stages.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
+        "counts": report.counts,
         "funnel": funnel(facts.funnel),
-        "columns": COLUMNS,
-        "results": result_rows(facts.summary),
-        "groups": [(by, *group_rows(facts.summary, f"by_{by}")) for by in ("source", "category")],
+        "results": report.results,
+        "rows": result_rows(facts.summary, report.results) if report.results else [],
+        "groups": [(by, *group_rows(facts.summary, f"by_{by}", report.model_title)) for by in ("source", "category")],
         "view": view,
         "heading": "Held-out pairs in detail",
-        "transfer": transfer_tables(facts.folder, facts.notes),
+        "transfer": transfer_tables(facts.folder, report, facts.notes),
         "notes": facts.notes,
     }
-    names = {tag: tag_title(tag) for tag in facts.judged}
+    names = {tag: report.model_title(tag) for tag in facts.judged}
     return render_page("report.html", values, facts.judged, partition(bench, "official"), names)
 
 
@@ -81,7 +73,7 @@ def _view(facts: RunFacts, bench_name: str) -> View | None:
     answers = {}
     for tag, path in facts.answers.items():
         try:
-            answers[tag_title(tag)] = read(bench_name, [path], partial=True)
+            answers[facts.report.model_title(tag)] = read(bench_name, [path], partial=True)
         except UserError as error:
             facts.notes.append(str(error))
     try:
@@ -111,7 +103,7 @@ def _span(stages: list[StageFacts]) -> str:
     return duration(max(ends) - min(starts)) if starts and ends else ""
 
 
-def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
+def _stages(stages: list[StageFacts], titles: Mapping[str, str]) -> list[dict[str, Any]]:
     """The texts of each stage's row, and its bar on the run's time axis in per cent."""
     starts = [s.started for s in stages if s.started is not None]
     ends = [s.finished for s in stages if s.finished is not None]
@@ -128,7 +120,7 @@ def _stages(stages: list[StageFacts]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": s.name,
-                "title": STAGE_TITLES.get(s.name, ""),
+                "title": titles.get(s.name, ""),
                 "status": s.status,
                 "started": clock(s.started),
                 "finished": clock(s.finished),

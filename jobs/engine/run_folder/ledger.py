@@ -251,10 +251,17 @@ class Ledger:
             failure.unlink()
 
     def record_run(
-        self, request: Any, settings: Any, profile: Any, fingerprints: Mapping[str, str], ablation: str = ""
+        self,
+        request: Any,
+        settings: Any,
+        profile: Any,
+        fingerprints: Mapping[str, str],
+        ablation: str = "",
+        report: Any = None,
     ) -> int:
         """Everything needed to repeat the run, without secrets: `run.json`, and `code.diff` when the code has
-        uncommitted changes. ablation: its name; each has its own record beside the chain's.
+        uncommitted changes. ablation: its name; each has its own record beside the chain's. report: what the page
+        shows.
 
         Returns how many lines of the difference are left out because they look like a secret.
         """
@@ -274,6 +281,7 @@ class Ledger:
                 "settings": plain(settings),
                 "profile": plain(profile),
                 "fingerprints": dict(fingerprints),
+                "report": plain(report),
                 "git": code_version.git_revision(),
                 "code_diff_lines_left_out": left_out,
                 "packages": code_version.package_versions(),

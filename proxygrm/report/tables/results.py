@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxygrm.report.gather import tag_title
+from proxygrm.report.contents import JUDGE_COLUMNS, Column, Results
 from proxygrm.report.numbers import NONE, between, number, share_text
 
 
-@dataclass(frozen=True)
-class Column:
-    title: str
-    key: str
-    interval: bool = False
-    count: bool = False
-    help: str = ""
-
-
-COLUMNS = (
-    Column("Pairs", "pairs", count=True, help="pairs judged, each in both orders"),
-    Column("Accuracy", "accuracy", interval=True, help="share of verdicts that are right; 95 % interval in brackets"),
-    Column("Unparsed wrong", "accuracy_unparsed_wrong", help="the same with unreadable verdicts counted as wrong"),
-    Column("Both orders", "both_orders_accuracy", help="pairs judged right in both orders"),
-    Column("Says 1", "says_1", help="share of verdicts for response 1: 50 % is no position bias"),
-    Column("Format", "format_rate", help="share of well-formed critiques"),
-    Column(
-        "Proxy agrees",
-        "proxy_agreement",
-        interval=True,
-        help="the proxy's verdicts by the rubric alone that equal the label",
-    ),
-    Column("Unparsed", "unparsed", count=True, help="judgements without a readable verdict"),
-    Column("Names winner", "names_winner", count=True, help="rubrics that name the better response"),
-)
-
-
-def result_rows(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """One row per model: its name, then a text for each of COLUMNS."""
+def result_rows(summary: Mapping[str, Mapping[str, Any]], results: Results) -> list[list[str]]:
+    """One row per model: its title, then a text for each of the columns."""
     return [
-        [tag_title(tag), *(cell_text(figures, column) for column in COLUMNS)]
-        for tag, figures in summary.items()
+        [results.models.get(model, model), *(cell_text(figures, column) for column in results.columns)]
+        for model, figures in summary.items()
         if isinstance(figures, Mapping)
     ]
 
@@ -58,14 +30,17 @@ def cell_text(figures: Mapping[str, Any], column: Column) -> str:
     return share_text(value) + (f" ({interval})" if interval else "")
 
 
-def group_rows(summary: Mapping[str, Mapping[str, Any]], by: str) -> tuple[list[str], list[list[str]]]:
+def group_rows(
+    summary: Mapping[str, Mapping[str, Any]], by: str, model_title: Callable[[str], str]
+) -> tuple[list[str], list[list[str]]]:
     """Accuracy per group (`by_source` or `by_category`): titles and rows; empty with fewer than two groups."""
-    groups = list(dict.fromkeys(g for figures in summary.values() for g in figures.get(by) or {}))
+    models = {model: figures for model, figures in summary.items() if isinstance(figures, Mapping)}
+    groups = list(dict.fromkeys(g for figures in models.values() for g in figures.get(by) or {}))
     if len(groups) < 2:
         return [], []
-    accuracy = COLUMNS[1]
+    accuracy = next(column for column in JUDGE_COLUMNS if column.key == "accuracy")
     rows = [
-        [tag_title(tag), *(cell_text((figures.get(by) or {}).get(group, {}), accuracy) for group in groups)]
-        for tag, figures in summary.items()
+        [model_title(model), *(cell_text((figures.get(by) or {}).get(group, {}), accuracy) for group in groups)]
+        for model, figures in models.items()
     ]
     return groups, rows

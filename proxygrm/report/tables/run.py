@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
+from proxygrm.report.contents import Report, Results
 from proxygrm.report.numbers import NONE
-from proxygrm.report.tables.results import COLUMNS, result_rows
+from proxygrm.report.tables.results import result_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+JUDGED = Results(file="")
+"""Titles and columns for the summary of judges under their own names."""
 
-def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
-    """A rich Table of a summary.json or of its content. UserError when the file is missing or invalid."""
+
+def result_table(summary: Path | Mapping[str, Mapping[str, Any]], results: Results = JUDGED) -> Table:
+    """A rich Table of a summary.json or of its content. results: titles and columns, by default those of judges.
+    UserError when the file is missing or invalid."""
     from rich.table import Table
     from rich.text import Text
 
@@ -30,12 +35,12 @@ def result_table(summary: Path | Mapping[str, Mapping[str, Any]]) -> Table:
                 f"no results in {summary}: {error}", code="report.no-results", path=summary, reason=str(error)
             ) from error
     assert isinstance(summary, Mapping)
-    rows = result_rows(summary)
-    table = Table(title="Held-out pairs, both orders", title_justify="left")
+    rows = result_rows(Report(results=results).in_order(summary), results)
+    table = Table(title=results.title, title_justify="left")
     table.add_column("")
     for name, *_ in rows:
         table.add_column(Text(name), justify="right")
-    for index, column in enumerate(COLUMNS, 1):
+    for index, column in enumerate(results.columns, 1):
         table.add_row(column.title, *(Text(row[index]) for row in rows))
     return table
 

@@ -59,7 +59,7 @@ for name in os.environ["STAGES"].split():
 resolve = demo.recipes.resolve
 demo.recipes.resolve = lambda request: replace(resolve(request), stages=stages)
 demo.prepare = lambda inputs: None
-demo.show_result = lambda folder: print("the result")
+demo.show_result = lambda folder, report: print("the result")
 main(["demo", "--run", sys.argv[1]])
 """
 STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from jobs.engine.stage import plain
+from jobs.recipes.proxy_grm import REPORT
 from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.scores.metrics import summarise
@@ -58,6 +60,7 @@ def make_run(run: Path, pairs: int = 12) -> Path:
         "git": "0123456789ab-dirty",
         "packages": {"vllm": "0.24.0", "verl": "0.9.1", "none": None},
         "fingerprints": dict.fromkeys([*stages, "report"], "f" * 16),
+        "report": plain(REPORT),
         "settings": {"x": NASTY.replace("\ud83d", "")},
         "written": START,
     }

@@ -224,7 +224,9 @@ def test_the_table_has_mean_and_spread_over_seeds_and_counts_what_is_missing(tmp
     evaluated(tmp_path, "aggregation-sum_seed-2", 0.8)
     evaluated(tmp_path, "aggregation-bonus_seed-2", 0.5)
     (tmp_path / "cells" / "aggregation-bonus_seed-1" / "evaluate").mkdir(parents=True)
-    one, two = collect(tmp_path, cells)
+    table = RECIPE.sweep.table
+    assert table
+    one, two = collect(tmp_path, cells, table)
     assert (one.name, one.evaluated, one.cells) == ("aggregation=sum", 2, 2)
     assert one.means["accuracy"] == pytest.approx(0.75)
     assert one.spreads["accuracy"] == pytest.approx(0.05 * 2**0.5)

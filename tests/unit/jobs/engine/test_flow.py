@@ -14,6 +14,7 @@ from jobs.engine import facts, flow
 from jobs.engine.check import Problem
 from jobs.engine.flow import Choice
 from jobs.engine.plan import Planned
+from jobs.engine.recipe import Recipe
 from jobs.engine.request import Request, Resolved
 from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.run_folder.records import read_json
@@ -75,8 +76,9 @@ def resolved(tmp_path: Path) -> Resolved:
     first = Stage("first", nothing, (Artifact("rows"),), Resources(), needs={"data": Given(str(data))}, array=2)
     second = Stage("second", nothing, (Artifact("m"),), Resources(), needs={"rows": first / "rows"})
     third = Stage("third", nothing, (Artifact("r"),), Resources(), needs={"m": second / "m", "rows": first / "rows"})
-    recipe: Any = None
-    return Resolved(Request(), recipe, "demo", None, Profile("test"), [first, second, third])
+    stages = [first, second, third]
+    recipe = Recipe("three", lambda _: stages, {})
+    return Resolved(Request(), recipe, "demo", None, Profile("test"), stages)
 
 
 def test_a_submit_takes_each_step_once_and_computes_each_identity_once(

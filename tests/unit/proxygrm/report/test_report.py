@@ -6,10 +6,13 @@ import re
 
 import pytest
 
+from jobs.engine.stage import plain
+from jobs.recipes.proxy_grm import REPORT
 from proxygrm.report.charts import line_chart, series, stage_charts
+from proxygrm.report.contents import JUDGE_COLUMNS, Column, Report, Results, read_report
 from proxygrm.report.gather import gather
 from proxygrm.report.page import duration, funnel, write_report
-from proxygrm.report.tables.results import COLUMNS, cell_text, result_rows
+from proxygrm.report.tables.results import cell_text, result_rows
 from proxygrm.report.tables.run import result_table
 from support.refusals import refused
 from support.run_folders.report_runs import NASTY, START, Page, make_run
@@ -45,12 +48,51 @@ def test_text_from_data_and_models_stays_text(tmp_path):
     assert next(pair[3] for pair in page.data["pairs"] if pair[0] == "demo:0") == NASTY
 
 
-def test_an_empty_run_folder_still_gives_a_page(tmp_path):
+def test_a_run_whose_stages_have_not_started_still_gives_a_page(tmp_path):
     (tmp_path / "run").mkdir()
+    record = {"report": plain(REPORT), "fingerprints": dict.fromkeys(("distill", "split", "grm_rl", "report"), "f")}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html"))
-    assert page.text.count("missing") == 7
+    assert page.text.count("missing") == 3
     for words in ("Not evaluated yet", "Not split yet", "No training metrics yet", "No judged pairs yet"):
         assert words in page.text
+
+
+def test_an_empty_folder_and_another_versions_report_still_give_a_page(tmp_path):
+    assert "No training metrics yet" in Page(write_report(tmp_path, tmp_path / "report.html")).text
+    for row, words in ({"kind": "x"}, "unknown setting 'kind'"), ({"results": {}}, "cannot be read: KeyError"):
+        (tmp_path / "run.json").write_text(json.dumps({"report": row}))
+        assert words in Page(write_report(tmp_path, tmp_path / "report.html")).text
+
+
+def test_a_recipes_own_report_shows_its_files_under_its_own_titles(tmp_path):
+    columns = (Column("Solved", "solved"), Column("Problems", "n", count=True))
+    results = Results("score/all.json", {"b": "Theirs", "a": "Ours"}, heading="Sums", note="", columns=columns)
+    report = Report("Sums run", {"score": "every sum"}, results, counts="mix/kept.json", curves=("fit",))
+    for folder, name, content in (
+        ("score", "all.json", '{"c": {"n": 3}, "a": {"solved": 0.5, "n": 1200}, "b": {"solved": 0.25}}'),
+        ("mix", "kept.json", '{"rows": 7}'),
+        ("fit", "metrics.jsonl", '{"step": 1, "loss": 2}\n'),
+        ("other", "metrics.jsonl", '{"step": 1, "loss": 3}\n'),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(content)
+    record = {"report": plain(report), "fingerprints": dict.fromkeys(("mix", "fit", "score"), "f")}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    facts = gather(tmp_path)
+    assert (facts.report, list(facts.curves), facts.funnel) == (report, ["fit"], {"rows": 7})
+    rows = [["Theirs", "25.0 %", "–"], ["Ours", "50.0 %", "1,200"], ["c", "–", "3"]]
+    assert result_rows(facts.summary, results) == rows
+    page = Page(write_report(tmp_path, tmp_path / "page.html"))
+    for words in ("Sums run", "every sum", "Theirs", "Solved"):
+        assert words in page.text
+    assert "both orders" not in page.text
+    assert "writes this page" not in page.text
+
+
+def test_the_report_of_a_recipe_survives_run_json():
+    assert read_report(json.loads(json.dumps(plain(REPORT)))) == REPORT
+    assert read_report(None) == Report()
 
 
 def test_an_ablation_adds_its_cells_to_the_page_of_its_chain_or_has_one_of_its_own(tmp_path):
@@ -110,6 +152,7 @@ def test_truncated_and_invalid_files_are_named_on_the_page_and_lose_nothing_else
 )
 def test_the_status_of_a_stage_follows_from_its_files(tmp_path, files, status):
     (tmp_path / "distill").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps({"fingerprints": {"distill": "f"}}))
     for name, content in files.items():
         (tmp_path / "distill" / name).write_text(json.dumps(content))
     stage = gather(tmp_path).stages[0]
@@ -135,7 +178,7 @@ def test_rows_with_the_minimal_fields_are_shown(tmp_path):
     row = {"id": 7, "order": "as_is", "label": 1, "verdict": None, "critique": None, "question": "q"}
     (tmp_path / "evaluate" / "m.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "evaluate" / "summary.json").write_text('{"m": {"accuracy": NaN, "pairs": 1}}')
-    page = Page(write_report(tmp_path, tmp_path / "report.html"))
+    page = Page(write_report(tmp_path, tmp_path / "report.html", REPORT))
     assert page.data["reasons"][page.runs["m"]["rows"][0][8][0]] == "empty"
 
 
@@ -171,9 +214,9 @@ def test_nested_counts_become_groups():
 
 def test_result_cells_show_intervals_counts_and_dashes():
     figures = {"accuracy": 0.7123, "accuracy_low": 0.66, "accuracy_high": 0.759, "pairs": 1250}
-    assert cell_text(figures, COLUMNS[1]) == "71.2 % (66.0–75.9)"
-    assert cell_text(figures, COLUMNS[0]) == "1,250"
-    assert cell_text({}, COLUMNS[1]) == "–"
+    assert cell_text(figures, JUDGE_COLUMNS[1]) == "71.2 % (66.0–75.9)"
+    assert cell_text(figures, JUDGE_COLUMNS[0]) == "1,250"
+    assert cell_text({}, JUDGE_COLUMNS[1]) == "–"
 
 
 def test_the_terminal_table_has_a_column_per_model_and_fits_80_characters(tmp_path):
@@ -182,10 +225,10 @@ def test_the_terminal_table_has_a_column_per_model_and_fits_80_characters(tmp_pa
     path = make_run(tmp_path / "run") / "evaluate" / "summary.json"
     summary = json.loads(path.read_text())
     console = Console(width=80, record=True)
-    console.print(result_table(path))
+    console.print(result_table(path, REPORT.results))
     text = console.export_text()
-    assert all(name in text for name, *_ in result_rows(summary))
-    assert len(text.splitlines()) == len(COLUMNS) + 5
+    assert all(name in text for name, *_ in result_rows(summary, REPORT.results))
+    assert len(text.splitlines()) == len(JUDGE_COLUMNS) + 5
     with refused("report.no-results", path=tmp_path / "gone.json"):
         result_table(tmp_path / "gone.json")
     assert result_table({"[bold]x[/]": {}}).columns[1].header.plain == "[bold]x[/]"
