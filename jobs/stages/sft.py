@@ -1,12 +1,14 @@
-"""Supervised fine-tuning with ms-swift: the proxy and the reward model, each from its own start checkpoint."""
+"""Fine-tuning with ms-swift: supervised, or on preferences (`command`), of all weights or with LoRA (`tuner_type`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
-from proxygrm.sft.arguments import SftSettings
+from proxygrm.core.checkpoints.adapter import check_adapter
+from proxygrm.sft.settings import SftSettings
+from slurm.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -14,15 +16,16 @@ class Settings(OnNodes, SftSettings):
     pass
 
 
-def stage(name: str, *, start: str | Output, data: Output, settings: Settings) -> Stage:
-    """data: ms-swift JSONL. Makes `model`."""
+def stage(name: str, *, start: str | Output, data: Given | Output, settings: Settings) -> Stage:
+    """data: ms-swift JSONL. Makes `model`; with `tuner_type` lora `adapter`, for the merge stage."""
+    check = check_adapter if settings.tuner_type == "lora" else checks.check_checkpoint
     return Stage(
         name=name,
         run=train,
         needs={"start": checks.checkpoint(start, name, settings.trust_remote_code), "data": data},
-        makes=(Artifact("model", check=checks.check_checkpoint),),
+        makes=(Artifact(settings.makes, check=check),),
         on=settings.on,
-        validate=checks.on_one_node,
+        validate=validate,
         config=settings,
     )
 
@@ -39,3 +42,8 @@ def train(run: StageRun) -> None:
         gpus_per_node=run.stage.on.gpus_per_node,
         progress=run.progress,
     )
+
+
+def validate(stage: Stage, profile: Profile) -> None:
+    checks.on_one_node(stage, profile)
+    stage.config.check_installed()

@@ -1,146 +1,24 @@
-"""Every hyper-parameter of an SFT stage, and the one place where ms-swift's arguments are written (4.6 names)."""
+"""The one place where the command line and the environment of ms-swift are written (4.6 names)."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
-from proxygrm.core.bounds import check_bounds
-from proxygrm.core.checkpoints.attention import KERNELS, attention
-from proxygrm.core.errors import UserError
+from proxygrm.core.checkpoints.attention import attention
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from proxygrm.core.runtime.tracking import PROJECT, Mode
+from proxygrm.sft.reserved import APPENDED
+from proxygrm.sft.settings import SftSettings
 
 TRUST = "PROXYGRM_TRUST_REMOTE_CODE"
 """Read by the plugin: ms-swift has no option for it, and trusts every checkpoint."""
 PLUGIN = Path(__file__).with_name("plugin.py")
-DTYPES = ("bfloat16", "float16", "float32")
-PRESETS = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
-SCHEDULERS = (
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-)
+_COMPARED = ("dpo", "kto")
+"""Compare with a frozen copy of the start checkpoint. By default that is `model`, which is another one on resuming."""
 _PASSED_ON = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class SftSettings:
-    """Full fine-tuning of a Qwen2.5-VL. Lengths are tokens; the batch of a step is
-    per_device_train_batch_size x gradient_accumulation_steps x devices rows."""
-
-    learning_rate: float = 5e-6
-    num_train_epochs: float = 1
-    max_steps: int | None = None
-    """Stop after this many optimiser steps; None runs all epochs."""
-    per_device_train_batch_size: int = 2
-    gradient_accumulation_steps: int = 1
-    max_length: int = 8192
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.1
-    adam_beta2: float = 0.95
-    lr_scheduler_type: str = "cosine"
-    freeze_vit: bool = False
-    freeze_aligner: bool = False
-    gradient_checkpointing: bool = True
-    deepspeed: str = "zero2"
-    """Preset of ms-swift (PRESETS) or a DeepSpeed .json; empty for none."""
-    torch_dtype: str = "bfloat16"
-    attn_implementation: str = "auto"
-    """auto: flash_attention_2 where flash-attn is installed, else sdpa; or a name that ms-swift knows."""
-    max_pixels: int = 1003520
-    """Larger images are scaled down to this many pixels."""
-    split_dataset_ratio: float = 0.01
-    """Share of the rows held out for the evaluation loss; 0 for none."""
-    save_steps: int = 100
-    save_total_limit: int = 2
-    logging_steps: int = 5
-    dataloader_num_workers: int = 4
-    strict: bool = True
-    """Stop at a row that is too long or whose image cannot be read; otherwise ms-swift trains another row twice."""
-    seed: int = 42
-    trust_remote_code: bool = False
-    """Run Python code of the checkpoint; otherwise a checkpoint with code is refused."""
-
-    def __post_init__(self) -> None:
-        check_bounds(
-            "sft",
-            self,
-            positive=("num_train_epochs", "learning_rate"),
-            from_one=(
-                "per_device_train_batch_size",
-                "gradient_accumulation_steps",
-                "max_length",
-                "max_pixels",
-                "save_steps",
-                "save_total_limit",
-                "logging_steps",
-            ),
-            from_zero=("dataloader_num_workers", "weight_decay"),
-            shares=("split_dataset_ratio", "warmup_ratio", "adam_beta2"),
-            choices={"torch_dtype": DTYPES, "lr_scheduler_type": SCHEDULERS, "attn_implementation": KERNELS},
-        )
-        if self.split_dataset_ratio == 1:
-            raise UserError(
-                "sft: split_dataset_ratio is 1; no rows would be left to train on",
-                code="settings.out-of-range",
-                name="split_dataset_ratio",
-                value=self.split_dataset_ratio,
-            )
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(
-                f"sft: max_steps is {self.max_steps}; it must be at least 1, or none for whole epochs",
-                code="settings.out-of-range",
-                name="max_steps",
-                value=self.max_steps,
-            )
-        if self.deepspeed and self.deepspeed not in PRESETS and not Path(self.deepspeed).is_file():
-            raise UserError(
-                f"sft: deepspeed is {self.deepspeed!r}; it must be one of {', '.join(PRESETS)}, a DeepSpeed .json, or "
-                "empty",
-                code="settings.unknown-value",
-                name="deepspeed",
-                value=self.deepspeed,
-                known=list(PRESETS),
-            )
-
-    @classmethod
-    def paper(cls) -> Self:
-        """The hyper-parameters of the authors' scripts for Qwen2.5-VL-7B on 4 GPUs: the defaults."""
-        return cls()
-
-    @classmethod
-    def demo(cls, max_steps: int = 300) -> Self:
-        """The tiny model from random weights on one CPU core, so everything is large but the model.
-
-        Looking a word up again is learned all at once, somewhere between step 150 and 250; until then the verdict
-        is a guess, whatever the loss says.
-        """
-        return cls(
-            learning_rate=3e-3,
-            num_train_epochs=1000,
-            max_steps=max_steps,
-            per_device_train_batch_size=16,
-            max_length=512,
-            weight_decay=0.0,
-            adam_beta2=0.98,
-            gradient_checkpointing=False,
-            deepspeed="",
-            torch_dtype="float32",
-            attn_implementation="sdpa",
-            max_pixels=112 * 112,
-            split_dataset_ratio=0.0,
-            save_steps=150,
-            dataloader_num_workers=0,
-        )
 
 
 def swift_arguments(
@@ -152,16 +30,14 @@ def swift_arguments(
     tracking: Mode = "offline",
     run_name: str = "sft",
 ) -> list[str]:
-    """The arguments of `swift sft`. `output`: folder of ms-swift's checkpoints and log; `tracking`: SwanLab's mode,
-    which ms-swift calls "cloud" (online) and "local" (offline).
+    """The arguments of `swift sft` or `swift rlhf`. `output`: folder of ms-swift's checkpoints and log; `tracking`:
+    SwanLab's mode, which ms-swift calls "cloud" (online) and "local" (offline).
 
     DeepSpeed is left out on CPUs. No secret is ever among the arguments.
     """
     s = settings
     values: dict[str, object] = {
         "model": model,
-        "model_type": "qwen2_5_vl",
-        "template": "qwen2_5_vl",
         "external_plugins": PLUGIN,
         "callbacks": "save_when_asked",
         "use_hf": True,
@@ -172,7 +48,7 @@ def swift_arguments(
         "split_dataset_ratio": s.split_dataset_ratio,
         "dataset_num_proc": 1,
         "dataloader_num_workers": s.dataloader_num_workers,
-        "tuner_type": "full",
+        "tuner_type": s.tuner_type,
         "freeze_llm": False,
         "freeze_vit": s.freeze_vit,
         "freeze_aligner": s.freeze_aligner,
@@ -209,7 +85,31 @@ def swift_arguments(
         values |= {"eval_strategy": "steps", "eval_steps": s.save_steps}
     if s.deepspeed and device != "cpu":
         values["deepspeed"] = s.deepspeed
-    return [text for name, value in values.items() for text in (f"--{name}", _text(value))]
+    kinds = {"model_type": s.model_type, "template": s.template or s.model_type, "rlhf_type": s.rlhf_type}
+    values |= {name: kind for name, kind in kinds.items() if kind}
+    if s.tuner_type == "lora":
+        values |= {"lora_rank": s.lora_rank, "lora_alpha": s.lora_alpha, "target_modules": s.target_modules}
+    elif s.rlhf_type in _COMPARED:
+        values["ref_model"] = model
+    for name, extra in s.extra.items():
+        values[name] = (values[name], *extra) if name in APPENDED else extra
+    return words(values)
+
+
+def words(values: Mapping[str, object]) -> list[str]:
+    """An argument list; a tuple or list becomes several words."""
+    return [text for name, value in values.items() for text in (f"--{name}", *_texts(value))]
+
+
+def by_name(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Values of an argument list by "--name"."""
+    values: dict[str, list[str]] = {}
+    for text in arguments:
+        if text.startswith("--"):
+            values[text] = []
+        else:
+            values[next(reversed(values))].append(text)
+    return values
 
 
 def environment(
@@ -235,14 +135,15 @@ def environment(
     return values | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
 
-def command(arguments: list[str], device: str = "cuda", gpus: int = 1) -> list[str]:
-    """The command of ms-swift: one process per GPU, with a rendezvous on the loopback address (`proxygrm.sft.launch`),
-    also for one GPU, because DeepSpeed alone would listen at torch's default port."""
+def command(arguments: list[str], device: str = "cuda", gpus: int = 1, name: str = "sft") -> list[str]:
+    """The command `name` of ms-swift: one process per GPU, with a rendezvous on the loopback address
+    (`proxygrm.sft.launch`), also for one GPU, because DeepSpeed alone would listen at torch's default port."""
     if device == "cpu":
-        return [sys.executable, "-m", "swift.cli.main", "sft", *arguments]
+        return [sys.executable, "-m", "swift.cli.main", name, *arguments]
     launcher = [sys.executable, "-m", "proxygrm.sft.launch", "--nproc_per_node", str(gpus)]
-    return [*launcher, "-m", "swift.cli.sft", *arguments]
+    return [*launcher, "-m", f"swift.cli.{name}", *arguments]
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _texts(value: object) -> list[str]:
+    each = value if isinstance(value, list | tuple) else [value]
+    return [str(one).lower() if isinstance(one, bool) else str(one) for one in each]

@@ -60,8 +60,8 @@ def _incomplete(path: Path, problem: str, file: str) -> UserError:
     )
 
 
-def _check(path: Path) -> None:
-    """Raises OSError for errors of the system: they are not damage."""
+def check_folder(path: Path) -> None:
+    """Raises UserError unless it is a folder."""
     if not _exists(path):
         raise UserError(
             f"no checkpoint at {path}: there is no such folder{_broken_link(path)}",
@@ -74,7 +74,12 @@ def _check(path: Path) -> None:
             code="checkpoint.not-a-folder",
             path=path,
         )
-    config = _json(path, "config.json")
+
+
+def _check(path: Path) -> None:
+    """Raises OSError for errors of the system: they are not damage."""
+    check_folder(path)
+    config = read_json(path, "config.json")
     if not isinstance(config, dict) or "model_type" not in config:
         raise _damaged(path, "config.json has no model_type", "config.json")
     if not any(all(_exists(path / name) for name in names) for names in _TOKENIZER):
@@ -82,8 +87,13 @@ def _check(path: Path) -> None:
     if not any(_exists(path / name) for name in _PROCESSOR):
         raise _incomplete(path, f"it has no {_PROCESSOR[0]}, so images cannot be prepared", _PROCESSOR[0])
     for name in _shards(path):
-        _check_shard(path, name)
-    for file in path.iterdir():  # tokenizer, processor, templates: libraries read them later
+        check_shard(path, name)
+    check_small_files(path)
+
+
+def check_small_files(path: Path) -> None:
+    """Tokenizer, processor, templates: libraries read them later."""
+    for file in path.iterdir():
         if file.suffix in _SMALL and _exists(file) and not file.is_dir() and (reason := torn(file)):
             raise _damaged(path, f"{file.name} {reason}; train or copy it again", file.name)
 
@@ -121,14 +131,15 @@ def _link(source: str, target: str) -> None:
 def _shards(path: Path) -> list[str]:
     if not _exists(path / _INDEX):
         return [_SINGLE]
-    index = _json(path, _INDEX)
+    index = read_json(path, _INDEX)
     weights = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weights, dict) or not weights:
         raise _damaged(path, f"{_INDEX} lists no weights", _INDEX)
     return sorted(set(weights.values()))
 
 
-def _check_shard(path: Path, name: str) -> None:
+def check_shard(path: Path, name: str) -> None:
+    """A safetensors file: its header, its length, its weights."""
     file = path / name
     if not _exists(file):
         raise _incomplete(path, f"{name} is missing{_broken_link(file)}; train or copy it again", name)
@@ -151,7 +162,8 @@ def _check_shard(path: Path, name: str) -> None:
         )
 
 
-def _json(path: Path, name: str) -> Any:
+def read_json(path: Path, name: str) -> Any:
+    """A file of a checkpoint."""
     try:
         return json.loads((path / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

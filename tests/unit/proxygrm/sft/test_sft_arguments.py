@@ -13,14 +13,17 @@ import pytest
 from PIL import Image
 
 from proxygrm.core.checkpoints.attention import FLASH
-from proxygrm.sft.arguments import SftSettings, command, environment, swift_arguments
-from proxygrm.sft.train import _publish, collect_metrics, last_checkpoint, train_sft, with_remedy
+from proxygrm.sft.arguments import by_name, command, environment, swift_arguments
+from proxygrm.sft.checkpoints import last_checkpoint, publish
+from proxygrm.sft.metrics import collect_metrics
+from proxygrm.sft.settings import SftSettings
+from proxygrm.sft.train import train_sft, with_remedy
 from support.refusals import refused
 
 
 def arguments(settings: SftSettings, device: str = "cuda", **more: object) -> dict[str, str]:
     words = swift_arguments(settings, Path("/m"), Path("/d/rows.jsonl"), Path("/o/swift"), device, **more)  # type: ignore[arg-type]
-    return dict(zip(words[::2], words[1::2], strict=True))
+    return {name: " ".join(values) for name, values in by_name(words).items()}
 
 
 def test_the_papers_values_reach_ms_swift() -> None:
@@ -197,7 +200,7 @@ def test_the_published_model_takes_images_of_the_size_it_was_trained_on(tmp_path
     released = {"min_pixels": 3136, "max_pixels": 12845056, "image_processor_type": "Qwen2VLImageProcessor"}
     bound = {"size": {"shortest_edge": 3136, "longest_edge": 12845056}, "video": 1}
     (checkpoint / name).write_text(json.dumps(released if name[:3] == "pre" else {"image_processor": bound, "x": 2}))
-    model = _publish(checkpoint, tmp_path / "model", 50176)
+    model = publish(checkpoint, tmp_path / "model", checkpoint, 50176)
     values = json.loads((model / name).read_text())
     before = json.loads((checkpoint / name).read_text())
     assert values.keys() == before.keys()
@@ -205,5 +208,5 @@ def test_the_published_model_takes_images_of_the_size_it_was_trained_on(tmp_path
     processor = Qwen2VLImageProcessor(**values.get("image_processor", values))
     rows, columns = processor(Image.new("RGB", (2000, 1000)), return_tensors="pt")["image_grid_thw"][0, 1:].tolist()
     assert 0.8 * 50176 < rows * columns * 14 * 14 <= 50176
-    again = _publish(checkpoint, tmp_path / "other", 10**9)
+    again = publish(checkpoint, tmp_path / "other", checkpoint, 10**9)
     assert json.loads((again / name).read_text()) == before  # a bound above the model's own changes nothing

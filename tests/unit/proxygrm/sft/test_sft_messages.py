@@ -11,7 +11,7 @@ import pytest
 
 from proxygrm.core.errors import UserError
 from proxygrm.sft import train
-from proxygrm.sft.arguments import SftSettings
+from proxygrm.sft.settings import SftSettings
 from support.refusals import refused
 from support.small_checkpoints import write_checkpoint
 
@@ -22,7 +22,7 @@ def run(path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch, ended: Callab
     write_checkpoint(path / "model")
     (path / "empty.jsonl").write_text("")
     (path / "rows.jsonl").write_text("{}\n")
-    monkeypatch.setattr(train, "_run", lambda *_: ended())
+    monkeypatch.setattr(train, "run_swift", lambda *_: ended())
     train.train_sft(SftSettings.demo(), path / "model", path / dataset, path / "out", device="cpu")
 
 
@@ -96,7 +96,7 @@ def test_checkpoints_of_other_settings_are_refused_with_the_names(
 def test_a_failed_training_names_its_reason_and_log(tmp_path: Path) -> None:
     code = "import sys; sys.exit('ValueError: no such template')"
     with pytest.raises(UserError) as caught:
-        train._run([sys.executable, "-c", code], {}, tmp_path, lambda *_: None)
+        train.run_swift([sys.executable, "-c", code], {}, tmp_path, lambda *_: None)
     assert (caught.value.code, caught.value.values["exit_code"]) == ("sft.failed", 1)
     log = tmp_path / "swift.log"
     assert str(caught.value) == f"ms-swift failed (1): ValueError: no such template; full log in {log}"

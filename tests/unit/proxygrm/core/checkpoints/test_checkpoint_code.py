@@ -21,7 +21,7 @@ from proxygrm.core.settings import with_assignments
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.replicas.command import ReplicaSpec, serve_command
 from proxygrm.serving.settings import ProxySettings
-from proxygrm.sft.arguments import SftSettings
+from proxygrm.sft.settings import SftSettings
 from proxygrm.sft.train import train_sft
 from support.refusals import refused
 

@@ -138,7 +138,8 @@ def test_an_unknown_mode_is_one_line_and_sends_nothing(swanlab, tmp_path, monkey
 
 
 def test_a_disabled_mode_reaches_ms_swift_and_verl(swanlab, tmp_path, monkeypatch):
-    from proxygrm.sft.arguments import SftSettings, swift_arguments
+    from proxygrm.sft.arguments import swift_arguments
+    from proxygrm.sft.settings import SftSettings
 
     for mode, words in (
         ("disabled", ("none", "local")),
@@ -154,7 +155,8 @@ def test_every_process_that_starts_a_library_is_told_not_to_send_statistics(tmp_
     from proxygrm.core.runtime.telemetry import NO_TELEMETRY
     from proxygrm.serving.replicas.command import ReplicaSpec, serve_environment
     from proxygrm.serving.settings import ProxySettings
-    from proxygrm.sft.arguments import SftSettings, environment
+    from proxygrm.sft.arguments import environment
+    from proxygrm.sft.settings import SftSettings
 
     spec = ReplicaSpec("p", "node", "model", "127.0.0.1", "cpu", (), tmp_path, ProxySettings())
     assert serve_environment(spec, "key", {}).items() >= NO_TELEMETRY.items()

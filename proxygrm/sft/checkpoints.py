@@ -1,0 +1,85 @@
+"""ms-swift's checkpoints: which one to resume from, and what of it is published."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from proxygrm.core.checkpoints.adapter import CONFIG, check_adapter
+from proxygrm.core.checkpoints.check import check_checkpoint, copy_linked
+from proxygrm.core.checkpoints.torn import why_torn
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.durable import move_into_place
+from proxygrm.core.files.whole_file import beside, write_json
+
+PROCESSOR = ("processor_config.json", "preprocessor_config.json")
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_ONLY_FOR_RESUMING = (
+    "optimizer*",
+    "scheduler*",
+    "scaler*",
+    "rng_state*",
+    "global_step*",
+    "latest",
+    "zero_to_fp32.py",
+    "trainer_state.json",
+    "training_args.bin",
+    "args.json",
+)
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest complete `checkpoint-N`: trainer_state.json is written last, and the weights must be intact."""
+    checkpoints = [
+        (int(match[1]), path) for path in work.glob("checkpoint-*") if (match := _CHECKPOINT.fullmatch(path.name))
+    ]
+    for _, path in sorted(checkpoints, reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+            check_trained(path)
+            intact = not why_torn(path)  # optimizer and random states too
+        except (OSError, ValueError, UserError):
+            continue
+        if intact:
+            return path
+    return None
+
+
+def finished(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    return state["global_step"] >= state["max_steps"]
+
+
+def check_trained(path: Path) -> None:
+    """A whole checkpoint, or an adapter. Raises UserError."""
+    (check_adapter if (path / CONFIG).exists() else check_checkpoint)(path)
+
+
+def publish(checkpoint: Path, target: Path, processor: Path, max_pixels: int = 0) -> Path:
+    """The checkpoint without the files for resuming, as `target`, by one rename. Files are hard links where possible.
+
+    It gets the processor's configuration in the folder `processor`, limited to `max_pixels` (0: as it is), so that RL,
+    proxy and evaluation show it images of the size it was trained on (ms-swift gets the limit from the environment and
+    does not save it). An adapter has it too, for the merge, which also needs ms-swift's args.json.
+    """
+    scratch = beside(target)
+    kept = ("args.json",) if (checkpoint / CONFIG).exists() else ()
+    copy_linked(checkpoint, scratch, tuple(pattern for pattern in _ONLY_FOR_RESUMING if pattern not in kept))
+    check_trained(scratch)
+    for name in PROCESSOR:
+        if (processor / name).exists():
+            values = json.loads((processor / name).read_text(encoding="utf-8"))
+            write_json(scratch / name, _bounded(values, max_pixels) if max_pixels else values)
+    move_into_place(scratch, target)
+    return target
+
+
+def _bounded(processor: dict[str, Any], max_pixels: int) -> dict[str, Any]:
+    """A processor's configuration, in any of transformers' layouts, with at most `max_pixels` per image."""
+    images = processor.get("image_processor", processor)
+    for holder, key in ((images.get("size") or {}, "longest_edge"), (images, "max_pixels")):
+        if holder.get(key):  # for Qwen2-VL both are the number of pixels
+            holder[key] = min(holder[key], max_pixels)
+    return processor
