@@ -13,7 +13,7 @@ from typing import Literal
 
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
-from jobs.stages import checks, distill, evaluate, report, rl, sft, split, transfer
+from jobs.stages import checks, distill, evaluate, merge, report, rl, sft, split, transfer
 from proxygrm.report.contents import Report, Results
 from proxygrm.serving.settings import ProxySettings
 from slurm.sbatch import Resources
@@ -30,11 +30,12 @@ def chain(c: Config) -> list[Stage]:
     # The proxy learns to judge from a rubric; the reward model gets its cold start. Both at once.
     proxy_stages, proxy = trained_proxy(c, sets)
     grm_sft = sft.stage("grm_sft", start=c.policy, data=sets / "grm_sft.jsonl", settings=c.grm_sft)
+    grm_stages, grm = merge.trained(grm_sft, start=c.policy)
 
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
     grm_rl = rl.stage(
         "grm_rl",
-        policy=grm_sft / "model",
+        policy=grm,
         proxy=proxy,
         train=sets / "grm_rl.parquet",
         validation=sets / "grm_rl_val.parquet",
@@ -42,7 +43,7 @@ def chain(c: Config) -> list[Stage]:
     )
 
     # Held-out pairs, both response orders: before training, after SFT, after RL.
-    models: dict[str, str | Output] = {"start": c.policy, "sft": grm_sft / "model", "rl": grm_rl / "policy"}
+    models: dict[str, str | Output] = {"start": c.policy, "sft": grm, "rl": grm_rl / "policy"}
     held_out = checks.pairs(c.held_out)
     scores = evaluate.stage("evaluate", held_out=held_out, proxy=proxy, models=models, settings=c.evaluate)
 
@@ -50,25 +51,26 @@ def chain(c: Config) -> list[Stage]:
     judged = scores / "summary.json"
     gains = transfer.stage("transfer", judge=c.transfer.judge or proxy, judged=judged, settings=c.transfer)
     page = report.stage("report", needs={"summary": judged, "transfer": gains / "transfer.json"}, settings=c.report)
-    return [critiques, sets, *proxy_stages, grm_sft, grm_rl, scores, gains, page]
+    return [critiques, sets, *proxy_stages, *grm_stages, grm_rl, scores, gains, page]
 
 
 def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
     """The stages that train the proxy, and the checkpoint that judges."""
     proxy_sft = sft.stage("proxy_sft", start=c.proxy, data=sets / "proxy_sft.jsonl", settings=c.proxy_sft)
+    sft_stages, taught = merge.trained(proxy_sft, start=c.proxy)
     # The paper's second proxy: GRPO on its own verdict, from the start checkpoint or after SFT.
     proxy_rl = rl.stage(
         "proxy_rl",
-        policy=proxy_sft / "model" if c.proxy_training == "sft+rl" else c.proxy,
+        policy=taught if c.proxy_training == "sft+rl" else c.proxy,
         train=sets / "proxy_rl.parquet",
         validation=sets / "proxy_rl_val.parquet",
         settings=c.proxy_rl,
     )
     ways: dict[str, tuple[list[Stage], str | Output]] = {
         "none": ([], c.proxy),
-        "sft": ([proxy_sft], proxy_sft / "model"),
+        "sft": (sft_stages, taught),
         "rl": ([proxy_rl], proxy_rl / "policy"),
-        "sft+rl": ([proxy_sft, proxy_rl], proxy_rl / "policy"),
+        "sft+rl": ([*sft_stages, proxy_rl], proxy_rl / "policy"),
     }
     return ways[c.proxy_training]
 

@@ -18,6 +18,7 @@ from jobs.recipes.proxy_grm import RECIPE, chain, paper
 from jobs.stages import distill
 from proxygrm.core.errors import UserError
 from slurm import profile
+from support.refusals import refused
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 
@@ -60,6 +61,24 @@ def test_the_proxy_is_trained_as_chosen_and_the_other_way_needs_no_other_split(
         assert (settings.task, settings.use_proxy, settings.proxy_nodes) == ("proxy", False, 0)
         start = {parent.name for parent in found["proxy_rl"].upstream()}
         assert start == {"split"} | (stages - {"proxy_rl"})
+
+
+def test_lora_is_merged_before_anything_else_takes_the_model(tmp_path: Path) -> None:
+    stages = resolve(Request(assignments=("grm_sft.tuner_type=lora", "proxy_sft.tuner_type=lora"))).stages
+    found = {stage.name: stage for stage in stages}
+    for name, user in (("grm_sft", "grm_rl"), ("proxy_sft", "evaluate")):
+        (adapter,) = found[name].makes
+        assert adapter.path == "adapter"
+        assert {parent.name for parent in found[f"{name}_merge"].upstream()} == {name}
+        assert [made.path for made in found[f"{name}_merge"].makes] == ["model"]
+        assert f"{name}_merge" in {parent.name for parent in found[user].upstream()}
+        assert name not in {parent.name for parent in found[user].upstream()}
+
+
+def test_an_argument_that_ms_swift_does_not_have_is_refused_before_anything_is_sent() -> None:
+    found = {stage.name: stage for stage in resolve(Request(assignments=("grm_sft.extra_args=lora_droput=1",))).stages}
+    with refused("sft.unknown-argument", name="lora_droput"):
+        found["grm_sft"].validate(found["grm_sft"], profile.load("local"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""Adds the weights of a LoRA adapter to the checkpoint that it was trained on, with `swift export`.
+
+out/
+  model/      complete Hugging Face checkpoint
+  swift.log   console output
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from proxygrm.core.checkpoints.adapter import check_adapter
+from proxygrm.core.checkpoints.check import check_checkpoint
+from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.errors import UserError
+from proxygrm.sft.arguments import PLUGIN, command, environment, words
+from proxygrm.sft.checkpoints import publish
+from proxygrm.sft.settings import SftSettings
+from proxygrm.sft.train import Progress, run_swift
+
+_ARGS = "args.json"
+
+
+def merge_lora(
+    start: Path,
+    adapter: Path,
+    out: Path,
+    device: str = "cuda",
+    max_shard_size: str = "5GB",
+    trust_remote_code: bool = False,
+    progress: Progress = lambda done, total, note: None,
+) -> Path:
+    """`out/model`: `start` with the adapter's weights added, and the processor that the adapter was trained with.
+
+    Raises UserError for an incomplete input, or with ms-swift's last error.
+    """
+    for path, check in ((start, check_checkpoint), (adapter, check_adapter)):
+        check(path)
+        refuse_code(path, trust_remote_code)
+    merged = out / "swift"
+    shutil.rmtree(merged, ignore_errors=True)  # of an interrupted attempt
+    out.mkdir(parents=True, exist_ok=True)
+    values = {
+        "model": start,
+        "adapters": adapter,
+        "merge_lora": True,
+        "max_shard_size": max_shard_size,
+        "output_dir": merged,
+        "use_hf": True,
+        "external_plugins": [PLUGIN, *_other_plugins(adapter)],
+    }
+    variables = environment(SftSettings(trust_remote_code=trust_remote_code), out, device)
+    run_swift(command(words(values), "cpu", name="export"), variables, out, progress)
+    model = publish(merged, out / "model", adapter)
+    shutil.rmtree(merged)
+    return model
+
+
+def _other_plugins(adapter: Path) -> list[str]:
+    """Plug-ins that the adapter was trained with, besides the suite's own, which may have been in another folder."""
+    recorded = _arguments(adapter).get("external_plugins") or []
+    return [plugin for plugin in recorded if Path(plugin).parts[-3:] != PLUGIN.parts[-3:]]
+
+
+def _arguments(adapter: Path) -> dict[str, Any]:
+    """ms-swift's record of the training: the kind of model, its template, its data type, its task."""
+    try:
+        return json.loads((adapter / _ARGS).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"the adapter at {adapter} has no {_ARGS}, which ms-swift writes beside it and needs to merge it",
+            code="checkpoint.incomplete",
+            path=adapter,
+            file=_ARGS,
+        ) from error

@@ -1,0 +1,132 @@
+"""Real trainings of two steps with the tiny model: LoRA with its merge, and preferences; adapters that are damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxygrm.core.checkpoints.adapter import check_adapter
+from proxygrm.core.checkpoints.check import check_checkpoint
+from proxygrm.sft.merge import _other_plugins, merge_lora
+from proxygrm.sft.settings import SftSettings
+from proxygrm.sft.train import train_sft
+from support.refusals import refused
+from support.small_checkpoints import shard, write_checkpoint
+
+TWO_STEPS = replace(
+    SftSettings.demo(), max_steps=2, per_device_train_batch_size=2, save_steps=1, logging_steps=1, max_pixels=56 * 56
+)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny `model`, and `rows.jsonl` in ms-swift's layout, each with a rejected response."""
+    from PIL import Image
+
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("inputs")
+    build_tiny_model(folder / "model", demo_corpus(0, n=50))
+    Image.new("RGB", (56, 56), "red").save(folder / "red.png")
+    question = {"role": "user", "content": "<image>Which colour?"}
+    row = {
+        "messages": [question, {"role": "assistant", "content": "It is red."}],
+        "rejected_response": "It is blue.",
+        "images": [str(folder / "red.png")],
+    }
+    (folder / "rows.jsonl").write_text((json.dumps(row) + "\n") * 8)
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    shard(folder / "adapter_model.safetensors")
+    return folder
+
+
+@pytest.mark.heavy
+def test_lora_trains_an_adapter_and_the_merge_makes_a_whole_checkpoint(inputs: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    settings = replace(TWO_STEPS, tuner_type="lora", lora_rank=4, extra_args=("lora_dropout=0.0",))
+    adapter = train_sft(settings, inputs / "model", inputs / "rows.jsonl", tmp_path / "sft", device="cpu")
+    assert adapter == tmp_path / "sft" / "adapter"
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (4, 32.0, 0.0)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "sft" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+    model = merge_lora(inputs / "model", adapter, tmp_path / "merge", device="cpu")
+    check_checkpoint(model)
+    assert {path.name for path in (tmp_path / "merge").iterdir()} == {"model", "swift.log"}
+    before, after = (load_file(folder / "model.safetensors") for folder in (inputs / "model", model))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert changed
+    assert all(".weight" in name for name in changed)
+    assert not {name for name in changed if "embed" in name or "norm" in name}
+    assert AutoModelForImageTextToText.from_pretrained(model).num_parameters() > 0
+    assert AutoProcessor.from_pretrained(model).image_processor.size["longest_edge"] == 56 * 56
+
+
+@pytest.mark.heavy
+def test_dpo_trains_on_pairs_of_responses(inputs: Path, tmp_path: Path) -> None:
+    settings = replace(TWO_STEPS, command="rlhf", rlhf_type="dpo", extra_args=("beta=0.2",))
+    model = train_sft(settings, inputs / "model", inputs / "rows.jsonl", tmp_path / "dpo", device="cpu")
+    check_checkpoint(model)
+    rows = [json.loads(line) for line in (tmp_path / "dpo" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["rewards/margins"] == 0  # of the start checkpoint against itself
+
+
+def test_a_whole_adapter_passes(adapter: Path) -> None:
+    check_adapter(adapter)
+
+
+def test_a_damaged_adapter_is_refused_with_its_file(adapter: Path) -> None:
+    shard(adapter / "adapter_model.safetensors", missing_bytes=4)
+    with refused("checkpoint.damaged", file="adapter_model.safetensors"):
+        check_adapter(adapter)
+    (adapter / "adapter_model.safetensors").unlink()
+    with refused("checkpoint.incomplete", file="adapter_model.safetensors"):
+        check_adapter(adapter)
+    (adapter / "adapter_config.json").write_text("{}")
+    with refused("checkpoint.damaged", file="adapter_config.json"):
+        check_adapter(adapter)
+    with refused("checkpoint.missing", path=adapter / "none"):
+        check_adapter(adapter / "none")
+
+
+def test_a_whole_model_is_not_taken_for_an_adapter(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    with refused("checkpoint.not-an-adapter", path=tmp_path):
+        merge_lora(tmp_path, tmp_path, tmp_path / "out", device="cpu")
+
+
+def test_an_adapter_with_code_or_a_pickle_is_not_merged(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "start").mkdir()
+    write_checkpoint(tmp_path / "start")
+    (adapter / "modeling.py").write_text("raise SystemExit('it ran')")
+    with refused("checkpoint.code", file="modeling.py"):
+        merge_lora(tmp_path / "start", adapter, tmp_path / "out", device="cpu")
+
+
+def test_an_adapter_without_ms_swifts_record_is_refused(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "start").mkdir()
+    write_checkpoint(tmp_path / "start")
+    with refused("checkpoint.incomplete", path=adapter, file="args.json"):
+        merge_lora(tmp_path / "start", adapter, tmp_path / "out", device="cpu")
+
+
+def test_the_merge_loads_the_plugins_of_the_training_but_not_an_old_copy_of_the_suites(adapter: Path) -> None:
+    plugins = ["/old/code/proxygrm/sft/plugin.py", "/mine/plugin.py"]
+    (adapter / "args.json").write_text(json.dumps({"external_plugins": plugins}))
+    assert _other_plugins(adapter) == ["/mine/plugin.py"]
