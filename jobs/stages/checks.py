@@ -45,7 +45,7 @@ def on_one_node(stage: Stage, profile: Profile, more: str = "") -> None:
     """For a stage that does not know of other nodes: on two of them both would do all the work, into one folder."""
     if stage.on.nodes > 1:
         raise UserError(
-            f"it works on one node{more}; only RL spreads over several",
+            f"it works on one node{more}; only SFT and RL spread over several",
             code="stage.one-node-only",
             nodes=stage.on.nodes,
         )

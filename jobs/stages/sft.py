@@ -31,8 +31,12 @@ def stage(name: str, *, start: str | Output, data: Given | Output, settings: Set
 
 
 def train(run: StageRun) -> None:
+    from jobs.stages.sft_on_nodes import train_on_nodes
     from proxygrm.sft.train import train_sft
 
+    if run.nodes > 1:
+        train_on_nodes(run)
+        return
     train_sft(
         run.config,
         run.inputs["start"],
@@ -45,5 +49,4 @@ def train(run: StageRun) -> None:
 
 
 def validate(stage: Stage, profile: Profile) -> None:
-    checks.on_one_node(stage, profile)
     stage.config.check_installed()

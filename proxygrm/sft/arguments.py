@@ -10,6 +10,7 @@ from pathlib import Path
 from proxygrm.core.checkpoints.attention import attention
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from proxygrm.core.runtime.tracking import PROJECT, Mode
+from proxygrm.sft.nodes import Nodes
 from proxygrm.sft.reserved import APPENDED
 from proxygrm.sft.settings import SftSettings
 
@@ -18,6 +19,7 @@ TRUST = "PROXYGRM_TRUST_REMOTE_CODE"
 PLUGIN = Path(__file__).with_name("plugin.py")
 _COMPARED = ("dpo", "kto")
 """Compare with a frozen copy of the start checkpoint. By default that is `model`, which is another one on resuming."""
+ONE_NODE = Nodes()
 _PASSED_ON = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS")
 
 
@@ -135,12 +137,15 @@ def environment(
     return values | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
 
-def command(arguments: list[str], device: str = "cuda", gpus: int = 1, name: str = "sft") -> list[str]:
-    """The command `name` of ms-swift: one process per GPU, with a rendezvous on the loopback address
+def command(
+    arguments: list[str], device: str = "cuda", gpus: int = 1, name: str = "sft", nodes: Nodes = ONE_NODE
+) -> list[str]:
+    """The command `name` of ms-swift on this node: one process per GPU, or one on CPUs, with a rendezvous of its own
     (`proxygrm.sft.launch`), also for one GPU, because DeepSpeed alone would listen at torch's default port."""
-    if device == "cpu":
+    if device == "cpu" and nodes.count == 1:
         return [sys.executable, "-m", "swift.cli.main", name, *arguments]
-    launcher = [sys.executable, "-m", "proxygrm.sft.launch", "--nproc_per_node", str(gpus)]
+    launcher = [sys.executable, "-m", "proxygrm.sft.launch", *nodes.words]
+    launcher += ["--nproc_per_node", str(1 if device == "cpu" else gpus)]
     return [*launcher, "-m", f"swift.cli.{name}", *arguments]
 
 

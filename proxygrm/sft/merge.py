@@ -53,7 +53,7 @@ def merge_lora(
         "external_plugins": [PLUGIN, *_other_plugins(adapter)],
     }
     variables = environment(SftSettings(trust_remote_code=trust_remote_code), out, device)
-    run_swift(command(words(values), "cpu", name="export"), variables, out, progress)
+    run_swift(command(words(values), "cpu", name="export"), variables, out / "swift.log", progress)
     model = publish(merged, out / "model", adapter)
     shutil.rmtree(merged)
     return model

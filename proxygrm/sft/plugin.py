@@ -1,5 +1,6 @@
-"""Loaded by ms-swift (`--external_plugins`): saves when the job requests it, takes vision tokens from the tokenizer,
-and refuses code in a checkpoint unless the user trusts it (ms-swift always does, and has no option for it).
+"""Loaded by ms-swift (`--external_plugins`): saves when the job requests it, tracks in one process, takes vision tokens
+from the tokenizer, and refuses code in a checkpoint unless the user trusts it (ms-swift always does, and has no option
+for it).
 
 ms-swift's Qwen2-VL template has the token ids of the released models as constants. With another tokenizer (the tiny
 model's) it would silently train without the images. For released checkpoints this changes nothing.
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from swift.arguments.sft_args import SwanlabArguments
 from swift.callbacks import TrainerCallback, callbacks_map
 from swift.model.register import ModelLoader
 from swift.template.templates.qwen import Qwen2VLTemplate
 from transformers import dynamic_module_utils
+from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from proxygrm.core.checkpoints.code import TRUST
 from proxygrm.core.errors import UserError
@@ -60,6 +64,15 @@ class SaveOnRequest(TrainerCallback):
 
 
 callbacks_map["save_when_asked"] = SaveOnRequest
+
+
+def no_tracking(arguments: Any) -> None:
+    """Replaces the method that makes SwanLab's callback, which begins a run in every process."""
+    INTEGRATION_TO_CALLBACK["swanlab"] = transformers.TrainerCallback
+
+
+if os.environ.get("RANK", "0") != "0":
+    SwanlabArguments._init_swanlab = no_tracking
 
 
 def refuse_to_import(class_name: str, module_path: Any, **how: Any) -> Any:

@@ -3,7 +3,7 @@
 out/
   model/           complete Hugging Face checkpoint of the last step; with LoRA adapter/ instead, as peft saves it
   metrics.jsonl    one flat JSON object per logged step: step, loss, token_acc, learning_rate, grad_norm, eval/...
-  swift.log        console output of all attempts
+  swift.log        console output of all attempts; swift.node-N.log of the other nodes
   swift/           ms-swift's own folder: checkpoints for resuming, logging.jsonl
   swanlog/         SwanLab's record
   arguments.json   the arguments the checkpoints were trained with
@@ -23,9 +23,10 @@ from proxygrm.core.files.whole_file import write_json
 from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.save_now import SaveNow, listening
 from proxygrm.core.runtime.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
-from proxygrm.sft.arguments import by_name, command, environment, swift_arguments
+from proxygrm.sft.arguments import ONE_NODE, by_name, command, environment, swift_arguments
 from proxygrm.sft.checkpoints import finished, last_checkpoint, publish
 from proxygrm.sft.metrics import collect_metrics, last_row, note
+from proxygrm.sft.nodes import Nodes
 from proxygrm.sft.settings import SftSettings
 
 Progress = Callable[[int, int, str], None]
@@ -45,12 +46,15 @@ def train_sft(
     device: str = "cuda",
     gpus_per_node: int = 1,
     progress: Progress = lambda done, total, note: None,
+    nodes: Nodes = ONE_NODE,
+    share: Callable[[list[str]], None] = lambda words: None,
 ) -> Path:
     """Fine-tune `model` on `dataset` (ms-swift JSONL) and return `out/model` (`out/adapter` with LoRA). Resumes from
     its last checkpoint.
 
-    Runs on one node. Raises UserError when an input is missing, when the checkpoints in `out` were trained with other
-    settings, or with ms-swift's last error.
+    On several nodes this is node 0; the others call `join_sft` with the arguments that `share` gets, none when there
+    is nothing left to train. Raises UserError when an input is missing, when the checkpoints in `out` were trained
+    with other settings, or with ms-swift's last error.
     """
     settings.check_installed()
     check_checkpoint(model)
@@ -82,8 +86,12 @@ def train_sft(
         variables[MODE_VARIABLE] = mode
         if mode == "online":
             variables[KEY_VARIABLE] = api_key() or ""
-        run_swift(command(arguments, device, gpus_per_node, settings.command), variables, out, progress)
+        share(arguments)
+        words = command(arguments, device, gpus_per_node, settings.command, nodes)
+        run_swift(words, variables, out / "swift.log", progress)
         last = last_checkpoint(work)
+    else:
+        share([])
     collect_metrics(out)
     if saved := SaveNow(out).read_answer():
         raise UserError(
@@ -99,9 +107,19 @@ def train_sft(
     return publish(last, out / settings.makes, processor, settings.max_pixels)
 
 
-def run_swift(arguments: list[str], variables: dict[str, str], out: Path, progress: Progress) -> None:
-    """Raises UserError (sft.failed) with ms-swift's last error."""
-    log = out / "swift.log"
+def join_sft(
+    settings: SftSettings, arguments: list[str], out: Path, device: str, gpus_per_node: int, nodes: Nodes
+) -> None:
+    """The part of a node that is not the first; its log is `swift.node-N.log`. Raises UserError."""
+    settings.check_installed()
+    variables = environment(settings, out, device) | {MODE_VARIABLE: "disabled"}  # node 0 tracks
+    words = command(arguments, device, gpus_per_node, settings.command, nodes)
+    run_swift(words, variables, out / f"swift.node-{nodes.rank}.log", lambda done, total, note: None)
+
+
+def run_swift(arguments: list[str], variables: dict[str, str], log: Path, progress: Progress) -> None:
+    """log: in the stage's folder. Raises UserError (sft.failed) with ms-swift's last error."""
+    out = log.parent
     progress(0, 0, "starting ms-swift")
     with ChildProcess(arguments, log, environment=_environment(variables)) as process, listening(out, process):
         while (code := process.wait(_POLL_S)) is None:

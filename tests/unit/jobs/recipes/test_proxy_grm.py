@@ -138,8 +138,8 @@ def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -
         ("h100", 2, "evaluate.tensor_parallel_size=2", "evaluate on 1 node x 1 GPU: it serves a model on 2 GPUs"),
         ("h100", 2, "transfer.tensor_parallel_size=2", "transfer on 1 node x 1 GPU: it serves a model on 2 GPUs"),
         ("h100", 2, "distill.on.nodes=2", "one node; more machines share the work by `shards`"),
-        ("h100", 2, "grm_sft.on.nodes=2", "grm_sft on 2 nodes x 4 GPU: it works on one node"),
-        ("h100", 2, "transfer.on.nodes=3", "only RL spreads over several"),
+        ("h100", 2, "evaluate.on.nodes=2", "evaluate on 2 nodes x 1 GPU: it works on one node"),
+        ("h100", 2, "transfer.on.nodes=3", "only SFT and RL spread over several"),
         ("h100", 2, "proxy_rl.on.gpus_per_node=0", "proxy_rl on 1 node x 0 GPU: no GPU to train on"),
     ],
 )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proxygrm.sft.nodes import Nodes
+
 pytestmark = pytest.mark.slow
 
 PROCESS = """
@@ -54,3 +56,19 @@ def test_two_trainings_of_a_node_use_separate_loopback_ports(tmp_path: Path) -> 
     for each in seen:
         assert each["port"] in [port for _, port in each["listening"]]
         assert {address for address, _ in each["listening"]} == {"0100007F"}
+
+
+def test_two_nodes_meet_at_the_address_of_the_first_alone(tmp_path: Path) -> None:
+    (tmp_path / "process.py").write_text(PROCESS)
+    processes = []
+    for rank in (1, 0):  # the second may start first
+        nodes = Nodes(2, rank, f"127.0.0.{rank + 11}", "lo", str(tmp_path / "store.json"))
+        words = [*nodes.words, "--nproc_per_node", "1", str(tmp_path / "process.py"), str(tmp_path / "seen.json")]
+        processes.append(subprocess.Popen([sys.executable, "-m", "proxygrm.sft.launch", *words]))
+    assert [process.wait(120) for process in processes] == [0, 0]
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    address, port = json.loads((tmp_path / "store.json").read_text())
+    assert (seen["total"], address) == (2, "127.0.0.11")
+    assert seen["port"] == port != 29500
+    assert ["0B00007F", port] in seen["listening"]
+    assert {address for address, _ in seen["listening"]} <= {"0B00007F", "0100007F"}

@@ -96,7 +96,7 @@ def test_checkpoints_of_other_settings_are_refused_with_the_names(
 def test_a_failed_training_names_its_reason_and_log(tmp_path: Path) -> None:
     code = "import sys; sys.exit('ValueError: no such template')"
     with pytest.raises(UserError) as caught:
-        train.run_swift([sys.executable, "-c", code], {}, tmp_path, lambda *_: None)
+        train.run_swift([sys.executable, "-c", code], {}, tmp_path / "swift.log", lambda *_: None)
     assert (caught.value.code, caught.value.values["exit_code"]) == ("sft.failed", 1)
     log = tmp_path / "swift.log"
     assert str(caught.value) == f"ms-swift failed (1): ValueError: no such template; full log in {log}"
