@@ -1,6 +1,7 @@
 """Builds settings records from TOML or JSON tables and from `--set a.b=c`, typed, with a suggestion for misspelt names.
 
-Records are frozen dataclasses; groups of settings are records inside them.
+Records are frozen dataclasses; groups of settings are records inside them. A field made by `chosen_from` holds a record
+of a registry: `a.b=NAME` chooses it, `a.b.option=VALUE` sets its options, in any order.
 """
 
 from __future__ import annotations
@@ -38,18 +39,35 @@ def require_known(name: str, known: Collection[str], where: str, what: str = "se
     return name
 
 
+CHOICES = "choices"
+VALUE = None
+"""Key of the value itself beside its parts, of assignments such as `a=gspo` and `a.clip_ratio_high=0.3`."""
+
+
+def chosen_from(registry: Mapping[str, type[T]], default: str) -> T:
+    """A dataclass field that holds a record of a registry. Each of its kinds has a field `kind`, its name there:
+    `kind: str = field(default="gspo", init=False)`. It cannot be set, and tells records with equal options apart."""
+    return dataclasses.field(default_factory=registry[default], metadata={CHOICES: registry})
+
+
 def from_table(kind: type[T], table: Mapping[str, Any], where: str, tabs: Fields = ()) -> T:
     """A record of `kind` from a table. where: file or section, for messages. tabs: fields whose texts may have tabs.
 
     Raises UserError: settings.unknown-name, settings.wrong-type.
     """
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
-    known = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    entries = {entry.name: entry for entry in dataclasses.fields(kind) if entry.init}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
         refuse_control(key, where)
-        require_known(key, known, where, "key")
+        require_known(key, entries, where, "key")
         hint, place = hints[key], f"{where}: {key}"
+        if choices := entries[key].metadata.get(CHOICES):
+            if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+                raise _wrong_type(place, "a table with its kind", value)
+            options = {name: option for name, option in value.items() if name != "kind"}
+            values[key] = from_table(choices[require_known(value["kind"], choices, place, key)], options, place, tabs)
+            continue
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, dict):
                 raise _wrong_type(place, "a table", value)
@@ -82,7 +100,7 @@ def with_assignments(record: T, assignments: Iterable[str]) -> T:
     At once, because a record may refuse a state that exists only between two assignments. Raises UserError:
     settings.no-value, settings.unknown-name, settings.is-a-group, settings.not-a-group, settings.wrong-type.
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str | None, Any] = {}  # as `_with_changes` takes it
     for assignment in assignments:
         path, sign, text = (part.strip() for part in assignment.partition("="))
         if not sign:
@@ -92,37 +110,40 @@ def with_assignments(record: T, assignments: Iterable[str]) -> T:
                 name=assignment,
             )
         refuse_control(assignment, f"--set {path}")  # also those of an ablation spec
-        *groups, name = path.split(".")
-        branch: Any = tree
-        for key in groups:
+        branch = tree
+        for key in path.split("."):
             branch = branch.setdefault(key, {})
-            if not isinstance(branch, dict):
-                raise UserError(
-                    f"--set {path}: {key!r} already has a value", code="settings.not-a-group", name=key, path=path
-                )
-        branch[name] = text
+        branch[VALUE] = text
     return _with_changes(record, tree, "")
 
 
-def _with_changes(record: Any, changes: dict[str, Any], where: str) -> Any:
-    names = [entry.name for entry in dataclasses.fields(record)]
+def _with_changes(record: Any, changes: Mapping[Any, Any], where: str) -> Any:
+    """changes: by the name of a field, VALUE -> its text, or changes of its parts by name."""
+    entries = {entry.name: entry for entry in dataclasses.fields(record) if entry.init}
     hints = _hints(type(record))  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, change in changes.items():
         path = f"{where}{key}"
-        if key not in names:
-            hint = did_you_mean(key, names, _in_groups(record, key))
+        if key not in entries:
+            hint = did_you_mean(key, entries, _in_groups(record, key))
             raise UserError(
                 f"--set {path}: there is no setting {key!r}; {hint}",
                 code="settings.unknown-name",
                 name=key,
                 path=path,
-                known=names,
+                known=list(entries),
             )
         old = getattr(record, key)
+        text, parts = change.get(VALUE), {part: inner for part, inner in change.items() if part is not VALUE}
+        if choices := entries[key].metadata.get(CHOICES):
+            if text is not None:
+                chosen = choices[require_known(text, choices, f"--set {path}", key)]
+                old = old if type(old) is chosen else chosen()
+            values[key] = _with_changes(old, parts, f"{path}.")
+            continue
         group = dataclasses.is_dataclass(old)
-        if isinstance(change, dict) and not group:
-            part = next(iter(change))
+        if parts and not group:
+            part = next(iter(parts))
             hint = _in_groups(record, part)
             why = "is not used by this stage" if old is None else "is a single value without parts"
             raise UserError(
@@ -131,7 +152,7 @@ def _with_changes(record: Any, changes: dict[str, Any], where: str) -> Any:
                 name=key,
                 path=f"{path}.{part}",
             )
-        if group and not isinstance(change, dict):
+        if group and text is not None:
             inner = [f"{path}.{entry.name}" for entry in dataclasses.fields(old)]
             raise UserError(
                 f"--set {path}: that is a group of settings; set one of {', '.join(inner)}",
@@ -139,7 +160,7 @@ def _with_changes(record: Any, changes: dict[str, Any], where: str) -> Any:
                 path=path,
                 known=inner,
             )
-        values[key] = _with_changes(old, change, f"{path}.") if group else _from_text(change, hints[key], old, path)
+        values[key] = _with_changes(old, parts, f"{path}.") if group else _from_text(text, hints[key], old, path)
     return dataclasses.replace(record, **values)
 
 

@@ -12,7 +12,9 @@ from proxygrm.core.checkpoints.attention import KERNELS
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import check_servable, context_length
 from proxygrm.core.errors import UserError
+from proxygrm.core.settings import chosen_from
 from proxygrm.rewards.proxy_agreement import resolve_aggregation
+from proxygrm.rl.algorithms import ALGORITHMS, Algorithm
 
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 """verl's estimators; with a + appended, the gradient is k2's."""
@@ -20,7 +22,7 @@ KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
 
 @dataclass(frozen=True)
 class RlSettings:
-    """GRPO with verl. Lengths are tokens; batch sizes count prompts, micro-batches count rollouts."""
+    """RL with verl: what all algorithms share. Lengths in tokens; batch sizes in prompts, micro-batches in rollouts."""
 
     train_batch_size: int = 256
     """Prompts per step."""
@@ -29,7 +31,9 @@ class RlSettings:
     ppo_micro_batch_size_per_gpu: int = 8
     """Rollouts per forward and backward pass on one GPU."""
     n: int = 8
-    """Rollouts per prompt: the group that GRPO compares."""
+    """Rollouts per prompt: the group that is compared."""
+    algorithm: Algorithm = chosen_from(ALGORITHMS, "grpo")
+    """By name, with its own options: `proxygrm.rl.algorithms`."""
     learning_rate: float = 3e-7
     kl_loss_coef: float = 0.01
     kl_loss_type: str = "low_var_kl"

@@ -83,7 +83,7 @@ def verl_overrides(
         )
     environment = job_environment(device=device, output=output) if environment is None else environment
     values: dict[str, object] = {
-        "algorithm.adv_estimator": "grpo",
+        **s.algorithm.overrides(),
         "algorithm.use_kl_in_reward": False,
         "data.train_files": train_file,
         "data.val_files": val_file,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 import pytest
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.settings import from_table, with_assignments
+from proxygrm.core.settings import chosen_from, from_table, with_assignments
 from support.refusals import refused
 
 
@@ -103,3 +104,71 @@ def test_a_bad_assignment_has_a_code_and_values() -> None:
         with_assignments(Outer(), ["rate=3"])
     with refused("settings.wrong-type", expected="int", value="many"):
         with_assignments(Outer(), ["inner.steps=many"])
+
+
+@dataclass(frozen=True)
+class Shape:
+    kind: str = field(default="", init=False)
+    colour: str = "red"
+
+
+@dataclass(frozen=True)
+class Square(Shape):
+    kind: str = field(default="square", init=False)
+    side: int = 1
+
+
+@dataclass(frozen=True)
+class Circle(Shape):
+    kind: str = field(default="circle", init=False)
+    radius: float = 1.0
+
+
+SHAPES: Mapping[str, type[Shape]] = {"square": Square, "circle": Circle}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Shape = chosen_from(SHAPES, "square")
+
+
+@pytest.mark.parametrize(
+    ("assignments", "shape"),
+    [
+        ([], Square()),
+        (["shape.side=3"], Square(side=3)),
+        (["shape=circle"], Circle()),
+        (["shape=circle", "shape.radius=2.5"], Circle(radius=2.5)),
+        (["shape.radius=2.5", "shape=circle", "shape.colour=blue"], Circle(colour="blue", radius=2.5)),
+    ],
+)
+def test_a_record_is_chosen_by_name_and_its_options_are_set_in_any_order(assignments: list[str], shape: Shape) -> None:
+    drawing = with_assignments(Drawing(), assignments)
+    assert drawing == Drawing(shape)
+    assert from_table(Drawing, asdict(drawing), "o.json") == drawing
+
+
+def test_choosing_what_is_chosen_already_keeps_its_options() -> None:
+    assert with_assignments(Drawing(Square(side=3)), ["shape=square"]) == Drawing(Square(side=3))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "code", "values"),
+    [
+        (["shape=oval"], "settings.unknown-name", {"name": "oval", "known": ["square", "circle"]}),
+        (["shape.radius=1"], "settings.unknown-name", {"path": "shape.radius", "known": ["colour", "side"]}),
+        (["shape=circle", "shape.side=1"], "settings.unknown-name", {"path": "shape.side"}),
+        (["shape.kind=circle"], "settings.unknown-name", {"path": "shape.kind"}),
+        (["shape.=circle"], "settings.unknown-name", {"path": "shape."}),
+        (["shape.colour.x=1"], "settings.not-a-group", {"path": "shape.colour.x"}),
+    ],
+)
+def test_a_bad_choice_is_refused(assignments: list[str], code: str, values: dict) -> None:
+    with refused(code, **values):
+        with_assignments(Drawing(), assignments)
+
+
+@pytest.mark.parametrize("shape", ["circle", {}, {"kind": 3}, {"radius": 1.0}])
+def test_a_table_without_the_kind_of_its_record_is_refused(shape: object) -> None:
+    with refused("settings.wrong-type", value=shape):
+        from_table(Drawing, {"shape": shape}, "o.json")

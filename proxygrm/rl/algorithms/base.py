@@ -1,0 +1,78 @@
+"""What every algorithm has: its options, which are the fields, and verl's overrides written from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proxygrm.core.bounds import check_bounds
+from proxygrm.core.errors import UserError
+
+LossAggregation = Literal[
+    "token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"
+]
+ACTOR = "actor_rollout_ref.actor."
+CORRECTION = "algorithm.rollout_correction."
+VERL_DEFAULTS: dict[str, object] = {
+    "algorithm.norm_adv_by_std_in_grpo": True,
+    "algorithm.gamma": 1.0,
+    ACTOR + "policy_loss.loss_mode": "vanilla",
+    ACTOR + "clip_ratio_low": 0.2,
+    ACTOR + "clip_ratio_high": 0.2,
+    ACTOR + "loss_agg_mode": "token-mean",
+    CORRECTION + "rollout_is": None,
+    CORRECTION + "rollout_is_threshold": 2.0,
+}
+"""verl 0.9.1's own values: what equals them is not written out."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Options that all have, under verl's names. A new one: a file beside this one, and its class in `ALGORITHMS`."""
+
+    kind: str = field(default="", init=False)
+    """Its name in `ALGORITHMS`."""
+    clip_ratio_low: float = 0.2
+    """The probability ratio is clipped to 1 - this ..."""
+    clip_ratio_high: float = 0.2
+    """... and 1 + this."""
+    loss_agg_mode: LossAggregation = "token-mean"
+    """How the tokens' losses become one: over all tokens of a batch, or over answers first."""
+    rollout_is: Literal["none", "token", "sequence"] = "none"
+    """Importance weights for the difference between vLLM's probabilities and the trainer's, cut off at a limit."""
+    rollout_is_threshold: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_bounds(
+            f"rl.algorithm ({self.kind})",
+            self,
+            positive=("clip_ratio_low", "clip_ratio_high", "rollout_is_threshold"),
+        )
+        if self.clip_ratio_low > 1:
+            raise UserError(
+                f"rl.algorithm ({self.kind}): clip_ratio_low is {self.clip_ratio_low}; it must be at most 1",
+                code="settings.out-of-range",
+                name="clip_ratio_low",
+                value=self.clip_ratio_low,
+            )
+
+    @property
+    def estimator(self) -> str:
+        """verl's advantage estimator."""
+        return "grpo"
+
+    @property
+    def values(self) -> dict[str, object]:
+        """verl's keys and values, defaults included."""
+        return {
+            ACTOR + "clip_ratio_low": self.clip_ratio_low,
+            ACTOR + "clip_ratio_high": self.clip_ratio_high,
+            ACTOR + "loss_agg_mode": self.loss_agg_mode,
+            CORRECTION + "rollout_is": None if self.rollout_is == "none" else self.rollout_is,
+            CORRECTION + "rollout_is_threshold": self.rollout_is_threshold,
+        }
+
+    def overrides(self) -> dict[str, object]:
+        """The estimator, and the values that are not verl's own."""
+        changed = {key: value for key, value in self.values.items() if value != VERL_DEFAULTS[key]}
+        return {"algorithm.adv_estimator": self.estimator, **changed}
