@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from data_tools.filters.quality import QualitySettings
 from data_tools.filters.similarity import SimilaritySettings
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
+from proxygrm.core.settings import require_known
 
 Group = TypeVar("Group")
 
@@ -69,7 +69,7 @@ def read_settings(
         values_of[name] = {**before, **change} if isinstance(before, dict) and isinstance(change, dict) else change
     groups: dict[str, Any] = {}
     for name, values in values_of.items():
-        kind = _GROUPS[_known(name, _GROUPS, where)]
+        kind = _GROUPS[require_known(name, _GROUPS, where)]
         if values is False and name in _CAN_BE_OFF:
             groups[name] = None
         elif isinstance(values, dict):
@@ -86,7 +86,7 @@ def _group(kind: type[Group], values: Mapping[str, Any], where: str) -> Group:
     defaults = {entry.name: entry.default for entry in fields(kind)}  # type: ignore[arg-type]
     converted = {}
     for name, value in values.items():
-        default = defaults[_known(name, defaults, where)]
+        default = defaults[require_known(name, defaults, where)]
         converted[name] = _convert(default, value, f"{where} {name}", name)
     return kind(**converted)
 
@@ -112,14 +112,3 @@ def _convert(default: Any, value: Any, where: str, name: str) -> Any:
             code="settings.bad-value", name=name, value=value,
         )  # fmt: skip
     return float(value) if isinstance(default, float) else value
-
-
-def _known(name: str, names: Mapping[str, Any], where: str) -> str:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
-        raise UserError(
-            f"{where}: {name} is unknown; {hint}",
-            code="settings.unknown-name", name=name, near=near[0] if near else "", known=list(names),
-        )  # fmt: skip
-    return name

@@ -35,7 +35,7 @@ RUN = click.option(
 
 
 class Commands(click.Group):
-    """Prints one line for what people can mend, files and disks included; everything else keeps its traceback."""
+    """Prints one line for what users can fix, files and disks included; everything else keeps its traceback."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Every option of every command comes by here, before any of them is looked at."""

@@ -6,6 +6,7 @@ then the trainer; the first death of anything ends the job with the name of its 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ from slurm.profile import Profile
 if TYPE_CHECKING:
     from slurm.ray.handle import RayHandle
 
+LOGGER = logging.getLogger(__name__)
 LOOK_S = 5.0
 """How often the trainer's log is read for progress."""
 CPU_SLOTS = 16
@@ -165,7 +167,7 @@ def run_trainer(
     if fitted != settings:
         names = ("train_batch_size", "ppo_mini_batch_size", "ppo_micro_batch_size_per_gpu")
         sizes = ", ".join(f"{name} {getattr(fitted, name)}" for name in names)
-        print(f"{sizes}: what the GPUs can share evenly", flush=True)
+        LOGGER.info("%s: what the GPUs can share evenly", sizes)
     command, environment = train_grpo_command(
         fitted,
         model=run.inputs["policy"],

@@ -21,10 +21,15 @@ Fields = Collection[tuple[Any, str]]
 """(record, name of its field)."""
 
 
+def nearest(name: str, known: Collection[str]) -> str:
+    """The known name that looks most like it; "" where none does."""
+    return next(iter(difflib.get_close_matches(name, known, 1)), "")
+
+
 def did_you_mean(name: str, known: Collection[str], else_known: str = "") -> str:
     """ "did you mean 'x'?", or what there is. else_known: text to use instead of the list of names."""
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}?" if near else else_known or f"there are {', '.join(known)}"
+    near = nearest(name, known)
+    return f"did you mean {near!r}?" if near else else_known or f"there are {', '.join(known)}"
 
 
 def require_known(name: str, known: Collection[str], where: str, what: str = "setting") -> str:
@@ -34,6 +39,7 @@ def require_known(name: str, known: Collection[str], where: str, what: str = "se
             f"{where}: unknown {what} {name!r}; {did_you_mean(name, known)}",
             code="settings.unknown-name",
             name=name,
+            near=nearest(name, known),
             known=list(known),
         )
     return name

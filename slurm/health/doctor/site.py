@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from proxygrm.core.settings import nearest
 from slurm.commands import NoAnswer, ask
 from slurm.health.doctor.finding import Finding, fail, ok, warn
 from slurm.profile import Profile
@@ -183,16 +183,14 @@ def _membership(check: str, name: str, known: tuple[str, ...] | None, plural: st
         return []
     if name in known:
         return [ok(check, name)]
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = f"did you mean {near}? " if (near := nearest(name, known)) else ""
     return [fail(check, f"{name!r} is not among your {plural}", hint + _known(f"scheduler.{check}", known))]
 
 
 def _partition(name: str, site: Site, profile: Profile) -> list[Finding]:
     matches = [p for p in site.partitions if p.name == name]
     if not matches:
-        near = difflib.get_close_matches(name, _names(site), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = f"did you mean {near}? " if (near := nearest(name, _names(site))) else ""
         return [fail("partition", f"there is no {name!r}", hint + _known("scheduler.partition", _names(site)))]
     partition, scheduler = matches[0], profile.scheduler
     findings = [

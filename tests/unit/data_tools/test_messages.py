@@ -216,9 +216,9 @@ EXPORT: list[tuple[str, Callable[[], object], str]] = [
 ]  # fmt: skip
 FILTERS: list[tuple[str, Callable[[], object], str]] = [
     ("settings.unreadable", settings("broken.toml"), "settings broken.toml cannot be read ({cause}); give a TOML file"),
-    ("settings.unknown-name", settings("s.toml"), "s.toml: qualty is unknown; did you mean quality?"),
+    ("settings.unknown-name", settings("s.toml"), "s.toml: unknown setting 'qualty'; did you mean 'quality'?"),
     ("settings.unknown-name", settings("t.toml"),
-     "t.toml: zzz is unknown; there are: quality, similarity, difficulty, decontamination"),
+     "t.toml: unknown setting 'zzz'; there are quality, similarity, difficulty, decontamination"),
     ("settings.no-effect", settings("off.toml", None, {"difficulty": "--critiques"}),
      "off.toml: [difficulty] has no effect without --critiques; give it, or leave the table out"),
     ("option.no-effect", settings("off.toml", {"similarity": {"image_distance": 3}}),
