@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from jobs.cli import watch
 from jobs.cli.cluster import cluster
 from jobs.cli.common import console
 from jobs.cli.common.say import echo, guard_the_rest, secho
@@ -21,6 +20,7 @@ from jobs.cli.eval.main import evaluation
 from jobs.cli.evaluate_here import evaluate
 from jobs.cli.proxy import proxy
 from jobs.cli.reward import reward
+from jobs.cli.run import watch
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import FULL
 from proxygrm.core.one_line import refuse_arguments
@@ -158,9 +158,9 @@ def plan(
 
     What the profile or the live scheduler forbids (nodes, walltime, GPUs that are not there) is refused here.
     """
-    from jobs.cli import downloads as listing
-    from jobs.cli import send
     from jobs.cli.common.options import refuse_idle
+    from jobs.cli.run import downloads as listing
+    from jobs.cli.run import send
 
     refuse_idle("script redo hold after", "with --downloads", unless=not downloads)
     refuse_idle("as_json", "without --downloads", unless=downloads)
@@ -185,7 +185,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 
     Submitting again is safe: finished stages are skipped, queued ones are waited for.
     """
-    from jobs.cli import send
+    from jobs.cli.run import send
 
     if dry_run:
         send.plan(asked, stages, script=True, redo=redo)
@@ -224,9 +224,9 @@ def ablate(
     Cells share every stage they do not differ in. Cells that are done are skipped; submitting again runs the failed
     ones alone.
     """
-    from jobs.cli import ablate as ablating
-    from jobs.cli import send
     from jobs.cli.common.options import refuse_idle
+    from jobs.cli.run import ablate as ablating
+    from jobs.cli.run import send
     from jobs.engine.sweep import last_stages
     from jobs.recipes import read_spec
 
@@ -257,7 +257,7 @@ def run_stage(stage: str, **asked: Any) -> None:
 
     The stage refuses to start until everything it needs is done, and is skipped when it is done itself.
     """
-    from jobs.cli import by_hand
+    from jobs.cli.run import by_hand
 
     by_hand.run_stage(asked, stage)
 
@@ -269,7 +269,7 @@ def run_stage(stage: str, **asked: Any) -> None:
 @click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
 def demo(run: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
     """The whole chain on this machine: a private SLURM, drawn images, a tiny Qwen2.5-VL; about 15 minutes."""
-    from jobs.cli import demo as demonstration
+    from jobs.cli.run import demo as demonstration
 
     demonstration.run(run, recipe, quick, prepare_only)
 

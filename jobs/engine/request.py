@@ -9,8 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from jobs.engine import secrecy, sweep
+from jobs.engine import sweep
 from jobs.engine.recipe import Recipe
+from jobs.engine.run_folder import secrecy
 from jobs.engine.run_folder.ledger import RUN_FORMAT, Ledger, record_files, record_folder
 from jobs.engine.run_folder.records import read_json, unreadable
 from jobs.engine.stage import Identity, Stage, from_folder, identities

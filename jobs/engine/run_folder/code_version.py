@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from jobs.engine import secrecy
+from jobs.engine.run_folder import secrecy
 
 CODE = Path(__file__).resolve().parents[3]
 REVISION = "REVISION"

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jobs.engine import secrecy
+from jobs.engine.run_folder import secrecy
 from jobs.engine.run_folder.attempts import Attempt
 from jobs.engine.run_folder.records import read_json, write_json
 from proxygrm.core.errors import UserError

@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
-from jobs.cli import demo
+from jobs.cli.run import demo
 from jobs.cli.main import main
 from jobs.engine.stage import Artifact, Stage
 from slurm.sbatch import Resources

@@ -137,7 +137,7 @@ def on_one_node(config: Config) -> Config:
 @pytest.mark.two_users
 def test_two_whole_rl_jobs_of_two_users_on_one_node_each_train_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """About as long as two quick demos: run by hand, `pytest -m two_users`."""
-    from jobs.cli.demo import prepare
+    from jobs.cli.run.demo import prepare
 
     prepare(DEMO_INPUTS)
     with two_users(ONE_NODE) as (first, second):

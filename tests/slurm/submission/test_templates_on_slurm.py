@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import eventually
 
-from jobs.engine.secrecy import refuse
+from jobs.engine.run_folder.secrecy import refuse
 from proxygrm.core.errors import UserError
 
 pytestmark = pytest.mark.cluster

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import by_hand
+from jobs.cli.run import by_hand
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Identity, Stage, StageRun
 from slurm.sbatch import Resources

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from jobs import recipes
 from jobs.cli.common import console
-from jobs.cli.follow import status_table
 from jobs.cli.main import main
+from jobs.cli.run.follow import status_table
 from jobs.engine import request as requests
 from jobs.engine.request import Request
 from jobs.engine.run_folder.ledger import Ledger

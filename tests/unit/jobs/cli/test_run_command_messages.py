@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import by_hand, follow
+from jobs.cli.run import by_hand, follow
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Identity, Stage, StageRun
 from jobs.engine.state import StageState

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobs import recipes
-from jobs.cli import follow
+from jobs.cli.run import follow
 from jobs.engine.run_folder.ledger import Ledger
 from slurm.local.config import ClusterSpec
 from slurm.local.folder import new_record, write_record

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli.ablate import collect
+from jobs.cli.run.ablate import collect
 from jobs.engine import sweep
 from jobs.engine.plan import Facts, dependency, in_batches, plan
 from jobs.engine.request import Request, ablation_of, save

@@ -12,7 +12,7 @@ from jobs.engine.plan import Facts, Queued, plan
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.ownership import Ownership
 from jobs.engine.run_folder.records import read_json
-from jobs.engine.secrecy import refuse
+from jobs.engine.run_folder.secrecy import refuse
 from jobs.engine.stage import Artifact, Stage, StageRun, closure, exists
 from jobs.engine.watch import logs
 from jobs.engine.watch.logs import Segment

@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import recipes
-from jobs.cli import follow
 from jobs.cli.common import console
 from jobs.cli.common import say as saying
+from jobs.cli.run import follow
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.records import write_json
 from proxygrm.core.errors import UserError

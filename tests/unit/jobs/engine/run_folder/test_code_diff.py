@@ -10,7 +10,7 @@ import pytest
 from jobs.engine.run_folder import code_version
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.records import read_json
-from jobs.engine.secrecy import masked, masked_words
+from jobs.engine.run_folder.secrecy import masked, masked_words
 
 A40 = "aB3dE5gH7jK9mN1pQ3sT5vX7zA9cE1gH3jK5mN7p"
 PEM = "\n".join(["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"] * 3 + ["zA9cE1gH3jK5mN7p+/Q="])

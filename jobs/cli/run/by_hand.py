@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.cli.common import console
-from jobs.cli.send import Terminal
+from jobs.cli.run.send import Terminal
 from jobs.engine import flow
 from jobs.engine.job import last_save
 from jobs.engine.job.worker import StageJob

@@ -10,8 +10,8 @@ from pathlib import Path
 from jobs import recipes
 from jobs.cli.common import console
 from jobs.cli.common.say import echo
-from jobs.cli.follow import ended_well, follow
-from jobs.cli.send import send
+from jobs.cli.run.follow import ended_well, follow
+from jobs.cli.run.send import send
 from jobs.engine.request import Request, Resolved
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.records import read_json, write_json

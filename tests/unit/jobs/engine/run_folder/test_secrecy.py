@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.engine.request import Request
-from jobs.engine.secrecy import refuse
+from jobs.engine.run_folder.secrecy import refuse
 from jobs.recipes import resolve
 from jobs.recipes.proxy_grm import RECIPE, paper
 from proxygrm.core.settings import with_assignments

@@ -40,7 +40,7 @@ def status(run: Path | None, watch: bool, as_json: bool) -> None:
     preempted, cancelled, unknown, not submitted, done.
     """
     from jobs.cli.common import console
-    from jobs.cli.follow import follow, status_table
+    from jobs.cli.run.follow import follow, status_table
     from jobs.engine import state
 
     resolved, ledger = console.of_run(run, as_json)
@@ -111,7 +111,7 @@ def logs(
     Colours are left out, and other control characters are spelled out, so that no log controls your terminal.
     """
     from jobs.cli.common import console, say
-    from jobs.cli.follow import follow_logs
+    from jobs.cli.run.follow import follow_logs
     from jobs.engine.stage import closure
     from jobs.engine.watch import logs as stage_logs
     from proxygrm.core.errors import UserError

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from jobs.cli.common import console
 from jobs.cli.common.plan_table import print_scripts, show_plan
-from jobs.cli.follow import follow
+from jobs.cli.run.follow import follow
 from jobs.engine import check, flow
 from jobs.engine.flow import Choice
 from jobs.engine.plan import Planned, Sending

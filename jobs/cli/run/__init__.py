@@ -1,0 +1,1 @@
+"""Commands about one run: plan, submit, ablate, demo, run-stage, and those that look at it."""
