@@ -245,7 +245,7 @@ def ablate(
         send.plan(asked, part, script=True, redo=())
         return
     folder = send.submit(asked, part, (), watch)
-    if watch:
+    if watch and recipe.sweep.table:
         ablating.show_table(folder, found.name, as_json=False)
 
 

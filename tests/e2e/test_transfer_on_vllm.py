@@ -39,6 +39,7 @@ for tag in ("start", "sft", "rl"):
         rows.append(judged_row(ordered, answer | {"text": text if tag != "start" else "red"}))
     (folder / "evaluate" / f"{tag}.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
 
+(folder / "evaluate" / "summary.json").write_text(json.dumps(dict.fromkeys(("start", "sft", "rl"), {})))
 config = transfer.Settings(proxy_max_tokens=8, max_model_len=1024, device="cpu")
 stage = Stage("transfer", transfer.measure, (), Resources(), config=config)
 inputs = {"judge": folder / "judge", "judged": folder / "evaluate" / "summary.json"}
