@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,26 @@ from jobs.engine.stage import Output, Stage
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import did_you_mean
 from proxygrm.report.contents import Report
+
+_NAME = re.compile(r"(.*\.py|[^:]*)(?::(.*))?", re.DOTALL)
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """NAME[:PRESET] or FILE.py[:PRESET] -> name and preset, "" where none is given. A file's path may have colons."""
+    match = _NAME.fullmatch(text)
+    return (match[1], match[2] or "") if match else (text, "")
+
+
+def own_file(text: str) -> Path | None:
+    """The file that FILE.py[:PRESET] names; None for a shipped recipe."""
+    name, _ = split_name(text)
+    return Path(name).expanduser() if name.endswith(".py") else None
+
+
+def with_file(text: str, file: Path) -> str:
+    """The same preset of the recipe in another file."""
+    _, preset = split_name(text)
+    return f"{file}:{preset}" if preset else str(file)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.engine import sweep
-from jobs.engine.recipe import Recipe
+from jobs.engine.recipe import Recipe, own_file, with_file
 from jobs.engine.run_folder import secrecy
 from jobs.engine.run_folder.ledger import RUN_FORMAT, Ledger, record_files, record_folder
 from jobs.engine.run_folder.records import read_json, unreadable
@@ -19,13 +19,12 @@ from jobs.engine.sweep import Cell
 from proxygrm.core import settings
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_text
+from slurm import private
 from slurm import profile as profiles
 from slurm.profile import Profile
 
 Find = Callable[[str], tuple[Recipe, str]]
 """NAME[:PRESET] -> the recipe and the preset's name, "" where none is given."""
-
-
 KEPT_RECIPE = "recipe.py"
 """In the run folder: the user's own recipe as it was at the last submission."""
 
@@ -86,17 +85,12 @@ def resolve(request: Request, find: Find, profile: Profile | None = None) -> Res
     return Resolved(request, recipe, preset, values, profile, stages)
 
 
-def own_file(recipe: str) -> Path | None:
-    """The file that a recipe FILE.py[:PRESET] names; None for a shipped recipe."""
-    path = recipe.partition(":")[0]
-    return Path(path) if path.endswith(".py") else None
-
-
 def save(resolved: Resolved, ledger: Ledger) -> int:
     """Returns how many lines of the code's uncommitted changes were left out since they look like a secret."""
     asked = resolved.request
     if own_file(asked.recipe):  # so that the run can be looked at when the file is gone
-        write_text(record_folder(ledger.folder) / KEPT_RECIPE, Path(resolved.recipe.file).read_text(encoding="utf-8"))
+        text = Path(resolved.recipe.file).read_text(encoding="utf-8")
+        write_text(record_folder(ledger.folder) / KEPT_RECIPE, text, mode=0o644)  # whatever the umask: it is run
     return ledger.record_run(
         asdict(asked),
         resolved.settings,
@@ -113,12 +107,9 @@ def of_run(folder: Path, find: Find) -> Resolved:
 
     Of a stage that several of them have, the way it was asked for last counts. request: the last one.
     """
-    kept = folder / KEPT_RECIPE
 
     def find_kept(recipe: str) -> tuple[Recipe, str]:
-        path = own_file(recipe)
-        gone = path is not None and not path.is_file() and kept.is_file()
-        return find(f"{kept}:{recipe.partition(':')[2]}" if gone else recipe)
+        return find(_kept(recipe, folder))
 
     asked = [
         (record["written"], resolve(request, find_kept, _profile_then(record)))
@@ -135,6 +126,24 @@ def of_run(folder: Path, find: Find) -> Resolved:
     for _, last in sorted(asked, key=itemgetter(0)):
         stages |= {stage.name: stage for stage in last.stages}
     return replace(last, stages=list(stages.values()))
+
+
+def _kept(recipe: str, folder: Path) -> str:
+    """The run folder's copy of a recipe file that is gone. Its code runs here, so nobody else may have written it."""
+    file, copy = own_file(recipe), folder / KEPT_RECIPE
+    if file is None or file.is_file() or not copy.is_file():
+        return recipe
+    if reason := private.problem(copy):
+        raise _foreign_recipe(reason, copy)
+    return with_file(recipe, copy)
+
+
+def _foreign_recipe(reason: str, path: Path) -> UserError:
+    return UserError(
+        f"{reason}, and the code of its recipe file would run as you; look at that run as the user who submitted it",
+        code="run.foreign-recipe",
+        path=str(path),
+    )
 
 
 def asked_before(folder: Path, ablation: str = "") -> Request | None:
@@ -180,9 +189,11 @@ def _record(path: Path) -> dict[str, Any] | None:
     if isinstance(record, dict) and "packages" in record and record.get("format") != RUN_FORMAT:
         raise _other_version(path, record)
     try:
-        _request(record), float(record["written"])
+        request, _ = _request(record), float(record["written"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
+    if own_file(request.recipe) and (reason := private.problem(path)):
+        raise _foreign_recipe(reason, path)
     return dict(record)
 
 

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from jobs.engine import request as requests
 from jobs.engine import sweep
-from jobs.engine.recipe import Recipe
+from jobs.engine.recipe import Recipe, own_file, split_name
 from jobs.engine.request import Request, Resolved
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import did_you_mean
@@ -27,7 +27,6 @@ from slurm.profile import Profile
 
 RECIPES = {"proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report"}
 """Name -> what it does, in a line; the module of that name beside this file has its RECIPE."""
-_SPEC = re.compile(r"(?P<name>.+?)(?::(?P<preset>[\w-]*))?")
 
 
 def find(spec: str) -> tuple[Recipe, str]:
@@ -35,10 +34,9 @@ def find(spec: str) -> tuple[Recipe, str]:
 
     Raises UserError: recipe.unknown, and those of `load_file`.
     """
-    match = _SPEC.fullmatch(spec)
-    name, preset = (match["name"], match["preset"] or "") if match else (spec, "")
-    if name.endswith(".py"):
-        path = Path(name).expanduser().absolute()
+    name, preset = split_name(spec)
+    if file := own_file(spec):
+        path = file.absolute()
         if not path.is_file():
             raise UserError(f"there is no recipe file {path}", code="recipe.missing-file", path=str(path))
         return load_file(path, path.stat().st_mtime_ns), preset

@@ -23,7 +23,7 @@ from rich.text import Text
 from jobs import recipes
 from jobs.cli.common.say import echo, secho
 from jobs.engine import request as requests
-from jobs.engine.recipe import Recipe
+from jobs.engine.recipe import Recipe, own_file, with_file
 from jobs.engine.request import Request, Resolved
 from jobs.engine.run_folder.ledger import Ledger, record_files
 from jobs.engine.watch import advice
@@ -88,11 +88,11 @@ def _request(options: dict[str, Any]) -> tuple[Request, Path, str]:
     folder, how = run_folder(options["run"], RUNS / Path(profile).stem, last=not new)
     base = None if new else requests.asked_before(folder, options.get("ablation_name", ""))
     if base is None:
-        base = Request(absolute(profile), folder=str(Path.cwd()))
+        base = Request(_absolute_profile(profile), folder=str(Path.cwd()))
     assignments = (*base.assignments, *options["assignments"])
     request = replace(
         base,
-        recipe=absolute(options["recipe"]) or base.recipe,
+        recipe=_absolute_recipe(options["recipe"] or "") or base.recipe,
         nodes=options["nodes"] or base.nodes,
         assignments=tuple({text.partition("=")[0]: text for text in assignments}.values()),
         scheduler=tuple(dict([*base.scheduler, *scheduler]).items()),
@@ -103,11 +103,15 @@ def _request(options: dict[str, Any]) -> tuple[Request, Path, str]:
     return request, folder, how
 
 
-def absolute(name: str | None) -> str:
-    """A profile or recipe that is named by its file, by the absolute path, so that it is found from every folder."""
-    path, colon, preset = (name or "").partition(":")
-    own = path.endswith((".toml", ".py"))
-    return f"{Path(path).expanduser().absolute()}{colon}{preset}" if own else name or ""
+def _absolute_profile(profile: str) -> str:
+    """A profile that is named by its file, by the absolute path, so that it is found from every folder."""
+    return str(Path(profile).expanduser().absolute()) if profile.endswith(".toml") else profile
+
+
+def _absolute_recipe(recipe: str) -> str:
+    """The same of a recipe."""
+    file = own_file(recipe)
+    return with_file(recipe, file.absolute()) if file else recipe
 
 
 def run_folder(run: Path | None, new: Path | None = None, last: bool = True) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
+from jobs.engine.recipe import own_file, with_file
 from jobs.engine.request import Request
 
 LOOK = ("status", "why", "logs", "cost", "cancel", "report")
@@ -29,8 +30,8 @@ def profile_option(request: Request) -> str:
 
 def recipe_option(request: Request) -> str:
     """The recipe as a person would type it here."""
-    path, colon, preset = request.recipe.partition(":")
-    return f"{_from_here(Path(path))}{colon}{preset}" if path.endswith(".py") else request.recipe
+    file = own_file(request.recipe)
+    return with_file(request.recipe, Path(_from_here(file))) if file else request.recipe
 
 
 def elsewhere(request: Request) -> bool:

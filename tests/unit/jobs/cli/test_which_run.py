@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli.common import console
 from jobs.engine.request import Request
 from jobs.engine.run_folder import changes
 from jobs.engine.watch import advice
@@ -150,3 +151,16 @@ def test_a_folder_of_somebody_else_is_refused_and_root_makes_nothing_in_one(
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         with pytest.raises(UserError, match="you are root"):
             owner.refuse_foreign(mine / "new", "x")
+
+
+def test_a_profile_in_a_folder_with_a_colon_is_found_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "site.toml").write_text("preset = 'quick'\n")
+    monkeypatch.chdir(tmp_path)
+    resolved, _ = console.of_request(
+        dict.fromkeys(("partition", "account", "qos", "reservation", "nodes", "run"))
+        | {"profile": "a:b/site.toml", "recipe": "", "assignments": ()}
+    )
+    assert resolved.request.profile == str(tmp_path / "a:b" / "site.toml")

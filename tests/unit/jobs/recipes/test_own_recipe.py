@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from jobs.engine.request import Request
-from jobs.recipes import find, resolve
+from jobs.engine.recipe import own_file, split_name, with_file
+from jobs.engine.request import KEPT_RECIPE, Request, asked_before, save
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.recipes import find, of_run, resolve
 from support.refusals import refused
 
 HEAD = """
@@ -100,3 +103,54 @@ def test_an_unknown_recipe_or_preset_lists_what_there_is(tmp_path: Path) -> None
         resolve(Request(recipe="proxy_grm:papr"))
     with refused("recipe.missing-file"):
         find(str(tmp_path / "gone.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "preset"),
+    [
+        ("proxy_grm", "proxy_grm", ""),
+        ("proxy_grm:demo", "proxy_grm", "demo"),
+        ("/a b/mine.py", "/a b/mine.py", ""),
+        ("/a:b/mine.py", "/a:b/mine.py", ""),
+        ("/a:b/mine.py:small", "/a:b/mine.py", "small"),
+    ],
+)
+def test_a_recipe_s_name_is_taken_apart_in_one_way_whatever_its_path(text: str, name: str, preset: str) -> None:
+    assert split_name(text) == (name, preset)
+    assert own_file(text) == (Path(name) if name.endswith(".py") else None)
+    assert with_file(text, Path("/new.py")) == ("/new.py:" + preset if preset else "/new.py")
+
+
+def submitted(folder: Path) -> tuple[Path, Path]:
+    """A run folder of a recipe file, and that file; nothing is sent."""
+    folder.mkdir()
+    path, run = write(folder, GOOD), folder / "run"
+    save(resolve(Request(recipe=str(path))), Ledger(run))
+    return run, path
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002])
+def test_a_run_can_be_looked_at_when_its_recipe_file_in_a_folder_with_a_colon_is_gone(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        run, path = submitted(tmp_path / "a:b")
+    finally:
+        os.umask(before)
+    path.unlink()
+    assert [stage.name for stage in of_run(run).stages] == ["first", "second"]
+
+
+def test_no_recipe_is_run_that_somebody_else_named_or_wrote(tmp_path: Path) -> None:
+    """Looking at a run executes its recipe file: what others may have put there is refused, not run."""
+    run, path = submitted(tmp_path / "mine")
+    (run / "run.json").chmod(0o666)
+    for look in (of_run, asked_before):
+        with refused("run.foreign-recipe", path=str(run / "run.json")):
+            look(run)
+    (run / "run.json").chmod(0o644)
+    path.unlink()
+    (run / KEPT_RECIPE).chmod(0o666)
+    with refused("run.foreign-recipe", path=str(run / KEPT_RECIPE)):
+        of_run(run)
