@@ -83,6 +83,8 @@ class Watch:
     found: set[Opening] = field(default_factory=set)
     _ours: dict[int, str] = field(default_factory=dict)
     """pid -> the last name it had; "" of one that is not ours."""
+    _untitled: dict[int, set[Opening]] = field(default_factory=dict)
+    """pid of a spawned process that has no title yet -> what it has opened."""
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -95,6 +97,7 @@ class Watch:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+        self.found.update(*self._untitled.values())
 
     def _run(self) -> None:
         while not self._over.wait(SAMPLE_S):
@@ -110,30 +113,29 @@ class Watch:
                         target = os.readlink(descriptor.path)  # noqa: PTH115
                         if target.startswith("socket:["):
                             for kind, where in sockets.get(target[8:-1], ()):
-                                self._note(Opening(kind, self._ours[pid], where))
+                                self._note(pid, Opening(kind, self._ours[pid], where))
                         elif target.startswith("/") and os.lstat(descriptor.path).st_mode & 0o200:
-                            self._note(Opening("file", self._ours[pid], target.removesuffix(" (deleted)")))
+                            self._note(pid, Opening("file", self._ours[pid], target.removesuffix(" (deleted)")))
 
     def _name(self, pid: int, program: str) -> None:
         """A process that has just been spawned takes its title a moment later: what it opened before is its, too."""
-        before = self._ours[pid]
-        if program and program != before and before.startswith(SPAWNED):
-            for one in [one for one in self.found if one.program == before]:
-                self.found.discard(one)
+        if program and not program.startswith(SPAWNED):
+            for one in self._untitled.pop(pid, ()):
                 self.found.add(replace(one, program=program))
-        self._ours[pid] = program or before
+        self._ours[pid] = program or self._ours[pid]
 
-    def _note(self, one: Opening) -> None:
+    def _note(self, pid: int, one: Opening) -> None:
+        found = self._untitled.setdefault(pid, set()) if one.program.startswith(SPAWNED) else self.found
         if one.kind in ("TCP", "UDP"):
-            self.found.add(one)
+            found.add(one)
             return
         for folder, name in self.names.items():
             if one.where.startswith(f"{folder}/"):
                 if name and (one.kind == "socket" or name != "CLUSTER"):
-                    self.found.add(replace(one, where=name + one.where.removeprefix(folder)))
+                    found.add(replace(one, where=name + one.where.removeprefix(folder)))
                 return
         if one.kind == "socket" or not one.where.startswith(("/dev/", "/proc/", "/memfd:")):
-            self.found.add(one)  # wherever it is, an abstract name included
+            found.add(one)  # wherever it is, an abstract name included
 
     def _our_processes(self) -> list[int]:
         parents: dict[int, int] = {}
@@ -144,6 +146,7 @@ class Watch:
                     parents[int(entry.name)] = int(text[text.rindex(")") + 2 :].split()[1])
         for pid in [pid for pid in self._ours if pid not in parents]:
             del self._ours[pid]
+            self.found |= self._untitled.pop(pid, set())
         for pid in sorted(parents):
             if not self._ours.get(pid):
                 self._ours[pid] = "?" if self._ours.get(parents[pid]) or self._is_of_the_cluster(pid) else ""

@@ -83,7 +83,8 @@ def test_four_nodes_are_measured_and_a_bad_one_of_them_costs_no_other(tmp_path: 
     assert found.word == "done", (found, log_of(stage, ledger))
     nodes = (ledger.folder / "work" / "nodes").read_text().split()
     assert sorted(nodes) == ["a100-1", "h100-1", "h100-2"]
-    assert {row["node"] for row in bad_nodes.read(ledger.folder)} == {"a100-2"}
+    bad = {(row["node"], row["restart"]) for row in bad_nodes.read(ledger.folder)}  # a row for each failed check
+    assert bad == {("a100-2", 0)}, "found in the first attempt, and not used again"
     (rendezvous,) = [f for f in (ledger.folder / "work" / "preflight").iterdir() if f.name.endswith("-1")]
     rows = [json.loads((rendezvous / f"health-{rank}").read_text()) for rank in range(3)]
     assert all(list(row["links_s"].values()).count(None) == 0 and len(row["links_s"]) == 2 for row in rows), rows
