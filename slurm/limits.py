@@ -64,7 +64,7 @@ def too_large(jobs: Sequence[Job], max_array_size: int) -> str | None:
     if number == 1 or number <= max_array_size:
         return None
     name = stage.batch or stage.name
-    cells, shards = "a part of the cells at a time: --only 'PATTERN'", "fewer shards: --set distill.shards=N"
+    cells, shards = "a part of the cells at a time: --only 'PATTERN'", f"fewer shards: --set {name}.shards=N"
     remedy = cells if stage.batch else shards
     return f"{name} is an array of {number} jobs, SLURM here accepts {max_array_size} (MaxArraySize); {remedy}"
 

@@ -9,14 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data_tools.rows.critique_index import Pool
-
-POOLS: dict[str, Pool] = {
-    "proxy_sft": "right", "proxy_rl": "right", "proxy_rl_val": "right", "grm_sft": "right",
-    "grm_rl": "wrong", "grm_rl_val": "wrong",
-}  # fmt: skip
+from data_tools.split.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,16 @@ def _sort_key(pair_id: str, seed: int) -> bytes:
 
 
 def allocate(
-    groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int], seed: int = 0
+    groups: Sequence[Sequence[Candidate]], wanted: Mapping[str, TrainingSet], seed: int = 0
 ) -> dict[str, list[Candidate]]:
-    """Sets of at most these sizes (smaller if there are too few pairs), in an order that depends on seed and ids only.
+    """Sets of at most these rows (fewer if there are too few pairs), in an order that depends on seed and ids only.
 
     A group goes to the set that can use most of it, weighted by the share of rows that the set still needs. Half of
     a set's rows have each label (one more has label 1 if the size is odd).
     """
-    quotas = _Quotas(groups, sizes)
+    quotas = _Quotas(groups, wanted)
     owner: dict[int, str] = {}
-    sets: dict[str, list[Candidate]] = {name: [] for name in sizes}
+    sets: dict[str, list[Candidate]] = {name: [] for name in wanted}
     allocated: set[str] = set()
 
     def assign(number: int, name: str, by_source: bool) -> None:
@@ -94,15 +90,17 @@ def allocate(
 class _Quotas:
     """How many rows each set still takes: by label, and by label and source."""
 
-    def __init__(self, groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int]) -> None:
+    def __init__(self, groups: Sequence[Sequence[Candidate]], wanted: Mapping[str, TrainingSet]) -> None:
         available = Counter((c.pool, c.label, c.source) for group in groups for c in group)
-        self.sizes = sizes
-        self.by_label = {(name, label): (size + 2 - label) // 2 for name, size in sizes.items() for label in (1, 2)}
+        self.wanted = wanted
+        self.by_label = {
+            (name, label): (each.rows + 2 - label) // 2 for name, each in wanted.items() for label in (1, 2)
+        }
         self.by_source: dict[tuple[str, int, str], int] = {}
         for (name, label), quota in self.by_label.items():
             pool = {
                 source: count for (of, with_label, source), count in available.items()
-                if (of, with_label) == (POOLS[name], label)
+                if (of, with_label) == (wanted[name].pool, label)
             }  # fmt: skip
             for source, count in apportion(quota, pool).items():
                 self.by_source[name, label, source] = count
@@ -111,19 +109,19 @@ class _Quotas:
         """The set that can use most of the group; None if no set can use any of it."""
         counts = Counter((c.pool, c.label, c.source if by_source else "") for c in group)
         best, best_use = None, 0.0
-        for name, size in self.sizes.items():
+        for name, each in self.wanted.items():
             use = 0.0
             for (pool, label, source), count in counts.items():
-                if pool == POOLS[name]:
+                if pool == each.pool:
                     quota = self.by_label[name, label]
                     use += min(count, quota, self.by_source.get((name, label, source), 0) if by_source else quota)
-            use *= (self.by_label[name, 1] + self.by_label[name, 2]) / max(size, 1)
+            use *= (self.by_label[name, 1] + self.by_label[name, 2]) / max(each.rows, 1)
             if use > best_use:
                 best, best_use = name, use
         return best
 
     def take(self, name: str, candidate: Candidate, by_source: bool) -> bool:
-        if candidate.pool != POOLS[name] or not self.by_label[name, candidate.label]:
+        if candidate.pool != self.wanted[name].pool or not self.by_label[name, candidate.label]:
             return False
         key = (name, candidate.label, candidate.source)
         if by_source and not self.by_source.get(key):
@@ -147,26 +145,27 @@ def apportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 def allocate_scaled(
-    groups: Sequence[Sequence[Candidate]], sizes: Mapping[str, int], seed: int = 0
+    groups: Sequence[Sequence[Candidate]], wanted: Mapping[str, TrainingSet], seed: int = 0
 ) -> dict[str, list[Candidate]]:
-    """Sets in the proportions of `sizes`, as large as the pairs allow, with equally many rows of each label.
+    """Sets in these proportions, as large as the pairs allow, with equally many rows of each label.
 
     All sets of a pool shrink by the same factor, so that none is full while another is nearly empty.
     """
     available = Counter((c.pool, c.label) for group in groups for c in group)
     scale: dict[str, float] = {}
     for pool in ("right", "wrong"):
-        requested = sum(size for name, size in sizes.items() if POOLS[name] == pool)
+        requested = sum(each.rows for each in wanted.values() if each.pool == pool)
         scale[pool] = min(1.0, 2 * min(available[pool, 1], available[pool, 2]) / requested) if requested else 1.0
     while True:
-        smaller = {name: _scaled(size, scale[POOLS[name]]) for name, size in sizes.items()}
+        smaller = {name: replace(each, rows=_scaled(each.rows, scale[each.pool])) for name, each in wanted.items()}
         sets = allocate(groups, smaller, seed)
-        short = {name for name, members in sets.items() if len(members) < smaller[name]}
+        reached = {name: len(members) / smaller[name].rows for name, members in sets.items() if smaller[name].rows}
+        short = {name: share for name, share in reached.items() if share < 1}
         if not short:
             return sets
-        for pool in {POOLS[name] for name in short}:
-            reached = min(len(sets[name]) / smaller[name] for name in short if POOLS[name] == pool)
-            scale[pool] *= min(max(reached, 0.5), 0.99)
+        for pool in {wanted[name].pool for name in short}:
+            least = min(share for name, share in short.items() if wanted[name].pool == pool)
+            scale[pool] *= min(max(least, 0.5), 0.99)
 
 
 def _scaled(size: int, scale: float) -> int:

@@ -1,13 +1,4 @@
-"""Critiques -> training sets. Pairs that the teacher judged right are for SFT, those it judged wrong for RL.
-
-| set        | from  | file               | row                                                         |
-|------------|-------|--------------------|-------------------------------------------------------------|
-| proxy_sft  | right | proxy_sft.jsonl    | pair + the teacher's rubric -> thought, verdict             |
-| proxy_rl   | right | proxy_rl.parquet   | pair + the teacher's rubric, with its label                 |
-| grm_sft    | right | grm_sft.jsonl      | pair -> the teacher's critique                              |
-| grm_rl     | wrong | grm_rl.parquet     | pair with its label; the critique is not used               |
-
-proxy_rl_val and grm_rl_val are small validation sets with the same kind of rows.
+"""Critiques -> training sets, by the teacher's verdicts: a set takes pairs that it judged right, or wrong.
 
 No image is in two sets, both labels are equally frequent in each, sources are as frequent as in the pool, and every
 pair in no set is counted. Texts are never all in memory: a pair takes about 0.5 kB, whatever its length.
@@ -15,11 +6,11 @@ pair in no set is counted. Texts are never all in memory: a pair takes about 0.5
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,15 +21,13 @@ from data_tools.export.to_verl import VerlWriter
 from data_tools.rows.arrays import from_numpy
 from data_tools.rows.critique_index import CritiqueIndex, CritiqueReader, index_critiques
 from data_tools.rows.pair_tables import Spill, pair_tables
-from data_tools.split.allocate import POOLS, Candidate, allocate, allocate_scaled, group_by_image
+from data_tools.split.allocate import Candidate, allocate, allocate_scaled, group_by_image
+from data_tools.split.training_set import Short, TrainingSet
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import beside, whole_files, write_json
 
-SIZES = {
-    "proxy_sft": 5_000, "proxy_rl": 10_000, "proxy_rl_val": 256, "grm_sft": 10_000, "grm_rl": 35_000, "grm_rl_val": 256,
-}  # fmt: skip
-"""The paper's sizes (the paper validates on the benchmarks; here a few pairs are held out)."""
-PROXY_RL = ("proxy_rl", "proxy_rl_val")
+REPORT = "report.json"
+LINES = {"swift-grm": grm_lines, "swift-proxy": proxy_lines}
 
 
 @dataclass(frozen=True)
@@ -62,32 +51,35 @@ def split(
     pairs_dir: Path,
     critique_files: Sequence[Path],
     out_dir: Path,
-    sizes: Mapping[str, int],
+    sets: Mapping[str, TrainingSet],
     seed: int = 0,
-    short: Literal["refuse", "take"] = "refuse",
+    short: Short = "refuse",
+    stage: str = "",
 ) -> SplitReport:
-    """Write the sets and `report.json` into `out_dir`.
+    """Write each set as `NAME.jsonl` or `NAME.parquet`, and `report.json`, into `out_dir`.
 
-    sizes: rows of each set; a set of size 0, or without a size, is not written. If there are too few usable critiques,
-    `short="refuse"` raises UserError with the missing numbers, and "take" makes the sets as large as possible in these
-    proportions. The same pairs, critiques and seed give the same rows in the same order, whatever the order of the
-    input rows and files.
+    A set without rows is not written. If there are too few usable critiques, `short="refuse"` raises UserError with the
+    missing numbers, and "take" makes the sets as large as possible in these proportions. The same pairs, critiques and
+    seed give the same rows in the same order, whatever the order of the input rows and files. stage: of a chain, for
+    messages that say how to change a set; "" for `data split`.
     """
-    sizes = _validated(sizes)
+    wanted = _validated(sets)
     index = index_critiques(critique_files)
     files = SettledImages(out_dir / "settled_images")
     candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index, files)
     groups = group_by_image(candidates, seed)
-    sets = allocate(groups, sizes, seed) if short == "refuse" else allocate_scaled(groups, sizes, seed)
-    _check_sizes(sets, sizes, candidates, short)
+    members_of = (allocate if short == "refuse" else allocate_scaled)(groups, wanted, seed)
+    _check_sizes(members_of, wanted, candidates, short, stage)
+    earlier = _written_before(out_dir)
     with whole_files(out_dir) as scratch, files:
-        _write(sets, pairs_dir, index, files, scratch)
-        (out_dir / "report.json").unlink(missing_ok=True)  # of an earlier split: no longer true
-    for name in set(POOLS) - set(sets):  # of an earlier split into this folder: may share images with the new sets
-        (out_dir / _file_name(name)).unlink(missing_ok=True)
+        _write(members_of, wanted, pairs_dir, index, files, scratch)
+        (out_dir / REPORT).unlink(missing_ok=True)  # of an earlier split: no longer true
+    for name in {*earlier, *sets} - set(wanted):  # may share images with the new sets
+        for suffix in (".jsonl", ".parquet"):
+            (out_dir / f"{name}{suffix}").unlink(missing_ok=True)
     pool_sizes = Counter(c.pool for c in candidates)
-    used = {c.id for members in sets.values() for c in members}
-    used_images = {image for members in sets.values() for c in members for image in c.images}
+    used = {c.id for members in members_of.values() for c in members}
+    used_images = {image for members in members_of.values() for c in members for image in c.images}
     unused = [c for c in candidates if c.id not in used]
     report = SplitReport(
         pairs=count,
@@ -97,37 +89,39 @@ def split(
         wrong=pool_sizes["wrong"],
         dropped=dict(sorted(dropped.items())),
         remarks=dict(sorted(remarks.items())),
-        sets={name: _describe(members) for name, members in sets.items()},
+        sets={name: _describe(members) for name, members in members_of.items()},
         left_over={pool: sum(c.pool == pool for c in unused) for pool in ("right", "wrong")},
         seed=seed,
-        sizes=dict(sizes),
+        sizes={name: each.rows for name, each in wanted.items()},
         sources={
             **{pool: _sources([c for c in candidates if c.pool == pool]) for pool in ("right", "wrong")},
-            **{name: _sources(members) for name, members in sets.items()},
+            **{name: _sources(members) for name, members in members_of.items()},
         },
         shared_image={
             pool: sum(c.pool == pool and not used_images.isdisjoint(c.images) for c in unused)
             for pool in ("right", "wrong")
         },
     )
-    write_json(out_dir / "report.json", asdict(report))
+    write_json(out_dir / REPORT, asdict(report))
     return report
 
 
-def _validated(sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sizes in the order of POOLS, without sets of size 0. Raises UserError."""
-    unknown = sorted(set(sizes) - set(POOLS))
-    if unknown:
-        raise UserError(
-            f"there is no set {', '.join(unknown)}; the sets are: {', '.join(POOLS)}",
-            code="data.unknown-set", names=unknown, known=list(POOLS),
-        )  # fmt: skip
+def _validated(sets: Mapping[str, TrainingSet]) -> dict[str, TrainingSet]:
+    """The sets that have rows. Raises UserError."""
+    sizes = {name: each.rows for name, each in sets.items()}
     if any(size < 0 for size in sizes.values()) or not any(sizes.values()):
         raise UserError(
-            f"split sizes {dict(sizes)} must be 0 or more, and at least one above 0",
-            code="data.bad-sizes", sizes=dict(sizes),
-        )  # fmt: skip
-    return {name: sizes[name] for name in POOLS if sizes.get(name)}
+            f"split sizes {sizes} must be 0 or more, and at least one above 0", code="data.bad-sizes", sizes=sizes
+        )
+    return {name: each for name, each in sets.items() if each.rows}
+
+
+def _written_before(out_dir: Path) -> list[str]:
+    """Names of the sets of an earlier split into this folder."""
+    try:
+        return list(json.loads((out_dir / REPORT).read_text(encoding="utf-8"))["sets"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def sort_by_teacher(
@@ -171,7 +165,12 @@ def sort_by_teacher(
 
 
 def _write(
-    sets: Mapping[str, list[Candidate]], pairs_dir: Path, index: CritiqueIndex, files: SettledImages, out_dir: Path
+    sets: Mapping[str, list[Candidate]],
+    wanted: Mapping[str, TrainingSet],
+    pairs_dir: Path,
+    index: CritiqueIndex,
+    files: SettledImages,
+    out_dir: Path,
 ) -> None:
     """Write all sets. The pairs file is read once; the selected rows are spilled to disk and read back set by set."""
     selected = np.array(sorted(c.row for members in sets.values() for c in members))
@@ -185,46 +184,50 @@ def _write(
             at += table.num_rows
         for name, members in sets.items():
             order = [int(np.searchsorted(selected, c.row)) for c in members]
-            _write_set(out_dir, name, spill, order, critiques)
+            _write_set(out_dir, name, wanted[name], spill, order, critiques)
 
 
-def _write_set(out_dir: Path, name: str, spill: Spill, order: list[int], critiques: CritiqueReader) -> None:
+def _write_set(
+    out_dir: Path, name: str, kind: TrainingSet, spill: Spill, order: list[int], critiques: CritiqueReader
+) -> None:
     def texts(table: pa.Table) -> list[str]:
         return [critiques.text(pair_id) for pair_id in table["id"].to_pylist()]
 
-    if name in ("proxy_sft", "grm_sft"):
-        lines = proxy_lines if name == "proxy_sft" else grm_lines
-        tables = spill.in_order(order)
-        write_jsonl(out_dir / _file_name(name), (line for table in tables for line in lines(table, texts(table))))
+    file = out_dir / f"{name}{kind.suffix}"
+    if lines := LINES.get(kind.format):
+        write_jsonl(file, (line for table in spill.in_order(order) for line in lines(table, texts(table))))
         return
-    with VerlWriter(out_dir / _file_name(name), name, rubrics=name in PROXY_RL) as writer:
+    with VerlWriter(file, name, rubrics=kind.rubrics) as writer:
         for table in spill.in_order(order):
-            writer.write(table, rubrics_of(table, texts(table)) if name in PROXY_RL else None)
-
-
-def _file_name(name: str) -> str:
-    return f"{name}.jsonl" if name in ("proxy_sft", "grm_sft") else f"{name}.parquet"
+            writer.write(table, rubrics_of(table, texts(table)) if kind.rubrics else None)
 
 
 def _check_sizes(
-    sets: Mapping[str, list[Candidate]], sizes: Mapping[str, int], candidates: Sequence[Candidate], short: str
+    sets: Mapping[str, list[Candidate]],
+    wanted: Mapping[str, TrainingSet],
+    candidates: Sequence[Candidate],
+    short: str,
+    stage: str,
 ) -> None:
-    missing = {name: size - len(sets[name]) for name, size in sizes.items() if len(sets[name]) < size}
+    missing = {name: each.rows - len(sets[name]) for name, each in wanted.items() if len(sets[name]) < each.rows}
     if missing and short == "refuse":
         available = Counter(candidate.pool for candidate in candidates)
-        sets_short = ", ".join(f"{name} lacks {count} of {sizes[name]} rows" for name, count in missing.items())
+        sets_short = ", ".join(f"{name} lacks {count} of {wanted[name].rows} rows" for name, count in missing.items())
+        sizes, take = (
+            (f"--set {stage}.NAME=ROWS", f"--set {stage}.short=take") if stage else ("--sizes", "--short take")
+        )
         raise UserError(
             f"too few usable critiques: {sets_short} (the teacher judged {available['right']} pairs right and "
             f"{available['wrong']} wrong; each set has equally many rows of both labels, and no image is in two sets). "
-            "Distil more pairs, make the sets smaller with --sizes, or let all sets shrink in proportion with --short "
-            "take (of a chain: --set split.short=take)",
+            f"Distil more pairs, make the sets smaller with {sizes}, or let all sets shrink in proportion with {take}",
             code="data.too-few-pairs", missing=missing, right=available["right"], wrong=available["wrong"],
         )  # fmt: skip
     empty = [name for name in missing if not sets[name]]
     if empty:
+        option = f"--set {stage}.{empty[0]}=0" if stage else f"--sizes {empty[0]}=0"
         raise UserError(
             f"{empty[0]} would be empty: there are no usable critiques of both labels for it; distil more pairs, or "
-            f"leave the set out with --sizes {empty[0]}=0 (of a chain: --set split.{empty[0]}=0)",
+            f"leave the set out with {option}",
             code="data.empty-set", name=empty[0],
         )  # fmt: skip
 

@@ -82,9 +82,9 @@ def main(debug: bool) -> None:
     """Train generative reward models whose rubrics transfer, on a SLURM cluster.
 
     \b
-    distill -> split -> proxy_sft (or proxy_rl) + grm_sft -> grm_rl -> evaluate -> transfer -> report
-
-    Every stage is a SLURM job; `plan` says what would run and why, `submit` sends what is missing.
+    proxygrm demo     a small one from pairs to report, on this machine
+    proxygrm plan     the stages of a recipe: what would run, and why
+    proxygrm submit   what is missing, as SLURM jobs that wait for each other
     """
 
 
@@ -104,9 +104,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             help="Nodes of the RL stage, proxy node included.",
         ),
-        click.option(
-            "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="e.g. grm_rl.learning_rate=1e-6"
-        ),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A setting, STAGE.NAME=VALUE."),
         click.option("--partition", default=None, help="Instead of the profile's."),
         click.option("--account", default=None),
         click.option("--qos", default=None),
@@ -149,7 +147,7 @@ def plan(
 
     \b
     proxygrm plan                                  the whole chain on the private local cluster
-    proxygrm plan grm_rl --profile h100 --nodes 4  RL and whatever it still needs, on your H100s
+    proxygrm plan STAGE --profile h100 --nodes 4   a stage and whatever it still needs, on your H100s
     proxygrm plan chain --profile h100 --script    with the batch scripts and the files a submit would write
     proxygrm plan --profile h100 --downloads       models and data to fetch where there is internet
 
@@ -181,7 +179,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 
     \b
     proxygrm submit chain --profile h100 --nodes 4 --run runs/first --watch
-    proxygrm submit grm_rl --profile h100 --hold --after 81231 --account lab --qos long
+    proxygrm submit STAGE --profile h100 --hold --after 81231 --account lab --qos long
 
     Submitting again is safe: finished stages are skipped, queued ones are waited for.
     """

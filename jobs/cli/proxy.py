@@ -183,9 +183,7 @@ def front(
 @click.option("--b", metavar="PROXY", help="The other one.  [A, in the mode verdict]")
 @click.option("--mode-a", type=_MODE, default="critique", show_default=True)
 @click.option("--mode-b", type=_MODE, help="[critique; verdict without --b]")
-@click.option(
-    "--pairs", type=_PATH, help="Rows name pairs by id: a folder or parquet of them.  [RUN/split/grm_rl.parquet]"
-)
+@click.option("--pairs", type=_PATH, help="Rows name pairs by id: a folder or parquet of them.  [those RL read]")
 @click.option("--limit", type=click.IntRange(0), default=0, help="Number of rows, spread evenly; 0: all.")
 @click.option("--out", type=_PATH, help="JSONL of every opinion; the same command resumes it.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on standard output.")
@@ -218,7 +216,7 @@ def agreement(
     """How often two proxies, or two modes of one, reach the same verdict with the same rubrics.
 
     \b
-    proxygrm proxy agreement runs/mine/grm_rl/rollouts --a runs/mine/proxy_sft/model --limit 2000
+    proxygrm proxy agreement RUN/STAGE/rollouts --a RUN/OTHER/model --limit 2000
     proxygrm proxy agreement answers.jsonl --a old/model --b new/model --out opinions.jsonl
 
     ROLLOUTS: JSONL files, or folders of them: RL's rollouts, or any rows of question, response_1, response_2, images,

@@ -5,8 +5,8 @@ A spec is a TOML file, one that a recipe ships or your own:
     about = "Does the reward's aggregation matter?"
     throttle = 8                                # cells that train at a time
     [grid]                                      # every combination is a cell
-    "grm_rl.aggregation" = ["sum", "bonus"]
-    "grm_rl.seed" = [1, 2, 3]
+    "rl.aggregation" = ["sum", "bonus"]
+    "rl.seed" = [1, 2, 3]
     [[cells]]                                   # instead of, or multiplied with, a grid
     name = "proxy-rl"
     set = ["proxy_training=rl"]

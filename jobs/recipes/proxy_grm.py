@@ -7,10 +7,12 @@ what a stage does is in the file of that name under jobs/stages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from data_tools.split.training_set import TrainingSet
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.stages import checks, distill, evaluate, merge, report, rl, sft, split, transfer
@@ -75,6 +77,30 @@ def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
     return ways[c.proxy_training]
 
 
+SETS = {
+    "proxy_sft": TrainingSet("right", "swift-proxy"),
+    "proxy_rl": TrainingSet("right", "verl-proxy"),
+    "proxy_rl_val": TrainingSet("right", "verl-proxy"),
+    "grm_sft": TrainingSet("right", "swift-grm"),
+    "grm_rl": TrainingSet("wrong", "verl"),
+    "grm_rl_val": TrainingSet("wrong", "verl"),
+}
+
+
+@dataclass(frozen=True)
+class Sets(split.Settings):
+    """Rows of each training set; the defaults are the paper's. The proxy's RL set is cut off even where it is not
+    trained so, which makes the other choice need no other split."""
+
+    proxy_sft: int = 5_000
+    proxy_rl: int = 10_000
+    proxy_rl_val: int = 256
+    grm_sft: int = 10_000
+    grm_rl: int = 35_000
+    grm_rl_val: int = 256
+    sets: Mapping[str, TrainingSet] = field(default_factory=lambda: SETS, init=False)
+
+
 @dataclass(frozen=True)
 class Config:
     pairs: str
@@ -86,7 +112,7 @@ class Config:
     proxy: str
     """Start checkpoint of the proxy."""
     distill: distill.Settings
-    split: split.Settings
+    split: Sets
     proxy_sft: sft.Settings
     proxy_rl: rl.Settings
     grm_sft: sft.Settings
@@ -118,7 +144,7 @@ def paper() -> Config:
         policy=QWEN_7B,
         proxy=QWEN_7B,
         distill=distill.Settings(teacher=QWEN_235B, shards=4, on=node),
-        split=split.Settings(on=Resources(cpus_per_task=8, mem_gb=64, timeout_min=60)),
+        split=Sets(on=Resources(cpus_per_task=8, mem_gb=64, timeout_min=60)),
         proxy_sft=sft.Settings(on=half),
         proxy_rl=rl.Settings(on=node).for_proxy(max_response_length=4096),
         grm_sft=sft.Settings(on=half),
@@ -150,9 +176,7 @@ def demo() -> Config:
         policy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         proxy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         distill=distill.Settings(shards=2, concurrency=16, max_tokens=256, timeout_s=30.0, on=small),
-        split=split.Settings(
-            proxy_sft=1250, proxy_rl=80, proxy_rl_val=16, grm_sft=1250, grm_rl=80, grm_rl_val=16, on=small
-        ),
+        split=Sets(proxy_sft=1250, proxy_rl=80, proxy_rl_val=16, grm_sft=1250, grm_rl=80, grm_rl_val=16, on=small),
         proxy_sft=replace(sft.Settings.demo(max_steps=400), on=one_gpu),
         proxy_rl=replace(rl.Settings.demo(max_steps=8).for_proxy(max_response_length=64), on=training),
         grm_sft=replace(sft.Settings.demo(max_steps=350), on=one_gpu),

@@ -53,7 +53,7 @@ class Settings(OnNodes):
 
     def __post_init__(self) -> None:
         check_bounds(
-            "distill",
+            "teacher",
             self,
             positive=("timeout_s",),
             from_one=("shards", "max_tokens", "concurrency", "tensor_parallel_size"),
@@ -62,7 +62,7 @@ class Settings(OnNodes):
         )
         if self.max_tokens >= (length := self.max_model_len or CONTEXT):
             raise UserError(
-                f"distill: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}",
+                f"teacher: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}",
                 code="settings.no-room-for-prompt",
                 max_tokens=self.max_tokens,
                 max_model_len=length,

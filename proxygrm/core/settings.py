@@ -111,7 +111,7 @@ def with_assignments(record: T, assignments: Iterable[str]) -> T:
         path, sign, text = (part.strip() for part in assignment.partition("="))
         if not sign:
             raise UserError(
-                f"--set {assignment}: expected NAME=VALUE, for example --set grm_rl.learning_rate=1e-6",
+                f"--set {assignment}: expected NAME=VALUE, for example --set STAGE.learning_rate=1e-6",
                 code="settings.no-value",
                 name=assignment,
             )

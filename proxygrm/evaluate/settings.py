@@ -52,14 +52,14 @@ class EvaluateSettings:
         ):
             if value not in known:
                 raise UserError(
-                    f"evaluate.{name} is {value!r}; it is one of {', '.join(known)}",
+                    f"evaluation: {name} is {value!r}; it is one of {', '.join(known)}",
                     code="settings.unknown-value",
                     name=name,
                     value=value,
                     known=list(known),
                 )
         check_bounds(
-            "evaluate",
+            "evaluation",
             self,
             positive=("gpu_memory_utilization",),
             from_one=("max_tokens", "proxy_max_tokens", "max_num_seqs", "tensor_parallel_size", "votes"),
@@ -68,14 +68,14 @@ class EvaluateSettings:
         )
         if self.temperature < 0:
             raise UserError(
-                f"evaluate.temperature is {self.temperature}; it must be 0 (greedy) or more",
+                f"evaluation: temperature is {self.temperature}; it must be 0 (greedy) or more",
                 code="settings.out-of-range",
                 name="temperature",
                 value=self.temperature,
             )
         if self.votes > 1 and self.temperature == 0:
             raise UserError(
-                f"evaluate.votes is {self.votes}, but at temperature 0 all are the same; give a temperature, 0.7 say",
+                f"evaluation: votes is {self.votes}, but at temperature 0 all are the same; give one, 0.7 say",
                 code="settings.contradiction",
                 votes=self.votes,
             )

@@ -61,7 +61,7 @@ def train_sft(
     refuse_code(model, settings.trust_remote_code)
     if not dataset.is_file() or dataset.stat().st_size == 0:
         raise UserError(
-            f"sft: the training rows {dataset} are missing or empty; run the split stage first",
+            f"sft: the training rows {dataset} are missing or empty; run the stage that writes them first",
             code="sft.no-rows",
             path=dataset,
         )

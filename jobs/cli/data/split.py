@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from data_tools.split.run import SplitReport
+    from data_tools.split.training_set import Short, TrainingSet
 
 _PATH = click.Path(path_type=Path)
 
@@ -21,7 +23,8 @@ _PATH = click.Path(path_type=Path)
 @click.argument("pairs", type=_PATH)
 @click.argument("critiques", type=_PATH, nargs=-1, required=True)
 @click.option("--out", type=_PATH, required=True, help="The folder to write the sets to.")
-@click.option("--sizes", default="", metavar="NAME=ROWS,...", help="Rows per set; 0 leaves it out.  [the paper's]")
+@click.option("--recipe", default="proxy_grm", metavar="NAME[:PRESET]", show_default=True, help="Whose sets to write.")
+@click.option("--sizes", default="", metavar="NAME=ROWS,...", help="Rows per set; 0 leaves it out.  [the recipe's]")
 @click.option("--seed", default=0, show_default=True, help="Random seed of the row selection.")
 @click.option(
     "--short",
@@ -30,25 +33,47 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="With too few pairs: fail, or make the sets smaller, in proportion.",
 )
-def split(pairs: Path, critiques: tuple[Path, ...], out: Path, sizes: str, seed: int, short: str) -> None:
+def split(pairs: Path, critiques: tuple[Path, ...], out: Path, recipe: str, sizes: str, seed: int, short: str) -> None:
     """Split the PAIRS folder into sets by the teacher's CRITIQUES (files, or a folder of shard-*.jsonl).
 
-    Pairs that the teacher judged right go to proxy_sft (5,000), proxy_rl (10,000), proxy_rl_val (256) and grm_sft
-    (10,000); those that it judged wrong to grm_rl (35,000) and grm_rl_val (256). No image is in two sets;
-    labels are balanced, sources are as frequent as in the pool. OUT/report.json counts the other pairs, by reason.
+    The sets are those of a recipe's chain, with the rows of its preset: some take pairs that the teacher judged right,
+    some those that it judged wrong. No image is in two sets; labels are balanced, sources are as frequent as in the
+    pool. OUT/report.json counts the other pairs, by reason.
     """
     from data_tools.filters.difficulty import critique_files
-    from data_tools.split.run import SIZES
     from data_tools.split.run import split as split_pairs
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import quiet
 
-    requested = SIZES | read_sizes(sizes, tuple(SIZES))
-    if_short = cast(Literal["refuse", "take"], short)
+    sets = sets_of(recipe)
+    for name, rows in read_sizes(sizes, tuple(sets)).items():
+        sets[name] = replace(sets[name], rows=rows)
     with quiet("data split"):
-        report = split_pairs(pairs, critique_files(critiques), out, requested, seed, if_short)
+        report = split_pairs(pairs, critique_files(critiques), out, sets, seed, cast("Short", short))
     console.print(report_table(report))
     console.print(f"{out / 'report.json'}", soft_wrap=True)
+
+
+def sets_of(spec: str) -> dict[str, TrainingSet]:
+    """The training sets of a recipe's chain, NAME[:PRESET]. Raises UserError (data.no-sets) where it splits nothing."""
+    from jobs.recipes import find
+    from jobs.stages.split import Settings
+
+    recipe, preset = find(spec)
+    stages = recipe.stages(recipe.settings(preset or next(iter(recipe.presets))))
+    sets = {
+        name: each
+        for stage in stages
+        if isinstance(stage.config, Settings)
+        for name, each in stage.config.sized.items()
+    }
+    if not sets:
+        raise UserError(
+            f"--recipe {spec}: its chain splits no pairs into sets; name another recipe",
+            code="data.no-sets",
+            recipe=spec,
+        )
+    return sets
 
 
 def read_sizes(text: str, names: tuple[str, ...]) -> dict[str, int]:

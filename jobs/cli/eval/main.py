@@ -256,7 +256,7 @@ def best_of_n(
     JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement per line
 
     \b
-    proxygrm eval best-of-n candidates.jsonl judged.jsonl --judge runs/h100/grm_rl/policy --out ranking.jsonl
+    proxygrm eval best-of-n candidates.jsonl judged.jsonl --judge RUN/STAGE/policy --out ranking.jsonl
     proxygrm eval best-of-n candidates.jsonl judged.jsonl --json
 
     With --judge, candidates also need "question" and "image" (a path relative to the file), and every two of a prompt

@@ -65,7 +65,7 @@ def run(
     """Judge a benchmark. Resumes at the row, and writes OUT/answers.jsonl for `eval score`.
 
     \b
-    proxygrm eval run --bench vl-rewardbench --data VL-RewardBench/ --judge runs/h100/grm_rl/policy --out out/vl
+    proxygrm eval run --bench vl-rewardbench --data VL-RewardBench/ --judge RUN/STAGE/policy --out out/vl
     proxygrm eval run --bench mm-rlhf-rewardbench --pairs data/mm --judge http://gpu7:8000 --model qwen --out out/mm
     proxygrm eval run --pairs mine.jsonl --judge scores.jsonl --out out/scalar
     proxygrm eval run ... --votes 5 --temperature 0.7

@@ -49,13 +49,13 @@ def transfer(
     pair (control), and with the base model's. It sees the closed rubric only.
 
     \b
-    proxygrm eval transfer --rubrics rl=runs/h100/evaluate/rl.jsonl --base runs/h100/evaluate/start.jsonl \\
+    proxygrm eval transfer --rubrics rl=RUN/STAGE/rl.jsonl --base RUN/STAGE/start.jsonl \\
         --judge qwen-32b=/models/Qwen2.5-VL-32B-Instruct --out out/transfer
     proxygrm eval transfer --rubrics sft=sft.jsonl --rubrics rl=rl.jsonl \\
         --judge a=/models/A --judge b=http://gpu7:8000 --model b=qwen --out out/matrix
-    proxygrm eval transfer --rubrics rl=runs/h100/grm_rl/policy --pairs data/held_out --judge a=/models/A --out out/t
+    proxygrm eval transfer --rubrics rl=RUN/STAGE/policy --pairs data/held_out --judge a=/models/A --out out/t
 
-    FILE: rows of `eval run` (answers.jsonl) or of the chain's evaluate stage. Gains come with a paired bootstrap
+    FILE: rows of `eval run` (answers.jsonl) or of a chain's evaluation. Gains come with a paired bootstrap
     interval and McNemar's exact test; several reward models and judges make a matrix.
     """
     from jobs.cli.common.console import out as console

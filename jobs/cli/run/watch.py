@@ -63,9 +63,9 @@ def why(stage: str | None, run: Path | None, as_json: bool) -> None:
     Without STAGE, what holds the chain up: its first stage that failed, else what its first queued one waits for.
 
     \b
-    proxygrm why grm_rl
-    grm_rl failed: a GPU ran out of memory
-      grm_rl/trainer.log:812  torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB ...
+    proxygrm why rl
+    rl failed: a GPU ran out of memory
+      rl/trainer.log:812  torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB ...
     do: lower what it holds: ...
 
     Where no known pattern fits it says so and shows the end of the log.
@@ -104,9 +104,9 @@ def logs(
     """The newest log of STAGE (of the one that failed or runs, when none is named).
 
     \b
-    proxygrm logs grm_rl -f               every node of it, as it is written, until it has ended
-    proxygrm logs grm_rl --node 1 -n 200  its second node
-    proxygrm logs grm_rl --attempt 1      what it wrote before it was requeued
+    proxygrm logs STAGE -f               every node of it, as it is written, until it has ended
+    proxygrm logs STAGE --node 1 -n 200  its second node
+    proxygrm logs STAGE --attempt 1      what it wrote before it was requeued
 
     Colours are left out, and other control characters are spelled out, so that no log controls your terminal.
     """

@@ -87,7 +87,7 @@ def refuse(settings: Any, where: str) -> None:
         if name := _name_of(text) or _by_name(path, text):
             raise UserError(
                 f"{path} holds {name}, which would be written into the run folder; keep it in a 0600 file "
-                "(distill.api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment",
+                "(api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment",
                 code="settings.secret",
                 path=path,
                 kind=name,

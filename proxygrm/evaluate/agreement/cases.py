@@ -61,7 +61,8 @@ def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 
 
     A row has `critique` (or `response`, or only a `rubric`), `label` (see `labels.label_in`), and question, response_1,
     response_2, images; or else the `id` of a pair in `pairs`: RL's training file (verl's parquet), a pairs folder or
-    its JSONL. pairs None: the run's own split/grm_rl.parquet, if the rows are in a run folder. limit: so many rows,
+    its JSONL. pairs None: the training files of RL (verl's parquet) in the run folder of the rows, if they are in
+    one. limit: so many rows,
     spread evenly; 0: all. UserError for a path without such files, and when no row can be used.
     """
     files = [file for source in sources for file in _files(source)]
@@ -70,8 +71,8 @@ def read_cases(sources: Sequence[Path], pairs: Path | None = None, limit: int = 
     if limit and limit < len(rows):
         rows = [rows[index * len(rows) // limit] for index in range(limit)]
     cases.taken = len(rows) + cases.left_out.total()
-    if any(not _complete(row) for _, row in rows) and (source := pairs or _training_file(files)):
-        pairs_by_id = {pair.id: pair for pair in _pairs(source)}
+    if any(not _complete(row) for _, row in rows) and (known := [pairs] if pairs else _training_files(files)):
+        pairs_by_id = {pair.id: pair for source in known for pair in _pairs(source)}
     for file, row in rows:
         case = _case(row, pairs_by_id, file.parent)
         if isinstance(case, Case):
@@ -159,16 +160,29 @@ def _files(source: Path) -> list[Path]:
         )
     if not (files := sorted(source.glob("*.jsonl"))):
         raise UserError(
-            f"{source} has no .jsonl files; a run's rollouts are in RUN/grm_rl/rollouts",
+            f"{source} has no .jsonl files; a run's rollouts are in RUN/STAGE/rollouts",
             code="proxy.no-rollouts",
             path=source,
         )
     return files
 
 
-def _training_file(files: Sequence[Path]) -> Path | None:
-    candidates = (folder / "split" / "grm_rl.parquet" for folder in files[0].absolute().parents)
-    return next((file for file in candidates if file.is_file()), None)
+def _training_files(files: Sequence[Path]) -> list[Path]:
+    """Of the run folder that the rollouts are in; [] when they are in none."""
+    run = next((folder for folder in files[0].absolute().parents if (folder / "run.json").is_file()), None)
+    files_of_stages = sorted(run.glob("*/*.parquet")) if run else []
+    superseded = {file for file in files_of_stages if "." in file.parent.name}  # folders that were moved aside
+    return [file for file in files_of_stages if file not in superseded and _has_pairs(file)]
+
+
+def _has_pairs(file: Path) -> bool:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    try:
+        return "extra_info" in read_schema(file).names
+    except (OSError, ArrowException):
+        return False
 
 
 def _pairs(source: Path) -> Iterable[EvalPair]:
@@ -193,7 +207,7 @@ def _pairs(source: Path) -> Iterable[EvalPair]:
     except (OSError, ArrowException, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{source} is not a training file of RL (such as split/grm_rl.parquet): {reason}",
+            f"{source} is not a training file of RL: {reason}",
             code="proxy.not-training-file",
             path=source,
             reason=reason,

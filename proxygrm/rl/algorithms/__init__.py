@@ -1,5 +1,5 @@
-"""How scores become gradients: one file per algorithm, all of them verl's own. Chosen by `--set grm_rl.algorithm=NAME`,
-its options set by `--set grm_rl.algorithm.clip_ratio_high=0.28`."""
+"""How scores become gradients: one file per algorithm, all of them verl's own. Chosen by `--set STAGE.algorithm=NAME`,
+its options set by `--set STAGE.algorithm.clip_ratio_high=0.28`."""
 
 from __future__ import annotations
 

@@ -34,16 +34,17 @@ from data_tools.sources.demo_pairs import write_demo_pairs
 from data_tools.split.run import split
 from data_tools.steps.shards import Shard
 from jobs.cli.data import data
-from jobs.cli.data.split import read_sizes
+from jobs.cli.data.split import read_sizes, sets_of
 from proxygrm.core.errors import UserError
 from proxygrm.teacher.critiques import append, critique_row
 from support.rows.filter_pairs import folder, pair
 from support.rows.release_files import jsonl
+from support.training_sets import sized
 
 GOOD = {"question": "q", "chosen": "a", "rejected": "b"}
 KINDS = "a pairs folder, or a file of pairs, critiques or training rows"
 JSONL = "a JSONL file of {question, chosen, rejected, images}"
-SETS = "proxy_sft, proxy_rl, proxy_rl_val, grm_sft, grm_rl, grm_rl_val"
+TWO_STAGES = str(Path(__file__).parents[3] / "docs" / "examples" / "two_stages.py")
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def values(**tables: Any) -> Callable[[], object]:
 
 
 def sets(sizes: dict[str, int], critiques: str = "c.jsonl", short: Any = "refuse") -> Callable[[], object]:
-    return lambda: split(Path("pairs"), [Path(critiques)], Path("sets"), sizes, short=short)
+    return lambda: split(Path("pairs"), [Path(critiques)], Path("sets"), sized(sizes), short=short)
 
 
 def command(*words: str) -> Callable[[], object]:
@@ -200,17 +201,18 @@ EXPORT: list[tuple[str, Callable[[], object], str]] = [
     ("image.missing", to("verl", "image.jsonl", "o.parquet", missing_images="refuse"),
      "image.jsonl: the images of 1 rows are missing (image.jsonl row 1 (image:1): missing_image, gone.png); put them "
      "in place, drop those rows with --missing-images drop, or use a grey image with --missing-images blank"),
-    ("data.unknown-set", sets({"sft": 1}), f"there is no set sft; the sets are: {SETS}"),
+    ("data.no-sets", lambda: sets_of(TWO_STAGES),
+     f"--recipe {TWO_STAGES}: its chain splits no pairs into sets; name another recipe"),
     ("data.bad-sizes", sets({}), "split sizes {} must be 0 or more, and at least one above 0"),
     ("critique.other-pairs", sets({"grm_sft": 1}, "other.jsonl"),
      "none of the critiques is of a pair in pairs (the first is of 't:x'); give the critiques of these pairs"),
     ("data.too-few-pairs", sets({"grm_sft": 4}),
      "too few usable critiques: grm_sft lacks 3 of 4 rows (the teacher judged 1 pairs right and 0 wrong; each set has "
      "equally many rows of both labels, and no image is in two sets). Distil more pairs, make the sets smaller with "
-     "--sizes, or let all sets shrink in proportion with --short take (of a chain: --set split.short=take)"),
+     "--sizes, or let all sets shrink in proportion with --short take"),
     ("data.empty-set", sets({"grm_sft": 4}, short="take"),
      "grm_sft would be empty: there are no usable critiques of both labels for it; distil more pairs, or leave the set "
-     "out with --sizes grm_sft=0 (of a chain: --set split.grm_sft=0)"),
+     "out with --sizes grm_sft=0"),
     ("option.bad-value", lambda: read_sizes("sft=5", ("grm_sft", "grm_rl")),
      "--sizes: 'sft=5' is not NAME=ROWS with one of the names grm_sft, grm_rl"),
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from data_tools.rows.preference import ImageStore, write_pairs
 from data_tools.split.run import split
 from proxygrm.teacher.critiques import append, critique_row
 from support.rows.convert_rows import GOOD, nasty_pair
+from support.training_sets import sized
 
 ROOT = Path(__file__).parents[4]
 ROWS = 60
@@ -96,7 +97,7 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_images_as_tags(t
         convert(f"swift-{to}", tmp_path / "pairs", tmp_path / f"{to}.jsonl", critiques=critiques)
     for images in ("bytes", "path"):
         convert("verl", tmp_path / "pairs", tmp_path / f"{images}.parquet", images=images)
-    split(tmp_path / "pairs", critiques, tmp_path / "sets", {"proxy_rl": ROWS - 20})
+    split(tmp_path / "pairs", critiques, tmp_path / "sets", sized({"proxy_rl": ROWS - 20}))
     (tmp_path / "sets" / "proxy_rl.parquet").rename(tmp_path / "proxy_rl.parquet")
 
     done = subprocess.run(

@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from data_tools.ingest.run import ingest
 from data_tools.rows.preference import PreferencePair, read_pairs, write_pairs
 from data_tools.sources.demo_pairs import write_demo_pairs
-from data_tools.split.allocate import POOLS, Candidate, allocate, allocate_scaled, apportion, group_by_image
+from data_tools.split.allocate import Candidate, allocate, allocate_scaled, apportion, group_by_image
 from data_tools.split.run import split
 from jobs.cli.data import data
+from jobs.recipes.proxy_grm import SETS
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contract import parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.critique.prompts import proxy_prompt, read_grm_prompt
 from proxygrm.demo.rule_judge import judge
 from proxygrm.teacher.critiques import append, critique_row, read_critiques
 from support.refusals import refused
+from support.training_sets import sized
 
 SIZES = {"proxy_sft": 40, "grm_sft": 60, "grm_rl": 40, "grm_rl_val": 10}
 
@@ -53,7 +55,7 @@ def jsonl(path):
 
 @pytest.fixture(scope="module")
 def made(distilled):
-    report = split(distilled / "pairs", files(distilled), distilled / "out", SIZES)
+    report = split(distilled / "pairs", files(distilled), distilled / "out", sized(SIZES))
     return report, distilled / "out"
 
 
@@ -115,8 +117,8 @@ def test_sft_rows_are_right_and_rl_rows_are_pairs_the_teacher_got_wrong(distille
 
 
 def test_the_same_seed_gives_the_same_files_whatever_the_order_of_the_shards(distilled, made, tmp_path):
-    split(distilled / "pairs", files(distilled)[::-1], tmp_path / "again", SIZES)
-    split(distilled / "pairs", files(distilled), tmp_path / "other", SIZES, seed=1)
+    split(distilled / "pairs", files(distilled)[::-1], tmp_path / "again", sized(SIZES))
+    split(distilled / "pairs", files(distilled), tmp_path / "other", sized(SIZES), seed=1)
     for name in ("proxy_sft.jsonl", "grm_sft.jsonl"):
         assert (tmp_path / "again" / name).read_text() == (made[1] / name).read_text()
         assert (tmp_path / "other" / name).read_text() != (made[1] / name).read_text()
@@ -126,10 +128,10 @@ def test_the_same_seed_gives_the_same_files_whatever_the_order_of_the_shards(dis
 def test_too_few_pairs_are_refused_with_the_numbers_or_the_sets_shrink(distilled, made, tmp_path):
     sizes = SIZES | {"grm_rl": 200}
     with refused("data.too-few-pairs", right=made[0].right, wrong=made[0].wrong) as caught:
-        split(distilled / "pairs", files(distilled), tmp_path, sizes)
+        split(distilled / "pairs", files(distilled), tmp_path, sized(sizes))
     assert set(caught.value.values["missing"]) == {"grm_rl", "grm_rl_val"}
     assert 0 < caught.value.values["missing"]["grm_rl"] < 200
-    report = split(distilled / "pairs", files(distilled), tmp_path, sizes, short="take")
+    report = split(distilled / "pairs", files(distilled), tmp_path, sized(sizes), short="take")
     assert 40 < report.sets["grm_rl"]["rows"] < 150
     assert report.sets["grm_rl"]["label_1"] == report.sets["grm_rl"]["label_2"]
 
@@ -138,25 +140,24 @@ def test_wrong_sizes_and_critiques_of_other_pairs_are_refused(distilled, tmp_pat
     for sizes, code, values in (
         ({}, "data.bad-sizes", {"sizes": {}}),
         ({"grm_sft": -1, "grm_rl": 2}, "data.bad-sizes", {"sizes": {"grm_sft": -1, "grm_rl": 2}}),
-        ({"sft": 3}, "data.unknown-set", {"names": ["sft"], "known": list(POOLS)}),
     ):
         with refused(code, **values):
-            split(distilled / "pairs", files(distilled), tmp_path, sizes)
+            split(distilled / "pairs", files(distilled), tmp_path, sized(sizes))
     append(tmp_path / "x.jsonl", [critique_row("who:1", "", "m")])
     with refused("critique.other-pairs", path=distilled / "pairs", first="who:1"):
-        split(distilled / "pairs", [tmp_path / "x.jsonl"], tmp_path, SIZES)
+        split(distilled / "pairs", [tmp_path / "x.jsonl"], tmp_path, sized(SIZES))
 
 
 def test_critiques_of_pairs_that_a_filter_dropped_are_counted(distilled, tmp_path):
     append(tmp_path / "gone.jsonl", [critique_row(f"who:{i}", "", "m") for i in range(3)])
-    without = split(distilled / "pairs", files(distilled), tmp_path / "one", SIZES)
-    report = split(distilled / "pairs", [*files(distilled), tmp_path / "gone.jsonl"], tmp_path / "two", SIZES)
+    without = split(distilled / "pairs", files(distilled), tmp_path / "one", sized(SIZES))
+    report = split(distilled / "pairs", [*files(distilled), tmp_path / "gone.jsonl"], tmp_path / "two", sized(SIZES))
     assert report.remarks == without.remarks | {"critique_of_no_pair": 3}
     assert (report.sets, report.critiques) == (without.sets, without.critiques + 3)
     done = CliRunner().invoke(
         data,
         ["split", str(distilled / "pairs"), *map(str, files(distilled)), str(tmp_path / "gone.jsonl"),
-         "--out", str(tmp_path / "three"), "--sizes", ",".join(f"{name}={SIZES.get(name, 0)}" for name in POOLS)],
+         "--out", str(tmp_path / "three"), "--sizes", ",".join(f"{name}={SIZES.get(name, 0)}" for name in SETS)],
     )  # fmt: skip
     assert "note: critique of no pair" in done.output
 
@@ -165,7 +166,7 @@ def test_rows_of_id_and_critique_alone_give_the_same_sets(distilled, made, tmp_p
     for file in files(distilled):
         rows = [{key: row[key] for key in ("id", "critique")} for row in jsonl(file)]
         (tmp_path / file.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = split(distilled / "pairs", files(tmp_path), tmp_path / "out", SIZES)
+    report = split(distilled / "pairs", files(tmp_path), tmp_path / "out", sized(SIZES))
     assert (report.sets, report.right, report.wrong) == (made[0].sets, made[0].right, made[0].wrong)
     assert (tmp_path / "out" / "grm_sft.jsonl").read_text() == (made[1] / "grm_sft.jsonl").read_text()
 
@@ -181,7 +182,10 @@ def test_rows_of_id_and_critique_alone_give_the_same_sets(distilled, made, tmp_p
 def test_a_row_that_is_not_a_critique_is_named_by_both_readers(distilled, tmp_path, row, says):
     bad = tmp_path / "own.jsonl"
     bad.write_text('{"id": "a", "critique": "b"}\n' + json.dumps(row) + "\n")
-    for read in (lambda: split(distilled / "pairs", [bad], tmp_path / "out", SIZES), lambda: list(read_critiques(bad))):
+    for read in (
+        lambda: split(distilled / "pairs", [bad], tmp_path / "out", sized(SIZES)),
+        lambda: list(read_critiques(bad)),
+    ):
         with pytest.raises(UserError, match=rf"own\.jsonl line 2 is not a critique \(.*{says}") as error:
             read()
         assert "\n" not in str(error.value)
@@ -198,7 +202,7 @@ def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
     rows[2] = critique_row("s:2", good.format("a (90%)", 1), "m")
     append(tmp_path / "c.jsonl", [*rows[:39], rows[5]])
     sizes = {"proxy_sft": 4, "grm_sft": 4, "grm_rl": 4, "grm_rl_val": 2}
-    report = split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "out", sizes)
+    report = split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "out", sized(sizes))
     assert report.dropped == {"no_critique": 1, "text_outside_parts": 1, "rubric_names_winner": 1}
     assert report.remarks == {"repeated_critique": 1, "weights_not_100": 1}
     assert (report.right, report.wrong) == (18, 19)
@@ -206,7 +210,7 @@ def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
 
 def test_the_proxys_rl_set_has_the_teachers_rubric_last_and_keeps_the_label(distilled, tmp_path):
     sizes = {"proxy_rl": 20, "proxy_sft": 20, "grm_sft": 0}
-    report = split(distilled / "pairs", files(distilled), tmp_path, sizes)
+    report = split(distilled / "pairs", files(distilled), tmp_path, sized(sizes))
     assert set(report.sets) == {"proxy_sft", "proxy_rl"}
     assert not (tmp_path / "grm_sft.jsonl").exists()
     pairs = {pair.id: pair for pair in read_pairs(distilled / "pairs")}
@@ -223,8 +227,8 @@ def test_the_proxys_rl_set_has_the_teachers_rubric_last_and_keeps_the_label(dist
 
 
 def test_splitting_again_without_a_set_removes_its_old_file(distilled, tmp_path):
-    split(distilled / "pairs", files(distilled), tmp_path, SIZES)
-    split(distilled / "pairs", files(distilled), tmp_path, {"grm_sft": 10})
+    split(distilled / "pairs", files(distilled), tmp_path, sized(SIZES))
+    split(distilled / "pairs", files(distilled), tmp_path, sized({"grm_sft": 10}))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grm_sft.jsonl", "report.json"]
 
 
@@ -236,7 +240,7 @@ def test_pairs_that_share_images_stay_together_even_through_a_third():
     chain = [candidate(0, ("a",)), candidate(1, ("a", "b"), "wrong"), candidate(2, ("b",)), candidate(3, ("c",))]
     groups = group_by_image(chain, seed=0)
     assert sorted(len(group) for group in groups) == [1, 3]
-    sets = allocate(groups, {"proxy_sft": 2, "grm_sft": 2, "grm_rl": 2, "grm_rl_val": 2})
+    sets = allocate(groups, sized({"proxy_sft": 2, "grm_sft": 2, "grm_rl": 2, "grm_rl_val": 2}))
     where = {c.id: name for name, members in sets.items() for c in members}
     assert len({where[i] for i in ("s:0", "s:1", "s:2") if i in where}) == 1
 
@@ -247,7 +251,7 @@ def test_many_pairs_per_image_still_fill_the_sets_without_sharing():
         for i in range(3000)
     ]
     sizes = {"proxy_sft": 200, "grm_sft": 400, "grm_rl": 300, "grm_rl_val": 50}
-    sets = allocate(group_by_image(candidates, 0), sizes)
+    sets = allocate(group_by_image(candidates, 0), sized(sizes))
     assert {name: len(members) for name, members in sets.items()} == sizes
     owners = Counter(image for members in sets.values() for image in {c.images[0] for c in members})
     assert max(owners.values()) == 1
@@ -256,7 +260,7 @@ def test_many_pairs_per_image_still_fill_the_sets_without_sharing():
 def test_sources_are_as_frequent_in_each_set_as_in_the_pool():
     candidates = [candidate(i, (), source="big" if i % 10 else "small") for i in range(1000)]
     candidates += [candidate(i, (), source="small") for i in range(1001, 1100, 2)]  # label 2 only
-    sets = allocate(group_by_image(candidates, 0), {"proxy_sft": 100, "grm_sft": 300})
+    sets = allocate(group_by_image(candidates, 0), sized({"proxy_sft": 100, "grm_sft": 300}))
     for name, members in sets.items():
         small = Counter(c.label for c in members if c.source == "small")
         share = {1: 0.2 * 0.5, 2: 0.5 * 50 / 550}
@@ -267,7 +271,7 @@ def test_sources_are_as_frequent_in_each_set_as_in_the_pool():
 def test_too_few_pairs_shrink_all_sets_of_a_pool_alike():
     candidates = [candidate(i, ()) for i in range(300)] + [candidate(i, (), "wrong") for i in range(300, 400)]
     sizes = {"proxy_sft": 500, "proxy_rl": 1000, "grm_sft": 1000, "grm_rl": 60, "grm_rl_val": 10}
-    sets = allocate_scaled(group_by_image(candidates, 0), sizes)
+    sets = allocate_scaled(group_by_image(candidates, 0), sized(sizes))
     assert {name: len(members) for name, members in sets.items()} == {
         "proxy_sft": 60, "proxy_rl": 120, "grm_sft": 120, "grm_rl": 60, "grm_rl_val": 10,
     }  # fmt: skip
@@ -289,7 +293,7 @@ PAIRS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from([1, 2]), st.lists(st.integers(0, 30), max_size=2),
               st.sampled_from(["right", "wrong"])), max_size=60,
 )  # fmt: skip
-WANTED = st.fixed_dictionaries({name: st.integers(1, 12) for name in POOLS})
+WANTED = st.fixed_dictionaries({name: st.integers(1, 12) for name in SETS})
 
 
 @given(PAIRS, WANTED, st.randoms(use_true_random=False), st.sampled_from([allocate, allocate_scaled]))
@@ -299,12 +303,12 @@ def test_sets_share_no_image_are_no_larger_than_requested_and_do_not_depend_on_t
         Candidate(f"i{i}", source, label, tuple(f"{n}.png" for n in images), pool, i)
         for i, (source, label, images, pool) in enumerate(rows)
     ]
-    sets = how(group_by_image(candidates, 7), sizes, 7)
+    sets = how(group_by_image(candidates, 7), sized(sizes), 7)
     owner = {}
     for name, members in sets.items():
         assert len(members) <= sizes[name]
         assert len({c.id for c in members}) == len(members)
-        assert all(c.pool == POOLS[name] for c in members)
+        assert all(c.pool == SETS[name].pool for c in members)
         labels = Counter(c.label for c in members)
         if how is allocate_scaled:
             assert abs(labels[1] - labels[2]) <= 1
@@ -312,7 +316,7 @@ def test_sets_share_no_image_are_no_larger_than_requested_and_do_not_depend_on_t
             for image in c.images:
                 assert owner.setdefault(image, name) == name
     random.shuffle(candidates)
-    assert how(group_by_image(candidates, 7), sizes, 7) == sets
+    assert how(group_by_image(candidates, 7), sized(sizes), 7) == sets
 
 
 @given(WANTED, st.integers(0, 3))
@@ -321,9 +325,9 @@ def test_sets_are_full_when_every_pair_has_its_own_image_and_there_are_just_enou
     candidates = []
     for pool in ("right", "wrong"):
         for label in (1, 2):
-            needed = sum((size + 2 - label) // 2 for name, size in sizes.items() if POOLS[name] == pool)
+            needed = sum((size + 2 - label) // 2 for name, size in sizes.items() if SETS[name].pool == pool)
             for i in range(needed):
                 name = f"{pool}{label}{i}"
                 candidates.append(Candidate(name, "ab"[i % 3 == 0], label, (name,), pool))
-    sets = allocate(group_by_image(candidates, seed), sizes, seed)
+    sets = allocate(group_by_image(candidates, seed), sized(sizes), seed)
     assert {name: len(members) for name, members in sets.items()} == sizes

@@ -84,15 +84,15 @@ def test_an_argument_that_ms_swift_does_not_have_is_refused_before_anything_is_s
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("distill.shards=0", "distill: shards is 0; it must be at least 1"),
+        ("distill.shards=0", "teacher: shards is 0; it must be at least 1"),
         ("grm_rl.proxy_nodes=-1", "proxy_nodes is -1"),
-        ("distill.concurrency=0", "distill: concurrency is 0"),
+        ("distill.concurrency=0", "teacher: concurrency is 0"),
         ("distill.max_tokens=32000", "leaves no room for a prompt"),
         ("distill.fog_error_rate=1.5", "a share between 0 and 1"),
         ("split.grm_rl=-1", "split: grm_rl is -1"),
         ("grm_rl.proxy.call_timeout_s=0", "proxy: call_timeout_s is 0.0; it must be above 0"),
         ("grm_rl.proxy.max_pixels=-1", "max_pixels is -1"),
-        ("evaluate.gpu_memory_utilization=0", "evaluate: gpu_memory_utilization is 0.0"),
+        ("evaluate.gpu_memory_utilization=0", "evaluation: gpu_memory_utilization is 0.0"),
         ("evaluate.max_pairs=-5", "max_pairs is -5"),
         ("grm_rl.on.nodes=0", "resources: nodes is 0"),
         ("split.on.gpus_per_node=-1", "gpus_per_node is -1"),

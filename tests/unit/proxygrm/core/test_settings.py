@@ -75,7 +75,7 @@ def test_values_that_only_fit_together_can_be_set_together() -> None:
         ("name.x=3", "--set name.x: 'name' is a single value without parts"),
         ("name.rate=3", "--set name.rate: 'name' is a single value without parts; did you mean inner.rate?"),
         ("rate=3", "--set rate: there is no setting 'rate'; did you mean inner.rate?"),
-        ("steps", "--set steps: expected NAME=VALUE, for example --set grm_rl.learning_rate=1e-6"),
+        ("steps", "--set steps: expected NAME=VALUE, for example --set STAGE.learning_rate=1e-6"),
     ],
 )  # fmt: skip
 def test_the_sentences_about_bad_assignments(assignment: str, expected: str) -> None:

@@ -52,7 +52,7 @@ def test_missing_or_empty_training_rows_are_refused(
     with refused("sft.no-rows", path=tmp_path / dataset) as caught:
         run(tmp_path, dataset, monkeypatch, lambda: None)
     assert str(caught.value) == (
-        f"sft: the training rows {tmp_path / dataset} are missing or empty; run the split stage first"
+        f"sft: the training rows {tmp_path / dataset} are missing or empty; run the stage that writes them first"
     )
 
 

@@ -31,6 +31,7 @@ from support.proxy.front_calls import ASKED, ask
 from support.refusals import refused
 from support.rows.convert_rows import GOOD
 from support.rows.release_files import IMAGE, TEXT, image_bytes, jsonl, write_images
+from support.training_sets import sized
 
 MODEL = ("--model", "yes", "--max-tokens", "100")
 GOOD_ROW = {"question": "q", "chosen": "a", "rejected": "b"}
@@ -198,7 +199,7 @@ def test_a_lost_or_thin_image_of_a_pairs_folder_is_a_bad_row_of_convert_and_left
         assert (report["kept"], report["bad"]) == (5, {"missing_image": 1, "stretched_image": 1})
         dropped = [json.loads(line) for line in (tmp_path / f"{out.name}.dropped.jsonl").read_text().splitlines()]
         assert [(row["row"], row["id"]) for row in dropped] == [(1, "s:0"), (7, "s:6")]
-    found = split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "sets", {"grm_sft": 4})
+    found = split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "sets", sized({"grm_sft": 4}))
     assert found.dropped == {"missing_image": 1, "stretched_image": 1}
     assert found.sets["grm_sft"]["rows"] == 4
 
@@ -210,7 +211,7 @@ def test_a_pairs_folder_put_together_by_hand_is_settled_on_its_way_to_the_traine
     write_pairs(tmp_path / "pairs", pairs)
     assert check(tmp_path / "pairs").remarks == {"image_on_white": 2}
     append(tmp_path / "c.jsonl", [critique_row(p.id, GOOD.format("it weighs", p.label), "m") for p in pairs])
-    split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "sets", {"grm_sft": 2})
+    split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "sets", sized({"grm_sft": 2}))
     for line in (tmp_path / "sets" / "grm_sft.jsonl").read_text().splitlines():
         with Image.open(json.loads(line)["images"][0]) as image:
             assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)

@@ -56,7 +56,10 @@ def verl_parquet(path, *pairs):
 
 
 def test_rollouts_of_a_run_find_their_pairs_in_its_training_file(tmp_path):
-    verl_parquet(tmp_path / "split/grm_rl.parquet", ("p1", "Colour?", "Red.", "Blue.", 2))
+    (tmp_path / "run.json").write_text("{}")
+    verl_parquet(tmp_path / "sets/train.parquet", ("p1", "Colour?", "Red.", "Blue.", 2))
+    verl_parquet(tmp_path / "sets.0123/train.parquet", ("p1", "Size?", "Big.", "Small.", 2))  # superseded
+    pq.write_table(pa.table({"rows": [1]}), tmp_path / "sets/others.parquet")
     short = {"id": "p1", "critique": row(1)["critique"]}
     rollouts = tmp_path / "grm_rl/rollouts"
     written(rollouts / "step_00001.jsonl", [{**short, "label": "2"}, {**short, "label": "1"}])
