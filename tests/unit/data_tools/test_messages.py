@@ -96,8 +96,10 @@ def values(**tables: Any) -> Callable[[], object]:
     return lambda: read_settings(None, tables)
 
 
-def sets(sizes: dict[str, int], critiques: str = "c.jsonl", short: Any = "refuse") -> Callable[[], object]:
-    return lambda: split(Path("pairs"), [Path(critiques)], Path("sets"), sized(sizes), short=short)
+def sets(
+    sizes: dict[str, int], critiques: str = "c.jsonl", short: Any = "refuse", stage: str = ""
+) -> Callable[[], object]:
+    return lambda: split(Path("pairs"), [Path(critiques)], Path("sets"), sized(sizes), short=short, stage=stage)
 
 
 def command(*words: str) -> Callable[[], object]:
@@ -213,6 +215,9 @@ EXPORT: list[tuple[str, Callable[[], object], str]] = [
     ("data.empty-set", sets({"grm_sft": 4}, short="take"),
      "grm_sft would be empty: there are no usable critiques of both labels for it; distil more pairs, or leave the set "
      "out with --sizes grm_sft=0"),
+    ("data.empty-set", sets({"grm_sft": 4}, short="take", stage="cut"),
+     "grm_sft would be empty: there are no usable critiques of both labels for it; distil more pairs, or leave the set "
+     "out with --set cut.grm_sft=0"),
     ("option.bad-value", lambda: read_sizes("sft=5", ("grm_sft", "grm_rl")),
      "--sizes: 'sft=5' is not NAME=ROWS with one of the names grm_sft, grm_rl"),
 ]  # fmt: skip

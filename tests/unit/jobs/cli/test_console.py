@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -99,13 +98,6 @@ def test_a_misspelt_word_names_the_nearest_one(tmp_path: Path, words: list[str],
     answer = say(*words, *where)
     assert answer.exit_code == 2
     assert near in answer.output
-
-
-def test_the_assignment_the_help_shows_is_one_that_works(tmp_path: Path) -> None:
-    example = re.search(r"(grm_rl\.\S+=\S+)", say("plan", "--help").output)
-    assert example
-    answer = say("plan", "--profile", site(tmp_path), "--run", str(tmp_path / "run"), "--set", example[1])
-    assert "--set" not in answer.output
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
     "settings.secret": (
         lambda: refuse({"teacher": "https://me:hunter22@host"}, "the experiment"),
         "the experiment.teacher holds a password in a URL, which would be written into the run folder; keep it in a "
-        "0600 file (distill.api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment",
+        "0600 file (api_key_file, SWANLAB_API_KEY_FILE) or in your shell's environment",
     ),
 }
 
