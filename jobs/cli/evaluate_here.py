@@ -33,7 +33,7 @@ def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import progress_bar, quiet
     from proxygrm.core.checkpoints.code import LoadableCheckpoint
-    from proxygrm.evaluate.models import evaluate_models
+    from proxygrm.evaluate.models import Evaluation, judge_models, merge_models
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.report.tables.run import result_table
 
@@ -46,5 +46,7 @@ def evaluate(model: Path, pairs: Path, out: Path, proxy: Path | None, **settings
         def on_progress(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total, description=note)
 
-        evaluate_models({model.name: model}, proxy, pairs, out, EvaluateSettings(**settings), on_progress)
+        evaluation = Evaluation({model.name: model}, proxy, pairs, out / "answers", EvaluateSettings(**settings))
+        judge_models(evaluation, progress=on_progress)
+        merge_models(evaluation, out)
     console.print(result_table(out / "summary.json"))

@@ -34,6 +34,8 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
 
 T = TypeVar("T")
+CELLS = "cells/"
+"""Folder of the stages that cells have for themselves."""
 KEYS = ("about", "throttle", "grid", "cells")
 
 
@@ -145,7 +147,7 @@ def _short(value: str) -> str:
 
 def last_stages(spec: Spec, recipe: Recipe) -> tuple[str, ...]:
     """Those that need all else that a cell has."""
-    return tuple(f"cells/{cell.name}/{list(recipe.sweep.per_cell)[-1]}" for cell in spec.cells)
+    return tuple(f"{CELLS}{cell.name}/{list(recipe.sweep.per_cell)[-1]}" for cell in spec.cells)
 
 
 def stages(recipe: Recipe, config: Any, cells: Sequence[Cell], throttle: int = 0) -> list[Stage]:
@@ -171,11 +173,12 @@ def cell_stages(
 ) -> list[Stage]:
     """One list of stages for the chains of all cells.
 
-    Stages of a cell (`sweep`) stand in `cells/NAME/`; each kind of them is one job array. Of any
-    other stage there is one for each way the cells configure it: as in the chain without cells (`base`) it keeps its
-    name, otherwise it is called NAME-FINGERPRINT.
+    Stages of a cell (`sweep`) stand in `cells/NAME/`; each kind of them is one job array, unless it is an array of its
+    own in each cell. Of any other stage there is one for each way the cells configure it: as in the chain without cells
+    (`base`) it keeps its name, otherwise it is called NAME-FINGERPRINT.
     """
     kept: dict[str, Stage] = {}
+    kinds: dict[str, str] = {}
     known = {stage.name: stage.fingerprint() for stage in base}
     for cell, stages in chains:
         mine: dict[str, Stage] = {}
@@ -190,19 +193,24 @@ def cell_stages(
             if own := sweep.per_cell.get(stage.name):
                 found = replace(
                     stage,
-                    name=f"cells/{cell.name}/{stage.name}",
+                    name=f"{CELLS}{cell.name}/{stage.name}",
                     needs={label: need for label, need in needs.items() if label in (own.needs or needs)},
-                    batch=own.batch,
                     throttle=throttle if own.throttled else 0,
                 )
+                kinds[found.name] = stage.name
+                if not _apart(found):
+                    found = replace(found, batch=own.batch)
             else:
                 fingerprint = stage.identity(identities).fingerprint
                 as_ever = known.get(stage.name, fingerprint) == fingerprint
                 name = stage.name if as_ever else f"{stage.name}-{fingerprint[:6]}"
                 found = replace(stage, name=name, needs=needs)
             mine[stage.name] = kept.setdefault(found.name, found)
-    order = [
-        [s for s in kept.values() if s.batch == batch]
-        for batch in ("", *(own.batch for own in sweep.per_cell.values()))
-    ]
-    return [stage for group in order for stage in group]
+    order = ["", *sweep.per_cell]
+    return sorted(kept.values(), key=lambda stage: order.index(kinds.get(stage.name, "")))
+
+
+def _apart(stage: Stage) -> bool:
+    """Whether a cell's stage is a job array itself, or waits for one: an array has no arrays for elements, and an
+    element can wait for the element of its own cell only."""
+    return stage.array > 1 or any(parent.array > 1 and parent.name.startswith(CELLS) for parent in stage.upstream())

@@ -47,13 +47,13 @@ def chain(c: Config) -> list[Stage]:
     # Held-out pairs, both response orders: before training, after SFT, after RL.
     models: dict[str, str | Output] = {"start": c.policy, "sft": grm, "rl": grm_rl / "policy"}
     held_out = checks.pairs(c.held_out)
-    scores = evaluate.stage("evaluate", held_out=held_out, proxy=proxy, models=models, settings=c.evaluate)
+    judging = evaluate.stages("evaluate", held_out=held_out, proxy=proxy, models=models, settings=c.evaluate)
 
     # Do the rubrics help a judge that took no part in training? Without one, the proxy is asked, and the table says so.
-    judged = scores / "summary.json"
+    judged = judging[-1] / "summary.json"
     gains = transfer.stage("transfer", judge=c.transfer.judge or proxy, judged=judged, settings=c.transfer)
     page = report.stage("report", needs={"summary": judged, "transfer": gains / "transfer.json"}, settings=c.report)
-    return [critiques, sets, *proxy_stages, *grm_stages, grm_rl, scores, gains, page]
+    return [critiques, sets, *proxy_stages, *grm_stages, grm_rl, *judging, gains, page]
 
 
 def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
@@ -210,6 +210,7 @@ REPORT = Report(
         "proxy_rl": "proxy, RL",
         "grm_sft": "reward model, SFT",
         "grm_rl": "reward model, RL",
+        "evaluate_shards": "held-out pairs, in shards",
         "evaluate": "held-out pairs",
         "transfer": "rubric transfer",
         "report": "this page",
@@ -229,7 +230,8 @@ RECIPE = Recipe(
     sweep=Sweep(
         per_cell={
             "grm_rl": PerCell("ablation_rl", throttled=True),
-            "evaluate": PerCell("ablation_evaluate", needs=("held_out", "proxy", "rl")),
+            "evaluate_shards": PerCell("ablation_evaluate_shards", needs=("held_out", "proxy", "rl")),
+            "evaluate": PerCell("ablation_evaluate", needs=("held_out", "proxy", "rl", "answers")),
         },
         left_out=("report", "transfer"),
         table=CellTable(

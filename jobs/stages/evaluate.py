@@ -1,35 +1,52 @@
-"""Evaluation: held-out pairs in both orders, judged by each model, and by the proxy from each model's rubrics."""
+"""Evaluation: held-out pairs in both orders, judged by each model, and by the proxy from each model's rubrics.
+
+One element judges with all models, one after the other. With `shards` a job array judges, and a small stage merges.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
+from slurm.sbatch import Resources
 
-OTHER_NEEDS = ("held_out", "proxy")
-"""What the stage needs beside the models."""
+if TYPE_CHECKING:
+    from proxygrm.evaluate.models import Evaluation
+
+ANSWERS = "answers"
+OTHER_NEEDS = ("held_out", "proxy", ANSWERS)
+"""What the stages need beside the models."""
 
 
 @dataclass(frozen=True)
 class Settings(OnNodes, EvaluateSettings):
-    pass
+    shards: int = 1
+    """Elements of the job array that share the pairs. Each loads every model; 1 judges and merges in one job."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds("evaluate", self, from_one=("shards",))
 
 
-def stage(
+def stages(
     name: str, *, held_out: Given, proxy: str | Output, models: Mapping[str, str | Output], settings: Settings
-) -> Stage:
-    """models: by their names, in the order they are judged in. Makes `summary.json` and MODEL.jsonl of each."""
+) -> list[Stage]:
+    """The last one is called `name` and makes `summary.json` and MODEL.jsonl of each; with several shards, the array
+    `NAME_shards` comes before it. models: by their names, in the order they are judged in."""
     for model in models:
         check_file_name(model, reserved=OTHER_NEEDS)
     trusted = settings.trust_remote_code
-    return Stage(
+    whole = Stage(
         name=name,
-        run=judge_held_out,
+        run=judge_and_merge,
         needs={
             "held_out": held_out,
             "proxy": checks.checkpoint(proxy, name, trusted),
@@ -41,15 +58,46 @@ def stage(
         config=settings,
         prompts=("grm", "proxy"),
     )
+    if settings.shards == 1:
+        return [whole]
+    shards = replace(whole, name=f"{name}_shards", run=judge, makes=(Artifact(ANSWERS),), array=settings.shards)
+    needs = {**whole.needs, ANSWERS: shards / ANSWERS}
+    return [shards, replace(whole, run=merge, needs=needs, on=_to_merge(settings.on), validate=None)]
 
 
-def judge_held_out(run: StageRun) -> None:
-    from proxygrm.evaluate.models import evaluate_models
+def judge_and_merge(run: StageRun) -> None:
+    from proxygrm.evaluate.models import judge_models, merge_models
+
+    evaluation = _evaluation(run, run.out / ANSWERS)
+    judge_models(evaluation, progress=run.progress)
+    merge_models(evaluation, run.out)
+
+
+def judge(run: StageRun) -> None:
+    """One shard."""
+    from proxygrm.evaluate.models import judge_models
+
+    judge_models(_evaluation(run, run.out / ANSWERS), run.cell, run.stage.array, run.progress)
+
+
+def merge(run: StageRun) -> None:
+    from proxygrm.evaluate.models import merge_models
+
+    merge_models(_evaluation(run, run.inputs[ANSWERS]), run.out)
+
+
+def _evaluation(run: StageRun, answers: Path) -> Evaluation:
+    from proxygrm.evaluate.models import Evaluation
 
     models = {label: path for label, path in run.inputs.items() if label not in OTHER_NEEDS}
-    evaluate_models(models, run.inputs["proxy"], run.inputs["held_out"], run.out, run.config, run.progress)
+    return Evaluation(models, run.inputs["proxy"], run.inputs["held_out"], answers, run.config)
+
+
+def _to_merge(on: Resources) -> Resources:
+    """It loads no model."""
+    return replace(on, nodes=1, gpus_per_node=0, cpus_per_task=min(2, on.cpus_per_task), mem_gb=min(16, on.mem_gb))
 
 
 def validate(stage: Stage, profile: Profile) -> None:
-    checks.on_one_node(stage, profile)
+    checks.on_one_node(stage, profile, "; more machines share the work by `shards`")
     checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

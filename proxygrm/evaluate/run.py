@@ -1,7 +1,6 @@
 """`eval run`: one judge over the pairs of one benchmark, in shards, resumed at the row, merged when complete.
 
-OUT/raw/answers-00001-of-00008.jsonl   a shard's answers as they arrive; an answer in any of these files is not
-                                       requested again, however the run was split before
+OUT/raw/answers-00001-of-00008.jsonl   a shard's raw answers (`shards`)
 OUT/answers.jsonl                      one judgement row (`ordered_pair.judged_row`) per line, in the order of the pairs
 OUT/answers.partial.jsonl              the same for the requests that an endpoint has answered, while others have failed
 """
@@ -14,21 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxygrm.core.errors import UserError
 from proxygrm.critique.contract import Problem
 from proxygrm.evaluate.benchmarks import Facts, benchmark
 from proxygrm.evaluate.judges.base import Judge, Progress
 from proxygrm.evaluate.judges.endpoint import Endpoint, Unanswered
 from proxygrm.evaluate.judges.scalar import ScalarJudge
 from proxygrm.evaluate.judges.select import judge_for
-from proxygrm.evaluate.judging import Judging, collect_answers, no_progress, prepare
+from proxygrm.evaluate.judging import Judging, no_progress, prepare
 from proxygrm.evaluate.rows.answers import bare_id
 from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, judged_row
 from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
-from proxygrm.evaluate.rows.row_file import Row, read_rows, write_rows
-from proxygrm.evaluate.rows.text import rows_text
+from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
 from proxygrm.serving.chat.answer import NO_TEXT
 
 ANSWERS, PARTIAL_ANSWERS = "answers.jsonl", "answers.partial.jsonl"
@@ -54,6 +52,11 @@ class Run:
     def scalar(self) -> bool:
         return isinstance(self.judge, Path) and self.judge.is_file()
 
+    @property
+    def raw(self) -> Path:
+        """The folder of the raw answers."""
+        return self.out / "raw"
+
 
 @dataclass(frozen=True)
 class PreparedRun:
@@ -62,10 +65,18 @@ class PreparedRun:
     run: Run
     judging: Judging
 
+    def shard(self, index: int, count: int) -> list[OrderedPair]:
+        """The judgements of part `index` (from 0) of `count`: a range of pairs with all their orders and votes."""
+        pairs = len(self.judging.pairs)
+        return self.judging.requests_for(range(index * pairs // count, (index + 1) * pairs // count))
 
-def prepare_run(run: Run) -> PreparedRun:
-    """Read and check everything a run depends on, before a model is loaded. UserError says what is wrong."""
-    pairs = load_pairs(run.pairs)
+
+def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
+    """Read and check everything a run depends on, before a model is loaded. UserError says what is wrong.
+
+    pairs: those of `run.pairs`, where they have been read already.
+    """
+    pairs = pairs or load_pairs(run.pairs)
     bench = benchmark(run.bench)
     refuse_foreign(
         (
@@ -88,39 +99,32 @@ def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
     return judge_for(run.judge, run.settings)
 
 
-def run_shard(prepared: PreparedRun, index: int, count: int, progress: Progress = no_progress) -> None:
-    """Judge part `index` (from 0) of `count`: a range of pairs with all their orders and votes."""
-    run, judging = prepared.run, prepared.judging
-    span = range(index * len(judging.pairs) // count, (index + 1) * len(judging.pairs) // count)
-    file = run.out / "raw" / f"answers-{index + 1:05d}-of-{count:05d}.jsonl"
-    known = [row for path in raw_files(run.out) if path != file for row in read_rows(path, judging.judge.made_by)]
-    if requests := judging.requests_for(span):
-        try:
-            collect_answers(judging.judge, requests, file, progress, known)
-        except Unanswered as error:
-            raise Unanswered(f"{error}{_write_partial(prepared)}", **error.values) from error
+def run_shard(prepared: PreparedRun, index: int, count: int, progress: Progress = no_progress) -> dict[str, Row]:
+    """Judge part `index` (from 0) of `count`, and return its raw answers by key."""
+    requests, judge = prepared.shard(index, count), prepared.judging.judge
+    try:
+        return collect_shard(judge, requests, prepared.run.raw, index, count, progress)
+    except Unanswered as error:
+        raise Unanswered(f"{error}{_write_partial(prepared)}", **error.values) from error
+
+
+def merged_rows(prepared: PreparedRun) -> tuple[list[Row], int]:
+    """The judgement rows of all shards in the order of the pairs, and how many answers are `doubled`.
+
+    doubled: answers that two shards gave to the same request (the run was split differently while it ran); the first
+    one counts. UserError when judgements are missing.
+    """
+    judging = prepared.judging
+    answers, counts = read_answers(judging.judge, prepared.run.raw)
+    refuse_missing(judging.requests, answers, judging.pairs)
+    rows = [_row(request, answers[request.key], prepared.run) for request in judging.requests]
+    return rows, sum(counts[request.key] - 1 for request in judging.requests)
 
 
 def merge_shards(prepared: PreparedRun) -> Row:
-    """Write OUT/answers.jsonl and return the report of the run. UserError when judgements are missing.
-
-    doubled: answers that two shards gave to the same request (the run was split differently while it ran); the first
-    one counts.
-    """
+    """Write OUT/answers.jsonl and return the report of the run. UserError when judgements are missing."""
     run, judging = prepared.run, prepared.judging
-    answers, counts = _read_answers(prepared)
-    if missing := [request for request in judging.requests if request.key not in answers]:
-        incomplete = {id(request.pair) for request in missing}
-        rows = [row for row, pair in enumerate(judging.pairs, 1) if id(pair) in incomplete]
-        raise UserError(
-            f"{len(missing):,} of {len(judging.requests):,} judgements are missing, those of {rows_text(rows)}; run "
-            "the shards that are not done",
-            code="eval.missing-judgements",
-            count=len(missing),
-            total=len(judging.requests),
-            rows=rows,
-        )
-    rows_out = [_row(request, answers[request.key], run) for request in judging.requests]
+    rows_out, doubled = merged_rows(prepared)
     write_rows(run.out / ANSWERS, rows_out)
     (run.out / PARTIAL_ANSWERS).unlink(missing_ok=True)
     unparsed = [row for row in rows_out if row["verdict"] is None]
@@ -135,7 +139,7 @@ def merge_shards(prepared: PreparedRun) -> Row:
         "without_images": judging.dropped,
         **expected_size(prepared),
         "judgements": len(rows_out),
-        "doubled": sum(counts[request.key] - 1 for request in judging.requests),
+        "doubled": doubled,
         "unparsed": len(unparsed),
         "why_unparsed": dict(Counter(map(_why_unparsed, unparsed)).most_common()),
         "ties": sum(row["verdict"] == "tie" for row in rows_out),
@@ -144,10 +148,6 @@ def merge_shards(prepared: PreparedRun) -> Row:
         "blank_images": sum(row["image_missing"] for row in rows_out),
         "tokens": sum(row["tokens"] for row in rows_out),
     }
-
-
-def raw_files(out: Path) -> list[Path]:
-    return sorted((out / "raw").glob("answers-*-of-*.jsonl"))
 
 
 def expected_size(prepared: PreparedRun) -> dict[str, Any]:
@@ -172,20 +172,10 @@ def size_line(prepared: PreparedRun) -> str:
     return f"N = {pairs:,} pairs, but {bench.title} has {bench.sizes}: PARTIAL{left_out}"
 
 
-def _read_answers(prepared: PreparedRun) -> tuple[dict[str, Row], Counter[str]]:
-    """The first answer to each request, and the number of answers to each."""
-    answers, counts = dict[str, Row](), Counter[str]()
-    for path in raw_files(prepared.run.out):
-        for row in read_rows(path, prepared.judging.judge.made_by):
-            counts[row["key"]] += 1
-            answers.setdefault(row["key"], row)
-    return answers, counts
-
-
 def _write_partial(prepared: PreparedRun) -> str:
     """Write the answers there are for `eval score --partial`, and return a hint: a request that always fails must not
     hold back the others."""
-    answers, _ = _read_answers(prepared)
+    answers, _ = read_answers(prepared.judging.judge, prepared.run.raw)
     rows = [
         _row(request, answers[request.key], prepared.run)
         for request in prepared.judging.requests

@@ -28,10 +28,10 @@ from proxygrm.evaluate.run import (
     Run,
     merge_shards,
     prepare_run,
-    raw_files,
     run_shard,
     size_line,
 )
+from proxygrm.evaluate.shards import raw_files
 from proxygrm.report.numbers import counts_text
 
 POLL_S = 2.0
@@ -171,7 +171,7 @@ def _run_copies(prepared: PreparedRun, step: Step, count: int, on_progress: Prog
             needed=count * gpus_each,
             visible=len(gpus),
         )
-    total, counter = len(prepared.judging.requests), _AnswerCounter(run.out)
+    total, counter = len(prepared.judging.requests), _AnswerCounter(run.raw)
     pools: list[ProcessPoolExecutor] = []
     try:
         futures: list[Future[None]] = []
@@ -198,11 +198,11 @@ def _use_gpus(gpus: str) -> None:
 class _AnswerCounter:
     """Counts the answers in growing files, reading each byte once."""
 
-    def __init__(self, out: Path) -> None:
-        self.out, self._offsets, self._lines = out, dict[Path, int](), dict[Path, int]()
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._offsets, self._lines = folder, dict[Path, int](), dict[Path, int]()
 
     def count(self) -> int:
-        for path in raw_files(self.out):
+        for path in raw_files(self.folder):
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
                 new = file.read()

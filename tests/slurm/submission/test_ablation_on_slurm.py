@@ -16,6 +16,7 @@ from jobs.cli.main import main
 from jobs.engine import sweep as ablation
 from jobs.engine.facts import gather
 from jobs.engine.plan import Sending, plan
+from jobs.engine.recipe import PerCell, Sweep
 from jobs.engine.request import Request, save
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
@@ -79,6 +80,45 @@ def test_a_failed_cell_costs_its_own_evaluation_alone_and_is_repaired_alone(tmp_
     assert {s.word for s in states.values()} == {"done"}, states
     starts = [(ledger.folder / "cells" / f"c{i}" / "grm_rl" / "starts.log").read_text().count("x") for i in range(3)]
     assert starts == [1, 2, 1]
+
+
+def judge_part(run: StageRun) -> None:
+    (run.out / "parts").mkdir(exist_ok=True)
+    (run.out / "parts" / f"{run.cell}").write_text(run.inputs["rl"].read_text())
+
+
+def merge(run: StageRun) -> None:
+    (run.out / "summary").write_text("".join(file.read_text() for file in sorted(run.inputs["parts"].iterdir())))
+
+
+def chain_of(number: int) -> list[Stage]:
+    rl = Stage("grm_rl", train, (Artifact("policy"),), SMALL, Cell(number))
+    needs = {"rl": rl / "policy"}
+    shards = Stage("evaluate_shards", judge_part, (Artifact("parts"),), SMALL, needs=needs, array=3)
+    return [
+        rl,
+        shards,
+        Stage("evaluate", merge, (Artifact("summary"),), SMALL, needs={"parts": shards / "parts"}),
+    ]
+
+
+def test_cells_whose_evaluation_is_an_array_wait_for_their_own_cell_alone(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "run")
+    per_cell = {name: PerCell(f"ablation_{name}") for name in ("grm_rl", "evaluate_shards", "evaluate")}
+    chains = [(ablation.Cell(f"c{number}", ()), chain_of(number)) for number in range(3)]
+    stages = ablation.cell_stages([], chains, Sweep(per_cell=per_cell))
+    sent = send(stages, ledger, PROFILE)
+    assert len({job_id.split("_")[0] for job_id in sent.values()}) == 1 + 3 + 3
+    states = until_ended(stages, ledger)
+    assert {name for name, state in states.items() if state.word == "done"} == {
+        f"cells/c{number}/{name}" for number in (0, 2) for name in ("evaluate_shards", "evaluate")
+    }
+    assert (ledger.folder / "cells" / "c2" / "evaluate" / "summary").read_text() == "222"
+
+    (ledger.folder / "repaired").touch()
+    assert set(send(stages, ledger, PROFILE)) == {f"cells/c1/{name}" for name in per_cell}
+    states = until_ended(stages, ledger)
+    assert {state.word for state in states.values()} == {"done"}, states
 
 
 def test_a_chain_and_an_ablation_of_it_are_both_known_in_one_run_folder(tmp_path: Path) -> None:

@@ -159,6 +159,26 @@ def test_cells_that_ask_for_other_resources_are_arrays_of_their_own() -> None:
     assert [dependency(lines, ids) for lines in batches[2:]] == ["aftercorr:80", "aftercorr:81"]
 
 
+def test_an_evaluation_in_shards_is_an_array_for_each_cell_which_waits_for_its_own_cell_only() -> None:
+    config = replace(demo(), evaluate=replace(demo().evaluate, shards=3))
+    stages = sweep.stages(RECIPE, config, CELLS)
+    kinds = [stage.name.rpartition("/")[2] for stage in stages if stage.name.startswith("cells/")]
+    assert kinds == ["grm_rl"] * 3 + ["evaluate_shards"] * 3 + ["evaluate"] * 3
+    facts = {stage.name: Facts(None if stage.name in SHARED else "not done yet") for stage in stages}
+    rl, *others = in_batches(plan(stages, facts))
+    assert [len(rl), *map(len, others)] == [3, *[1] * 6]
+    ids = {line.stage.name: f"70_{i}" for i, line in enumerate(rl)}
+    ids |= {f"cells/c{i}/evaluate_shards": str(71 + i) for i in range(3)}
+    waits = {lines[0].stage.name: dependency(lines, ids) for lines in others}
+    for i in range(3):
+        assert waits[f"cells/c{i}/evaluate_shards"] == f"afterok:70_{i}"
+        assert waits[f"cells/c{i}/evaluate"] == f"afterok:{71 + i}:70_{i}"
+    assert "#SBATCH --array=0-2%3\n" in rendered(others[0], profile.load("local"), Path("/runs/x"), {})
+    unsharded = by_name(sweep.stages(RECIPE, demo(), CELLS))["cells/c0/evaluate"]
+    assert set(unsharded.needs) == {"held_out", "proxy", "rl"}
+    assert set(by_name(stages)["cells/c0/evaluate"].needs) == {"held_out", "proxy", "rl", "answers"}
+
+
 def test_only_missing_cells_are_sent_and_what_is_trained_waits_for_nothing() -> None:
     stages = sweep.stages(RECIPE, demo(), CELLS)
     done = SHARED | {"cells/c0/grm_rl", "cells/c0/evaluate", "cells/c1/grm_rl"}

@@ -75,6 +75,19 @@ def test_lora_is_merged_before_anything_else_takes_the_model(tmp_path: Path) -> 
         assert name not in {parent.name for parent in found[user].upstream()}
 
 
+def test_an_evaluation_in_shards_is_an_array_and_a_small_job_that_merges() -> None:
+    found = {stage.name: stage for stage in resolve(Request(assignments=("evaluate.shards=3",))).stages}
+    assert list(found)[-4:] == ["evaluate_shards", "evaluate", "transfer", "report"]
+    shards, merged = found["evaluate_shards"], found["evaluate"]
+    assert (shards.array, merged.array) == (3, 1)
+    assert {parent.name for parent in shards.upstream()} == {"proxy_sft", "grm_sft", "grm_rl"}
+    assert "evaluate_shards" in {parent.name for parent in merged.upstream()}
+    assert (shards.on.gpus_per_node, merged.on.gpus_per_node) == (1, 0)
+    assert merged.makes == resolve(Request()).stages[-3].makes
+    with refused("settings.out-of-range", name="shards", value=0):
+        resolve(Request(assignments=("evaluate.shards=0",)))
+
+
 def test_an_argument_that_ms_swift_does_not_have_is_refused_before_anything_is_sent() -> None:
     found = {stage.name: stage for stage in resolve(Request(assignments=("grm_sft.extra_args=lora_droput=1",))).stages}
     with refused("sft.unknown-argument", name="lora_droput"):

@@ -17,7 +17,7 @@ JUDGE = """
 import json, sys
 from pathlib import Path
 from proxygrm.evaluate.settings import EvaluateSettings
-from proxygrm.evaluate.models import evaluate_models
+from proxygrm.evaluate.models import Evaluation, judge_models, merge_models
 from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.evaluate.judges.base import made_by
 from proxygrm.evaluate.rows.row_file import RowFile
@@ -35,7 +35,9 @@ pairs = load_pairs(folder / "pairs.jsonl")
 
 # An untrained model writes no rubric, so one model's answers are given; only the proxy is asked about them.
 good = "<rubric>1. Names red (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
-with RowFile(out / "parts" / "taught.critiques.jsonl", made_by(model, "grm", settings, settings.max_tokens)) as file:
+answers = out / "answers"
+taught = answers / "models" / "taught" / "raw" / "answers-00001-of-00001.jsonl"
+with RowFile(taught, made_by(model, "grm", settings, settings.max_tokens)) as file:
     for ordered in ordered_pairs(pairs):
         file.append({"key": ordered.key, "text": good, "tokens": 30, "truncated": False, "problem": None})
 
@@ -46,14 +48,15 @@ def kill_after_three(done, total, note):
         raise Killed
 
 try:
-    evaluate_models({"start": model}, None, folder / "pairs.jsonl", out, settings, kill_after_three)
+    only_start = Evaluation({"start": model}, None, folder / "pairs.jsonl", answers, settings)
+    judge_models(only_start, progress=kill_after_three)
 except Killed:
-    kept = len((out / "parts" / "start.critiques.jsonl").read_text().splitlines()) - 1
+    start = answers / "models" / "start" / "raw" / "answers-00001-of-00001.jsonl"
+    kept = len(start.read_text().splitlines()) - 1
 counts = []
-evaluate_models(
-    {"start": model, "taught": model}, model, folder / "pairs.jsonl", out, settings,
-    lambda done, total, note: counts.append((done, total)),
-)
+both = Evaluation({"start": model, "taught": model}, model, folder / "pairs.jsonl", answers, settings)
+judge_models(both, progress=lambda done, total, note: counts.append((done, total)))
+merge_models(both, out)
 (folder / "seen.json").write_text(json.dumps({"kept": kept, "counts": counts}))
 """
 
@@ -77,7 +80,8 @@ def test_pairs_are_judged_in_both_orders_resumed_and_their_rubrics_given_to_the_
     assert seen["kept"] == 3
     assert seen["counts"][-1] == [40, 40]
     out = tmp_path / "out"
-    parts = [json.loads(line) for line in (out / "parts" / "start.critiques.jsonl").read_text().splitlines()[1:]]
+    (raw,) = (out / "answers" / "models" / "start" / "raw").glob("*.jsonl")
+    parts = [json.loads(line) for line in raw.read_text().splitlines()[1:]]
     assert len(parts) == len({row["key"] for row in parts}) == 10
     start = [json.loads(line) for line in (out / "start.jsonl").read_text().splitlines()]
     assert [(r["id"], r["copy"], r["order"]) for r in start[:4]] == [

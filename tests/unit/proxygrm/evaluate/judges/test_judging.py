@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from proxygrm.evaluate import models
 from proxygrm.evaluate.judging import collect_answers, prepare
-from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
+from proxygrm.evaluate.rows.ordered_pair import ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.settings import EvaluateSettings
 from support.refusals import refused
 
 PAIRS = [EvalPair(f"p{number}", f"q{number}?", "good", "bad", 1) for number in range(4)]
-CRITIQUE = "<rubric>Sees {} (100%)<justify>j</justify></rubric><eval>e</eval><answer>1</answer>"
 
 
 class Recorder:
@@ -75,21 +71,3 @@ def test_pairs_without_their_images_are_dropped_and_counted_unless_none_is_left(
     assert prepare(Recorder(), [gone], EvaluateSettings(), reads_images=False).missing_images == 0
     with refused("image.all-missing", count=4):
         prepare(Recorder(), PAIRS, dropping, images_required=True)
-
-
-def test_the_proxy_judges_by_each_distinct_rubric_once_and_its_verdicts_join_the_rows(tmp_path, monkeypatch):
-    proxy = Recorder()
-    monkeypatch.setattr(models, "rubric_judge", lambda path, settings: proxy)
-    requests = ordered_pairs(PAIRS[:2])
-    texts = {"a": CRITIQUE.format("red"), "same": CRITIQUE.format("red"), "b": CRITIQUE.format("blue"), "none": "no"}
-    answer = {"tokens": 1, "truncated": False, "problem": None}
-    rows = {tag: [judged_row(request, answer | {"text": text}) for request in requests] for tag, text in texts.items()}
-    file = tmp_path / "proxy.verdicts.jsonl"
-    models.add_proxy_verdicts(tmp_path, dict.fromkeys(rows, requests), rows, EvaluateSettings(), file)
-    assert len(proxy.requested) == len(set(proxy.requested)) == 2 * len(requests)
-    assert {row["proxy_asked"] for tag in ("a", "same", "b") for row in rows[tag]} == {True}
-    assert [(row["proxy_verdict"], row["proxy_agrees"]) for row in rows["a"]] == [
-        (1, row["label"] == 1) for row in rows["a"]
-    ]
-    assert [(row["proxy_asked"], row["proxy_answer"]) for row in rows["none"]] == [(False, None)] * 4
-    assert json.loads(file.read_text().splitlines()[0]) == {"made_by": proxy.made_by}
