@@ -135,7 +135,8 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
         PartWriter(part["pairs"], PAIR_COLUMNS) as pairs,
         PartWriter(part["scored"], SCORED_COLUMNS) as scored,
     ):
-        for file, number, raw in read_span(job.files, span, layouts(source), source.optional, source.expected):
+        rows = read_span(job.files, span, layouts(source), source.optional, source.expected)
+        for file, number, raw in _expanded(source, rows):
             account.read += 1
             row = interpret(source, raw)
             result = row if isinstance(row, Excluded) else _validated(job, row, file, number, images, account)
@@ -152,6 +153,15 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
                 scored.add([*result, file, number], _size(result[1], result[2]))
     sync_tree([parts / "images"])  # on disk before the account says so
     write_json(part["account"], account.summary())
+
+
+def _expanded(
+    source: Source, rows: Iterator[tuple[int, int, dict[str, Any] | Excluded]]
+) -> Iterator[tuple[int, int, dict[str, Any] | Excluded]]:
+    """The rows, those that are several pairs as often; each counts as a row."""
+    for file, number, raw in rows:
+        for row in (raw,) if source.expand is None or isinstance(raw, Excluded) else source.expand(raw):
+            yield file, number, row
 
 
 def interpret(source: Source, raw: dict[str, Any] | Excluded) -> RawPair | ScoredResponse | Excluded:

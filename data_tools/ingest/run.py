@@ -53,6 +53,7 @@ def ingest_step(
             f"{path} is a pairs folder already; use it directly, or join it with others (`proxygrm data join`)",
             code="data.is-a-pairs-folder", path=path,
         )  # fmt: skip
+    path = _only_file(source, path)
     inputs = [file for file, _ in list_files(path, source.expected, out)]
     root = resolve_images_root(images_root, path if path.is_dir() else path.parent)
     name = source.slug if source.name != "preference-jsonl" else slug(path.stem) or "preference"
@@ -67,6 +68,19 @@ def ingest_step(
     if on_missing == "refuse" and step.finished() is None:
         _refuse_missing(job, path)
     return step
+
+
+def _only_file(source: Source, path: Path) -> Path:
+    """The one file of a folder that the source reads; `path` itself where it reads all of them."""
+    if not source.files or not path.is_dir():
+        return path
+    found = sorted(file for file in path.rglob(source.files) if file.is_file())
+    if len(found) != 1:
+        raise UserError(
+            f"{path} has {len(found)} files named {source.files} instead of one; give {source.expected}",
+            code="data.not-one-file", path=path, pattern=source.files, count=len(found),
+        )  # fmt: skip
+    return found[0]
 
 
 def ingest(source: Source | str, path: Path, out: Path, **options: Any) -> dict[str, Any]:

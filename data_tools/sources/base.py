@@ -71,6 +71,8 @@ class Source:
     benchmark: bool = False  # every row counts: duplicates are kept, missing images are an error
     needs_image: bool = False  # a row without an image counts as one with a missing image
     optional: tuple[str, ...] = field(default=())  # columns that are read if they exist
+    expand: Callable[[dict[str, Any]], Sequence[dict[str, Any]]] | None = None  # a raw row that is several pairs
+    files: str = ""  # of a folder, only the one file whose name fits this pattern is read
 
     @property
     def slug(self) -> str:

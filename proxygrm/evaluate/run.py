@@ -86,7 +86,7 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
         ),
         bench,
     )
-    images_required = bool(bench.revisions)  # every row of a released benchmark has an image or a video
+    images_required = bool(bench.revisions) and bench.images
     judging = prepare(
         _judge(run, pairs), pairs, run.settings, images_required=images_required, reads_images=not run.scalar
     )

@@ -10,14 +10,15 @@ import click
 
 from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.say import echo, secho
+from jobs.cli.eval.bench import BENCH_NAME
 from jobs.cli.eval.judges import JUDGING, Calls, judge_options, judges_of
 from jobs.cli.eval.run import run
 from jobs.cli.eval.transfer import transfer
-from proxygrm.evaluate.benchmarks import BENCHMARKS, POLICIES
+from proxygrm.evaluate.benchmarks import POLICIES
 
 _FILE = click.Path(path_type=Path)
 
-BENCH = click.option("--bench", type=click.Choice(list(BENCHMARKS)), required=True)
+BENCH = click.option("--bench", type=BENCH_NAME, required=True)
 PAIRS = click.option(
     "--pairs", "pairs", type=_FILE, default=None, help="The pairs that should have been judged (folder or JSONL)."
 )  # fmt: skip
@@ -120,7 +121,7 @@ def _audit(bench: Any, answers: Any, figures: dict[str, Any], published: str) ->
     from proxygrm.evaluate.scores.score import category_sizes
 
     audit: dict[str, Any] = {}
-    if answers:
+    if answers and not bench.partitions[figures["partition"]].stratum:
         audit["weighted"] = weighted_check(figures)
     if published:
         numbers = published_numbers(published, bench)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import refuse_idle, tensor_parallel_option
+from jobs.cli.eval.bench import BENCH_NAME
 from jobs.cli.eval.judges import (
     OF_CHECKPOINTS,
     OF_ENDPOINTS,
@@ -20,14 +21,13 @@ from jobs.cli.eval.judges import (
     judge_source,
     with_options,
 )
-from proxygrm.evaluate.benchmarks import BENCHMARKS
 from proxygrm.evaluate.settings import DEVICES, ORDERS
 
 _FILE = click.Path(path_type=Path)
 _JUDGING = [
     click.option("--judge", required=True, help="A checkpoint folder, http://HOST:PORT, or a JSONL of scores."),
     click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
-    click.option("--bench", type=click.Choice(list(BENCHMARKS)), default="pairs", show_default=True),
+    click.option("--bench", type=BENCH_NAME, default="pairs", show_default=True),
     click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, question, chosen, rejected, image}."),
     click.option("--data", type=_FILE, help="The benchmark as released; it is ingested into OUT/pairs first."),
     click.option("--images-root", type=_FILE, help="With --data: folder of relative image paths.  [the file's]"),

@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxygrm.core.errors import UserError
-from proxygrm.evaluate.benchmarks import mm_rlhf_rewardbench, multimodal_rewardbench, pairs, vl_rewardbench
+from proxygrm.evaluate.benchmarks import (
+    mm_rlhf_rewardbench,
+    multimodal_rewardbench,
+    pairs,
+    rewardbench,
+    rm_bench,
+    vl_rewardbench,
+)
 from proxygrm.evaluate.benchmarks.base import POLICIES, Benchmark, Facts, Partition, Revision
 
 BENCHMARKS = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, pairs)
+    for module in (vl_rewardbench, multimodal_rewardbench, mm_rlhf_rewardbench, rewardbench, rm_bench, pairs)
 }
 RELEASED = tuple(bench for bench in BENCHMARKS.values() if bench.revisions)
 

@@ -28,6 +28,10 @@ class Partition:
     needs: str = ""  # what a row must have, for the error
     macro_with_all: bool = False  # the macro average includes the overall as one more group
     sizes: Mapping[str, int] = field(default_factory=dict)  # rows of each category in the first revision
+    stratum: Callable[[Facts], str | None] | None = None
+    """The part of its category that a row is in: a category is the weighted mean of its parts. None: no parts."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the parts, 1 for those not listed. Parts without rows are left out."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,17 @@ class Benchmark:
     name: str
     title: str
     partitions: Mapping[str, Partition]  # the first one is the default, "official"
-    official: str  # how the official script counts unparsed verdicts and ties: "wrong", "drop", "half"
+    official: str  # how the official script counts unparsed verdicts and ties: "wrong", "drop", "half", "half-unparsed"
     official_about: str
     revisions: tuple[Revision, ...] = ()
     evidence: Callable[[Facts], bool] = lambda facts: False  # the row can only belong to this benchmark
     acc_plus: bool = False  # report the share of ids (groups) with every pair right
     splits: Callable[[Facts], str | None] | None = None  # finer groups, reported besides the categories
+    images: bool = True  # every row has an image or a video
+    headline: str = "overall"  # what papers print: "overall" (share of the pairs) or "macro" (mean of the categories)
+    trial: Callable[[Facts], str] | None = None
+    """What intervals count as one independent trial, where several pairs share responses. None: the pair."""
+    views: tuple[str, ...] = ()  # partitions that are reported besides the chosen one
 
     @property
     def sizes(self) -> str:

@@ -76,11 +76,11 @@ def fitting_partitions(
         details: list[str] = []
         by_category = {c: v for c, v in published.items() if c in cut.names}
         for category, value in by_category.items():
-            if sizes.get(category):
+            if sizes.get(category) and not cut.stratum:
                 checks[category] = right_of(value, sizes[category], halves=True) is not None
                 if not checks[category]:
                     details.append(f"{category} {value} is not possible with {sizes[category]} rows")
-        complete = sizes and set(by_category) >= {c for c, size in sizes.items() if size}
+        complete = sizes and not cut.stratum and set(by_category) >= {c for c, size in sizes.items() if size}
         overall, macro = published.get("overall"), published.get("macro")
         if complete and overall:
             weighted = sum(sizes[c] * float(v) for c, v in by_category.items() if c in sizes) / sum(sizes.values())

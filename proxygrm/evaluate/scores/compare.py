@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import isnan
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan, nan
 from typing import Any
 
 from proxygrm.core.errors import UserError
@@ -28,7 +28,8 @@ def compare(
     left out for both. common: where runs judged different pairs, compare on those both have; else UserError.
     Returns {baseline, runs {name: {n, overall, macro}}, against [...]}; each of `against` has the difference (other
     minus baseline) with its 95 % bootstrap interval, McNemar's counts and exact p, and p after Holm's correction for
-    the number of comparisons. For McNemar's test a pair is right when it is right in every order judged. So its counts
+    the number of comparisons. A pair is a trial here, and where several pairs share responses (RM-Bench) all of those
+    are one. For McNemar's test a pair is right when it is right in every order judged. So its counts
     and p are None where one run judged one order and the other both (`orders_differ`): right twice is harder.
     """
     if len(runs) < 2:
@@ -127,8 +128,21 @@ def _counts(value: str, revisions: Sequence[Any]) -> str:
 
 
 def _by_pair(answers: Answers, policy: str) -> Scores:
-    scores = pair_scores(vote_counts(answers.arranged), policy, answers.bench)
-    return {pair.key: float(s) for pair, s in zip(answers.arranged.pairs, scores, strict=True)}
+    pairs = answers.arranged.pairs
+    scores = map(float, pair_scores(vote_counts(answers.arranged), policy, answers.bench))
+    if trial := answers.bench.trial:
+        return _trial_means(zip((trial(pair.facts) for pair in pairs), scores, strict=True))
+    return {pair.key: s for pair, s in zip(pairs, scores, strict=True)}
+
+
+def _trial_means(scores: Iterable[tuple[str, float]]) -> Scores:
+    """The mean of the counted pairs of each trial: pairs that share responses are not independent."""
+    of_trial: dict[str, list[float]] = {}
+    for name, score_ in scores:
+        of_trial.setdefault(name, [])
+        if not isnan(score_):
+            of_trial[name].append(score_)
+    return {name: sum(values) / len(values) if values else nan for name, values in of_trial.items()}
 
 
 def _aligned(name_a: str, a: Scores, name_b: str, b: Scores, common: bool) -> tuple[Scores, Scores, list[Any]]:
@@ -164,7 +178,7 @@ def _id(key: Any) -> str:
 
 
 def _has_texts(scores: Scores) -> bool:
-    return any(key[0][1] for key in scores)
+    return any(not isinstance(key, str) and key[0][1] for key in scores)
 
 
 def _by_id(name: str, scores: Scores) -> Scores:

@@ -14,10 +14,10 @@ Figures = dict[str, Any]
 Z_95 = 1.959964
 
 
-def wilson(right: float, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(right: float, n: float, z: float = Z_95) -> tuple[float, float]:
     """Score interval of a share (Wilson 1927, JASA 22:209; recommended by Brown, Cai & DasGupta 2001).
 
-    right: successes, 0..n, may be fractional; n: independent trials. (0, 1) when n is 0: nothing is known.
+    right: successes, 0..n; n: independent trials; both may be fractional. (0, 1) when n is 0: nothing is known.
     """
     if n <= 0:
         return 0.0, 1.0

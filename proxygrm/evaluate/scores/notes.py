@@ -59,6 +59,8 @@ def notes_on(answers: Answers, counted: Arranged, cut: Partition, figures: Figur
         notes.append("the rows have no `reverse`: the better response was always shown first, so position bias counts")
     if cut.macro_with_all:
         notes.append("this partition's macro includes the overall as one more group, as upstream's script does")
+    if bench.headline == "macro":
+        notes.append(f"papers print the macro, the mean of the {len(cut.names)} groups; overall is of all pairs")
     if guessed := sum(j.guessed for pair in counted.pairs for j in pair.judgements):
         notes.append(f"{guessed:,} verdicts come from critiques without <answer>: the script took a digit in them")
     if bench.acc_plus and arranged.both_orders:

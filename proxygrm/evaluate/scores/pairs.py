@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import Benchmark, Facts, Revision
-from proxygrm.evaluate.rows.answers import RIGHT, UNPARSED, WRONG, Judgement
+from proxygrm.evaluate.rows.answers import RIGHT, TIE, UNPARSED, WRONG, Judgement
 from proxygrm.evaluate.rows.text import ids_text, rows_text
 from proxygrm.evaluate.scores.metrics import wilson
 
@@ -167,26 +167,36 @@ def first_samples(arranged: Arranged, votes: int) -> Arranged:
     return replace(arranged, pairs=[pair._replace(judgements=_first(pair.judgements, most)) for pair in arranged.pairs])
 
 
-def vote_counts(arranged: Arranged) -> Any:
-    """Array [pair, order, (right, wrong, unclear, right as recorded)]. Without both orders, order 1 is all zeros."""
+class Votes(NamedTuple):
+    """Arrays [pair, order]. Without both orders, order 1 is all zeros."""
+
+    right: Any
+    wrong: Any
+    unparsed: Any
+    tied: Any
+    recorded: Any  # right by the recorded numbers alone
+
+
+def vote_counts(arranged: Arranged) -> Votes:
     import numpy as np
 
-    both = arranged.both_orders
-    counts = np.zeros(len(arranged.pairs) * 8)
+    both, fields = arranged.both_orders, len(Votes._fields)
+    column = {RIGHT: 0, WRONG: 1, UNPARSED: 2, TIE: 3}
+    counts = np.zeros(len(arranged.pairs) * 2 * fields)
     outcomes: list[int] = []
     recorded: list[int] = []
     for number, pair in enumerate(arranged.pairs):
         for j in pair.judgements:
-            start = 8 * number + (4 if both and j.swapped else 0)
-            outcomes.append(start + (j.outcome if j.outcome in (RIGHT, WRONG) else 2))
+            start = fields * (2 * number + (1 if both and j.swapped else 0))
+            outcomes.append(start + column[j.outcome])
             if j.recorded:
-                recorded.append(start + 3)
+                recorded.append(start + fields - 1)
     np.add.at(counts, outcomes, 1)
     np.add.at(counts, recorded, 1)
-    return counts.reshape(-1, 2, 4)
+    return Votes(*np.moveaxis(counts.reshape(-1, 2, fields), 2, 0))
 
 
-def pair_scores(counts: Any, policy: str, bench: Benchmark) -> Any:
+def pair_scores(votes: Votes, policy: str, bench: Benchmark) -> Any:
     """The score of each pair of `vote_counts`, 0 to 1; NaN where it is not counted.
 
     policy: "wrong" an unparsed verdict or a tie is not right; "drop" it is not counted; "official" as in the
@@ -195,15 +205,16 @@ def pair_scores(counts: Any, policy: str, bench: Benchmark) -> Any:
     """
     import numpy as np
 
-    right, wrong, unclear, recorded = np.moveaxis(counts, 2, 0)
+    right, wrong, unparsed, tied, recorded = votes
+    unclear = unparsed + tied
     total = right + wrong + unclear
     rule = bench.official if policy == "official" else policy
     if policy == "recorded":
         score = (recorded > total / 2).astype(float)
     elif rule == "wrong":
         score = (right > total / 2).astype(float)
-    elif rule == "half":
-        expected = right + unclear / 2
+    elif rule in ("half", "half-unparsed"):
+        expected = right + (unclear if rule == "half" else unparsed) / 2
         score = np.where(expected == total / 2, 0.5, expected > total / 2)
     else:
         score = np.where(right == wrong, np.nan, right > wrong)

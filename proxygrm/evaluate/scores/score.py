@@ -6,6 +6,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,9 @@ from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import POLICIES, Partition, benchmark, partition
 from proxygrm.evaluate.rows.answers import read_answers
 from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
-from proxygrm.evaluate.rows.text import rows_text
-from proxygrm.evaluate.scores.metrics import Figures, clustered_interval, macro_interval, wilson
+from proxygrm.evaluate.scores.metrics import Figures, clustered_interval, wilson
 from proxygrm.evaluate.scores.notes import Answers, notes_on
 from proxygrm.evaluate.scores.pairs import (
-    Arranged,
     arrange,
     check_complete,
     first_samples,
@@ -25,6 +24,14 @@ from proxygrm.evaluate.scores.pairs import (
     pair_scores,
     unclear_counts,
     vote_counts,
+)
+from proxygrm.evaluate.scores.shares import (
+    by_category,
+    by_name,
+    grouping_of,
+    interval_of_macro,
+    overall_interval,
+    summary,
 )
 
 VOTES = (1, 3, 5, 7, 9)
@@ -74,10 +81,11 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     """All figures of `answers`; shares are between 0 and 1, None where there is nothing to count.
 
     Keys: n (pairs in the denominator), overall, macro, categories {NAME: {n, accuracy, low, high}}, acc_plus
-    (MM-RLHF); how it was counted: bench, revision, partition, policy, rows, expected, partial, orders, samples,
-    judgements; details: unparsed, ties, consistency, position_bias, position, policies {NAME: {n, overall, macro}},
-    votes {K: ...}, splits; and notes. `low` and `high` are 95 %: Wilson for shares (the pair is the trial), bootstrap
-    for the macro. With `votes`, only the first samples count, for all but the keys `samples` and `votes`.
+    (MM-RLHF); headline: which of overall and macro papers print; how it was counted: bench, revision, partition,
+    policy, rows, expected, partial, orders, samples, judgements; details: unparsed, ties, consistency, position_bias,
+    position, policies {NAME: {n, overall, macro}}, votes {K: ...}, splits, views {PARTITION: {NAME: ...}}; and notes.
+    `low` and `high` are 95 %: Wilson for shares (the trial is the pair, or what `Benchmark.trial` says), bootstrap for
+    the macro. With `votes`, only the first samples count, for all but the keys `samples` and `votes`.
     """
     bench, arranged = answers.bench, answers.arranged
     cut = partition(bench, partition_name)
@@ -95,26 +103,26 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
             votes=votes,
             samples=arranged.samples,
         )
-    names = _category_names(arranged, cut)
+    grouping = grouping_of(arranged, bench, cut)
     counted = first_samples(arranged, votes)
     counts = vote_counts(counted)
     scores = pair_scores(counts, policy, bench)
-    if not _counted(scores).any():
+    if all(map(isnan, scores)):
         raise UserError(
             f"no verdict is clear, so with the policy {policy!r} nothing is left to count",
             code="eval.nothing-to-count",
             policy=policy,
         )
-    low, high = _wilson(scores)
     unparsed, ties, judged = unclear_counts(counted)
     position = order_figures(counted)
-    figures: Figures = _summary(scores, names, cut)
-    figures["categories"] = _by_name(scores, names, cut.names)
+    figures: Figures = summary(scores, grouping)
+    figures["categories"] = by_category(scores, grouping)
     if bench.acc_plus:
-        figures |= _acc_plus(scores, [pair.group for pair in arranged.pairs], names, cut)
+        figures |= _acc_plus(scores, [pair.group for pair in arranged.pairs], grouping.names, cut)
     figures |= {
-        "overall_interval": [low, high],
-        "macro_interval": _macro_interval(scores, names, cut),
+        "overall_interval": list(overall_interval(scores, grouping)),
+        "macro_interval": interval_of_macro(scores, grouping),
+        "headline": bench.headline,
         "bench": bench.name,
         "revision": answers.revision.name if answers.revision else None,
         "expected": answers.expected,
@@ -134,86 +142,32 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
         "position_bias": position["bias"],
         "position": position,
         "policies": {
-            name: _summary(pair_scores(counts, name, bench), names, cut)
+            name: summary(pair_scores(counts, name, bench), grouping)
             for name in POLICIES
         },
     }  # fmt: skip
     if arranged.samples > 1:
         figures["votes"] = {
-            str(k): _summary(pair_scores(vote_counts(first_samples(arranged, k)), policy, bench), names, cut)
+            str(k): summary(pair_scores(vote_counts(first_samples(arranged, k)), policy, bench), grouping)
             for k in VOTES
             if k <= arranged.samples
         }
     if bench.splits:
         halves = [bench.splits(pair.facts) for pair in arranged.pairs]
-        figures["splits"] = _by_name(scores, halves, ())
+        figures["splits"] = by_name(scores, halves)
+    if views := [name for name in bench.views if name != partition_name]:
+        figures["views"] = {
+            name: by_category(scores, grouping_of(arranged, bench, bench.partitions[name])) for name in views
+        }
     figures["notes"] = notes_on(answers, counted, cut, figures)
     return figures
 
 
-def _category_names(arranged: Arranged, cut: Partition) -> list[str]:
-    names = [cut.category(pair.facts) for pair in arranged.pairs]
-    without = sorted(pair.judgements[0].row for pair, name in zip(arranged.pairs, names, strict=True) if name is None)
-    if without:
-        raise UserError(
-            f"{rows_text(without)}: the category is unknown, because the row lacks {cut.needs}",
-            code="eval.no-category",
-            rows=without,
-            needs=cut.needs,
-        )
-    return [name for name in names if name is not None]
-
-
-def _counted(scores: Any) -> Any:
-    import numpy as np
-
-    return ~np.isnan(scores)
-
-
-def _summary(scores: Any, names: Sequence[str], cut: Partition) -> Figures:
-    """n, overall and macro of one way of counting."""
-    counted = scores[_counted(scores)]
-    groups = [float(group.mean()) for group in _grouped(scores, names).values() if len(group)]
-    overall = float(counted.mean()) if len(counted) else None
-    if cut.macro_with_all and overall is not None:
-        groups.append(overall)
-    return {"n": len(counted), "overall": overall, "macro": sum(groups) / len(groups) if groups else None}
-
-
-def _grouped(scores: Any, names: Sequence[str | None]) -> dict[str, Any]:
-    """Category -> scores of its counted pairs."""
-    import numpy as np
-
-    labels, counted = np.array([name or "" for name in names]), _counted(scores)
-    return {str(name): scores[(labels == name) & counted] for name in np.unique(labels) if name}
-
-
-def _by_name(scores: Any, names: Sequence[str | None], order: tuple[str, ...]) -> dict[str, Figures]:
-    groups = _grouped(scores, names)
-    sorted_names = [name for name in order if name in groups] + [name for name in groups if name not in order]
-    return {name: _share(groups[name]) for name in sorted_names}
-
-
-def _share(scores: Any) -> Figures:
-    low, high = wilson(float(scores.sum()), len(scores))
-    return {"n": len(scores), "accuracy": float(scores.mean()) if len(scores) else None, "low": low, "high": high}
-
-
-def _wilson(scores: Any) -> tuple[float, float]:
-    counted = scores[_counted(scores)]
-    return wilson(float(counted.sum()), len(counted))
-
-
-def _macro_interval(scores: Any, names: Sequence[str], cut: Partition) -> list[float]:
-    groups = [group for group in _grouped(scores, names).values() if len(group)]
-    rows = sum(len(group) for group in groups)
-    extra = 1.0 if cut.macro_with_all else 0.0  # the overall is also a mean of the groups, weighted by their rows
-    return list(macro_interval(groups, [1 + extra * len(group) / rows for group in groups]))
-
-
 def _acc_plus(scores: Any, groups: Sequence[str], names: Sequence[str], cut: Partition) -> Figures:
     """acc+: the share of ids whose counted pairs are all right (in both orders, when there are both)."""
-    counted = _counted(scores)
+    import numpy as np
+
+    counted = ~np.isnan(scores)
     right: dict[str, bool] = {}
     category: dict[str, str] = {}
     for score, group, name, counts in zip(scores, groups, names, counted, strict=True):

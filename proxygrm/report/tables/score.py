@@ -34,14 +34,28 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
         table.add_row(f"[dim]{name}[/]", f"{c['n']:,}", per_cent(c["accuracy"]), between(c["low"], c["high"]))
     if finer:
         table.add_section()
+    headline = figures["headline"]
     table.add_row(
-        "[bold]overall[/]", f"{figures['n']:,}", per_cent(figures["overall"]), between(*figures["overall_interval"])
+        _marked("overall", headline),
+        f"{figures['n']:,}",
+        per_cent(figures["overall"]),
+        between(*figures["overall_interval"]),
     )
-    table.add_row("macro", "", per_cent(figures["macro"]), between(*(figures["macro_interval"] or (None, None))))
+    table.add_row(
+        _marked("macro", headline),
+        "",
+        per_cent(figures["macro"]),
+        between(*(figures["macro_interval"] or (None, None))),
+    )
     if "acc_plus" in figures:
         ids, interval = figures["acc_plus_ids"], figures["acc_plus_interval"]
         table.add_row("acc+", f"{ids} ids", per_cent(figures["acc_plus"]), between(*interval))
     console.print(table)
+    for view, categories in figures.get("views", {}).items():
+        other = Table(view, "n", "accuracy %", "95 %")
+        for name, c in categories.items():
+            other.add_row(name, f"{c['n']:,}", per_cent(c["accuracy"]), between(c["low"], c["high"]))
+        console.print(other)
     policies = Table("unparsed and ties", "n", "overall %", "macro %")
     for name, p in figures["policies"].items():
         chosen = "[bold]*[/] " if name == figures["policy"] else ""
@@ -56,6 +70,10 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     for note in figures["notes"]:
         style = "bold red" if note.startswith("PARTIAL") else "yellow"
         console.print(note, style=style, highlight=False)
+
+
+def _marked(name: str, headline: str) -> str:
+    return f"[bold]{name}[/]" if name == headline else name
 
 
 def _lines(figures: Mapping[str, Any]) -> str:

@@ -113,12 +113,15 @@ def read_changed_image() -> None:
 
 INGEST: list[tuple[str, Callable[[], object], str]] = [
     ("data.unknown-source", lambda: load("llava"), "there is no source 'llava'; the sources are: llava-critic, "
-     "rlaif-v, rlhf-v, mmif, vl-rewardbench, multimodal-rewardbench, mm-rlhf-rewardbench, preference-jsonl"),
+     "rlaif-v, rlhf-v, mmif, vl-rewardbench, multimodal-rewardbench, mm-rlhf-rewardbench, rewardbench, rm-bench, "
+     "preference-jsonl"),
     ("file.bad-suffix", from_jsonl("x.txt"), f"x.txt is neither .parquet nor .jsonl nor .json; give {JSONL}"),
     ("file.missing", from_jsonl("gone"), f"gone does not exist; give {JSONL}"),
     ("file.broken-link", from_jsonl("links"),
      "links/a.parquet is a link to a missing file; download the release again"),
     ("data.no-files", from_jsonl("nothing"), f"nothing has neither a parquet nor a JSON file; give {JSONL}"),
+    ("data.not-one-file", lambda: ingest("rm-bench", Path("nothing"), Path("out")),
+     "nothing has 0 files named total_dataset* instead of one; give RM-Bench's data/total_dataset.json"),
     ("file.damaged", lambda: scan_files(Path("damaged.parquet"), JSONL, ((),)),
      "damaged.parquet cannot be read: it is not a complete parquet file ({cause}); download it again"),
     ("data.missing-columns", from_jsonl("a.parquet"), "a.parquet does not have the expected layout: it lacks question, "
