@@ -35,6 +35,8 @@ from typing import Any
 
 from proxy_pool import GROUP, RESPONSES, SLOTS, answer_s, stubs
 
+from proxygrm.rewards.accuracy import Accuracy
+from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.reward_fn import _client, compute_score
 from proxygrm.serving.endpoints import Endpoints
@@ -187,7 +189,7 @@ def main() -> None:
                 rollouts=folder,
                 stop_file="s",
                 group_size=GROUP,
-                use_proxy=endpoints is not None,
+                reward=Accuracy() if endpoints is None else ProxyAgreement(),
                 endpoints=str(endpoints),
             ).write(Path(folder) / f"options-{endpoints.stem if endpoints else 'none'}.json")
             try:

@@ -5,7 +5,7 @@ A spec is a TOML file, one that a recipe ships or your own:
     about = "Does the reward's aggregation matter?"
     throttle = 8                                # cells that train at a time
     [grid]                                      # every combination is a cell
-    "rl.aggregation" = ["sum", "bonus"]
+    "rl.reward.aggregation" = ["sum", "bonus"]
     "rl.seed" = [1, 2, 3]
     [[cells]]                                   # instead of, or multiplied with, a grid
     name = "proxy-rl"

@@ -17,6 +17,7 @@ from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.stages import checks, distill, evaluate, merge, report, rl, sft, split, transfer
 from proxygrm.report.contents import Report, Results
+from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.serving.settings import ProxySettings
 from slurm.sbatch import Resources
 
@@ -189,14 +190,14 @@ def demo() -> Config:
 
 def quick() -> Config:
     """The demo with a few steps of everything: enough to write well-formed critiques, not to judge well."""
-    c = demo()
+    c, early = demo(), ProxyAgreement(early_rubric=True)
     return replace(
         c,
         proxy_sft=replace(c.proxy_sft, max_steps=100),
         grm_sft=replace(c.grm_sft, max_steps=60),
         # A proxy of 100 steps does not always give a verdict; the full demo's limit would stop the run. Early rubrics,
         # so that the option is tried here as part of a chain.
-        grm_rl=replace(c.grm_rl, max_steps=2, save_steps=2, temperature=1.0, max_no_verdict=0.9, early_rubric=True),
+        grm_rl=replace(c.grm_rl, max_steps=2, save_steps=2, temperature=1.0, max_no_verdict=0.9, reward=early),
         evaluate=replace(c.evaluate, max_pairs=8),
     )
 

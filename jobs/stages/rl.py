@@ -21,6 +21,7 @@ from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
+from proxygrm.rewards.base import PROXY
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.settings import ProxySettings
 from slurm.profile import Profile
@@ -38,7 +39,7 @@ CPU_SLOTS = 16
 @dataclass(frozen=True)
 class Settings(OnNodes, RlSettings):
     proxy: ProxySettings | None = None
-    """The frozen judge's servers; not used when `use_proxy` is off."""
+    """The frozen judge's servers; not used by a reward that does not ask it."""
     proxy_nodes: int = 0
     """Nodes of the job that serve the proxy and do not train; with one node in all, its GPUs are shared."""
 
@@ -49,7 +50,7 @@ class Settings(OnNodes, RlSettings):
     @property
     def servers(self) -> ProxySettings | None:
         """How the proxy is served; None when it is not asked."""
-        return self.proxy if self.use_proxy else None
+        return self.proxy if self.reward.asks == PROXY else None
 
     def check_checkpoints(self, policy: Path, proxy: Path | None, device: str) -> None:
         """UserError, before anything is started, for lengths or GPUs that a checkpoint does not allow."""
@@ -207,8 +208,9 @@ def validate(stage: Stage, profile: Profile) -> None:
 
     settings, on, cpu = stage.config, stage.on, profile.node.device == "cpu"
     servers = settings.servers
-    if settings.use_proxy and servers is None:
-        raise UserError("use_proxy is true, but the stage has no proxy", code="rl.no-proxy")
+    if settings.reward.asks == PROXY and servers is None:
+        raise UserError(f"reward={settings.reward.kind} asks a proxy, but the stage has none", code="rl.no-proxy")
+    settings.reward.check()
     nodes = [NodeRecord(rank, f"node {rank}", f"address {rank}") for rank in range(on.nodes)]
     shared = servers.replicas * servers.tensor_parallel_size if servers else 0
     roles = plan_cluster(nodes, on.gpus_per_node, settings.proxy_nodes if servers else 0, shared)

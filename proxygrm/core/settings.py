@@ -92,7 +92,7 @@ def _from_value(hint: Any, value: Any, where: str, allowed: str) -> Any:
     inner = get_args(hint)
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
     for item in items:
-        if not isinstance(item, inner[-1]):
+        if not isinstance(item, get_origin(inner[-1]) or inner[-1]):
             raise _wrong_type(where, f"{inner[-1].__name__} values", item)
     for text in [value, *items, *(value if isinstance(value, dict) else ())]:
         if isinstance(text, str):
@@ -131,7 +131,7 @@ def _with_changes(record: Any, changes: Mapping[Any, Any], where: str) -> Any:
     for key, change in changes.items():
         path = f"{where}{key}"
         if key not in entries:
-            hint = did_you_mean(key, entries, _in_groups(record, key))
+            hint = _in_groups(record, key, where) or did_you_mean(key, entries)
             raise UserError(
                 f"--set {path}: there is no setting {key!r}; {hint}",
                 code="settings.unknown-name",
@@ -150,7 +150,7 @@ def _with_changes(record: Any, changes: Mapping[Any, Any], where: str) -> Any:
         group = dataclasses.is_dataclass(old)
         if parts and not group:
             part = next(iter(parts))
-            hint = _in_groups(record, part)
+            hint = _in_groups(record, part, where)
             why = "is not used by this stage" if old is None else "is a single value without parts"
             raise UserError(
                 f"--set {path}.{part}: {key!r} {why}{'; ' * bool(hint)}{hint}",
@@ -170,12 +170,11 @@ def _with_changes(record: Any, changes: Mapping[Any, Any], where: str) -> Any:
     return dataclasses.replace(record, **values)
 
 
-def _in_groups(record: Any, name: str) -> str:
-    """The groups of a record that have a setting of this name, as a hint; "" for none."""
-    groups = {entry.name: getattr(record, entry.name) for entry in dataclasses.fields(record)}
-    paths = [
-        f"{key}.{name}" for key, group in groups.items() if dataclasses.is_dataclass(group) and hasattr(group, name)
-    ]
+def _in_groups(record: Any, name: str, where: str) -> str:
+    """The groups of a record that have a setting of this name, as a hint; "" for none. where: path of the record."""
+    values = {entry.name: getattr(record, entry.name) for entry in dataclasses.fields(record)}
+    groups = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
+    paths = [f"{where}{key}.{name}" for key, group in groups.items() if hasattr(group, name)]
     return f"did you mean {' or '.join(paths)}?" if paths else ""
 
 

@@ -13,15 +13,16 @@ Everything here takes a parsed `Critique`: a rollout's text is parsed once, by w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.labels import as_label
 from proxygrm.core.settings import did_you_mean
-from proxygrm.critique.contract import Critique, Problem, parse_proxy_answer
+from proxygrm.critique.contract import Critique, Problem, parse
+from proxygrm.rewards.base import PROXY, Ask, Rating, Rollout
+from proxygrm.rewards.critiques import FORMAT_WEIGHT, RewardParts, VerdictReward, accuracy_and_format, rating
 
-FORMAT_WEIGHT = 0.5
 UNSCORED = "unscored"
 
 
@@ -61,13 +62,36 @@ AGGREGATIONS: dict[str, Row] = {
 NUMBERS: dict[str, str] = {str(i): name for i, name in enumerate(AGGREGATIONS)}
 
 
-class RewardParts(NamedTuple):
-    accuracy: float  # +1 right, -1 wrong or no verdict
-    format: float  # 1 well formed, 0 malformed
-    proxy: float | None  # +1 agrees with the label, -1 disagrees, None: no opinion
-    score: float
-    unscored: bool  # the proxy should have judged and gave no opinion: mask this rollout, ignore its score
-    problem: str | None  # first thing wrong with the critique (`critique.Problem` value), or "unscored"
+@dataclass(frozen=True)
+class ProxyAgreement(VerdictReward):
+    kind: str = field(default="proxy_agreement", init=False)
+    aggregation: str = "sum"
+    """How accuracy and proxy agreement are combined: a name of `AGGREGATIONS`, or its number."""
+    deny_leaks: bool = True
+    """A rubric that names the winner is not sent to the proxy, and earns nothing from it."""
+    early_rubric: bool = False
+    """Let the proxy judge a rubric as soon as it is closed, while evaluation and verdict are still being generated."""
+    asks: ClassVar[str] = PROXY
+
+    def __post_init__(self) -> None:
+        resolve_aggregation(self.aggregation)
+
+    def read(self, text: str) -> Critique:
+        return parse(text)
+
+    def to_judge(self, parsed: Critique) -> str | None:
+        return rubric_to_judge(parsed, self.deny_leaks)
+
+    async def rate(self, rollout: Rollout, parsed: Critique, ask: Ask) -> Rating:
+        rubric = self.to_judge(parsed)
+        answer = await ask(rubric) if rubric is not None else None
+        opinion = answer.opinion if answer else None
+        parts = score(parsed, rollout.label, opinion, self.aggregation, deny_leaks=self.deny_leaks)
+        return rating(parts, answer.why if answer else "")
+
+    @property
+    def judges_early(self) -> bool:
+        return self.early_rubric
 
 
 def resolve_aggregation(name: str | int) -> str:
@@ -125,7 +149,7 @@ def score(
     accuracy, well_formed = (1.0 if right else -1.0), (1.0 if critique.well_formed else 0.0)
     problem = critique.reason
     if not use_proxy:
-        return RewardParts(accuracy, well_formed, None, accuracy + FORMAT_WEIGHT * well_formed, False, problem)
+        return accuracy_and_format(right, critique.well_formed, problem)
 
     unscored = False
     if not _judgeable(critique, deny_leaks):
@@ -134,19 +158,6 @@ def score(
         unscored, problem = True, UNSCORED
     value = aggregate(aggregation, right, opinion) + FORMAT_WEIGHT * well_formed
     return RewardParts(accuracy, well_formed, opinion, value, unscored, problem)
-
-
-def score_proxy(response: str, ground_truth: str | int) -> RewardParts:
-    """Reward of a proxy that is itself trained by RL: a + 0.5 f of its own verdict. Pure.
-
-    The paper's Proxy-RL; its text names accuracy and format and gives no weights, so they are those of the reward
-    model. Raises ValueError for an invalid label.
-    """
-    answer, label = parse_proxy_answer(response), as_label(ground_truth)
-    accuracy = 1.0 if answer.verdict == label else -1.0
-    well_formed = 1.0 if answer.well_formed else 0.0
-    problem = None if answer.well_formed else "proxy_layout" if answer.verdict else "proxy_no_verdict"
-    return RewardParts(accuracy, well_formed, None, accuracy + FORMAT_WEIGHT * well_formed, False, problem)
 
 
 def aggregate(aggregation: str | int, right: bool, opinion: float | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
@@ -13,7 +13,8 @@ from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import check_servable, context_length
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import chosen_from
-from proxygrm.rewards.proxy_agreement import resolve_aggregation
+from proxygrm.rewards import REWARDS, Reward
+from proxygrm.rewards.proxy_verdict import ProxyVerdict
 from proxygrm.rl.algorithms import ALGORITHMS, Algorithm
 
 KL_TYPES = ("low_var_kl", "k3", "kl", "k1", "mse", "k2", "abs")
@@ -62,15 +63,8 @@ class RlSettings:
     num_data_storage_units: int = 8
     """Processes that hold the rollouts between the steps of an iteration (TransferQueue)."""
     dataloader_num_workers: int = 8
-    task: Literal["grm", "proxy"] = "grm"
-    """What the policy writes: critiques, or a proxy's verdicts (whose reward is accuracy + 0.5 format, no proxy)."""
-    aggregation: str = "sum"
-    """How accuracy, proxy and format are combined: `proxygrm.rewards.proxy_agreement`."""
-    use_proxy: bool = True
-    deny_leaks: bool = True
-    """A rubric that names the winner is not sent to the proxy, and earns nothing from it."""
-    early_rubric: bool = False
-    """Let the proxy judge a rubric as soon as it is closed, while evaluation and verdict are still being generated."""
+    reward: Reward = chosen_from(REWARDS, "proxy_agreement")
+    """By name, with its own options: `proxygrm.rewards`."""
     max_unscored: float = 0.02
     """Largest share of a step's rollouts that may lose their reward before the run stops: the proxy could not be
     reached, an image is missing, a rollout was never generated. See docs/proxy.md."""
@@ -116,7 +110,6 @@ class RlSettings:
                 value=self.kl_loss_type,
                 known=list(KL_TYPES),
             )
-        resolve_aggregation(self.aggregation)
         if self.train_batch_size % self.ppo_mini_batch_size:
             raise UserError(
                 f"rl: train_batch_size {self.train_batch_size} is not a multiple of ppo_mini_batch_size "
@@ -131,11 +124,6 @@ class RlSettings:
                 code="settings.out-of-range",
                 name="n",
                 value=self.n,
-            )
-        if self.task == "proxy" and self.use_proxy:
-            raise UserError(
-                "rl: task is proxy, and a proxy in training is not judged by a proxy; set use_proxy=false",
-                code="rl.proxy-judged-by-proxy",
             )
 
     @classmethod
@@ -172,7 +160,7 @@ class RlSettings:
 
     def for_proxy(self, max_response_length: int) -> Self:
         """The same for training the proxy itself: its answers are short, and only the label judges them."""
-        return replace(self, task="proxy", use_proxy=False, max_response_length=max_response_length)
+        return replace(self, reward=ProxyVerdict(), max_response_length=max_response_length)
 
     def fitted(self, devices: int) -> Self:
         """The same with the largest batches, no larger than configured, that `devices` can share evenly.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.files.whole_file import write_json
-from proxygrm.core.settings import from_table
+from proxygrm.core.settings import chosen_from, from_table
+from proxygrm.rewards import REWARDS, Reward
+from proxygrm.rewards.base import PROXY
 
 
 @dataclass(frozen=True)
@@ -23,18 +26,25 @@ class RewardOptions:
     """File for the reason, when the sampler ends the run."""
     group_size: int
     """Rollouts per prompt, to notice rollouts that were never generated."""
-    use_proxy: bool = True
+    reward: Reward = chosen_from(REWARDS, "proxy_agreement")
     endpoints: str = ""
-    """Endpoints file of the proxy group; required with `use_proxy`."""
-    task: str = "grm"
-    aggregation: str = "sum"
-    deny_leaks: bool = True
+    """Endpoints file of the proxy group; required by a reward that asks the proxy."""
+    services: dict[str, list[str]] = field(default_factory=dict)
+    """Base URLs of the job's auxiliary servers by name."""
     max_unscored: float = 0.02
     max_no_verdict: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.use_proxy and not self.endpoints:
-            raise UserError("reward options: use_proxy is on, but endpoints names no file", code="reward.no-endpoints")
+        if self.reward.asks == PROXY and not self.endpoints:
+            raise UserError(
+                f"reward options: {self.reward.kind} asks the proxy, but endpoints names no file",
+                code="reward.no-endpoints",
+            )
+
+    @cached_property
+    def urls(self) -> dict[str, tuple[str, ...]]:
+        """`services`, as a reward gets them."""
+        return {name: tuple(urls) for name, urls in self.services.items()}
 
     def write(self, path: Path) -> Path:
         write_json(path, dataclasses.asdict(self))

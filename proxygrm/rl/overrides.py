@@ -171,7 +171,7 @@ def verl_overrides(
         "+ray_kwargs.ray_init.runtime_env.worker_process_setup_hook": HOOK,
         "hydra.run.dir": output / "hydra",
     }
-    if s.early_rubric and s.use_proxy:
+    if s.reward.judges_early:
         values["actor_rollout_ref.rollout.agent.default_agent_loop"] = "early_rubric"
         values["actor_rollout_ref.rollout.agent.agent_loop_config_path"] = AGENT_LOOPS
     if cpu:

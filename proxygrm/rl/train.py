@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proxygrm.core.checkpoints.check import copy_linked
@@ -62,6 +62,7 @@ def train_grpo_command(
     run_name: str,
     device: str = "cuda",
     endpoints: Path | None = None,
+    services: Mapping[str, Sequence[str]] | None = None,
     attempt: int = 0,
     extra_environment: Mapping[str, str] | None = None,
     nursery: Path | None = None,
@@ -70,6 +71,7 @@ def train_grpo_command(
 
     Running it again resumes from the last checkpoint in `out`; count `attempt` up then. `extra_environment`
     (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
+    `services`: base URLs of auxiliary servers by name, for the reward.
     `nursery`: socket of a nursery (`nursery_command`), on CPUs.
     """
     requested_mode()  # an unknown SwanLab mode is refused here, and not by one of Ray's workers
@@ -77,24 +79,21 @@ def train_grpo_command(
         if not path.exists():
             raise UserError(f"rl: the {what} {path} does not exist", code="file.missing", path=path)
     settings.check_against(rows=_rows(train_file), devices=nnodes * gpus_per_node)
-    if settings.use_proxy and endpoints is None:
-        raise UserError("rl: use_proxy is on, but no endpoints file of a proxy is given", code="reward.no-endpoints")
-    out.mkdir(parents=True, exist_ok=True)
-    _stop_file(out).unlink(missing_ok=True)
-    SaveNow(out).clear()
-    clean_up(out / "checkpoints", settings.save_total_limit)
     options = RewardOptions(
         rollouts=str(out / "rollouts"),
         stop_file=str(_stop_file(out)),
         group_size=settings.n,
-        use_proxy=settings.use_proxy,
-        task=settings.task,
+        reward=settings.reward,
         endpoints=str(endpoints or ""),
-        aggregation=settings.aggregation,
-        deny_leaks=settings.deny_leaks,
+        services={name: list(urls) for name, urls in (services or {}).items()},
         max_unscored=settings.max_unscored,
         max_no_verdict=settings.max_no_verdict,
-    ).write(out / "reward_options.json")
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _stop_file(out).unlink(missing_ok=True)
+    SaveNow(out).clear()
+    clean_up(out / "checkpoints", settings.save_total_limit)
+    options_file = options.write(out / "reward_options.json")
     environment = job_environment(device=device, output=out, attempt=attempt)
     environment |= dict(extra_environment or {})
     if key_file := os.environ.get(KEY_FILE_VARIABLE):
@@ -109,7 +108,7 @@ def train_grpo_command(
         ray_address=ray_address,
         nnodes=nnodes,
         gpus_per_node=gpus_per_node,
-        reward_options=options,
+        reward_options=options_file,
         run_name=run_name,
         device=device,
         environment=environment,

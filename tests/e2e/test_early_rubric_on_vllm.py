@@ -128,13 +128,14 @@ def composed(folder: Path, model: Path, endpoints: Path) -> Any:
     import verl.trainer
     from hydra import compose, initialize_config_dir
 
+    from proxygrm.rewards.proxy_agreement import ProxyAgreement
     from proxygrm.rl.config import RlSettings
     from proxygrm.rl.options import RewardOptions
     from proxygrm.rl.overrides import verl_overrides
 
     options = RewardOptions(rollouts=str(folder), stop_file="s", group_size=2, endpoints=str(endpoints))
     lines = verl_overrides(
-        replace(RlSettings.demo(), early_rubric=True),
+        replace(RlSettings.demo(), reward=ProxyAgreement(early_rubric=True)),
         model=model,
         train_file=folder / "none.parquet",
         val_file=folder / "none.parquet",

@@ -24,8 +24,9 @@ RECORDING_S = 60.0
 """How long a command waits for another one that writes submissions.json, which takes milliseconds."""
 MADE_OF = "made_of.json"
 """File in a stage's folder: the values that its fingerprint is the hash of, so that a plan can name what changed."""
-RUN_FORMAT = 2
-"""Of run.json. 2: settings by stage name, under the engines' own names; before it there was no such entry."""
+RUN_FORMAT = 3
+"""Of run.json. 2: settings by stage name, under the engines' own names; before it there was no such entry. 3: what RL
+rewards is below `reward`."""
 
 
 @dataclass(frozen=True)

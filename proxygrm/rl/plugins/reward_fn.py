@@ -7,14 +7,15 @@ cannot be scored is returned as unscored, with the reason, and the sampler decid
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from proxygrm.core.labels import as_label, same_label
-from proxygrm.critique.contract import parse
-from proxygrm.rewards.proxy_agreement import RewardParts, rubric_to_judge, score, score_proxy
+from proxygrm.rewards.base import PROXY, Answer, Rating, Rollout
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH
 
@@ -31,7 +32,6 @@ NO_CALL = {
 """The fields of a row about the proxy's call, as they are without one: whether the proxy was called, how long it took
 with waiting and retries, which replica answered (or was called last, "" if none), and the probability of verdict 1
 (proxy mode `verdict`; -1 if there is none). The reward does not use them."""
-UNSCORED = RewardParts(accuracy=0.0, format=0.0, proxy=None, score=0.0, unscored=True, problem=None)
 log = logging.getLogger(__name__)
 
 
@@ -51,68 +51,76 @@ def _client(endpoints: str) -> Any:
 async def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
+    ground_truth: Any,
     extra_info: Mapping[str, Any],
     options: str,
     **_: Any,
 ) -> dict[str, float | str]:
-    """Score and its parts for one rollout; keys as in `proxygrm.rl.plugins.step_rollouts`, plus id, label and critique.
+    """Score and its parts for one rollout: the columns of the reward, and those that all have (`_row`).
 
-    `extra_info`: question, response_1, response_2, label, images (paths) of the pair; `options`: path of the
-    reward options. Returns `score` = 0 with `unscored` = 1 when there is no reward.
+    `extra_info`: of the row; for rewards of pairs question, response_1, response_2, label, images (paths). `options`:
+    path of the reward options. Returns `score` = 0 with `unscored` = 1 when there is no reward.
     """
+    reward_options = _options(options)
+    call = Call(Rollout(solution_str, ground_truth, extra_info, reward_options.urls), reward_options)
     try:
-        return await _score(solution_str, ground_truth, extra_info, _options(options))
+        return _row(call, await _rate(call))
     except Exception as error:  # counted by name, logged once, and limited by max_unscored
         _log_once(error)
-        return _row(UNSCORED, solution_str, ground_truth, extra_info, f"error_{type(error).__name__}")
+        return _row(call, unscored(f"error_{type(error).__name__}"))
 
 
-async def _score(
-    text: str, ground_truth: str, pair: Mapping[str, Any], options: RewardOptions
-) -> dict[str, float | str]:
-    if not same_label(pair["label"], ground_truth):
-        return _row(UNSCORED, text, ground_truth, pair, LABEL_MISMATCH)
-    ground_truth = str(as_label(ground_truth))
-    if options.task == "proxy":
-        parts = score_proxy(text, ground_truth)
-        return _row(parts, text, ground_truth, pair, parts.problem or "")
-    call: Mapping[str, Any] = {"opinion": None, "why": ""}
-    is_early = False
-    critique = parse(text)
-    rubric = rubric_to_judge(critique, options.deny_leaks) if options.use_proxy else None
-    if rubric is not None:
-        early = pair.get(EARLY) or {}
-        is_early = early.get("rubric") == rubric
-        call = early if is_early else await _call_proxy(pair, rubric, options)
-    parts = score(critique, ground_truth, call["opinion"], options.aggregation, options.use_proxy, options.deny_leaks)
-    problem = call["why"] if parts.unscored else parts.problem or ""
-    return _row(parts, text, ground_truth, pair, problem, is_early, call)
+class Call:
+    """What a reward asks about one rollout, and how that call went."""
+
+    def __init__(self, rollout: Rollout, options: RewardOptions) -> None:
+        self.rollout, self.options, self.early = rollout, options, False
+        self.went: Mapping[str, Any] = {}
+
+    async def ask(self, sent: Any) -> Answer:
+        early: Mapping[str, Any] = self.rollout.extra_info.get(EARLY) or {}
+        self.early = early.get("sent") == sent
+        self.went = early if self.early else await _call_proxy(self.rollout.extra_info, sent, self.options)
+        return Answer(self.went["opinion"], self.went["why"])
+
+
+async def _rate(call: Call) -> Rating:
+    reward, rollout = call.options.reward, call.rollout
+    if reward.judges_pairs:
+        if not same_label(rollout.extra_info["label"], rollout.label):
+            return unscored(LABEL_MISMATCH)
+        call.rollout = replace(rollout, label=str(as_label(rollout.label)))
+    return await reward.rate(call.rollout, reward.read(rollout.text), call.ask)
+
+
+def unscored(problem: str) -> Rating:
+    return Rating(0.0, unscored=True, problem=problem)
 
 
 async def judge_early(
-    text: str, ground_truth: str, pair: Mapping[str, Any], options: str
+    text: str, ground_truth: Any, extra_info: Mapping[str, Any], options: str
 ) -> dict[str, float | str | None] | None:
-    """The proxy's opinion on a rollout that begins with `text`, to be put into `extra_info[EARLY]` of `compute_score`;
-    None when `compute_score` would not call the proxy either. Arguments as there. Never raises.
+    """The opinion on a rollout that begins with `text`, to be put into `extra_info[EARLY]` of `compute_score`; None
+    when `compute_score` would not ask either. Arguments as there. Never raises.
 
     Whatever follows a closed rubric does not change it; `compute_score` still compares the two.
     """
     try:
         reward_options = _options(options)
-        rubric = rubric_to_judge(parse(text), reward_options.deny_leaks) if reward_options.use_proxy else None
-        if rubric is None or not same_label(pair["label"], ground_truth):
+        reward = reward_options.reward
+        sent = reward.to_judge(reward.read(text)) if reward.asks else None
+        if sent is None or (reward.judges_pairs and not same_label(extra_info["label"], ground_truth)):
             return None
     except Exception:  # compute_score raises it too, and counts it
         return None
     try:
-        return {"rubric": rubric, **await _call_proxy(pair, rubric, reward_options)}
+        return {"sent": sent, **await _call_proxy(extra_info, sent, reward_options)}
     except Exception as error:
         _log_once(error)
-        return {"rubric": rubric, "opinion": None, "why": f"error_{type(error).__name__}"}
+        return {"sent": sent, "opinion": None, "why": f"error_{type(error).__name__}"}
 
 
-async def _call_proxy(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> dict[str, float | str | None]:
+async def _call_proxy(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> dict[str, Any]:
     """opinion: +1.0 if the proxy's verdict is the label, -1.0 if not, None without verdict; why: reason for None;
     and the fields of NO_CALL."""
     judgement = await _client(options.endpoints).judge(
@@ -135,28 +143,21 @@ async def _call_proxy(pair: Mapping[str, Any], rubric: str, options: RewardOptio
     }
 
 
-def _row(
-    parts: RewardParts,
-    text: str,
-    ground_truth: str,
-    pair: Mapping[str, Any],
-    problem: str,
-    early: bool = False,
-    call: Mapping[str, Any] = NO_CALL,
-) -> dict[str, float | str]:
-    # Every row has the same keys: verl refuses validation rows that differ.
+def _row(call: Call, rating: Rating) -> dict[str, float | str]:
+    """Every row of a run has the same keys: verl refuses validation rows that differ. So numbers that are no column
+    are JSON text here; the sampler reads them back."""
+    reward, rollout = call.options.reward, call.rollout
+    asked = {"early": float(call.early), **{name: call.went.get(name, default) for name, default in NO_CALL.items()}}
     return {
-        "score": parts.score,
-        "accuracy": parts.accuracy,
-        "format": parts.format,
-        "proxy": parts.proxy or 0.0,
-        "unscored": float(parts.unscored),
-        "problem": problem,
-        "early": float(early),
-        **{name: call.get(name, default) for name, default in NO_CALL.items()},
-        "id": str(pair.get("id", "")),
-        "label": str(ground_truth),
-        "critique": text,
+        "score": rating.score,
+        **{name: float(rating.numbers.get(name, 0.0)) for name in reward.columns},
+        "unscored": float(rating.unscored),
+        "problem": rating.problem,
+        **(asked if reward.asks == PROXY else {}),
+        "numbers": json.dumps({name: value for name, value in rating.numbers.items() if name not in reward.columns}),
+        "id": str(rollout.extra_info.get("id", "")),
+        "label": str(rollout.label),
+        reward.text_column: rollout.text,
     }
 
 

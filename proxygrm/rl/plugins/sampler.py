@@ -53,7 +53,7 @@ class CountingReplayBuffer(ReplayBuffer):
         rows = self._rows(batch)
         expected = batch_size * self.options.group_size
         self._write(global_steps, rows)
-        reward_metrics = step_metrics(rows, expected)
+        reward_metrics = step_metrics(rows, expected, self.options.reward)
         if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
             message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}; submit again to resume"
             write_text(Path(self.options.stop_file), message + "\n")
@@ -85,7 +85,9 @@ class CountingReplayBuffer(ReplayBuffer):
         rows = []
         for key, item in zip(batch.keys, data["extra_fields"], strict=True):
             fields = getattr(item, "data", item)
-            rows.append({"group": key.split("_")[0], "rollout": key, **fields.get("reward_extra_info", {})})
+            row = {"group": key.split("_")[0], "rollout": key, **fields.get("reward_extra_info", {})}
+            numbers = json.loads(row.pop("numbers", "{}"))
+            rows.append({**row, "numbers": numbers} if numbers else row)
         return rows
 
     def _write(self, step: int, rows: list[dict[str, Any]]) -> None:

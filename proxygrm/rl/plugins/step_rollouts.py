@@ -1,8 +1,8 @@
 """Decisions about one step's rollouts: means of the reward's parts, which are masked, when to stop. Pure.
 
-A row is the result of `reward_fn.compute_score`: score, accuracy (+1|-1), proxy (+1|-1, 0 when there is none),
-format (1|0), unscored (0|1), problem ("" or a word), early (1: judged before it was complete), the proxy's call
-(`reward_fn.NO_CALL`), plus `group`, the id of the prompt it was sampled from.
+A row is the result of `reward_fn.compute_score`: score, unscored (0|1), problem ("" or a word), the reward's columns
+and `numbers`; where the proxy is asked also early (1: judged before it was complete) and the call
+(`reward_fn.NO_CALL`); plus `group`, the id of the prompt it was sampled from.
 
 A rollout without a reward is left out of its group, and GRPO's mean and deviation are of the others: no score is made
 up for it, and no prompt is replaced by one that is easier to judge. (verl's sync_refill_failed_groups would replace
@@ -12,49 +12,37 @@ prompts, but only groups that failed completely, and by generating again.)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from proxygrm.rewards.base import Reward, Row, mean
 from proxygrm.serving.pool.tally import quantiles
 
 LABEL_MISMATCH = "label_mismatch"
 NO_VERDICT = frozenset({"proxy_unparsed", "proxy_cut_off"})
 """The proxy answered, but without a readable verdict. No reward was lost on the way: a greedy retry would fail in the
 same way, and this kind of failure has its own limit."""
-Row = Mapping[str, Any]
+FIRST_OF_EACH = "the first error of each kind with its traceback"
 
 
 class TooManyUnscored(RuntimeError):
     """Too many rollouts have no reward to train on the rest."""
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def step_metrics(rows: Sequence[Row], expected: int) -> dict[str, float]:
+def step_metrics(rows: Sequence[Row], expected: int, reward: Reward) -> dict[str, float]:
     """Means over the scored rollouts of a step; `reward/unscored` is the share of `expected` that has no reward.
 
-    `reward/accuracy` and `reward/proxy_agreement` are shares of right verdicts (0..1), over the rollouts that
-    have one; `reward/proxy_coverage` is the share of rollouts the proxy judged. Counts: `reward/scored`,
-    `reward/unscored_by/CAUSE`, `reward/left_alone` (scored, but nothing left in their group to compare with).
+    Counts: `reward/scored`, `reward/unscored_by/CAUSE`, `reward/left_alone` (scored, but nothing left in their group to
+    compare with). And the figures of the reward itself.
     """
     scored = [row for row in rows if not row["unscored"]]
-    judged = [row for row in scored if row["proxy"]]
     metrics = {
-        "reward/score_mean": _mean([row["score"] for row in scored]),
-        "reward/accuracy": _mean([float(row["accuracy"] > 0) for row in scored]),
-        "reward/format": _mean([float(row["format"]) for row in scored]),
-        "reward/proxy_coverage": len(judged) / len(rows) if rows else 0.0,
+        **reward.metrics(rows),
+        "reward/score_mean": mean([row["score"] for row in scored]),
         "reward/unscored": unscored_by(rows, expected).total() / expected,
         "reward/rollouts": float(len(rows)),
         "reward/scored": float(len(scored)),
         "reward/left_alone": float(len(scored) - len(kept_rollouts(rows))),
     }
-    if judged:
-        metrics["reward/proxy_agreement"] = _mean([float(row["proxy"] > 0) for row in judged])
-        if any(row.get("early") for row in judged):
-            metrics["reward/judged_early"] = _mean([float(row.get("early", 0.0)) for row in judged])
     for problem, count in Counter(row["problem"] for row in scored if row["problem"]).items():
         metrics[f"reward/problem/{problem}"] = float(count)
     for cause, count in unscored_by(rows, expected).items():
@@ -75,7 +63,7 @@ def proxy_metrics(rows: Sequence[Row]) -> dict[str, float]:
     metrics = {
         "calls": float(len(called)),
         "scored": float(sum(not row["unscored"] for row in called)),
-        "agreed": float(sum(row["proxy"] > 0 for row in called)),
+        "agreed": float(sum(row.get("proxy", 0.0) > 0 for row in called)),
         "retried": float(sum(row["proxy_retries"] for row in called)),
         "hedged": float(sum(row["proxy_hedged"] for row in called)),
         "prefix_hit_share": 1.0 - len(set(routes)) / len(routes) if routes else 0.0,
@@ -106,7 +94,8 @@ def why_stop(rows: Sequence[Row], expected: int, max_unscored: float, max_no_ver
     no_verdict = sum(count for cause, count in causes.items() if cause in NO_VERDICT)
     lost = causes.total() - no_verdict
     if lost > max_unscored * expected:
-        hint = "Look at the proxy's log"
+        of_proxy = sum(count for cause, count in causes.items() if cause.startswith("proxy_")) - no_verdict
+        hint = "Look at the proxy's log" if of_proxy > lost / 2 else f"The stage's trainer.log has {FIRST_OF_EACH}"
         if causes["proxy_image_missing"] > lost / 2:
             hint = "`proxygrm data check` on the training file names the images"
         return (

@@ -73,8 +73,8 @@ def test_relative_paths_of_a_request_begin_where_it_was_asked_for(
     ("file", "text", "said"),
     [
         ("run.json", "{torn", "run.json cannot be read"),
-        ("run.json", '{"format": 2}', "a submit with --profile, --run and the run's other options writes it again"),
-        ("run.json", '{"format": 2, "request": {}, "written": 1}', "with --profile, --run"),
+        ("run.json", '{"format": 3}', "a submit with --profile, --run and the run's other options writes it again"),
+        ("run.json", '{"format": 3, "request": {}, "written": 1}', "with --profile, --run"),
         ("run.json", "[1]", "with --profile, --run"),
         ("submissions.json", '{"distill": {}}', "end the jobs of this run"),
         ("submissions.json", "[7]", "end the jobs of this run"),

@@ -33,7 +33,7 @@ def by_name(stages: list[Stage]) -> dict[str, Stage]:
     return {stage.name: stage for stage in stages}
 
 
-SEEDS = '[grid]\n"grm_rl.aggregation" = ["sum", "bonus"]\n"grm_rl.seed" = [1, 2]\n'
+SEEDS = '[grid]\n"grm_rl.reward.aggregation" = ["sum", "bonus"]\n"grm_rl.seed" = [1, 2]\n'
 
 
 def test_a_grid_is_every_combination_and_cells_are_multiplied_with_it(tmp_path: Path) -> None:
@@ -44,17 +44,17 @@ def test_a_grid_is_every_combination_and_cells_are_multiplied_with_it(tmp_path: 
         "aggregation-bonus_seed-1",
         "aggregation-bonus_seed-2",
     ]
-    assert found[2].settings == ("grm_rl.aggregation=bonus", "grm_rl.seed=1")
+    assert found[2].settings == ("grm_rl.reward.aggregation=bonus", "grm_rl.seed=1")
     both = '[[cells]]\nname = "a"\nset = ["grm_rl.n=4"]\n[[cells]]\nname = "b"\n'
-    both += '[grid]\n"grm_rl.use_proxy" = [true, false]\n'
+    both += '[grid]\n"grm_rl.reward.deny_leaks" = [true, false]\n'
     found = read_spec(RECIPE, spec_file(tmp_path, both)).cells
     assert [cell.name for cell in found] == [
-        "a_use_proxy-true",
-        "a_use_proxy-false",
-        "b_use_proxy-true",
-        "b_use_proxy-false",
+        "a_deny_leaks-true",
+        "a_deny_leaks-false",
+        "b_deny_leaks-true",
+        "b_deny_leaks-false",
     ]
-    assert found[1].settings == ("grm_rl.n=4", "grm_rl.use_proxy=false")
+    assert found[1].settings == ("grm_rl.n=4", "grm_rl.reward.deny_leaks=false")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_the_proxy_is_trained_as_chosen_and_the_other_way_needs_no_other_split(
     assert found["split"].fingerprint() == default["split"].fingerprint()
     if judge == "proxy_rl":
         settings = found["proxy_rl"].config
-        assert (settings.task, settings.use_proxy, settings.proxy_nodes) == ("proxy", False, 0)
+        assert (settings.reward.kind, settings.servers, settings.proxy_nodes) == ("proxy_verdict", None, 0)
         start = {parent.name for parent in found["proxy_rl"].upstream()}
         assert start == {"split"} | (stages - {"proxy_rl"})
 
@@ -109,7 +109,10 @@ def test_an_argument_that_ms_swift_does_not_have_is_refused_before_anything_is_s
         ("evaluate.max_pairs=-5", "max_pairs is -5"),
         ("grm_rl.on.nodes=0", "resources: nodes is 0"),
         ("split.on.gpus_per_node=-1", "gpus_per_node is -1"),
-        ("grm_rl.aggregation=bonsu", "did you mean 'bonus'"),
+        ("grm_rl.reward.aggregation=bonsu", "did you mean 'bonus'"),
+        ("grm_rl.aggregation=bonus", "did you mean grm_rl.reward.aggregation?"),
+        ("grm_rl.early_rubric=true", "did you mean grm_rl.reward.early_rubric?"),
+        ("grm_rl.reward=proxy_agrement", "did you mean 'proxy_agreement'?"),
         (
             "grm_rl.attn_implementation=flesh",
             "attn_implementation is 'flesh'; it must be one of auto, flash",
@@ -146,7 +149,7 @@ def test_the_published_recipe_fits_the_shipped_profiles(site: str, nodes: int) -
         ("h100", 2, "grm_rl.ppo_mini_batch_size=1", None),
         ("h100", 16, "grm_rl.ppo_mini_batch_size=1", "cannot be shared by 120 devices"),
         ("h100", 1, "grm_rl.proxy.replicas=1", None),
-        ("h100", 1, "grm_rl.use_proxy=false", None),
+        ("h100", 1, "grm_rl.reward=accuracy", None),
         ("h100", 2, "distill.tensor_parallel_size=16", "distill on 1 node x 8 GPU: it serves a model on 16 GPUs"),
         ("h100", 2, "evaluate.tensor_parallel_size=2", "evaluate on 1 node x 1 GPU: it serves a model on 2 GPUs"),
         ("h100", 2, "transfer.tensor_parallel_size=2", "transfer on 1 node x 1 GPU: it serves a model on 2 GPUs"),

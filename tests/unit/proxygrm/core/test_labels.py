@@ -16,6 +16,7 @@ from proxygrm.core.labels import BadLabel, NoLabel, as_label, label_in, same_lab
 from proxygrm.evaluate.agreement.cases import read_cases
 from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.evaluate.transfer.rubrics import ordered_pair_of
+from proxygrm.rewards.accuracy import Accuracy
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.reward_fn import compute_score
 from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH
@@ -115,7 +116,7 @@ def by_front(written, folder: Path):
 
 
 def by_rl(written, folder: Path):
-    options = RewardOptions(str(folder), str(folder / "stop"), 8, use_proxy=False).write(folder / "options.json")
+    options = RewardOptions(str(folder), str(folder / "stop"), 8, reward=Accuracy()).write(folder / "options.json")
     pair = {"question": "q", "response_1": "a", "response_2": "b", "label": 1, "images": []}
     row = asyncio.run(compute_score("x", CRITIQUE.format(1), written, pair, options=str(options)))
     if row["problem"] == LABEL_MISMATCH:

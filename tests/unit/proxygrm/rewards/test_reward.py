@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from proxygrm.critique.contract import parse
-from proxygrm.rewards.proxy_agreement import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score, score_proxy
+from proxygrm.rewards.proxy_agreement import AGGREGATIONS, resolve_aggregation, rubric_to_judge, score
+from proxygrm.rewards.proxy_verdict import score_proxy
 from support.refusals import refused
 
 GOOD = "<rubric>Names red (100%)<justify>j</justify></rubric><eval>1 says red.</eval><answer>{}</answer>"

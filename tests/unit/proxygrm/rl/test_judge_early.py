@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contract import parse
-from proxygrm.rewards.proxy_agreement import rubric_to_judge
+from proxygrm.rewards.accuracy import Accuracy
+from proxygrm.rewards.proxy_agreement import ProxyAgreement, rubric_to_judge
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.early_rubric import CLOSING, Judging
@@ -71,7 +72,7 @@ def test_an_early_opinion_is_used_by_the_reward_and_the_proxy_is_called_once(tmp
     early, (with_it, without) = run(tmp_path, server, scene)
     assert early is not None
     assert {
-        "rubric": rubric_to_judge(parse(GOOD)),
+        "sent": rubric_to_judge(parse(GOOD)),
         "opinion": 1.0,
         "why": "",
         "proxy_asked": 1.0,
@@ -88,7 +89,7 @@ def test_an_opinion_on_another_rubric_is_not_used(tmp_path: Path) -> None:
     server = Server(verdict="2")
 
     async def scene(options: str) -> Any:
-        other = {"rubric": "<rubric>\nother\n</rubric>", "opinion": 1.0, "why": ""}
+        other = {"sent": "<rubric>\nother\n</rubric>", "opinion": 1.0, "why": ""}
         return await compute_score("d", GOOD, "1", PAIR | {EARLY: other}, options)
 
     row = run(tmp_path, server, scene)
@@ -100,7 +101,7 @@ def test_an_opinion_on_another_rubric_is_not_used(tmp_path: Path) -> None:
     [
         (LEAK, "1", {}),
         (GOOD, "2", {}),  # a wrong label in the data
-        (GOOD, "1", {"use_proxy": False}),
+        (GOOD, "1", {"reward": Accuracy()}),
         ("<eval>x</eval>" + GOOD, "1", {}),
         (GOOD.replace("<justify>", "<eval>"), "1", {}),
     ],
@@ -187,11 +188,11 @@ def test_the_option_names_verl_a_loop_that_exists_and_only_with_a_proxy() -> Non
     from support.rl.verl_overrides import as_dict, overrides
 
     agent = "actor_rollout_ref.rollout.agent."
-    keys = as_dict(overrides(RlSettings(early_rubric=True)))
+    keys = as_dict(overrides(RlSettings(reward=ProxyAgreement(early_rubric=True))))
     (loop,) = OmegaConf.load(keys[agent + "agent_loop_config_path"])
     assert loop.name == keys[agent + "default_agent_loop"]
     module, _, name = loop["_target_"].rpartition(".")
     source = Path(importlib.util.find_spec(module).origin).read_text()  # type: ignore[union-attr,arg-type]
     assert f"class {name}(" in source
-    for without in (RlSettings(), RlSettings(early_rubric=True, use_proxy=False)):
+    for without in (RlSettings(), RlSettings(reward=Accuracy())):
         assert not any(key.startswith(agent + "default") for key in as_dict(overrides(without)))

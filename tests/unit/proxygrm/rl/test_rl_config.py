@@ -14,6 +14,7 @@ import pytest
 
 from proxygrm.core.checkpoints.attention import FLASH
 from proxygrm.core.errors import UserError
+from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.overrides import AGENT_LOOPS, job_environment
 from support.refusals import refused
@@ -130,12 +131,12 @@ def test_a_learning_rate_that_is_not_a_number_is_refused() -> None:
 @pytest.mark.parametrize("aggregation", ["bonsu", "11"])
 def test_an_unknown_aggregation_is_refused_before_the_job(aggregation: str) -> None:
     with refused("reward.unknown-aggregation", name=aggregation):
-        dataclasses.replace(PAPER, aggregation=aggregation)
+        dataclasses.replace(PAPER, reward=ProxyAgreement(aggregation=aggregation))
 
 
 def test_upstream_s_numbers_and_verl_s_kl_types_are_accepted() -> None:
     for number in (*range(11), "bonus"):
-        dataclasses.replace(PAPER, aggregation=str(number))
+        dataclasses.replace(PAPER, reward=ProxyAgreement(aggregation=str(number)))
     for kind in ("low_var_kl", "k3+", "mse"):
         dataclasses.replace(PAPER, kl_loss_type=kind, kl_loss_coef=0.0)
 
@@ -181,7 +182,7 @@ print("CONFIGS", json.dumps(found))
 def test_verl_composes_and_accepts_the_paper_and_the_demo_settings() -> None:
     # The second line is the demo in a folder whose name has everything Hydra's grammar acts on.
     awkward = "/runs/it's {a}, [b] = \\ c: $d"
-    early = dataclasses.replace(PAPER, early_rubric=True)
+    early = dataclasses.replace(PAPER, reward=ProxyAgreement(early_rubric=True))
     lists = [overrides(PAPER), overrides(RlSettings.demo(), "cpu", output=awkward), overrides(early)]
     run = subprocess.run(
         [sys.executable, "-c", COMPOSE], input=json.dumps(lists), capture_output=True, text=True, check=False

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from proxygrm.rewards.accuracy import Accuracy
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.step_rollouts import TooManyUnscored
 
@@ -57,7 +58,7 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(ReplayBuffer, "sample", came)
     options = RewardOptions(
-        str(tmp_path / "rollouts"), str(tmp_path / "stopped.txt"), GROUP, use_proxy=False, max_unscored=0.5
+        str(tmp_path / "rollouts"), str(tmp_path / "stopped.txt"), GROUP, reward=Accuracy(), max_unscored=0.5
     ).write(tmp_path / "options.json")
 
     def make(refill_fn: Any = None) -> Any:

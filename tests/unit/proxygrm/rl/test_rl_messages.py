@@ -54,10 +54,6 @@ ERRORS = [
     ),
     (lambda p: settings(n=1), "rl: n is 1; GRPO compares rollouts of one prompt and needs at least 2"),
     (
-        lambda p: settings(task="proxy"),
-        "rl: task is proxy, and a proxy in training is not judged by a proxy; set use_proxy=false",
-    ),
-    (
         lambda p: RlSettings.paper().fitted(7 * 1024),
         "rl: ppo_mini_batch_size 128 x n 8 rollouts cannot be shared by 7168 devices; raise ppo_mini_batch_size to "
         "896 or use fewer nodes",
@@ -81,7 +77,7 @@ ERRORS = [
     ),
     (
         lambda p: RewardOptions("r", "s", 2),
-        "reward options: use_proxy is on, but endpoints names no file",
+        "reward options: proxy_agreement asks the proxy, but endpoints names no file",
     ),
     (
         lambda p: options(p, "{"),
@@ -183,4 +179,4 @@ def test_known_failures_of_the_trainer_are_explained(tmp_path: Path) -> None:
 
 def test_options_have_every_limit_of_the_settings() -> None:
     names = {field.name for field in dataclasses.fields(RewardOptions)}
-    assert {"max_unscored", "max_no_verdict", "deny_leaks", "aggregation", "task", "use_proxy"} <= names
+    assert {"max_unscored", "max_no_verdict", "reward"} <= names

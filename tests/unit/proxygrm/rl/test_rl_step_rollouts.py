@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from proxygrm.rewards.accuracy import Accuracy
+from proxygrm.rewards.proxy_agreement import ProxyAgreement
+from proxygrm.rewards.proxy_verdict import ProxyVerdict
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.reward_fn import _client, compute_score
-from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH, kept_rollouts, step_metrics, why_stop
+from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH, kept_rollouts, why_stop
+from proxygrm.rl.plugins.step_rollouts import step_metrics as metrics_of
 from proxygrm.serving.endpoints import Endpoints
 from support.proxy.stub import Server, stubs
 from support.refusals import refused
@@ -21,6 +25,10 @@ GOOD = (
     "<eval>Response 1 says red, Response 2 says blue.</eval><answer>1</answer>"
 )
 PAIR = {"id": "p1", "question": "What colour?", "response_1": "Red.", "response_2": "Blue.", "label": 1, "images": []}
+
+
+def step_metrics(rows: list[dict[str, Any]], expected: int) -> dict[str, float]:
+    return metrics_of(rows, expected, ProxyAgreement())
 
 
 def row(group: str = "a", unscored: int = 0, **changes: Any) -> dict[str, Any]:
@@ -67,6 +75,7 @@ def test_a_run_that_stops_says_where_to_look() -> None:
 
     assert "Look at the proxy's log" in hint("proxy_timeout")
     assert "`proxygrm data check` on the training file names the images" in hint("proxy_image_missing")
+    assert "trainer.log has the first error of each kind" in hint("error_KeyError")
 
 
 def test_answers_without_a_verdict_have_a_limit_of_their_own_and_do_not_hide_what_was_lost() -> None:
@@ -128,7 +137,7 @@ def test_a_step_without_any_comparable_group_stops() -> None:
 @pytest.fixture
 def options(tmp_path: Path) -> str:
     path = tmp_path / "options.json"
-    RewardOptions(rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=2, use_proxy=False).write(path)
+    RewardOptions(rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=2, reward=Accuracy()).write(path)
     return str(path)
 
 
@@ -191,7 +200,13 @@ def test_options_survive_the_file(tmp_path: Path) -> None:
     [
         ({"groupsize": 1}, "settings.unknown-name", {"name": "groupsize"}),
         ({"group_size": "8"}, "settings.wrong-type", {"expected": "int", "value": "8"}),
-        ({"use_proxy": 1}, "settings.wrong-type", {"expected": "bool", "value": 1}),
+        ({"reward": "accuracy"}, "settings.wrong-type", {"expected": "a table with its kind"}),
+        ({"reward": {"kind": "accurate"}}, "settings.unknown-name", {"near": "accuracy"}),
+        (
+            {"reward": {"kind": "proxy_agreement", "deny_leaks": 1}},
+            "settings.wrong-type",
+            {"expected": "bool", "value": 1},
+        ),
     ],
 )
 def test_options_with_a_wrong_key_or_type_are_refused(
@@ -204,9 +219,9 @@ def test_options_with_a_wrong_key_or_type_are_refused(
 
 
 def test_a_proxy_in_training_is_scored_by_its_own_verdict(tmp_path: Path) -> None:
-    path = RewardOptions(
-        rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=2, use_proxy=False, task="proxy"
-    ).write(tmp_path / "options.json")
+    path = RewardOptions(str(tmp_path), str(tmp_path / "stop"), group_size=2, reward=ProxyVerdict()).write(
+        tmp_path / "options.json"
+    )
     right, wrong = (
         scored(f"<think>x</think><answer>{digit}</answer>", "1", {**PAIR, "rubric": "r"}, str(path)) for digit in (1, 2)
     )

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from jobs.cli.proxy import proxy
 from proxygrm.critique.contract import parse
-from proxygrm.rewards.proxy_agreement import rubric_to_judge, score
+from proxygrm.rewards.proxy_agreement import ProxyAgreement, rubric_to_judge, score
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins import reward_fn
 from proxygrm.serving.access.callers import NOBODY, THIS_MACHINE, is_loopback, parse_callers
@@ -201,7 +201,8 @@ def test_upstreams_client_without_a_key_gets_the_scores_that_our_own_reward_give
         async with front_end(tmp_path, server, *options) as front:
             responses = [await asyncio.to_thread(upstream_reward, front.url, *row) for row in rows]
             ours = RewardOptions(
-                rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=8, deny_leaks=False,
+                rollouts=str(tmp_path), stop_file=str(tmp_path / "stop"), group_size=8,
+                reward=ProxyAgreement(deny_leaks=False),
                 endpoints=str(tmp_path / "endpoints.json"),
             ).write(tmp_path / "options.json")  # fmt: skip
             scores = [
