@@ -16,7 +16,7 @@ from proxygrm.evaluate.benchmarks.rewardbench import SIZES, row_id
 
 def read(row: dict[str, Any]) -> RawPair | Excluded:
     id_, subset = row.get("id"), row.get("subset")
-    if subset not in SIZES:
+    if not isinstance(subset, str) or subset not in SIZES:
         return Excluded("no_subset", f"subset is {subset!r}, none of RewardBench's", id=id_)
     if not has_id(id_):
         return Excluded("bad_id", "no id", id=id_)

@@ -34,7 +34,7 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     id_, part = row.get("id"), row.get("domain")
     if _STYLE not in row:
         return Excluded("not_three_styles", "chosen and rejected are not lists of three responses", id=id_)
-    if part not in PARTS:
+    if not isinstance(part, str) or part not in PARTS:
         return Excluded("no_domain", f"domain is {part!r}, none of {', '.join(PARTS)}", id=id_)
     if not has_id(id_):
         return Excluded("bad_id", "no id", id=id_)

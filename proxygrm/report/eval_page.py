@@ -30,6 +30,8 @@ def write_eval_report(
     answers = {name: read(bench_name, [path], partial, expected) for name, path in files.items()}
     view = build_view(answers, partition_name, policy, common)
     unreadable: list[str] = []  # the notes of the scores have these already
-    rows: dict[str, list[dict[str, Any]]] = {name: read_lines(path, unreadable) for name, path in files.items()}
+    rows: dict[str, list[dict[str, Any]]] = {  # another suite's file has no rows of ours to show
+        name: [] if answers[name].layouts else read_lines(path, unreadable) for name, path in files.items()
+    }
     values = {"view": view, "heading": "Scores", "files": [(name, str(path)) for name, path in files.items()]}
     return write_page(render_page("eval_report.html", values, rows, cut), Path(out_html))

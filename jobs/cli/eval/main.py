@@ -10,11 +10,14 @@ import click
 
 from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.say import echo, secho
+from jobs.cli.eval.audit import audit_of
 from jobs.cli.eval.bench import BENCH_NAME
+from jobs.cli.eval.export import export
 from jobs.cli.eval.judges import JUDGING, Calls, judge_options, judges_of
 from jobs.cli.eval.run import run
 from jobs.cli.eval.transfer import transfer
 from proxygrm.evaluate.benchmarks import POLICIES
+from proxygrm.evaluate.layouts import LAYOUTS
 
 _FILE = click.Path(path_type=Path)
 
@@ -40,11 +43,15 @@ def evaluation() -> None:
 
 evaluation.add_command(run)
 evaluation.add_command(transfer)
+evaluation.add_command(export)
 
 
 @evaluation.command()
 @BENCH
-@click.option("--answers", type=_FILE, multiple=True, help="JSONL of answers; several files are samples that vote.")
+@click.option("--answers", type=_FILE, multiple=True, help="A file of answers; several files are samples that vote.")
+@click.option(
+    "--layout", type=click.Choice(list(LAYOUTS)), default=None, help="Of another suite's results.  [recognised]"
+)
 @PAIRS
 @click.option("--partition", default="official", show_default=True, help="official, upstream, or split (Multimodal).")
 @POLICY
@@ -58,6 +65,7 @@ evaluation.add_command(transfer)
 def score(
     bench: str,
     answers: tuple[Path, ...],
+    layout: str | None,
     pairs: Path | None,
     partition: str,
     policy: str,
@@ -67,7 +75,8 @@ def score(
     published: str,
     as_json: bool,
 ) -> None:
-    """Score answers: upstream's files (id, rewards, reverse, critic) or this suite's judgement rows.
+    """Score answers: upstream's files (id, rewards, reverse, critic), this suite's judgement rows, or the result files
+    of lmms-eval, VLMEvalKit, RewardBench and RM-Bench.
 
     \b
     proxygrm eval score --bench vl-rewardbench --answers answers.jsonl
@@ -85,14 +94,14 @@ def score(
         raise UserError(
             "nothing to score: pass --answers FILE (or only --audit --published NUMBERS)", code="eval.needs-answers"
         )
-    refuse_idle("pairs votes partial partition policy", "without --answers", unless=bool(answers))
+    refuse_idle("layout pairs votes partial partition policy", "without --answers", unless=bool(answers))
     figures: dict[str, Any] = {}
     checked = None
     if answers:
-        checked = scoring.read(bench, answers, partial, _expected(pairs))
+        checked = scoring.read(bench, answers, partial, _expected(pairs), layout or "", pairs)
         figures = scoring.score(checked, partition, policy, votes)
     if audit or published:
-        figures["audit"] = _audit(benchmark(bench), checked, figures, published)
+        figures["audit"] = audit_of(benchmark(bench), checked, figures, published)
     if as_json:
         echo(json.dumps(figures, indent=2))
         for note in figures.get("notes", []):
@@ -114,25 +123,6 @@ def _expected(pairs: Path | None) -> list[str] | None:
     from proxygrm.evaluate.scores.expected import ids_of
 
     return ids_of(pairs)
-
-
-def _audit(bench: Any, answers: Any, figures: dict[str, Any], published: str) -> dict[str, Any]:
-    from proxygrm.evaluate.scores.audit import fitting_partitions, fitting_revisions, published_numbers, weighted_check
-    from proxygrm.evaluate.scores.score import category_sizes
-
-    audit: dict[str, Any] = {}
-    if answers and not bench.partitions[figures["partition"]].stratum:
-        audit["weighted"] = weighted_check(figures)
-    if published:
-        numbers = published_numbers(published, bench)
-        audit["published"] = numbers
-        audit["partitions"] = fitting_partitions(bench, numbers, category_sizes(answers) if answers else None)
-        if "overall" in numbers:
-            audit["revisions"] = [
-                {"name": revision.name, "rows": revision.rows, "right": right}
-                for revision, right in fitting_revisions(bench, numbers["overall"])
-            ]
-    return audit
 
 
 @evaluation.command()
@@ -165,7 +155,8 @@ def compare(
     from proxygrm.evaluate.scores.compare import compare as compare_runs
 
     expected = _expected(pairs)
-    answers = {name: scoring.read(bench, [path], partial, expected) for name, path in _named_files(runs).items()}
+    files = _named_files(runs)
+    answers = {name: scoring.read(bench, [path], partial, expected, pairs=pairs) for name, path in files.items()}
     figures = compare_runs(answers, partition, policy, common)
     if as_json:
         echo(json.dumps(figures, indent=2))

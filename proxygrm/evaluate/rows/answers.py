@@ -12,7 +12,7 @@ own row, label and verdict are positions (1 or 2) in the order shown, so the lab
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,12 +55,14 @@ class TruncatedLine(NamedTuple):
     row: int
 
 
-def read_answers(files: list[Path], partial: bool) -> tuple[list[Judgement], list[TruncatedLine]]:
-    """All rows of all files. UserError names the rows that cannot be scored; a last line that is cut off is an error
-    unless `partial`."""
+def read_answers(files: Sequence[Path | None], partial: bool) -> tuple[list[Judgement], list[TruncatedLine]]:
+    """All rows of all files; None is a sample whose file is read elsewhere. UserError names the rows that cannot be
+    scored; a last line that is cut off is an error unless `partial`."""
     judgements: list[Judgement] = []
     truncated = []
     for index, path in enumerate(files):
+        if path is None:
+            continue
         invalid: dict[str, list[int]] = {}
         before = len(judgements)
         for row, value in _lines(path, invalid):
@@ -104,6 +106,11 @@ def bare_id(full_id: str, source: str) -> str:
     if not source or not full_id.startswith(f"{source}:"):
         return full_id
     return _REPEAT.sub("", full_id.removeprefix(f"{source}:"))
+
+
+def texts_hash(question: str, better: str, worse: str) -> int:
+    """Rows of the same pair have the same, whatever file they are in."""
+    return hash((question, better, worse))
 
 
 _CUT_OFF = "the line is cut off"
@@ -171,7 +178,7 @@ def _upstream(row: dict[str, Any], number: int, file: int) -> Judgement:
         outcome, verdict = RIGHT if recorded else WRONG, 1 if first > second else 2
     texts = 0
     if "chosen" in row:
-        texts = hash((str(get("prompt")), str(row["chosen"]), str(get("rejected"))))
+        texts = texts_hash(str(get("prompt")), str(row["chosen"]), str(get("rejected")))
     media = get("image", get("Image")) or get("video")
     if type(media) is list:
         media = media[0] if media else None
@@ -211,7 +218,7 @@ def _own(row: dict[str, Any], number: int, file: int) -> Judgement:
     texts = 0
     if "response_1" in row and "response_2" in row:
         better, worse = ("response_1", "response_2") if label == 1 else ("response_2", "response_1")
-        texts = hash((str(get("question")), str(row[better]), str(row[worse])))
+        texts = texts_hash(str(get("question")), str(row[better]), str(row[worse]))
     key = (f"{numbered}#{get('copy')}" if get("copy") else numbered) if not texts else bare
     facts = Facts(
         bare, str(get("category") or ""), _released_path(get("image_released") or get("image") or get("video")), bare

@@ -53,6 +53,15 @@ def compare_pairs(
     runs: Mapping[str, Answers], comparisons: Sequence[tuple[str, str]], policy: str = "wrong", common: bool = False
 ) -> list[Figures]:
     """A row for each (baseline, run), as in `against` of `compare`; Holm's correction is over all of them."""
+    for name, answers in runs.items():
+        if answers.rowless:
+            raise UserError(
+                f"{name} is made from the shares in {answers.rowless}: which rows are right is not known, so it cannot "
+                "be compared pair by pair; pass the file of its scores",
+                code="eval.no-rows",
+                run=name,
+                path=answers.rowless,
+            )
     scores = {name: _by_pair(answers, policy) for name, answers in runs.items()}
     against: list[Figures] = []
     for baseline, name in comparisons:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from proxygrm.evaluate.benchmarks import Benchmark, Partition, Revision
 from proxygrm.evaluate.rows.answers import TruncatedLine
@@ -23,6 +24,12 @@ class Answers:
     expected: int | None  # pairs that should be present
     partial: bool  # some are missing
     truncated: list[TruncatedLine]
+    layouts: tuple[str, ...] = ()
+    """Of the files that are another suite's."""
+    found: tuple[str, ...] = ()
+    """What reading those files has found."""
+    rowless: Path | None = None
+    """A file made of shares: how many rows are right is known, but not which."""
 
 
 def notes_on(answers: Answers, counted: Arranged, cut: Partition, figures: Figures) -> list[str]:
@@ -55,7 +62,8 @@ def notes_on(answers: Answers, counted: Arranged, cut: Partition, figures: Figur
         notes.append(f"{ids:,} distinct ids where the {answers.revision.name} has {answers.revision.ids:,}")
     if arranged.repeated:
         notes.append(f"{rows_text(arranged.repeated)} repeat other rows word for word and count as rows of their own")
-    if all(j.swapped is None for pair in arranged.pairs for j in pair.judgements):
+    notes += answers.found
+    if not answers.layouts and all(j.swapped is None for pair in arranged.pairs for j in pair.judgements):
         notes.append("the rows have no `reverse`: the better response was always shown first, so position bias counts")
     if cut.macro_with_all:
         notes.append("this partition's macro includes the overall as one more group, as upstream's script does")

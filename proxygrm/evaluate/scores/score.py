@@ -12,6 +12,7 @@ from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import POLICIES, Partition, benchmark, partition
+from proxygrm.evaluate.layouts import KnownPairs, read_foreign
 from proxygrm.evaluate.rows.answers import read_answers
 from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval, wilson
@@ -38,12 +39,18 @@ VOTES = (1, 3, 5, 7, 9)
 
 
 def read(
-    bench_name: str, files: Sequence[Path], partial: bool = False, expected: Sequence[str] | None = None
+    bench_name: str,
+    files: Sequence[Path],
+    partial: bool = False,
+    expected: Sequence[str] | None = None,
+    layout: str = "",
+    pairs: Path | None = None,
 ) -> Answers:
     """Read and check answer files. Several files are several samples of one judge.
 
-    expected: the ids that must be present (`expected.ids_of`); default: as many pairs as a revision has. UserError for
-    everything that cannot be scored, with row numbers.
+    expected: the ids that must be present (`expected.ids_of`); default: as many pairs as a revision has. layout: of
+    another suite's files (`layouts.LAYOUTS`), recognised where it is not given; pairs: where their rows are looked up.
+    UserError for everything that cannot be scored, with row numbers.
     """
     bench = benchmark(bench_name)
     if len({path.resolve() for path in files}) < len(files):
@@ -51,7 +58,12 @@ def read(
             "a file of answers is passed twice; several files are different samples of one judge", code="eval.same-file"
         )
     with _no_garbage_collection():
-        judgements, truncated = read_answers(list(files), partial)
+        known = KnownPairs(pairs)
+        foreign = {path: read_foreign(path, bench, n, partial, known, layout) for n, path in enumerate(files)}
+        own = [None if foreign[path] else path for path in files]
+        judgements, truncated = read_answers(own, partial)
+        for found in filter(None, foreign.values()):
+            judgements += found[1].judgements
         refuse_foreign((Origin(j.row, j.source, j.facts) for j in judgements), bench)
         arranged = arrange(judgements, partial)
     revision = check_complete(arranged, bench, partial, expected)
@@ -62,7 +74,18 @@ def read(
     else:
         size = max((r.rows for r in bench.revisions), default=None)
     incomplete = size is not None and len(arranged.pairs) < size
-    return Answers(bench, arranged, revision, size, incomplete or bool(arranged.uneven or truncated), truncated)
+    readings = {path: found for path, found in foreign.items() if found}
+    return Answers(
+        bench,
+        arranged,
+        revision,
+        size,
+        incomplete or bool(arranged.uneven or truncated or any(r.unusable for _, r in readings.values())),
+        truncated,
+        tuple(dict.fromkeys(of.name for of, _ in readings.values())),
+        tuple(dict.fromkeys(note for _, reading in readings.values() for note in reading.notes)),
+        next((path for path, (_, reading) in readings.items() if reading.rowless), None),
+    )
 
 
 @contextmanager
@@ -82,10 +105,11 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
 
     Keys: n (pairs in the denominator), overall, macro, categories {NAME: {n, accuracy, low, high}}, acc_plus
     (MM-RLHF); headline: which of overall and macro papers print; how it was counted: bench, revision, partition,
-    policy, rows, expected, partial, orders, samples, judgements; details: unparsed, ties, consistency, position_bias,
-    position, policies {NAME: {n, overall, macro}}, votes {K: ...}, splits, views {PARTITION: {NAME: ...}}; and notes.
-    `low` and `high` are 95 %: Wilson for shares (the trial is the pair, or what `Benchmark.trial` says), bootstrap for
-    the macro. With `votes`, only the first samples count, for all but the keys `samples` and `votes`.
+    policy, rows, expected, partial, layouts, orders, samples, judgements; details: unparsed, ties, consistency,
+    position_bias, position, policies {NAME: {n, overall, macro}}, votes {K: ...}, splits, views {PARTITION: {NAME:
+    ...}}; and notes. `low` and `high` are 95 %: Wilson for shares (the trial is the pair, or what `Benchmark.trial`
+    says), bootstrap for the macro. With `votes`, only the first samples count, for all but the keys `samples` and
+    `votes`.
     """
     bench, arranged = answers.bench, answers.arranged
     cut = partition(bench, partition_name)
@@ -128,6 +152,7 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
         "expected": answers.expected,
         "rows": len(arranged.pairs),
         "partial": answers.partial,
+        "layouts": list(answers.layouts),
         "partition": partition_name,
         "policy": policy,
         "orders": 2 if arranged.both_orders else 1,

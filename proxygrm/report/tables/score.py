@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxygrm.evaluate.benchmarks import benchmark
+from proxygrm.evaluate.layouts import LAYOUTS
 from proxygrm.report.numbers import between, per_cent
 
 
@@ -18,6 +19,9 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     expected = f"{figures['expected']:,}" if figures["expected"] is not None else "an unknown number"
     revision = f" ({figures['revision']})" if figures["revision"] else ""
     console.print(f"[bold]{bench.title}[/]  N = {figures['rows']:,} of {expected} expected{revision}", highlight=False)
+    for name in figures["layouts"]:
+        layout = LAYOUTS[name]
+        console.print(f"read as results of {layout.title} ({layout.certain})", highlight=False)
     about = bench.partitions[figures["partition"]].about
     console.print(
         f"partition {figures['partition']}: {about}; policy {figures['policy']}; "

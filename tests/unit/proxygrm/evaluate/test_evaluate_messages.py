@@ -26,6 +26,8 @@ from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge, _Outcome
 from proxygrm.evaluate.judges.engine import none_accepted
 from proxygrm.evaluate.judges.scalar import ScalarJudge
 from proxygrm.evaluate.judging import prepare
+from proxygrm.evaluate.layouts import LAYOUTS
+from proxygrm.evaluate.layouts.export import export
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, load_pairs
 from proxygrm.evaluate.rows.row_file import RowFile, write_rows
@@ -48,6 +50,10 @@ CANDIDATES = {"id": "q", "candidates": ["a", "b"]}
 JUDGED = {"id": "q", "first": 0, "second": 1, "verdict": 1}
 
 
+LMMS = {"target": "[0, 1]", "vlreward_score": {"question_id": "mmmu_1", "score": 1.0}}
+KIT = {"index": 0, "response": "['a', 'b']", "answer": "[0, 1]", "prediction": "Answer 1 is better", "score": 1.0}
+
+
 class Folder:
     """Files of one scenario."""
 
@@ -61,6 +67,10 @@ class Folder:
 
     def answers(self, *rows: Any, bench: str = "pairs", name: str = "rows.jsonl", **options: Any) -> Any:
         return read(bench, [self.file(*rows, name=name)], **options)
+
+    def binary(self, data: bytes, name: str) -> Path:
+        (self.path / name).write_bytes(data)
+        return self.path / name
 
     def rubrics(self, name: str, *rows: Any) -> Any:
         return read_rubrics(name, self.file(*rows, name=f"{name}.jsonl"))
@@ -227,6 +237,35 @@ SCENARIOS: dict[str, Callable[[Folder], Any]] = {
     ),
     "data without benchmark": lambda f: command(
         "run", "--judge", f.text("", "s"), "--out", f.path / "out", "--data", "p"
+    ),
+    "unknown layout": lambda f: f.answers({"id": "a", "prediction": "1"}),
+    "ambiguous layout": lambda f: f.answers([LMMS | KIT], bench="vl-rewardbench", name="x.json"),
+    "other layout than said": lambda f: f.answers(LMMS, bench="vl-rewardbench", layout="vlmevalkit"),
+    "layout of our own": lambda f: f.answers(VL, bench="vl-rewardbench", layout="vlmevalkit"),
+    "layout of another benchmark": lambda f: f.answers(LMMS, bench="rewardbench"),
+    "unusable rows": lambda f: f.answers(LMMS, LMMS | {"target": "?"}, bench="vl-rewardbench"),
+    "unscored predictions": lambda f: f.answers(
+        [{k: v for k, v in KIT.items() if k != "score"}], bench="vl-rewardbench", name="x.json"
+    ),
+    "layout needs pairs": lambda f: f.answers([KIT], bench="vl-rewardbench", name="x.json"),
+    "lines of another length": lambda f: f.answers(
+        {"chosen": 1, "rejected": 0}, bench="rewardbench", pairs=f.file(OWN, OWN | {"id": "b"}, name="p.jsonl")
+    ),
+    "bad columns": lambda f: f.answers({"subset": ["hep-go"], "id": [1], "results": [1, 0]}, bench="rewardbench"),
+    "damaged sheet": lambda f: read("pairs", [f.text("no sheet", "x.xlsx")]),
+    "damaged table": lambda f: read("pairs", [f.binary(b"a\tb\n\xff", "x.tsv")]),
+    "compare without rows": lambda f: compare(
+        dict.fromkeys("ab", f.answers({"hep-go": 0.5}, bench="rewardbench", partial=True))
+    ),
+    "export of another layout": lambda f: command(
+        "export", "--bench", "pairs", "--layout", "lmms-eval", "--answers", "a", "--out", "o"
+    ),
+    "export of no sample": lambda f: export(f.file(OWN), LAYOUTS["lmms-eval"], f.path / "o", sample=2),
+    "export without texts": lambda f: export(f.file(VL), LAYOUTS["lmms-eval"], f.path / "o"),
+    "export as another table": lambda f: export(f.file(OWN), LAYOUTS["vlmevalkit"], f.path / "o.json"),
+    "export without scores": lambda f: export(f.file(OWN), LAYOUTS["rm-bench"], f.path / "o.json"),
+    "export of part of a prompt": lambda f: export(
+        f.file(OWN | {"id": "chat/1/c0-r0", "scores": [1, 0]}), LAYOUTS["rm-bench"], f.path / "o.json"
     ),
     "value without a name": lambda f: command(
         "transfer", "--rubrics", "x", "--judge", "http://x", "--out", f.path / "o"
