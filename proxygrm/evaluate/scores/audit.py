@@ -16,16 +16,17 @@ _OPTIONAL = {"none", "safety/toxicity"}  # categories that a complete table may 
 def published_numbers(text: str, bench: Benchmark) -> dict[str, str]:
     """ "general=60.1,overall=71.9" -> {name: number as written}; per cent, or shares if none is above 1."""
     numbers: dict[str, str] = {}
-    known = {"overall", "macro", *(name for cut in bench.partitions.values() for name in cut.names)}
+    names = {"overall", "macro", *(name for cut in bench.partitions.values() for name in cut.names)}
+    known = {name.lower(): name for name in names}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
         name, value = name.strip().lower(), value.strip().rstrip("%")
         if name not in known:
             raise UserError(
-                f"--published has {name!r}; {bench.title} has: {', '.join(sorted(known))}",
+                f"--published has {name!r}; {bench.title} has: {', '.join(sorted(names))}",
                 code="eval.published-name",
                 name=name,
-                known=sorted(known),
+                known=sorted(names),
             )
         try:
             if not 0 <= float(value) <= 100:
@@ -37,7 +38,7 @@ def published_numbers(text: str, bench: Benchmark) -> dict[str, str]:
                 name=name,
                 value=value,
             ) from error
-        numbers[name] = value
+        numbers[known[name]] = value
     if not numbers:
         raise UserError(
             "--published has no number; e.g. general=60.1,hallucination=75.2,reasoning=59,overall=71.9",

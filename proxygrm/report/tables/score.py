@@ -21,7 +21,7 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     console.print(f"[bold]{bench.title}[/]  N = {figures['rows']:,} of {expected} expected{revision}", highlight=False)
     for name in figures["layouts"]:
         layout = LAYOUTS[name]
-        console.print(f"read as results of {layout.title} ({layout.certain})", highlight=False)
+        console.print(f"layout: {layout.title} ({layout.certain})", highlight=False)
     about = bench.partitions[figures["partition"]].about
     console.print(
         f"partition {figures['partition']}: {about}; policy {figures['policy']}; "

@@ -89,6 +89,17 @@ def test_a_leaderboards_shares_are_audited_with_intervals(tmp_path, nested):
         compare_pairs(runs, [("a", "b")])
 
 
+def test_published_sections_are_audited_by_their_mean(tmp_path):
+    path = saved(tmp_path / "m.json", {"model": "m", **dict.fromkeys(SIZES, 1.0)})
+    numbers = "chat=96.6,chat-hard=76.9,safety=90.4,reasoning=91.9,macro=89.0,llmbar-adver-gptinst=80.4"
+    words = ("--bench", "rewardbench", "--answers", path, "--audit", "--published", numbers, "--json")
+    audit = json.loads(call("score", *words))["audit"]
+    fits = {verdict["partition"]: (verdict["fits"], verdict["checks"]) for verdict in audit["partitions"]}
+    assert fits["official"] == fits["upstream"] == (True, {"macro": True})
+    assert fits["subset"] == (True, {"llmbar-adver-GPTInst": True})
+    assert "weighted" not in audit  # overall is not a mean of sections
+
+
 def test_a_share_that_its_subset_cannot_have_is_refused(tmp_path):
     path = saved(tmp_path / "m.json", {"model": "m", "hep-go": 0.5, "math-prm": 0.5001})
     with refused("eval.unusable-rows", reasons={"the share is not one of 447 rows": [2]}) as caught:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 
+from data_tools.ingest.run import ingest
 from proxygrm.evaluate.layouts.documents import write_table
 from proxygrm.evaluate.scores.compare import compare_pairs
+from proxygrm.evaluate.scores.expected import ids_of
 from proxygrm.evaluate.scores.score import read, score
 from support.evaluate.foreign import (
     CASES,
@@ -22,6 +25,7 @@ from support.evaluate.foreign import (
 )
 from support.evaluate.runs import call, write
 from support.refusals import refused
+from support.rows.release_files import IMAGE, TEXT, cell, parquet
 
 BENCH = "vl-rewardbench"
 
@@ -40,7 +44,7 @@ def test_a_complete_run_of_lmms_eval_is_scored_with_its_orders(tmp_path):
     rights = [n % 4 != 0 for n in range(len(released))]
     rows = [lmms_row(n, pair, right) for n, (pair, right) in enumerate(zip(released, rights, strict=True))]
     page = call("score", "--bench", "vl_rewardbench", "--answers", write(tmp_path / "s.jsonl", rows))
-    assert "read as results of lmms-eval (certain" in page
+    assert "layout: lmms-eval (certain" in page
     found = score(read(BENCH, [tmp_path / "s.jsonl"]))
     assert (found["n"], found["partial"], found["layouts"]) == (1250, False, ["lmms-eval"])
     assert found["overall"] == pytest.approx(sum(rights) / 1250)
@@ -85,6 +89,23 @@ def test_without_the_released_row_the_order_is_looked_up_in_the_pairs(tmp_path):
     assert orders == {1: True, 2: False}  # the texts in the prompt decide, not the position
     with refused("eval.unusable-rows", reasons={"no pair of --pairs has this id": [1, 2]}):
         read(BENCH, [rows], partial=True, pairs=pairs_file(tmp_path / "other.jsonl", CASES))
+
+
+def test_the_order_is_looked_up_in_an_ingested_release(tmp_path):
+    schema = pa.schema([("id", TEXT), ("query", TEXT), ("response", pa.list_(TEXT)), ("image", IMAGE),
+                        ("human_ranking", pa.list_(pa.int64()))])  # fmt: skip
+    released = [*CASES, vl_pair(4, "mmmu_0", ODD)]  # an id for the second time
+    data = parquet(tmp_path / "x.parquet", [pair | {"image": cell(n)} for n, pair in enumerate(released)], schema)
+    ingest(BENCH, data, tmp_path / "pairs")
+    rows = [lmms_row(n, pair, True, with_doc=False) for n, pair in enumerate(released)]
+    del rows[0]["input"], rows[4]["input"]  # then the first row of an id is its first pair
+    answers = write(tmp_path / "s.jsonl", rows)
+    found = read(BENCH, [answers], expected=ids_of(tmp_path / "pairs"), pairs=tmp_path / "pairs")
+    orders = {pair.judgements[0].row: pair.judgements[0].swapped for pair in found.arranged.pairs}
+    assert orders == {n: shown_label(pair) == 2 for n, pair in enumerate(released, 1)}
+    kit_file = kit(tmp_path / "k.xlsx", [kit_row(n, pair, True) for n, pair in enumerate(released)])
+    by_texts = read(BENCH, [kit_file], expected=ids_of(tmp_path / "pairs"), pairs=tmp_path / "pairs")
+    assert sorted(p.key for p in by_texts.arranged.pairs) == sorted(p.key for p in found.arranged.pairs)
 
 
 def test_the_older_file_with_logs_is_read(tmp_path):
