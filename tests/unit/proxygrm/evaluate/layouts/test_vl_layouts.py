@@ -91,6 +91,18 @@ def test_without_the_released_row_the_order_is_looked_up_in_the_pairs(tmp_path):
         read(BENCH, [rows], partial=True, pairs=pairs_file(tmp_path / "other.jsonl", CASES))
 
 
+def test_several_files_are_votes_whatever_their_layouts(tmp_path):
+    files = [
+        write(tmp_path / "1.jsonl", [lmms_row(n, pair, n != 0) for n, pair in enumerate(CASES)]),
+        kit(tmp_path / "2.tsv", [kit_row(n, pair, n != 1, id=pair["id"]) for n, pair in enumerate(CASES)]),
+        write(tmp_path / "3.jsonl", [lmms_row(n, pair, n > 1) for n, pair in enumerate(CASES)]),
+    ]
+    found = score(read(BENCH, files, partial=True))
+    assert (found["n"], found["samples"], found["orders"], found["overall"]) == (4, 3, 1, 0.5)
+    assert found["votes"]["1"]["overall"] == 0.75
+    assert found["layouts"] == ["lmms-eval", "vlmevalkit"]
+
+
 def test_the_order_is_looked_up_in_an_ingested_release(tmp_path):
     schema = pa.schema([("id", TEXT), ("query", TEXT), ("response", pa.list_(TEXT)), ("image", IMAGE),
                         ("human_ranking", pa.list_(pa.int64()))])  # fmt: skip
