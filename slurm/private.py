@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.owner import OTHERS_WRITE, name_of
+from proxygrm.core.files.owner import OTHERS_WRITE, why_untrusted
 
 UNPICKLED = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt", ".distcp"})
 """Suffixes of files that trainers unpickle, so that they may run any code."""
@@ -67,25 +67,12 @@ def deny_write_to_others() -> None:
     os.umask(os.umask(OTHERS_WRITE) | OTHERS_WRITE)
 
 
-def problem(path: Path) -> str:
-    """Why a job must not run code from this file or folder; "" when it may, or when there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ""
-    if status.st_uid != os.geteuid():
-        return f"{path} belongs to {name_of(status.st_uid)}"
-    if status.st_mode & OTHERS_WRITE:
-        return f"{path} may be written by others ({stat.filemode(status.st_mode)})"
-    return ""
-
-
 def refuse_shared(run_dir: Path, folders: Iterable[Path]) -> None:
     """Raise UserError where another user owns, or may write, a folder on the path from `run_dir` to one of these, or
     run.json."""
     paths = dict.fromkeys(path for folder in folders for path in [run_dir, *_between(folder, run_dir)])
     paths |= dict.fromkeys(run_dir.glob("run.json"))  # it names the profile, whose shell lines jobs run
-    problems = {path: reason for path in paths if path.name != "jobs" and (reason := problem(path))}
+    problems = {path: reason for path in paths if path.name != "jobs" and (reason := why_untrusted(path))}
     if not problems:
         return
     foreign = [reason for reason in problems.values() if "belongs to" in reason]
@@ -107,7 +94,7 @@ def refuse_planted(folder: Path) -> None:
         if not loaded:
             continue
         for path in [folder, *_between(Path(root), folder), *loaded]:
-            if reason := problem(path):
+            if reason := why_untrusted(path):
                 raise UserError(
                     f"{reason}, and resuming from it runs its content as code; if you trust it: "
                     f"chmod -R go-w {folder} (and chown), else remove it: the stage starts from the beginning",

@@ -16,6 +16,8 @@ from slurm.environment import path_problem
 from slurm.profile import Profile
 from slurm.scheduler import IN_QUEUE, query
 
+_MISSING = "submit.missing-input"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,7 +41,7 @@ def find_problems(planned: list[Planned], profile: Profile, folder: Path, ask_sc
         refused = limits.problems(cells, profile)
         refused += limits.arrays_too_large([line.stage for line in lines] for lines in batches)
         problems += [Problem(text, "slurm.would-refuse") for text in refused]
-    problems += [Problem(text, "submit.missing-input") for text in missing_inputs(due)]
+    problems += missing_inputs(due)
     if text := path_problem(folder):
         problems.insert(0, Problem(text, "run.bad-path"))
     return problems
@@ -52,17 +54,20 @@ def refuse(problems: list[Problem], hint: str = "") -> None:
         raise UserError(f"{first.text}{more}{hint}", code=first.code, problems=[problem.text for problem in problems])
 
 
-def missing_inputs(stages: list[Stage]) -> list[str]:
-    """One line for each data set or checkpoint that a chain needs and that does not exist or cannot be used."""
-    lines: dict[str, str] = {}
+def missing_inputs(stages: list[Stage]) -> list[Problem]:
+    """One for each file, data set or checkpoint that a chain needs and that does not exist or cannot be used. What
+    is there, and not just empty or torn, has the code of what is wrong with it."""
+    found: dict[str, Problem] = {}
     for stage in stages:
         for label, need in stage.needs.items():
-            if isinstance(need, Given) and need.path not in lines:
+            if isinstance(need, Given) and need.path not in found:
                 try:
                     need.check(need.resolve())
                 except Exception as error:
-                    lines[need.path] = f"{stage.name} needs {label} at {need.path}: {error}{_hub_hint(need)}"
-    return list(lines.values())
+                    text = f"{stage.name} needs {label} at {need.path}: {error}{_hub_hint(need)}"
+                    code = error.code if isinstance(error, UserError) and need.resolve().exists() else ""
+                    found[need.path] = Problem(text, _MISSING if code.startswith("file.") else code or _MISSING)
+    return list(found.values())
 
 
 def _hub_hint(need: Given) -> str:

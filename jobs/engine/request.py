@@ -18,8 +18,8 @@ from jobs.engine.stage import Identity, Stage, from_folder, identities
 from jobs.engine.sweep import Cell
 from proxygrm.core import settings
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.owner import why_untrusted
 from proxygrm.core.files.whole_file import write_text
-from slurm import private
 from slurm import profile as profiles
 from slurm.profile import Profile
 
@@ -133,7 +133,7 @@ def _kept(recipe: str, folder: Path) -> str:
     file, copy = own_file(recipe), folder / KEPT_RECIPE
     if file is None or file.is_file() or not copy.is_file():
         return recipe
-    if reason := private.problem(copy):
+    if reason := why_untrusted(copy):
         raise _foreign_recipe(reason, copy)
     return with_file(recipe, copy)
 
@@ -192,7 +192,7 @@ def _record(path: Path) -> dict[str, Any] | None:
         request, _ = _request(record), float(record["written"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
-    if own_file(request.recipe) and (reason := private.problem(path)):
+    if own_file(request.recipe) and (reason := why_untrusted(path)):
         raise _foreign_recipe(reason, path)
     return dict(record)
 

@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ from jobs.engine import sweep
 from jobs.engine.recipe import Recipe, own_file, split_name
 from jobs.engine.request import Request, Resolved
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_code import line_of
 from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 
@@ -71,7 +71,7 @@ def load_file(path: Path, modified_ns: int) -> Recipe:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UserError(
-            f"{path}:{_line(error, path)}: {type(error).__name__}: {' '.join(str(error).split())}",
+            f"{path}:{line_of(error, path)}: {type(error).__name__}: {' '.join(str(error).split())}",
             code="recipe.does-not-import",
             path=str(path),
         ) from error
@@ -89,13 +89,6 @@ def _recipe_of(module: ModuleType, file: str) -> Recipe:
             path=file,
         )
     return replace(recipe, file=file)
-
-
-def _line(error: Exception, path: Path) -> int:
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return error.lineno or 1
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno or 1 for frame in reversed(frames) if frame.filename == str(path)), 1)
 
 
 def resolve(request: Request, profile: Profile | None = None) -> Resolved:

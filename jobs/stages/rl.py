@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.engine.run_folder.ledger import MADE_OF
+from jobs.engine.run_folder.records import read_json
+from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
@@ -70,6 +72,8 @@ def stage(
 ) -> Stage:
     """train, validation: verl parquet. proxy: the frozen judge of the rubrics. Makes `policy` and `metrics.jsonl`."""
     needs = {"policy": checks.checkpoint(policy, name, settings.trust_remote_code)}
+    if settings.reward.input:  # in the fingerprint by its content, and not by its path
+        needs["reward"] = Given(settings.reward.input, check=settings.reward.check_input)
     prompts: tuple[str, ...] = ()
     if proxy is not None and settings.proxy is not None:
         needs["proxy"] = checks.checkpoint(proxy, f"{name}.proxy", settings.proxy.trust_remote_code)
@@ -81,7 +85,7 @@ def stage(
         makes=(Artifact("policy", check=checks.check_checkpoint), Artifact("metrics.jsonl")),
         on=settings.on,
         validate=validate,
-        config=settings,
+        config=replace(settings, reward=settings.reward.with_input("")),
         prompts=prompts,
     )
 
@@ -95,6 +99,7 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
     from slurm.ray.cluster import ClusterOptions, run_in_cluster
 
     node, on, servers = run.profile.node, run.stage.on, settings.servers
+    settings = with_reward_file(run, settings)
     settings.check_checkpoints(run.inputs["policy"], run.inputs.get("proxy"), node.device)
     cpu = node.device == "cpu"
     options = ClusterOptions(
@@ -135,6 +140,22 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
             group.stop()
 
     run_in_cluster(run.rank, run.nodes, out / "ray", options, drive)
+
+
+def with_reward_file(run: StageRun, settings: Settings) -> Settings:
+    """The settings with the reward's file, checked on every node. A run is rewarded by one function from its first step
+    to its last: edited since it was sent, or between two attempts, the file is refused."""
+    if "reward" not in run.inputs:
+        return settings
+    need, path, sent = run.stage.needs["reward"], run.inputs["reward"], read_json(run.out / MADE_OF) or {}
+    if isinstance(need, Given) and sent.get("needs", {}).get("reward") not in (None, need.identity()):
+        raise UserError(
+            f"{path} has changed since {run.stage.name} was sent; undo the change, or submit again",
+            code="rl.reward-changed",
+            path=path,
+        )
+    settings.reward.check_input(path)
+    return replace(settings, reward=settings.reward.with_input(path))
 
 
 @contextmanager
@@ -210,7 +231,11 @@ def validate(stage: Stage, profile: Profile) -> None:
     servers = settings.servers
     if settings.reward.asks == PROXY and servers is None:
         raise UserError(f"reward={settings.reward.kind} asks a proxy, but the stage has none", code="rl.no-proxy")
-    settings.reward.check()
+    if settings.reward.reads_file and "reward" not in stage.needs:
+        raise UserError(
+            f"reward={settings.reward.kind} needs its file: --set {stage.name}.reward.file=PATH",
+            code="rl.no-reward-file",
+        )
     nodes = [NodeRecord(rank, f"node {rank}", f"address {rank}") for rank in range(on.nodes)]
     shared = servers.replicas * servers.tensor_parallel_size if servers else 0
     roles = plan_cluster(nodes, on.gpus_per_node, settings.proxy_nodes if servers else 0, shared)

@@ -40,6 +40,9 @@ CURVES = (
     Curve("KL to the reference", ("actor/kl_loss", "actor/ppo_kl")),
 )
 FALLBACK_CURVES = 6
+PART = "reward/part/"
+"""Metrics that a user's own reward function returns beside the score, by their own names."""
+MOST_PARTS = 12
 
 
 def stage_charts(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -50,6 +53,9 @@ def stage_charts(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             if points := series(rows, name):
                 chosen.append((curve, points))
                 break
+    parts = sorted({name for row in rows for name in row if name.startswith(PART)})
+    of_parts = [(Curve(name.removeprefix(PART), (name,)), series(rows, name)) for name in parts]
+    chosen += [(curve, points) for curve, points in of_parts if points][:MOST_PARTS]
     if not chosen:
         names = list(dict.fromkeys(k for row in rows for k in row if k != "step"))
         curves = [(Curve(name, (name,)), series(rows, name)) for name in names]

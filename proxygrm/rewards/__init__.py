@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from proxygrm.rewards.accuracy import Accuracy
 from proxygrm.rewards.base import Reward
+from proxygrm.rewards.function import Function
 from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.rewards.proxy_verdict import ProxyVerdict
 
@@ -16,4 +17,5 @@ REWARDS: Mapping[str, type[Reward]] = {
     "proxy_agreement": ProxyAgreement,
     "accuracy": Accuracy,
     "proxy_verdict": ProxyVerdict,
+    "function": Function,
 }

@@ -28,6 +28,8 @@ class Rollout:
     """The row's own, with what verl adds to it: `num_turns`, `rollout_reward_scores`."""
     services: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Base URLs of the job's auxiliary servers by name; empty where there are none."""
+    service_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What those servers expect as `Authorization: Bearer KEY`, by name."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Reward:
     """Its rows are pairs of responses, with the label 1 or 2, which `extra_info` repeats: a check of the file."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Numbers that every row has, 0 where a rating has none. Other numbers are in the row's `numbers`."""
+    reads_file: ClassVar[bool] = False
+    """It needs an `input`."""
     text_column: ClassVar[str] = "response"
     """Name of the rollout's text in a row."""
 
@@ -103,12 +107,9 @@ class Reward:
         """A file that the reward reads: an input of the stage; "" for none."""
         return ""
 
-    def with_input(self, path: Path) -> Self:
-        """The same with that file, by the path that the job knows it by."""
+    def with_input(self, path: Path | str) -> Self:
+        """The same with that file."""
         return self
-
-    def check(self) -> None:
-        """UserError where options are missing. Called before anything is sent."""
 
     def check_input(self, path: Path) -> None:
         """UserError where the file cannot be used. Called before anything is sent."""

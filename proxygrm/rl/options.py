@@ -14,6 +14,7 @@ from proxygrm.core.files.whole_file import write_json
 from proxygrm.core.settings import chosen_from, from_table
 from proxygrm.rewards import REWARDS, Reward
 from proxygrm.rewards.base import PROXY
+from proxygrm.serving.access.key_file import read_key
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class RewardOptions:
     """Endpoints file of the proxy group; required by a reward that asks the proxy."""
     services: dict[str, list[str]] = field(default_factory=dict)
     """Base URLs of the job's auxiliary servers by name."""
+    service_keys: dict[str, str] = field(default_factory=dict)
+    """Files with the keys of those servers, by name."""
     max_unscored: float = 0.02
     max_no_verdict: float = 0.1
 
@@ -45,6 +48,11 @@ class RewardOptions:
     def urls(self) -> dict[str, tuple[str, ...]]:
         """`services`, as a reward gets them."""
         return {name: tuple(urls) for name, urls in self.services.items()}
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """The keys in `service_keys`, as a reward gets them."""
+        return {name: read_key(Path(file)) for name, file in self.service_keys.items()}
 
     def write(self, path: Path) -> Path:
         write_json(path, dataclasses.asdict(self))

@@ -63,6 +63,7 @@ def train_grpo_command(
     device: str = "cuda",
     endpoints: Path | None = None,
     services: Mapping[str, Sequence[str]] | None = None,
+    service_keys: Mapping[str, Path] | None = None,
     attempt: int = 0,
     extra_environment: Mapping[str, str] | None = None,
     nursery: Path | None = None,
@@ -71,7 +72,7 @@ def train_grpo_command(
 
     Running it again resumes from the last checkpoint in `out`; count `attempt` up then. `extra_environment`
     (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
-    `services`: base URLs of auxiliary servers by name, for the reward.
+    `services`, `service_keys`: base URLs of auxiliary servers and files with their keys by name, for the reward.
     `nursery`: socket of a nursery (`nursery_command`), on CPUs.
     """
     requested_mode()  # an unknown SwanLab mode is refused here, and not by one of Ray's workers
@@ -86,6 +87,7 @@ def train_grpo_command(
         reward=settings.reward,
         endpoints=str(endpoints or ""),
         services={name: list(urls) for name, urls in (services or {}).items()},
+        service_keys={name: str(file) for name, file in (service_keys or {}).items()},
         max_unscored=settings.max_unscored,
         max_no_verdict=settings.max_no_verdict,
     )

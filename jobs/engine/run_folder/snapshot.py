@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jobs.engine.run_folder.code_version import CODE, REVISION, git_revision
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.owner import why_untrusted
 from proxygrm.core.files.whole_file import beside
 from slurm import private
 
@@ -88,7 +89,7 @@ def _refuse_altered(copy: Path) -> None:
     """A copy that other users own or may write may have been changed."""
     for root, _, names in os.walk(copy):
         for path in (Path(root), *(Path(root, name) for name in names)):
-            if reason := private.problem(path):
+            if reason := why_untrusted(path):
                 raise UserError(
                     f"{reason}, and jobs run the code in it: rm -r {copy}, and submit again",
                     code="run.unsafe-copy",

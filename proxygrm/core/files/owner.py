@@ -41,6 +41,19 @@ def is_private(folder: Path) -> bool:
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o077
 
 
+def why_untrusted(path: Path) -> str:
+    """Why a job must not run code from this file or folder; "" when it may, or when there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ""
+    if status.st_uid != os.geteuid():
+        return f"{path} belongs to {name_of(status.st_uid)}"
+    if status.st_mode & OTHERS_WRITE:
+        return f"{path} may be written by others ({stat.filemode(status.st_mode)})"
+    return ""
+
+
 def name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
+from proxygrm.report.charts import MOST_PARTS, PART
 from proxygrm.report.contents import Report, Results
 from proxygrm.report.numbers import NONE
 from proxygrm.report.tables.results import result_rows
@@ -56,6 +57,7 @@ _RL_FIGURES = {
 def training_table(metrics: Path, parts: int = 3) -> Table:
     """Means over RL's rollouts in `parts` ranges of steps: single steps have few prompts."""
     from rich.table import Table
+    from rich.text import Text
 
     try:
         rows = [json.loads(line) for line in read_user_text(metrics).splitlines()]
@@ -71,7 +73,13 @@ def training_table(metrics: Path, parts: int = 3) -> Table:
     for span in spans:
         first, last = span[0]["step"], span[-1]["step"]
         table.add_column(f"steps {first}-{last}" if last > first else f"step {first}", justify="right")
-    for title, (name, form) in _RL_FIGURES.items():
+    own_names = sorted({name for row in rows for name in row if name.startswith(PART)})
+    own = {name.removeprefix(PART): (name, "{:.4g}") for name in own_names[:MOST_PARTS]}
+    for title, (name, form) in {**_RL_FIGURES, **own}.items():
         values_by_span = [[row[name] for row in span if name in row] for span in spans]
-        table.add_row(title, *(form.format(sum(values) / len(values)) if values else NONE for values in values_by_span))
+        if not any(values_by_span):
+            continue  # not a figure of this reward
+        table.add_row(
+            Text(title), *(form.format(sum(values) / len(values)) if values else NONE for values in values_by_span)
+        )
     return table

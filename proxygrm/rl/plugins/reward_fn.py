@@ -65,7 +65,7 @@ async def compute_score(
     call = Call(Rollout(solution_str, ground_truth, extra_info, reward_options.urls), reward_options)
     try:
         return _row(call, await _rate(call))
-    except Exception as error:  # counted by name, logged once, and limited by max_unscored
+    except (Exception, SystemExit) as error:  # counted by name, logged once, and limited by max_unscored
         _log_once(error)
         return _row(call, unscored(f"error_{type(error).__name__}"))
 
@@ -90,6 +90,8 @@ async def _rate(call: Call) -> Rating:
         if not same_label(rollout.extra_info["label"], rollout.label):
             return unscored(LABEL_MISMATCH)
         call.rollout = replace(rollout, label=str(as_label(rollout.label)))
+    if call.options.service_keys:
+        call.rollout = replace(call.rollout, service_keys=call.options.keys)
     return await reward.rate(call.rollout, reward.read(rollout.text), call.ask)
 
 
@@ -164,7 +166,7 @@ def _row(call: Call, rating: Rating) -> dict[str, float | str]:
 _logged: set[str] = set()
 
 
-def _log_once(error: Exception) -> None:
+def _log_once(error: BaseException) -> None:
     """The first error of each kind goes to the worker's log with its traceback."""
     if type(error).__name__ not in _logged:
         _logged.add(type(error).__name__)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.recipes import find
 from jobs.recipes.proxy_grm import paper
+from proxygrm.core.settings import CHOICES
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"), *ROOT.glob("slurm/templates/*.sbatch")]
@@ -23,12 +24,16 @@ EXAMPLES = {"recipes.md": ROOT / "docs" / "examples" / "two_stages.py"}
 
 def known(name: str, page: str = "") -> bool:
     recipe, _ = find(str(EXAMPLES.get(page, "proxy_grm")))
-    value: Any = next(iter(recipe.presets.values()))()
+    values: list[Any] = [next(iter(recipe.presets.values()))()]
     for part in name.split("."):
-        if not hasattr(value, part):
-            return False
-        value = getattr(value, part)
-    return True
+        values = [inner for value in values if hasattr(value, part) for inner in parts_of(value, part)]
+    return bool(values)
+
+
+def parts_of(record: Any, name: str) -> list[Any]:
+    """The value of a field, or all that a registry has for it."""
+    choices = {field.name: field.metadata.get(CHOICES) for field in dataclasses.fields(record)}[name]
+    return [kind() for kind in choices.values()] if choices else [getattr(record, name)]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
@@ -43,4 +48,6 @@ def test_the_texts_are_really_read() -> None:
     assert "--set grm_rl.learning_rate=" in (ROOT / "Makefile").read_text()
     assert known("grm_rl.learning_rate")
     assert not known("grm_rl.lr")
+    assert known("grm_rl.reward.file")
+    assert not known("grm_rl.reward.path")
     assert not known("proxy.max_tokens")

@@ -16,6 +16,7 @@ from jobs.engine.run_folder import snapshot
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Stage
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.owner import why_untrusted
 from slurm import private
 from slurm.sbatch import Resources
 from support.refusals import refused
@@ -125,7 +126,7 @@ def test_a_write_permission_by_an_access_list_is_seen(run: Path) -> None:
     if subprocess.run(["setfacl", "-m", f"u:{OTHER_USER}:rw", str(path)], capture_output=True).returncode:
         pytest.skip("this file system keeps no access lists")
     assert guarded(run).returncode == 2
-    assert "may be written by others" in private.problem(path)
+    assert "may be written by others" in why_untrusted(path)
 
 
 def test_folders_and_copies_are_private_under_a_teams_umask(team_umask: None, tmp_path: Path) -> None:

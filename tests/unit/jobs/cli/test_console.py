@@ -14,6 +14,7 @@ from jobs.cli.common import console
 from jobs.cli.main import main
 from jobs.cli.run.follow import status_table
 from jobs.engine import request as requests
+from jobs.engine.check import Problem
 from jobs.engine.request import Request
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.state import StageState
@@ -133,7 +134,9 @@ def test_a_refusal_names_one_cell_of_each_kind_and_speaks_of_the_demo_s_data_onl
     assert "cells/replicas-2_seed-1/grm_rl on 2 nodes x 1 GPU: proxy: 2 replicas of 1 GPUs do not fit" in last
     assert "more above" not in last
     assert "prepare-only" not in last
-    monkeypatch.setattr("jobs.engine.check.missing_inputs", lambda stages: ["no pairs"])
+    monkeypatch.setattr(
+        "jobs.engine.check.missing_inputs", lambda stages: [Problem("no pairs", "submit.missing-input")]
+    )
     assert "prepare-only" in say("plan", "--run", str(tmp_path / "run")).output.splitlines()[-1]
 
 

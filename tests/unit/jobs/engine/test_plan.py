@@ -157,7 +157,7 @@ def test_an_output_that_no_stage_makes_cannot_be_needed(data: Path) -> None:
 
 
 def test_missing_inputs_are_all_named_at_once(tmp_path: Path) -> None:
-    lines = missing_inputs(three_stages(tmp_path / "nowhere"))
+    lines = [found.text for found in missing_inputs(three_stages(tmp_path / "nowhere"))]
     assert len(lines) == 1
     assert "nowhere does not exist" in lines[0]
 

@@ -249,6 +249,6 @@ def test_the_transfer_table_calls_its_judge_by_name_and_knows_when_it_is_the_pro
 def test_only_a_missing_model_may_be_one_to_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    lines = missing_inputs(resolve(Request(profile="h100")).stages)
+    lines = [found.text for found in missing_inputs(resolve(Request(profile="h100")).stages)]
     assert any("`hf download Qwen/Qwen2.5-VL-7B-Instruct`" in line for line in lines)
     assert [line for line in lines if "hf download data/" in line] == []

@@ -203,6 +203,8 @@ def test_charts_survive_one_point_flat_and_huge_curves():
 
 def test_unknown_metric_names_are_drawn_under_their_own_names():
     assert [c["title"] for c in stage_charts([{"step": 1, "foo/bar": 1.0, "text": "x"}])] == ["foo/bar"]
+    own = [{"step": 1, "reward/score_mean": 1.0, "reward/part/words": 3.0, "other": 1.0}]
+    assert [c["title"] for c in stage_charts(own)] == ["Reward, mean", "words"]
 
 
 def test_nested_counts_become_groups():
@@ -254,7 +256,12 @@ def test_the_training_table_shows_means_over_parts_of_the_steps(tmp_path):
     assert "+1.50" in shown
     assert "+5.50" in shown
     assert "75.0%" in shown
-    path.write_text(json.dumps(rows[0]) + "\n")
+    assert "Format" not in shown, "no rollout has this figure"
+    path.write_text(json.dumps({**rows[0], "reward/part/[b]words": 12.5}) + "\n")
+    console.print(training_table(path))
+    shown = console.export_text()
+    assert "[b]words" in shown, "a number of a user's own reward"
+    assert "12.5" in shown
     assert len(training_table(path).columns) == 2
     with refused("report.no-metrics", path=tmp_path / "nowhere.jsonl"):
         training_table(tmp_path / "nowhere.jsonl")

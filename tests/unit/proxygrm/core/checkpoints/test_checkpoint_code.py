@@ -110,7 +110,8 @@ def test_a_plan_names_the_file_and_the_setting_that_trusts_it(
     trusting = [f"{name}.trust_remote_code=true" for name in STAGES if name != loads]
 
     def problems(*assignments: str) -> list[str]:
-        return [line for line in missing_inputs(chain(with_assignments(x, assignments))) if str(checkpoint) in line]
+        found = missing_inputs(chain(with_assignments(x, assignments)))
+        return [one.text for one in found if str(checkpoint) in one.text]
 
     (line,) = problems(*trusting)
     assert "config.json has auto_map" in line
