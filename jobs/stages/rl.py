@@ -65,8 +65,8 @@ def stage(
     name: str,
     *,
     policy: str | Output,
-    train: Output,
-    validation: Output,
+    train: Given | Output,
+    validation: Given | Output,
     settings: Settings,
     proxy: str | Output | None = None,
 ) -> Stage:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import textwrap
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -167,7 +169,9 @@ _logged: set[str] = set()
 
 
 def _log_once(error: BaseException) -> None:
-    """The first error of each kind goes to the worker's log with its traceback."""
+    """The first error of each kind goes to the worker's log with its traceback, behind bars: it is not what ended the
+    training, should that end (`proxygrm.core.runtime.log_tail` looks for such a line)."""
     if type(error).__name__ not in _logged:
         _logged.add(type(error).__name__)
-        log.warning("cannot score a rollout; further errors of this kind are only counted", exc_info=error)
+        text = textwrap.indent("".join(traceback.format_exception(error)), "| ")
+        log.warning("cannot score a rollout; further errors of this kind are only counted\n%s", text)
