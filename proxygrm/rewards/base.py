@@ -33,17 +33,29 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Post:
+    """What is sent to a service of the job, the proxy apart: JSON, to a path of one of its servers."""
+
+    path: str
+    """`/v1/chat/completions`, `/classify`, ..."""
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a server of the job says about one rollout."""
 
-    opinion: float | None
-    """+1 or -1; None where there is none."""
+    opinion: float | None = None
+    """The proxy's: +1 where its verdict is the label, -1 where it is not; None where there is none."""
     why: str = ""
-    """The cause, in a word, of having no opinion."""
+    """The cause, in a word, of having no answer."""
+    body: Any = None
+    """The JSON that a service answers a Post with."""
 
 
 Ask = Callable[[Any], Awaitable[Answer]]
-"""Asks the server that a reward `asks`, with what its `to_judge` returns. A call that fails is an answer, too."""
+"""Asks the server that a reward `asks`: the proxy with a rubric, another with a Post. May be called again, for instance
+where an answer cannot be read. A call that fails is an answer, too."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Reward:
     kind: str = field(default="", init=False)
     """Its name in `REWARDS`."""
     asks: ClassVar[str] = ""
-    """The server it asks about each rollout; "" for none."""
+    """The server it asks about a rollout: the proxy, or a service of the job by its name; "" for none."""
     judges_pairs: ClassVar[bool] = False
     """Its rows are pairs of responses, with the label 1 or 2, which `extra_info` repeats: a check of the file."""
     columns: ClassVar[tuple[str, ...]] = ()
@@ -81,7 +93,8 @@ class Reward:
         return text
 
     def to_judge(self, parsed: Any) -> Any:
-        """What to ask the server, or None for nothing. A rollout may still be growing when this is called early."""
+        """The first question to the server, or None for nothing. A rollout may still be growing when this is called
+        early."""
         return None
 
     async def rate(self, rollout: Rollout, parsed: Any, ask: Ask) -> Rating:

@@ -11,7 +11,7 @@ from pathlib import Path
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.files.whole_file import write_json
-from proxygrm.core.settings import chosen_from, from_table
+from proxygrm.core.settings import chosen_from, did_you_mean, from_table
 from proxygrm.rewards import REWARDS, Reward
 from proxygrm.rewards.base import PROXY
 from proxygrm.serving.access.key_file import read_key
@@ -42,6 +42,14 @@ class RewardOptions:
             raise UserError(
                 f"reward options: {self.reward.kind} asks the proxy, but endpoints names no file",
                 code="reward.no-endpoints",
+            )
+        if self.reward.asks not in ("", PROXY, *self.services):
+            hint = did_you_mean(self.reward.asks, self.services) if self.services else "it has none"
+            raise UserError(
+                f"reward options: {self.reward.kind} asks a service {self.reward.asks!r} of the job; {hint}",
+                code="reward.no-service",
+                name=self.reward.asks,
+                known=list(self.services),
             )
 
     @cached_property

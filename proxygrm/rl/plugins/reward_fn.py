@@ -17,9 +17,10 @@ from functools import cache
 from typing import Any
 
 from proxygrm.core.labels import as_label, same_label
-from proxygrm.rewards.base import PROXY, Answer, Rating, Rollout
+from proxygrm.rewards.base import PROXY, Answer, Post, Rating, Rollout
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.step_rollouts import LABEL_MISMATCH
+from proxygrm.serving.chat.failures import ChatFailed
 
 EARLY = "early_opinion"
 """Key of `extra_info` for the proxy's opinion from before the rollout was complete (`judge_early`)."""
@@ -48,6 +49,14 @@ def _client(endpoints: str) -> Any:
     from proxygrm.serving.pool.client import ProxyClient
 
     return ProxyClient(endpoints)
+
+
+@cache
+def _service(name: str, urls: tuple[str, ...], key: str) -> Any:
+    """One client per process, as above."""
+    from proxygrm.serving.chat.service_client import ServiceClient
+
+    return ServiceClient(urls, key)
 
 
 async def compute_score(
@@ -80,6 +89,8 @@ class Call:
         self.went: Mapping[str, Any] = {}
 
     async def ask(self, sent: Any) -> Answer:
+        if isinstance(sent, Post):
+            return await _post(self.options.reward.asks, sent, self.options)
         early: Mapping[str, Any] = self.rollout.extra_info.get(EARLY) or {}
         self.early = early.get("sent") == sent
         self.went = early if self.early else await _call_proxy(self.rollout.extra_info, sent, self.options)
@@ -112,7 +123,7 @@ async def judge_early(
     try:
         reward_options = _options(options)
         reward = reward_options.reward
-        sent = reward.to_judge(reward.read(text)) if reward.asks else None
+        sent = reward.to_judge(reward.read(text)) if reward.asks == PROXY else None
         if sent is None or (reward.judges_pairs and not same_label(extra_info["label"], ground_truth)):
             return None
     except Exception:  # compute_score raises it too, and counts it
@@ -122,6 +133,15 @@ async def judge_early(
     except Exception as error:
         _log_once(error)
         return {"sent": sent, "opinion": None, "why": f"error_{type(error).__name__}"}
+
+
+async def _post(service: str, sent: Post, options: RewardOptions) -> Answer:
+    try:
+        client = _service(service, options.urls[service], options.keys.get(service, ""))
+        return Answer(body=await client.post(sent.path, sent.body))
+    except ChatFailed as error:
+        _log_once(error)
+        return Answer(why=f"{service}_{error.reason}")
 
 
 async def _call_proxy(pair: Mapping[str, Any], rubric: str, options: RewardOptions) -> dict[str, Any]:

@@ -30,13 +30,14 @@ PROFILE = Profile(
 )
 GROUP, PROMPTS, STEPS = 4, 4, 2
 REWARD = """
-import os
+import ray.util
 
 async def score(rollout):
     if rollout.extra_info["level"] == 3:
         raise LookupError("this row has no answer")
     assert rollout.label == {"words": ["red", "blue"]} and rollout.services == {}
-    return {"score": rollout.text.count("e"), "letters": len(rollout.text), "level": rollout.extra_info["level"]}
+    return {"score": rollout.text.count("e"), "letters": len(rollout.text), "level": rollout.extra_info["level"],
+            "node": int(ray.util.get_node_ip_address().split(".")[-1])}
 """
 
 
@@ -106,5 +107,5 @@ def test_a_function_of_one_s_own_rewards_rows_of_one_s_own_on_every_node(inputs:
     log = (out / "trainer.log").read_text()
     assert "LookupError: this row has no answer" in log, "the first of each kind, with its traceback"
     assert 'reward.py", line 6, in score' in log
-    nodes = json.loads((out / "DONE.json").read_text())["nodes"]
-    assert len(nodes) == 2
+    rewarded_on = {one["numbers"]["node"] for one in scored}
+    assert len(rewarded_on) == len(json.loads((out / "DONE.json").read_text())["nodes"]) == 2
