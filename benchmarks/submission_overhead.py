@@ -31,6 +31,7 @@ from slurm.local.folder import default_folder
 from slurm.profile import Health, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, run_in_cluster
 from slurm.ray.handle import RayHandle
+from slurm.ray.plan import Share
 from slurm.sbatch import Resources
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -48,8 +49,7 @@ def ray_ready(run: StageRun) -> None:
         (run.out / "time").write_text(str(time.time()))
 
     options = ClusterOptions(
-        gpus_per_node=2, proxy_nodes=1 if run.nodes > 1 else 0, shared_proxy_gpus=0 if run.nodes > 1 else 1, cpus=2,
-        device="cpu",
+        gpus_per_node=2, cpus=2, device="cpu", shares=(Share("proxy", nodes=1, gpus=1),)
     )  # fmt: skip
     run_in_cluster(run.rank, run.nodes, run.out / "ray", options, driver)
 

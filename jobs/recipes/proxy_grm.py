@@ -15,7 +15,7 @@ from typing import Literal
 from data_tools.split.training_set import TrainingSet
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
-from jobs.stages import checks, distill, evaluate, merge, report, rl, sft, split, transfer
+from jobs.stages import checks, distill, evaluate, merge, report, rl, rl_with_proxy, sft, split, transfer
 from proxygrm.report.contents import Report, Results
 from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.serving.settings import ProxySettings
@@ -36,7 +36,7 @@ def chain(c: Config) -> list[Stage]:
     grm_stages, grm = merge.trained(grm_sft, start=c.policy)
 
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
-    grm_rl = rl.stage(
+    grm_rl = rl_with_proxy.stage(
         "grm_rl",
         policy=grm,
         proxy=proxy,
@@ -117,7 +117,7 @@ class Config:
     proxy_sft: sft.Settings
     proxy_rl: rl.Settings
     grm_sft: sft.Settings
-    grm_rl: rl.Settings
+    grm_rl: rl_with_proxy.Settings
     evaluate: evaluate.Settings
     transfer: transfer.Settings
     report: report.Settings
@@ -149,7 +149,7 @@ def paper() -> Config:
         proxy_sft=sft.Settings(on=half),
         proxy_rl=rl.Settings(on=node).for_proxy(max_response_length=4096),
         grm_sft=sft.Settings(on=half),
-        grm_rl=rl.Settings(proxy=proxy, proxy_nodes=1, on=replace(node, nodes=2, timeout_min=2880)),
+        grm_rl=rl_with_proxy.Settings(proxy=proxy, proxy_nodes=1, on=replace(node, nodes=2, timeout_min=2880)),
         # The proxy reasons as the teacher does, who has as many tokens.
         evaluate=evaluate.Settings(proxy_max_tokens=4096, on=one_gpu),
         transfer=transfer.Settings(judge=QWEN_3B, proxy_max_tokens=4096, on=one_gpu),
@@ -181,7 +181,7 @@ def demo() -> Config:
         proxy_sft=replace(sft.Settings.demo(max_steps=400), on=one_gpu),
         proxy_rl=replace(rl.Settings.demo(max_steps=8).for_proxy(max_response_length=64), on=training),
         grm_sft=replace(sft.Settings.demo(max_steps=350), on=one_gpu),
-        grm_rl=replace(rl.Settings.demo(), proxy=proxy, proxy_nodes=1, on=replace(training, nodes=2)),
+        grm_rl=replace(rl_with_proxy.Settings.demo(), proxy=proxy, proxy_nodes=1, on=replace(training, nodes=2)),
         evaluate=evaluate.Settings(max_tokens=160, proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
         transfer=transfer.Settings(proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
         report=report.Settings(on=small),

@@ -1,6 +1,6 @@
-"""GRPO with verl on N nodes, and the frozen proxy's vLLM replicas on nodes (or GPUs) of their own.
+"""RL with verl on N nodes, and auxiliary services (the frozen proxy is one) on nodes (or GPUs) of their own.
 
-Every node runs `train`; together they are one Ray cluster. Node 0 then drives: proxy replicas healthy first,
+Every node runs `train`; together they are one Ray cluster. Node 0 then drives: all services healthy first,
 then the trainer; the first death of anything ends the job with the name of its node.
 """
 
@@ -11,9 +11,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,13 @@ from jobs.engine.run_folder.ledger import MADE_OF
 from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
-from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.rewards.base import PROXY
 from proxygrm.rl.config import RlSettings
-from proxygrm.serving.settings import ProxySettings
+from proxygrm.serving.services.running import refuse_duplicates, running
+from proxygrm.serving.services.service import Running, Service, ServiceNode, Surroundings
 from slurm.profile import Profile
+from slurm.ray.plan import ClusterPlan, NodeRecord, Share, plan_cluster
 
 if TYPE_CHECKING:
     from slurm.ray.handle import RayHandle
@@ -40,25 +41,24 @@ CPU_SLOTS = 16
 
 @dataclass(frozen=True)
 class Settings(OnNodes, RlSettings):
-    proxy: ProxySettings | None = None
-    """The frozen judge's servers; not used by a reward that does not ask it."""
-    proxy_nodes: int = 0
-    """Nodes of the job that serve the proxy and do not train; with one node in all, its GPUs are shared."""
+    """What `--set STAGE.NAME=VALUE` can change."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bounds("rl", self, from_zero=("proxy_nodes",))
 
-    @property
-    def servers(self) -> ProxySettings | None:
-        """How the proxy is served; None when it is not asked."""
-        return self.proxy if self.reward.asks == PROXY else None
+@dataclass(frozen=True)
+class Job(Settings):
+    """What the stage is made of: its settings, and what the recipe gives it besides."""
 
-    def check_checkpoints(self, policy: Path, proxy: Path | None, device: str) -> None:
-        """UserError, before anything is started, for lengths or GPUs that a checkpoint does not allow."""
-        self.check_policy(policy, device)
-        if self.servers and proxy is not None:
-            self.servers.fitted(proxy, device)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    """By name; what they need is in the stage's `needs` instead."""
+
+    @classmethod
+    def of(cls, settings: Settings, services: Sequence[Service]) -> Job:
+        shared = {each.name: getattr(settings, each.name) for each in fields(Settings)}
+        without_needs = {each.name: replace(each, needs=dict.fromkeys(each.needs, "")) for each in services}
+        return cls(**shared, services=without_needs)
+
+    def shares(self) -> tuple[Share, ...]:
+        return tuple(Share(each.name, each.nodes, each.shared_gpus(self.on.nodes)) for each in self.services.values())
 
 
 def stage(
@@ -68,16 +68,18 @@ def stage(
     train: Given | Output,
     validation: Given | Output,
     settings: Settings,
-    proxy: str | Output | None = None,
+    services: Sequence[Service] = (),
 ) -> Stage:
-    """train, validation: verl parquet. proxy: the frozen judge of the rubrics. Makes `policy` and `metrics.jsonl`."""
+    """train, validation: verl parquet. services: servers that run beside the trainer for as long as it does, on the
+    last nodes in this order. Makes `policy` and `metrics.jsonl`. UserError: service.duplicate-name.
+    """
+    refuse_duplicates(services)
     needs = {"policy": checks.checkpoint(policy, name, settings.trust_remote_code)}
     if settings.reward.input:  # in the fingerprint by its content, and not by its path
         needs["reward"] = Given(settings.reward.input, check=settings.reward.check_input)
-    prompts: tuple[str, ...] = ()
-    if proxy is not None and settings.proxy is not None:
-        needs["proxy"] = checks.checkpoint(proxy, f"{name}.proxy", settings.proxy.trust_remote_code)
-        prompts = ("proxy", "proxy_verdict") if settings.proxy.mode == "verdict" else ("proxy",)
+    for service in services:
+        for label, need in service.needs.items():
+            needs[f"{service.name}.{label}"] = need if isinstance(need, Given | Output) else Given(str(need))
     return Stage(
         name=name,
         run=train_grpo,
@@ -85,8 +87,8 @@ def stage(
         makes=(Artifact("policy", check=checks.check_checkpoint), Artifact("metrics.jsonl")),
         on=settings.on,
         validate=validate,
-        config=replace(settings, reward=settings.reward.with_input("")),
-        prompts=prompts,
+        config=Job.of(replace(settings, reward=settings.reward.with_input("")), services),
+        prompts=tuple(dict.fromkeys(prompt for service in services for prompt in service.prompts)),
     )
 
 
@@ -94,18 +96,19 @@ def train_grpo(run: StageRun) -> None:
     train(run, run.config, run.out)
 
 
-def train(run: StageRun, settings: Settings, out: Path) -> None:
+def train(run: StageRun, settings: Job, out: Path) -> None:
     """One RL run into `out`: `policy/` (HF checkpoint), `metrics.jsonl`, `checkpoints/`, `rollouts/`, logs."""
     from slurm.ray.cluster import ClusterOptions, run_in_cluster
 
-    node, on, servers = run.profile.node, run.stage.on, settings.servers
+    node, on = run.profile.node, run.stage.on
     settings = with_reward_file(run, settings)
-    settings.check_checkpoints(run.inputs["policy"], run.inputs.get("proxy"), node.device)
+    settings.check_policy(run.inputs["policy"], node.device)
+    for service in settings.services.values():
+        service.check_inputs(inputs_of(service, run.inputs), node.device)
     cpu = node.device == "cpu"
     options = ClusterOptions(
         gpus_per_node=on.gpus_per_node,
-        proxy_nodes=settings.proxy_nodes if servers else 0,
-        shared_proxy_gpus=servers.replicas * servers.tensor_parallel_size if servers else 0,
+        shares=settings.shares(),
         cpus=CPU_SLOTS if cpu else on.cpus_per_task,
         device=node.device,
         interface=node.interface,
@@ -113,36 +116,19 @@ def train(run: StageRun, settings: Settings, out: Path) -> None:
     )
 
     def drive(handle: RayHandle) -> None:
-        with worker_nursery(node.device, out) as nursery:
-            drive_with(handle, nursery)
+        def here(service: Service) -> Surroundings:
+            return surroundings(service, run, handle.plan, out)
 
-    def drive_with(handle: RayHandle, nursery: Path | None) -> None:
-        if servers is None:
-            run_trainer(handle, run, settings, out, None, nursery)
-            return
-        from proxygrm.rl.images import image_folder
-        from proxygrm.serving.replicas.group import ProxyGroup
-
-        run.progress(0, 0, "starting the proxy's replicas")
-        group = ProxyGroup.start(
-            handle,
-            handle.plan.nodes,
-            run.inputs["proxy"],
-            servers,
-            out / "proxy",
-            device=node.device,
-            images=image_folder(run.inputs["train"], run.inputs["validation"]),
-            on_message=lambda line: run.progress(0, 0, line),
-        )
-        try:
-            run_trainer(handle, run, settings, out, group.endpoints_file, nursery)
-        finally:
-            group.stop()
+        with (
+            worker_nursery(node.device, out) as nursery,
+            running(settings.services.values(), here, handle.watch, lambda line: run.progress(0, 0, line)) as services,
+        ):
+            run_trainer(handle, run, settings, out, services, nursery)
 
     run_in_cluster(run.rank, run.nodes, out / "ray", options, drive)
 
 
-def with_reward_file(run: StageRun, settings: Settings) -> Settings:
+def with_reward_file(run: StageRun, settings: Job) -> Job:
     """The settings with the reward's file, checked on every node. A run is rewarded by one function from its first step
     to its last: edited since it was sent, or between two attempts, the file is refused."""
     if "reward" not in run.inputs:
@@ -156,6 +142,30 @@ def with_reward_file(run: StageRun, settings: Settings) -> Settings:
         )
     settings.reward.check_input(path)
     return replace(settings, reward=settings.reward.with_input(path))
+
+
+def inputs_of(service: Service, inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """A service's needs by its own labels."""
+    return {label: inputs[f"{service.name}.{label}"] for label in service.needs}
+
+
+def surroundings(service: Service, run: StageRun, plan: ClusterPlan, out: Path) -> Surroundings:
+    from proxygrm.rl.images import image_folder
+
+    return Surroundings(
+        nodes=nodes_of(service, plan),
+        inputs=inputs_of(service, run.inputs),
+        folder=out / service.folder,
+        device=run.profile.node.device,
+        images=lambda: image_folder(run.inputs["train"], run.inputs["validation"]),
+        one_node=len(plan.nodes) == 1,
+    )
+
+
+def nodes_of(service: Service, plan: ClusterPlan) -> tuple[ServiceNode, ...]:
+    """Those that run it, as it sees them."""
+    serving = plan.serving(service.name)
+    return tuple(ServiceNode(node.name, node.address, node.services[service.name]) for node in serving)
 
 
 @contextmanager
@@ -178,11 +188,17 @@ def worker_nursery(device: str, out: Path) -> Iterator[Path | None]:
 
 
 def run_trainer(
-    handle: RayHandle, run: StageRun, settings: Settings, out: Path, endpoints: Path | None, nursery: Path | None
+    handle: RayHandle,
+    run: StageRun,
+    settings: Job,
+    out: Path,
+    services: Mapping[str, Running],
+    nursery: Path | None,
 ) -> None:
     """verl's own trainer as a child process; running it again continues from its last checkpoint."""
     from proxygrm.core.errors import UserError
     from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
+    from proxygrm.serving.replicas.group import ProxyGroup
 
     device, trainers = run.profile.node.device, handle.plan.trainers
     fitted = settings.fitted(len(trainers) * trainers[0].trainer_gpus)
@@ -201,7 +217,7 @@ def run_trainer(
         gpus_per_node=trainers[0].trainer_gpus,
         run_name=f"{run.run_dir.name}-{out.name}",
         device=device,
-        endpoints=endpoints,
+        endpoints=next((each.endpoints_file for each in services.values() if isinstance(each, ProxyGroup)), None),
         nursery=nursery,
         attempt=len(list((out / "verl_metrics").glob("attempt_*"))),
     )
@@ -222,14 +238,9 @@ def run_trainer(
 
 
 def validate(stage: Stage, profile: Profile) -> None:
-    """Nodes and GPUs shared out as the job does it (`train` here, `proxygrm.serving.replicas.group`), with made-up
-    nodes."""
-    from proxygrm.serving.replicas.placement import place_replicas
-    from slurm.ray.plan import NodeRecord, plan_cluster
-
-    settings, on, cpu = stage.config, stage.on, profile.node.device == "cpu"
-    servers = settings.servers
-    if settings.reward.asks == PROXY and servers is None:
+    """Nodes and GPUs shared out as the job does it (`train` here, `Service.start`), with made-up nodes."""
+    settings, on = stage.config, stage.on
+    if settings.reward.asks == PROXY and PROXY not in settings.services:
         raise UserError(f"reward={settings.reward.kind} asks a proxy, but the stage has none", code="rl.no-proxy")
     if settings.reward.reads_file and "reward" not in stage.needs:
         raise UserError(
@@ -237,10 +248,9 @@ def validate(stage: Stage, profile: Profile) -> None:
             code="rl.no-reward-file",
         )
     nodes = [NodeRecord(rank, f"node {rank}", f"address {rank}") for rank in range(on.nodes)]
-    shared = servers.replicas * servers.tensor_parallel_size if servers else 0
-    roles = plan_cluster(nodes, on.gpus_per_node, settings.proxy_nodes if servers else 0, shared)
-    if servers:
-        place_replicas(roles.proxies, servers.replicas, 1 if cpu else servers.tensor_parallel_size)
+    roles = plan_cluster(nodes, on.gpus_per_node, settings.shares())
+    for service in settings.services.values():
+        service.validate(nodes_of(service, roles), profile.node.device)
     devices = sum(node.trainer_gpus for node in roles.trainers)
     if not devices:
         raise UserError("no GPU to train on; ask for GPUs (gpus_per_node)", code="rl.no-gpu")

@@ -14,7 +14,7 @@ from proxygrm.core.errors import UserError
 from slurm.ray.addresses import interface_of, node_address, node_name
 from slurm.ray.handle import WATCH_S, ClusterLost, RayHandle
 from slurm.ray.node import RayNode, child_environment, private_folder, secret_environment
-from slurm.ray.plan import plan_cluster
+from slurm.ray.plan import Share, plan_cluster
 from slurm.ray.readiness import head_address, head_answers, lost_node, reported_failure, wait_until_complete
 from slurm.ray.rendezvous import Rendezvous
 
@@ -25,13 +25,13 @@ lag)."""
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """gpus_per_node: what the job has on each node. cpus: logical CPUs Ray hands out on each node."""
+    """gpus_per_node: what the job has on each node. cpus: logical CPUs Ray hands out on each node. shares: what
+    auxiliary services take of both."""
 
     gpus_per_node: int
-    proxy_nodes: int
-    shared_proxy_gpus: int
     cpus: int
     device: str
+    shares: tuple[Share, ...] = ()
     interface: str = ""
     object_store_mb: int = 200
     ready_timeout_s: float = 300.0
@@ -55,7 +55,7 @@ def run_in_cluster(
         rendezvous.create_secrets()
     name, address = node_name(), node_address(options.interface)
     records = rendezvous.nodes(name, address, deadline)
-    plan = plan_cluster(records, options.gpus_per_node, options.proxy_nodes, options.shared_proxy_gpus)
+    plan = plan_cluster(records, options.gpus_per_node, options.shares)
     role = plan.nodes[rank]
     interface, private = options.interface or interface_of(address), private_folder()
     environment = child_environment(plan, rank, rendezvous.token, interface, options.device)

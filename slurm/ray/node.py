@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import socket
 import sys
 from pathlib import Path
 
-from proxygrm.core.errors import UserError
 from proxygrm.core.runtime import held_folder
 from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.job_secret import NODE_FOLDER, SECRET_FILE
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
+from proxygrm.serving.services.gpus import NODE_GPUS
 from slurm.ray import start_hook
 from slurm.ray.plan import ClusterPlan, NodeRole
 
@@ -61,10 +59,11 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
     if device == "cpu":
         values["RAY_memory_monitor_refresh_ms"] = "0"
     if device == "cuda":
-        # The job's GPUs on this node: the first ones are Ray's to hand out, the last ones are the proxy's, which
-        # finds them by this variable because Ray changes CUDA_VISIBLE_DEVICES in every worker.
-        gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(role.trainer_gpus + role.proxy_gpus)))
-        values["PROXYGRM_NODE_GPUS"] = gpus
+        # The job's GPUs on this node: the first ones are Ray's to hand out, the last ones are of services, which
+        # find them by this variable because Ray changes CUDA_VISIBLE_DEVICES in every worker.
+        count = role.trainer_gpus + sum(role.resources().values())
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        values[NODE_GPUS] = gpus
         values["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.split(",")[: role.trainer_gpus])
     return values
 
@@ -112,13 +111,12 @@ class RayNode:
         self._start([f"--address={head}"])
 
     def _start(self, arguments: list[str]) -> None:
-        resources = {"proxy_gpu": self.role.proxy_gpus} if self.role.proxy_gpus else {}
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments),
             f"--node-ip-address={self.role.address}",
             f"--num-gpus={self.role.trainer_gpus}",
             f"--num-cpus={self.cpus}",
-            f"--resources={json.dumps(resources)}",
+            f"--resources={json.dumps(self.role.resources())}",
             f"--object-store-memory={self.object_store_mb << 20}",
             f"--temp-dir={self.temp}",
             "--disable-usage-stats",
@@ -150,15 +148,3 @@ class RayNode:
                 with source.open("rb") as file:
                     file.seek(max(0, source.stat().st_size - (1 << 20)))
                     (target / source.name).write_bytes(file.read())
-
-
-def free_port(address: str) -> int:
-    """A port that is free now, below the ephemeral range, where no outgoing connection can take it."""
-    for port in random.Random().sample(range(20000, 32000), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind((address, port))
-                return port
-            except OSError:
-                continue
-    raise UserError(f"no free port between 20000 and 32000 on {address}", code="ray.no-port", address=address)

@@ -41,10 +41,11 @@ def wait_until_complete(
         alive = {row["NodeManagerAddress"]: row["Resources"] for row in nodes() if row["Alive"]}
         missing = [role for role in plan.nodes if role.address not in alive]
         gpus = sum(resources.get("GPU", 0) for resources in alive.values())
-        proxy_gpus = sum(resources.get("proxy_gpu", 0) for resources in alive.values())
         expected_gpus = sum(role.trainer_gpus for role in plan.nodes)
-        expected_proxy_gpus = sum(role.proxy_gpus for role in plan.nodes)
-        if not missing and gpus == expected_gpus and proxy_gpus == expected_proxy_gpus:
+        expected = [(role.address, name, count) for role in plan.nodes for name, count in role.resources().items()]
+        service_gpus = sum(alive.get(address, {}).get(name, 0) for address, name, _ in expected)
+        expected_service_gpus = sum(count for _, _, count in expected)
+        if not missing and gpus == expected_gpus and service_gpus == expected_service_gpus:
             return
         if failure := rendezvous.failure() or node.death():
             raise ClusterLost(failure)
@@ -52,11 +53,12 @@ def wait_until_complete(
             names = ", ".join(f"{role.name} ({role.address})" for role in missing) or "none"
             raise ClusterLost(
                 f"Ray is not complete: {len(alive)} of {len(plan.nodes)} nodes (missing: {names}), "
-                f"{gpus:.0f} of {expected_gpus} trainer GPUs, {proxy_gpus:.0f} of {expected_proxy_gpus} proxy GPUs",
+                f"{gpus:.0f} of {expected_gpus} trainer GPUs, "
+                f"{service_gpus:.0f} of {expected_service_gpus} GPUs of services",
                 code="ray.incomplete",
                 missing=[role.name for role in missing],
                 gpus=gpus,
-                proxy_gpus=proxy_gpus,
+                service_gpus=service_gpus,
             )
         time.sleep(0.5)
 

@@ -310,5 +310,5 @@ def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_th
     assert step.outcomes == {"scored": 256}
     assert {row["proxy_replica"] for row in step.rows if row["proxy_retries"]} == {lasting.url}
     assert (lasting.status().state, lasting.status().restarts) == ("healthy", 1)
-    with refused("proxy.replica-failed", replica="proxy-0", restarts=2):
+    with refused("service.replica-failed", replica="proxy-0", restarts=2):
         serving.check()

@@ -106,6 +106,12 @@ FAILURES = (
         "its own log (proxy/proxy-N.log in the stage's folder) says why: often memory, or a model vLLM cannot serve",
     ),
     _row(
+        "service crash loop",
+        r"\w replica (\S+ on \S+) failed after \d+ restarts",
+        "a service of the job, {1}, died again and again",
+        "its own log (services/NAME/NAME-N.log in the stage's folder) says why",
+    ),
+    _row(
         "file system trouble",
         r"Stale file handle|Input/output error|Transport endpoint is not connected",
         "the shared file system failed on a node",

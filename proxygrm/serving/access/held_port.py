@@ -1,8 +1,14 @@
-"""A port that is held for a server that will bind it later, so that no other user can take it."""
+"""Ports for servers that open them later: held ones, which no other user can take, and, for servers that cannot share
+a port, free ones."""
 
 from __future__ import annotations
 
+import os
+import random
 import socket
+from pathlib import Path
+
+from proxygrm.core.errors import UserError
 
 
 def hold(address: str, port: int = 0) -> socket.socket:
@@ -24,3 +30,29 @@ def hold(address: str, port: int = 0) -> socket.socket:
         held.close()
         raise
     return held
+
+
+def free_port(address: str) -> int:
+    """A port that is free now, below the ephemeral range, where no outgoing connection can take it."""
+    for port in random.Random().sample(range(20000, 32000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+                return port
+            except OSError:
+                continue
+    raise UserError(f"no free port between 20000 and 32000 on {address}", code="ray.no-port", address=address)
+
+
+def is_taken_by_others(port: int) -> bool:
+    """Whether a process of another user listens on the port, at any address of this machine (Linux)."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for columns in map(str.split, lines):
+            listens = columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port
+            if listens and int(columns[7]) != os.getuid():
+                return True
+    return False

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from proxygrm.core.errors import UserError
-
-
-class ProxyNode(Protocol):
-    """What placement reads of a node (`slurm.ray.plan.NodeRole` provides it): the proxy has its last GPUs."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def trainer_gpus(self) -> int: ...
-    @property
-    def proxy_gpus(self) -> int: ...
+from proxygrm.serving.services.service import ServiceNode
 
 
 @dataclass(frozen=True)
@@ -32,12 +19,12 @@ class Place:
     gpus: tuple[int, ...]
 
 
-def place_replicas(nodes: Sequence[ProxyNode], replicas: int, tensor_parallel_size: int) -> list[Place]:
+def place_replicas(nodes: Sequence[ServiceNode], replicas: int, tensor_parallel_size: int) -> list[Place]:
     """One replica per node in turn, so that nodes are loaded evenly; a replica never spans two nodes.
 
     UserError when they do not fit.
     """
-    free = {node.name: list(range(node.trainer_gpus, node.trainer_gpus + node.proxy_gpus)) for node in nodes}
+    free = {node.name: list(node.gpus) for node in nodes}
     places: list[Place] = []
     while len(places) < replicas:
         placed = len(places)
@@ -46,7 +33,7 @@ def place_replicas(nodes: Sequence[ProxyNode], replicas: int, tensor_parallel_si
                 gpus, free[node.name] = free[node.name][:tensor_parallel_size], free[node.name][tensor_parallel_size:]
                 places.append(Place(len(places), node.name, node.address, tuple(gpus)))
         if len(places) == placed:
-            gpus_by_node = ", ".join(f"{node.name} {node.proxy_gpus}" for node in nodes if node.proxy_gpus) or "none"
+            gpus_by_node = ", ".join(f"{node.name} {len(node.gpus)}" for node in nodes if node.gpus) or "none"
             raise UserError(
                 f"proxy: {replicas} replicas of {tensor_parallel_size} GPUs do not fit on the proxy's GPUs "
                 f"({gpus_by_node}); there is room for {len(places)}: lower proxy "

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from proxygrm.core.checkpoints.check import check_checkpoint
-from proxygrm.core.errors import UserError
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.replicas.command import ReplicaSpec
 from proxygrm.serving.replicas.placement import place_replicas
-from proxygrm.serving.replicas.server import ReplicaServer, ReplicaStatus, raise_if_failed, wait_until_healthy
+from proxygrm.serving.replicas.server import ReplicaServer
+from proxygrm.serving.services.gpus import gpu_numbers
+from proxygrm.serving.services.server import ReplicaStatus, raise_if_failed, wait_until_healthy
+from proxygrm.serving.services.service import ServiceNode
 from proxygrm.serving.settings import ProxySettings
-
-NODE_GPUS = "PROXYGRM_NODE_GPUS"
-"""CUDA numbers of all GPUs a job has on the node, comma-separated; the job's own CUDA_VISIBLE_DEVICES is not enough
-inside Ray, which changes that in each worker."""
-
-
-@dataclass(frozen=True)
-class ThisMachine:
-    name: str
-    address: str
-    proxy_gpus: int
-    trainer_gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,22 +32,6 @@ class Serving:
     def check(self) -> None:
         """UserError once a replica has used up its restarts."""
         raise_if_failed(self.health())
-
-
-def gpu_numbers(positions: Sequence[int]) -> tuple[str, ...]:
-    """CUDA numbers (or UUIDs) of GPUs of this job by their positions in the node's list."""
-    listed = os.environ.get(NODE_GPUS) or os.environ.get("CUDA_VISIBLE_DEVICES") or ""
-    numbers = [number for number in listed.split(",") if number]
-    if not numbers:
-        return tuple(str(position) for position in positions)
-    if positions and max(positions) >= len(numbers):
-        raise UserError(
-            f"proxy: GPU {max(positions) + 1} of this node is needed, the job has {len(numbers)} ({listed})",
-            code="proxy.too-few-gpus",
-            needed=max(positions) + 1,
-            gpus=len(numbers),
-        )
-    return tuple(numbers[position] for position in positions)
 
 
 @contextlib.contextmanager
@@ -84,7 +57,7 @@ def serve(
     check_checkpoint(Path(model))
     settings = settings.fitted(Path(model), device)
     parallel = 1 if device == "cpu" else settings.tensor_parallel_size
-    machine = ThisMachine("this machine", address, settings.replicas * parallel)
+    machine = ServiceNode("this machine", address, tuple(range(settings.replicas * parallel)))
     key = secrets.token_urlsafe(32)
     readable = str(images.resolve()) if images else ""
     servers: list[ReplicaServer] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
+from proxygrm.serving.access.held_port import free_port
 from slurm.commands import host_names
 from slurm.health.preflight import bad_nodes
 from slurm.health.preflight.clock import clock_server
@@ -23,7 +24,6 @@ from slurm.health.preflight.measure import Leader, measure
 from slurm.health.preflight.record import NodeHealth
 from slurm.profile import Profile
 from slurm.ray.addresses import node_address, node_name
-from slurm.ray.node import free_port
 from slurm.ray.rendezvous import Rendezvous
 
 log = logging.getLogger(__name__)

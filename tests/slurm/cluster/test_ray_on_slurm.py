@@ -25,6 +25,7 @@ from jobs.engine.stage import Artifact, Stage, StageRun
 from slurm.profile import Health, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, run_in_cluster
 from slurm.ray.handle import RayHandle
+from slurm.ray.plan import Share
 from slurm.sbatch import Resources
 
 pytestmark = [pytest.mark.cluster, pytest.mark.heavy, pytest.mark.usefixtures("on_the_local_cluster")]
@@ -33,7 +34,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 NO_PREFLIGHT = Health(preflight=False)  # of GPUs that are names only
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu"), health=NO_PREFLIGHT)
 TWO_NODES = Resources(nodes=2, gpus_per_node=1, cpus_per_task=2, mem_gb=4, timeout_min=10)
-OPTIONS = ClusterOptions(gpus_per_node=1, proxy_nodes=1, shared_proxy_gpus=0, cpus=2, device="cpu")
+OPTIONS = ClusterOptions(gpus_per_node=1, cpus=2, device="cpu", shares=(Share("proxy", nodes=1),))
 
 
 def look_around(run: StageRun) -> None:
@@ -93,7 +94,7 @@ def share_a_node(run: StageRun) -> None:
         (run.out / "met").write_text(str(other.exists()))
         ray.get(ray.remote(lambda: None).options(num_gpus=1, num_cpus=0).remote())
 
-    options = ClusterOptions(gpus_per_node=2, proxy_nodes=0, shared_proxy_gpus=1, cpus=2, device="cpu")
+    options = ClusterOptions(gpus_per_node=2, cpus=2, device="cpu", shares=(Share("proxy", gpus=1),))
     run_in_cluster(run.rank, run.nodes, run.out / "ray", options, driver)
 
 
@@ -198,7 +199,7 @@ def test_ray_spans_the_job_and_keeps_the_proxy_s_gpus_from_the_trainer(
     (record,) = [json.loads(path.read_text()) for path in ledger.folder.glob("ray_here/ray/*/plan.json")]
     head, proxy = record["nodes"]
     assert [head["name"], proxy["name"]] == seen["plan"]
-    assert [(role["trainer_gpus"], role["proxy_gpus"]) for role in (head, proxy)] == [(1, 0), (0, 1)]
+    assert [(role["trainer_gpus"], role["services"]) for role in (head, proxy)] == [(1, {}), (0, {"proxy": [0]})]
     assert record["head"].rpartition(":")[0] == head["address"]
     assert (ledger.folder / "ray_here" / "child.log").read_text() == "child ran\n"
     assert_no_ray_is_left(ledger.folder)

@@ -22,6 +22,7 @@ from slurm import local
 from slurm.profile import Environment, Health, Node, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, run_in_cluster
 from slurm.ray.handle import RayHandle
+from slurm.ray.plan import Share
 from slurm.sbatch import Resources
 from support.second_user import SecondUser, two_users
 
@@ -67,7 +68,7 @@ def meet_on_a_node(run: StageRun) -> None:
         while not other.with_name("done").exists() and time.time() < deadline:
             time.sleep(0.2)  # neither leaves before the other has counted
 
-    options = ClusterOptions(gpus_per_node=2, proxy_nodes=0, shared_proxy_gpus=1, cpus=2, device="cpu")
+    options = ClusterOptions(gpus_per_node=2, cpus=2, device="cpu", shares=(Share("proxy", gpus=1),))
     run_in_cluster(run.rank, run.nodes, run.out / "ray", options, driver)
 
 

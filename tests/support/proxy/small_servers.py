@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.serving.replicas import server as supervision
 from proxygrm.serving.replicas.command import ReplicaSpec
+from proxygrm.serving.services import server as supervision
 from proxygrm.serving.settings import ProxySettings
 
 # Answers /health with its process id, and exits with code 9 on any other path.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.ray.plan import NodeRecord, plan_cluster
+from slurm.ray.plan import NodeRecord, Share, plan_cluster
 from slurm.ray.rendezvous import Rendezvous
 from support.refusals import refused
 
@@ -17,35 +17,48 @@ def nodes(count: int) -> list[NodeRecord]:
 
 @pytest.mark.parametrize("count", [2, 3, 4, 64])
 def test_the_last_node_serves_the_proxy_and_the_others_train(count: int) -> None:
-    plan = plan_cluster(list(reversed(nodes(count))), gpus_per_node=8, proxy_nodes=1, shared_proxy_gpus=0)
+    plan = plan_cluster(list(reversed(nodes(count))), gpus_per_node=8, shares=[Share("proxy", nodes=1)])
     assert [role.rank for role in plan.trainers] == list(range(count - 1))
-    assert [role.name for role in plan.proxies] == [f"n{count - 1}"]
+    assert [role.name for role in plan.serving("proxy")] == [f"n{count - 1}"]
     assert sum(role.trainer_gpus for role in plan.nodes) == 8 * (count - 1)
     assert plan.head.rank == 0
 
 
 def test_a_single_node_is_shared() -> None:
-    plan = plan_cluster(nodes(1), gpus_per_node=8, proxy_nodes=1, shared_proxy_gpus=2)
-    assert (plan.head.trainer_gpus, plan.head.proxy_gpus) == (6, 2)
+    plan = plan_cluster(nodes(1), gpus_per_node=8, shares=[Share("proxy", nodes=1, gpus=2)])
+    assert (plan.head.trainer_gpus, plan.head.services) == (6, {"proxy": (6, 7)})
 
 
 @pytest.mark.parametrize(
-    ("count", "gpus", "proxy_nodes", "shared", "code"),
+    ("count", "gpus", "shares", "code"),
     [
-        (1, 1, 1, 1, "ray.node-too-small"),
-        (2, 8, 2, 0, "ray.no-training-node"),
+        (1, 1, [Share("proxy", nodes=1, gpus=1)], "ray.node-too-small"),
+        (1, 4, [Share("proxy", nodes=1, gpus=2), Share("search", gpus=2)], "ray.node-too-small"),
+        (2, 8, [Share("proxy", nodes=2)], "ray.no-training-node"),
+        (2, 8, [Share("proxy", nodes=1), Share("search", nodes=1)], "ray.no-training-node"),
+        (1, 8, [Share("search", nodes=2)], "ray.no-training-node"),
     ],
 )
-def test_a_division_that_cannot_work_is_refused(
-    count: int, gpus: int, proxy_nodes: int, shared: int, code: str
-) -> None:
+def test_a_division_that_cannot_work_is_refused(count: int, gpus: int, shares: list[Share], code: str) -> None:
     with refused(code):
-        plan_cluster(nodes(count), gpus, proxy_nodes, shared)
+        plan_cluster(nodes(count), gpus, shares)
+
+
+def test_services_have_nodes_of_their_own_or_gpus_of_every_trainer() -> None:
+    shares = [Share("tools"), Share("proxy", nodes=2), Share("judge", gpus=3), Share("search", nodes=1)]
+    plan = plan_cluster(nodes(5), 8, shares)
+    every = tuple(range(8))
+    trainer = {"tools": (), "judge": (5, 6, 7)}
+    expected = [trainer, trainer, {"proxy": every}, {"proxy": every}, {"search": every}]
+    assert [dict(role.services) for role in plan.nodes] == expected
+    assert [role.trainer_gpus for role in plan.nodes] == [5, 5, 0, 0, 0]
+    assert [role.name for role in plan.serving("tools")] == ["n0", "n1"]
+    assert [role.resources() for role in plan.nodes[1:3]] == [{"judge_gpu": 3}, {"proxy_gpu": 8}]
 
 
 def test_two_nodes_with_one_address_are_noticed() -> None:
     with refused("ray.duplicate-address", addresses={"a": "10.0.0.1", "b": "10.0.0.1"}):
-        plan_cluster([NodeRecord(0, "a", "10.0.0.1"), NodeRecord(1, "b", "10.0.0.1")], 8, 1, 0)
+        plan_cluster([NodeRecord(0, "a", "10.0.0.1"), NodeRecord(1, "b", "10.0.0.1")], 8, [Share("proxy", nodes=1)])
 
 
 def test_the_earliest_death_is_the_one_reported(tmp_path: Path) -> None:

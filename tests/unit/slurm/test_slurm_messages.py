@@ -16,7 +16,7 @@ from slurm.health.preflight.judge import Bad, Verdict
 from slurm.local import binaries, cluster, config, daemons, folder, ports
 from slurm.profile import Health, Profile
 from slurm.ray import addresses, node, plan, readiness
-from slurm.ray.plan import NodeRecord, NodeRole
+from slurm.ray.plan import NodeRecord, NodeRole, Share
 from slurm.ray.rendezvous import Rendezvous
 
 
@@ -140,14 +140,15 @@ def test_private_files(here: Path) -> None:
 def test_ray_plans_and_addresses(here: Path) -> None:
     one, two = NodeRecord(0, "a", "10.0.0.1"), NodeRecord(1, "b", "10.0.0.1")
     same = "two nodes have the same address: a=10.0.0.1, b=10.0.0.1"
-    assert raised(plan.plan_cluster, [one, two], 8, 1, 0) == f"ray.duplicate-address: {same}"
-    assert raised(plan.plan_cluster, [one], 2, 1, 2) == (
+    assert raised(plan.plan_cluster, [one, two], 8) == f"ray.duplicate-address: {same}"
+    assert raised(plan.plan_cluster, [one], 2, [Share("proxy", nodes=1, gpus=2)]) == (
         "ray.node-too-small: one node with 2 GPUs cannot hold the trainer and 2 GPUs of proxy; ask for more nodes "
-        "(--nodes 2) or fewer proxy replicas"
+        "(--nodes 2), or fewer GPUs for these"
     )
     other = NodeRecord(1, "b", "10.0.0.2")
-    assert raised(plan.plan_cluster, [one, other], 8, 2, 0) == (
-        "ray.no-training-node: 2 proxy nodes of 2 nodes leave none to train; lower proxy_nodes"
+    assert raised(plan.plan_cluster, [one, other], 8, [Share("proxy", nodes=2)]) == (
+        "ray.no-training-node: 2 proxy nodes of 2 nodes leave none to train; ask for more nodes (--nodes), or fewer of "
+        "these"
     )
     assert raised(Rendezvous(here, 0, 3).nodes, "a", "10.0.0.1", 0.0) == (
         "ray.rendezvous-timeout: the nodes did not meet in time: 1 of 3 nodes have started"
@@ -173,7 +174,7 @@ def test_addresses(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ray_that_does_not_get_complete(here: Path) -> None:
-    roles = (NodeRole(0, "a", "10.0.0.1", 8, 0), NodeRole(1, "b", "10.0.0.2", 0, 8))
+    roles = (NodeRole(0, "a", "10.0.0.1", 8), NodeRole(1, "b", "10.0.0.2", 0, {"proxy": tuple(range(8))}))
     ray_node = node.RayNode(roles[0], {}, here, 1, 1, here / "ray-a.log")
     assert raised(readiness.head_address, ray_node, 0.0) == (
         f"ray.no-head: node a: Ray's head never opened a port; see {here}/ray-a.log"
@@ -181,8 +182,8 @@ def test_a_ray_that_does_not_get_complete(here: Path) -> None:
     alive = [{"NodeManagerAddress": "10.0.0.1", "Alive": True, "Resources": {"GPU": 8.0}}]
     meeting = Rendezvous(here, 0, 2)
     assert raised(readiness.wait_until_complete, plan.ClusterPlan(roles), lambda: alive, meeting, ray_node, 0.0) == (
-        "ray.incomplete: Ray is not complete: 1 of 2 nodes (missing: b (10.0.0.2)), 8 of 8 trainer GPUs, 0 of 8 proxy "
-        "GPUs"
+        "ray.incomplete: Ray is not complete: 1 of 2 nodes (missing: b (10.0.0.2)), 8 of 8 trainer GPUs, 0 of 8 GPUs "
+        "of services"
     )
 
 

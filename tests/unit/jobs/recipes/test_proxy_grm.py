@@ -58,7 +58,7 @@ def test_the_proxy_is_trained_as_chosen_and_the_other_way_needs_no_other_split(
     assert found["split"].fingerprint() == default["split"].fingerprint()
     if judge == "proxy_rl":
         settings = found["proxy_rl"].config
-        assert (settings.reward.kind, settings.servers, settings.proxy_nodes) == ("proxy_verdict", None, 0)
+        assert (settings.reward.kind, settings.services) == ("proxy_verdict", {})
         start = {parent.name for parent in found["proxy_rl"].upstream()}
         assert start == {"split"} | (stages - {"proxy_rl"})
 

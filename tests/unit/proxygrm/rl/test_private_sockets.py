@@ -23,7 +23,8 @@ from proxygrm.rl.config import RlSettings
 from proxygrm.rl.guards import private_sockets
 from proxygrm.rl.overrides import job_environment, verl_overrides
 from proxygrm.serving.replicas.command import ReplicaSpec
-from proxygrm.serving.replicas.server import ReplicaServer, wait_until_healthy
+from proxygrm.serving.replicas.server import ReplicaServer
+from proxygrm.serving.services.server import wait_until_healthy
 from proxygrm.serving.settings import ProxySettings
 from slurm.ray.node import private_folder, secret_environment
 

@@ -18,9 +18,10 @@ from proxygrm.serving.chat.client import ChatClient
 from proxygrm.serving.chat.request import ChatRequest
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.replicas.placement import place_replicas
-from proxygrm.serving.replicas.serve import ThisMachine, gpu_numbers
-from proxygrm.serving.replicas.server import ReplicaStatus, raise_if_failed, wait_until_healthy
 from proxygrm.serving.replicas.standalone import resolve_device
+from proxygrm.serving.services.gpus import gpu_numbers
+from proxygrm.serving.services.server import ReplicaStatus, raise_if_failed, wait_until_healthy
+from proxygrm.serving.services.service import ServiceNode
 from proxygrm.serving.settings import ProxySettings
 from support.proxy.stub import Server, stubs
 
@@ -121,13 +122,13 @@ MESSAGES = [
      "proxy: no --api-key in extra_args: command lines are public; a key is made for each job"),
     (lambda: ProxySettings(extra_args=("--trust_remote_code",)), "proxy.reserved-argument",
      "proxy: no --trust-remote-code in extra_args: trust_remote_code is a setting"),
-    (lambda: place_replicas([ThisMachine("a", "ip", 6)], 2, 4), "proxy.replicas-do-not-fit",
+    (lambda: place_replicas([ServiceNode("a", "ip", (0, 1, 2, 3, 4, 5))], 2, 4), "proxy.replicas-do-not-fit",
      "proxy: 2 replicas of 4 GPUs do not fit on the proxy's GPUs (a 6); there is room for 1: lower proxy replicas or "
      "tensor_parallel_size, or add a proxy node"),
-    (too_few_gpus, "proxy.too-few-gpus", "proxy: GPU 3 of this node is needed, the job has 2 (0,1)"),
-    (lambda: raise_if_failed(replica("failed", "ended with code 9: no memory")), "proxy.replica-failed",
+    (too_few_gpus, "service.too-few-gpus", "GPU 3 of this node is needed, the job has 2 (0,1)"),
+    (lambda: raise_if_failed(replica("failed", "ended with code 9: no memory")), "service.replica-failed",
      "proxy replica proxy-0 on gpu-1 failed after 3 restarts: ended with code 9: no memory"),
-    (lambda: wait_until_healthy(lambda: replica("starting", "loading weights"), -1), "proxy.replica-late",
+    (lambda: wait_until_healthy(lambda: replica("starting", "loading weights"), -1), "service.replica-late",
      "proxy: 0 of 1 replicas healthy after -1 s; proxy-0 on gpu-1 is starting: loading weights"),
 ]  # fmt: skip
 

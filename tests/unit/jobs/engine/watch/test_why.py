@@ -70,6 +70,10 @@ OSError: [Errno 98] Address already in use
 proxygrm.core.errors.UserError: proxy replica proxy-1 on gpu-9 failed after 3 restarts: ended with code 1: \
 RuntimeError: Engine core initialization failed
 """,
+    "service crash loop": """
+proxygrm.core.errors.UserError: search replica search-0 on gpu-2 failed after 1 restarts: ended with exit code 1: \
+FileNotFoundError: index.faiss (log: /shared/runs/a/rl/services/search/search-0.log)
+""",
     "file system trouble": """
 OSError: [Errno 116] Stale file handle: '/shared/runs/a/rollouts'
 """,

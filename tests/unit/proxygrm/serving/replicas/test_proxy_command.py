@@ -133,7 +133,7 @@ def test_a_killed_replica_is_reported_and_restarted_and_a_crash_loop_ends_with_o
     os.kill(health(url)["pid"], signal.SIGKILL)
     output, _ = process.communicate(timeout=40)
     assert process.returncode == 2
-    assert code_of(output) == "proxy.replica-failed"
+    assert code_of(output) == "service.replica-failed"
     assert "CUDA error" in output.splitlines()[-1]
 
 

@@ -11,11 +11,14 @@ from dataclasses import replace
 import pytest
 
 from proxygrm.core.errors import UserError
-from proxygrm.serving.replicas import server as supervision
 from proxygrm.serving.replicas.command import serve_command, serve_environment
 from proxygrm.serving.replicas.placement import place_replicas
-from proxygrm.serving.replicas.serve import NODE_GPUS, ThisMachine, gpu_numbers, serve
-from proxygrm.serving.replicas.server import ReplicaServer, may_restart, pause_s, wait_until_healthy
+from proxygrm.serving.replicas.serve import serve
+from proxygrm.serving.replicas.server import ReplicaServer
+from proxygrm.serving.services import server as supervision
+from proxygrm.serving.services.gpus import NODE_GPUS, gpu_numbers
+from proxygrm.serving.services.server import may_restart, pause_s, wait_until_healthy
+from proxygrm.serving.services.service import ServiceNode
 from proxygrm.serving.settings import ProxySettings
 from support.proxy.small_servers import HTTP_SERVER, small_server, spec, wait_for
 from support.refusals import refused
@@ -28,8 +31,8 @@ def get(url: str) -> str:
     return opener.open(url, timeout=5).read().decode()
 
 
-def node(name: str, proxy_gpus: int, trainer_gpus: int = 0) -> ThisMachine:
-    return ThisMachine(name, f"ip-{name}", proxy_gpus, trainer_gpus)
+def node(name: str, gpus: int, trainer_gpus: int = 0) -> ServiceNode:
+    return ServiceNode(name, f"ip-{name}", tuple(range(trainer_gpus, trainer_gpus + gpus)))
 
 
 def test_replicas_take_turns_over_the_proxys_nodes_and_never_span_two():
@@ -50,7 +53,7 @@ def test_gpu_numbers_come_from_the_jobs_own_list(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # what Ray leaves to an actor without GPUs
     monkeypatch.setenv(NODE_GPUS, "2,3,GPU-ab12,5")
     assert gpu_numbers((2, 3)) == ("GPU-ab12", "5")
-    with refused("proxy.too-few-gpus", needed=5, gpus=4):
+    with refused("service.too-few-gpus", needed=5, gpus=4):
         gpu_numbers((4,))
 
 
@@ -98,7 +101,7 @@ def test_a_server_that_dies_comes_back_at_the_same_url_until_its_restarts_are_us
         assert status.restarts == 2
         detail = f"ended with exit code 9: RuntimeError: the engine died (log: {server.spec.log})"
         assert status.detail == detail
-        with refused("proxy.replica-failed", replica="proxy-0", node="h100-2", restarts=2, detail=detail):
+        with refused("service.replica-failed", replica="proxy-0", node="h100-2", restarts=2, detail=detail):
             wait_until_healthy(lambda: [server.status()], 5)
     finally:
         server.stop()
@@ -123,7 +126,7 @@ def test_a_server_that_never_answers_is_named_at_the_deadline_with_a_line_of_its
     server.start()
     try:
         late = {"healthy": 0, "replicas": 1, "replica": "proxy-0", "node": "h100-2", "state": "starting"}
-        with refused("proxy.replica-late", **late, detail="loading weights"):
+        with refused("service.replica-late", **late, detail="loading weights"):
             wait_until_healthy(lambda: [server.status()], 1.5)
     finally:
         server.stop()
@@ -155,7 +158,7 @@ def test_a_supervisor_that_fails_is_reported_and_not_waited_for(tmp_path):
     threading.excepthook = lambda args: None
     try:
         server.start()
-        with refused("proxy.replica-failed", detail="its supervisor ended: OSError: Cannot allocate memory"):
+        with refused("service.replica-failed", detail="its supervisor ended: OSError: Cannot allocate memory"):
             wait_until_healthy(lambda: [server.status()], 60)
     finally:
         threading.excepthook = hook

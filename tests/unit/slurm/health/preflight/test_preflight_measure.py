@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from proxygrm.serving.access.held_port import free_port
 from slurm.health.preflight import bad_nodes, measure
 from slurm.health.preflight.clock import clock_offset, clock_server
 from slurm.health.preflight.judge import Bad, Verdict, judge
 from slurm.health.preflight.stale import MARK, OwnProcess, left_over
 from slurm.profile import Health, Node, Profile, Scheduler
-from slurm.ray.node import free_port
 from support.refusals import refused
 
 
