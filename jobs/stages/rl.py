@@ -251,8 +251,17 @@ def validate(stage: Stage, profile: Profile) -> None:
     roles = plan_cluster(nodes, on.gpus_per_node, settings.shares())
     for service in settings.services.values():
         service.validate(nodes_of(service, roles), profile.node.device)
+        if runs_programs_of_this_machine(profile):
+            service.check_program()
     devices = sum(node.trainer_gpus for node in roles.trainers)
     if not devices:
         raise UserError("no GPU to train on; ask for GPUs (gpus_per_node)", code="rl.no-gpu")
     fitted = settings.fitted(devices)
     fitted.check_against(rows=fitted.train_batch_size, devices=devices)
+
+
+def runs_programs_of_this_machine(profile: Profile) -> bool:
+    """Whether jobs find the same programs as this process: no container, and nothing that changes their PATH."""
+    environment = profile.environment
+    changed = environment.modules or environment.venv or environment.setup or "PATH" in environment.variables
+    return not (profile.container.runtime or changed)

@@ -104,6 +104,10 @@ class Service(ABC):
         """UserError, before anything is sent, when it does not fit these nodes."""
         return
 
+    def check_program(self) -> None:
+        """UserError when what it runs is not on this machine, which has what the job's nodes have."""
+        return
+
     def check_inputs(self, inputs: Mapping[str, Path], device: str) -> None:
         """UserError, before anything is started in the job, when what it needs cannot be used."""
         return
