@@ -218,6 +218,8 @@ def run_trainer(
         run_name=f"{run.run_dir.name}-{out.name}",
         device=device,
         endpoints=next((each.endpoints_file for each in services.values() if isinstance(each, ProxyGroup)), None),
+        services={name: each.urls for name, each in services.items() if not isinstance(each, ProxyGroup)},
+        service_keys={name: each.key_file for name, each in services.items() if each.key_file},
         nursery=nursery,
         attempt=len(list((out / "verl_metrics").glob("attempt_*"))),
     )

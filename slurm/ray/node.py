@@ -37,7 +37,8 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
     """Variables of Ray and of every worker it starts on the node of this rank."""
     role = plan.nodes[rank]
     # A site's HTTP proxy is for the outside (SwanLab's cloud); the job's own nodes are reached directly.
-    direct = ",".join(filter(None, [os.environ.get("no_proxy", ""), *(node.address for node in plan.nodes)]))
+    own = ("127.0.0.1", *(node.address for node in plan.nodes))
+    direct = ",".join(filter(None, [os.environ.get("no_proxy", ""), *own]))
     values = {
         "no_proxy": direct,
         "NO_PROXY": direct,
