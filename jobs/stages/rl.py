@@ -22,7 +22,6 @@ from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.errors import UserError
-from proxygrm.rewards.base import PROXY
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.services.running import refuse_duplicates, running
 from proxygrm.serving.services.service import Running, Service, ServiceNode, Surroundings
@@ -242,8 +241,13 @@ def run_trainer(
 def validate(stage: Stage, profile: Profile) -> None:
     """Nodes and GPUs shared out as the job does it (`train` here, `Service.start`), with made-up nodes."""
     settings, on = stage.config, stage.on
-    if settings.reward.asks == PROXY and PROXY not in settings.services:
-        raise UserError(f"reward={settings.reward.kind} asks a proxy, but the stage has none", code="rl.no-proxy")
+    if (asked := settings.reward.asks) and asked not in settings.services:
+        raise UserError(
+            f"reward={settings.reward.kind} asks a service {asked!r}, but the stage has none of that name",
+            code="rl.no-service",
+            name=asked,
+            known=list(settings.services),
+        )
     if settings.reward.reads_file and "reward" not in stage.needs:
         raise UserError(
             f"reward={settings.reward.kind} needs its file: --set {stage.name}.reward.file=PATH",
