@@ -104,6 +104,7 @@ def verl_overrides(
         "data.trust_remote_code": s.trust_remote_code,
         "actor_rollout_ref.model.use_remove_padding": s.attn_implementation == FLASH,  # verl packs rows for it alone
         "+actor_rollout_ref.model.override_config.attn_implementation": s.attn_implementation,
+        "actor_rollout_ref.model.external_lib": "proxygrm.rl.guards.text_only",
         "actor_rollout_ref.model.use_fused_kernels": not cpu,
         "actor_rollout_ref.model.enable_gradient_checkpointing": not cpu,
         "actor_rollout_ref.actor.strategy": "fsdp2" if cpu else "fsdp",

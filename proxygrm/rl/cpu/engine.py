@@ -8,6 +8,8 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
+import proxygrm.rl.guards.text_only  # noqa: F401 - as on GPUs
+
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
 class FSDP2EngineOnCPU(FSDPEngineWithLMHead):
