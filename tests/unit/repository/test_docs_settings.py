@@ -18,13 +18,13 @@ TEXTS = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"), *ROOT.g
 GROUPS = [field.name for field in dataclasses.fields(paper()) if dataclasses.is_dataclass(getattr(paper(), field.name))]
 
 
-EXAMPLES = {"recipes.md": ROOT / "docs" / "examples" / "two_stages.py"}
-"""A page about another recipe -> its file."""
+OTHERS = {"recipes.md": ["docs/examples/two_stages.py", "docs/examples/rl_with_server.py"]}
+"""A page about other recipes -> their files."""
 
 
 def known(name: str, page: str = "") -> bool:
-    recipe, _ = find(str(EXAMPLES.get(page, "proxy_grm")))
-    values: list[Any] = [next(iter(recipe.presets.values()))()]
+    recipes = [find(str(ROOT / file))[0] for file in OTHERS[page]] if page in OTHERS else [find("proxy_grm")[0]]
+    values: list[Any] = [next(iter(recipe.presets.values()))() for recipe in recipes]
     for part in name.split("."):
         values = [inner for value in values if hasattr(value, part) for inner in parts_of(value, part)]
     return bool(values)
