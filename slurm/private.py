@@ -28,7 +28,7 @@ def make(path: Path, mode: int = 0o755, below: Path | None = None) -> None:
     mode, unless `mode` is 0700. Raises OSError."""
     if below is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    for folder in _between(path, below or path):
+    for folder in between(path, below or path):
         folder.mkdir(mode=0o755 if folder != path else mode, exist_ok=True)
     if mode == 0o700 and stat.S_IMODE(path.stat().st_mode) & 0o077 and path.stat().st_uid == os.geteuid():
         path.chmod(0o700)
@@ -70,7 +70,7 @@ def deny_write_to_others() -> None:
 def refuse_shared(run_dir: Path, folders: Iterable[Path]) -> None:
     """Raise UserError where another user owns, or may write, a folder on the path from `run_dir` to one of these, or
     run.json."""
-    paths = dict.fromkeys(path for folder in folders for path in [run_dir, *_between(folder, run_dir)])
+    paths = dict.fromkeys(path for folder in folders for path in [run_dir, *between(folder, run_dir)])
     paths |= dict.fromkeys(run_dir.glob("run.json"))  # it names the profile, whose shell lines jobs run
     problems = {path: reason for path in paths if path.name != "jobs" and (reason := why_untrusted(path))}
     if not problems:
@@ -93,7 +93,7 @@ def refuse_planted(folder: Path) -> None:
         loaded = [Path(root, name) for name in names if Path(name).suffix in UNPICKLED]
         if not loaded:
             continue
-        for path in [folder, *_between(Path(root), folder), *loaded]:
+        for path in [folder, *between(Path(root), folder), *loaded]:
             if reason := why_untrusted(path):
                 raise UserError(
                     f"{reason}, and resuming from it runs its content as code; if you trust it: "
@@ -105,7 +105,7 @@ def refuse_planted(folder: Path) -> None:
 
 def guard_lines(run_dir: Path, jobs: Path, code: Path) -> list[str]:
     """Shell lines at the start of a batch script, so also of every requeue: nothing is loaded or imported before."""
-    path = shlex.join(str(path) for path in [run_dir, *_between(jobs, run_dir), code.parent])
+    path = shlex.join(str(path) for path in [run_dir, *between(jobs, run_dir), code.parent])
     pickles, copy = shlex.quote(str(jobs)), shlex.quote(str(code))
     return [
         "umask go-w",
@@ -120,7 +120,7 @@ def guard_lines(run_dir: Path, jobs: Path, code: Path) -> list[str]:
     ]
 
 
-def _between(path: Path, top: Path) -> Iterator[Path]:
+def between(path: Path, top: Path) -> Iterator[Path]:
     """The folders between `top` and `path`, and `path`."""
     if path == top:
         yield path

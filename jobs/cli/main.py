@@ -116,6 +116,15 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+REUSE = click.option(
+    "--reuse",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Link what this other run has finished with the same settings, data and code; the run remembers it.",
+)
+
+
 def sending_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of one submission; the run does not keep them."""
     options = [
@@ -135,6 +144,7 @@ SCRIPT = click.option(
 @main.command()
 @click.argument("stages", nargs=-1)
 @request_options
+@REUSE
 @sending_options
 @SCRIPT
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
@@ -170,6 +180,7 @@ def plan(
 @main.command()
 @click.argument("stages", nargs=-1)
 @request_options
+@REUSE
 @sending_options
 @click.option("--dry-run", is_flag=True, help="Same as `plan --script`: print everything, send nothing.")
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
@@ -180,6 +191,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
     \b
     proxygrm submit chain --profile h100 --nodes 4 --run runs/first --watch
     proxygrm submit STAGE --profile h100 --hold --after 81231 --account lab --qos long
+    proxygrm submit --run runs/second --reuse runs/first --set STAGE.learning_rate=1e-6
 
     Submitting again is safe: finished stages are skipped, queued ones are waited for.
     """
@@ -194,6 +206,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 @main.command()
 @click.argument("spec", required=False)
 @request_options
+@REUSE
 @sending_options
 @click.option("--only", multiple=True, metavar="CELL", help="Of the spec only these cells; `*` stands for anything.")
 @click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
@@ -228,7 +241,7 @@ def ablate(
     from jobs.engine.sweep import last_stages
     from jobs.recipes import read_spec
 
-    sending = "profile recipe nodes assignments partition account qos reservation hold after"
+    sending = "profile recipe nodes assignments partition account qos reservation reuse hold after"
     refuse_idle(f"only throttle dry_run watch {sending}", "with a table of results", unless=not (table or as_json))
     refuse_idle(f"only throttle dry_run watch run {sending}", "without SPEC", unless=spec or table or as_json)
     refuse_idle("watch", "with --dry-run, which sends nothing", unless=not dry_run)
@@ -265,11 +278,12 @@ def run_stage(stage: str, **asked: Any) -> None:
 @click.option("--recipe", default="proxy_grm", show_default=True, help="Recipe whose demo preset runs.")
 @click.option("--quick", is_flag=True, help="A few steps of everything: shows that it works, not that it learns.")
 @click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
-def demo(run: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
+@REUSE
+def demo(run: Path, recipe: str, quick: bool, prepare_only: bool, reuse: tuple[Path, ...]) -> None:
     """The whole chain on this machine: a private SLURM, drawn images, a tiny Qwen2.5-VL; about 15 minutes."""
     from jobs.cli.run import demo as demonstration
 
-    demonstration.run(run, recipe, quick, prepare_only)
+    demonstration.run(run, recipe, quick, prepare_only, reuse)
 
 
 for command in watch.COMMANDS:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.engine.plan import Facts, Queued
-from jobs.engine.run_folder import tokens
+from jobs.engine.run_folder import reuse, tokens
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.submissions import all_jobs
 from jobs.engine.stage import Identity, Stage
@@ -23,14 +23,17 @@ def gather(
     ledger: Ledger,
     ask_scheduler: bool = True,
     identities: Mapping[str, Identity] | None = None,
+    sources: Sequence[str] = (),
 ) -> dict[str, Facts]:
-    """Everything `plan` needs to know. identities: computed here unless they are known already."""
+    """Everything `plan` needs to know. identities: computed here unless they are known already. sources: other run
+    folders, whose finished stages may be reused."""
     if ask_scheduler:
         tokens.find_unrecorded(ledger)
     submissions = ledger.submissions()
     identities = identities_of(stages) if identities is None else identities
     jobs = {s.name: jobs_of(s, submissions[s.name]) for s in stages if s.name in submissions}
     states = query([job for ids in jobs.values() for job in ids], first_sent(submissions)) if ask_scheduler else {}
+    finder = reuse.Finder.of(sources)
     facts = {}
     for stage in stages:
         identity = identities[stage.name]
@@ -43,7 +46,9 @@ def gather(
             change = "" if sent_with == identity.fingerprint else ledger.change(stage, identity.made_of)
             queued = Queued(*active[0], sent_with, change)
         unfinished = ledger.unfinished(stage, identity.fingerprint, identity.made_of)
-        facts[stage.name] = Facts(unfinished, identity, queued)
+        elsewhere, not_taken = finder.find(stage, identity) if unfinished else (None, "")
+        reused = "" if unfinished else reuse.note(ledger, stage)
+        facts[stage.name] = Facts(unfinished, identity, queued, elsewhere, not_taken, reused)
     return facts
 
 

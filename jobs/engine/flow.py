@@ -14,7 +14,7 @@ from jobs.engine import check, request
 from jobs.engine.facts import gather, wait_for_ending
 from jobs.engine.plan import Planned, Sending, plan
 from jobs.engine.request import Resolved
-from jobs.engine.run_folder import tokens
+from jobs.engine.run_folder import reuse, tokens
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Stage, closure
 from jobs.engine.submit import AT_ONCE
@@ -49,13 +49,15 @@ class Listener:
         """Nothing will be sent, and the first of them is raised. Returns advice to append to it."""
         return ""
 
+    def on_reused(self, line: Planned) -> None: ...
+
     def on_sent(self, line: Planned, job_id: str) -> None: ...
 
 
 def preview(resolved: Resolved, ledger: Ledger, choice: Choice, ask_scheduler: bool) -> list[Planned]:
     """Facts and plan; nothing is written."""
     stages = chosen(resolved, choice)
-    facts = gather(stages, ledger, ask_scheduler, resolved.identities)
+    facts = gather(stages, ledger, ask_scheduler, resolved.identities, resolved.request.reuse)
     return plan(stages, facts, choice.redo)
 
 
@@ -72,10 +74,14 @@ def submit(resolved: Resolved, ledger: Ledger, choice: Choice, listener: Listene
     with _ready(resolved, ledger, choice, planned, listener):
         planned = preview(resolved, ledger, choice, ask_scheduler=True)
         listener.on_plan(planned)
-        if any(line.action == "run" for line in planned):
+        if any(line.action in ("run", "reuse") for line in planned):
             refuse_problems(resolved, ledger, planned, listener, ask_scheduler=True)
             check.other_jobs(choice.sending.after)
             record(resolved, ledger, listener)
+            for line in planned:
+                if line.elsewhere:
+                    reuse.link(ledger, line.stage, resolved.identities[line.stage.name], line.elsewhere)
+                    listener.on_reused(line)
             send(planned, resolved.profile, ledger, choice.redo, listener.on_sent, choice.sending)
     return planned
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jobs.engine.run_folder.reuse import Elsewhere
 from jobs.engine.stage import Identity, Stage
 from proxygrm.core.errors import UserError
 from slurm.profile import Profile
 from slurm.sbatch import Resources
 
-Action = Literal["run", "skip", "wait"]
+Action = Literal["run", "skip", "wait", "reuse"]
 UNKNOWN = Identity("", {})
 
 
@@ -37,6 +38,12 @@ class Facts:
     """Why it has to run; None when it is proven done."""
     identity: Identity = UNKNOWN
     queued: Queued | None = None
+    elsewhere: Elsewhere | None = None
+    """Another run that has done it, and may be reused."""
+    not_taken: str = ""
+    """Why other runs that have done something like it are not reused."""
+    reused: str = ""
+    """Where what is done was reused from, in words."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Planned:
     job_id: str | None = None
     made_of: Mapping[str, Any] | None = None
     """As of `Identity`."""
+    elsewhere: Elsewhere | None = None
+    """Of a stage to reuse: who has done it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class Sending:
 
 
 def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] = frozenset()) -> list[Planned]:
-    """For each stage: run what is missing, skip what is proven, wait for what is already queued."""
+    """For each stage: run what is missing, skip what is proven, wait for what is already queued, reuse what another run
+    has done."""
     planned: dict[str, Planned] = {}
     for stage in stages:
         fact, queued = facts[stage.name], facts[stage.name].queued
@@ -90,16 +100,20 @@ def plan(stages: list[Stage], facts: Mapping[str, Facts], redo: frozenset[str] =
                 job=queued.job_id,
                 change=queued.change,
             )
-        if fact.unfinished:
-            action: Action = "run"
-            because = fact.unfinished
+        elsewhere = None if rerun or waiting or stage.name in redo else fact.elsewhere
+        action: Action = "run"
+        if fact.unfinished and elsewhere:
+            action, because = "reuse", str(elsewhere)
+        elif fact.unfinished:
+            because = "; ".join(filter(None, [fact.unfinished, fact.not_taken]))
         elif stage.name in redo:
-            action, because = "run", "requested with --redo"
+            because = "requested with --redo"
         elif rerun or waiting:
-            action, because = "run", f"{' and '.join(rerun + waiting)} will be rebuilt"
+            because = f"{' and '.join(rerun + waiting)} will be rebuilt"
         else:
-            action, because = "skip", "done"
-        planned[stage.name] = Planned(stage, action, because, fingerprint, after, made_of=made_of)
+            action, because = "skip", fact.reused or "done"
+        there = elsewhere if action == "reuse" else None
+        planned[stage.name] = Planned(stage, action, because, fingerprint, after, made_of=made_of, elsewhere=there)
     return list(planned.values())
 
 

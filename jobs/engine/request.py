@@ -45,6 +45,8 @@ class Request:
     ablation: tuple[Cell, ...] = ()
     throttle: int = 0
     """Cells of the ablation that train at a time."""
+    reuse: tuple[str, ...] = ()
+    """Other run folders, by absolute paths, whose finished stages count here."""
     folder: str = ""
     """Where it was asked for, and where its relative paths (`--set pairs=data/pairs`) begin; "" where nobody knows."""
 
@@ -229,5 +231,6 @@ def _request(record: Mapping[str, Any]) -> Request:
         ablation_name=row.get("ablation_name", ""),
         ablation=tuple(Cell.of(cell) for cell in row["ablation"]),
         throttle=row.get("throttle", 0),
+        reuse=tuple(row.get("reuse", ())),
         folder=row.get("folder", ""),
     )

@@ -124,6 +124,7 @@ class Stage:
     validate: raises UserError when its settings do not fit the nodes it asks for; called before anything is sent.
     batch: stages of one batch are sent together, as the elements of one job array; throttle: how many run at a time.
     writes: a folder outside the run folder that it writes to as well; a superseded attempt writes nothing there either.
+    leftovers: patterns of files and folders in its own one that only serve to resume it: of no use once it is done.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Stage:
     throttle: int = 0
     validate: Callable[[Stage, Profile], None] | None = None
     writes: Path | None = None
+    leftovers: tuple[str, ...] = ()
 
     def __truediv__(self, path: str) -> Output:
         if all(a.path != path for a in self.makes):

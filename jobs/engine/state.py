@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jobs.engine.facts import elements, first_sent, jobs_of
 from jobs.engine.run_folder import failures, tokens
 from jobs.engine.run_folder.ledger import Ledger
-from jobs.engine.run_folder.records import read_json
+from jobs.engine.run_folder.records import from_here, read_json
 from jobs.engine.stage import Stage, identities
 from slurm.scheduler import ACTIVE, IN_QUEUE, JobState, query
 
@@ -168,7 +169,9 @@ def _stage_state(
         records = [ledger.done(stage, cell) for cell in range(stage.array)]
         seconds = max(r.finished for r in records if r) - min(r.started for r in records if r)
         last = max((r for r in records if r), key=lambda record: record.attempts)
-        return StageState(stage.name, "done", "", job_id or last.job_id, 1, 1, seconds, last.attempts)
+        reused = f"reused from {from_here(Path(last.reused_from))}" if last.reused_from else ""
+        shown = last.job_id if reused else job_id or last.job_id
+        return StageState(stage.name, "done", reused, shown, 1, 1, seconds, last.attempts)
     if not job_id:
         return StageState(stage.name, "not submitted")
     words: dict[int, Word] = {cell: word_of(each[cell]) if cell in each else "unknown" for cell in range(stage.array)}

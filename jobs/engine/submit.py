@@ -10,6 +10,7 @@ from typing import Any
 from jobs.engine.job.worker import StageJob
 from jobs.engine.plan import Planned, Sending, dependency, in_batches, log_folder, waits_for_none
 from jobs.engine.run_folder import snapshot, tokens
+from jobs.engine.run_folder.code_version import own_code
 from jobs.engine.run_folder.ledger import Ledger
 from proxygrm.core.errors import UserError
 from proxygrm.core.runtime.interrupts import uninterrupted
@@ -121,7 +122,7 @@ def _send(
 
 def _work(lines: list[Planned], profile: Profile, ledger: Ledger, sent: float) -> Sequence[StageJob]:
     return [
-        StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint, sent)
+        StageJob(line.stage, ledger.folder, profile, cell, line.fingerprint, sent, own_code(line.stage.run))
         for line in lines
         for cell in range(line.stage.array)
     ]

@@ -110,7 +110,8 @@ def _stage(folder: Path, name: str, submission: Any, notes: list[str]) -> StageF
     if failed:
         status, note = "failed", str(failed[0].get("reason", ""))
     elif done and len(done) >= len(running):
-        status = "done"
+        status, source = "done", str(done[0].get("reused_from") or "")
+        note = f"reused from {source}" if source else ""
     elif running:
         status, note = "running", _progress_note(running)
     else:

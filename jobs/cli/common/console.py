@@ -8,7 +8,7 @@ request starts over: only the typed options hold, and without --run the folder i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from jobs.engine import request as requests
 from jobs.engine.recipe import Recipe, own_file, with_file
 from jobs.engine.request import Request, Resolved
 from jobs.engine.run_folder.ledger import Ledger, record_files
+from jobs.engine.run_folder.records import from_here
 from jobs.engine.watch import advice
 from proxygrm.core.errors import UserError
 from proxygrm.core.visible import visible
@@ -99,8 +100,25 @@ def _request(options: dict[str, Any]) -> tuple[Request, Path, str]:
         ablation_name=options.get("ablation_name", ""),
         ablation=options.get("ablation", ()),
         throttle=options.get("throttle", 0),
+        reuse=tuple(dict.fromkeys([*base.reuse, *other_runs(folder, options.get("reuse", ()))])),
     )
     return request, folder, how
+
+
+def other_runs(folder: Path, sources: Iterable[Path]) -> tuple[str, ...]:
+    """The run folders that --reuse names, by absolute paths. Raises UserError for one that is none, and for the run's
+    own."""
+    found = tuple(source.expanduser().absolute() for source in sources)
+    for source in found:
+        if source.resolve() == folder.resolve():
+            raise UserError(
+                f"--reuse {source} is this run itself; name another one", code="reuse.itself", path=str(source)
+            )
+        if not record_files(source):
+            raise UserError(
+                f"--reuse {source}: that is not a run folder (no run.json)", code="reuse.not-a-run", path=str(source)
+            )
+    return tuple(map(str, found))
 
 
 def _absolute_profile(profile: str) -> str:
@@ -150,6 +168,7 @@ def say_run(folder: Path, how: str, resolved: Resolved, as_json: bool = False) -
     words += [f"{request.nodes} nodes"] if request.nodes else []
     words += list(request.assignments)
     words += [f"{name} {value}" for name, value in request.scheduler]
+    words += [f"reuse {from_here(Path(run))}" for run in request.reuse]
     words += [f"paths from {request.folder}"] if advice.elsewhere(request) else []
     where = advice.run_option(folder).removeprefix("--run ")
     line = f"run {where}{f' ({how})' if how else ''}: {', '.join(words)}"

@@ -38,7 +38,7 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
     for column in ("because", "resources"):
         table.add_column(column, overflow="fold")
     table.add_column("GPU-h", justify="right")
-    colours = {"run": "cyan", "skip": "green", "wait": "yellow"}
+    colours = {"run": "cyan", "skip": "green", "wait": "yellow", "reuse": "green"}
     for lines in _alike(planned):
         line, stage = lines[0], lines[0].stage
         on, number = stage.on, len(lines) if stage.batch else stage.array

@@ -15,6 +15,7 @@ from jobs.engine.job import last_save
 from jobs.engine.job.worker import StageJob
 from jobs.engine.plan import Planned
 from jobs.engine.run_folder.attempts import Attempt
+from jobs.engine.run_folder.code_version import own_code
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Identity, Stage, closure
 from jobs.engine.watch import logs
@@ -53,7 +54,7 @@ def run_stage(options: dict[str, Any], name: str) -> None:
         return
     sent = enter(stage, ledger, identity, rank)
     last_save.on_signal(name, resolved.profile.scheduler.signal_before_end_s)
-    StageJob(stage, ledger.folder, resolved.profile, cell, identity.fingerprint, sent)()
+    StageJob(stage, ledger.folder, resolved.profile, cell, identity.fingerprint, sent, own_code(stage.run))()
 
 
 def enter(stage: Stage, ledger: Ledger, identity: Identity, rank: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,8 @@ STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe
 """Of prepared inputs: with another stamp they are rebuilt."""
 
 
-def run(folder: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
+def run(folder: Path, recipe: str, quick: bool, prepare_only: bool, reuse: Sequence[Path] = ()) -> None:
+    sources = console.other_runs(folder, reuse)
     started = time.time()
     ledger = Ledger(folder)
     ledger.create()
@@ -42,18 +44,18 @@ def run(folder: Path, recipe: str, quick: bool, prepare_only: bool) -> None:
         prepare(DEMO_INPUTS)
         if prepare_only:
             return
-        page = _chain(ledger, recipe, quick)
+        page = _chain(ledger, Request("local", f"{recipe}:{'quick' if quick else 'demo'}", reuse=sources))
     minutes = (time.time() - started) / 60
     echo(f"done in {minutes:.1f} minutes; open {folder / page}")
 
 
-def _chain(ledger: Ledger, recipe: str, quick: bool) -> str:
+def _chain(ledger: Ledger, request: Request) -> str:
     """Returns the path of the page in the run folder. Ctrl-C, or closing the terminal, cancels the demo's own jobs and
     waits for their end, so that the next demo does not find any of them."""
     from slurm.local import cluster
     from slurm.local.folder import default_folder, in_use
 
-    resolved = recipes.resolve(Request(profile="local", recipe=f"{recipe}:{'quick' if quick else 'demo'}"))
+    resolved = recipes.resolve(request)
     console.say_run(ledger.folder, "", resolved)
     where = default_folder()
     with stopped_once() as signals:

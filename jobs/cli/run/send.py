@@ -54,7 +54,8 @@ def send(resolved: Resolved, ledger: Ledger, choice: Choice = flow.Choice()) -> 
         )
     elif "run" not in actions:
         waiting = [line.stage.name for line in planned if line.action == "wait"]
-        console.out.print(f"nothing to send: {', '.join(waiting)} are in the queue, the rest is done")
+        queued = f"{', '.join(waiting)} are in the queue, the rest" if waiting else "every stage"
+        console.out.print(f"nothing to send: {queued} is done")
     elif choice.sending.hold:
         _show_held(planned, ledger)
 
@@ -82,6 +83,9 @@ class Terminal(flow.Listener):
         if demo and any(problem.code == "submit.missing-input" for problem in problems):
             return "; `proxygrm demo --prepare-only` makes the demo's data and model"
         return ""
+
+    def on_reused(self, line: Planned) -> None:
+        console.out.print(f"[cyan]{line.stage.name}[/] {escape(str(line.elsewhere))}", soft_wrap=True)
 
     def on_sent(self, line: Planned, job_id: str) -> None:
         """A line for each stage, and one for all cells of a batch."""

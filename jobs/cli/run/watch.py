@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from jobs.cli.common.options import Renamed
 from jobs.cli.common.say import echo, secho
@@ -112,6 +113,7 @@ def logs(
     """
     from jobs.cli.common import console, say
     from jobs.cli.run.follow import follow_logs
+    from jobs.engine.run_folder import reuse
     from jobs.engine.stage import closure
     from jobs.engine.watch import logs as stage_logs
     from proxygrm.core.errors import UserError
@@ -124,7 +126,9 @@ def logs(
     members = [s for s in resolved.stages if s.batch == name] or closure(resolved.stages, [name])[-1:]
     segments = [s for member in members for s in stage_logs.select(stage_logs.segments(member, ledger), attempt, node)]
     if not segments:
-        raise UserError(f"{name} has no log yet; `proxygrm status` shows its state", code="logs.none", stage=name)
+        reused = next(filter(None, (reuse.note(ledger, member) for member in members)), "")
+        hint = f"was {reused}; its logs are there" if reused else "has no log yet; `proxygrm status` shows its state"
+        raise UserError(f"{name} {hint}", code="logs.none", stage=name)
     if follow:
         follow_logs(resolved, ledger, name, list(dict.fromkeys(segment.path for segment in segments)), lines, raw)
         return
@@ -160,6 +164,7 @@ def cost(run: Path | None, as_json: bool) -> None:
     used   allocation x time it ran; requeues and earlier submissions count
     """
     from jobs.cli.common import console
+    from jobs.engine.run_folder import reuse
     from jobs.engine.watch import cost as costs
     from proxygrm.core.errors import UserError
 
@@ -177,6 +182,9 @@ def cost(run: Path | None, as_json: bool) -> None:
         _print_json({"stages": [stage.to_json() for stage in stages], "chain": chain.to_json(), "source": source})
         return
     console.out.print(costs.table(stages, chain, f"{ledger.folder.name}: hours"))
+    for stage in resolved.stages:
+        if where := reuse.note(ledger, stage):
+            console.out.print(f"not counted: {escape(f'{stage.name}, {where}')}", soft_wrap=True)
     if source == "records":
         console.out.print(
             "from the DONE records only: they do not count failed stages, nor attempts before the one that finished",

@@ -50,11 +50,18 @@ class StageJob:
     """
 
     def __init__(
-        self, stage: Stage, run_dir: Path, profile: Profile, cell: int, fingerprint: str, sent: float = 0.0
+        self,
+        stage: Stage,
+        run_dir: Path,
+        profile: Profile,
+        cell: int,
+        fingerprint: str,
+        sent: float = 0.0,
+        recipe: str = "",
     ) -> None:
-        """sent: the job's place among those of the stage (`Ledger.order`)."""
+        """sent: the job's place among those of the stage (`Ledger.order`). recipe: as of `Done`."""
         self.stage, self.run_dir, self.profile = stage, run_dir, profile
-        self.cell, self.fingerprint, self.sent = cell, fingerprint, sent
+        self.cell, self.fingerprint, self.sent, self.recipe = cell, fingerprint, sent, recipe
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -157,6 +164,7 @@ class StageJob:
             code=git_revision() or "",
             snapshot=str(CODE.relative_to(self.run_dir)) if CODE.is_relative_to(self.run_dir) else "",
             claim=claim,
+            recipe=self.recipe,
         )
 
     def _sync(self, out: Path) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from jobs.engine.run_folder import secrecy
 
 CODE = Path(__file__).resolve().parents[3]
 REVISION = "REVISION"
 """File in a copy of the code (`jobs.engine.run_folder.snapshot`): the git revision it was copied from."""
+PROJECT = ("data_tools", "jobs", "proxygrm", "slurm")
+"""This project's packages."""
+UNREADABLE = "unreadable"
 PACKAGES = (
     "proxygrm-suite",
     "submitit",
@@ -25,6 +33,20 @@ PACKAGES = (
     "click",
     "swanlab",
 )
+
+
+def own_code(work: Callable[..., Any]) -> str:
+    """Content hash of the user's own file with a stage's work, which no revision covers; "" for this project's."""
+    while isinstance(work, partial):
+        work = work.func
+    work = inspect.unwrap(work if hasattr(work, "__code__") else type(work).__call__)
+    file = Path(work.__code__.co_filename)
+    if file.is_relative_to(CODE) and file.relative_to(CODE).parts[0] in PROJECT:
+        return ""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return UNREADABLE
 
 
 def package_versions() -> dict[str, str | None]:

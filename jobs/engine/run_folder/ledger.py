@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.engine.run_folder import changes, code_version
+from jobs.engine.run_folder import changes, code_version, stage_folder
 from jobs.engine.run_folder.ownership import owner_file
-from jobs.engine.run_folder.records import read_json, unreadable, write_json, write_text
+from jobs.engine.run_folder.records import from_here, read_json, unreadable, write_json, write_text
+from jobs.engine.run_folder.stage_folder import MADE_OF, MARK
 from jobs.engine.run_folder.submissions import all_jobs, orders_of, submission_row
 from jobs.engine.stage import Stage, plain
 from proxygrm.core.errors import UserError
@@ -22,8 +23,6 @@ from slurm import private
 
 RECORDING_S = 60.0
 """How long a command waits for another one that writes submissions.json, which takes milliseconds."""
-MADE_OF = "made_of.json"
-"""File in a stage's folder: the values that its fingerprint is the hash of, so that a plan can name what changed."""
 RUN_FORMAT = 3
 """Of run.json. 2: settings by stage name, under the engines' own names; before it there was no such entry. 3: what RL
 rewards is below `reward`."""
@@ -49,10 +48,17 @@ class Done:
     claim: str = ""
     """That of the attempt that wrote it (`jobs.engine.run_folder.ownership`); a record with another claim than the
     stage's owner has is not believed."""
+    recipe: str = ""
+    """Content hash of the user's own file with the function that ran; "" for one of this project (see `code`)."""
+    reused_from: str = ""
+    """The run folder that did the work (`jobs.engine.run_folder.reuse`); "" for work of this run."""
 
     @property
     def wall_s(self) -> float:
         return self.finished - self.started
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "wall_s": round(self.wall_s, 1)}
 
 
 class Ledger:
@@ -127,7 +133,7 @@ class Ledger:
 
     def write_done(self, stage: Stage, record: Done) -> None:
         path = self.done_path(stage, record.cell)
-        write_json(path, {**asdict(record), "wall_s": round(record.wall_s, 1)})
+        write_json(path, record.to_json())
         sync_folder(path.parent)
 
     def unfinished(self, stage: Stage, fingerprint: str, made_of: Mapping[str, Any] | None = None) -> str | None:
@@ -141,7 +147,20 @@ class Ledger:
             return f"{len(missing)} of {stage.array} array elements are not done"
         if any(record and record.fingerprint != fingerprint for record in records):
             return self.change(stage, made_of)
-        return self.failed_check(stage)
+        return self.lost_source(stage, records) or self.failed_check(stage)
+
+    def lost_source(self, stage: Stage, records: Iterable[Done | None]) -> str:
+        """Why a stage that was reused from another run is not to be used any more; "" otherwise."""
+        for record in records:
+            if record and record.reused_from:
+                source = Path(record.reused_from)
+                try:
+                    there = Ledger(source).done(stage, record.cell)
+                except (UserError, OSError) as error:
+                    return f"{from_here(source)}, which it was reused from, cannot be read: {error}"
+                if there is None or replace(there, reused_from=record.reused_from) != record:
+                    return f"{from_here(source)} no longer has the work that was reused from it"
+        return ""
 
     def change(self, stage: Stage, made_of: Mapping[str, Any] | None = None) -> str:
         """What differs from the time when the stage's folder was prepared, in words."""
@@ -218,10 +237,7 @@ class Ledger:
 
     def marked(self, stage: Stage) -> str | None:
         """The fingerprint that the stage's folder was prepared for; None when it was not."""
-        try:
-            return (self.folder / stage.name / "fingerprint").read_text()
-        except FileNotFoundError:  # also when the folder is being moved aside
-            return None
+        return stage_folder.marked(self.folder / stage.name)
 
     def prepare(
         self, stage: Stage, fingerprint: str, redo: bool = False, made_of: Mapping[str, Any] | None = None
@@ -232,19 +248,12 @@ class Ledger:
         deleted), because resuming from it would mix two configurations.
         """
         folder = self.folder / stage.name
-        if folder.exists():
-            before = self.marked(stage) or "unknown"
-            if before != fingerprint or redo:
-                aside = folder.with_name(f"{stage.name}.{before}")
-                number = 1
-                while aside.exists():
-                    number += 1
-                    aside = folder.with_name(f"{stage.name}.{before}.{number}")
-                folder.rename(aside)
+        if redo or self.marked(stage) != fingerprint or stage_folder.is_reused(folder):
+            stage_folder.move_aside(folder)
         private.make(self.folder)
         private.make(folder, below=self.folder)
         write_json(folder / MADE_OF, stage.identity().made_of if made_of is None else made_of)
-        write_text(folder / "fingerprint", fingerprint)
+        write_text(folder / MARK, fingerprint)
         if self.failed_check(stage):  # a record whose artifact is gone does not count
             for cell in range(stage.array if stage.array == 1 else 0):
                 self.done_path(stage, cell).unlink(missing_ok=True)

@@ -64,3 +64,9 @@ def unreadable(path: Path, error: Exception) -> UserError:
         what = "no command of this suite wrote it" if isinstance(error, WRONG_SHAPE) else "it is not JSON"
         reason = f"{what} ({error}); {REMEDIES.get(path.name, 'delete it to have its stage run again')}"
     return UserError(f"{path} cannot be read: {reason}", code="run.unreadable-record", path=path, name=path.name)
+
+
+def from_here(path: Path) -> str:
+    """A path as a person would type it in the current directory."""
+    path, here = path.absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) and path != here else path)

@@ -11,13 +11,11 @@ import os
 import shutil
 from pathlib import Path
 
-from jobs.engine.run_folder.code_version import CODE, REVISION, git_revision
+from jobs.engine.run_folder.code_version import CODE, PROJECT, REVISION, git_revision
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.owner import why_untrusted
 from proxygrm.core.files.whole_file import beside
 from slurm import private
-
-PACKAGES = ("data_tools", "jobs", "proxygrm", "slurm")
 
 
 def take(run_dir: Path) -> Path:
@@ -68,7 +66,7 @@ def planned(run_dir: Path) -> Path:
 def _files() -> dict[str, bytes]:
     """The files of the packages by path, in order; without hidden files (editors' leftovers) and compiled ones."""
     files = {}
-    for package in PACKAGES:
+    for package in PROJECT:
         for root, folders, names in os.walk(CODE / package):
             folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
             for name in sorted(names):

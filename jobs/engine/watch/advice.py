@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobs.engine.recipe import own_file, with_file
 from jobs.engine.request import Request
+from jobs.engine.run_folder.records import from_here
 
 LOOK = ("status", "why", "logs", "cost", "cancel", "report")
 SEND = ("submit", "plan")
@@ -19,29 +20,24 @@ _COMMAND = re.compile(rf"\bproxygrm (?:({'|'.join((*LOOK, *SEND))})|ablate SPEC)
 
 def run_option(folder: Path) -> str:
     """The option --run for this folder, as typed in the current directory."""
-    return f"--run {shlex.quote(_from_here(folder))}"
+    return f"--run {shlex.quote(from_here(folder))}"
 
 
 def profile_option(request: Request) -> str:
     """The value of --profile, as typed in the current directory."""
     own = request.profile.endswith(".toml")
-    return _from_here(Path(request.profile)) if own else request.profile
+    return from_here(Path(request.profile)) if own else request.profile
 
 
 def recipe_option(request: Request) -> str:
     """The recipe as a person would type it here."""
     file = own_file(request.recipe)
-    return with_file(request.recipe, Path(_from_here(file))) if file else request.recipe
+    return with_file(request.recipe, Path(from_here(file))) if file else request.recipe
 
 
 def elsewhere(request: Request) -> bool:
     """Whether its relative paths are relative to another folder than the current one."""
     return bool(request.folder) and Path(request.folder) != Path.cwd()
-
-
-def _from_here(path: Path) -> str:
-    path, here = path.absolute(), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
 
 
 def options(request: Request) -> list[str]:
@@ -51,6 +47,7 @@ def options(request: Request) -> list[str]:
     words += ["--nodes", str(request.nodes)] if request.nodes else []
     words += [word for assignment in request.assignments for word in ("--set", assignment)]
     words += [word for name, value in request.scheduler for word in (f"--{name}", value)]
+    words += [word for run in request.reuse for word in ("--reuse", from_here(Path(run)))]
     return words
 
 

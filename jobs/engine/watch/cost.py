@@ -65,10 +65,12 @@ def _asked_cpu_min(attempt: Attempt) -> int:
 
 
 def of_records(stages: Sequence[Stage], ledger: Ledger) -> list[Cost]:
-    """The same from the DONE records, for sites without accounting: the attempt that finished each element."""
+    """The same from the DONE records, for sites without accounting: the attempt that finished each element. What was
+    reused from another run counts there."""
     costs: dict[str, list[Cost]] = {}
     for stage in stages:
-        for record in filter(None, (ledger.done(stage, cell) for cell in range(stage.array))):
+        records = [record for cell in range(stage.array) if (record := ledger.done(stage, cell))]
+        for record in records if not any(record.reused_from for record in records) else []:
             on, hours = stage.on, record.wall_s / 3600
             limit_h, cpus, gpus = on.timeout_min / 60, on.nodes * on.cpus_per_task, on.nodes * on.gpus_per_node
             costs.setdefault(stage.batch or stage.name, []).append(

@@ -102,7 +102,8 @@ def _explain(case: Case) -> Explanation:
     now, name = case.state, case.state.stage
     if now.word == "done":
         again = f" at attempt {now.attempt}" if now.attempt > 1 else ""
-        return Explanation(name, now.word, f"{name} is done: {now.seconds:.0f} s{again}")
+        reused = f"; {now.detail}" if now.detail else ""
+        return Explanation(name, now.word, f"{name} is done: {now.seconds:.0f} s{again}{reused}")
     if now.word == "not submitted":
         because = f": {now.detail}" if now.detail else ""
         return Explanation(name, now.word, f"{name} was not submitted{because}", do="proxygrm submit")

@@ -19,7 +19,7 @@ from submitit.slurm import slurm
 from data_tools.steps.shards import Shard, Step
 from jobs.engine.facts import gather
 from jobs.engine.plan import Sending, plan
-from jobs.engine.run_folder import snapshot
+from jobs.engine.run_folder import code_version, snapshot
 from jobs.engine.run_folder.code_version import CODE
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
@@ -197,7 +197,7 @@ def write_word(run):
 def test_a_queued_job_runs_the_code_as_it_was_at_submission(local_cluster: LocalCluster, tmp_path: Path) -> None:
     """Started in the checkout that is edited, as jobs are; the edit breaks everything that the job imports."""
     checkout, run = tmp_path / "checkout", tmp_path / "run"
-    for package in snapshot.PACKAGES:
+    for package in code_version.PROJECT:
         shutil.copytree(CODE / package, checkout / package)
     (checkout / "jobs" / "probe_stage.py").write_text(PROBE)
     (checkout / "jobs" / "probe_word.py").write_text("WORD = 'old'\n")
@@ -242,7 +242,7 @@ def test_a_job_whose_code_was_removed_says_so_and_runs_no_other(local_cluster: L
 
 def test_jobs_of_one_code_share_a_copy_and_an_edit_makes_another(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     checkout = tmp_path / "checkout"
-    for package in snapshot.PACKAGES:
+    for package in code_version.PROJECT:
         shutil.copytree(CODE / package, checkout / package)
     monkeypatch.setattr(snapshot, "CODE", checkout)
     first = snapshot.take(tmp_path / "run")

@@ -15,6 +15,7 @@ from jobs.engine.run_folder import changes
 from jobs.engine.watch import advice
 from proxygrm.core.errors import UserError
 from proxygrm.core.files import owner
+from support.refusals import code_of
 from support.run_folders.run_commands import LOOKING, asked, here, say  # noqa: F401
 
 
@@ -164,3 +165,20 @@ def test_a_profile_in_a_folder_with_a_colon_is_found_from_every_folder(
         | {"profile": "a:b/site.toml", "recipe": "", "assignments": ()}
     )
     assert resolved.request.profile == str(tmp_path / "a:b" / "site.toml")
+
+
+def test_other_runs_to_reuse_are_remembered_and_must_be_runs() -> None:
+    asked("old", 1000)
+    ledger, _ = asked("new", 2000)
+    command = advice.options(Request(reuse=(str(Path("runs/old").absolute()),)))
+    assert command[-2:] == ["--reuse", "runs/old"]
+    line = say("plan", "--reuse", "runs/old").output.splitlines()[0]
+    assert line == "run runs/new (the one written to last): proxy_grm:quick on local, reuse runs/old"
+    record = json.loads((ledger.folder / "run.json").read_text())
+    record["request"]["reuse"] = [str(Path("runs/old").absolute())]
+    (ledger.folder / "run.json").write_text(json.dumps(record))
+    assert say("plan", "--run", "runs/new").output.splitlines()[0].endswith("reuse runs/old")
+    assert code_of(say("plan", "--reuse", "runs/new").output) == "reuse.itself"
+    Path("empty").mkdir()
+    assert code_of(say("plan", "--reuse", "empty").output) == "reuse.not-a-run"
+    assert code_of(say("demo", "--reuse", "empty").output) == "reuse.not-a-run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from jobs.engine.check import Problem
 from jobs.engine.flow import Choice
 from jobs.engine.plan import Planned
 from jobs.engine.recipe import Recipe
-from jobs.engine.request import Request, Resolved
+from jobs.engine.request import Request, Resolved, asked_before
+from jobs.engine.run_folder import code_version, snapshot
 from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Artifact, Given, Stage, StageRun
@@ -44,6 +46,9 @@ class Heard(flow.Listener):
     def on_problems(self, problems: list[Problem]) -> str:
         self.steps.append("problems")
         return "; advice"
+
+    def on_reused(self, line: Planned) -> None:
+        self.steps.append(f"reused {line.stage.name}")
 
     def on_sent(self, line: Planned, job_id: str) -> None:
         self.steps.append(f"sent {line.stage.name} {job_id}")
@@ -162,3 +167,25 @@ def test_a_data_step_is_planned_and_sent_like_stages_of_a_chain(tmp_path: Path, 
     for number in range(3):
         step("a").run_one(Shard(number, 3))
     assert submit_step(step("a"), 3, Profile("test"), Resources())[0] != "", "parts without a record are proven again"
+
+
+def test_what_another_run_has_done_is_linked_and_no_job_waits_for_one_of_its_jobs(
+    tmp_path: Path, resolved: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, first = Ledger(tmp_path / "source"), resolved.stages[0]
+    source.prepare(first, first.fingerprint())
+    (source.folder / "first" / "rows").write_text("made")
+    code, own = str(snapshot.planned(Path())), code_version.own_code(nothing)
+    for cell in range(first.array):
+        record = Done("first", first.fingerprint(), cell, 1.0, 2.0, "7", ["n1"], 10, snapshot=code, recipe=own)
+        source.write_done(first, record)
+    sent: list[Any] = []
+    monkeypatch.setattr(submission, "send", lambda _, folder, python, options, *__: sent.append(options) or "1")
+    heard, ledger = Heard(), Ledger(tmp_path / "run")
+    asked = replace(resolved, request=Request(reuse=(str(source.folder),)))
+    flow.submit(asked, ledger, Choice(), heard)
+    assert heard.steps == ["ready", "plan reuse run run", "reused first", "sent second 1", "sent third 1"]
+    assert [options.get("dependency") for options in sent] == [None, "afterok:1"]
+    assert list(ledger.submissions()) == ["second", "third"]
+    assert read_json(ledger.folder / "run.json")["request"]["reuse"] == [str(source.folder)]
+    assert asked_before(ledger.folder) == asked.request
