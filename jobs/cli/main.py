@@ -21,6 +21,7 @@ from jobs.cli.evaluate_here import evaluate
 from jobs.cli.proxy import proxy
 from jobs.cli.reward import reward
 from jobs.cli.run import watch
+from jobs.cli.run.clean import clean
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import FULL
 from proxygrm.core.one_line import refuse_arguments
@@ -286,6 +287,7 @@ def demo(run: Path, recipe: str, quick: bool, prepare_only: bool, reuse: tuple[P
     demonstration.run(run, recipe, quick, prepare_only, reuse)
 
 
+main.add_command(clean)
 for command in watch.COMMANDS:
     main.add_command(command)
 main.add_command(cluster)

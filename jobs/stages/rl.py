@@ -88,6 +88,7 @@ def stage(
         validate=validate,
         config=Job.of(replace(settings, reward=settings.reward.with_input("")), services),
         prompts=tuple(dict.fromkeys(prompt for service in services for prompt in service.prompts)),
+        leftovers=("checkpoints",),
     )
 
 

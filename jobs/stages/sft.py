@@ -27,6 +27,7 @@ def stage(name: str, *, start: str | Output, data: Given | Output, settings: Set
         on=settings.on,
         validate=validate,
         config=settings,
+        leftovers=("swift/checkpoint-*", "swift/last-checkpoint"),
     )
 
 

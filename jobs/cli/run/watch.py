@@ -14,6 +14,7 @@ from rich.markup import escape
 from jobs.cli.common.options import Renamed
 from jobs.cli.common.say import echo, secho
 from slurm import reach
+from slurm.profile import Profile
 
 RUN = click.option(
     "--run", type=click.Path(path_type=Path), default=None, help="Run folder.  [the one written to last under runs/]"
@@ -192,6 +193,22 @@ def cost(run: Path | None, as_json: bool) -> None:
         )
 
 
+def no_queue(profile: Profile) -> str:
+    """Why no job of a run can be in a queue, or "". Raises UserError where the private cluster's queue is elsewhere."""
+    from proxygrm.core.errors import UserError
+    from slurm.local import cluster
+    from slurm.local.folder import default_folder
+
+    away = reach.private_cluster_is_down(profile)
+    if away and (host := cluster.host_with_queue(default_folder())):
+        raise UserError(
+            f"{away}; on {host} it ended with its queue: start it there, then do this again",
+            code="cluster.on-another-host",
+            host=host,
+        )
+    return away
+
+
 @click.command()
 @RUN
 def cancel(run: Path | None) -> None:
@@ -201,18 +218,9 @@ def cancel(run: Path | None) -> None:
     """
     from jobs.cli.common import console
     from jobs.engine.watch.cancel import cancel_all
-    from proxygrm.core.errors import UserError
-    from slurm.local import cluster
-    from slurm.local.folder import default_folder
 
     resolved, ledger = console.of_run(run)
-    if away := reach.private_cluster_is_down(resolved.profile):
-        if host := cluster.host_with_queue(default_folder()):
-            raise UserError(
-                f"{away}; on {host} it ended with its queue: start it there, then cancel again",
-                code="cluster.on-another-host",
-                host=host,
-            )
+    if away := no_queue(resolved.profile):
         console.out.print(f"nothing to cancel: {away}, and no job outlives it", soft_wrap=True)
         return
     active = cancel_all(ledger)

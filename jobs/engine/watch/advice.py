@@ -13,7 +13,7 @@ from jobs.engine.recipe import own_file, with_file
 from jobs.engine.request import Request
 from jobs.engine.run_folder.records import from_here
 
-LOOK = ("status", "why", "logs", "cost", "cancel", "report")
+LOOK = ("status", "why", "logs", "cost", "cancel", "clean", "report")
 SEND = ("submit", "plan")
 _COMMAND = re.compile(rf"\bproxygrm (?:({'|'.join((*LOOK, *SEND))})|ablate SPEC)(?=[\s`:;,.)]|$)(?! --run)")
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from conftest import LocalCluster
 pytestmark = pytest.mark.cluster
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "two_stages.py"
+SET = ("text=text.txt", "count.on.mem_gb=1", "rank.on.mem_gb=1")
+RECIPE = ("--recipe", "words.py", *(word for assignment in SET for word in ("--set", assignment)))
+Command = Callable[..., str]
 SWEEP = """
 from jobs.engine.recipe import PerCell, Sweep  # noqa: E402
 
@@ -35,28 +39,25 @@ def folder(tmp_path: Path) -> Path:
     return mine
 
 
-def test_it_is_planned_sent_resumed_and_ablated_like_a_shipped_one(folder: Path, local_cluster: LocalCluster) -> None:
+@pytest.fixture
+def proxygrm(folder: Path, local_cluster: LocalCluster) -> Command:
+    """The command, called in that folder; returns what it prints."""
     environment = {**os.environ, **local_cluster.env, "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder)}
+    environment["COLUMNS"] = "250"  # no line of a table is folded
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(EXAMPLE.parents[2]), os.environ.get("PYTHONPATH")]))
 
-    def proxygrm(*words: str, code: int = 0) -> str:
+    def call(*words: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "jobs", *words]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    recipe = (
-        "--recipe",
-        "words.py",
-        "--set",
-        "text=text.txt",
-        "--set",
-        "count.on.mem_gb=1",
-        "--set",
-        "rank.on.mem_gb=1",
-    )
-    assert "words:default" in proxygrm("plan", *recipe, "--run", "runs/words")
-    proxygrm("submit", *recipe, "--run", "runs/words", "--watch")
+    return call
+
+
+def test_it_is_planned_sent_resumed_and_ablated_like_a_shipped_one(folder: Path, proxygrm: Command) -> None:
+    assert "words:default" in proxygrm("plan", *RECIPE, "--run", "runs/words")
+    proxygrm("submit", *RECIPE, "--run", "runs/words", "--watch")
     words = folder / "runs" / "words" / "rank" / "words.json"
     assert json.loads(words.read_text())[:3] == [["a", 3], ["rubric", 3], ["is", 2]]
     assert "nothing to do" in proxygrm("submit", "--run", "runs/words")
@@ -75,3 +76,37 @@ def test_it_is_planned_sent_resumed_and_ablated_like_a_shipped_one(folder: Path,
     shutil.move(folder / "words.py", folder / "gone.py")
     assert "done" in proxygrm("status", "--run", "runs/words"), "by the copy in the run folder"
     assert "recipe.missing-file" in proxygrm("submit", "--run", "runs/words", code=2)
+
+
+def test_a_second_run_links_what_the_first_has_done_and_clean_leaves_both_complete(
+    folder: Path, proxygrm: Command
+) -> None:
+    def said(*words: str) -> str:
+        return " ".join(proxygrm(*words).replace("│", " ").split())
+
+    proxygrm("submit", *RECIPE, "--run", "runs/first", "--watch")
+    second = (*RECIPE, "--run", "runs/second", "--reuse", "runs/first", "--set", "rank.most=1")
+    assert "reuse reused from runs/first" in said("plan", *second)
+    proxygrm("submit", *second, "--watch")
+    counts, ranked = folder / "runs" / "second" / "count" / "counts.json", folder / "runs" / "second" / "rank"
+    assert counts.readlink() == folder / "runs" / "first" / "count" / "counts.json"
+    assert json.loads((ranked / "words.json").read_text()) == [["a", 3]]
+    assert list(json.loads((folder / "runs" / "second" / "submissions.json").read_text())) == ["rank"]
+    assert "reused from runs/first" in said("status", "--run", "runs/second")
+    assert "count, reused from runs/first" in said("cost", "--run", "runs/second")
+
+    proxygrm("submit", "--run", "runs/second", "--set", "rank.most=2", "--watch")
+    assert list((folder / "runs" / "second").glob("rank.*"))
+    proxygrm("clean", "--run", "runs/second", "--yes")
+    assert not list((folder / "runs" / "second").glob("rank.*"))
+    assert "count stays: used by" in said("clean", "--run", "runs/first", "--yes")
+    for run in ("first", "second"):
+        assert "nothing to do" in said("submit", "--run", f"runs/{run}")
+
+    proxygrm("submit", "--run", "runs/first", "--redo", "count", "--watch")
+    assert "reuse reused from runs/first" in said("plan", "--run", "runs/second"), "as it is now"
+    shutil.rmtree(folder / "runs" / "first")
+    assert "no longer has the work" in said("plan", "--run", "runs/second")
+    proxygrm("submit", "--run", "runs/second", "--watch")
+    assert not counts.is_symlink()
+    assert json.loads(counts.read_text())["a"] == 3

@@ -109,7 +109,7 @@ def test_jobs_of_a_private_cluster_that_died_are_not_said_to_be_gone(tmp_path: P
     write_record(folder, replace(new_record(ClusterSpec()), host=socket.gethostname()))
     found = say("cancel")
     assert found.exit_code == 2
-    assert f"on {socket.gethostname()} it ended with its queue: start it there, then cancel again" in found.stderr
+    assert f"on {socket.gethostname()} it ended with its queue: start it there, then do this again" in found.stderr
     write_record(folder, new_record(ClusterSpec()))
     assert "nothing to cancel" in say("cancel").stdout
 
