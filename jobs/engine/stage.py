@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.checkpoints.torn import refuse_torn
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 from slurm.sbatch import Resources
+
+if TYPE_CHECKING:
+    from jobs.engine.space.amounts import Needs, Space
 
 Check = Callable[[Path], None]
 """Raises (any exception with a readable message) when what is at the path cannot be used."""
@@ -125,6 +128,7 @@ class Stage:
     batch: stages of one batch are sent together, as the elements of one job array; throttle: how many run at a time.
     writes: a folder outside the run folder that it writes to as well; a superseded attempt writes nothing there either.
     leftovers: patterns of files and folders in its own one that only serve to resume it: of no use once it is done.
+    disk: the space it will take, for the forecast of a plan (`jobs.engine.space.amounts`).
     """
 
     name: str
@@ -141,6 +145,7 @@ class Stage:
     validate: Callable[[Stage, Profile], None] | None = None
     writes: Path | None = None
     leftovers: tuple[str, ...] = ()
+    disk: Callable[[Stage, Needs], Space] | None = None
 
     def __truediv__(self, path: str) -> Output:
         if all(a.path != path for a in self.makes):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
@@ -23,6 +24,8 @@ from slurm.profile import Profile
 
 RULE_BASED = "rule-based"
 TEACHER_START_S = 60.0
+ROW = 200
+"""Bytes of a critique's id, verdict and model."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def stage(name: str, *, pairs: Given, settings: Settings) -> Stage:
         config=settings,
         prompts=("grm",),
         array=settings.shards,
+        disk=disk,
     )
 
 
@@ -180,6 +184,13 @@ def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
             yield found.replicas[0], found.model, str(key_file)
         finally:
             key_file.unlink(missing_ok=True)
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """A critique for each pair, as long as it may be."""
+    rows, settings = need("pairs").rows, stage.config
+    size = rows * (settings.max_tokens * TOKEN + ROW)
+    return Space(size, {"critiques": Amount(size, rows)})
 
 
 def validate(stage: Stage, profile: Profile) -> None:

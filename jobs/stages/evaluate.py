@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ANSWERS = "answers"
 OTHER_NEEDS = ("held_out", "proxy", ANSWERS)
 """What the stages need beside the models."""
+ROW = 600
+"""Bytes of a judgement's other fields."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,23 @@ def stages(
         validate=validate,
         config=settings,
         prompts=("grm", "proxy"),
+        disk=disk,
     )
     if settings.shards == 1:
         return [whole]
     shards = replace(whole, name=f"{name}_shards", run=judge, makes=(Artifact(ANSWERS),), array=settings.shards)
     needs = {**whole.needs, ANSWERS: shards / ANSWERS}
     return [shards, replace(whole, run=merge, needs=needs, on=_to_merge(settings.on), validate=None)]
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """Answers of each model and of the proxy, twice: as they arrive and as rows with what was made of them."""
+    settings, rows = stage.config, need("held_out").rows
+    judged = min(rows, settings.max_pairs or rows) * (1 + settings.both_orders) * settings.votes
+    models = sum(label not in OTHER_NEEDS for label in stage.needs)
+    copies = 1 if ANSWERS in (*stage.needs, stage.makes[0].path) else 2  # the shards write one, their merge the other
+    size = copies * models * judged * ((settings.max_tokens + settings.proxy_max_tokens) * TOKEN + ROW)
+    return Space(size, {stage.makes[0].path: Amount(0, judged)})
 
 
 def judge_and_merge(run: StageRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks, sft
 
@@ -26,7 +27,13 @@ def stage(name: str, *, start: str | Output, adapter: Output, settings: Settings
         on=settings.on,
         validate=checks.on_one_node,
         config=settings,
+        disk=disk,
     )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    start = need("start")
+    return Space(start.size, {"model": start})
 
 
 def trained(training: Stage, start: str | Output) -> tuple[list[Stage], Output]:

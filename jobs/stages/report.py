@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+
+PAGE = 5_000_000
+"""Bytes of a page, at the most: it shows a selection."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,11 @@ class Settings(OnNodes):
 
 
 def stage(name: str, *, needs: dict[str, Output], settings: Settings) -> Stage:
-    return Stage(name=name, run=write_page, needs=needs, makes=(Artifact("report.html"),), on=settings.on)
+    return Stage(name=name, run=write_page, needs=needs, makes=(Artifact("report.html"),), on=settings.on, disk=disk)
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    return Space(PAGE)
 
 
 def write_page(run: StageRun) -> None:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.engine.run_folder.ledger import MADE_OF
 from jobs.engine.run_folder.records import read_json
+from jobs.engine.run_folder.stage_folder import MADE_OF
+from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space, Unknown, training
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.errors import UserError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 LOOK_S = 5.0
 """How often the trainer's log is read for progress."""
+ROLLOUT, METRICS = 600, 10_000
+"""Bytes of a rollout's reward and its parts, and of a step's metrics."""
 CPU_SLOTS = 16
 """CPUs that Ray hands out on a virtual node: names only, the machine has what it has."""
 
@@ -89,7 +92,22 @@ def stage(
         config=Job.of(replace(settings, reward=settings.reward.with_input("")), services),
         prompts=tuple(dict.fromkeys(prompt for service in services for prompt in service.prompts)),
         leftovers=("checkpoints",),
+        disk=disk,
     )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """verl's last checkpoints, all in 32 bits: the weights for itself and for others, two moments. Every rollout, as
+    long as it may be. While it runs, a copy of the rows."""
+    settings, parameters, rows = stage.config, need("policy").parameters, need("train").rows
+    if not parameters or not (rows or settings.max_steps):
+        raise Unknown("the start checkpoint has no safetensors" if rows or settings.max_steps else "rows are not known")
+    steps = settings.max_steps or settings.num_train_epochs * rows // settings.train_batch_size
+    rollouts = steps * settings.train_batch_size * settings.n * (settings.max_response_length * TOKEN + ROLLOUT)
+    makes = {"policy": Amount(4 * parameters, parameters=parameters), "metrics.jsonl": Amount(steps * METRICS)}
+    checkpoints = training(16 * parameters, settings.save_total_limit, steps, settings.save_steps)
+    copies = need("train").size + need("validation").size
+    return Space(checkpoints + rollouts + copies + steps * METRICS, makes)
 
 
 def train_grpo(run: StageRun) -> None:
@@ -197,6 +215,7 @@ def run_trainer(
 ) -> None:
     """verl's own trainer as a child process; running it again continues from its last checkpoint."""
     from proxygrm.core.errors import UserError
+    from proxygrm.rl.checkpoints import prune
     from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
     from proxygrm.serving.replicas.group import ProxyGroup
 
@@ -230,12 +249,14 @@ def run_trainer(
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
             run.progress(*progress(log.read_text(errors="replace"), collect_metrics(out)))
+            prune(out / "checkpoints", settings.save_total_limit)
 
     try:
         handle.run(command, environment, log, look, out)
     except UserError as error:
         message = explain(out, log.read_text(errors="replace"))
         raise UserError(message or str(error), code=error.code or "rl.failed", **error.values) from error
+    prune(out / "checkpoints", settings.save_total_limit)
     finish(out, run.inputs["policy"])
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.engine.space.amounts import Amount, Needs, Space, Unknown, training
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.checkpoints.adapter import check_adapter
 from proxygrm.sft.settings import SftSettings
 from slurm.profile import Profile
+
+SIZE_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a number."""
+MATRIX = 1024
+"""Sides of a model's matrices are longer, so a LoRA adapter of rank r has less than 2 r / MATRIX of its parameters."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,23 @@ def stage(name: str, *, start: str | Output, data: Given | Output, settings: Set
         on=settings.on,
         validate=validate,
         config=settings,
-        leftovers=("swift/checkpoint-*", "swift/last-checkpoint"),
+        leftovers=("swift/checkpoint-*", "swift/torn_checkpoint-*", "swift/last-checkpoint"),
+        disk=disk,
     )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """The last checkpoints with the optimizer's states: with DeepSpeed the weights twice and 12 bytes a parameter (its
+    weights, two moments), else two moments in the weights' precision. Frozen parts count as if they were trained."""
+    settings, model = stage.config, need("start")
+    if not model.parameters:
+        raise Unknown("the start checkpoint has no safetensors")
+    number, trained = SIZE_OF[settings.torch_dtype], model.parameters
+    if settings.tuner_type == "lora":
+        trained = min(trained, trained * 2 * settings.lora_rank // MATRIX)
+    each = trained * (2 * number + 12 if settings.deepspeed else 3 * number)
+    makes = {settings.makes: Amount(trained * number, parameters=trained)}
+    return Space(training(each, settings.save_total_limit, settings.max_steps or None, settings.save_steps), makes)
 
 
 def train(run: StageRun) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
 
 from data_tools.split.training_set import Short, TrainingSet
+from jobs.engine.space.amounts import Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
+
+PROMPT = 4_000
+"""Bytes of a row's prompt, question and responses."""
+LOOKED_AT = 500
+"""Images whose size is read."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,28 @@ def stage(name: str, *, pairs: Given, critiques: Output, settings: Settings) -> 
         validate=checks.on_one_node,
         config=settings,
         prompts=("grm", "proxy"),
+        disk=disk,
     )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """verl's rows hold their images, ms-swift's the paths of theirs."""
+    settings, critiques, pairs = stage.config, need("critiques"), stage.needs["pairs"]
+    image = _image(pairs.resolve() / "images") if isinstance(pairs, Given) else 0
+    critique = critiques.size // max(1, critiques.rows)
+    makes = {}
+    for name, each in settings.sized.items():
+        rows, embeds = min(each.rows, critiques.rows), each.format.startswith("verl")
+        makes[f"{name}{each.suffix}"] = Amount(rows * (PROMPT + (image if embeds else critique)), rows)
+    return Space(sum(amount.size for amount in makes.values()), makes)
+
+
+def _image(folder: Path) -> int:
+    """Bytes of a pair's image, from a look at some of them."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        sizes = [entry.stat().st_size for entry in islice(entries, LOOKED_AT)]
+        return sum(sizes) // max(1, len(sizes))
+    return 0
 
 
 def write_sets(run: StageRun) -> None:

@@ -7,12 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
 PROXY = "proxy"
+MODELS, CONDITIONS, ROW = 2, 4, 400
+"""Trained models that are judged, conditions (own, another's, the start model's rubric, none), bytes of a row's ids."""
 SEEN = "the proxy that gave RL its reward: seen in training, so this is no transfer claim"
 
 
@@ -46,7 +49,15 @@ def stage(name: str, *, judge: str | Output, judged: Output, settings: Settings)
         validate=validate,
         config=settings,
         prompts=("proxy", "proxy_bare"),
+        disk=disk,
     )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """The judge's answers under each condition, twice."""
+    settings, judgements = stage.config, need("judged").rows
+    size = 2 * MODELS * CONDITIONS * judgements * (settings.proxy_max_tokens * TOKEN + ROW)
+    return Space(size, {"transfer.json": Amount(0, judgements)})
 
 
 def measure(run: StageRun) -> None:

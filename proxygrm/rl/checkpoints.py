@@ -54,6 +54,18 @@ def clean_up(checkpoints: Path, keep: int) -> None:
         shutil.rmtree(checkpoints / f"global_step_{step}")
 
 
+def prune(checkpoints: Path, keep: int) -> None:
+    """While verl runs, and when it has ended: remove all but the last `keep` finished checkpoints.
+
+    verl itself only removes those that its own process has saved, so a resumed run would hold twice as many, and leaves
+    the position in the data (data.pt) of every one. A checkpoint that is being written comes after the one that verl's
+    file names.
+    """
+    if (_named(checkpoints) or "").isdecimal():
+        for step in _finished(checkpoints)[:-keep]:
+            shutil.rmtree(checkpoints / f"global_step_{step}", ignore_errors=True)  # verl may be at it, too
+
+
 def _named(checkpoints: Path) -> str | None:
     """The newest step by verl's file; None before the first save."""
     pointer = checkpoints / _POINTER

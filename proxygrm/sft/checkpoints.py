@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from proxygrm.core.files.durable import move_into_place
 from proxygrm.core.files.whole_file import beside, write_json
 
 PROCESSOR = ("processor_config.json", "preprocessor_config.json")
+log = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _ONLY_FOR_RESUMING = (
     "optimizer*",
@@ -45,6 +48,28 @@ def last_checkpoint(work: Path) -> Path | None:
         if intact:
             return path
     return None
+
+
+def clean_up(work: Path, last: Path | None, keep: int) -> None:
+    """Before ms-swift resumes from `last`: what else stands there counts among those it keeps. Remove unfinished saves
+    and all but the last `keep` checkpoints, move torn ones aside."""
+    step = _step(last) if last else 0
+    found = sorted((path for path in work.glob("checkpoint-*") if _step(path)), key=_step)
+    for path in found:
+        if _step(path) > step and (path / "trainer_state.json").exists():
+            log.warning("%s is torn: resuming from %s", path.name, last.name if last else "the start")
+            aside = path.with_name(f"torn_{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)  # from an earlier crash at the same step
+            path.rename(aside)
+        elif _step(path) > step:
+            shutil.rmtree(path)
+    for path in [path for path in found if _step(path) <= step][:-keep]:
+        shutil.rmtree(path)
+
+
+def _step(checkpoint: Path) -> int:
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    return int(match[1]) if match else 0
 
 
 def finished(checkpoint: Path) -> bool:

@@ -24,7 +24,7 @@ from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.save_now import SaveNow, listening
 from proxygrm.core.runtime.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
 from proxygrm.sft.arguments import ONE_NODE, by_name, command, environment, swift_arguments
-from proxygrm.sft.checkpoints import finished, last_checkpoint, publish
+from proxygrm.sft.checkpoints import clean_up, finished, last_checkpoint, publish
 from proxygrm.sft.metrics import collect_metrics, last_row, note
 from proxygrm.sft.nodes import Nodes
 from proxygrm.sft.settings import SftSettings
@@ -73,6 +73,7 @@ def train_sft(
     _same_arguments(out / "arguments.json", arguments)
     last = last_checkpoint(work)
     if last is None or not finished(last):
+        clean_up(work, last, settings.save_total_limit)
         if last:
             # transformers saves weights under the released names but resumes by its own names: it would load none of
             # them, warn, and continue from the start model (github.com/QwenLM/Qwen3-VL/issues/1763). Loading the model

@@ -20,6 +20,13 @@ from pathlib import Path
 
 import pytest
 
+from jobs import recipes
+from jobs.engine.downloads import size_of
+from jobs.engine.facts import gather
+from jobs.engine.plan import plan
+from jobs.engine.request import Request
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.space.forecast import forecast
 from slurm import local
 from slurm.local.ports import private_folder
 from support.openings import Opening, Watch, rows_of_the_table
@@ -136,6 +143,29 @@ def test_a_training_that_is_told_to_stop_saves_is_requeued_and_goes_on_as_if_not
     attempts = sorted((demo.folder / "grm_rl" / "verl_metrics").iterdir())
     steps = [[json.loads(line)["step"] for line in path.read_text().splitlines()] for path in attempts]
     assert steps == [[1], [2]]
+
+
+def test_trainings_keep_their_last_checkpoints_after_a_resume_too(demo: Demo) -> None:
+    for checkpoints in (
+        "proxy_sft/swift/checkpoint-*",
+        "grm_sft/swift/checkpoint-*",
+        "grm_rl/checkpoints/global_step_*",
+    ):
+        assert 1 <= len(list(demo.folder.glob(checkpoints))) <= 2, checkpoints
+
+
+def test_the_forecast_is_an_upper_bound_of_what_the_chain_takes_within_a_small_factor(demo: Demo) -> None:
+    resolved = recipes.resolve(Request(recipe="proxy_grm:quick"))
+    new = Ledger(demo.folder.with_name("new"))
+    found = forecast(plan(resolved.stages, gather(resolved.stages, new, ask_scheduler=False)), new.folder)
+    expected = {one.stage: one.size for one in found.stages}
+    taken = {stage: size_of(demo.folder / stage) for stage in STAGES}
+    for stage, size in expected.items():
+        assert size is not None
+        assert taken[stage] <= size, stage
+    assert found.size <= 2.5 * sum(taken.values())
+    for stage in ("grm_sft", "grm_rl"):
+        assert expected[stage] <= 1.5 * taken[stage], "resumed, so that they hold as many checkpoints as they may"
 
 
 def test_both_splits_come_from_the_teacher_s_verdicts(demo: Demo) -> None:

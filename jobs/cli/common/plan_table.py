@@ -12,7 +12,9 @@ from jobs.engine.plan import Planned, Sending
 from jobs.engine.request import Resolved
 from jobs.engine.run_folder import snapshot
 from jobs.engine.run_folder.ledger import Ledger, record_folder
+from jobs.engine.space.forecast import Forecast, forecast
 from jobs.engine.submit import rendered
+from proxygrm.core.bytes import readable
 
 
 def print_scripts(planned: list[Planned], resolved: Resolved, ledger: Ledger, sending: Sending) -> None:
@@ -38,6 +40,8 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
     for column in ("because", "resources"):
         table.add_column(column, overflow="fold")
     table.add_column("GPU-h", justify="right")
+    table.add_column("disk", justify="right", no_wrap=True)
+    space = forecast(planned, ledger.folder)
     colours = {"run": "cyan", "skip": "green", "wait": "yellow", "reuse": "green"}
     for lines in _alike(planned):
         line, stage = lines[0], lines[0].stage
@@ -51,6 +55,7 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
             f"{array}{on.nodes} node{'s' * (on.nodes > 1)}{gpus}, {on.cpus_per_task} CPU, {on.mem_gb} GB, "
             f"{on.timeout_min} min",
             f"{planning.gpu_hours(line.stage for line in lines):.1f}" if gpus and line.action == "run" else "",
+            _disk(space, lines),
         )
     console.out.print(table)
     due = [line.stage for line in planned if line.action == "run"]
@@ -60,6 +65,28 @@ def show_plan(planned: list[Planned], resolved: Resolved, ledger: Ledger) -> Non
         "of time as often as it may be requeued for that",
         soft_wrap=True,
     )
+    _say_space(space, ledger)
+
+
+def _disk(space: Forecast, lines: list[Planned]) -> str:
+    names = {line.stage.name for line in lines}
+    rows = [one for one in space.stages if one.stage in names]
+    if not rows or any(one.size is None for one in rows):
+        return "?" if rows else ""
+    return readable(sum(one.size or 0 for one in rows))
+
+
+def _say_space(space: Forecast, ledger: Ledger) -> None:
+    if not space.stages:
+        return
+    text = f"at most about {readable(space.size)} on the disk, {readable(space.free)} free"
+    if space.unknown:
+        first = space.unknown[0]
+        text += f"; not known of {len(space.unknown)} of {len(space.stages)} stages ({first.stage}: {first.why})"
+    if space.fits:
+        console.out.print(escape(text), soft_wrap=True)
+    else:
+        console.warn(f"{text}: the run does not fit at {ledger.folder}; keep fewer checkpoints, or use another --run")
 
 
 def _alike(planned: list[Planned]) -> list[list[Planned]]:
