@@ -237,6 +237,37 @@ def test_of_another_user_s_run_only_what_cannot_run_code_is_taken(
     assert f"would run code of {owner.name_of(os.getuid())}" in lines[1].because
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_a_run_belongs_to_one_user(data: Path, source: Ledger, here: Ledger) -> None:
+    other = 65534
+    for path in (source.folder, *source.folder.rglob("*")):
+        os.chown(path, other, other)
+    assert actions(planned(chain(data), here, source)) == ["reuse", "reuse"]
+    os.chown(source.folder / "first" / "rows" / "file", 0, 0)
+    lines = planned(chain(data), here, source)
+    assert actions(lines) == ["run", "run"]
+    assert f"belongs to {owner.name_of(0)}, the run to {owner.name_of(other)}" in lines[0].because
+    os.chown(source.folder / "first" / "rows" / "file", other, other)
+    take(chain(data), here, source)
+    assert actions(planned(chain(data), here)) == ["skip", "skip"]
+    assert not (source.folder / "used_by").exists(), "another user's run is only read"
+
+
+def test_a_folder_that_is_a_link_is_not_used(data: Path, source: Ledger, here: Ledger) -> None:
+    (source.folder / "first" / "rows" / "more").symlink_to("/usr")
+    assert "more is a link to a folder" in planned(chain(data), here, source)[0].because
+
+
+def test_a_cell_of_an_ablation_is_reused_by_its_name(data: Path, source: Ledger, here: Ledger) -> None:
+    first = chain(data)[0]
+    cell = replace(chain(data)[1], name="cells/a/second", batch="seconds", needs={"rows": first / "rows"})
+    finish(source, cell)
+    take([first, cell], here, source)
+    assert actions(planned([first, cell], here)) == ["skip", "skip"]
+    assert (here.folder / "cells" / "a" / "second" / "model").is_symlink()
+    assert reuse.users(source.folder)["cells/a/second"] == [str(here.folder)]
+
+
 @pytest.mark.parametrize("lost", ["moved", "redone", "artifact"])
 def test_links_whose_work_is_gone_are_noticed_and_the_stage_runs_here(
     data: Path, source: Ledger, here: Ledger, lost: str
