@@ -13,6 +13,7 @@ import click
 
 from jobs.cli.cluster import cluster
 from jobs.cli.common import console
+from jobs.cli.common.options import reuse_option
 from jobs.cli.common.say import echo, guard_the_rest, secho
 from jobs.cli.data import data
 from jobs.cli.doctor import doctor
@@ -117,15 +118,6 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-REUSE = click.option(
-    "--reuse",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="Link what this other run has finished with the same settings, data and code; the run remembers it.",
-)
-
-
 def sending_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of one submission; the run does not keep them."""
     options = [
@@ -145,7 +137,7 @@ SCRIPT = click.option(
 @main.command()
 @click.argument("stages", nargs=-1)
 @request_options
-@REUSE
+@reuse_option
 @sending_options
 @SCRIPT
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
@@ -181,7 +173,7 @@ def plan(
 @main.command()
 @click.argument("stages", nargs=-1)
 @request_options
-@REUSE
+@reuse_option
 @sending_options
 @click.option("--dry-run", is_flag=True, help="Same as `plan --script`: print everything, send nothing.")
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
@@ -207,7 +199,7 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 @main.command()
 @click.argument("spec", required=False)
 @request_options
-@REUSE
+@reuse_option
 @sending_options
 @click.option("--only", multiple=True, metavar="CELL", help="Of the spec only these cells; `*` stands for anything.")
 @click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
@@ -279,7 +271,7 @@ def run_stage(stage: str, **asked: Any) -> None:
 @click.option("--recipe", default="proxy_grm", show_default=True, help="Recipe whose demo preset runs.")
 @click.option("--quick", is_flag=True, help="A few steps of everything: shows that it works, not that it learns.")
 @click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
-@REUSE
+@reuse_option
 def demo(run: Path, recipe: str, quick: bool, prepare_only: bool, reuse: tuple[Path, ...]) -> None:
     """The whole chain on this machine: a private SLURM, drawn images, a tiny Qwen2.5-VL; about 15 minutes."""
     from jobs.cli.run import demo as demonstration

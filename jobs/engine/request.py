@@ -12,8 +12,8 @@ from typing import Any
 from jobs.engine import sweep
 from jobs.engine.recipe import Recipe, own_file, with_file
 from jobs.engine.run_folder import secrecy
-from jobs.engine.run_folder.ledger import RUN_FORMAT, Ledger, record_files, record_folder
-from jobs.engine.run_folder.records import read_json, unreadable
+from jobs.engine.run_folder.ledger import RUN_FORMAT, Ledger
+from jobs.engine.run_folder.records import read_json, record_files, record_folder, unreadable
 from jobs.engine.stage import Identity, Stage, from_folder, identities
 from jobs.engine.sweep import Cell
 from proxygrm.core import settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from proxygrm.core.checkpoints.torn import why_torn
@@ -59,11 +60,12 @@ def prune(checkpoints: Path, keep: int) -> None:
 
     verl itself only removes those that its own process has saved, so a resumed run would hold twice as many, and leaves
     the position in the data (data.pt) of every one. A checkpoint that is being written comes after the one that verl's
-    file names.
+    file names. Never an error: the training matters more than the space.
     """
-    if (_named(checkpoints) or "").isdecimal():
-        for step in _finished(checkpoints)[:-keep]:
-            shutil.rmtree(checkpoints / f"global_step_{step}", ignore_errors=True)  # verl may be at it, too
+    with suppress(OSError):
+        if (_named(checkpoints) or "").isdecimal():
+            for step in _finished(checkpoints)[:-keep]:
+                shutil.rmtree(checkpoints / f"global_step_{step}", ignore_errors=True)  # verl may be at it, too
 
 
 def _named(checkpoints: Path) -> str | None:

@@ -25,8 +25,8 @@ from jobs.cli.common.say import echo, secho
 from jobs.engine import request as requests
 from jobs.engine.recipe import Recipe, own_file, with_file
 from jobs.engine.request import Request, Resolved
-from jobs.engine.run_folder.ledger import Ledger, record_files
-from jobs.engine.run_folder.records import from_here
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import from_here, record_files
 from jobs.engine.watch import advice
 from proxygrm.core.errors import UserError
 from proxygrm.core.visible import visible

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from click.core import ParameterSource
 
@@ -15,6 +17,14 @@ tensor_parallel_option = click.option(
     default=1,
     show_default=True,
     help="GPUs per copy of a model.",
+)
+
+reuse_option = click.option(
+    "--reuse",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Link what this other run has finished with the same settings, data and code; the run remembers it.",
 )
 
 

@@ -11,7 +11,8 @@ from jobs.engine import plan as planning
 from jobs.engine.plan import Planned, Sending
 from jobs.engine.request import Resolved
 from jobs.engine.run_folder import snapshot
-from jobs.engine.run_folder.ledger import Ledger, record_folder
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import record_folder
 from jobs.engine.space.forecast import Forecast, forecast
 from jobs.engine.submit import rendered
 from proxygrm.core.bytes import readable

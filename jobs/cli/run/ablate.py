@@ -16,8 +16,7 @@ from jobs.cli.common.console import of_run, out
 from jobs.cli.common.say import echo
 from jobs.engine.recipe import CellTable
 from jobs.engine.request import ablation_of
-from jobs.engine.run_folder.ledger import record_folder
-from jobs.engine.run_folder.records import read_json, write_json
+from jobs.engine.run_folder.records import read_json, record_folder, write_json
 from jobs.engine.sweep import Cell
 from jobs.recipes import RECIPES, find, shipped
 from proxygrm.core.errors import UserError

@@ -11,7 +11,14 @@ from typing import Any
 
 from jobs.engine.run_folder import changes, code_version, stage_folder
 from jobs.engine.run_folder.ownership import owner_file
-from jobs.engine.run_folder.records import from_here, read_json, unreadable, write_json, write_text
+from jobs.engine.run_folder.records import (
+    from_here,
+    read_json,
+    record_folder,
+    unreadable,
+    write_json,
+    write_text,
+)
 from jobs.engine.run_folder.stage_folder import MADE_OF, MARK
 from jobs.engine.run_folder.submissions import all_jobs, orders_of, submission_row
 from jobs.engine.stage import Stage, plain
@@ -299,14 +306,3 @@ class Ledger:
             },
         )
         return left_out
-
-
-def record_folder(run_dir: Path, ablation: str = "") -> Path:
-    """The folder with the run.json of the chain, or of one of its ablations."""
-    return run_dir / "ablations" / ablation if ablation else run_dir
-
-
-def record_files(run_dir: Path) -> list[Path]:
-    """Every run.json of a run folder, the chain's first; [] when it is not a run folder."""
-    chain = record_folder(run_dir) / "run.json"
-    return [*([chain] if chain.exists() else []), *sorted(run_dir.glob("ablations/*/run.json"))]

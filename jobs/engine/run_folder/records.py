@@ -70,3 +70,14 @@ def from_here(path: Path) -> str:
     """A path as a person would type it in the current directory."""
     path, here = path.absolute(), Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
+
+
+def record_folder(run_dir: Path, ablation: str = "") -> Path:
+    """The folder with the run.json of the chain, or of one of its ablations."""
+    return run_dir / "ablations" / ablation if ablation else run_dir
+
+
+def record_files(run_dir: Path) -> list[Path]:
+    """Every run.json of a run folder, the chain's first; [] when it is not a run folder."""
+    chain = record_folder(run_dir) / "run.json"
+    return [*([chain] if chain.exists() else []), *sorted(run_dir.glob("ablations/*/run.json"))]

@@ -20,8 +20,8 @@ from typing import Any
 
 from jobs.engine.plan import log_folder
 from jobs.engine.run_folder import tokens
-from jobs.engine.run_folder.ledger import Ledger, record_files
-from jobs.engine.run_folder.records import read_json
+from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.run_folder.records import read_json, record_files
 from jobs.engine.run_folder.submissions import all_jobs
 from jobs.engine.stage import Stage
 from proxygrm.core.errors import UserError
