@@ -99,15 +99,22 @@ def stage(
 def disk(stage: Stage, need: Needs) -> Space:
     """verl's last checkpoints, all in 32 bits: the weights for itself and for others, two moments. Every rollout, as
     long as it may be. While it runs, a copy of the rows."""
-    settings, parameters, rows = stage.config, need("policy").parameters, need("train").rows
-    if not parameters or not (rows or settings.max_steps):
-        raise Unknown("the start checkpoint has no safetensors" if rows or settings.max_steps else "rows are not known")
-    steps = settings.max_steps or settings.num_train_epochs * rows // settings.train_batch_size
+    settings, parameters = stage.config, need("policy").parameters
+    if not parameters:
+        raise Unknown("the start checkpoint has no safetensors")
+    try:
+        train, validation = need("train"), need("validation")
+    except Unknown:
+        if not settings.max_steps:
+            raise
+        train = validation = Amount(0)  # beside the checkpoints it hardly counts
+    if not (settings.max_steps or train.rows):
+        raise Unknown("nobody knows how many rows it trains on")
+    steps = settings.max_steps or settings.num_train_epochs * train.rows // settings.train_batch_size
     rollouts = steps * settings.train_batch_size * settings.n * (settings.max_response_length * TOKEN + ROLLOUT)
     makes = {"policy": Amount(4 * parameters, parameters=parameters), "metrics.jsonl": Amount(steps * METRICS)}
     checkpoints = training(16 * parameters, settings.save_total_limit, steps, settings.save_steps)
-    copies = need("train").size + need("validation").size
-    return Space(checkpoints + rollouts + copies + steps * METRICS, makes)
+    return Space(checkpoints + rollouts + train.size + validation.size + steps * METRICS, makes)
 
 
 def train_grpo(run: StageRun) -> None:

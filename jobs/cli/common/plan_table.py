@@ -80,7 +80,9 @@ def _disk(space: Forecast, lines: list[Planned]) -> str:
 def _say_space(space: Forecast, ledger: Ledger) -> None:
     if not space.stages:
         return
-    text = f"at most about {readable(space.size)} on the disk, {readable(space.free)} free"
+    known = len(space.stages) > len(space.unknown)
+    taken = f"at most about {readable(space.size)}" if known else "an unknown amount"
+    text = f"{taken} on the disk, {readable(space.free)} free"
     if space.unknown:
         first = space.unknown[0]
         text += f"; not known of {len(space.unknown)} of {len(space.stages)} stages ({first.stage}: {first.why})"
