@@ -173,7 +173,8 @@ def _stage_state(
         shown = last.job_id if reused else job_id or last.job_id
         return StageState(stage.name, "done", reused, shown, 1, 1, seconds, last.attempts)
     if not job_id:
-        return StageState(stage.name, "not submitted")
+        lost = ledger.lost_source(stage, (ledger.done(stage, cell) for cell in range(stage.array)))
+        return StageState(stage.name, "not submitted", lost)
     words: dict[int, Word] = {cell: word_of(each[cell]) if cell in each else "unknown" for cell in range(stage.array)}
     if stage.array > 1:
         for cell in words:

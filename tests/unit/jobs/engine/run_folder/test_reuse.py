@@ -284,6 +284,8 @@ def test_links_whose_work_is_gone_are_noticed_and_the_stage_runs_here(
     line = planned(stages, here)[0]
     assert line.action == "run"
     assert ("no longer has the work" in line.because) == (lost != "artifact")
+    state = each(stages, here, away="no scheduler")["first"]
+    assert (state.word, "no longer has the work" in state.detail) == ("not submitted", lost != "artifact")
     here.prepare(stages[0], stages[0].fingerprint())
     assert sorted(path.name for path in (here.folder / "first").iterdir()) == ["fingerprint", "made_of.json"]
     (here.folder / "first" / "rows").write_text("of this run")
