@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.checkpoints.torn import refuse_torn
 from proxygrm.core.errors import UserError
-from proxygrm.core.settings import did_you_mean
+from proxygrm.core.settings import AFTERWARDS, did_you_mean
 from slurm.profile import Profile
 from slurm.sbatch import Resources
 
@@ -194,9 +194,11 @@ class Stage:
         }
 
     def settings(self) -> Any:
-        """The configuration as JSON values, without the nodes it runs on: they do not change what it makes."""
+        """The configuration as JSON values, without what does not change what the stage makes (`AFTERWARDS`)."""
         values = plain(self.config)
-        return {key: value for key, value in values.items() if key != "on"} if isinstance(values, dict) else values
+        if not is_dataclass(self.config):
+            return values
+        return {each.name: values[each.name] for each in fields(self.config) if each.metadata != AFTERWARDS}
 
     def input_paths(self, run_dir: Path) -> dict[str, Path]:
         return {
@@ -209,7 +211,7 @@ class Stage:
 class OnNodes:
     """Part of every stage's settings: where it runs, set by `--set STAGE.on.nodes=4`."""
 
-    on: Resources = field(default_factory=Resources)
+    on: Resources = field(default_factory=Resources, metadata=AFTERWARDS)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ what a stage does is in the file of that name under jobs/stages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from data_tools.split.training_set import TrainingSet
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.stages import checks, distill, evaluate, merge, report, rl, rl_with_proxy, sft, split, transfer
@@ -32,7 +30,10 @@ def chain(c: Config) -> list[Stage]:
 
     # The proxy learns to judge from a rubric; the reward model gets its cold start. Both at once.
     proxy_stages, proxy = trained_proxy(c, sets)
-    grm_sft = sft.stage("grm_sft", start=c.policy, data=sets / "grm_sft.jsonl", settings=c.grm_sft)
+    grm_sft = sft.stage(
+        "grm_sft", start=c.policy, settings=c.grm_sft,
+        data=sets / "grm_sft.jsonl", validation=sets / "grm_sft_val.jsonl",
+    )  # fmt: skip
     grm_stages, grm = merge.trained(grm_sft, start=c.policy)
 
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
@@ -46,7 +47,7 @@ def chain(c: Config) -> list[Stage]:
     )
 
     # Held-out pairs, both response orders: before training, after SFT, after RL.
-    models: dict[str, str | Output] = {"start": c.policy, "sft": grm, "rl": grm_rl / "policy"}
+    models: dict[str, str | Output] = {"start": c.policy, "sft": grm, "rl": grm_rl / c.grm_rl.chosen}
     held_out = checks.pairs(c.held_out)
     judging = evaluate.stages("evaluate", held_out=held_out, proxy=proxy, models=models, settings=c.evaluate)
 
@@ -59,7 +60,10 @@ def chain(c: Config) -> list[Stage]:
 
 def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
     """The stages that train the proxy, and the checkpoint that judges."""
-    proxy_sft = sft.stage("proxy_sft", start=c.proxy, data=sets / "proxy_sft.jsonl", settings=c.proxy_sft)
+    proxy_sft = sft.stage(
+        "proxy_sft", start=c.proxy, settings=c.proxy_sft,
+        data=sets / "proxy_sft.jsonl", validation=sets / "proxy_sft_val.jsonl",
+    )  # fmt: skip
     sft_stages, taught = merge.trained(proxy_sft, start=c.proxy)
     # The paper's second proxy: GRPO on its own verdict, from the start checkpoint or after SFT.
     proxy_rl = rl.stage(
@@ -72,34 +76,25 @@ def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
     ways: dict[str, tuple[list[Stage], str | Output]] = {
         "none": ([], c.proxy),
         "sft": (sft_stages, taught),
-        "rl": ([proxy_rl], proxy_rl / "policy"),
-        "sft+rl": ([*sft_stages, proxy_rl], proxy_rl / "policy"),
+        "rl": ([proxy_rl], proxy_rl / c.proxy_rl.chosen),
+        "sft+rl": ([*sft_stages, proxy_rl], proxy_rl / c.proxy_rl.chosen),
     }
     return ways[c.proxy_training]
 
 
-SETS = {
-    "proxy_sft": TrainingSet("right", "swift-proxy"),
-    "proxy_rl": TrainingSet("right", "verl-proxy"),
-    "proxy_rl_val": TrainingSet("right", "verl-proxy"),
-    "grm_sft": TrainingSet("right", "swift-grm"),
-    "grm_rl": TrainingSet("wrong", "verl"),
-    "grm_rl_val": TrainingSet("wrong", "verl"),
-}
-
-
 @dataclass(frozen=True)
 class Sets(split.Settings):
-    """Rows of each training set; the defaults are the paper's. The proxy's RL set is cut off even where it is not
-    trained so, which makes the other choice need no other split."""
+    """Rows of each training set; the defaults are the paper's, and some to validate on. The proxy's RL set is cut off
+    even where it is not trained so, which makes the other choice need no other split."""
 
-    proxy_sft: int = 5_000
-    proxy_rl: int = 10_000
-    proxy_rl_val: int = 256
-    grm_sft: int = 10_000
-    grm_rl: int = 35_000
-    grm_rl_val: int = 256
-    sets: Mapping[str, TrainingSet] = field(default_factory=lambda: SETS, init=False)
+    proxy_sft: int = split.rows_of("right", "swift-proxy", 5_000)
+    proxy_sft_val: int = split.rows_of("right", "swift-proxy", 256)
+    proxy_rl: int = split.rows_of("right", "verl-proxy", 10_000)
+    proxy_rl_val: int = split.rows_of("right", "verl-proxy", 256)
+    grm_sft: int = split.rows_of("right", "swift-grm", 10_000)
+    grm_sft_val: int = split.rows_of("right", "swift-grm", 256)
+    grm_rl: int = split.rows_of("wrong", "verl", 35_000)
+    grm_rl_val: int = split.rows_of("wrong", "verl", 256)
 
 
 @dataclass(frozen=True)
@@ -162,26 +157,29 @@ def demo() -> Config:
     small = Resources(cpus_per_task=1, mem_gb=4, timeout_min=15)
     one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
     training = replace(one_gpu, cpus_per_task=4, mem_gb=16)
-    proxy = ProxySettings(
-        replicas=1,
-        tensor_parallel_size=1,
-        max_model_len=1024,
-        max_num_seqs=32,
-        max_tokens=64,
-        max_pixels=0,
-        call_timeout_s=120.0,
-    )
     return Config(
         pairs=str(DEMO_INPUTS / "pairs"),
         held_out=str(DEMO_INPUTS / "held_out"),
         policy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         proxy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
         distill=distill.Settings(shards=2, concurrency=16, max_tokens=256, timeout_s=30.0, on=small),
-        split=Sets(proxy_sft=1250, proxy_rl=80, proxy_rl_val=16, grm_sft=1250, grm_rl=80, grm_rl_val=16, on=small),
+        split=Sets(
+            proxy_sft=1250,
+            proxy_sft_val=32,
+            proxy_rl=80,
+            proxy_rl_val=16,
+            grm_sft=1250,
+            grm_sft_val=32,
+            grm_rl=80,
+            grm_rl_val=16,
+            on=small,
+        ),
         proxy_sft=replace(sft.Settings.demo(max_steps=400), on=one_gpu),
         proxy_rl=replace(rl.Settings.demo(max_steps=8).for_proxy(max_response_length=64), on=training),
         grm_sft=replace(sft.Settings.demo(max_steps=350), on=one_gpu),
-        grm_rl=replace(rl_with_proxy.Settings.demo(), proxy=proxy, proxy_nodes=1, on=replace(training, nodes=2)),
+        grm_rl=replace(
+            rl_with_proxy.Settings.demo(), proxy=ProxySettings.demo(), proxy_nodes=1, on=replace(training, nodes=2)
+        ),
         evaluate=evaluate.Settings(max_tokens=160, proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
         transfer=transfer.Settings(proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
         report=report.Settings(on=small),
@@ -197,7 +195,9 @@ def quick() -> Config:
         grm_sft=replace(c.grm_sft, max_steps=60),
         # A proxy of 100 steps does not always give a verdict; the full demo's limit would stop the run. Early rubrics,
         # so that the option is tried here as part of a chain.
-        grm_rl=replace(c.grm_rl, max_steps=2, save_steps=2, temperature=1.0, max_no_verdict=0.9, reward=early),
+        grm_rl=replace(
+            c.grm_rl, max_steps=2, save_steps=2, eval_steps=2, temperature=1.0, max_no_verdict=0.9, reward=early
+        ),
         evaluate=replace(c.evaluate, max_pairs=8),
     )
 

@@ -41,9 +41,9 @@ def trained(training: Stage, start: str | Output) -> tuple[list[Stage], Output]:
     on one node like those of the training."""
     settings: sft.Settings = training.config
     if settings.tuner_type != "lora":
-        return [training], training / "model"
+        return [training], training / settings.chosen
     merging = Settings(trust_remote_code=settings.trust_remote_code, on=replace(training.on, nodes=1))
-    merged = stage(f"{training.name}_merge", start=start, adapter=training / "adapter", settings=merging)
+    merged = stage(f"{training.name}_merge", start=start, adapter=training / settings.chosen, settings=merging)
     return [training, merged], merged / "model"
 
 

@@ -73,7 +73,8 @@ def stage(
     services: Sequence[Service] = (),
 ) -> Stage:
     """train, validation: verl parquet. services: servers that run beside the trainer for as long as it does, on the
-    last nodes in this order. Makes `policy` and `metrics.jsonl`. UserError: service.duplicate-name.
+    last nodes in this order. Makes `policy`, with validation `best` (`settings.chosen` of the two is
+    for the chain), and `metrics.jsonl`. UserError: service.duplicate-name.
     """
     refuse_duplicates(services)
     needs = {"policy": checks.checkpoint(policy, name, settings.trust_remote_code)}
@@ -86,7 +87,11 @@ def stage(
         name=name,
         run=train_grpo,
         needs={**needs, "train": train, "validation": validation},
-        makes=(Artifact("policy", check=checks.check_checkpoint), Artifact("metrics.jsonl")),
+        makes=(
+            Artifact("policy", check=checks.check_checkpoint),
+            *([Artifact("best", check=checks.check_checkpoint)] if settings.eval_steps else []),
+            Artifact("metrics.jsonl"),
+        ),
         on=settings.on,
         validate=validate,
         config=Job.of(replace(settings, reward=settings.reward.with_input("")), services),
@@ -112,8 +117,10 @@ def disk(stage: Stage, need: Needs) -> Space:
         raise Unknown("nobody knows how many rows it trains on")
     steps = settings.max_steps or settings.num_train_epochs * train.rows // settings.train_batch_size
     rollouts = steps * settings.train_batch_size * settings.n * (settings.max_response_length * TOKEN + ROLLOUT)
-    makes = {"policy": Amount(4 * parameters, parameters=parameters), "metrics.jsonl": Amount(steps * METRICS)}
+    policy = Amount(4 * parameters, parameters=parameters)
+    makes = {"policy": policy, "best": policy, "metrics.jsonl": Amount(steps * METRICS)}
     checkpoints = training(16 * parameters, settings.save_total_limit, steps, settings.save_steps)
+    checkpoints += policy.size if settings.eval_steps else 0
     return Space(checkpoints + rollouts + train.size + validation.size + steps * METRICS, makes)
 
 
@@ -221,10 +228,14 @@ def run_trainer(
     nursery: Path | None,
 ) -> None:
     """verl's own trainer as a child process; running it again continues from its last checkpoint."""
-    from proxygrm.core.errors import UserError
+    from proxygrm.core.runtime.save_now import SaveNow
     from proxygrm.rl.checkpoints import prune
-    from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
+    from proxygrm.rl.train import explain, finish, look, stopped_early, train_grpo_command
     from proxygrm.serving.replicas.group import ProxyGroup
+
+    if stopped_early(out):
+        finish(out, run.inputs["policy"], settings)
+        return
 
     device, trainers = run.profile.node.device, handle.plan.trainers
     fitted = settings.fitted(len(trainers) * trainers[0].trainer_gpus)
@@ -251,20 +262,23 @@ def run_trainer(
     )
     log, looked = out / "trainer.log", 0.0
 
-    def look() -> None:
+    def watch() -> None:
         nonlocal looked
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
-            run.progress(*progress(log.read_text(errors="replace"), collect_metrics(out)))
+            run.progress(*look(out, settings, log.read_text(errors="replace")))
             prune(out / "checkpoints", settings.save_total_limit)
 
     try:
-        handle.run(command, environment, log, look, out)
+        handle.run(command, environment, log, watch, out)
     except UserError as error:
+        if stopped_early(out) and SaveNow(out).read_answer():
+            finish(out, run.inputs["policy"], settings)
+            return
         message = explain(out, log.read_text(errors="replace"))
         raise UserError(message or str(error), code=error.code or "rl.failed", **error.values) from error
+    finish(out, run.inputs["policy"], settings)
     prune(out / "checkpoints", settings.save_total_limit)
-    finish(out, run.inputs["policy"])
 
 
 def validate(stage: Stage, profile: Profile) -> None:

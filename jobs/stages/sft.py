@@ -8,7 +8,7 @@ from jobs.engine.space.amounts import Amount, Needs, Space, Unknown, training
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.checkpoints.adapter import check_adapter
-from proxygrm.sft.settings import SftSettings
+from proxygrm.sft.settings import BEST, SftSettings
 from slurm.profile import Profile
 
 SIZE_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -22,14 +22,26 @@ class Settings(OnNodes, SftSettings):
     pass
 
 
-def stage(name: str, *, start: str | Output, data: Given | Output, settings: Settings) -> Stage:
-    """data: ms-swift JSONL. Makes `model`; with `tuner_type` lora `adapter`, for the merge stage."""
+def stage(
+    name: str,
+    *,
+    start: str | Output,
+    data: Given | Output,
+    settings: Settings,
+    validation: Given | Output | None = None,
+) -> Stage:
+    """data: ms-swift JSONL; validation: rows for the evaluation loss, instead of a share of the others. Makes `model`
+    (with `tuner_type` lora `adapter`, for the merge stage) and with an evaluation `best`; `settings.chosen` of the two
+    is for the chain."""
     check = check_adapter if settings.tuner_type == "lora" else checks.check_checkpoint
+    settings.check_evaluated(validation is not None)
+    makes = [settings.makes, *([BEST] if settings.evaluates(validation is not None) else [])]
+    needs = {"start": checks.checkpoint(start, name, settings.trust_remote_code), "data": data}
     return Stage(
         name=name,
         run=train,
-        needs={"start": checks.checkpoint(start, name, settings.trust_remote_code), "data": data},
-        makes=(Artifact(settings.makes, check=check),),
+        needs=needs | ({"validation": validation} if validation else {}),
+        makes=tuple(Artifact(each, check=check) for each in makes),
         on=settings.on,
         validate=validate,
         config=settings,
@@ -48,7 +60,7 @@ def disk(stage: Stage, need: Needs) -> Space:
     if settings.tuner_type == "lora":
         trained = min(trained, trained * 2 * settings.lora_rank // MATRIX)
     each = trained * (2 * number + 12 if settings.deepspeed else 3 * number)
-    makes = {settings.makes: Amount(trained * number, parameters=trained)}
+    makes = dict.fromkeys((settings.makes, BEST), Amount(trained * number, parameters=trained))
     return Space(training(each, settings.save_total_limit, settings.max_steps or None, settings.save_steps), makes)
 
 
@@ -67,6 +79,7 @@ def train(run: StageRun) -> None:
         device=run.profile.node.device,
         gpus_per_node=run.stage.on.gpus_per_node,
         progress=run.progress,
+        validation=run.inputs.get("validation"),
     )
 
 

@@ -44,6 +44,7 @@ def train_on_nodes(run: StageRun) -> None:
                 run.progress,
                 nodes,
                 share=lambda words: rendezvous.publish(_ARGUMENTS, words),
+                validation=run.inputs.get("validation"),
             )
         else:
             # Rank 0 first checks the checkpoints of earlier attempts, which may take long; it fails within the job.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 
-from data_tools.split.training_set import Short, TrainingSet
+from data_tools.split.training_set import Format, Pool, Short, TrainingSet
 from jobs.engine.space.amounts import Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
@@ -19,19 +19,28 @@ PROMPT = 4_000
 """Bytes of a row's prompt, question and responses."""
 LOOKED_AT = 500
 """Images whose size is read."""
+KIND = "training set"
+
+
+def rows_of(pool: Pool, kind: Format, rows: int) -> int:
+    """A field of a recipe's settings: the rows of a training set of its name."""
+    return field(default=rows, metadata={KIND: TrainingSet(pool, kind)})
 
 
 @dataclass(frozen=True)
 class Settings(OnNodes):
-    """A recipe derives its own from this: `sets` for the kind of each set, and a field of its name with its rows."""
+    """A recipe derives its own from this, with a field for each set (`rows_of`)."""
 
     seed: int = 0
     short: Short = "refuse"
     """Too few pairs for a set: `refuse`, or `take` what there is (smaller, in the same proportions)."""
     sets: Mapping[str, TrainingSet] = field(default_factory=dict, init=False)
+    """The kinds of the sets, part of what the stage makes."""
 
     def __post_init__(self) -> None:
-        check_bounds("split", self, from_zero=tuple(self.sets))
+        kinds = {each.name: each.metadata[KIND] for each in fields(self) if KIND in each.metadata}
+        object.__setattr__(self, "sets", kinds)
+        check_bounds("split", self, from_zero=tuple(kinds))
 
     @property
     def sized(self) -> dict[str, TrainingSet]:

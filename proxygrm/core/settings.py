@@ -50,6 +50,11 @@ VALUE = None
 """Key of the value itself beside its parts, of assignments such as `a=gspo` and `a.clip_ratio_high=0.3`."""
 
 
+AFTERWARDS = {"afterwards": True}
+"""Metadata of a field that is about what comes after the work, or where it is done: another value does not make
+finished work invalid."""
+
+
 def chosen_from(registry: Mapping[str, type[T]], default: str) -> T:
     """A dataclass field that holds a record of a registry. Each of its kinds has a field `kind`, its name there:
     `kind: str = field(default="gspo", init=False)`. It cannot be set, and tells records with equal options apart."""

@@ -29,6 +29,7 @@ CURVES = (
     Curve("Loss", ("loss", "train/loss")),
     Curve("Token accuracy", ("token_acc", "train/token_acc"), share=True),
     Curve("Held-out loss", ("eval_loss", "eval/loss")),
+    Curve("Validation score", ("validation/score",)),
     Curve("Reward, mean", ("reward/score_mean", "critic/score/mean", "reward/mean")),
     Curve("Right verdicts", ("reward/accuracy",), share=True),
     Curve("Proxy agrees with label", ("reward/proxy_agreement",), share=True),

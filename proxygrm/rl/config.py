@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import check_servable, context_length
 from proxygrm.core.errors import UserError
-from proxygrm.core.settings import chosen_from
+from proxygrm.core.settings import AFTERWARDS, chosen_from
 from proxygrm.rewards import REWARDS, Reward
 from proxygrm.rewards.proxy_verdict import ProxyVerdict
 from proxygrm.rl.algorithms import ALGORITHMS, Algorithm
@@ -48,6 +48,12 @@ class RlSettings:
     save_steps: int = 5
     eval_steps: int = 1
     """Validate every so many steps and once before training; 0: never."""
+    best_by: str = "score"
+    """What validation compares checkpoints by: the mean score, or another number of the reward, such as accuracy."""
+    checkpoint: Literal["last", "best"] = field(default="last", metadata=AFTERWARDS)
+    """The policy that the chain goes on with. Both are kept; changing this trains nothing again."""
+    early_stop: int = 0
+    """Stop after this many validations in a row that bring nothing better; 0: never."""
     save_total_limit: int = 2
     seed: int = 42
     trust_remote_code: bool = False
@@ -91,7 +97,7 @@ class RlSettings:
                 "reward_num_workers",
                 "num_data_storage_units",
             ),
-            from_zero=("kl_loss_coef", "eval_steps", "dataloader_num_workers"),
+            from_zero=("kl_loss_coef", "eval_steps", "early_stop", "dataloader_num_workers"),
             shares=("gpu_memory_utilization", "max_unscored", "max_no_verdict"),
             choices={"attn_implementation": KERNELS},
         )
@@ -126,6 +132,17 @@ class RlSettings:
                 value=self.n,
             )
 
+        if not self.eval_steps and (self.checkpoint == "best" or self.early_stop):
+            setting = "checkpoint=best" if self.checkpoint == "best" else f"early_stop={self.early_stop}"
+            raise UserError(
+                f"rl: {setting} needs a validation; set eval_steps", code="settings.contradiction", setting=setting
+            )
+
+    @property
+    def chosen(self) -> str:
+        """The folder that the chain goes on with."""
+        return "best" if self.checkpoint == "best" else "policy"
+
     @classmethod
     def paper(cls) -> Self:
         """Upstream's hyper-parameters for the 7B model on 8 GPUs: the defaults."""
@@ -147,8 +164,8 @@ class RlSettings:
             max_response_length=160,
             max_steps=max_steps,
             num_train_epochs=100,
-            save_steps=5,
-            eval_steps=0,
+            save_steps=8,
+            eval_steps=8,
             tensor_parallel_size=1,
             max_num_seqs=64,
             agent_num_workers=1,

@@ -2,6 +2,7 @@
 
 out/
   policy/          complete Hugging Face checkpoint of the last step (finish)
+  best/            that of the best step by its validation, if there is one
   metrics.jsonl    one flat JSON object per step (written by finish, and whenever progress is read)
   rollouts/        every rollout with the parts of its reward
   checkpoints/     verl's own, for resuming: run the same command again
@@ -26,6 +27,7 @@ from proxygrm.core.files.durable import move_into_place
 from proxygrm.core.files.whole_file import write_json, write_text
 from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.core.runtime.tracking import KEY_FILE_VARIABLE, requested_mode
+from proxygrm.rl.best import BEST, keep_best, with_validation, without_progress
 from proxygrm.rl.checkpoints import clean_up, last_checkpoint
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
@@ -179,18 +181,41 @@ def collect_metrics(out: Path) -> list[dict[str, float]]:
         steps = {step: row for step, row in steps.items() if not trained or step < min(trained)}
         for row in attempt:
             steps.setdefault(row["step"], {"step": row["step"]}).update(row["data"])
-    rows = [steps[step] for step in sorted(steps)]
+    rows = [with_validation(steps[step]) for step in sorted(steps)]
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
-def finish(out: Path, start: Path) -> Path:
-    """After verl succeeded: `metrics.jsonl`, and the last checkpoint's weights as `policy/` (hard links).
+def look(out: Path, settings: RlSettings, log: str) -> tuple[int, int, str]:
+    """While verl trains: the progress. Keeps the best checkpoint, and asks for a stop where the validation has not
+    improved for long."""
+    rows = collect_metrics(out)
+    if settings.eval_steps:
+        keep_best(out, rows, settings.best_by)
+        idle = without_progress(rows, settings.best_by)
+        if settings.early_stop and idle >= settings.early_stop and not stopped_early(out):
+            write_json(_early_file(out), {"step": rows[-1]["step"], "validations_without_progress": idle})
+            SaveNow(out).request()
+    return progress(log, rows)
+
+
+def stopped_early(out: Path) -> bool:
+    """The training is over because its validation did not improve, and there is a checkpoint to finish with."""
+    return _early_file(out).exists() and last_checkpoint(out) is not None
+
+
+def _early_file(out: Path) -> Path:
+    return out / "stopped_early.json"
+
+
+def finish(out: Path, start: Path, settings: RlSettings) -> Path:
+    """After verl succeeded: `metrics.jsonl`, the last checkpoint's weights as `policy/`, and with validation `best/`
+    (hard links).
 
     `start`: the model the training started from; the policy keeps its precision. (verl writes the weights in the 32
     bits of the optimiser and `bfloat16` into their configuration, whatever the model was.)
     """
-    collect_metrics(out)
+    rows = collect_metrics(out)
     checkpoint = last_checkpoint(out)
     if checkpoint is None:
         raise UserError(
@@ -200,6 +225,16 @@ def finish(out: Path, start: Path) -> Path:
         )
     step, folder = checkpoint
     source = folder / "actor" / "huggingface"
+    _publish(source, out / "policy", start, step)
+    if settings.eval_steps:
+        best = keep_best(out, rows, settings.best_by)
+        _publish(out / BEST if best else source, out / BEST, start, best.step if best else step)
+    shutil.rmtree(out / "datasets_cache", ignore_errors=True)
+    return out / "policy"
+
+
+def _publish(source: Path, target: Path, start: Path, step: int) -> None:
+    """UserError (checkpoint.incomplete) for weights that nothing can load."""
     if missing := missing_from_policy(source):
         raise UserError(
             f"rl: the checkpoint of step {step} ({source}) has no {', '.join(missing)}",
@@ -208,13 +243,11 @@ def finish(out: Path, start: Path) -> Path:
             step=step,
             missing=missing,
         )
-    policy, scratch = out / "policy", out / "policy.tmp"
+    scratch = target.with_name(f"{target.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     copy_linked(source, scratch)
     _keep_precision(scratch / "config.json", start / "config.json")
-    move_into_place(scratch, policy)
-    shutil.rmtree(out / "datasets_cache", ignore_errors=True)
-    return policy
+    move_into_place(scratch, target)
 
 
 def _keep_precision(config: Path, original: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.code import refuse_code
@@ -84,6 +84,19 @@ class ProxySettings:
                 code="proxy.reserved-argument",
                 argument="--trust-remote-code",
             )
+
+    @classmethod
+    def demo(cls) -> Self:
+        """The tiny proxy on one CPU core."""
+        return cls(
+            replicas=1,
+            tensor_parallel_size=1,
+            max_model_len=1024,
+            max_num_seqs=32,
+            max_tokens=64,
+            max_pixels=0,
+            call_timeout_s=120.0,
+        )
 
     @property
     def longest_answer(self) -> int:

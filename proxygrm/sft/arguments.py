@@ -31,9 +31,11 @@ def swift_arguments(
     device: str = "cuda",
     tracking: Mode = "offline",
     run_name: str = "sft",
+    validation: Path | None = None,
 ) -> list[str]:
     """The arguments of `swift sft` or `swift rlhf`. `output`: folder of ms-swift's checkpoints and log; `tracking`:
-    SwanLab's mode, which ms-swift calls "cloud" (online) and "local" (offline).
+    SwanLab's mode, which ms-swift calls "cloud" (online) and "local" (offline). `validation`: rows for the evaluation
+    loss, instead of a share of the others.
 
     DeepSpeed is left out on CPUs. No secret is ever among the arguments.
     """
@@ -47,7 +49,7 @@ def swift_arguments(
         "dataset": dataset,
         "strict": s.strict,
         "max_length": s.max_length,
-        "split_dataset_ratio": s.split_dataset_ratio,
+        "split_dataset_ratio": 0.0 if validation else s.split_dataset_ratio,
         "dataset_num_proc": 1,
         "dataloader_num_workers": s.dataloader_num_workers,
         "tuner_type": s.tuner_type,
@@ -83,8 +85,12 @@ def swift_arguments(
         "swanlab_exp_name": run_name,
         "swanlab_mode": "cloud" if tracking == "online" else "local",
     }
-    if s.split_dataset_ratio:
+    if validation:
+        values["val_dataset"] = validation
+    if validation or s.split_dataset_ratio:
         values |= {"eval_strategy": "steps", "eval_steps": s.save_steps}
+        if s.early_stop:
+            values["early_stop_interval"] = s.early_stop
     if s.deepspeed and device != "cpu":
         values["deepspeed"] = s.deepspeed
     kinds = {"model_type": s.model_type, "template": s.template or s.model_type, "rlhf_type": s.rlhf_type}

@@ -19,6 +19,7 @@ from proxygrm.core.files.whole_file import beside, write_json
 PROCESSOR = ("processor_config.json", "preprocessor_config.json")
 log = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_ENDED = "ended.json"
 _ONLY_FOR_RESUMING = (
     "optimizer*",
     "scheduler*",
@@ -52,7 +53,7 @@ def last_checkpoint(work: Path) -> Path | None:
 
 def clean_up(work: Path, last: Path | None, keep: int) -> None:
     """Before ms-swift resumes from `last`: what else stands there counts among those it keeps. Remove unfinished saves
-    and all but the last `keep` checkpoints, move torn ones aside."""
+    and all but the last `keep` checkpoints, of which the best is one, as ms-swift does; move torn ones aside."""
     step = _step(last) if last else 0
     found = sorted((path for path in work.glob("checkpoint-*") if _step(path)), key=_step)
     for path in found:
@@ -63,7 +64,9 @@ def clean_up(work: Path, last: Path | None, keep: int) -> None:
             path.rename(aside)
         elif _step(path) > step:
             shutil.rmtree(path)
-    for path in [path for path in found if _step(path) <= step][:-keep]:
+    best = best_checkpoint(last)[0] if last else None
+    intact = [path for path in found if _step(path) <= step]
+    for path in sorted(intact, key=lambda path: (path in (best, last), _step(path)))[:-keep]:
         shutil.rmtree(path)
 
 
@@ -73,8 +76,32 @@ def _step(checkpoint: Path) -> int:
 
 
 def finished(checkpoint: Path) -> bool:
-    state = json.loads((checkpoint / "trainer_state.json").read_text())
-    return state["global_step"] >= state["max_steps"]
+    """Whether the training ended with it: at its last step, or before by itself (`mark_finished`)."""
+    state = _state(checkpoint)
+    return state["global_step"] >= state["max_steps"] or (checkpoint.parent / _ENDED).exists()
+
+
+def mark_finished(last: Path) -> None:
+    """The training has ended by itself, maybe before its last step: it is not to be resumed."""
+    write_json(last.parent / _ENDED, {"step": _state(last)["global_step"]})
+
+
+def best_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
+    """That with the lowest evaluation loss, of those that were saved, and its step and loss; the last one when it is
+    not there any more. (A run's folder may have been moved, so of its path only the name counts.)"""
+    state = _state(last)
+    best = last.parent / Path(state.get("best_model_checkpoint") or last).name
+    try:
+        check_trained(best)
+        note = {"step": _state(best)["global_step"], "value": state.get("best_metric"), "by": "eval/loss"}
+        return best, note
+    except (OSError, ValueError, UserError) as error:
+        log.warning("the best checkpoint cannot be used (%s): the last one stands for it", error)
+        return last, {"step": state["global_step"], "value": None, "by": "eval/loss"}
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    return dict(json.loads((checkpoint / "trainer_state.json").read_text()))
 
 
 def check_trained(path: Path) -> None:
@@ -82,12 +109,15 @@ def check_trained(path: Path) -> None:
     (check_adapter if (path / CONFIG).exists() else check_checkpoint)(path)
 
 
-def publish(checkpoint: Path, target: Path, processor: Path, max_pixels: int = 0) -> Path:
+def publish(
+    checkpoint: Path, target: Path, processor: Path, max_pixels: int = 0, note: dict[str, Any] | None = None
+) -> Path:
     """The checkpoint without the files for resuming, as `target`, by one rename. Files are hard links where possible.
 
     It gets the processor's configuration in the folder `processor`, limited to `max_pixels` (0: as it is), so that RL,
     proxy and evaluation show it images of the size it was trained on (ms-swift gets the limit from the environment and
     does not save it). An adapter has it too, for the merge, which also needs ms-swift's args.json.
+    note: for `best.json` beside the weights.
     """
     scratch = beside(target)
     kept = ("args.json",) if (checkpoint / CONFIG).exists() else ()
@@ -97,6 +127,8 @@ def publish(checkpoint: Path, target: Path, processor: Path, max_pixels: int = 0
         if (processor / name).exists():
             values = json.loads((processor / name).read_text(encoding="utf-8"))
             write_json(scratch / name, _bounded(values, max_pixels) if max_pixels else values)
+    if note:
+        write_json(scratch / "best.json", note)
     move_into_place(scratch, target)
     return target
 

@@ -17,6 +17,8 @@ _INSTEAD = {
     "bf16": "the setting is torch_dtype",
     "fp16": "the setting is torch_dtype",
     "data_seed": "the setting is seed",
+    "val_dataset": "it is the stage's validation rows",
+    "early_stop_interval": "the setting is early_stop",
     "eval_strategy": "the setting is split_dataset_ratio: 0 for no evaluation",
     "eval_steps": "the setting is save_steps: each checkpoint is evaluated",
     "save_strategy": "the setting is save_steps",

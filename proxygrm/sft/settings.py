@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
 from proxygrm.core.errors import UserError
-from proxygrm.core.settings import did_you_mean
+from proxygrm.core.settings import AFTERWARDS, did_you_mean
 from proxygrm.sft.installed import check_argument, registered
 from proxygrm.sft.reserved import refuse_reserved
 
+BEST = "best"
+"""The folder of the checkpoint with the lowest evaluation loss."""
 COMMANDS = ("sft", "rlhf")
 RLHF_TYPES = ("dpo", "orpo", "simpo", "kto", "cpo", "rm")
 """Those that learn from rows alone; ms-swift's ppo, grpo and gkd generate, which is the work of the RL stage."""
@@ -71,8 +73,14 @@ class SftSettings:
     max_pixels: int = 1003520
     """Larger images are scaled down to this many pixels."""
     split_dataset_ratio: float = 0.01
-    """Share of the rows held out for the evaluation loss; 0 for none."""
+    """Share of the rows held out for the evaluation loss; 0 for none. Not used with rows of their own for it."""
+    checkpoint: Literal["last", "best"] = field(default="last", metadata=AFTERWARDS)
+    """The model that the chain goes on with; best: that of the lowest evaluation loss. Both are kept; changing this
+    trains nothing again."""
+    early_stop: int = 0
+    """Stop after this many evaluations in a row without a lower loss; 0: never."""
     save_steps: int = 100
+    """Each checkpoint is evaluated."""
     save_total_limit: int = 2
     logging_steps: int = 5
     dataloader_num_workers: int = 4
@@ -100,7 +108,7 @@ class SftSettings:
                 "logging_steps",
                 "lora_rank",
             ),
-            from_zero=("dataloader_num_workers", "weight_decay"),
+            from_zero=("dataloader_num_workers", "weight_decay", "early_stop"),
             shares=("split_dataset_ratio", "warmup_ratio", "adam_beta2"),
             choices={
                 "command": COMMANDS,
@@ -136,6 +144,33 @@ class SftSettings:
                 value=self.deepspeed,
                 known=list(PRESETS),
             )
+
+        if self.checkpoint == "best" and self.save_total_limit < 2:
+            raise UserError(
+                "sft: checkpoint=best keeps two checkpoints, the best and the last; set save_total_limit to 2 or more",
+                code="settings.contradiction",
+                setting="checkpoint=best",
+            )
+
+    def check_evaluated(self, validation: bool) -> None:
+        """validation: whether there are rows of their own. UserError where a setting needs an evaluation and there is
+        none."""
+        if self.evaluates(validation):
+            return
+        if setting := "checkpoint=best" if self.checkpoint == "best" else self.early_stop and "early_stop":
+            raise UserError(
+                f"sft: {setting} needs an evaluation; set split_dataset_ratio", code="settings.contradiction",
+                setting=setting,
+            )  # fmt: skip
+
+    def evaluates(self, validation: bool) -> bool:
+        """validation: whether there are rows of their own."""
+        return validation or self.split_dataset_ratio > 0
+
+    @property
+    def chosen(self) -> str:
+        """The folder that the chain goes on with."""
+        return BEST if self.checkpoint == "best" else self.makes
 
     @property
     def makes(self) -> str:

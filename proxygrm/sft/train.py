@@ -2,6 +2,7 @@
 
 out/
   model/           complete Hugging Face checkpoint of the last step; with LoRA adapter/ instead, as peft saves it
+  best/            the same of the step with the lowest evaluation loss, if there is an evaluation
   metrics.jsonl    one flat JSON object per logged step: step, loss, token_acc, learning_rate, grad_norm, eval/...
   swift.log        console output of all attempts; swift.node-N.log of the other nodes
   swift/           ms-swift's own folder: checkpoints for resuming, logging.jsonl
@@ -24,10 +25,10 @@ from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.save_now import SaveNow, listening
 from proxygrm.core.runtime.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
 from proxygrm.sft.arguments import ONE_NODE, by_name, command, environment, swift_arguments
-from proxygrm.sft.checkpoints import clean_up, finished, last_checkpoint, publish
+from proxygrm.sft.checkpoints import best_checkpoint, clean_up, finished, last_checkpoint, mark_finished, publish
 from proxygrm.sft.metrics import collect_metrics, last_row, note
 from proxygrm.sft.nodes import Nodes
-from proxygrm.sft.settings import SftSettings
+from proxygrm.sft.settings import BEST, SftSettings
 
 Progress = Callable[[int, int, str], None]
 
@@ -48,9 +49,10 @@ def train_sft(
     progress: Progress = lambda done, total, note: None,
     nodes: Nodes = ONE_NODE,
     share: Callable[[list[str]], None] = lambda words: None,
+    validation: Path | None = None,
 ) -> Path:
     """Fine-tune `model` on `dataset` (ms-swift JSONL) and return `out/model` (`out/adapter` with LoRA). Resumes from
-    its last checkpoint.
+    its last checkpoint. `validation`: rows for the evaluation loss, instead of a share of the others.
 
     On several nodes this is node 0; the others call `join_sft` with the arguments that `share` gets, none when there
     is nothing left to train. Raises UserError when an input is missing, when the checkpoints in `out` were trained
@@ -59,16 +61,18 @@ def train_sft(
     settings.check_installed()
     check_checkpoint(model)
     refuse_code(model, settings.trust_remote_code)
-    if not dataset.is_file() or dataset.stat().st_size == 0:
-        raise UserError(
-            f"sft: the training rows {dataset} are missing or empty; run the stage that writes them first",
-            code="sft.no-rows",
-            path=dataset,
-        )
+    settings.check_evaluated(validation is not None)
+    for what, rows in (("training", dataset), ("validation", validation)):
+        if rows is not None and (not rows.is_file() or rows.stat().st_size == 0):
+            raise UserError(
+                f"sft: the {what} rows {rows} are missing or empty; run the stage that writes them first",
+                code="sft.no-rows",
+                path=rows,
+            )
     work = out / "swift"
     work.mkdir(parents=True, exist_ok=True)
     mode = choose_mode(out / "swanlog")
-    arguments = swift_arguments(settings, model, dataset, work, device, mode, run_name=out.name)
+    arguments = swift_arguments(settings, model, dataset, work, device, mode, out.name, validation)
     SaveNow(out).clear()
     _same_arguments(out / "arguments.json", arguments)
     last = last_checkpoint(work)
@@ -91,6 +95,8 @@ def train_sft(
         words = command(arguments, device, gpus_per_node, settings.command, nodes)
         run_swift(words, variables, out / "swift.log", progress)
         last = last_checkpoint(work)
+        if settings.early_stop and last and not SaveNow(out).read_answer():
+            mark_finished(last)
     else:
         share([])
     collect_metrics(out)
@@ -104,6 +110,9 @@ def train_sft(
             code="sft.no-checkpoint",
             path=work,
         )
+    if settings.evaluates(validation is not None):
+        best, note = best_checkpoint(last)
+        publish(best, out / BEST, model if settings.tuner_type == "lora" else best, settings.max_pixels, note)
     processor = model if settings.tuner_type == "lora" else last
     return publish(last, out / settings.makes, processor, settings.max_pixels)
 

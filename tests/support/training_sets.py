@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from data_tools.split.training_set import TrainingSet
-from jobs.recipes.proxy_grm import SETS
+from jobs.recipes.proxy_grm import Sets
+
+SETS = Sets().sets
 
 
 def sized(rows: Mapping[str, int]) -> dict[str, TrainingSet]:

@@ -15,14 +15,13 @@ from data_tools.sources.demo_pairs import write_demo_pairs
 from data_tools.split.allocate import Candidate, allocate, allocate_scaled, apportion, group_by_image
 from data_tools.split.run import split
 from jobs.cli.data import data
-from jobs.recipes.proxy_grm import SETS
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contract import parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.critique.prompts import proxy_prompt, read_grm_prompt
 from proxygrm.demo.rule_judge import judge
 from proxygrm.teacher.critiques import append, critique_row, read_critiques
 from support.refusals import refused
-from support.training_sets import sized
+from support.training_sets import SETS, sized
 
 SIZES = {"proxy_sft": 40, "grm_sft": 60, "grm_rl": 40, "grm_rl_val": 10}
 

@@ -12,29 +12,9 @@ from proxygrm.rl.checkpoints import clean_up, last_checkpoint
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.train import collect_metrics, explain, finish, progress, train_grpo_command
 from support.refusals import refused
+from support.rl.trained_folder import checkpoint, metrics_file, start
 
-
-def metrics_file(out: Path, attempt: int, rows: list[tuple[int, dict[str, float]]], tail: str = "") -> None:
-    folder = out / "verl_metrics"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"step": step, "data": data}) for step, data in rows]
-    (folder / f"attempt_{attempt:03d}.jsonl").write_text("\n".join(lines) + "\n" + tail, encoding="utf-8")
-
-
-def checkpoint(out: Path, step: int, leave_out: str = "") -> None:
-    folder = out / "checkpoints" / f"global_step_{step}" / "actor" / "huggingface"
-    folder.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json"):
-        if name != leave_out:
-            (folder / name).write_text(json.dumps({"step": step, "dtype": "bfloat16"}), encoding="utf-8")
-    (out / "checkpoints" / "latest_checkpointed_iteration.txt").write_text(str(step), encoding="utf-8")
-
-
-def start(out: Path) -> Path:
-    folder = out / "start"
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"dtype": "float32"}), encoding="utf-8")
-    return folder
+LAST = RlSettings(eval_steps=0)
 
 
 def trained(step: int, loss: float) -> tuple[int, dict[str, float]]:
@@ -66,15 +46,15 @@ def test_an_attempt_that_died_before_its_first_step_changes_nothing(tmp_path: Pa
 def test_the_policy_is_the_last_checkpoint_and_replaces_an_older_one(tmp_path: Path) -> None:
     checkpoint(tmp_path, 5)
     checkpoint(tmp_path, 10)
-    finish(tmp_path, start(tmp_path))
-    policy = finish(tmp_path, start(tmp_path))
+    finish(tmp_path, start(tmp_path), LAST)
+    policy = finish(tmp_path, start(tmp_path), LAST)
     assert json.loads((policy / "model.safetensors").read_text())["step"] == 10
     assert not (tmp_path / "policy.tmp").exists()
 
 
 def test_the_policy_is_loaded_in_the_precision_of_its_start_model(tmp_path: Path) -> None:
     checkpoint(tmp_path, 10)
-    policy = finish(tmp_path, start(tmp_path))
+    policy = finish(tmp_path, start(tmp_path), LAST)
     assert json.loads((policy / "config.json").read_text()) == {"step": 10, "dtype": "float32"}
     kept = tmp_path / "checkpoints" / "global_step_10" / "actor" / "huggingface" / "config.json"
     assert json.loads(kept.read_text())["dtype"] == "bfloat16"
@@ -87,13 +67,13 @@ def test_the_policy_is_loaded_in_the_precision_of_its_start_model(tmp_path: Path
 def test_an_incomplete_checkpoint_is_not_called_a_policy(tmp_path: Path, name: str, word: str) -> None:
     checkpoint(tmp_path, 5, leave_out=name)
     with refused("checkpoint.incomplete", missing=[word], step=5):
-        finish(tmp_path, start(tmp_path))
+        finish(tmp_path, start(tmp_path), LAST)
     assert not (tmp_path / "policy").exists()
 
 
 def test_a_training_without_checkpoint_has_no_policy(tmp_path: Path) -> None:
     with refused("rl.no-checkpoint", path=tmp_path / "checkpoints"):
-        finish(tmp_path, start(tmp_path))
+        finish(tmp_path, start(tmp_path), LAST)
 
 
 def test_an_attempt_starts_without_unfinished_or_old_saves_of_earlier_ones(tmp_path: Path) -> None:

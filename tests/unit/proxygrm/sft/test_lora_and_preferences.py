@@ -87,6 +87,47 @@ def test_dpo_trains_on_pairs_of_responses(inputs: Path, tmp_path: Path) -> None:
     assert rows[0]["rewards/margins"] == 0  # of the start checkpoint against itself
 
 
+@pytest.mark.heavy
+def test_the_best_checkpoint_is_kept_beside_the_last_and_a_training_that_gets_worse_is_stopped(
+    inputs: Path, tmp_path: Path
+) -> None:
+    """It learns to say red, and is validated on blue: the loss falls with the first words, then rises."""
+    row = json.loads((inputs / "rows.jsonl").read_text().splitlines()[0])
+    del row["rejected_response"]
+    red = json.dumps(row) + "\n"
+    (tmp_path / "red.jsonl").write_text(8 * red)
+    (tmp_path / "blue.jsonl").write_text(2 * red.replace("It is red", "It is blue"))
+    settings = replace(
+        TWO_STEPS, max_steps=60, save_steps=2, warmup_ratio=0.0, lr_scheduler_type="constant", early_stop=2
+    )
+    out = tmp_path / "sft"
+    train_sft(settings, inputs / "model", tmp_path / "red.jsonl", out, "cpu", validation=tmp_path / "blue.jsonl")
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["eval/loss"] for row in rows if "eval/loss" in row}
+    best = min(losses, key=losses.__getitem__)
+    note = json.loads((out / "best" / "best.json").read_text())
+    assert (note["step"], note["value"]) == (best, pytest.approx(losses[best]))
+    assert max(losses) == best + 2 * settings.save_steps < settings.max_steps
+    for name, step in (("best", best), ("model", max(losses))):
+        check_checkpoint(out / name)
+        kept = out / "swift" / f"checkpoint-{step}" / "model.safetensors"
+        assert (out / name / "model.safetensors").samefile(kept)
+    last = rows[-1]["step"]
+    train_sft(settings, inputs / "model", tmp_path / "red.jsonl", out, "cpu", validation=tmp_path / "blue.jsonl")
+    assert json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == last, "nothing left to train"
+
+
+@pytest.mark.parametrize("changes", [{"checkpoint": "best"}, {"early_stop": 3}])
+def test_a_choice_needs_an_evaluation_and_room_for_two_checkpoints(changes: dict) -> None:
+    settings = replace(SftSettings(), split_dataset_ratio=0.0, **changes)
+    with refused("settings.contradiction"):
+        settings.check_evaluated(validation=False)
+    settings.check_evaluated(validation=True)
+    if "checkpoint" in changes:
+        with refused("settings.contradiction", setting="checkpoint=best"):
+            replace(settings, save_total_limit=1)
+
+
 def test_a_whole_adapter_passes(adapter: Path) -> None:
     check_adapter(adapter)
 
