@@ -142,7 +142,7 @@ def test_a_training_that_is_told_to_stop_saves_is_requeued_and_goes_on_as_if_not
     assert loss[after] < 1.5 * loss[before], "the weights of the checkpoint are those it goes on with"
     attempts = sorted((demo.folder / "grm_rl" / "verl_metrics").iterdir())
     steps = [[json.loads(line)["step"] for line in path.read_text().splitlines()] for path in attempts]
-    assert steps == [[1], [2]]
+    assert steps == [[0, 1], [1, 2]], "each attempt validates what it starts from"
 
 
 def test_trainings_keep_their_last_checkpoints_after_a_resume_too(demo: Demo) -> None:
@@ -175,8 +175,10 @@ def test_both_splits_come_from_the_teacher_s_verdicts(demo: Demo) -> None:
 
 
 def test_rl_scored_every_rollout_with_the_real_proxy(demo: Demo) -> None:
-    metrics = demo.rows("grm_rl/metrics.jsonl")
+    start, *metrics = demo.rows("grm_rl/metrics.jsonl")
     assert [row["step"] for row in metrics] == list(range(1, STEPS + 1))
+    assert start["step"] == 0
+    assert "reward/rollouts" not in start, "only validated"
     assert all(row["reward/rollouts"] == PROMPTS * GROUP for row in metrics)
     assert all(row["reward/proxy_coverage"] > 0.5 for row in metrics), "most rubrics should have reached the proxy"
     assert all(row["reward/judged_early"] > 0.5 for row in metrics), "the quick recipe has early_rubric on"
@@ -196,6 +198,18 @@ def test_sft_and_evaluation_left_their_figures(demo: Demo) -> None:
     summary = json.loads((demo.folder / "evaluate" / "summary.json").read_text())
     assert set(summary) == {"start", "sft", "rl"}
     assert all(model["pairs"] == 8 for model in summary.values())
+
+
+def test_sft_and_rl_were_validated_and_their_best_checkpoint_kept(demo: Demo) -> None:
+    rows = demo.rows("grm_rl/metrics.jsonl")
+    scores = {row["step"]: row["validation/score"] for row in rows if "validation/score" in row}
+    assert {0, STEPS} <= set(scores)
+    note = json.loads((demo.folder / "grm_rl" / "best" / "best.json").read_text())
+    assert note["value"] == scores[note["step"]] == max(score for step, score in scores.items() if step)
+    for stage in ("proxy_sft", "grm_sft"):
+        losses = {row["step"]: row["eval/loss"] for row in demo.rows(f"{stage}/metrics.jsonl") if "eval/loss" in row}
+        note = json.loads((demo.folder / stage / "best" / "best.json").read_text())
+        assert note["value"] == pytest.approx(min(losses.values()))
 
 
 def test_swanlab_recorded_sft_rl_and_evaluation_offline(demo: Demo) -> None:

@@ -49,7 +49,7 @@ def finish(ledger: Ledger, stage: Stage) -> None:
     ledger.prepare(stage, stage.fingerprint())
     for artifact in stage.makes:
         path = ledger.folder / stage.name / artifact.path
-        if artifact.path in ("model", "policy"):
+        if artifact.path in ("model", "policy", "best"):
             path.mkdir(parents=True, exist_ok=True)
             (path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
             for name in ("tokenizer.json", "preprocessor_config.json"):

@@ -148,7 +148,7 @@ def test_the_commands_write_the_files_and_print_the_counts(folder, tmp_path):
     run("convert", "swift-grm", folder / "pairs", "--out", tmp_path / "f.jsonl", "--critiques", tmp_path / "critiques")
     assert (tmp_path / "f.jsonl").read_bytes() == (tmp_path / "s.jsonl").read_bytes()
     assert "12 of 60 rows" in output
-    sizes = "proxy_sft=2,proxy_rl=2,proxy_rl_val=0,grm_sft=0,grm_rl=0,grm_rl_val=0"
+    sizes = "proxy_sft=2,proxy_sft_val=0,proxy_rl=2,proxy_rl_val=0,grm_sft=0,grm_sft_val=0,grm_rl=0,grm_rl_val=0"
     output = run("split", folder / "pairs", folder / "a.jsonl", folder / "b.jsonl", "--out", tmp_path / "sets",
                  "--sizes", sizes, "--short", "take")  # fmt: skip
     assert "proxy_rl" in output

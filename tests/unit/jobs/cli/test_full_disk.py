@@ -85,7 +85,7 @@ def test_a_command_that_finds_no_room_names_the_file(data, tmp_path, words, file
         shutil.copy(data / "rows.jsonl", data / "other.jsonl")
         ingest("preference-jsonl", data / "other.jsonl", data / "other")
     out = tmp_path / "out"
-    sizes = "proxy_sft=0,proxy_rl=0,proxy_rl_val=0,grm_sft=20,grm_rl=0,grm_rl_val=0"
+    sizes = "proxy_sft=0,proxy_sft_val=0,proxy_rl=0,proxy_rl_val=0,grm_sft=20,grm_sft_val=0,grm_rl=0,grm_rl_val=0"
     filled = words.replace("SIZES", sizes).replace("DATA", str(data)).replace("OUT", str(out)).split()
     done = subprocess.run(
         [sys.executable, "-m", "jobs", *filled], cwd=ROOT, preexec_fn=small_files, capture_output=True, text=True,

@@ -17,6 +17,7 @@ from jobs.cli.main import main
 from jobs.engine import request as requests
 from jobs.engine.request import Request
 from jobs.engine.run_folder.ledger import Ledger
+from jobs.recipes.proxy_grm import Sets
 from proxygrm.teacher.critiques import append, critique_row
 from support.refusals import code_of
 
@@ -109,8 +110,9 @@ def test_a_refused_conversion_leaves_no_file_for_the_trainer(tmp_path):
 def test_a_split_that_ends_in_the_middle_leaves_no_sets_and_an_earlier_split_as_it_was(tmp_path):
     ingest("preference-jsonl", rows(tmp_path / "in", 40), tmp_path / "pairs")
     critiques = taught(tmp_path / "pairs", tmp_path / "critiques.jsonl")
-    words = ("data", "split", tmp_path / "pairs", critiques, "--sizes", "proxy_sft=0,proxy_rl=8,proxy_rl_val=0,"
-             "grm_sft=8,grm_rl=0,grm_rl_val=0")  # fmt: skip
+    sizes = dict.fromkeys(Sets().sets, 0) | {"proxy_rl": 8, "grm_sft": 8}
+    sizes_given = ",".join(f"{name}={rows}" for name, rows in sizes.items())
+    words = ("data", "split", tmp_path / "pairs", critiques, "--sizes", sizes_given)
     out = tmp_path / "sets"
     good = CliRunner().invoke(main, [*map(str, words), "--out", str(out)])
     assert good.exit_code == 0, good.output

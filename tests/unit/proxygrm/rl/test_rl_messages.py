@@ -34,7 +34,7 @@ def finished(path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_text("{}")
     (path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("5")
-    finish(path, path)
+    finish(path, path, RlSettings())
 
 
 def settings(**changes: object) -> None:
@@ -100,7 +100,7 @@ ERRORS = [
     (lambda p: command(p, model=p / "none"), "rl: the model {p}/none does not exist"),
     (lambda p: command(p, train_file=p / "none"), "rl: the training file {p}/none does not exist"),
     (lambda p: command(p, val_file=p / "none"), "rl: the validation file {p}/none does not exist"),
-    (lambda p: finish(p, p), "rl: the training left no checkpoint in {p}/checkpoints; see its log"),
+    (lambda p: finish(p, p, RlSettings()), "rl: the training left no checkpoint in {p}/checkpoints; see its log"),
     (
         finished,
         "rl: the checkpoint of step 5 ({p}/checkpoints/global_step_5/actor/huggingface) has no tokenizer, processor",
