@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def test_before_a_resume_unfinished_saves_go_and_torn_ones_are_moved_aside(tmp_p
     clean_up(tmp_path, last, keep=2)
     assert kept(tmp_path) == ["checkpoint-20", "checkpoint-30", "checkpoint-notes", "torn_checkpoint-40"]
     assert last_checkpoint(tmp_path) == last
+
+
+def test_the_best_is_one_of_those_that_stay(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        save(tmp_path, step)
+    state = {"global_step": 40, "max_steps": 90, "best_model_checkpoint": "/moved/since/checkpoint-10"}
+    (tmp_path / "checkpoint-40" / "trainer_state.json").write_text(json.dumps(state))
+    clean_up(tmp_path, last_checkpoint(tmp_path), keep=2)
+    assert kept(tmp_path) == ["checkpoint-10", "checkpoint-40"]
 
 
 def test_without_one_to_resume_from_nothing_is_in_the_way(tmp_path: Path) -> None:
