@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Self
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.core.files import user_code
+from proxygrm.core.runtime.own_python import try_file
 from proxygrm.core.settings import did_you_mean
 from proxygrm.rewards.base import Ask, Rating, Reward, Rollout
 
@@ -68,7 +69,7 @@ class Function(Reward):
         return replace(self, file=str(path))
 
     def check_input(self, path: Path) -> None:
-        load(path, self.name)
+        try_file(f"{__name__}:{load.__name__}", path, self.name, "reward.does-not-import")
 
     async def rate(self, rollout: Rollout, parsed: str, ask: Ask) -> Rating:
         function = _loaded(self.file, self.name)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from proxygrm.core.runtime import own_python
 from proxygrm.rewards.base import Rating, Rollout
 from proxygrm.rewards.function import Function, load
 from proxygrm.rl.options import RewardOptions
@@ -96,10 +97,31 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_line(
     tmp_path: Path, text: str, code: str, values: dict[str, Any]
 ) -> None:
     path = written(tmp_path, text)
-    with refused(code, path=path, **values) as caught:
+    with refused(code, path=str(path), **values) as caught:
         Function("").check_input(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_file_is_tried_in_a_python_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(
+        tmp_path,
+        "import os, threading, time\nos.environ['MINE'] = '1'\nprint('null')\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\ndef score(rollout): ...\n",
+    )
+    before = time.monotonic()
+    Function("").check_input(path)
+    assert time.monotonic() - before < 30, "its thread is not waited for"
+    assert "MINE" not in os.environ
+    path.write_text("import os\nos._exit(7)\n")
+    with refused("reward.does-not-import", path=str(path), line=1) as caught:
+        Function("").check_input(path)
+    assert "ended Python with exit code 7" in str(caught.value)
+    path.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(own_python, "LIMIT_S", 0.5)
+    with refused("reward.does-not-import", path=str(path)) as caught:
+        Function("").check_input(path)
+    assert "does not end within 0.5 s" in str(caught.value)
 
 
 def test_a_missing_file_and_one_that_is_not_text_are_refused(tmp_path: Path) -> None:
