@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,21 +42,16 @@ async def score(rollout):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model in `start`, rows whose label is no 1 or 2 in `rows.parquet`, a reward in `reward.py`."""
-    from PIL import Image
-
+    """A tiny model in `start`, rows of text whose label is no 1 or 2 in `rows.parquet`, a reward in `reward.py`."""
     from proxygrm.demo.corpus import demo_corpus
     from proxygrm.demo.model import build_tiny_model
 
     folder = tmp_path_factory.mktemp("inputs")
     build_tiny_model(folder / "start", demo_corpus(0, n=50))
-    picture = BytesIO()
-    Image.new("RGB", (56, 56), "red").save(picture, "PNG")
     rows = [
         {
             "data_source": "own",
-            "prompt": [{"role": "user", "content": f"<image>Say a colour, {level}."}],
-            "images": [{"bytes": picture.getvalue()}],
+            "prompt": [{"role": "user", "content": f"Say a colour, {level}."}],
             "reward_model": {"style": "rule", "ground_truth": {"words": ["red", "blue"]}},
             "extra_info": {"id": f"r{level}", "level": level},
         }
