@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from aiohttp import ClientSession, web
 
+from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins.reward_fn import _client, compute_score
 from proxygrm.rl.plugins.step_rollouts import step_metrics
@@ -74,7 +75,7 @@ async def judged(
         await fault
     await client.aclose()
     rows = [{**row, "group": i // GROUP} for i, row in enumerate(results)]
-    step = Step(rows, step_metrics(rows, number), client.snapshot(), took_s)
+    step = Step(rows, step_metrics(rows, number, ProxyAgreement()), client.snapshot(), took_s)
     for row in rows:
         if row["unscored"]:
             assert str(row["problem"]).startswith("proxy_"), row
