@@ -1,34 +1,83 @@
-"""Published results to compare with, and what is known about how they were counted."""
+"""Published results to compare with (`published.toml`), and what is known about how they were counted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proxygrm.evaluate.benchmarks.base import Benchmark, Revision
+
+FILE = Path(__file__).with_name("published.toml")
 
 
 @dataclass(frozen=True)
 class Anchor:
     name: str
-    values: dict[str, str]  # benchmark -> per cent, as printed: the decimals give the rounding
-    counted: str  # what is known of order and parse failures
+    source: str
+    """Where it is printed."""
+    counted: str
+    """What is known of order and parse failures."""
+    figures: Mapping[str, Mapping[str, str]]
+    """benchmark -> figure -> per cent, as printed: the decimals give the rounding."""
+    doubts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """benchmark -> figure -> why it cannot be compared whatever the rows are."""
+
+    @cached_property
+    def values(self) -> dict[str, str]:
+        """The overall of each benchmark that it has."""
+        return {bench: figures["overall"] for bench, figures in self.figures.items()}
 
 
-def _values(vl: str, multimodal: str, mm_rlhf: str) -> dict[str, str]:
-    return {"vl-rewardbench": vl, "multimodal-rewardbench": multimodal, "mm-rlhf-rewardbench": mm_rlhf}
+class Comparability(NamedTuple):
+    """comparable: yes, nearly, no. reason: the one that decides."""
+
+    comparable: str
+    reason: str
 
 
-ANCHORS = (
-    Anchor(
-        "Proxy-GRM 7B", _values("75.22", "85.62", "82.94"),
-        "one unseeded random order; a parse failure is wrong on VL-RewardBench and counts as verdict 2 on the others",
-    ),
-    Anchor("UnifiedReward-Think", _values("73.80", "84.40", "81.18"), "treatment of order and parse failures unknown"),
-    Anchor(
-        "R1-Reward (200k pairs)", _values("71.92", "82.20", "80.59"),
-        "its released script always shows the better response first; a parse failure is wrong",
-    ),
-    Anchor("BaseReward 7B (2.8M pairs)", _values("82.2", "72.8", "91.76"), "scalar rewards: no order, no parsing"),
-)  # fmt: skip
-"""Accuracies in per cent, as the Proxy-GRM paper (arXiv 2603.16600) prints them; protocols from released scripts."""
+def _read(file: Path) -> tuple[Anchor, ...]:
+    anchors = []
+    for row in tomllib.loads(file.read_text(encoding="utf-8"))["published"]:
+        benches: dict[str, dict[str, Any]] = {name: value for name, value in row.items() if isinstance(value, dict)}
+        doubts = {
+            name: dict.fromkeys(found["of"], found["why"])
+            for name, table in benches.items()
+            if (found := table.pop("doubts", None))
+        }
+        anchors.append(Anchor(row["name"], row["source"], row["counted"], benches, doubts))
+    return tuple(anchors)
+
+
+ANCHORS = _read(FILE)
+
+
+def comparability(
+    anchor: Anchor, bench: Benchmark, rows: int, revision: Revision | None, missing_from: int | None = None
+) -> Comparability:
+    """Whether a published overall can be compared with one counted over so many rows. revision: the one that these are
+    all of, if any. missing_from: where some are missing, how many there should be.
+
+    The number of rows it was counted over follows from its decimals: 75.22 % is not possible with 1,250 rows, but is
+    938 of 1,247. None is fully comparable, because they were counted in one random order.
+    """
+    value = anchor.values[bench.name]
+    possible = [r for r in bench.revisions if right_of(value, r.rows) is not None]
+    counts = " or ".join(f"{right_of(value, r.rows):,.0f}/{r.rows:,}" for r in possible)
+    if missing_from is not None:
+        return Comparability("no", f"your file is partial: {rows:,} of {missing_from:,} pairs")
+    if revision is None:
+        return Comparability("no", f"yours are {rows:,} pairs of your own choice")
+    if doubt := anchor.doubts.get(bench.name, {}).get("overall"):
+        return Comparability("no", doubt)
+    if not possible:
+        return Comparability("no", f"{value} is not possible with {bench.sizes} rows: a macro, a mean, or other rows")
+    if revision not in possible:
+        return Comparability("no", f"{value} is {counts}, yours are {rows:,} rows")
+    return Comparability("nearly", f"{value} is {counts}")
 
 
 def decimals(value: str) -> int:

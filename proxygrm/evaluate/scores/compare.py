@@ -7,7 +7,7 @@ from math import isnan, nan
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.evaluate.benchmarks.anchors import ANCHORS, right_of
+from proxygrm.evaluate.benchmarks.anchors import ANCHORS, comparability
 from proxygrm.evaluate.rows.text import ids_text
 from proxygrm.evaluate.scores.metrics import Figures
 from proxygrm.evaluate.scores.notes import Answers
@@ -98,42 +98,23 @@ def mcnemar_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def beside_anchors(answers: Answers, policy: str) -> list[Figures]:
-    """Published numbers on this benchmark, each with `comparable` (yes, nearly, no) and the reason.
-
-    A published number is only comparable to a complete file with the number of rows it was counted over, which follows
-    from its decimals: 75.22 % is not possible with 1,250 rows, but is 938 of 1,247. None is fully comparable, because
-    they were counted in one random order.
-    """
+    """Published numbers on this benchmark, each with `comparable` (yes, nearly, no) and why (`comparability`)."""
     bench, rows = answers.bench, len(answers.arranged.pairs)
     differences = []
     if answers.arranged.both_orders:
         differences.append("yours: both orders")
     if policy != "wrong":
         differences.append(f"yours: policy {policy}")
+    revision = answers.revision if answers.revision in bench.revisions else None
+    missing_from = (answers.expected or rows) if answers.partial else None
     anchors = []
     for anchor in ANCHORS:
-        value = anchor.values.get(bench.name)
-        if value is None:
-            continue
-        possible = [r for r in bench.revisions if right_of(value, r.rows) is not None]
-        why = [f"theirs: {anchor.counted}", *differences]
-        if answers.partial:
-            comparable, why = "no", [f"your file is partial: {rows:,} of {answers.expected:,} pairs", *why]
-        elif answers.revision not in bench.revisions:
-            comparable, why = "no", [f"yours are {rows:,} pairs of your own choice", *why]
-        elif not possible:
-            reason = f"{value} is not possible with {bench.sizes} rows: a macro, a mean, or other rows"
-            comparable, why = "no", [reason, *why]
-        elif answers.revision not in possible:
-            comparable, why = "no", [f"{value} is {_counts(value, possible)}, yours are {rows:,} rows", *why]
-        else:
-            comparable, why = "nearly", [f"{value} is {_counts(value, possible)}", *why]
-        anchors.append({"name": anchor.name, "per_cent": value, "comparable": comparable, "why": "; ".join(why)})
+        if bench.name in anchor.values:
+            comparable, reason = comparability(anchor, bench, rows, revision, missing_from)
+            why = "; ".join([reason, f"theirs: {anchor.counted}", *differences])
+            per_cent = anchor.values[bench.name]
+            anchors.append({"name": anchor.name, "per_cent": per_cent, "comparable": comparable, "why": why})
     return anchors
-
-
-def _counts(value: str, revisions: Sequence[Any]) -> str:
-    return " or ".join(f"{right_of(value, r.rows):,.0f}/{r.rows:,}" for r in revisions)
 
 
 def _by_pair(answers: Answers, policy: str) -> Scores:

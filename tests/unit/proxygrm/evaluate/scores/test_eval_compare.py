@@ -108,6 +108,9 @@ def test_runs_without_texts_are_matched_by_id_only_when_ids_do_not_repeat(tmp_pa
         compare({"a": a, "b": read("pairs", [file], partial=True)})
 
 
+MM_RLHF = "mm-rlhf-rewardbench"
+
+
 def test_holm_corrects_step_by_step():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
@@ -119,7 +122,8 @@ def test_published_decimals_tell_how_many_rows_were_counted():
     assert right_of("75.22", 1247) == 938
     assert right_of("71.92", 1250) == 899
     assert right_of("73.80", 1247) == 920  # a padded 73.8
-    assert [right_of(anchor.values["mm-rlhf-rewardbench"], 170) for anchor in ANCHORS] == [141, 138, 137, 156]
+    counted = {anchor.name: right_of(value, 170) for anchor in ANCHORS if (value := anchor.values.get(MM_RLHF))}
+    assert list(counted.values()) == [141, 138, 137, 147, 156, 121, 139, 140]
     assert right_of("85.62", 4711) is None
     assert right_of("85.62", 5211) is None
     assert right_of("50.04", 1250, halves=True) == 625.5
@@ -140,7 +144,38 @@ def test_published_results_have_the_reason_why_they_are_not_comparable(tmp_path)
     assert "938/1,247" in marks["Proxy-GRM"][1]
     assert marks["R1-Reward"][0] == "nearly"
     assert "yours: policy drop" in marks["R1-Reward"][1]
+    assert marks["BaseReward"][0] == "no"
+    assert marks["BaseReward"][1].startswith("its categories make an overall of 86.09")
     assert beside_anchors(run(tmp_path, {"a": True}), "wrong") == []
+
+
+def test_every_published_row_has_a_source_and_figures_that_its_benchmark_has():
+    assert len({anchor.name for anchor in ANCHORS}) == len(ANCHORS)
+    for anchor in ANCHORS:
+        assert anchor.source
+        assert anchor.counted
+        for name, figures in anchor.figures.items():
+            bench = benchmark(name)
+            known = {"overall", "macro", *bench.partitions["official"].names} | (
+                {"acc_plus"} & {"acc_plus" * bench.acc_plus}
+            )
+            assert "overall" in figures
+            assert figures.keys() <= known
+            assert all(0 < float(value) <= 100 for value in figures.values())
+            assert anchor.doubts.get(name, {}).keys() <= known
+
+
+def test_the_doubts_about_published_rows_hold_by_their_own_numbers():
+    rows = {anchor.name: anchor.figures["vl-rewardbench"] for anchor in ANCHORS}
+    sizes = {name: benchmark("vl-rewardbench").partitions[name].sizes for name in ("official", "upstream")}
+
+    def weighted(model, partition):
+        return sum(float(rows[model][name]) * size for name, size in sizes[partition].items()) / 1250
+
+    assert weighted("R1-Reward (200k pairs)", "upstream") == pytest.approx(71.92, abs=0.005)
+    assert weighted("R1-Reward (200k pairs)", "official") == pytest.approx(77.18, abs=0.005)
+    assert weighted("BaseReward 7B (2.8M pairs)", "official") == pytest.approx(86.09, abs=0.005)
+    assert weighted("BaseReward 7B (2.8M pairs)", "upstream") == pytest.approx(80.40, abs=0.005)
 
 
 def test_the_audit_names_the_partition_that_published_numbers_fit():
