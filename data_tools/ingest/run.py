@@ -13,7 +13,7 @@ from typing import Any
 from data_tools.ingest import part as ingest_part
 from data_tools.ingest.image_paths import OnMissing, check_on_missing, missing_in, resolve_images_root
 from data_tools.ingest.part import Job, interpret
-from data_tools.ingest.raw_rows import list_files, read_span, scan_files
+from data_tools.ingest.raw_rows import read_span, scan_files
 from data_tools.rows.preference import SCHEMA_VERSION
 from data_tools.sources import load
 from data_tools.sources.base import Excluded, Source, layouts, slug
@@ -40,6 +40,31 @@ def ingest_step(
     limit: ingest only the first rows. license: a tag for all pairs, instead of the source's.
     Raises UserError if the file does not exist or does not have the layout of the source.
     """
+    job = ingest_job(source, path, out, images_root=images_root, missing_images=missing_images, limit=limit,
+                     license=license)  # fmt: skip
+    options = (job.source.name, job.name, SCHEMA_VERSION, str(job.root), job.missing, limit, license)
+    out, inputs = job.out, [file.path for file in job.files]
+    step = Step(
+        f"ingest {job.source.name}", out, "ingest.json", stamp_of(options, inputs),
+        run=partial(ingest_part.run, job), done=ingest_part.done, merge=partial(_merge, job, max_bad),
+        result=out / "pairs.parquet",
+    )  # fmt: skip
+    if job.missing == "refuse" and step.finished() is None:
+        refuse_missing(job, Path(path))
+    return step
+
+
+def ingest_job(
+    source: Source | str,
+    path: Path,
+    out: Path,
+    *,
+    images_root: Path | None = None,
+    missing_images: OnMissing | None = None,
+    limit: int | None = None,
+    license: str = "",
+) -> Job:
+    """What `ingest_step` would do with these options; nothing is written. UserError as there."""
     source = load(source) if isinstance(source, str) else source
     path, out = Path(path), Path(out)
     on_missing = missing_images or ("refuse" if source.benchmark else "drop")
@@ -54,20 +79,10 @@ def ingest_step(
             code="data.is-a-pairs-folder", path=path,
         )  # fmt: skip
     path = _only_file(source, path)
-    inputs = [file for file, _ in list_files(path, source.expected, out)]
     root = resolve_images_root(images_root, path if path.is_dir() else path.parent)
     name = source.slug if source.name != "preference-jsonl" else slug(path.stem) or "preference"
-    options = (source.name, name, SCHEMA_VERSION, str(root), on_missing, limit, license)
     files = tuple(scan_files(path, source.expected, layouts(source), limit, out))
-    job = Job(source, name, files, out, root, on_missing, license)
-    step = Step(
-        f"ingest {source.name}", out, "ingest.json", stamp_of(options, inputs),
-        run=partial(ingest_part.run, job), done=ingest_part.done, merge=partial(_merge, job, max_bad),
-        result=out / "pairs.parquet",
-    )  # fmt: skip
-    if on_missing == "refuse" and step.finished() is None:
-        _refuse_missing(job, path)
-    return step
+    return Job(source, name, files, out, root, on_missing, license)
 
 
 def _only_file(source: Source, path: Path) -> Path:
@@ -94,8 +109,8 @@ def _merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[s
     return merge(job, max_bad, shards, parts)
 
 
-def _refuse_missing(job: Job, path: Path) -> None:
-    """Check that every image exists before anything is written."""
+def refuse_missing(job: Job, path: Path) -> None:
+    """UserError when an image does not exist, before anything is written."""
     count, first = 0, ""
     source = job.source
     for _, _, raw in read_span(job.files, range(job.units), layouts(source), source.optional, source.expected):

@@ -1,8 +1,6 @@
-"""Proxy-GRM: distill -> split -> SFT of proxy and reward model -> RL with the proxy's reward -> evaluate -> transfer
--> report.
+"""Proxy-GRM: distill -> split -> SFT of proxy and reward model -> RL with the proxy's reward -> evaluate -> report.
 
-READ THIS FILE FIRST. The chain, then its settings, then the presets. The job graph follows from what each stage needs;
-what a stage does is in the file of that name under jobs/stages.
+READ THIS FILE FIRST: chain, settings, presets. What a stage does is in the file of that name under jobs/stages.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from typing import Literal
 
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
-from jobs.stages import checks, distill, evaluate, merge, report, rl, rl_with_proxy, sft, split, transfer
+from jobs.stages import benchmarks, checks, distill, evaluate, merge, report, rl, rl_with_proxy, sft, split, transfer
 from proxygrm.report.contents import Report, Results
 from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.serving.settings import ProxySettings
@@ -38,13 +36,9 @@ def chain(c: Config) -> list[Stage]:
 
     # GRPO: the reward is accuracy + agreement of the frozen proxy, which sees the rubric only, + format.
     grm_rl = rl_with_proxy.stage(
-        "grm_rl",
-        policy=grm,
-        proxy=proxy,
-        train=sets / "grm_rl.parquet",
-        validation=sets / "grm_rl_val.parquet",
-        settings=c.grm_rl,
-    )
+        "grm_rl", policy=grm, proxy=proxy, settings=c.grm_rl,
+        train=sets / "grm_rl.parquet", validation=sets / "grm_rl_val.parquet",
+    )  # fmt: skip
 
     # Held-out pairs, both response orders: before training, after SFT, after RL.
     models: dict[str, str | Output] = {"start": c.policy, "sft": grm, "rl": grm_rl / c.grm_rl.chosen}
@@ -54,8 +48,11 @@ def chain(c: Config) -> list[Stage]:
     # Do the rubrics help a judge that took no part in training? Without one, the proxy is asked, and the table says so.
     judged = judging[-1] / "summary.json"
     gains = transfer.stage("transfer", judge=c.transfer.judge or proxy, judged=judged, settings=c.transfer)
-    page = report.stage("report", needs={"summary": judged, "transfer": gains / "transfer.json"}, settings=c.report)
-    return [critiques, sets, *proxy_stages, *grm_stages, grm_rl, *judging, gains, page]
+
+    # The papers' table: every benchmark whose data is given.
+    scores = benchmarks.stages("benchmarks", models=models, settings=c.benchmarks)
+    page = report.stage("report", shows=[judging[-1], gains, *scores], settings=c.report)
+    return [critiques, sets, *proxy_stages, *grm_stages, grm_rl, *judging, gains, *scores, page]
 
 
 def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
@@ -67,12 +64,9 @@ def trained_proxy(c: Config, sets: Stage) -> tuple[list[Stage], str | Output]:
     sft_stages, taught = merge.trained(proxy_sft, start=c.proxy)
     # The paper's second proxy: GRPO on its own verdict, from the start checkpoint or after SFT.
     proxy_rl = rl.stage(
-        "proxy_rl",
-        policy=taught if c.proxy_training == "sft+rl" else c.proxy,
-        train=sets / "proxy_rl.parquet",
-        validation=sets / "proxy_rl_val.parquet",
-        settings=c.proxy_rl,
-    )
+        "proxy_rl", policy=taught if c.proxy_training == "sft+rl" else c.proxy, settings=c.proxy_rl,
+        train=sets / "proxy_rl.parquet", validation=sets / "proxy_rl_val.parquet",
+    )  # fmt: skip
     ways: dict[str, tuple[list[Stage], str | Output]] = {
         "none": ([], c.proxy),
         "sft": (sft_stages, taught),
@@ -115,6 +109,7 @@ class Config:
     grm_rl: rl_with_proxy.Settings
     evaluate: evaluate.Settings
     transfer: transfer.Settings
+    benchmarks: benchmarks.Settings
     report: report.Settings
     proxy_training: Literal["none", "sft", "rl", "sft+rl"] = "sft"
     """How the proxy learns to judge by a rubric: the paper's Proxy-SFT, its Proxy-RL (GRPO from the start checkpoint),
@@ -148,6 +143,7 @@ def paper() -> Config:
         # The proxy reasons as the teacher does, who has as many tokens.
         evaluate=evaluate.Settings(proxy_max_tokens=4096, on=one_gpu),
         transfer=transfer.Settings(judge=QWEN_3B, proxy_max_tokens=4096, on=one_gpu),
+        benchmarks=benchmarks.Settings(on=replace(one_gpu, timeout_min=720)),
         report=report.Settings(on=Resources(cpus_per_task=2, mem_gb=8, timeout_min=20)),
     )
 
@@ -182,6 +178,7 @@ def demo() -> Config:
         ),
         evaluate=evaluate.Settings(max_tokens=160, proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
         transfer=transfer.Settings(proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
+        benchmarks=replace(benchmarks.Settings.demo(DEMO_INPUTS / "benchmarks"), on=one_gpu),
         report=report.Settings(on=small),
     )
 
@@ -199,6 +196,7 @@ def quick() -> Config:
             c.grm_rl, max_steps=2, save_steps=2, eval_steps=2, temperature=1.0, max_no_verdict=0.9, reward=early
         ),
         evaluate=replace(c.evaluate, max_pairs=8),
+        benchmarks=replace(c.benchmarks, max_pairs=8),
     )
 
 
@@ -215,8 +213,10 @@ REPORT = Report(
         "evaluate": "held-out pairs",
         "transfer": "rubric transfer",
         "report": "this page",
+        **benchmarks.titles("benchmarks"),
     },
     results=Results("evaluate/summary.json", models={"start": "before training", "sft": "after SFT", "rl": "after RL"}),
+    benchmarks=benchmarks.summaries("benchmarks"),
     counts="split/report.json",
     transfer="transfer/transfer.json",
     rollouts="grm_rl/metrics.jsonl",
@@ -234,7 +234,7 @@ RECIPE = Recipe(
             "evaluate_shards": PerCell("ablation_evaluate_shards", needs=("held_out", "proxy", "rl")),
             "evaluate": PerCell("ablation_evaluate", needs=("held_out", "proxy", "rl", "answers")),
         },
-        left_out=("report", "transfer"),
+        left_out=("report", "transfer", *benchmarks.titles("benchmarks")),
         table=CellTable(
             "evaluate/summary.json",
             model="rl",

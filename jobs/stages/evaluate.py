@@ -5,7 +5,7 @@ One element judges with all models, one after the other. With `shards` a job arr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,6 @@ from proxygrm.core.bounds import check_bounds
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
-from slurm.sbatch import Resources
 
 if TYPE_CHECKING:
     from proxygrm.evaluate.models import Evaluation
@@ -62,21 +61,36 @@ def stages(
         prompts=("grm", "proxy"),
         disk=disk,
     )
-    if settings.shards == 1:
+    return in_shards(whole, settings.shards, judge, merge)
+
+
+def in_shards(
+    whole: Stage, shards: int, judge: Callable[[StageRun], None], merge: Callable[[StageRun], None]
+) -> list[Stage]:
+    """The stage itself, or an array that makes the answers and a stage of its name, without GPUs, that merges them."""
+    if shards == 1:
         return [whole]
-    shards = replace(whole, name=f"{name}_shards", run=judge, makes=(Artifact(ANSWERS),), array=settings.shards)
-    needs = {**whole.needs, ANSWERS: shards / ANSWERS}
-    return [shards, replace(whole, run=merge, needs=needs, on=_to_merge(settings.on), validate=None)]
+    array = replace(whole, name=f"{whole.name}_shards", run=judge, makes=(Artifact(ANSWERS),), array=shards)
+    on = whole.on  # loading no model, the merge needs less
+    small = replace(on, nodes=1, gpus_per_node=0, cpus_per_task=min(2, on.cpus_per_task), mem_gb=min(16, on.mem_gb))
+    needs = {**whole.needs, ANSWERS: array / ANSWERS}
+    return [array, replace(whole, run=merge, needs=needs, on=small, validate=None)]
 
 
 def disk(stage: Stage, need: Needs) -> Space:
-    """Answers of each model and of the proxy, twice: as they arrive and as rows with what was made of them."""
-    settings, rows = stage.config, need("held_out").rows
-    judged = min(rows, settings.max_pairs or rows) * (1 + settings.both_orders) * settings.votes
+    """Answers of each model and of the proxy."""
     models = sum(label not in OTHER_NEEDS for label in stage.needs)
+    tokens = stage.config.max_tokens + stage.config.proxy_max_tokens
+    return answers_space(stage, need("held_out").rows, models, tokens)
+
+
+def answers_space(stage: Stage, rows: int, models: int, tokens: int) -> Space:
+    """Answers twice: as they arrive, and as rows with what was made of them. rows: pairs; tokens: of all answers to one
+    judgement, at the most."""
+    settings = stage.config
+    judged = min(rows, settings.max_pairs or rows) * (1 + settings.both_orders) * settings.votes
     copies = 1 if ANSWERS in (*stage.needs, stage.makes[0].path) else 2  # the shards write one, their merge the other
-    size = copies * models * judged * ((settings.max_tokens + settings.proxy_max_tokens) * TOKEN + ROW)
-    return Space(size, {stage.makes[0].path: Amount(0, judged)})
+    return Space(copies * models * judged * (tokens * TOKEN + ROW), {stage.makes[0].path: Amount(0, judged)})
 
 
 def judge_and_merge(run: StageRun) -> None:
@@ -105,11 +119,6 @@ def _evaluation(run: StageRun, answers: Path) -> Evaluation:
 
     models = {label: path for label, path in run.inputs.items() if label not in OTHER_NEEDS}
     return Evaluation(models, run.inputs["proxy"], run.inputs["held_out"], answers, run.config)
-
-
-def _to_merge(on: Resources) -> Resources:
-    """It loads no model."""
-    return replace(on, nodes=1, gpus_per_node=0, cpus_per_task=min(2, on.cpus_per_task), mem_gb=min(16, on.mem_gb))
 
 
 def validate(stage: Stage, profile: Profile) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.engine.space.amounts import Needs, Space
-from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.engine.stage import Artifact, OnNodes, Stage, StageRun
 
 PAGE = 5_000_000
 """Bytes of a page, at the most: it shows a selection."""
@@ -16,7 +17,9 @@ class Settings(OnNodes):
     pass
 
 
-def stage(name: str, *, needs: dict[str, Output], settings: Settings) -> Stage:
+def stage(name: str, *, shows: Sequence[Stage], settings: Settings) -> Stage:
+    """Makes `report.html`, when these are done; what the page shows is said by the recipe (`Recipe.report`)."""
+    needs = {stage.name: stage / made.path for stage in shows for made in stage.makes}
     return Stage(name=name, run=write_page, needs=needs, makes=(Artifact("report.html"),), on=settings.on, disk=disk)
 
 

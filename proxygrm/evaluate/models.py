@@ -24,13 +24,15 @@ from proxygrm.evaluate.judging import no_progress
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.rows.answers import bare_id
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, proxy_fields
-from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
+from proxygrm.evaluate.rows.pairs import load_pairs
 from proxygrm.evaluate.rows.row_file import Row, write_rows
-from proxygrm.evaluate.run import PreparedRun, Run, merged_rows, prepare_run, run_shard
+from proxygrm.evaluate.run import PreparedRun, Run, expected_size, merged_rows, prepare_run, run_shard
 from proxygrm.evaluate.scores import score as scoring
 from proxygrm.evaluate.scores.metrics import summarise
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
+
+PAIRS = "pairs"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Evaluation:
     answers: Path
     """Folder of the raw answers, from which an interrupted evaluation resumes."""
     settings: EvaluateSettings
+    bench: str = PAIRS
+    """The benchmark that the pairs are, scored as such; of plain pairs the rows' own sources decide."""
+    blank: str = ""
+    """As of `Run`."""
 
     def prepare(self) -> dict[str, PreparedRun]:
         """Read and check everything before a model is loaded. UserError says what is wrong."""
@@ -50,7 +56,10 @@ class Evaluation:
             check_file_name(tag)
         pairs = load_pairs(self.pairs)
         folder = self.answers / "models"
-        runs = {tag: Run(judge, self.pairs, "pairs", folder / tag, self.settings) for tag, judge in self.models.items()}
+        runs = {
+            tag: Run(judge, self.pairs, self.bench, folder / tag, self.settings, self.blank)
+            for tag, judge in self.models.items()
+        }
         return {tag: prepare_run(run, pairs) for tag, run in runs.items()}
 
 
@@ -80,7 +89,7 @@ def merge_models(evaluation: Evaluation, out: Path) -> dict[str, Row]:
     summary = {}
     for tag, rows in rows_by_tag.items():
         write_rows(out / f"{tag}.jsonl", rows)
-        summary[tag] = _scores(out / f"{tag}.jsonl", runs[tag].judging.pairs) | summarise(rows)
+        summary[tag] = _scores(out / f"{tag}.jsonl", runs[tag]) | summarise(rows)
     write_json(out / "summary.json", summary)
     models = {tag: prepared.judging.judge.name for tag, prepared in runs.items()}
     _track(out, summary, {"pairs": str(evaluation.pairs), "models": models})
@@ -123,8 +132,12 @@ def _proxy_answers(evaluation: Evaluation) -> Path:
     return evaluation.answers / "proxy" / "raw"
 
 
-def _scores(file: Path, pairs: Sequence[EvalPair]) -> Row:
-    """The figures of `eval score`; as plain pairs where the rows belong to no benchmark, or cannot be scored as one."""
+def _scores(file: Path, prepared: PreparedRun) -> Row:
+    """The figures of `eval score`. A benchmark is partial where its number of pairs is of no revision; plain pairs are
+    scored as the benchmark that they belong to, if there is one and they can be."""
+    name, pairs = prepared.run.bench, prepared.judging.pairs
+    if name != PAIRS:
+        return scoring.score(scoring.read(name, [file], partial=expected_size(prepared)["revision"] is None))
     expected = [bare_id(pair.id, pair.source) for pair in pairs]
     bench = benchmark_of(pair.source for pair in pairs)
     notes = []
@@ -133,7 +146,7 @@ def _scores(file: Path, pairs: Sequence[EvalPair]) -> Row:
             return scoring.score(scoring.read(bench.name, [file], expected=expected))
         except UserError as error:
             notes.append(f"not scored as {bench.title}: {error}")
-    figures = scoring.score(scoring.read("pairs", [file], expected=expected))
+    figures = scoring.score(scoring.read(PAIRS, [file], expected=expected))
     return figures | {"notes": [*figures["notes"], *notes]}
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxygrm.core.checkpoints.limits import check_sees
 from proxygrm.critique.contract import Problem
 from proxygrm.evaluate.benchmarks import Facts, benchmark
-from proxygrm.evaluate.judges.base import Judge, Progress
+from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress
 from proxygrm.evaluate.judges.endpoint import Endpoint, Unanswered
 from proxygrm.evaluate.judges.scalar import ScalarJudge
 from proxygrm.evaluate.judges.select import judge_for
@@ -90,6 +91,8 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
     judging = prepare(
         _judge(run, pairs), pairs, run.settings, images_required=images_required, reads_images=not run.scalar
     )
+    if isinstance(judging.judge, CheckpointJudge) and any(pair.images for pair in judging.pairs):
+        check_sees(judging.judge.model)
     return PreparedRun(run, judging)
 
 

@@ -74,6 +74,8 @@ class Report:
     stages: Mapping[str, str] = field(default_factory=dict)
     """What each stage is, in words, by its name."""
     results: Results | None = None
+    benchmarks: tuple[str, ...] = ()
+    """The scores of each benchmark that there can be, as JSON, {model: figures of `eval score`}."""
     counts: str = ""
     """JSON of counts: what data went in, what was dropped."""
     curves: tuple[str, ...] = ()
@@ -109,7 +111,8 @@ def read_report(row: Any) -> Report:
         if results is not None:
             columns = tuple(Column(**_known(Column, column)) for column in results["columns"])
             results = Results(**_known(Results, results | {"columns": columns}))
-        return Report(**_known(Report, row | {"results": results, "curves": tuple(row.get("curves", ()))}))
+        lists = {name: tuple(row.get(name, ())) for name in ("benchmarks", "curves")}
+        return Report(**_known(Report, row | {"results": results, **lists}))
     except (AttributeError, TypeError, KeyError) as error:
         raise UserError(
             f"the report's entry in run.json cannot be read: {type(error).__name__}: {error}", code="report.unreadable"

@@ -47,6 +47,8 @@ class RunFacts:
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     funnel: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, dict[str, Any]] = field(default_factory=dict)
+    benchmarks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """{benchmark: {model: figures}}"""
     judged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     answers: dict[str, Path] = field(default_factory=dict)  # the files that `judged` was read from
     notes: list[str] = field(default_factory=list)
@@ -71,6 +73,7 @@ def gather(run_dir: Path, report: Report | None = None) -> RunFacts:
             facts.curves[name] = rows
     if facts.report.counts:
         facts.funnel = read_object(run_dir / facts.report.counts, facts.notes)
+    facts.benchmarks = read_benchmarks(run_dir, facts.report, facts.notes)
     if facts.report.results:
         file = run_dir / facts.report.results.file
         facts.summary = facts.report.in_order(read_object(file, facts.notes))
@@ -79,6 +82,16 @@ def gather(run_dir: Path, report: Report | None = None) -> RunFacts:
                 facts.judged[model] = rows
                 facts.answers[model] = file.with_name(f"{model}.jsonl")
     return facts
+
+
+def read_benchmarks(run_dir: Path, report: Report, notes: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """{benchmark: {model: figures}} of the benchmarks that have been scored."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for file in report.benchmarks:
+        models = {tag: row for tag, row in read_object(run_dir / file, notes).items() if isinstance(row, dict)}
+        if names := {str(row["bench"]) for row in models.values() if row.get("bench")}:
+            found[names.pop()] = models
+    return found
 
 
 def _report_then(facts: RunFacts) -> Report:

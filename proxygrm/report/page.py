@@ -17,6 +17,7 @@ from proxygrm.report.charts import stage_charts
 from proxygrm.report.contents import Report
 from proxygrm.report.gather import RunFacts, StageFacts, gather
 from proxygrm.report.numbers import number
+from proxygrm.report.papers import LEGEND, papers
 from proxygrm.report.shell import clock, render_page, write_page
 from proxygrm.report.tables.results import group_rows, result_rows
 from proxygrm.report.transfer import transfer_tables
@@ -50,6 +51,8 @@ def render(facts: RunFacts) -> str:
         "curves": [(stage, report.stages.get(stage, ""), stage_charts(rows)) for stage, rows in facts.curves.items()],
         "counts": report.counts,
         "funnel": funnel(facts.funnel),
+        "papers": papers(facts.benchmarks, report.results.models if report.results else {}),
+        "legend": LEGEND,
         "results": report.results,
         "rows": result_rows(facts.summary, report.results) if report.results else [],
         "groups": [(by, *group_rows(facts.summary, f"by_{by}", report.model_title)) for by in ("source", "category")],

@@ -32,7 +32,9 @@ from slurm.local.ports import private_folder
 from support.openings import Opening, Watch, rows_of_the_table
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.cluster]
+BENCHMARKS = ("vl_rewardbench", "multimodal_rewardbench", "mm_rlhf_rewardbench")
 STAGES = ("distill", "split", "proxy_sft", "grm_sft", "grm_rl", "evaluate", "transfer", "report")
+STAGES += tuple(f"benchmarks_{name}" for name in BENCHMARKS)
 STEPS, PROMPTS, GROUP = 2, 10, 8
 
 
@@ -210,6 +212,21 @@ def test_sft_and_rl_were_validated_and_their_best_checkpoint_kept(demo: Demo) ->
         losses = {row["step"]: row["eval/loss"] for row in demo.rows(f"{stage}/metrics.jsonl") if "eval/loss" in row}
         note = json.loads((demo.folder / stage / "best" / "best.json").read_text())
         assert note["value"] == pytest.approx(min(losses.values()))
+
+
+def test_the_drawn_benchmarks_were_judged_and_the_papers_table_printed_and_shown(demo: Demo) -> None:
+    for name in BENCHMARKS:
+        summary = json.loads((demo.folder / f"benchmarks_{name}" / "summary.json").read_text())
+        assert set(summary) == {"start", "sft", "rl"}
+        assert {(row["bench"], row["rows"], row["partial"]) for row in summary.values()} == {
+            (name.replace("_", "-"), 8, True)
+        }
+        assert {row["refused"] for row in summary.values()} == {0}
+    page = (demo.folder / "report" / "report.html").read_text()
+    for text in (demo.output, page):
+        assert "PARTIAL: 8 of" in text
+        assert "R1-Reward" in text
+    assert page.index("R1-Reward (200k pairs)") < page.index("Results on held-out pairs")
 
 
 def test_swanlab_recorded_sft_rl_and_evaluation_offline(demo: Demo) -> None:

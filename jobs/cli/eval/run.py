@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +102,7 @@ def run_of(
     **settings: Any,
 ) -> Any:
     """The `proxygrm.evaluate.run.Run` of these options, released data ingested. UserError for invalid combinations."""
-    from data_tools.ingest.image_paths import blank_image
+    from data_tools.ingest.benchmark import blank_name
     from proxygrm.core.checkpoints.code import refuse_code
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.run import Run
@@ -133,8 +131,7 @@ def run_of(
     if data is not None:
         pairs = _ingested(bench, data, out, images_root, "blank" if scalar else evaluate.missing_images)
     assert pairs is not None
-    blank = hashlib.sha256(blank_image()).hexdigest()
-    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, f"{blank}.png")
+    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name())
 
 
 def check_out_folder(out: Path) -> None:
@@ -146,32 +143,16 @@ def check_out_folder(out: Path) -> None:
 
 
 def _ingested(bench: str, data: Path, out: Path, images_root: Path | None, missing: Any) -> Path:
-    """OUT/pairs. Every row of a benchmark counts, so an invalid one is an error."""
-    from data_tools.ingest.run import ingest
+    """OUT/pairs."""
+    from data_tools.ingest.benchmark import ingest_benchmark
     from jobs.cli.common.console import out as console
     from proxygrm.core.errors import UserError
-    from proxygrm.core.files import lock
-    from proxygrm.core.files.whole_file import removed_if_empty
     from proxygrm.report.numbers import counts_text
 
     if bench == "pairs":
         raise UserError("--data needs --bench NAME; pass your own pairs with --pairs", code="eval.data-without-bench")
     folder = (out / "pairs").resolve()
-    with removed_if_empty(out):
-        out.mkdir(parents=True, exist_ok=True)
-        busy = f"another `eval run` is ingesting into {folder}"
-        with lock.held(out / ".ingest.lock", busy, wait_s=math.inf):  # all shards that were started by hand do this
-            max_bad = 1.0 if missing == "drop" else 0.0
-            report = ingest(bench, data, folder, images_root=images_root, missing_images=missing, max_bad=max_bad)
-    if bad := {reason: count for reason, count in report["bad"].items() if reason != "missing_image"}:
-        raise UserError(
-            f"{sum(bad.values()):,} rows of {data} are bad ({', '.join(bad)}), listed in "
-            f"{folder / 'ingest_dropped.jsonl'}; fix them, every row of a benchmark counts",
-            code="data.bad-rows",
-            path=data,
-            bad=bad,
-        )
-    facts = report["bad"] | report["notes"]
-    notes = counts_text(facts)
+    report = ingest_benchmark(bench, data, folder, missing, images_root)
+    notes = counts_text(report["bad"] | report["notes"])
     console.print(f"ingested {report['kept']:,} of {report['read']:,} rows{f' ({notes})' if notes else ''}")
     return folder

@@ -25,12 +25,20 @@ from proxygrm.core.runtime.interrupts import stopped_once
 from proxygrm.report.contents import Report
 from slurm import reach
 
-TRAIN, HELD_OUT, SEED = 5000, 160, 0
+TRAIN, HELD_OUT, IN_BENCHMARK, SEED = 5000, 160, 40, 0
 KINDS = ("colour",)
 FOG = 0.6
 """Share of the images in fog."""
 STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command resumes it"
-STAMP = {"train": TRAIN, "held_out": HELD_OUT, "seed": SEED, "fog": FOG, "recipe": 7, "pairs": SCHEMA_VERSION}
+STAMP = {
+    "train": TRAIN,
+    "held_out": HELD_OUT,
+    "benchmarks": IN_BENCHMARK,
+    "seed": SEED,
+    "fog": FOG,
+    "recipe": 8,
+    "pairs": SCHEMA_VERSION,
+}
 """Of prepared inputs: with another stamp they are rebuilt."""
 
 
@@ -88,12 +96,18 @@ def _run_chain(resolved: Resolved, ledger: Ledger, where: Path, signals: list[in
 
 
 def show_result(folder: Path, report: Report) -> None:
+    from proxygrm.report.gather import read_benchmarks
+    from proxygrm.report.papers import papers
+    from proxygrm.report.tables import papers as papers_table
     from proxygrm.report.tables.run import result_table, training_table
 
     if report.rollouts:
         console.out.print(training_table(folder / report.rollouts))
     if report.results:
         console.out.print(result_table(folder / report.results.file, report.results))
+    titles = report.results.models if report.results else {}
+    if scored := papers(read_benchmarks(folder, report, []), titles):
+        papers_table.show(scored, console.out)
 
 
 def prepare(inputs: Path) -> None:
@@ -105,6 +119,7 @@ def prepare(inputs: Path) -> None:
         return
     refuse_foreign(inputs, "use a checkout of your own")
     from data_tools.ingest.run import ingest
+    from data_tools.sources.demo_benchmarks import write_demo_benchmarks
     from data_tools.sources.demo_pairs import write_demo_pairs
     from jobs.cli.common.quiet import quiet
     from proxygrm.demo.corpus import demo_corpus
@@ -115,6 +130,7 @@ def prepare(inputs: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     with quiet("demo"):
+        write_demo_benchmarks(part / "benchmarks", IN_BENCHMARK, SEED)
         write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
         for name, target in (("train", "pairs"), ("held_out", "held_out")):
             ingest("rlaif-v", part / "release" / f"{name}.parquet", part / target)

@@ -24,6 +24,7 @@ _SCALED_ALREADY = ("su", "longrope", "llama3")
 _DTYPES = frozenset({"auto", "float64", "float32", "float", "float16", "half", "bfloat16"})
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 _TEMPLATE_HOLDERS = ("tokenizer_config.json", "processor_config.json")
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _ALLOW_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 
@@ -93,6 +94,20 @@ def check_servable(model: Path, tensor_parallel_size: int = 1, setting: str = "t
             f"{model} cannot chat: it has no chat template (chat_template.jinja, or chat_template in "
             "tokenizer_config.json); take an instruction-tuned checkpoint, or copy the file from one",
             code="checkpoint.no-chat-template",
+            path=model,
+        )
+
+
+def check_sees(model: Path) -> None:
+    """Raises UserError (checkpoint.sees-no-images) for a language model without eyes: neither its config.json nor its
+    other small files speak of images."""
+    config = _config(model)
+    about_images = any(word in key for key in config for word in ("vision", "visual", "image", "img", "mm_"))
+    if config and not about_images and not any((model / name).is_file() for name in _PROCESSORS):
+        raise UserError(
+            f"{model} sees no images (its config.json describes a language model), and these pairs have some; give a "
+            "vision-language model",
+            code="checkpoint.sees-no-images",
             path=model,
         )
 

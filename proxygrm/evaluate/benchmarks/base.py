@@ -54,6 +54,7 @@ class Benchmark:
     acc_plus: bool = False  # report the share of ids (groups) with every pair right
     splits: Callable[[Facts], str | None] | None = None  # finer groups, reported besides the categories
     images: bool = True  # every row has an image or a video
+    videos: bool = False  # some rows have a video, which is judged by 32 of its frames
     headline: str = "overall"  # what papers print: "overall" (share of the pairs) or "macro" (mean of the categories)
     trial: Callable[[Facts], str] | None = None
     """What intervals count as one independent trial, where several pairs share responses. None: the pair."""

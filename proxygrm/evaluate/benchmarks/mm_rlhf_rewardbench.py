@@ -48,4 +48,5 @@ BENCHMARK = Benchmark(
     revisions=(Revision("release", 170, 46, {"mcq": 42, "long": 37, "short": 34, "safety": 32, "video": 25}),),
     evidence=lambda facts: facts.path.lower().removeprefix("./").startswith(_FOLDERS),
     acc_plus=True,
+    videos=True,
 )  # fmt: skip

@@ -26,7 +26,8 @@ COMMANDS = {
 OF_A_RUN = {
     "logs grm_rl": "grm_rl has no log yet; `proxygrm status --run runs/one` shows its state [logs.none]",
     "why grm_rll": (
-        "no stage 'grm_rll' in this run; it has distill, split, proxy_sft, grm_sft, grm_rl, evaluate, transfer, report "
+        "no stage 'grm_rll' in this run; it has distill, split, proxy_sft, grm_sft, grm_rl, evaluate, transfer, "
+        "benchmarks_vl_rewardbench, benchmarks_multimodal_rewardbench, benchmarks_mm_rlhf_rewardbench, report "
         "[stage.unknown]"
     ),
     "cost": (

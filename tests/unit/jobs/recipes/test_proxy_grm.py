@@ -15,7 +15,7 @@ from jobs.engine.stage import StageRun
 from jobs.engine.submit import rendered
 from jobs.recipes import resolve
 from jobs.recipes.proxy_grm import RECIPE, chain, paper
-from jobs.stages import distill
+from jobs.stages import benchmarks, distill
 from proxygrm.core.errors import UserError
 from slurm import profile
 from support.refusals import refused
@@ -27,6 +27,7 @@ GOLDEN = Path(__file__).parents[3] / "golden"
 def test_every_preset_is_the_same_chain(name: str) -> None:
     x = RECIPE.presets[name]()
     edges = {stage.name: {parent.name for parent in stage.upstream()} for stage in chain(x)}
+    drawn = [] if name == "paper" else [f"benchmarks_{bench}" for bench in benchmarks.WITH_IMAGES]
     assert edges == {
         "distill": set(),
         "split": {"distill"},
@@ -35,7 +36,8 @@ def test_every_preset_is_the_same_chain(name: str) -> None:
         "grm_rl": {"split", "proxy_sft", "grm_sft"},
         "evaluate": {"proxy_sft", "grm_sft", "grm_rl"},
         "transfer": {"evaluate"} if x.transfer.judge else {"evaluate", "proxy_sft"},
-        "report": {"evaluate", "transfer"},
+        **{stage: {"grm_sft", "grm_rl"} for stage in drawn},
+        "report": {"evaluate", "transfer", *drawn},
     }
 
 
@@ -76,13 +78,13 @@ def test_lora_is_merged_before_anything_else_takes_the_model(tmp_path: Path) -> 
 
 def test_an_evaluation_in_shards_is_an_array_and_a_small_job_that_merges() -> None:
     found = {stage.name: stage for stage in resolve(Request(assignments=("evaluate.shards=3",))).stages}
-    assert list(found)[-4:] == ["evaluate_shards", "evaluate", "transfer", "report"]
+    assert list(found)[5:8] == ["evaluate_shards", "evaluate", "transfer"]
     shards, merged = found["evaluate_shards"], found["evaluate"]
     assert (shards.array, merged.array) == (3, 1)
     assert {parent.name for parent in shards.upstream()} == {"proxy_sft", "grm_sft", "grm_rl"}
     assert "evaluate_shards" in {parent.name for parent in merged.upstream()}
     assert (shards.on.gpus_per_node, merged.on.gpus_per_node) == (1, 0)
-    assert merged.makes == resolve(Request()).stages[-3].makes
+    assert merged.makes == resolve(Request()).stages[5].makes
     with refused("settings.out-of-range", name="shards", value=0):
         resolve(Request(assignments=("evaluate.shards=0",)))
 

@@ -91,6 +91,7 @@ STAGES = {
     "grm_rl.proxy": "proxy",
     "evaluate": "policy",
     "transfer": "transfer.judge",
+    "benchmarks": "policy",
 }
 
 
