@@ -61,6 +61,12 @@ def chosen_from(registry: Mapping[str, type[T]], default: str) -> T:
     return dataclasses.field(default_factory=registry[default], metadata={CHOICES: registry})
 
 
+def in_registry(name: str, registry: Mapping[str, type[T]], where: str, what: str) -> type[T]:
+    """The kind of that name, in which a hyphen is as good as an underscore. Raises UserError: settings.unknown-name."""
+    alike = name.replace("-", "_")
+    return registry[alike if alike in registry else require_known(name, registry, where, what)]
+
+
 def from_table(kind: type[T], table: Mapping[str, Any], where: str, tabs: Fields = ()) -> T:
     """A record of `kind` from a table. where: file or section, for messages. tabs: fields whose texts may have tabs.
 
@@ -77,7 +83,7 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str, tabs: Fields
             if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
                 raise _wrong_type(place, "a table with its kind", value)
             options = {name: option for name, option in value.items() if name != "kind"}
-            values[key] = from_table(choices[require_known(value["kind"], choices, place, key)], options, place, tabs)
+            values[key] = from_table(in_registry(value["kind"], choices, place, key), options, place, tabs)
             continue
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, dict):
@@ -148,7 +154,7 @@ def _with_changes(record: Any, changes: Mapping[Any, Any], where: str) -> Any:
         text, parts = change.get(VALUE), {part: inner for part, inner in change.items() if part is not VALUE}
         if choices := entries[key].metadata.get(CHOICES):
             if text is not None:
-                chosen = choices[require_known(text, choices, f"--set {path}", key)]
+                chosen = in_registry(text, choices, f"--set {path}", key)
                 old = old if type(old) is chosen else chosen()
             values[key] = _with_changes(old, parts, f"{path}.")
             continue

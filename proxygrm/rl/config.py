@@ -124,9 +124,11 @@ class RlSettings:
                 batch=self.train_batch_size,
                 mini_batch=self.ppo_mini_batch_size,
             )
-        if self.n < 2:
+        least = 2 if self.algorithm.compares_groups else 1
+        if self.n < least:
+            compares = f"{self.algorithm.kind} compares rollouts of one prompt and needs" if least > 1 else "it must be"
             raise UserError(
-                f"rl: n is {self.n}; GRPO compares rollouts of one prompt and needs at least 2",
+                f"rl: n is {self.n}; {compares} at least {least}",
                 code="settings.out-of-range",
                 name="n",
                 value=self.n,

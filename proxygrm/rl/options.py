@@ -27,6 +27,8 @@ class RewardOptions:
     """File for the reason, when the sampler ends the run."""
     group_size: int
     """Rollouts per prompt, to notice rollouts that were never generated."""
+    smallest_group: int = 2
+    """Scored rollouts of a prompt without which the others of it are not trained on."""
     reward: Reward = chosen_from(REWARDS, "proxy_agreement")
     endpoints: str = ""
     """Endpoints file of the proxy group; required by a reward that asks the proxy."""

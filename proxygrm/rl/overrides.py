@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from proxygrm.core.checkpoints.attention import FLASH, attention
 from proxygrm.core.errors import UserError
+from proxygrm.rl.algorithms import Algorithm
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.guards.private_sockets import HOOK, MIDDLEWARE
 
@@ -32,7 +33,9 @@ CPU_ENVIRONMENT = {
 }
 
 
-def job_environment(*, device: str, output: Path, attempt: int = 0) -> dict[str, str]:
+def job_environment(
+    *, device: str, output: Path, attempt: int = 0, algorithm: Algorithm | None = None
+) -> dict[str, str]:
     """Variables that every process of the training needs, the driver and Ray's workers. No secrets."""
     shared = {
         "VERL_USE_EXTERNAL_MODULES": "proxygrm.rl.guards.guarded_verl",
@@ -41,7 +44,13 @@ def job_environment(*, device: str, output: Path, attempt: int = 0) -> dict[str,
         "HF_DATASETS_CACHE": str(output / "datasets_cache"),
         "VERL_FILE_LOGGER_PATH": str(output / "verl_metrics" / f"attempt_{attempt:03d}.jsonl"),
     }
-    return {**shared, **CPU_ENVIRONMENT} if device == "cpu" else shared
+    if device == "cpu":
+        shared |= CPU_ENVIRONMENT
+    if algorithm is not None:
+        shared |= algorithm.environment
+        modules = [shared["VERL_USE_EXTERNAL_MODULES"], algorithm.plugin]
+        shared["VERL_USE_EXTERNAL_MODULES"] = ",".join(filter(None, modules))
+    return shared
 
 
 def verl_overrides(
@@ -81,10 +90,11 @@ def verl_overrides(
         raise UserError(
             f"rl: Ray's address is {ray_address!r}; it must be HOST:PORT", code="ray.bad-address", address=ray_address
         )
-    environment = job_environment(device=device, output=output) if environment is None else environment
+    if environment is None:
+        environment = job_environment(device=device, output=output, algorithm=s.algorithm)
     values: dict[str, object] = {
-        **s.algorithm.overrides(),
         "algorithm.use_kl_in_reward": False,
+        **s.algorithm.overrides(),
         "data.train_files": train_file,
         "data.val_files": val_file,
         "data.train_batch_size": s.train_batch_size,

@@ -86,6 +86,7 @@ def train_grpo_command(
         rollouts=str(out / "rollouts"),
         stop_file=str(_stop_file(out)),
         group_size=settings.n,
+        smallest_group=2 if settings.algorithm.compares_groups else 1,
         reward=settings.reward,
         endpoints=str(endpoints or ""),
         services={name: list(urls) for name, urls in (services or {}).items()},
@@ -98,7 +99,7 @@ def train_grpo_command(
     SaveNow(out).clear()
     clean_up(out / "checkpoints", settings.save_total_limit)
     options_file = options.write(out / "reward_options.json")
-    environment = job_environment(device=device, output=out, attempt=attempt)
+    environment = job_environment(device=device, output=out, attempt=attempt, algorithm=settings.algorithm)
     environment |= dict(extra_environment or {})
     if key_file := os.environ.get(KEY_FILE_VARIABLE):
         environment.setdefault(KEY_FILE_VARIABLE, str(Path(key_file).expanduser().resolve()))

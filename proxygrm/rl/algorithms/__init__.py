@@ -1,4 +1,4 @@
-"""How scores become gradients: one file per algorithm, all of them verl's own. Chosen by `--set STAGE.algorithm=NAME`,
+"""How scores become gradients: one file per algorithm, most of them verl's own. Chosen by `--set STAGE.algorithm=NAME`,
 its options set by `--set STAGE.algorithm.clip_ratio_high=0.28`."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from proxygrm.rl.algorithms.grpo import Grpo
 from proxygrm.rl.algorithms.gspo import Gspo
 from proxygrm.rl.algorithms.reinforce_plus_plus import ReinforcePlusPlus
 from proxygrm.rl.algorithms.rloo import Rloo
+from proxygrm.rl.algorithms.stable_reinforce import StableReinforce
 
 __all__ = ["ALGORITHMS", "Algorithm"]
 
@@ -22,4 +23,5 @@ ALGORITHMS: Mapping[str, type[Algorithm]] = {
     "gspo": Gspo,
     "rloo": Rloo,
     "reinforce_plus_plus": ReinforcePlusPlus,
+    "stable_reinforce": StableReinforce,
 }

@@ -16,9 +16,12 @@ CORRECTION = "algorithm.rollout_correction."
 VERL_DEFAULTS: dict[str, object] = {
     "algorithm.norm_adv_by_std_in_grpo": True,
     "algorithm.gamma": 1.0,
+    "algorithm.use_kl_in_reward": False,
+    "algorithm.kl_ctrl.kl_coef": 0.001,
     ACTOR + "policy_loss.loss_mode": "vanilla",
     ACTOR + "clip_ratio_low": 0.2,
     ACTOR + "clip_ratio_high": 0.2,
+    ACTOR + "clip_ratio_c": 3.0,
     ACTOR + "loss_agg_mode": "token-mean",
     CORRECTION + "rollout_is": None,
     CORRECTION + "rollout_is_threshold": 2.0,
@@ -60,6 +63,21 @@ class Algorithm:
     def estimator(self) -> str:
         """verl's advantage estimator."""
         return "grpo"
+
+    @property
+    def compares_groups(self) -> bool:
+        """A rollout's advantage depends on the others of its prompt, so each prompt needs at least two."""
+        return True
+
+    @property
+    def plugin(self) -> str:
+        """Module that every process of the training imports with verl; "" for what verl has itself."""
+        return ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of every process of the training."""
+        return {}
 
     @property
     def values(self) -> dict[str, object]:

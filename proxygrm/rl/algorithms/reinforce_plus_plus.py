@@ -25,5 +25,9 @@ class ReinforcePlusPlus(Algorithm):
         return "reinforce_plus_plus_baseline" if self.baseline else "reinforce_plus_plus"
 
     @property
+    def compares_groups(self) -> bool:
+        return self.baseline
+
+    @property
     def values(self) -> dict[str, object]:
         return {**super().values, "algorithm.gamma": self.gamma}

@@ -53,12 +53,13 @@ class CountingReplayBuffer(ReplayBuffer):
         rows = self._rows(batch)
         expected = batch_size * self.options.group_size
         self._write(global_steps, rows)
-        reward_metrics = step_metrics(rows, expected, self.options.reward)
-        if reason := why_stop(rows, expected, self.options.max_unscored, self.options.max_no_verdict):
+        reward_metrics = step_metrics(rows, expected, self.options.reward, self.options.smallest_group)
+        limits = (self.options.max_unscored, self.options.max_no_verdict, self.options.smallest_group)
+        if reason := why_stop(rows, expected, *limits):
             message = f"step {global_steps}: {reason}. {self.last_step.save(global_steps)}; submit again to resume"
             write_text(Path(self.options.stop_file), message + "\n")
             raise TooManyUnscored(message)
-        keep = kept_rollouts(rows)
+        keep = kept_rollouts(rows, self.options.smallest_group)
         if len(keep) < len(rows):
             kept = set(keep)
             removed = [key for i, key in enumerate(batch.keys) if i not in kept]

@@ -28,7 +28,7 @@ class TooManyUnscored(RuntimeError):
     """Too many rollouts have no reward to train on the rest."""
 
 
-def step_metrics(rows: Sequence[Row], expected: int, reward: Reward) -> dict[str, float]:
+def step_metrics(rows: Sequence[Row], expected: int, reward: Reward, smallest_group: int = 2) -> dict[str, float]:
     """Means over the scored rollouts of a step; `reward/unscored` is the share of `expected` that has no reward.
 
     Counts: `reward/scored`, `reward/unscored_by/CAUSE`, `reward/left_alone` (scored, but nothing left in their group to
@@ -41,7 +41,7 @@ def step_metrics(rows: Sequence[Row], expected: int, reward: Reward) -> dict[str
         "reward/unscored": unscored_by(rows, expected).total() / expected,
         "reward/rollouts": float(len(rows)),
         "reward/scored": float(len(scored)),
-        "reward/left_alone": float(len(scored) - len(kept_rollouts(rows))),
+        "reward/left_alone": float(len(scored) - len(kept_rollouts(rows, smallest_group))),
     }
     for problem, count in Counter(row["problem"] for row in scored if row["problem"]).items():
         metrics[f"reward/problem/{problem}"] = float(count)
@@ -80,7 +80,9 @@ def unscored_by(rows: Sequence[Row], expected: int) -> Counter[str]:
     return causes
 
 
-def why_stop(rows: Sequence[Row], expected: int, max_unscored: float, max_no_verdict: float) -> str:
+def why_stop(
+    rows: Sequence[Row], expected: int, max_unscored: float, max_no_verdict: float, smallest_group: int = 2
+) -> str:
     """Why the run has to stop, or "" when it may continue. The limits are shares of `expected`, see
     `config.RlSettings`."""
     mismatched = sum(row["problem"] == LABEL_MISMATCH for row in rows)
@@ -108,15 +110,17 @@ def why_stop(rows: Sequence[Row], expected: int, max_unscored: float, max_no_ver
             f"{max_no_verdict:.0%} (max_no_verdict). Train the proxy for longer, or raise its max_tokens "
             "if answers are cut off"
         )
-    if rows and not kept_rollouts(rows):
-        return f"no prompt of the step has two rollouts with a reward ({causes.total()} of {expected} have none)"
+    if rows and not kept_rollouts(rows, smallest_group):
+        rollouts = "a rollout" if smallest_group == 1 else "two rollouts"
+        return f"no prompt of the step has {rollouts} with a reward ({causes.total()} of {expected} have none)"
     return ""
 
 
-def kept_rollouts(rows: Sequence[Row]) -> list[int]:
-    """Positions to train on: scored rollouts of groups with at least two scored rollouts.
+def kept_rollouts(rows: Sequence[Row], smallest_group: int = 2) -> list[int]:
+    """Positions to train on: scored rollouts of groups with at least `smallest_group` of them.
 
-    A group of one has no baseline (verl would take its raw score for the advantage).
+    For an algorithm that compares a group's rollouts, one has no baseline (verl would take its raw score for the
+    advantage).
     """
     sizes = Counter(row["group"] for row in rows if not row["unscored"])
-    return [i for i, row in enumerate(rows) if not row["unscored"] and sizes[row["group"]] >= 2]
+    return [i for i, row in enumerate(rows) if not row["unscored"] and sizes[row["group"]] >= smallest_group]

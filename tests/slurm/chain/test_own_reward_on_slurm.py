@@ -1,4 +1,4 @@
-"""A real RL over two nodes of the local cluster, with rows and a reward function of the user's own."""
+"""A real RL over two nodes of the local cluster: rows and a reward function of the user's own, an algorithm of ours."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jobs.engine.stage import Given
 from jobs.stages import rl
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.rewards.function import Function
+from proxygrm.rl.algorithms.stable_reinforce import StableReinforce
 from slurm.profile import Health, Node, Profile, Scheduler
 from slurm.sbatch import Resources
 
@@ -73,6 +74,7 @@ def test_a_function_of_one_s_own_rewards_rows_of_one_s_own_on_every_node(inputs:
         reward_num_workers=2,
         max_unscored=0.25,
         reward=Function(str(inputs / "reward.py")),
+        algorithm=StableReinforce(limit=1.0),
         on=Resources(nodes=2, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=15),
     )
     rows = Given(str(inputs / "rows.parquet"))
@@ -98,6 +100,13 @@ def test_a_function_of_one_s_own_rewards_rows_of_one_s_own_on_every_node(inputs:
         assert all(one["score"] == one["response"].count("e") for one in scored)
         assert all(one["numbers"]["letters"] == len(one["response"]) for one in scored)
         assert not [name for name in row if "proxy" in name or name == "reward/accuracy"]
+        dropped = [row[f"stable_reinforce/filtered_{sign}"] for sign in ("positive", "negative")]
+        assert 0 < sum(dropped) < 1, "of any scores that differ some are within one deviation, and some beyond"
+        assert row["stable_reinforce/not_finite"] == 0
+        assert row["critic/advantages/max"] <= 1
+        assert row["critic/advantages/min"] >= -1
+        assert ("stable_reinforce/log_prob_distance" in row) == (step == 1)
+    assert metrics[0]["stable_reinforce/log_prob_distance"] < 0.01
     log = (out / "trainer.log").read_text()
     assert "LookupError: this row has no answer" in log, "the first of each kind, with its traceback"
     assert 'reward.py", line 6, in score' in log

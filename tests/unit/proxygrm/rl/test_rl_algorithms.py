@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +16,7 @@ from proxygrm.core.settings import with_assignments
 from proxygrm.rl.algorithms import ALGORITHMS
 from proxygrm.rl.algorithms.base import ACTOR, CORRECTION, VERL_DEFAULTS
 from proxygrm.rl.algorithms.reinforce_plus_plus import ReinforcePlusPlus
+from proxygrm.rl.algorithms.stable_reinforce import OPTIONS, StableReinforce
 from proxygrm.rl.config import RlSettings
 from support.refusals import refused
 from support.rl.verl_overrides import overrides
@@ -35,6 +38,11 @@ WRITTEN: dict[str, dict[str, object]] = {
     },
     "rloo": {"algorithm.adv_estimator": "rloo"},
     "reinforce_plus_plus": {"algorithm.adv_estimator": "reinforce_plus_plus"},
+    "stable_reinforce": {
+        "algorithm.adv_estimator": "stable_reinforce",
+        ACTOR + "clip_ratio_c": 1000.0,
+        ACTOR + "loss_agg_mode": "seq-mean-token-mean",
+    },
 }
 
 
@@ -58,6 +66,20 @@ def test_rollout_correction_and_the_baseline_of_reinforce_are_options() -> None:
         CORRECTION + "rollout_is": "token",
         CORRECTION + "rollout_is_threshold": 5.0,
     }
+
+
+def test_a_hyphen_in_a_name_is_as_good_as_an_underscore() -> None:
+    settings = with_assignments(RlSettings(), ["algorithm=stable-reinforce", "algorithm.limit=inf", "n=1"])
+    assert (settings.algorithm.kind, settings.algorithm.limit) == ("stable_reinforce", math.inf)
+    assert with_assignments(RlSettings(), ["algorithm=dr-grpo"]).algorithm.kind == "dr_grpo"
+    with refused("settings.unknown-name", name="stable-reinforced", near="stable_reinforce"):
+        with_assignments(RlSettings(), ["algorithm=stable-reinforced"])
+
+
+def test_kl_in_the_reward_replaces_the_default() -> None:
+    assert StableReinforce(kl_in_reward=0.01).overrides()["algorithm.kl_ctrl.kl_coef"] == 0.01
+    lines = overrides(replace(RlSettings(), algorithm=StableReinforce(kl_in_reward=1e-3), attn_implementation="sdpa"))
+    assert [line for line in lines if "use_kl_in_reward" in line] == ["algorithm.use_kl_in_reward=True"]
 
 
 @pytest.mark.parametrize(
@@ -106,11 +128,16 @@ print("CONFIGS", json.dumps(found))
 @pytest.mark.heavy
 def test_verl_accepts_every_algorithm_and_its_defaults_are_the_ones_we_leave_out() -> None:
     algorithms = [*(kind() for kind in ALGORITHMS.values()), ReinforcePlusPlus(baseline=True, rollout_is="sequence")]
+    algorithms.append(StableReinforce(kl_in_reward=0.01, gamma=0.9))
     keys = ["algorithm.adv_estimator", *VERL_DEFAULTS]
     settings = replace(RlSettings(), attn_implementation="sdpa")
     lists = [overrides(replace(settings, algorithm=algorithm)) for algorithm in algorithms]
     asked = json.dumps({"lists": lists, "keys": keys})
-    run = subprocess.run([sys.executable, "-c", ACCEPT], input=asked, capture_output=True, text=True, check=False)
+    plugins = [algorithm.plugin for algorithm in algorithms if algorithm.plugin]
+    environment = os.environ | {"VERL_USE_EXTERNAL_MODULES": plugins[0], OPTIONS: "{}"}
+    run = subprocess.run(
+        [sys.executable, "-c", ACCEPT], input=asked, capture_output=True, text=True, check=False, env=environment
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     for algorithm, found in zip(algorithms, json.loads(run.stdout.split("CONFIGS ", 1)[1]), strict=True):
         assert found == VERL_DEFAULTS | algorithm.overrides()

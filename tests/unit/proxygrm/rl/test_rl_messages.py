@@ -52,7 +52,7 @@ ERRORS = [
         lambda p: settings(train_batch_size=10, ppo_mini_batch_size=4),
         "rl: train_batch_size 10 is not a multiple of ppo_mini_batch_size 4",
     ),
-    (lambda p: settings(n=1), "rl: n is 1; GRPO compares rollouts of one prompt and needs at least 2"),
+    (lambda p: settings(n=1), "rl: n is 1; grpo compares rollouts of one prompt and needs at least 2"),
     (
         lambda p: RlSettings.paper().fitted(7 * 1024),
         "rl: ppo_mini_batch_size 128 x n 8 rollouts cannot be shared by 7168 devices; raise ppo_mini_batch_size to "

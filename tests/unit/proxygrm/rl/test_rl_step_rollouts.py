@@ -129,6 +129,12 @@ def test_a_group_with_one_scored_rollout_is_left_out_completely() -> None:
     assert kept_rollouts(rows) == [0, 1]
 
 
+def test_an_algorithm_that_compares_no_groups_trains_on_every_scored_rollout() -> None:
+    rows = [row("a"), row("b", unscored=1), row("c")]
+    assert kept_rollouts(rows, smallest_group=1) == [0, 2]
+    assert why_stop(rows, expected=3, max_unscored=1.0, max_no_verdict=1.0, smallest_group=1) == ""
+
+
 def test_a_step_without_any_comparable_group_stops() -> None:
     rows = [row("a"), row("a", unscored=1), row("b"), row("b", unscored=1)]
     assert "two rollouts" in why_stop(rows, expected=4, max_unscored=1.0, max_no_verdict=1.0)
