@@ -3,7 +3,8 @@
 `grm.txt` asks for a critique (distillation, GRM training, evaluation); `proxy.txt` asks the proxy for a
 verdict from a rubric. The rubric comes last, so the n rollouts of one prompt share everything before it
 (prefix cache). `proxy_verdict.txt` is the prefix of the proxy's answer when only its verdict is wanted;
-`proxy_bare.txt` is the proxy's instruction without a rubric, the baseline of rubric transfer.
+`proxy_bare.txt` is the proxy's instruction without a rubric, the baseline of rubric transfer. `r1.txt` asks for a
+judgement by R1-Reward's contract, `consistency.txt` whether its reasoning and its answer agree.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare")
+NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "consistency")
 IMAGE_TAG = "<image>"
 
-_SLOT = re.compile(r"\{(question|response_1|response_2|rubric)\}")
+_SLOT = re.compile(r"\{(question|response_1|response_2|rubric|reasoning|decision)\}")
 # What ms-swift and verl count as media (and ms-swift's templates replace), and the control tokens of chat templates.
 # Inside the text of a pair they would add an image that does not exist, or end the turn.
 _ACTIVE = re.compile(r"<(image|img|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
@@ -76,6 +77,16 @@ def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | 
     if rubric is None:
         return _fill("proxy_bare", values, images)
     return _fill("proxy", values | {"rubric": rubric}, images)
+
+
+def r1_prompt(question: str, response_1: str, response_2: str, images: int = 1) -> str:
+    """Instruction for a judgement (`critique.think_answer`), `images` tags first; see `grm_prompt`."""
+    return _fill("r1", {"question": question, "response_1": response_1, "response_2": response_2}, images)
+
+
+def consistency_prompt(reasoning: str, decision: str) -> str:
+    """Question to a consistency judge about a judgement's excerpt and answer phrase. Text only."""
+    return _fill("consistency", {"reasoning": reasoning, "decision": decision}, images=0)
 
 
 def read_grm_prompt(text: str) -> Compared | None:

@@ -1,0 +1,110 @@
+"""R1-Reward's contract: reasoning, then the number of the better response, and nothing else.
+
+    <think> reasoning </think><answer>1|2</answer>
+
+The format is checked as the released code does: white space around the text aside, it starts with `<think>`, ends with
+`</answer>`, has `</think><answer>` without a character between, and each opening tag once. Closing tags may repeat. The
+verdict is stricter than the released code's, which grades by a general maths matcher ("1 or 2" counts for 2): there is
+one only if the text has exactly one `<answer>` block, and its body is the digit, white space aside.
+
+What a consistency judge sees are the `excerpt`, the end of the reasoning, and the `answer_phrase`; never the label.
+Every function is linear in the length of the text, for any text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxygrm.core.labels import Label
+
+__all__ = ["Judgement", "parse"]
+
+THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
+SEAM = END_THINK + ANSWER
+HEADER = "<|im_start|>assistant\n"
+END_TOKENS = ("<|im_end|>", "<｜end▁of▁sentence｜>", "<|endoftext|>")
+EXCERPT_LINES = 3
+_DIGITS: dict[str, Label] = {"1": 1, "2": 2}
+_PHRASES = {1: "response 1 is better", 2: "response 2 is better"}
+_NEITHER = "two response are the same"
+"""The released code's words for any other number."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A response, parsed."""
+
+    text: str
+    """Without a chat header, end tokens and white space around it."""
+    verdict: Label | None
+    """Which response is better; None where it does not say so exactly."""
+    well_formed: bool
+    """The format holds, whatever the answer."""
+    problem: str
+    """A word for the first thing that is wrong with it; "" for nothing."""
+
+    @property
+    def excerpt(self) -> str:
+        """The last three lines before the answer, joined by semicolons. A blank line is a line."""
+        return ";".join(self.text.partition(ANSWER)[0].strip().split("\n")[-EXCERPT_LINES:])
+
+    @property
+    def answer_phrase(self) -> str:
+        """The answer in words; its text where it is no number, and the whole response where it has none."""
+        body = _first_answer(self.text)
+        if body is None:
+            return self.text
+        try:
+            return _PHRASES.get(int(body), _NEITHER)
+        except ValueError:
+            return body
+
+
+def parse(response: str) -> Judgement:
+    """Any text can be parsed."""
+    text = response.partition(HEADER)[2] if HEADER in response else response
+    for token in END_TOKENS:
+        text = text.replace(token, "")
+    text = text.strip()
+    answers, body = text.count(ANSWER), _first_answer(text)
+    verdict = _DIGITS.get(body) if answers == 1 and body is not None else None
+    well_formed = _in_format(text)
+    return Judgement(text, verdict, well_formed, _problem(text, answers, body, verdict, well_formed))
+
+
+def _first_answer(text: str) -> str | None:
+    """Body of the first answer, stripped; None where there is none, or it is never closed."""
+    _, opened, rest = text.partition(ANSWER)
+    body, closed, _ = rest.partition(END_ANSWER)
+    return body.strip() if opened and closed else None
+
+
+def _in_format(text: str) -> bool:
+    if text.count(THINK) != 1 or text.count(ANSWER) != 1:
+        return False
+    seam = text.find(SEAM)
+    body = seam + len(SEAM)
+    return (
+        text.startswith(THINK)
+        and seam >= len(THINK)
+        and text.endswith(END_ANSWER)
+        and len(text) - body >= len(END_ANSWER)
+    )
+
+
+def _problem(text: str, answers: int, body: str | None, verdict: Label | None, well_formed: bool) -> str:
+    if not text:
+        return "empty"
+    if answers == 0:
+        return "no_answer"
+    if answers > 1:
+        return "repeated_answer"
+    if body is None:
+        return "unclosed_answer"
+    if verdict is None:
+        return "answer_not_1_or_2"
+    if well_formed:
+        return ""
+    if THINK not in text or END_THINK not in text:
+        return "no_reasoning"
+    return "repeated_tag" if text.count(THINK) > 1 else "not_in_format"
