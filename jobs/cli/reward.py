@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.cli.common import reward_tables
 from jobs.cli.common.options import Renamed, refuse_idle
 from jobs.cli.common.say import echo
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import whole_file, writing
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from data_tools.steps.account import Account
+    from proxygrm.rewards import judgement_rows
     from proxygrm.rewards.rollouts import ScoreOptions, Tally
 
 MAX_SHOWN_BAD_ROWS = 20
@@ -32,6 +31,13 @@ def reward() -> None:
 @reward.command("score", short_help="Rollouts (JSONL) -> the same rows with their reward.")
 @click.option("--input", "source", type=_FILE, required=True, help="JSONL of rollouts.")
 @click.option("--out", "--output", "target", cls=Renamed, type=_FILE, required=True, help="JSONL to write.")
+@click.option(
+    "--contract",
+    type=click.Choice(["proxy", "r1"]),
+    default="proxy",
+    show_default=True,
+    help="What the rows are: Proxy-GRM's critiques, or R1-Reward's judgements.",
+)
 @click.option("--aggregation", default="sum", show_default=True, help="A name or 0..10; see `proxygrm reward table`.")
 @click.option("--compat", type=click.Choice(["upstream"]), help="Read and score as the authors' own code does.")
 @click.option("--no-proxy", is_flag=True, help="score = accuracy + 0.5 x format; proxy_reward may be missing.")
@@ -42,6 +48,7 @@ def reward() -> None:
 def score_command(
     source: Path,
     target: Path,
+    contract: str,
     aggregation: str,
     compat: str | None,
     no_proxy: bool,
@@ -63,9 +70,24 @@ def score_command(
     unscored: score null, reason "unscored"; leave it out of its group. --compat upstream scores it by the "failed"
     column, with reason "proxy_failed".
 
+    
+    --contract r1, for "<think>...</think><answer>1</answer>":
+    In:  {"response": "...", "ground_truth": 1, "consistency": 1, ...}
+         ground_truth as above, or a list of which any will do; consistency: the number for the formula,
+         accuracy x (1 + 0.5 x consistency) + 0.5 x format, or null
+    Out: the row with accuracy and format (0 | 1), score, judge_excerpt and judge_answer_phrase (what a consistency
+         judge is shown), and reason. A right answer with consistency null is unscored; --compat upstream takes 0
+
     Rows that are not rollouts are left out, counted by cause, and listed in OUT.dropped.jsonl.
     """
     from jobs.cli.common.console import out as console
+
+    if contract == "r1":
+        why = "with --contract r1: its score is accuracy x (1 + 0.5 x consistency) + 0.5 x format"
+        refuse_idle("aggregation no_proxy deny_leaks", why)
+        judgements, account = score_judgements(source, target, compat == "upstream", max_bad)
+        console.print(reward_tables.of_judgements(judgements, account, compat == "upstream"))
+        return
     from proxygrm.rewards.proxy_agreement import resolve_aggregation
     from proxygrm.rewards.rollouts import ScoreOptions
 
@@ -78,7 +100,7 @@ def score_command(
     refuse_idle("aggregation", "with --no-proxy: accuracy + 0.5 x format", unless=not no_proxy)
     options = ScoreOptions(resolve_aggregation(aggregation), not no_proxy, deny_leaks, compat == "upstream")
     tally, account = score_file(source, target, options, max_bad)
-    console.print(_summary(tally, account, options))
+    console.print(reward_tables.of_critiques(tally, account, options))
     if tally.lost and not tally.judged:
         echo("no row has the proxy's opinion; --no-proxy scores by accuracy and format alone", err=True)
 
@@ -106,9 +128,36 @@ def table_command() -> None:
 
 
 def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float) -> tuple[Tally, Account]:
-    """Score `source` into `target`, row by row; `target` appears only when complete. Raises UserError."""
+    """Score `source` into `target`, row by row. Raises UserError."""
+    from proxygrm.rewards.rollouts import Tally, score_row
+
+    tally = Tally()
+
+    def score(row: Any) -> dict[str, Any]:
+        tally.add(scored := score_row(row, options))
+        return scored.row
+
+    return tally, _write_scored(source, target, score, max_bad)
+
+
+def score_judgements(
+    source: Path, target: Path, as_upstream: bool, max_bad: float
+) -> tuple[judgement_rows.Tally, Account]:
+    """The same by R1-Reward's contract."""
+    from proxygrm.rewards.judgement_rows import Tally, score_row
+
+    tally = Tally()
+
+    def score(row: Any) -> dict[str, Any]:
+        tally.add(scored := score_row(row, as_upstream))
+        return scored.row
+
+    return tally, _write_scored(source, target, score, max_bad)
+
+
+def _write_scored(source: Path, target: Path, score: Callable[[Any], dict[str, Any]], max_bad: float) -> Account:
+    """`target` appears only when complete. score: raises BadRow."""
     from data_tools.steps.account import Account
-    from proxygrm.rewards.rollouts import Tally
 
     if not source.is_file():
         exists = source.exists()
@@ -121,7 +170,7 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
         raise UserError(f"--out {target} is a folder; name another file", code="file.not-a-file", path=target)
     if target.exists() and target.samefile(source):
         raise UserError(f"--out {target} is the input; name another file", code="option.out-is-input", path=target)
-    log, tally = target.with_name(f"{target.name}.dropped.jsonl"), Tally()
+    log = target.with_name(f"{target.name}.dropped.jsonl")
     try:
         with (
             whole_file(target) as scratch,
@@ -129,7 +178,7 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
             writing(target),
             scratch.open("wb") as file,
         ):
-            for line in _scored_lines(source, options, account, tally):
+            for line in _scored_lines(source, score, account):
                 file.write(line)
             if not account.read:
                 raise UserError(
@@ -144,27 +193,26 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
         ) from error
     if not account.bad:
         log.unlink()
-    return tally, account
+    return account
 
 
-def _scored_lines(source: Path, options: ScoreOptions, account: Account, tally: Tally) -> Iterator[bytes]:
+def _scored_lines(source: Path, score: Callable[[Any], dict[str, Any]], account: Account) -> Iterator[bytes]:
     from data_tools.steps.account import RowLocation
-    from proxygrm.rewards.rollouts import BadRow, score_row
+    from proxygrm.rewards.rollouts import BadRow
 
     for number, line in _lines_with_progress(source):
         account.read += 1
         row: Any = None
         try:
             row = _parsed(line)
-            scored = score_row(row, options)
+            scored = score(row)
         except BadRow as error:
             row_id = str(row.get("id", "")) if isinstance(row, dict) else ""
             account.exclude(RowLocation(str(source), number), row_id, error.cause, bad=True, detail=str(error))
             _show_bad(source, number, error, sum(account.bad.values()))
             continue
         account.kept += 1
-        tally.add(scored)
-        yield _line(scored.row)
+        yield _line(scored)
 
 
 def _parsed(line: bytes) -> Any:
@@ -209,43 +257,3 @@ def _show_bad(source: Path, number: int, error: Exception, count: int) -> None:
         echo(f"{source} line {number}: {error}", err=True)
     elif count == MAX_SHOWN_BAD_ROWS + 1:
         echo("further bad rows are only counted here; OUT.dropped.jsonl lists all of them", err=True)
-
-
-def _summary(tally: Tally, account: Account, options: ScoreOptions) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    compat = ", upstream's parsing" if options.as_upstream else ""
-    title = f"aggregation {options.aggregation}" if options.use_proxy else "without a proxy"
-    table = Table(title=title + compat, title_justify="left", box=box.SIMPLE, show_header=False)
-    table.add_column("")
-    table.add_column("", justify="right")
-    table.add_column("", overflow="fold")
-    bad = f"{sum(account.bad.values()):,} bad{': ' * bool(account.bad)}{_reasons(account.bad)}"
-    rewarded = tally.rows - (0 if options.as_upstream else tally.lost)
-    lines: list[tuple[str, str, str]] = [
-        ("rows scored", f"{tally.rows:,}", f"of {account.read:,} read, {bad}"),
-        ("mean score", _mean(tally.score_sum, rewarded), f"over {rewarded:,} rows"),
-        ("accuracy", _share(tally.right, tally.rows), "verdict is the label"),
-        ("format", _share(tally.well_formed, tally.rows), _reasons(tally.malformed)),
-        ("proxy agrees", _share(tally.agrees, tally.judged), f"of {tally.judged:,} judged"),
-        ("nothing to judge", f"{tally.nothing_to_judge:,}", "no rubric for the proxy"),
-        ("proxy failed" if options.as_upstream else "unscored", f"{tally.lost:,}", _reasons(tally.unscored)),
-        ("names the winner", f"{tally.leaks:,}", f"rubrics{', denied' if options.deny_leaks else ''}"),
-    ]
-    for line in lines:
-        if options.use_proxy or line[0] not in ("proxy agrees", "unscored", "proxy failed"):
-            table.add_row(*line)
-    return table
-
-
-def _mean(total: float, count: int) -> str:
-    return f"{total / count:.3f}" if count else "-"
-
-
-def _share(part: float, count: int) -> str:
-    return f"{part / count:.1%}" if count else "-"
-
-
-def _reasons(counts: Counter[str]) -> str:
-    return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in counts.most_common())

@@ -79,6 +79,16 @@ def label_in(row: Mapping[str, Any]) -> Label:
     return label
 
 
+def labels_in(row: Mapping[str, Any]) -> frozenset[Label]:
+    """The labels of a row, of which any will do: as `label_in`, or those of a list with several. Raises as it does."""
+    for name in (*FIELDS, _LAST_FIELD):
+        if isinstance(value := row.get(name), list | tuple) and value:
+            return frozenset(as_label(item) for item in value)
+        if value is not None:
+            break
+    return frozenset({label_in(row)})
+
+
 def same_label(first: object, second: object) -> bool:
     """Whether both are labels, and the same one."""
     try:

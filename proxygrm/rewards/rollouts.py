@@ -96,18 +96,28 @@ def read_rollout(row: Any, use_proxy: bool = True) -> Rollout:
     Only the last two kinds may lack the proxy's opinion: they have no field for it. cause: why there is none. Raises
     BadRow.
     """
-    if not isinstance(row, Mapping):
-        raise BadRow("not_an_object", "the line is not a JSON object")
-    field = next((name for name in RESPONSE_FIELDS if name in row), RESPONSE_FIELDS[0])
-    response = row.get(field)
-    if not isinstance(response, str):
-        raise BadRow("no_response", f"{field} is {_brief(response)}, it must be text")
+    response = response_in(row)
     try:
         label = label_in(row)
     except BadLabel as error:
         raise BadRow(error.cause, str(error)[:200]) from None
-    opinion, cause = _opinion(row, field) if use_proxy else (None, "")
+    opinion, cause = _opinion(row, _response_field(row)) if use_proxy else (None, "")
     return Rollout(response, label, opinion, cause)
+
+
+def response_in(row: Any) -> str:
+    """The text of a row's rollout. Raises BadRow."""
+    if not isinstance(row, Mapping):
+        raise BadRow("not_an_object", "the line is not a JSON object")
+    field = _response_field(row)
+    response = row.get(field)
+    if not isinstance(response, str):
+        raise BadRow("no_response", f"{field} is {_brief(response)}, it must be text")
+    return response
+
+
+def _response_field(row: Mapping[str, Any]) -> str:
+    return next((name for name in RESPONSE_FIELDS if name in row), RESPONSE_FIELDS[0])
 
 
 def _opinion(row: Mapping[str, Any], response_field: str) -> tuple[float | None, str]:
