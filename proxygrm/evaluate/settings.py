@@ -11,7 +11,7 @@ from proxygrm.core.errors import UserError
 CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")
 MISSING_IMAGES = ("refuse", "drop", "blank")
-BOTH, HASHED, AS_GIVEN = ORDERS = ("both", "hashed", "as-given")
+BOTH, DRAWN, HASHED, AS_GIVEN = ORDERS = ("both", "drawn", "hashed", "as-given")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EvaluateSettings:
     tensor_parallel_size: int = 1
     device: str = "auto"
     orders: str = BOTH
-    """`both` orders of each pair, one order `hashed` from the row's content and the seed, or `as-given`."""
+    """`both` orders of each pair, one order `drawn` from the seed for each vote, or `as-given`. `hashed` is `drawn`."""
     votes: int = 1
     """Samples of each judgement; more than one needs a temperature."""
     missing_images: str = "refuse"

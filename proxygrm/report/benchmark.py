@@ -130,12 +130,29 @@ def _groups(figures: Mapping[str, Figures], anchors: Sequence[Mapping[str, str]]
     published = [
         Bar(anchor["name"], float(anchor["per_cent"]) / 100, run=None, mark=anchor["mark"]) for anchor in anchors
     ]
+    votes = _votes(figures)
     if len(figures) == 1:
         groups = [("", [bar(first, title, 0) for title, bar in measures])]
-        return [*groups, ("Published, overall", published)] if published else groups
+        return [*groups, *votes, *([("Published, overall", published)] if published else [])]
     groups = [(title, [bar(f, name, run) for run, (name, f) in enumerate(figures.items())]) for title, bar in measures]
     groups[0][1].extend(published)
-    return groups
+    return groups + votes
+
+
+def _votes(figures: Mapping[str, Figures]) -> list[tuple[str, list[Bar]]]:
+    """The curves over the number of votes, where there are several."""
+    return [
+        (
+            title,
+            [
+                Bar(f"K = {k}" if len(figures) == 1 else f"{name}, K = {k}", share=of_k[key], n=of_k["n"], run=run)
+                for run, (name, f) in enumerate(figures.items())
+                for k, of_k in f.get("votes", {}).items()
+            ],
+        )
+        for title, key in (("Majority of K votes", "overall"), ("Any of K votes right", "any"))
+        if any("votes" in f for f in figures.values())
+    ]
 
 
 def _bar(label: str, run: int, share: float | None, interval: Sequence[float] | None, n: int | None = None) -> Bar:
@@ -166,6 +183,11 @@ def _facts(figures: Mapping[str, Figures]) -> list[tuple[str, str, list[str]]]:
         line("Judgements", "orders and votes counted", lambda f: f"{f['judgements']:,}"),
         line("Unparsed", "judgements without a readable verdict", lambda f: _count(f, "unparsed")),
         line("Ties", "judgements for neither response", lambda f: _count(f, "ties")),
+        *([
+            line("Tied votes", "pairs in an order with as many clear votes for one response as for the other",
+                 lambda f: _ballots(f, "tied")),
+            line("No vote", "pairs in an order without a clear vote", lambda f: _ballots(f, "no_verdict")),
+        ] if any("ballots" in f for f in figures.values()) else []),
         line("Order consistency", "of pairs with clear verdicts in both orders: the same response chosen",
              position("consistency")),
         line("Right in all", "pairs right in every judgement", position("right_in_all")),
@@ -185,6 +207,11 @@ def _size(figures: Figures) -> str:
 
 def _count(figures: Figures, name: str) -> str:
     return f"{figures[name]:,} ({share_text(figures[f'{name}_share'])})"
+
+
+def _ballots(figures: Figures, name: str) -> str:
+    ballots = figures.get("ballots")
+    return f"{ballots[name]:,} of {ballots['ballots']:,}" if ballots else NONE
 
 
 def _says_1(figures: Figures) -> str:

@@ -34,7 +34,7 @@ _JUDGING = [
     ),
     click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Samples of each judgement."),
     click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 is greedy."),
-    click.option("--seed", default=0, show_default=True, help="For samples and hashed orders."),
+    click.option("--seed", default=0, show_default=True, help="For samples and drawn orders."),
     click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens of a critique."),
     *PROMPT_OPTIONS,
     click.option("--limit", type=click.IntRange(0), default=0, help="Only the first N pairs."),

@@ -12,7 +12,7 @@ from typing import Any
 from proxygrm.core.labels import Label
 from proxygrm.critique.contract import Critique, Problem, parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.settings import BOTH, HASHED
+from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED
 from proxygrm.serving.chat.answer import after_thought
 
 AS_IS, SWAPPED = "as_is", "swapped"
@@ -59,14 +59,14 @@ def ordered_pairs(pairs: Sequence[EvalPair], orders: str = BOTH, votes: int = 1,
     for pair in pairs:
         for sample in range(votes):
             in_orders = (AS_IS, SWAPPED) if orders == BOTH else (AS_IS,)
-            if orders == HASHED:
-                in_orders = (hashed_order(pair, seed, sample),)
+            if orders in (DRAWN, HASHED):
+                in_orders = (drawn_order(pair, seed, sample),)
             judgements += [OrderedPair(pair, order, copies[pair.id], sample) for order in in_orders]
         copies[pair.id] += 1
     return judgements
 
 
-def hashed_order(pair: EvalPair, seed: int, sample: int = 0) -> str:
+def drawn_order(pair: EvalPair, seed: int, sample: int = 0) -> str:
     """A pseudo-random order that depends on the seed, the vote and the pair's content alone: not on the row's position
     in the file, nor on which response the file lists first."""
     better, worse = (pair.response_1, pair.response_2)[:: 1 if pair.label == 1 else -1]

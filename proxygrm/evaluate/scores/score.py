@@ -15,6 +15,7 @@ from proxygrm.evaluate.benchmarks import POLICIES, Partition, benchmark, partiti
 from proxygrm.evaluate.layouts import KnownPairs, read_foreign
 from proxygrm.evaluate.rows.answers import read_answers
 from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
+from proxygrm.evaluate.scores import voting
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval, wilson
 from proxygrm.evaluate.scores.notes import Answers, notes_on
 from proxygrm.evaluate.scores.pairs import (
@@ -34,8 +35,6 @@ from proxygrm.evaluate.scores.shares import (
     overall_interval,
     summary,
 )
-
-VOTES = (1, 3, 5, 7, 9)
 
 
 def read(
@@ -103,10 +102,10 @@ def _no_garbage_collection() -> Iterator[None]:
 def score(answers: Answers, partition_name: str = "official", policy: str = "wrong", votes: int = 0) -> Figures:
     """All figures of `answers`; shares are between 0 and 1, None where there is nothing to count.
 
-    Keys: n (pairs in the denominator), overall, macro, categories {NAME: {n, accuracy, low, high}}, acc_plus
-    (MM-RLHF); headline: which of overall and macro papers print; how it was counted: bench, revision, partition,
-    policy, rows, expected, partial, layouts, orders, samples, judgements; details: unparsed, ties, consistency,
-    position_bias, position, policies {NAME: {n, overall, macro}}, votes {K: ...}, splits, views {PARTITION: {NAME:
+    Keys: n (pairs in the denominator), overall, macro, categories {NAME: {n, accuracy, low, high}}, acc_plus (MM-RLHF);
+    headline: which of overall and macro papers print; how it was counted: bench, revision, partition, policy, rows,
+    expected, partial, layouts, orders, samples, judgements; details: unparsed, ties, consistency, position_bias,
+    position, policies {NAME: {n, overall, macro}}, votes {K: ...}, ballots (`voting`), splits, views {PARTITION: {NAME:
     ...}}; and notes. `low` and `high` are 95 %: Wilson for shares (the trial is the pair, or what `Benchmark.trial`
     says), bootstrap for the macro. With `votes`, only the first samples count, for all but the keys `samples` and
     `votes`.
@@ -172,11 +171,8 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
         },
     }  # fmt: skip
     if arranged.samples > 1:
-        figures["votes"] = {
-            str(k): summary(pair_scores(vote_counts(first_samples(arranged, k)), policy, bench), grouping)
-            for k in VOTES
-            if k <= arranged.samples
-        }
+        figures["votes"] = voting.curve(arranged, policy, bench, grouping)
+        figures["ballots"] = voting.ballot_figures(counts)
     if bench.splits:
         halves = [bench.splits(pair.facts) for pair in arranged.pairs]
         figures["splits"] = by_name(scores, halves)

@@ -70,6 +70,15 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
         console.print(
             "votes of K: " + ", ".join(f"{k}: {per_cent(v['overall'])}" for k, v in votes.items()), highlight=False
         )
+        console.print(
+            "any of K:   " + ", ".join(f"{k}: {per_cent(v['any'])}" for k, v in votes.items()) + " (upper bound)",
+            highlight=False,
+        )
+        ballots = figures["ballots"]
+        console.print(
+            f"{ballots['tied']:,} of {ballots['ballots']:,} votes are tied, {ballots['no_verdict']:,} have no verdict",
+            highlight=False,
+        )
     console.print(_lines(figures), highlight=False)
     for note in figures["notes"]:
         style = "bold red" if note.startswith("PARTIAL") else "yellow"

@@ -48,6 +48,17 @@ def test_the_table_has_the_counts_of_eval_score(tmp_path):
         assert by_category[name] / 2 / category["n"] == pytest.approx(category["accuracy"])
 
 
+def test_several_votes_have_their_curves(tmp_path):
+    voted = [{**row, "sample": vote} for vote in range(3) for row in rows(0.6, vote, length=5)]
+    answers = {"a": read("vl-rewardbench", [write(tmp_path / "a.jsonl", voted)])}
+    figures, groups = score(answers["a"]), dict(build_view(answers).groups)
+    assert [bar.label for bar in groups["Majority of K votes"]] == ["K = 1", "K = 3"]
+    for title, key in (("Majority of K votes", "overall"), ("Any of K votes right", "any")):
+        assert [bar.share for bar in groups[title]] == [votes[key] for votes in figures["votes"].values()]
+    facts = {title: values for title, _, values in build_view(answers).facts}
+    assert facts["Tied votes"] == [f"{figures['ballots']['tied']:,} of 2,500"]
+
+
 def test_the_bars_are_eval_scores_figures(tmp_path):
     files = {
         name: write(tmp_path / f"{name}.jsonl", rows(skill, 1, length=5)) for name, skill in (("a", 0.6), ("b", 0.8))

@@ -122,6 +122,23 @@ def test_hashed_orders_depend_on_the_content_and_the_seed_alone(demo, judge, tmp
     assert {row["order"] for row in rows(tmp_path / "given")} == {"as_is"}
 
 
+def test_an_order_is_drawn_from_the_seed_for_each_vote(demo, judge, tmp_path):
+    drawn = {}
+    options = ("--pairs", demo, *MODEL, "--votes", "4", "--temperature", "0.7", "--limit", "8")
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(tmp_path / name, judge, *options, "--orders", "drawn", "--seed", seed)
+        drawn[name] = {(row["id"], row["sample"]): row["order"] for row in rows(tmp_path / name)}
+    assert drawn["a"] == drawn["b"] != drawn["c"]
+    assert len(drawn["a"]) == 8 * 4
+    assert 2 in {len({drawn["a"][pair, vote] for vote in range(4)}) for pair, _ in drawn["a"]}
+    figures = scored(tmp_path / "a")
+    assert (figures["n"], figures["orders"], figures["samples"], figures["ballots"]["ballots"]) == (8, 1, 4, 8)
+    before = json.loads((tmp_path / "a" / "run.json").read_text())
+    run(tmp_path / "a", judge, *options, "--orders", "hashed", "--seed", "0")
+    assert drawn["a"] == {(row["id"], row["sample"]): row["order"] for row in rows(tmp_path / "a")}
+    assert (before["orders"], before["votes"]) == ("drawn", 4)
+
+
 def test_lost_calls_are_retried_and_a_prompt_the_service_refuses_is_an_unparsed_row(demo, tmp_path, monkeypatch):
     monkeypatch.setattr("proxygrm.serving.chat.client.pause_s", lambda attempt: 0.01)
     with serving(Flaky(503, every=4)) as url:

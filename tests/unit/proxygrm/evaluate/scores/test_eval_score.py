@@ -113,6 +113,30 @@ def test_repeated_ids_in_random_orders_do_not_count_as_both_orders(tmp_path):
     assert (figures["n"], figures["orders"]) == (4, 1)
 
 
+def test_the_curve_over_votes_has_its_upper_bound_and_counts_what_has_no_majority(tmp_path):
+    votes = {"mmmu_1": "rrww", "mmmu_2": "wwwr", "mmmu_3": "....", "mmmu_4": "r.rr", "mmmu_5": "wwww"}
+    outcome = {"r": True, "w": False, ".": None}
+    files = []
+    for at in range(4):
+        rows = [answer(id_, outcome[letters[at]], reverse=at % 2 == 1) for id_, letters in votes.items()]
+        files += write(tmp_path / f"{at}.jsonl", rows)
+    figures = score(read("vl-rewardbench", files, partial=True))
+    assert figures["overall"] == 1 / 5  # a tie is not right
+    assert figures["ballots"] == {"any": 3 / 5, "ballots": 5, "tied": 1, "no_verdict": 1}
+    curve = {k: (v["overall"], v["any"], v["tied"], v["no_verdict"]) for k, v in figures["votes"].items()}
+    assert curve == {"1": (2 / 5, 2 / 5, 0, 1), "3": (2 / 5, 2 / 5, 0, 1)}
+
+
+def test_with_both_orders_each_order_votes_and_any_is_their_mean(tmp_path):
+    files = []
+    for at, (first, second) in enumerate([(True, False), (False, False), (False, True)]):
+        rows = [answer("mmmu_1", first), answer("mmmu_1", second, reverse=True)]
+        files += write(tmp_path / f"{at}.jsonl", rows)
+    figures = score(read("vl-rewardbench", files, partial=True))
+    assert (figures["votes"]["1"]["any"], figures["votes"]["3"]["any"], figures["ballots"]["ballots"]) == (0.5, 1, 2)
+    assert figures["overall"] == 0
+
+
 @pytest.mark.parametrize(
     ("votes", "wrong", "drop", "official"),
     [
@@ -135,7 +159,7 @@ def test_votes_of_k_samples(tmp_path, votes, wrong, drop, official):
             (1, 1.0) if expected is None else (2, pytest.approx((expected + 1) / 2))
         )
         assert figures["samples"] == len(votes)
-        assert set(figures["votes"]) == {str(k) for k in (1, 3, 5, 7, 9) if k <= len(votes)}
+        assert set(figures["votes"]) == {str(k) for k in (1, 3, 5, 7, 9, 11, 13, 15) if k <= len(votes)}
 
 
 def test_the_orders_vote_separately_and_the_pair_scores_their_mean(tmp_path):
