@@ -12,6 +12,7 @@ from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.say import echo, secho
 from jobs.cli.eval.audit import audit_of
 from jobs.cli.eval.bench import BENCH_NAME
+from jobs.cli.eval.ensemble import ensemble
 from jobs.cli.eval.export import export
 from jobs.cli.eval.judges import JUDGING, Calls, judge_options, judges_of
 from jobs.cli.eval.run import run
@@ -43,6 +44,7 @@ def evaluation() -> None:
 
 evaluation.add_command(run)
 evaluation.add_command(transfer)
+evaluation.add_command(ensemble)
 evaluation.add_command(export)
 
 

@@ -58,7 +58,7 @@ def _match_scores(path: Path, pairs: Sequence[EvalPair]) -> dict[PairKey, tuple[
         by_id[ordered.pair.id].append(ordered)
     scores: dict[PairKey, tuple[float, float]] = {}
     unmatched = []
-    for number, row in _read_scores(path):  # the pairs' own ids first, so that "x#2" is not taken for a second "x"
+    for number, row in read_scores(path):  # the pairs' own ids first, so that "x#2" is not taken for a second "x"
         if by_id.get(row["id"]):
             ordered = by_id[row["id"]].popleft()
             scores[_pair_key(ordered)] = _in_given_order(row, ordered.pair)
@@ -106,8 +106,11 @@ def _in_given_order(row: Row, pair: EvalPair) -> tuple[float, float]:
     return (better, worse) if pair.label == 1 else (worse, better)
 
 
-def _read_scores(path: Path) -> list[tuple[int, Row]]:
-    """(line, row) of every line. UserError names all lines that are not scores."""
+def read_scores(path: Path, judged: bool = False) -> list[tuple[int, Row]]:
+    """(line, row) of every line. UserError names all lines that are not scores.
+
+    judged: the judgement rows of `eval run` for a scalar judge are accepted too; their scores are in `scores`.
+    """
     rows, invalid = [], defaultdict[str, list[int]](list)
     for number, line in numbered_lines(path):
         try:
@@ -115,7 +118,7 @@ def _read_scores(path: Path) -> list[tuple[int, Row]]:
         except ValueError:
             invalid["not JSON" if line.endswith(b"\n") else "cut off"].append(number)
             continue
-        if reason := _fault(row):
+        if reason := _fault(row, judged):
             invalid[reason].append(number)
         rows.append((number, row))
     if invalid:
@@ -131,7 +134,12 @@ def _read_scores(path: Path) -> list[tuple[int, Row]]:
     return rows
 
 
-def _fault(row: Any) -> str:
+def is_judged(row: Row) -> bool:
+    """Whether it is a judgement row of `eval run`."""
+    return "verdict" in row and "scores" in row
+
+
+def _fault(row: Any, judged: bool) -> str:
     if not isinstance(row, dict):
         return "not a JSON object"
     if not has_id(row.get("id")):
@@ -140,7 +148,10 @@ def _fault(row: Any) -> str:
         row["id"] = id_text(row["id"])
     except BadId as error:
         return str(error)
-    scores = [row["score_1"], row.get("score_2")] if "score_1" in row else row.get("rewards")
+    if judged and is_judged(row):
+        scores = row["scores"]
+    else:
+        scores = [row["score_1"], row.get("score_2")] if "score_1" in row else row.get("rewards")
     if not isinstance(scores, list) or len(scores) != 2:
         return "no pair of scores"
     if any(isinstance(score, bool) or not isinstance(score, int | float) for score in scores):

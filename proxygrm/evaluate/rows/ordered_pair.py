@@ -88,7 +88,7 @@ def judged_row(
     pair, (response_1, response_2) = ordered.pair, ordered.responses
     critique = parse(after_thought(answer["text"], answer["truncated"]))
     scores = answer.get("scores")
-    verdict = critique.verdict if scores is None else _verdict_of(*scores)
+    verdict = critique.verdict if scores is None else verdict_of(*scores)
     problems = [] if scores else _problems(answer, critique)
     return {
         "id": pair.id,
@@ -150,5 +150,5 @@ def _problems(answer: dict[str, Any], critique: Critique) -> list[str]:
     return [*([cause] if cause else []), *(problem.value for problem in critique.problems)]
 
 
-def _verdict_of(score_1: float, score_2: float) -> Any:
+def verdict_of(score_1: float, score_2: float) -> Any:
     return "tie" if score_1 == score_2 else 1 if score_1 > score_2 else 2

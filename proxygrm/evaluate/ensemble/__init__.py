@@ -1,0 +1,1 @@
+"""Ensembles of scalar reward models, from their score files."""
