@@ -107,7 +107,9 @@ class Watch:
         sockets = _listening()
         for pid in self._our_processes():
             with contextlib.suppress(OSError):
-                self._name(pid, _program(pid))
+                if not (program := _program(pid)):
+                    continue  # it is ending: nobody can say any more which one it was
+                self._name(pid, program)
                 for descriptor in os.scandir(f"/proc/{pid}/fd"):
                     with contextlib.suppress(OSError):
                         target = os.readlink(descriptor.path)  # noqa: PTH115
@@ -119,10 +121,10 @@ class Watch:
 
     def _name(self, pid: int, program: str) -> None:
         """A process that has just been spawned takes its title a moment later: what it opened before is its, too."""
-        if program and not program.startswith(SPAWNED):
+        if not program.startswith(SPAWNED):
             for one in self._untitled.pop(pid, ()):
                 self.found.add(replace(one, program=program))
-        self._ours[pid] = program or self._ours[pid]
+        self._ours[pid] = program
 
     def _note(self, pid: int, one: Opening) -> None:
         found = self._untitled.setdefault(pid, set()) if one.program.startswith(SPAWNED) else self.found
