@@ -32,7 +32,8 @@ def step_metrics(rows: Sequence[Row], expected: int, reward: Reward, smallest_gr
     """Means over the scored rollouts of a step; `reward/unscored` is the share of `expected` that has no reward.
 
     Counts: `reward/scored`, `reward/unscored_by/CAUSE`, `reward/left_alone` (scored, but nothing left in their group to
-    compare with). And the figures of the reward itself.
+    compare with), `reward/without_variance` (groups whose rollouts all have the same score: no use to an algorithm that
+    compares groups). And the figures of the reward itself.
     """
     scored = [row for row in rows if not row["unscored"]]
     metrics = {
@@ -42,12 +43,21 @@ def step_metrics(rows: Sequence[Row], expected: int, reward: Reward, smallest_gr
         "reward/rollouts": float(len(rows)),
         "reward/scored": float(len(scored)),
         "reward/left_alone": float(len(scored) - len(kept_rollouts(rows, smallest_group))),
+        "reward/without_variance": float(_without_variance(scored)),
     }
     for problem, count in Counter(row["problem"] for row in scored if row["problem"]).items():
         metrics[f"reward/problem/{problem}"] = float(count)
     for cause, count in unscored_by(rows, expected).items():
         metrics[f"reward/unscored_by/{cause}"] = float(count)
     return metrics | proxy_metrics(rows)
+
+
+def _without_variance(scored: Sequence[Row]) -> int:
+    """Groups of several scored rollouts that all have the same score."""
+    scores: dict[str, list[float]] = {}
+    for row in scored:
+        scores.setdefault(row["group"], []).append(row["score"])
+    return sum(len(of_group) > 1 and len(set(of_group)) == 1 for of_group in scores.values())
 
 
 def proxy_metrics(rows: Sequence[Row]) -> dict[str, float]:

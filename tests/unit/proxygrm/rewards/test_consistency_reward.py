@@ -17,6 +17,7 @@ from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins import reward_fn
 from proxygrm.rl.plugins.step_rollouts import step_metrics
+from proxygrm.serving.chat.service_client import ServiceClient
 from support.proxy.stub import Server, completion, stubs
 from support.refusals import refused
 
@@ -137,6 +138,30 @@ def test_a_real_server_is_asked_from_verl_s_reward_function_and_the_figures_foll
     }
     assert metrics["reward/unscored_by/judge_prose"] == 1
     assert metrics["reward/problem/no_answer"] == 1
+
+
+def test_a_judge_that_is_late_or_down_is_counted_under_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(request: web.Request, number: int) -> web.Response:
+        if number < 2:
+            await asyncio.sleep(5)
+        return web.Response(status=503)
+
+    async def scene() -> list[tuple[float, str]]:
+        async with stubs(Server(behave=late)) as urls:
+            client = ServiceClient(urls, timeout_s=0.1, attempts=1)
+            monkeypatch.setattr(reward_fn, "_service", lambda name, urls, key: client)
+            options = RewardOptions("r", "s", 2, reward=Consistency(), services={"judge": urls}).write(
+                tmp_path / "o.json"
+            )
+            reward_fn._options.cache_clear()
+            pair = {"label": "1"}
+            rows = [await reward_fn.compute_score("own", GOOD, "1", pair, options=str(options)) for _ in range(2)]
+            await client.close()
+            return [(row["unscored"], row["problem"]) for row in rows]
+
+    assert asyncio.run(scene()) == [(1.0, "judge_timeout"), (1.0, "judge_http_503")]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def test_without_a_proxy_there_is_no_agreement_to_report() -> None:
     assert "reward/proxy_agreement" not in step_metrics([row(proxy=0.0)], expected=1)
 
 
+def test_groups_whose_rollouts_all_have_the_same_score_are_counted() -> None:
+    rows = [row("a"), row("a"), row("b"), row("b", score=0.0), row("c"), row("d"), row("d", unscored=1, score=0.0)]
+    assert step_metrics(rows, expected=7)["reward/without_variance"] == 1
+
+
 def test_rollouts_that_never_came_count_as_unscored() -> None:
     assert step_metrics([row()], expected=4)["reward/unscored"] == 0.75
     assert "3 never_generated" in why_stop([row()], expected=4, max_unscored=0.5, max_no_verdict=1.0)
