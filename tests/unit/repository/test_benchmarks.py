@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 LIGHT = {
+    "consistency_calls.py": ("--rollouts 8 --median-s 0.005", "calls not made"),
     "convert_to_verl.py": ("--rows 50", "the rows of both tools are the same"),
     "near_duplicates.py": ("--rows 50 --ours", "(100.00% the same)"),
     "proxy_pool.py": ("--scale 0.01 --rounds 1 --prompts 4 --only routing", "prefix hits"),
@@ -20,6 +21,7 @@ LIGHT = {
 }
 HEAVY = {
     "early_rubric.py": ("--scale 0.01 --replicas 1 --rollouts 16", "16 rollouts"),
+    "stable_reinforce.py": ("--rollouts 4 --tokens 16", "| 0.99 |"),
     "evaluation_speed.py": ("--examples 1", "2 judgements of 1 pairs in both orders"),
 }
 ELSEWHERE = {"status_scale.py": "tests/slurm/submission/test_benchmarks_on_slurm.py"} | {
