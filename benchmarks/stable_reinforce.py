@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,10 +40,8 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for gamma in (1.0, 0.99):
         theirs, ours = best_of(
-            lambda g=gamma: compute_reinforce_plus_plus_outcome_advantage(
-                rewards, mask, config=SimpleNamespace(gamma=g)
-            ),
-            lambda g=gamma: advantages(rewards, mask, gamma=g),
+            partial(compute_reinforce_plus_plus_outcome_advantage, rewards, mask, config=SimpleNamespace(gamma=gamma)),
+            partial(advantages, rewards, mask, gamma=gamma),
         )
         (their_s, (expected, _)), (our_s, (found, _)) = theirs, ours
         kept = (found != 0) & (mask != 0)

@@ -44,6 +44,13 @@ class Judgement:
     """A word for the first thing that is wrong with it; "" for nothing."""
 
     @property
+    def reasoning(self) -> str | None:
+        """What is between the tags of reasoning; None without them."""
+        _, opened, rest = self.text.partition(THINK)
+        body, closed, _ = rest.partition(END_THINK)
+        return body.strip() if opened and closed else None
+
+    @property
     def excerpt(self) -> str:
         """The last three lines before the answer, joined by semicolons. A blank line is a line."""
         return ";".join(self.text.partition(ANSWER)[0].strip().split("\n")[-EXCERPT_LINES:])

@@ -15,8 +15,9 @@ from typing import Any
 
 from proxygrm.core.checkpoints.limits import check_sees
 from proxygrm.critique.contract import Problem
+from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.benchmarks import Facts, benchmark
-from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress
+from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress, judgement_prompt
 from proxygrm.evaluate.judges.endpoint import Endpoint, Unanswered
 from proxygrm.evaluate.judges.scalar import ScalarJudge
 from proxygrm.evaluate.judges.select import judge_for
@@ -26,7 +27,7 @@ from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, judged_row
 from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
 from proxygrm.evaluate.rows.row_file import Row, write_rows
-from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.settings import PROXY_GRM, R1, EvaluateSettings
 from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
 from proxygrm.serving.chat.answer import NO_TEXT
 
@@ -48,6 +49,8 @@ class Run:
     out: Path
     settings: EvaluateSettings
     blank: str = ""
+    contract: str = PROXY_GRM
+    """What the judge is asked for, one of `settings.CONTRACTS`."""
 
     @property
     def scalar(self) -> bool:
@@ -99,7 +102,11 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
     if run.scalar and isinstance(run.judge, Path):
         return ScalarJudge(run.judge, pairs)
-    return judge_for(run.judge, run.settings)
+    if run.contract != R1:
+        return judge_for(run.judge, run.settings)
+    judge = judge_for(run.judge, run.settings, judgement_prompt)
+    judge.made_by |= {"prompt": prompt_hash("r1")}
+    return judge
 
 
 def run_shard(prepared: PreparedRun, index: int, count: int, progress: Progress = no_progress) -> dict[str, Row]:
@@ -136,6 +143,7 @@ def merge_shards(prepared: PreparedRun) -> Row:
         "judge": judging.judge.name,
         "made_by": judging.judge.made_by,
         "pairs_from": str(run.pairs),
+        "contract": run.contract,
         "orders": run.settings.orders,
         "votes": run.settings.votes,
         "pairs": len(judging.pairs),
@@ -192,7 +200,7 @@ def _write_partial(prepared: PreparedRun) -> str:
 
 
 def _row(request: OrderedPair, answer: Row, run: Run) -> Row:
-    row = judged_row(request, answer)
+    row = judged_row(request, answer, contract=run.contract)
     blank = row["image_missing"] or any(path.name == run.blank for path in request.pair.images)
     return row | {"image_missing": blank and not run.scalar}  # a scalar model saw the images when it scored
 

@@ -12,6 +12,8 @@ CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")
 MISSING_IMAGES = ("refuse", "drop", "blank")
 BOTH, DRAWN, HASHED, AS_GIVEN = ORDERS = ("both", "drawn", "hashed", "as-given")
+PROXY_GRM, R1 = CONTRACTS = ("proxy", "r1")
+"""What a judge is asked for: Proxy-GRM's critique, or R1-Reward's judgement (`critique.think_answer`)."""
 
 
 @dataclass(frozen=True)

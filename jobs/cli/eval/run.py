@@ -19,7 +19,7 @@ from jobs.cli.eval.judges import (
     judge_source,
     with_options,
 )
-from proxygrm.evaluate.settings import DEVICES, ORDERS
+from proxygrm.evaluate.settings import CONTRACTS, DEVICES, ORDERS, PROXY_GRM
 
 _FILE = click.Path(path_type=Path)
 _JUDGING = [
@@ -29,6 +29,13 @@ _JUDGING = [
     click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, question, chosen, rejected, image}."),
     click.option("--data", type=_FILE, help="The benchmark as released; it is ingested into OUT/pairs first."),
     click.option("--images-root", type=_FILE, help="With --data: folder of relative image paths.  [the file's]"),
+    click.option(
+        "--contract",
+        type=click.Choice(CONTRACTS),
+        default=PROXY_GRM,
+        show_default=True,
+        help="What the judge is asked for: Proxy-GRM's critique, or R1-Reward's judgement.",
+    ),
     click.option(
         "--orders", type=click.Choice(ORDERS), help="Order of the two responses.  [both; as-given for scores]"
     ),
@@ -95,6 +102,7 @@ def run_of(
     pairs: Path | None,
     data: Path | None,
     images_root: Path | None,
+    contract: str,
     orders: str | None,
     limit: int,
     model: str,
@@ -120,7 +128,9 @@ def run_of(
     refuse_idle("images_root", "without --data: a pairs file has its own image paths", unless=data is not None)
     refuse_idle(OF_ENDPOINTS, "on this judge: it is of endpoints", unless=not isinstance(source, Path))
     refuse_idle(OF_CHECKPOINTS, "on this judge: it is of checkpoints", unless=checkpoint)
-    refuse_idle("temperature seed max_tokens max_pixels missing_images", "on existing scores", unless=not scalar)
+    refuse_idle(
+        "contract temperature seed max_tokens max_pixels missing_images", "on existing scores", unless=not scalar
+    )
     if scalar and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
         raise UserError(
             "scores have no order and no votes; leave --orders and --votes out", code="eval.orders-of-scores"
@@ -131,7 +141,7 @@ def run_of(
     if data is not None:
         pairs = _ingested(bench, data, out, images_root, "blank" if scalar else evaluate.missing_images)
     assert pairs is not None
-    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name())
+    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name(), contract)
 
 
 def check_out_folder(out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from proxygrm.core.checkpoints.check import reading_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import context_length
-from proxygrm.critique.prompts import grm_prompt, prompt_hash
+from proxygrm.critique.prompts import grm_prompt, prompt_hash, r1_prompt
 from proxygrm.evaluate.judges.engine import Answer, Request, no_checkpoint, open_engine
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.rows.row_file import Row
@@ -59,6 +59,11 @@ class CheckpointJudge:
 def judge_prompt(request: OrderedPair) -> str:
     """The instruction for a critique, without image tags: the images precede it."""
     return grm_prompt(request.pair.question, *request.responses, images=0)
+
+
+def judgement_prompt(request: OrderedPair) -> str:
+    """The same for a judgement by R1-Reward's contract."""
+    return r1_prompt(request.pair.question, *request.responses, images=0)
 
 
 def text_hash(text: str) -> str:

@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from proxygrm.core.labels import Label
-from proxygrm.critique.contract import Critique, Problem, parse, parse_proxy_verdict, rubric_for_proxy
+from proxygrm.critique import think_answer
+from proxygrm.critique.contract import Problem, parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED
+from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED, PROXY_GRM, R1
 from proxygrm.serving.chat.answer import after_thought
 
 AS_IS, SWAPPED = "as_is", "swapped"
@@ -76,20 +77,24 @@ def drawn_order(pair: EvalPair, seed: int, sample: int = 0) -> str:
 
 
 def judged_row(
-    ordered: OrderedPair, answer: dict[str, Any], proxy_answer: dict[str, Any] | None = None
+    ordered: OrderedPair,
+    answer: dict[str, Any],
+    proxy_answer: dict[str, Any] | None = None,
+    contract: str = PROXY_GRM,
 ) -> dict[str, Any]:
     """One line of `TAG.jsonl` or `answers.jsonl`.
 
     `answer` and `proxy_answer` are {text, tokens, truncated, problem}; more fields of `answer` are optional.
     `proxy_answer` is None when the proxy was not asked. The `cause` of an answer without text (`chat.answer`) is the
     first of the `problems`. A scalar judge's answer has `scores` of response 1 and 2 in this order, from which the
-    verdict follows ("tie" when they are equal). `correct` and `proxy_agrees` are None without a verdict.
+    verdict follows ("tie" when they are equal). contract: what the judge was asked for. `correct` and `proxy_agrees`
+    are None without a verdict.
     """
     pair, (response_1, response_2) = ordered.pair, ordered.responses
-    critique = parse(after_thought(answer["text"], answer["truncated"]))
+    read = _read_judgement(answer) if contract == R1 else _read_critique(answer)
     scores = answer.get("scores")
-    verdict = critique.verdict if scores is None else verdict_of(*scores)
-    problems = [] if scores else _problems(answer, critique)
+    verdict = read["verdict"] if scores is None else verdict_of(*scores)
+    problems = [] if scores else _problems(answer, read["problems"])
     return {
         "id": pair.id,
         "copy": ordered.copy,
@@ -101,8 +106,8 @@ def judged_row(
         "label": ordered.label,
         "verdict": verdict,
         "correct": verdict == ordered.label if verdict in (1, 2) else None,
-        "well_formed": critique.well_formed,
-        "names_winner": Problem.NAMES_WINNER in critique.problems,
+        "well_formed": read["well_formed"],
+        "names_winner": Problem.NAMES_WINNER.value in read["problems"],
         "problems": problems,
         "refused": answer["problem"],
         "truncated": answer["truncated"],
@@ -113,9 +118,9 @@ def judged_row(
         "scores": scores,
         **proxy_fields(proxy_answer, ordered.label),
         "critique": answer["text"],
-        "rubric": rubric_for_proxy(answer["text"]),
-        "items": [{"text": item.description, "weight": item.weight} for item in critique.items],
-        "evaluation": critique.evaluation,
+        "rubric": read["rubric"],
+        "items": read["items"],
+        "evaluation": read["evaluation"],
         "question": pair.question,
         "response_1": response_1,
         "response_2": response_2,
@@ -123,6 +128,30 @@ def judged_row(
         "images": [str(path) for path in pair.images],
         "image_released": pair.released or None,
         "image_missing": any(not path.is_file() for path in pair.images),
+    }
+
+
+def _read_critique(answer: dict[str, Any]) -> dict[str, Any]:
+    critique = parse(after_thought(answer["text"], answer["truncated"]))
+    return {
+        "verdict": critique.verdict,
+        "well_formed": critique.well_formed,
+        "problems": [problem.value for problem in critique.problems],
+        "rubric": rubric_for_proxy(answer["text"]),
+        "items": [{"text": item.description, "weight": item.weight} for item in critique.items],
+        "evaluation": critique.evaluation,
+    }
+
+
+def _read_judgement(answer: dict[str, Any]) -> dict[str, Any]:
+    judgement = think_answer.parse(answer["text"])
+    return {
+        "verdict": judgement.verdict,
+        "well_formed": judgement.well_formed,
+        "problems": [judgement.problem] if judgement.problem else [],
+        "rubric": None,
+        "items": [],
+        "evaluation": judgement.reasoning,
     }
 
 
@@ -143,11 +172,11 @@ def proxy_verdict_of(answer: dict[str, Any]) -> Label | None:
     return parse_proxy_verdict(after_thought(answer["text"], answer["truncated"]))
 
 
-def _problems(answer: dict[str, Any], critique: Critique) -> list[str]:
+def _problems(answer: dict[str, Any], problems: list[str]) -> list[str]:
     cause = answer.get("cause")
     if answer["problem"]:
         return [cause or "prompt_refused"]
-    return [*([cause] if cause else []), *(problem.value for problem in critique.problems)]
+    return [*([cause] if cause else []), *problems]
 
 
 def verdict_of(score_1: float, score_2: float) -> Any:
