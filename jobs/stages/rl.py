@@ -95,7 +95,7 @@ def stage(
         on=settings.on,
         validate=validate,
         config=Job.of(replace(settings, reward=settings.reward.with_input("")), services),
-        prompts=tuple(dict.fromkeys(prompt for service in services for prompt in service.prompts)),
+        prompts=tuple(dict.fromkeys([*settings.reward.prompts, *(p for service in services for p in service.prompts)])),
         leftovers=("checkpoints",),
         disk=disk,
     )

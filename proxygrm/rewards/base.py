@@ -81,6 +81,8 @@ class Reward:
     """The server it asks about a rollout: the proxy, or a service of the job by its name; "" for none."""
     judges_pairs: ClassVar[bool] = False
     """Its rows are pairs of responses, with the label 1 or 2, which `extra_info` repeats: a check of the file."""
+    prompts: ClassVar[tuple[str, ...]] = ()
+    """Names of the prompts it sends itself: they are part of the stage's fingerprint."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Numbers that every row has, 0 where a rating has none. Other numbers are in the row's `numbers`."""
     reads_file: ClassVar[bool] = False

@@ -68,6 +68,7 @@ class Consistency(Reward):
     """Of a reply. A judge that thinks before it answers needs more."""
     asks: ClassVar[str] = JUDGE
     judges_pairs: ClassVar[bool] = True
+    prompts: ClassVar[tuple[str, ...]] = ("consistency",)
     columns: ClassVar[tuple[str, ...]] = ("accuracy", "format", "consistency", "judged")
 
     def __post_init__(self) -> None:

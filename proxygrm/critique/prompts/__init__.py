@@ -89,6 +89,15 @@ def consistency_prompt(reasoning: str, decision: str) -> str:
     return _fill("consistency", {"reasoning": reasoning, "decision": decision}, images=0)
 
 
+def read_consistency_prompt(text: str) -> tuple[str, str] | None:
+    """(end of the reasoning, decision) of a filled consistency question; None for any other text."""
+    head, between, tail = _SLOT.sub("\0", template("consistency")).split("\0")
+    if not text.startswith(head) or not text.endswith(tail):
+        return None
+    reasoning, separator, decision = text[len(head) : len(text) - len(tail)].rpartition(between)
+    return (reasoning, decision) if separator else None
+
+
 def read_grm_prompt(text: str) -> Compared | None:
     """Question and responses of a filled GRM instruction; None for any other text.
 
