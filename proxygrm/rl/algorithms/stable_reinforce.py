@@ -8,10 +8,12 @@ upper Pre-CLIP. See docs/rewards.md for the two corners in which they differ.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.errors import UserError
 from proxygrm.rl.algorithms.base import ACTOR, VERL_DEFAULTS, Algorithm, LossAggregation
 
 PLUGIN = "proxygrm.rl.plugins.stable_reinforce"
@@ -44,9 +46,15 @@ class StableReinforce(Algorithm):
             self,
             positive=("gamma", "limit", "max_log_prob_distance"),
             shares=("gamma",),
-            from_one=("clip_ratio_c",),
             from_zero=("kl_in_reward",),
         )
+        if not 1 < self.clip_ratio_c < math.inf:
+            raise UserError(
+                f"rl.algorithm ({self.kind}): clip_ratio_c is {self.clip_ratio_c}; it must be above 1 and finite",
+                code="settings.out-of-range",
+                name="clip_ratio_c",
+                value=self.clip_ratio_c,
+            )
 
     @property
     def estimator(self) -> str:

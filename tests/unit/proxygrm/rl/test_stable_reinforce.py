@@ -190,6 +190,22 @@ def test_its_processes_import_the_plugin_and_get_its_options(tmp_path: Path) -> 
     assert not any("stable" in line for line in overrides(RlSettings(attn_implementation="sdpa")))
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("clip_ratio_c", 1.0),
+        ("clip_ratio_c", INF),
+        ("limit", 0.0),
+        ("limit", NAN),
+        ("gamma", 1.5),
+        ("kl_in_reward", -1),
+    ],
+)
+def test_an_option_out_of_its_bounds_is_refused(option: str, value: float) -> None:
+    with refused("settings.out-of-range", name=option):
+        StableReinforce(**{option: value})
+
+
 def test_one_answer_per_prompt_is_enough_for_it_and_not_for_grpo() -> None:
     assert RlSettings(algorithm=StableReinforce(), n=1).n == 1
     with refused("settings.out-of-range", name="n", value=1):
