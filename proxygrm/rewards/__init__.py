@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from proxygrm.rewards.accuracy import Accuracy
 from proxygrm.rewards.base import Reward
-from proxygrm.rewards.consistency import Consistency
+from proxygrm.rewards.consistency import Consistency, JudgementReward
 from proxygrm.rewards.function import Function
 from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.rewards.proxy_verdict import ProxyVerdict
@@ -20,4 +20,5 @@ REWARDS: Mapping[str, type[Reward]] = {
     "proxy_verdict": ProxyVerdict,
     "function": Function,
     "consistency": Consistency,
+    "judgement": JudgementReward,
 }

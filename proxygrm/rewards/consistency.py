@@ -54,7 +54,24 @@ def read_reply(reply: Any) -> tuple[bool | None, str]:
 
 
 @dataclass(frozen=True)
-class Consistency(Reward):
+class JudgementReward(Reward):
+    """Without a consistency: accuracy + 0.5 x format of a judgement. Nobody is asked."""
+
+    kind: str = field(default="judgement", init=False)
+    judges_pairs: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ("accuracy", "format")
+
+    def read(self, text: str) -> Judgement:
+        return parse(text)
+
+    async def rate(self, rollout: Rollout, parsed: Judgement, ask: Ask) -> Rating:
+        right = accuracy(parsed, {as_label(rollout.label)})
+        numbers = {"accuracy": float(right), "format": float(parsed.well_formed)}
+        return Rating(score(right, parsed.well_formed, 0), numbers, problem=parsed.problem)
+
+
+@dataclass(frozen=True)
+class Consistency(JudgementReward):
     kind: str = field(default="consistency", init=False)
     inconsistent: float = -1.0
     """What an answer counts that does not follow from its reasoning: -1 as in the released code, or 0, as the paper can
@@ -67,7 +84,6 @@ class Consistency(Reward):
     max_tokens: int = 64
     """Of a reply. A judge that thinks before it answers needs more."""
     asks: ClassVar[str] = JUDGE
-    judges_pairs: ClassVar[bool] = True
     prompts: ClassVar[tuple[str, ...]] = ("consistency",)
     columns: ClassVar[tuple[str, ...]] = ("accuracy", "format", "consistency", "judged")
 
@@ -81,9 +97,6 @@ class Consistency(Reward):
                 value=self.inconsistent,
             )
 
-    def read(self, text: str) -> Judgement:
-        return parse(text)
-
     def to_judge(self, parsed: Judgement) -> Post | None:
         if parsed.verdict is None:
             return None
@@ -96,16 +109,15 @@ class Consistency(Reward):
         return Post("/v1/chat/completions", {"model": self.model, **body} if self.model else body)
 
     async def rate(self, rollout: Rollout, parsed: Judgement, ask: Ask) -> Rating:
-        right = accuracy(parsed, {as_label(rollout.label)})
-        numbers = {"accuracy": float(right), "format": float(parsed.well_formed)}
-        if not right:
-            return Rating(score(0, parsed.well_formed, 0), numbers, problem=parsed.problem)
+        without = await super().rate(rollout, parsed, ask)
+        if not without.numbers["accuracy"]:
+            return without
         agrees, why = await self._ask_until_read(parsed, ask)
         if agrees is None:
-            return Rating(0.0, numbers, unscored=True, problem=why)
+            return Rating(0.0, without.numbers, unscored=True, problem=why)
         value = 1.0 if agrees else self.inconsistent
-        numbers |= {"consistency": value, "judged": 1.0}
-        return Rating(score(right, parsed.well_formed, value), numbers, problem=parsed.problem)
+        numbers = {**without.numbers, "consistency": value, "judged": 1.0}
+        return Rating(score(1, parsed.well_formed, value), numbers, problem=parsed.problem)
 
     async def _ask_until_read(self, parsed: Judgement, ask: Ask) -> tuple[bool | None, str]:
         agrees, why = None, ""

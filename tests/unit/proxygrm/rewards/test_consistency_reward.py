@@ -12,7 +12,7 @@ from aiohttp import web
 
 from proxygrm.core.settings import with_assignments
 from proxygrm.rewards.base import Answer, Post, Rating, Rollout
-from proxygrm.rewards.consistency import Consistency, read_reply
+from proxygrm.rewards.consistency import Consistency, JudgementReward, read_reply
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins import reward_fn
@@ -71,6 +71,21 @@ def test_a_wrong_answer_needs_no_judge() -> None:
     assert rated(Consistency(), WRONG) == (Rating(0.5, {"accuracy": 0.0, "format": 1.0}), [])
     rating, asked = rated(Consistency(), "It is 1.")
     assert (rating.score, rating.problem, asked) == (0.0, "no_answer", [])
+
+
+def test_without_a_judge_the_reward_is_accuracy_and_format() -> None:
+    reward = JudgementReward()
+    found = [asyncio.run(reward.rate(Rollout(text, "1"), reward.read(text), never)) for text in (GOOD, WRONG, "1")]
+    assert [(rating.score, rating.numbers, rating.problem) for rating in found] == [
+        (1.5, PARTS, ""),
+        (0.5, {"accuracy": 0.0, "format": 1.0}, ""),
+        (0.0, {"accuracy": 0.0, "format": 0.0}, "no_answer"),
+    ]
+    assert RewardOptions("r", "s", 2, reward=reward).reward.asks == ""
+
+
+async def never(sent: Any) -> Answer:
+    raise AssertionError("there is nobody to ask")
 
 
 def test_the_judge_sees_the_end_of_the_reasoning_and_the_answer_and_nothing_else() -> None:
