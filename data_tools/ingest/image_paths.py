@@ -45,6 +45,7 @@ class ImageReader:
     def __init__(self, store: ImageStore, root: Path, missing: OnMissing) -> None:
         self.store, self.root, self.missing = store, root.resolve(), missing
         self._known: dict[str, Stored] = {}
+        self._last: tuple[bytes, Stored] | None = None  # the pairs of one row share its image
 
     def store_all(self, images: Sequence[ImageRef]) -> tuple[list[str], set[str]] | Excluded:
         """(names in the store, notes on how the images were changed), or why the row cannot be used.
@@ -72,7 +73,9 @@ class ImageReader:
         if isinstance(image, NotGiven):
             raise MissingImage(image.why)
         if isinstance(image, bytes):
-            return [self.store.put(image)]
+            if self._last is None or self._last[0] is not image:
+                self._last = image, self.store.put(image)
+            return [self._last[1]]
         try:
             files = files_of(image, self.root)
         except OSError as error:

@@ -38,8 +38,9 @@ def merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[st
         if not account.kept:
             first = job.files[0].path
             raise account.nothing_kept(first if len(job.files) == 1 else first.parent)
+    options = {"options": dict(job.source.options)} if job.source.options else {}
     return {
-        "source": job.source.name, **account.summary(), "labels": labels, "images": images,
+        "source": job.source.name, **options, **account.summary(), "labels": labels, "images": images,
         "missing_images": job.missing, "files": [file.name for file in job.files],
     }  # fmt: skip
 

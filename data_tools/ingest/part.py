@@ -136,7 +136,7 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
         PartWriter(part["scored"], SCORED_COLUMNS) as scored,
     ):
         rows = read_span(job.files, span, layouts(source), source.optional, source.expected)
-        for file, number, raw in _expanded(source, rows):
+        for file, number, raw in expanded(source, rows):
             account.read += 1
             row = interpret(source, raw)
             result = row if isinstance(row, Excluded) else _validated(job, row, file, number, images, account)
@@ -155,7 +155,7 @@ def run(job: Job, shard: Shard, parts: Path) -> None:
     write_json(part["account"], account.summary())
 
 
-def _expanded(
+def expanded(
     source: Source, rows: Iterator[tuple[int, int, dict[str, Any] | Excluded]]
 ) -> Iterator[tuple[int, int, dict[str, Any] | Excluded]]:
     """The rows, those that are several pairs as often; each counts as a row."""
@@ -203,6 +203,7 @@ def _validated(
     tags = (job.license or row.license or job.source.license, row.category, row.group)
     if not all(map(is_unicode, (source, *tags))):
         return Excluded("not_unicode", "in source, license, category or group", id=row.id)
+    row_id = f"{row_id}/{row.part}" if row.part else row_id
     return arrange(f"{source}:{row_id}", source, row.question, row.chosen, row.rejected, names, *tags)
 
 

@@ -7,8 +7,10 @@ elements of an array).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from proxygrm.core.files.user_text import check_encoding
 from proxygrm.core.ids import loads
 
 SUFFIXES = ((".parquet",), (".jsonl", ".ndjson"), (".json",))  # of a folder, only the first kind found is read
+_ARCHIVE = re.compile(r"\.(?:zip|tar|tgz|tar\.gz)(?:[._][a-z]{1,3}|[._][0-9]{1,3})?$", re.I)
 _BATCH = 64  # parquet rows in memory, images included
 _CHUNK = 1 << 20
 
@@ -31,12 +34,14 @@ class RawFile:
     name: str  # for reports: relative to the input path
     kind: str  # "parquet", "lines" or "array"
     units: int
+    more: tuple[tuple[str, Any], ...] = ()  # fields that each of its rows has in addition
 
 
-def list_files(path: Path, expected: str, exclude: Path | None = None) -> list[tuple[Path, str]]:
+def list_files(path: Path, expected: str, exclude: Path | None = None, pattern: str = "") -> list[tuple[Path, str]]:
     """(file, name) of a file, or of all files of a folder in order of their names. Raises UserError if there is none.
 
     expected: describes the expected input, for errors. exclude: a folder to skip (the output may be inside the input).
+    pattern: of a folder, only files whose name fits it, or one of several separated by "|".
     """
     if path.is_file():
         refuse_saved_dataset(path, expected)
@@ -56,21 +61,37 @@ def list_files(path: Path, expected: str, exclude: Path | None = None) -> list[t
         )  # fmt: skip
     files = [file for file in entries if file.is_file()]
     refuse_saved_dataset(path, expected, files)
+    if pattern:
+        files = [file for file in files if any(fnmatch(file.name, each) for each in pattern.split("|"))]
     if exclude is not None:
         files = [file for file in files if not file.resolve().is_relative_to(exclude.resolve())]
     for suffixes in SUFFIXES:
         of_kind = [file for file in files if file.suffix.lower() in suffixes]
         if of_kind:
             return [(file, file.relative_to(path).as_posix()) for file in of_kind]
-    raise UserError(f"{path} has neither a parquet nor a JSON file; give {expected}", code="data.no-files", path=path)
+    if packed := [entry.name for entry in entries if _ARCHIVE.search(entry.name)]:
+        raise UserError(
+            f"{path} has no parquet or JSON file, but {packed[0]}: unpack it first (the parts of a split archive are "
+            f"joined in the order of their names: cat NAME.zip_* > NAME.zip); give {expected}",
+            code="data.packed", path=path, archives=packed,
+        )  # fmt: skip
+    which = f" named {pattern}" if pattern else ""
+    raise UserError(
+        f"{path} has neither a parquet nor a JSON file{which}; give {expected}", code="data.no-files", path=path
+    )
 
 
 def scan_files(
-    path: Path, expected: str, columns: Sequence[Sequence[str]], limit: int | None = None, exclude: Path | None = None
+    path: Path,
+    expected: str,
+    columns: Sequence[Sequence[str]],
+    limit: int | None = None,
+    exclude: Path | None = None,
+    pattern: str = "",
 ) -> list[RawFile]:
     """The files to read, with their units; limit: number of rows to read. Raises UserError for a damaged file."""
     files, remaining = [], limit
-    for file, name in list_files(path, expected, exclude):
+    for file, name in list_files(path, expected, exclude, pattern):
         if remaining == 0:
             break
         kind = _kind(file)
@@ -107,8 +128,9 @@ def read_span(
             rows = _line_rows(file.path, range(first, last))
         else:
             rows = _array_rows(file.path, range(first, last))
+        more = dict(file.more)
         for number, row in rows:
-            yield index, number, row
+            yield index, number, row | more if more and isinstance(row, dict) else row
 
 
 def _kind(file: Path) -> str:

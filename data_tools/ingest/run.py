@@ -6,13 +6,15 @@ bad, detail}. The rows, their order and their ids do not depend on the number of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_tools.ingest import part as ingest_part
 from data_tools.ingest.image_paths import OnMissing, check_on_missing, missing_in, resolve_images_root
-from data_tools.ingest.part import Job, interpret
+from data_tools.ingest.part import Job, expanded, interpret
 from data_tools.ingest.raw_rows import read_span, scan_files
 from data_tools.rows.preference import SCHEMA_VERSION
 from data_tools.sources import load
@@ -31,6 +33,7 @@ def ingest_step(
     limit: int | None = None,
     max_bad: float = 0.01,
     license: str = "",
+    source_options: Mapping[str, str] | None = None,
 ) -> Step:
     """The step that reads the file or folder `path` into the pairs folder `out`.
 
@@ -38,11 +41,13 @@ def ingest_step(
     missing_images: how to treat a row with a missing image. "refuse": ingest nothing, and report their number (the
     default for benchmarks); "drop": a bad row (the default otherwise); "blank": use a grey image, and count it.
     limit: ingest only the first rows. license: a tag for all pairs, instead of the source's.
-    Raises UserError if the file does not exist or does not have the layout of the source.
+    source_options: options of the source, by name. Raises UserError if the file does not exist or does not have the
+    layout of the source.
     """
     job = ingest_job(source, path, out, images_root=images_root, missing_images=missing_images, limit=limit,
-                     license=license)  # fmt: skip
-    options = (job.source.name, job.name, SCHEMA_VERSION, str(job.root), job.missing, limit, license)
+                     license=license, source_options=source_options)  # fmt: skip
+    options: tuple[Any, ...] = (job.source.name, job.name, SCHEMA_VERSION, str(job.root), job.missing, limit, license)
+    options += (*job.source.options, *(file.more for file in job.files if file.more))
     out, inputs = job.out, [file.path for file in job.files]
     step = Step(
         f"ingest {job.source.name}", out, "ingest.json", stamp_of(options, inputs),
@@ -63,9 +68,10 @@ def ingest_job(
     missing_images: OnMissing | None = None,
     limit: int | None = None,
     license: str = "",
+    source_options: Mapping[str, str] | None = None,
 ) -> Job:
     """What `ingest_step` would do with these options; nothing is written. UserError as there."""
-    source = load(source) if isinstance(source, str) else source
+    source = load(source, source_options) if isinstance(source, str) else source
     path, out = Path(path), Path(out)
     on_missing = missing_images or ("refuse" if source.benchmark else "drop")
     check_on_missing(on_missing)
@@ -81,13 +87,17 @@ def ingest_job(
     path = _only_file(source, path)
     root = resolve_images_root(images_root, path if path.is_dir() else path.parent)
     name = source.slug if source.name != "preference-jsonl" else slug(path.stem) or "preference"
-    files = tuple(scan_files(path, source.expected, layouts(source), limit, out))
+    pattern = source.files if source.several else ""
+    files = tuple(scan_files(path, source.expected, layouts(source), limit, out, pattern))
+    if source.of_file is not None:
+        fields = source.of_file(path, root, [file.name for file in files])
+        files = tuple(replace(file, more=tuple(more.items())) for file, more in zip(files, fields, strict=True))
     return Job(source, name, files, out, root, on_missing, license)
 
 
 def _only_file(source: Source, path: Path) -> Path:
     """The one file of a folder that the source reads; `path` itself where it reads all of them."""
-    if not source.files or not path.is_dir():
+    if not source.files or source.several or not path.is_dir():
         return path
     found = sorted(file for file in path.rglob(source.files) if file.is_file())
     if len(found) != 1:
@@ -113,7 +123,8 @@ def refuse_missing(job: Job, path: Path) -> None:
     """UserError when an image does not exist, before anything is written."""
     count, first = 0, ""
     source = job.source
-    for _, _, raw in read_span(job.files, range(job.units), layouts(source), source.optional, source.expected):
+    rows = read_span(job.files, range(job.units), layouts(source), source.optional, source.expected)
+    for _, _, raw in expanded(source, rows):
         row = interpret(source, raw)
         if isinstance(row, Excluded):
             missing = row.detail if row.reason == "missing_image" else None

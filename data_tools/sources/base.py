@@ -8,8 +8,9 @@ the rest. Texts of a `RawPair` may be of any type: ingestion checks that they ar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxygrm.core.images.fields import Named
@@ -38,6 +39,7 @@ class RawPair(NamedTuple):
     category: str = ""
     group: str = ""
     note: str = ""  # counted in the report if the row is kept
+    part: str = ""  # of a row that is several pairs: which of them, after a slash in its id
 
 
 class ScoredResponse(NamedTuple):
@@ -61,6 +63,11 @@ class Excluded(NamedTuple):
     id: Any = None
 
 
+FromFiles = Callable[[Path, Path, Sequence[str]], Sequence[Mapping[str, Any]]]
+"""(the path that is ingested, the root of its images, names of its files) -> for each file the fields that its rows
+have in addition. Raises UserError if the release is incomplete."""
+
+
 @dataclass(frozen=True)
 class Source:
     name: str  # on the command line: "rlaif-v"
@@ -73,6 +80,9 @@ class Source:
     optional: tuple[str, ...] = field(default=())  # columns that are read if they exist
     expand: Callable[[dict[str, Any]], Sequence[dict[str, Any]]] | None = None  # a raw row that is several pairs
     files: str = ""  # of a folder, only the one file whose name fits this pattern is read
+    several: bool = False  # `files` may fit several files, and all of them are read
+    of_file: FromFiles | None = None  # what the rows of each file have beside their own fields
+    options: tuple[tuple[str, str], ...] = ()  # name and value of each option that this reader was made with
 
     @property
     def slug(self) -> str:
@@ -83,6 +93,19 @@ def layouts(source: Source) -> tuple[tuple[str, ...], ...]:
     """The groups of columns, one of which a parquet file must have completely."""
     first = source.columns[0]
     return (source.columns,) if isinstance(first, str) else source.columns  # type: ignore[return-value]
+
+
+def unknown_layout(row: Mapping[str, Any], wanted: str) -> Excluded:
+    """A row without the fields that its source reads; the detail shows the row. wanted: these fields."""
+    shown = ", ".join(f"{name}: {_shortened(value)}" for name, value in list(row.items())[:12] if name[:1] != "_")
+    return Excluded("unknown_layout", f"no {wanted}; the row has {shown or 'no fields'}", id=row.get("id"))
+
+
+def _shortened(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    text = " ".join(str(value)[:80].split())
+    return text if len(text) <= 30 else f"{text[:30]}..."
 
 
 def slug(text: str) -> str:

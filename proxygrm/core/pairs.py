@@ -39,7 +39,7 @@ class PreferencePair:
     label: Label  # the better response
     images: tuple[str, ...]  # file names inside DIR/images
     license: str
-    category: str = ""  # of a benchmark row; "" elsewhere
+    category: str = ""  # of a benchmark row, or the subset of a release
     group: str = ""  # rows that a benchmark counts together (MM-RLHF's acc+); "" elsewhere
 
     def image_paths(self, pairs_dir: Path) -> list[Path]:

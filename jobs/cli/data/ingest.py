@@ -9,6 +9,7 @@ import click
 
 from data_tools.sources import SOURCES
 from jobs.cli.data.steps import run_step, step_options
+from proxygrm.core.errors import UserError
 
 _HELP = f"""Turn a downloaded release into a pairs folder: OUT/pairs.parquet and OUT/images.
 
@@ -44,6 +45,9 @@ _HELP = f"""Turn a downloaded release into a pairs folder: OUT/pairs.parquet and
 )
 @click.option("--limit", type=click.IntRange(1), help="Ingest only the first rows.")
 @click.option("--license", default="", metavar="TAG", help="Licence of all pairs.  [that of the source]")
+@click.option(
+    "--source-option", multiple=True, metavar="NAME=VALUE", help="Option of the source, e.g. pairs=gap; repeatable."
+)
 @step_options
 def ingest(
     source: str,
@@ -53,6 +57,7 @@ def ingest(
     missing_images: Literal["refuse", "drop", "blank"] | None,
     limit: int | None,
     license: str,
+    source_option: tuple[str, ...],
     shards: int | None,
     shard: str | None,
     workers: int | None,
@@ -64,7 +69,7 @@ def ingest(
 
     step = ingest_step(
         source, path, out, images_root=images_root, missing_images=missing_images, limit=limit, max_bad=max_bad,
-        license=license,
+        license=license, source_options=dict(map(_name_and_value, source_option)),
     )  # fmt: skip
     already_done = step.finished() is not None
     report = run_step(step, shards, shard, workers, **more)
@@ -72,6 +77,16 @@ def ingest(
         console.print(report_table(report))
         note = " (already done; delete ingest.json there to ingest again)" if already_done else ""
         console.print(f"{out / 'pairs.parquet'}{note}", soft_wrap=True)
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise UserError(
+            f"--source-option {text!r} is not NAME=VALUE, e.g. pairs=gap",
+            code="option.bad-value", option="--source-option", value=text,
+        )  # fmt: skip
+    return name, value
 
 
 def report_table(report: dict[str, Any]) -> Any:

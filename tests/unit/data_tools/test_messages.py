@@ -70,6 +70,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "empty.jsonl").write_text("")
     (here / "x.txt").write_text("")
     (here / "nothing").mkdir()
+    (here / "packed").mkdir()
+    (here / "packed" / "images.zip_aa").write_bytes(b"PK")
     (here / "links").mkdir()
     (here / "links" / "a.parquet").symlink_to("gone")
     pq.write_table(pa.table({"a": [1]}), here / "a.parquet")
@@ -113,8 +115,20 @@ def read_changed_image() -> None:
 
 INGEST: list[tuple[str, Callable[[], object], str]] = [
     ("data.unknown-source", lambda: load("llava"), "there is no source 'llava'; the sources are: llava-critic, "
-     "rlaif-v, rlhf-v, mmif, vl-rewardbench, multimodal-rewardbench, mm-rlhf-rewardbench, rewardbench, rm-bench, "
-     "preference-jsonl"),
+     "rlaif-v, rlhf-v, mmif, mmpr, mm-rlhf, vlfeedback, povid, wildvision-battle, r1-reward-rl, omnialign-v-dpo, "
+     "vl-rewardbench, multimodal-rewardbench, "
+     "mm-rlhf-rewardbench, rewardbench, rm-bench, preference-jsonl"),
+    ("option.bad-value", lambda: load("vlfeedback", {"pairs": "5"}),
+     "source vlfeedback: pairs is '5'; it must be one of: all, gap"),
+    ("option.bad-value", command("ingest", "vlfeedback", "nothing", "--out", "out", "--source-option", "pairs"),
+     "--source-option 'pairs' is not NAME=VALUE, e.g. pairs=gap"),
+    ("data.packed", from_jsonl("packed"),
+     "packed has no parquet or JSON file, but images.zip_aa: unpack it first (the parts of a split archive are joined "
+     f"in the order of their names: cat NAME.zip_* > NAME.zip); give {JSONL}"),
+    ("data.too-many-bad-rows", lambda: ingest("povid", Path("strange.jsonl"), Path("out")),
+     "1 of 1 rows are bad, more than --max-bad 0.01 allows: unknown_layout 1. First: strange.jsonl row 1 (no id): "
+     "unknown_layout, no texts or turns in conversations and rejected_conversations; the row has a: 1, b: 2. "
+     "out/ingest_dropped.refused.jsonl lists them all; fix the file, or raise --max-bad"),
     ("file.bad-suffix", from_jsonl("x.txt"), f"x.txt is neither .parquet nor .jsonl nor .json; give {JSONL}"),
     ("file.missing", from_jsonl("gone"), f"gone does not exist; give {JSONL}"),
     ("file.broken-link", from_jsonl("links"),
