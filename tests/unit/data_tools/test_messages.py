@@ -116,12 +116,15 @@ def read_changed_image() -> None:
 INGEST: list[tuple[str, Callable[[], object], str]] = [
     ("data.unknown-source", lambda: load("llava"), "there is no source 'llava'; the sources are: llava-critic, "
      "rlaif-v, rlhf-v, mmif, mmpr, mm-rlhf, vlfeedback, povid, wildvision-battle, r1-reward-rl, omnialign-v-dpo, "
-     "vl-rewardbench, multimodal-rewardbench, "
+     "ultrafeedback, ultrafeedback-binarized, tulu-3, olmo-2, shp, skywork, vl-rewardbench, multimodal-rewardbench, "
      "mm-rlhf-rewardbench, rewardbench, rm-bench, preference-jsonl"),
-    ("option.bad-value", lambda: load("vlfeedback", {"pairs": "5"}),
-     "source vlfeedback: pairs is '5'; it must be one of: all, gap"),
-    ("option.bad-value", command("ingest", "vlfeedback", "nothing", "--out", "out", "--source-option", "pairs"),
-     "--source-option 'pairs' is not NAME=VALUE, e.g. pairs=gap"),
+    ("option.bad-value", lambda: load("shp", {"min_ratio": "5"}),
+     "source shp: min_ratio is '5'; it must be one of: 1, 1.5, 2, 3"),
+    ("option.bad-value", command("ingest", "shp", "nothing", "--out", "out", "--source-option", "min_ratio"),
+     "--source-option 'min_ratio' is not NAME=VALUE, e.g. pairs=gap"),
+    ("data.no-files", lambda: ingest("shp", Path("nothing"), Path("out")),
+     "nothing has neither a parquet nor a JSON file named train*; give the folder of SHP, or one of its train.json "
+     "files"),
     ("data.packed", from_jsonl("packed"),
      "packed has no parquet or JSON file, but images.zip_aa: unpack it first (the parts of a split archive are joined "
      f"in the order of their names: cat NAME.zip_* > NAME.zip); give {JSONL}"),

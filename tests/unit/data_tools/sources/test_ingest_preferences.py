@@ -297,7 +297,7 @@ def test_omnialign_v_dpo_in_both_shapes(tmp_path):
 # --- other columns
 
 
-@pytest.mark.parametrize("name", ["mmpr", "mm-rlhf", "vlfeedback", "povid", "omnialign-v-dpo"])
+@pytest.mark.parametrize("name", ["mmpr", "mm-rlhf", "vlfeedback", "povid", "omnialign-v-dpo", "ultrafeedback", "shp"])
 def test_other_fields_are_refused_with_the_row(tmp_path, name):
     file = jsonl(tmp_path / "x.jsonl", [{"id": 7, "query": "What?", "answers": ["a", "b"]}])
     with refused("data.too-many-bad-rows", reasons={"unknown_layout": 1}) as caught:
@@ -305,7 +305,7 @@ def test_other_fields_are_refused_with_the_row(tmp_path, name):
     assert "query: What?, answers: ['a', 'b']" in caught.value.values["first"]
 
 
-@pytest.mark.parametrize("name", ["wildvision-battle", "r1-reward-rl"])
+@pytest.mark.parametrize("name", ["wildvision-battle", "r1-reward-rl", "tulu-3", "ultrafeedback-binarized"])
 def test_other_columns_are_refused_with_their_names(tmp_path, name):
     file = parquet(tmp_path / "train.parquet", [{"query": "q"}], pa.schema([("query", TEXT)]))
     with refused("data.missing-columns", path=file):
