@@ -1,4 +1,5 @@
-"""Allocates pairs to sets: pairs that share images form a group, and a group goes to at most one set. Pure functions.
+"""Allocates pairs to sets: pairs that share images (or, without any, the question) form a group, and a group goes to at
+most one set. Pure functions.
 
 A set takes equally many pairs of each label, and within a label its sources in the proportions of the pool, as far as
 the groups allow: a first pass respects these quotas, a second fills what is still free from any source.
@@ -25,10 +26,12 @@ class Candidate:
     images: tuple[str, ...]
     pool: Pool  # whether the teacher judged it right
     row: int = 0  # position in the pairs file
+    question: int = 0  # hash of the question of a pair without images; 0: shared with no other
 
 
 def group_by_image(candidates: Sequence[Candidate], seed: int) -> list[list[Candidate]]:
-    """Groups of pairs, no two of which share an image, in an order that depends on the seed and the ids only."""
+    """Groups of pairs, no two of which share an image, or a question without one. Their order depends on the seed and
+    the ids only."""
     leader: dict[str, str] = {}
 
     def find(node: str) -> str:
@@ -40,9 +43,10 @@ def group_by_image(candidates: Sequence[Candidate], seed: int) -> list[list[Cand
     for candidate in candidates:
         for image in candidate.images[1:]:
             leader[find(image)] = find(candidate.images[0])
-    groups: dict[tuple[bool, str], list[Candidate]] = defaultdict(list)
+    groups: dict[tuple[str, str | int], list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        key = (True, find(candidate.images[0])) if candidate.images else (False, candidate.id)
+        alone = ("question", candidate.question) if candidate.question else ("id", candidate.id)
+        key = ("image", find(candidate.images[0])) if candidate.images else alone
         groups[key].append(candidate)
     keys = {candidate.id: _sort_key(candidate.id, seed) for candidate in candidates}
     ordered = [sorted(group, key=lambda candidate: keys[candidate.id]) for group in groups.values()]

@@ -1,7 +1,8 @@
 """Critiques -> training sets, by the teacher's verdicts: a set takes pairs that it judged right, or wrong.
 
-No image is in two sets, both labels are equally frequent in each, sources are as frequent as in the pool, and every
-pair in no set is counted. Texts are never all in memory: a pair takes about 0.5 kB, whatever its length.
+No image, and no question of pairs without one, is in two sets; both labels are equally frequent in each, sources are as
+frequent as in the pool, and every pair in no set is counted. Texts are never all in memory: a pair takes about 0.5 kB,
+whatever its length.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 from data_tools.export.settled_images import SettledImages
 from data_tools.export.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.export.to_verl import VerlWriter
+from data_tools.ingest.part import key_of
 from data_tools.rows.arrays import from_numpy
 from data_tools.rows.critique_index import CritiqueIndex, CritiqueReader, index_critiques
 from data_tools.rows.pair_tables import Spill, pair_tables
@@ -45,6 +47,7 @@ class SplitReport:
     sizes: dict[str, int] = field(default_factory=dict)  # as requested
     sources: dict[str, dict[str, int]] = field(default_factory=dict)  # pool or set -> source -> rows
     shared_image: dict[str, int] = field(default_factory=dict)  # of left_over: pairs with an image in a set
+    shared_question: dict[str, int] = field(default_factory=dict)  # of left_over without images: the question in a set
 
 
 def split(
@@ -80,6 +83,7 @@ def split(
     pool_sizes = Counter(c.pool for c in candidates)
     used = {c.id for members in members_of.values() for c in members}
     used_images = {image for members in members_of.values() for c in members for image in c.images}
+    used_questions = {c.question for members in members_of.values() for c in members if c.question}
     unused = [c for c in candidates if c.id not in used]
     report = SplitReport(
         pairs=count,
@@ -100,6 +104,9 @@ def split(
         shared_image={
             pool: sum(c.pool == pool and not used_images.isdisjoint(c.images) for c in unused)
             for pool in ("right", "wrong")
+        },
+        shared_question={
+            pool: sum(c.pool == pool and c.question in used_questions for c in unused) for pool in ("right", "wrong")
         },
     )
     write_json(out_dir / REPORT, asdict(report))
@@ -134,7 +141,7 @@ def sort_by_teacher(
     """
     dropped, remarks, candidates = Counter[str](), Counter[str](), []
     row, used_critiques = 0, 0
-    for table in pair_tables(pairs_dir, columns=("id", "source", "label", "images")):
+    for table in pair_tables(pairs_dir, columns=("id", "source", "question", "label", "images")):
         for pair in table.to_pylist():
             critique = index.critiques.get(pair["id"])
             used_critiques += critique is not None
@@ -148,7 +155,8 @@ def sort_by_teacher(
             else:
                 remarks.update(critique.remarks)
                 images = tuple(pair["images"])
-                candidates.append(Candidate(pair["id"], pair["source"], pair["label"], images, pool, row))
+                question = 0 if images else key_of(pair["question"])
+                candidates.append(Candidate(pair["id"], pair["source"], pair["label"], images, pool, row, question))
             row += 1
     if not used_critiques:
         first = next(iter(index.critiques))

@@ -37,8 +37,8 @@ def split(pairs: Path, critiques: tuple[Path, ...], out: Path, recipe: str, size
     """Split the PAIRS folder into sets by the teacher's CRITIQUES (files, or a folder of shard-*.jsonl).
 
     The sets are those of a recipe's chain, with the rows of its preset: some take pairs that the teacher judged right,
-    some those that it judged wrong. No image is in two sets; labels are balanced, sources are as frequent as in the
-    pool. OUT/report.json counts the other pairs, by reason.
+    some those that it judged wrong. No image is in two sets, nor a question without one; labels are balanced, and
+    sources are as frequent as in the pool. OUT/report.json counts the other pairs, by reason.
     """
     from data_tools.filters.difficulty import critique_files
     from data_tools.split.run import split as split_pairs
@@ -101,8 +101,8 @@ def report_table(report: SplitReport) -> Table:
     for name, counts in report.sets.items():
         table.add_row(name, *(f"{counts[key]:,}" for key in ("rows", "label_1", "label_2", "images")))
     for pool, count in report.left_over.items():
-        shared = report.shared_image[pool]
-        note = f", {shared:,} of them share an image with a set" if shared else ""
+        shared = report.shared_image[pool] + report.shared_question[pool]
+        note = f", {shared:,} of them share an image or a question with a set" if shared else ""
         table.add_row(f"left over, teacher {pool}{note}", f"{count:,}")
     for reason, count in report.dropped.items():
         table.add_row(f"dropped: {reason.replace('_', ' ')}", f"{count:,}")

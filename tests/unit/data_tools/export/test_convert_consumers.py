@@ -39,7 +39,7 @@ processor = get_processor(str(folder / "model"), model_type="qwen2_5_vl")
 template = get_template(processor, template_type="qwen2_5_vl")
 template.set_mode("train")
 counts = {}
-for name in ("grm.jsonl", "proxy.jsonl"):
+for name in ("grm.jsonl", "proxy.jsonl", "text.jsonl"):
     rows = load_dataset([str(folder / name)], load_from_cache_file=False)[0]
     counts[name] = []
     for row in rows:
@@ -58,7 +58,7 @@ config = OmegaConf.create({
     "cache_dir": str(folder / "cache"), "max_prompt_length": 100_000, "filter_overlong_prompts": True,
     "filter_overlong_prompts_workers": 1, "truncation": "error", "return_raw_chat": True,
 })
-for name in ("bytes.parquet", "path.parquet", "proxy_rl.parquet"):
+for name in ("bytes.parquet", "path.parquet", "proxy_rl.parquet", "text.parquet"):
     rows = RLHFDataset([str(folder / name)], processor.tokenizer, config, processor)
     counts[name] = []
     for i in range(len(rows)):
@@ -97,6 +97,10 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_images_as_tags(t
         convert(f"swift-{to}", tmp_path / "pairs", tmp_path / f"{to}.jsonl", critiques=critiques)
     for images in ("bytes", "path"):
         convert("verl", tmp_path / "pairs", tmp_path / f"{images}.parquet", images=images)
+    text_only = [pair for pair in pairs if not pair.images]
+    write_pairs(tmp_path / "text", text_only)
+    convert("swift-grm", tmp_path / "text", tmp_path / "text.jsonl", critiques=critiques)
+    convert("verl", tmp_path / "text", tmp_path / "text.parquet")
     split(tmp_path / "pairs", critiques, tmp_path / "sets", sized({"proxy_rl": ROWS - 20}))
     (tmp_path / "sets" / "proxy_rl.parquet").rename(tmp_path / "proxy_rl.parquet")
 
@@ -114,6 +118,7 @@ def test_ms_swift_encodes_and_verl_loads_every_row_with_as_many_images_as_tags(t
     assert set(wanted) == {0, 1, 2}
     for name in ("grm.jsonl", "proxy.jsonl", "bytes.parquet", "path.parquet"):
         assert counts[name] == wanted, name
+    assert counts["text.jsonl"] == counts["text.parquet"] == [0] * len(text_only)
     assert len(counts["proxy_rl.parquet"]) == ROWS - 20
 
     lost = {pair.id for pair in pairs if names[0] in pair.images}

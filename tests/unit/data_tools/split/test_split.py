@@ -23,6 +23,7 @@ from proxygrm.teacher.critiques import append, critique_row, read_critiques
 from support.refusals import refused
 from support.training_sets import SETS, sized
 
+JUDGED = "<rubric>r (100%)<justify>j</justify></rubric><eval>One fits.</eval><answer>{}</answer>"
 SIZES = {"proxy_sft": 40, "grm_sft": 60, "grm_rl": 40, "grm_rl_val": 10}
 
 
@@ -192,7 +193,7 @@ def test_a_row_that_is_not_a_critique_is_named_by_both_readers(distilled, tmp_pa
 
 def test_unusable_missing_leaking_and_repeated_critiques_are_counted(tmp_path):
     good = "<rubric>{}<justify>j</justify></rubric><eval>Response 1 fits.</eval><answer>{}</answer>"
-    pairs = [PreferencePair(f"s:{i}", "s", "q", "a", "b", 1 + i % 2, (), "mit") for i in range(40)]
+    pairs = [PreferencePair(f"s:{i}", "s", f"q{i}", "a", "b", 1 + i % 2, (), "mit") for i in range(40)]
     write_pairs(tmp_path / "pairs", pairs)
     rows = [critique_row(p.id, good.format("a (100%)", p.label if i < 20 else 3 - p.label), "m")
             for i, p in enumerate(pairs)]  # fmt: skip
@@ -330,3 +331,21 @@ def test_sets_are_full_when_every_pair_has_its_own_image_and_there_are_just_enou
                 candidates.append(Candidate(name, "ab"[i % 3 == 0], label, (name,), pool))
     sets = allocate(group_by_image(candidates, seed), sized(sizes), seed)
     assert {name: len(members) for name, members in sets.items()} == sizes
+
+
+def test_pairs_without_images_about_one_question_stay_in_one_set(tmp_path):
+    """UltraFeedback has six pairs a prompt, SHP hundreds a post."""
+    rows = [
+        PreferencePair(f"s:{i}", "s", f"question {i // 4}", f"a {i}", f"b {i}", 1 + i % 2, (), "mit") for i in range(80)
+    ]  # fmt: skip
+    write_pairs(tmp_path / "pairs", rows)
+    append(tmp_path / "c.jsonl", [critique_row(row.id, JUDGED.format(row.label), "m") for row in rows])
+    sizes = {"proxy_sft": 20, "grm_sft": 30}
+    report = split(tmp_path / "pairs", [tmp_path / "c.jsonl"], tmp_path / "out", sized(sizes))
+    questions = [{int(row["id"][2:]) // 4 for row in jsonl(tmp_path / "out" / f"{name}.jsonl")} for name in sizes]
+    assert not questions[0] & questions[1]
+    assert {name: counts["rows"] for name, counts in report.sets.items()} == sizes
+    used = [row["id"] for name in sizes for row in jsonl(tmp_path / "out" / f"{name}.jsonl")]
+    assert report.shared_question["right"] == sum(
+        row.id not in used and int(row.id[2:]) // 4 in questions[0] | questions[1] for row in rows
+    )
