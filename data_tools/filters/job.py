@@ -19,12 +19,6 @@ class Job:
     critiques: tuple[Path, ...]  # files
     against: tuple[Path, ...]  # pairs folders of benchmarks
 
-    @property
-    def needs_signatures(self) -> bool:
-        return self.settings.similarity is not None or bool(
-            self.against and self.settings.decontamination.near_text is not None
-        )
-
 
 def row_location(position: int) -> RowLocation:
     """The location of the pair at this position (from 0) of the pairs file."""

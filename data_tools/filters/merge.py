@@ -55,7 +55,7 @@ def merge(job: Job, max_bad: float, files: list[dict[str, Path]], parts: Path) -
 def _by_difficulty(job: Job, rows: Any, keep: Any, account: Account) -> dict[str, object]:
     difficulty = Difficulty(read_samples(job.critiques), job.settings.difficulty)
     at = 0
-    for start, table in _tables(job.pairs, ["id", "label"]):
+    for start, table in tables(job.pairs, ["id", "label"]):
         end = at + int((rows[at:] < start + table.num_rows).sum())
         if end > at:
             chosen = table.take(rows[at:end] - start)
@@ -77,15 +77,15 @@ def _by_similarity(job: Job, rows: Any, keep: Any, signatures: Path, account: Ac
     mapped: Any = np.memmap(signatures, dtype=np.uint32, mode="r", shape=(len(rows), NUM_HASHES))
     interned: dict[str, str] = {}  # one string object per name
     images = []
-    for start, table in _tables(job.pairs, ["images"]):
-        for names in table["images"].take(pa.array(_positions_in(table, start, remaining))).to_pylist():
+    for start, table in tables(job.pairs, ["images"]):
+        for names in table["images"].take(pa.array(positions_in(table, start, remaining))).to_pylist():
             images.append(tuple(interned.setdefault(name, name) for name in names))
     remaining_signatures = mapped if keep.all() else mapped[keep]
     duplicates = near_duplicates(remaining_signatures, images, job.pairs / "images", job.settings.similarity)
     wanted = np.unique(np.concatenate([remaining[duplicates.rows], remaining[duplicates.keepers]]))
     ids: dict[int, str] = {}
-    for start, table in _tables(job.pairs, ["id"]):
-        inside = _positions_in(table, start, wanted)
+    for start, table in tables(job.pairs, ["id"]):
+        inside = positions_in(table, start, wanted)
         ids.update(zip((inside + start).tolist(), table["id"].take(pa.array(inside)).to_pylist(), strict=True))
     columns = (remaining[duplicates.rows], remaining[duplicates.keepers], duplicates.similarity)
     for row, keeper, similarity in zip(*(column.tolist() for column in columns), strict=True):
@@ -98,8 +98,8 @@ def _write(job: Job, rows: Any) -> tuple[dict[str, int], int]:
     """Write the rows at these positions and their images; returns the rows by label, and the number of images."""
     labels = Counter[int]()
     with LinkedImages(job.out) as linked, PairsWriter(job.out) as writer:
-        for start, table in _tables(job.pairs, None):
-            inside = _positions_in(table, start, rows)
+        for start, table in tables(job.pairs, None):
+            inside = positions_in(table, start, rows)
             if len(inside):
                 table = table.take(pa.array(inside))
                 linked.link(job.pairs / "images", image_names(table))
@@ -108,13 +108,13 @@ def _write(job: Job, rows: Any) -> tuple[dict[str, int], int]:
     return {"1": labels[1], "2": labels[2]}, len(linked)
 
 
-def _positions_in(table: pa.Table, start: int, rows: Any) -> Any:
+def positions_in(table: pa.Table, start: int, rows: Any) -> Any:
     """Positions in the table, whose first row is `start`, of those of the sorted `rows` that are in it."""
     first, last = (int(np.searchsorted(rows, edge)) for edge in (start, start + table.num_rows))
     return rows[first:last] - start
 
 
-def _tables(pairs: Path, columns: list[str] | None) -> Iterator[tuple[int, Any]]:
+def tables(pairs: Path, columns: list[str] | None) -> Iterator[tuple[int, Any]]:
     """(position of the first row, the row group) in file order."""
     at = 0
     for table in pair_groups(pairs, columns=columns):

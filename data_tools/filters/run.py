@@ -12,22 +12,18 @@ time, so the memory is that of similarity: about 0.75 kB per remaining row, 0.5 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from data_tools.filters.difficulty import critique_files
 from data_tools.filters.job import Job, row_location
 from data_tools.filters.settings import FilterSettings
-from data_tools.rows.preference import PreferencePair, count_pairs, iter_pairs
+from data_tools.rows.preference import count_pairs, iter_pairs
 from data_tools.steps.account import Account
 from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import whole_file, write_json, writing
-
-if TYPE_CHECKING:
-    from data_tools.filters.decontamination import Hit
-    from data_tools.filters.quality import Fault
 
 
 def filter_step(
@@ -83,13 +79,11 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
     """Examine the rows of the shard one by one; write positions and signatures of those that pass."""
     import numpy as np
 
-    from data_tools.filters.batches import in_batches, texts_of
-    from data_tools.filters.minhash import signatures
-    from data_tools.filters.quality import BAD_REASONS
+    from data_tools.filters.batches import in_batches
+    from data_tools.filters.examine import examine, is_bad
 
     part = _paths(shard, parts)
     span = shard.span(count_pairs(job.pairs))
-    benchmarks = _benchmarks(job) if job.against else None
     at = span.start
     with (
         whole_file(part["rows"]) as rows_scratch,
@@ -99,51 +93,25 @@ def _run(job: Job, shard: Shard, parts: Path) -> None:
         signatures_scratch.open("wb") as signatures_file,
     ):
         for batch in in_batches(iter_pairs(job.pairs, span)):
-            faults = [_quality_fault(job, pair) for pair in batch]
-            passed = [row for row, fault in enumerate(faults) if fault is None]
-            batch_signatures = signatures([texts_of(batch[row]) for row in passed]) if job.needs_signatures else None
-            if benchmarks is not None:
-                hits = benchmarks.find([batch[row] for row in passed], batch_signatures, job.pairs / "images")
-                for row, hit in zip(passed, hits, strict=True):
-                    faults[row] = hit
-            for row, fault in enumerate(faults):  # in the order of the rows, independent of the batches
+            examined = examine(batch, job.pairs, job.settings, job.against)
+            for row, fault in enumerate(examined.faults):  # in the order of the rows, independent of the batches
                 if fault:
-                    bad = fault.reason in BAD_REASONS
-                    account.exclude(row_location(at + row), batch[row].id, fault.reason, bad=bad, detail=fault.detail)
-            keep: Any = np.array([faults[row] is None for row in passed], dtype=bool)
-            rows: Any = np.array(passed, dtype=np.int64)[keep] + at
+                    account.exclude(
+                        row_location(at + row), batch[row].id, fault.reason, bad=is_bad(fault), detail=fault.detail
+                    )
+            rows: Any = np.array(examined.passed, dtype=np.int64) + at
             account.read, account.kept, at = account.read + len(batch), account.kept + len(rows), at + len(batch)
-            _write_array(rows_file, rows, part["rows"])
-            if batch_signatures is not None and job.settings.similarity is not None:
-                _write_array(signatures_file, batch_signatures[keep], part["signatures"])
+            write_array(rows_file, rows, part["rows"])
+            if job.settings.similarity is not None:
+                write_array(signatures_file, examined.signatures, part["signatures"])
     write_json(part["account"], account.summary())
 
 
-def _write_array(file: BinaryIO, values: Any, path: Path) -> None:
+def write_array(file: BinaryIO, values: Any, path: Path) -> None:
     """Flush at once: several files are written in parallel, and an error must name the right one."""
     with writing(path):
         file.write(values.tobytes())
         file.flush()
-
-
-def _quality_fault(job: Job, pair: PreferencePair) -> Fault | Hit | None:
-    from data_tools.filters.quality import image_fault, text_fault
-
-    settings = job.settings.quality
-    if settings is None:
-        return None
-    fault = text_fault(pair, settings)
-    for name in pair.images:
-        fault = fault or image_fault(job.pairs / "images" / name, settings)
-    return fault
-
-
-@lru_cache(maxsize=1)
-def _benchmarks(job: Job) -> Any:
-    """Built once per process, for all its shards."""
-    from data_tools.filters.decontamination import BenchmarkIndex
-
-    return BenchmarkIndex(job.against, job.settings.decontamination)
 
 
 def _merge(job: Job, max_bad: float, shards: list[Shard], parts: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         )  # fmt: skip
     if out.resolve() in inputs:
         raise UserError(f"--out {out} is one of the inputs; give another folder", code="option.out-is-input", path=out)
-    _check_ids(folders)
+    check_ids(folders)
     labels, sources, rows = Counter[int](), Counter[str](), dict[str, int]()
     with LinkedImages(out) as linked, PairsWriter(out) as writer:
         for folder in folders:
@@ -53,7 +53,8 @@ def join(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     return report
 
 
-def _check_ids(folders: Sequence[Path]) -> None:
+def check_ids(folders: Sequence[Path]) -> None:
+    """Raises UserError for an id in two folders."""
     keys = [np.array([key_of(i) for i in _ids(folder)], dtype=np.uint64) for folder in folders]
     distinct, counts = np.unique(np.concatenate(keys), return_counts=True)
     if not (repeated := set(distinct[counts > 1].tolist())):

@@ -14,7 +14,7 @@ from proxygrm.core.checkpoints.code import LoadableCheckpoint
 from proxygrm.core.errors import UserError
 from slurm.profile import Profile
 
-__all__ = ["check_checkpoint", "checkpoint", "on_one_node", "pairs", "serves_here"]
+__all__ = ["check_checkpoint", "checkpoint", "on_one_node", "pairs", "pairs_folder", "serves_here"]
 
 
 def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Given | Output:
@@ -26,10 +26,11 @@ def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Gi
 
 def pairs(path: str) -> Given:
     """A pairs folder as `data_tools` writes it."""
-    return Given(path, check=_pairs_folder, made_by="proxygrm data ingest SOURCE PATH --out {path}")
+    return Given(path, check=pairs_folder, made_by="proxygrm data ingest SOURCE PATH --out {path}")
 
 
-def _pairs_folder(path: Path) -> None:
+def pairs_folder(path: Path) -> None:
+    """Raises UserError if the path is not a pairs folder of this version."""
     if not (path / "pairs.parquet").is_file():
         raise UserError(
             f"{path} has no pairs.parquet; make one with `proxygrm data ingest SOURCE PATH --out DIR`",

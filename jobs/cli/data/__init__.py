@@ -9,6 +9,7 @@ from jobs.cli.data.filter import filter_pairs
 from jobs.cli.data.ingest import ingest
 from jobs.cli.data.inspect import check, show, stats
 from jobs.cli.data.join import join
+from jobs.cli.data.mix import mix
 from jobs.cli.data.split import split
 
 
@@ -20,6 +21,7 @@ def data() -> None:
 data.add_command(ingest)
 data.add_command(join)
 data.add_command(filter_pairs)
+data.add_command(mix)
 data.add_command(split)
 data.add_command(convert)
 data.add_command(check)

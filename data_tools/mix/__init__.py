@@ -1,0 +1,1 @@
+"""Mixes pairs folders of several sources into one, by a spec."""

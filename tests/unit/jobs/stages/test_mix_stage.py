@@ -1,0 +1,95 @@
+"""The mixture as a stage of a chain, and as a command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from data_tools.rows.preference import read_pairs
+from jobs.cli.main import main
+from jobs.engine.stage import Stage, StageRun
+from jobs.stages import mix
+from slurm.profile import Profile
+from support.refusals import code_of, refused
+from support.rows.filter_pairs import folder, pair
+
+SPEC = """
+[sources.a]
+pairs = "a"
+cap = 3
+[sources.b]
+pairs = "b"
+"""
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        folder(tmp_path / "data" / name, [pair(f"{name}{i}") for i in range(5)])
+    Path("mix.toml").write_text(SPEC)
+    return tmp_path / "data"
+
+
+def run_of(stage: Stage, run_dir: Path) -> StageRun:
+    return StageRun(stage, run_dir, SimpleNamespace(), stage.input_paths(run_dir), lambda done, total, unit: None)
+
+
+def test_the_stage_makes_a_pairs_folder(data, tmp_path, monkeypatch):
+    stage = mix.stage("mix", settings=mix.Settings(spec="mix.toml", shards=3))
+    mix.validate(stage, Profile(name="x"))
+    run = run_of(stage, tmp_path / "run")
+    monkeypatch.chdir("/")  # as in a job
+    mix.mix(run)
+    made = tmp_path / "run" / "mix" / "pairs"
+    stage.makes[0].check(made)
+    assert len(read_pairs(made)) == 8
+
+
+def test_its_fingerprint_follows_the_spec_and_the_folders(data):
+    def fingerprint(**settings):
+        return mix.stage("mix", settings=mix.Settings(spec="mix.toml", **settings)).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    assert len({first, fingerprint(seed=1), fingerprint(only="a")}) == 3
+    Path("mix.toml").write_text(SPEC + "# more")
+    assert fingerprint() != first
+
+
+def test_an_ablation_leaves_sources_out_by_a_setting(data, tmp_path):
+    stage = mix.stage("mix", settings=mix.Settings(spec="mix.toml", only="b"))
+    mix.mix(run_of(stage, tmp_path / "run"))
+    assert {row.id[:3] for row in read_pairs(tmp_path / "run" / "mix" / "pairs")} == {"s:b"}
+
+
+def test_what_the_job_would_find_out_is_refused_before(data):
+    Path("mix.toml").write_text(SPEC + '[sources.c]\npairs = "c"\n')
+    profile = Profile(name="x")
+    with refused("data.not-a-pairs-folder", path=str(data / "c")):
+        mix.validate(mix.stage("mix", settings=mix.Settings(spec="mix.toml")), profile)
+    with refused("settings.unknown-name", name="d"):
+        mix.validate(mix.stage("mix", settings=mix.Settings(spec="mix.toml", only="d")), profile)
+    with refused("settings.out-of-range", name="shards"):
+        mix.Settings(shards=0)
+
+
+def test_the_command_shows_what_each_source_gave_and_lost(data):
+    def run(*words):
+        return CliRunner().invoke(main, ["data", "mix", "mix.toml", "--out", "out", "--workers", "1", *words])
+
+    done = run("--root", "data")
+    assert done.exit_code == 0, done.output
+    report = json.loads(Path("out/mix.json").read_text())
+    assert {name: (each["read"], each["kept"], each["lost"]) for name, each in report["sources"].items()} == {
+        "a": (5, 3, {"over_cap": 2}), "b": (5, 5, {}),
+    }  # fmt: skip
+    assert "over cap 2" in done.output
+    assert "already done" in run("--root", "data").output
+    assert code_of(run().output) == "file.missing"
+    unknown = CliRunner().invoke(main, ["data", "mix", "no-such", "--out", "out"])
+    assert (unknown.exit_code, code_of(unknown.output)) == (2, "file.missing")
