@@ -74,24 +74,28 @@ def _line(text: str) -> str:
 @click.command(short_help="Counts, lengths, labels, images and tokens of a file.")
 @click.argument("path", type=_PATH)
 @_root
+@click.option("--out", type=_PATH, help="Also a page with the distributions of each source: one file.")
 @_json
-def stats(path: Path, images_root: Path | None, as_json: bool) -> None:
-    """Count what is in PATH (any kind that `check` knows): rows, labels, sources, lengths, image sizes, and an estimate
-    of the tokens."""
+def stats(path: Path, images_root: Path | None, out: Path | None, as_json: bool) -> None:
+    """Count what is in PATH (any kind that `check` knows): rows, labels, lengths, image sizes, and an estimate of the
+    tokens; of each source also how often the better response is longer, and its repeats."""
     from rich.markup import escape
     from rich.table import Table
 
     from data_tools.inspect.stats import stats as count_file
-    from jobs.cli.common.console import out
+    from data_tools.inspect.stats_page import write_stats_page
+    from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import quiet
 
     with quiet("data stats"):
         report = count_file(path, images_root)
+        if out is not None:
+            write_stats_page(report, out)
     if as_json:
         echo(json.dumps(report, indent=2, ensure_ascii=True))
         return
     summary = f"{report['kind']}, {report['rows']:,} rows, {report['rows_with_problems']:,} of them with problems"
-    out.print(f"{escape(str(path))}: {summary}", soft_wrap=True)
+    console.print(f"{escape(str(path))}: {summary}", soft_wrap=True)
     facts = {
         "label": report["labels"], "source": report["sources"], "images per row": report["images"]["a_row"],
         "format": report["images"]["formats"],
@@ -99,14 +103,34 @@ def stats(path: Path, images_root: Path | None, as_json: bool) -> None:
     for name, counts in facts.items():
         if counts:
             listed = ", ".join(f"{escape(_line(value))} {number:,}" for value, number in list(counts.items())[:20])
-            out.print(f"{name}: {listed}", soft_wrap=True)
+            console.print(f"{name}: {listed}", soft_wrap=True)
     table = Table("", "min", "5 %", "median", "95 %", "99 %", "max")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, values in report["quantiles"].items():
         table.add_row(escape(_line(name)), *(f"{value:,}" for value in values.values()))
-    out.print(table)
-    out.print(f"about {report['tokens_in_all']:,} tokens in all; {report['token_estimate']}", soft_wrap=True)
+    console.print(table)
+    if len(report["by_source"]) > 1:
+        console.print(_sources_table(report["by_source"]))
+    console.print(f"about {report['tokens_in_all']:,} tokens in all; {report['token_estimate']}", soft_wrap=True)
+    if out is not None:
+        console.print(str(out), soft_wrap=True)
+
+
+def _sources_table(by_source: dict[str, Any]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from data_tools.inspect.by_source import COLUMNS, cells
+
+    shown = ("rows", "share", "label 1", "better longer", "text only", "repeats", "in others")
+    table = Table("source", *shown)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, source in list(by_source.items())[:20]:
+        by_title = dict(zip(COLUMNS, cells(source), strict=True))
+        table.add_row(escape(_line(name)), *(by_title[title] for title in shown))
+    return table
 
 
 @click.command(short_help="Show rows as an HTML page with their images.")
