@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.ingest.image_paths import files_of
-from data_tools.ingest.part import interpret, is_unicode
+from data_tools.ingest.part import expanded, interpret, is_unicode
 from data_tools.ingest.raw_rows import read_span
 from data_tools.inspect.kinds import EXPECTED, Kind, RawFile
 from data_tools.sources import load
@@ -72,7 +72,8 @@ def rows_of(path: Path, kind: Kind, files: list[RawFile], images_root: Path | No
     columns = layouts(source) if source else (("data_source", "prompt", "reward_model"),)
     optional = source.optional if source else ("images", "extra_info")
     span = range(sum(file.units for file in files))
-    for index, number, raw in read_span(files, span, columns, optional, EXPECTED):
+    raw_rows = read_span(files, span, columns, optional, EXPECTED)
+    for index, number, raw in expanded(source, raw_rows) if source else raw_rows:
         row = InspectedRow(files[index].name, number)
         if isinstance(raw, Excluded):
             _add_exclusion(row, raw)

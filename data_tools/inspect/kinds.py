@@ -37,6 +37,11 @@ def _benchmark(fields: Collection[str]) -> bool:
     return {"id", "prompt", "chosen", "rejected"} <= set(fields) and not {"question", "label"} & set(fields)
 
 
+def _conversations(fields: Collection[str]) -> bool:
+    """Two conversations that share the prompt, which no other field has."""
+    return {"chosen", "rejected", "source"} <= set(fields) and not {"prompt", "question", "conversations"} & set(fields)
+
+
 PAIRS = Kind(
     "pairs", "pairs folder", _all("id", "question", "response_1", "response_2", "label", "license"), json=False
 )
@@ -50,6 +55,13 @@ KINDS = (
     Kind("multimodal-rewardbench", "Multimodal RewardBench", _all("ID", "Output1", "Output2", "Better")),
     Kind("rlhf-v", "RLHF-V parquet", _all("text", "image", "idx"), json=False),
     Kind("rlhf-v", "RLHF-V parquet (llamafactory)", _all("conversations", "chosen", "rejected"), json=False),
+    Kind("vlfeedback", "VLFeedback", _all("prompt", "completions")),
+    Kind("ultrafeedback", "UltraFeedback", _all("instruction", "completions")),
+    Kind("wildvision-battle", "WildVision-Battle", _all("conversation_a", "conversation_b", "winner")),
+    Kind("povid", "POVID JSON", _all("conversations", "rejected_conversations"), parquet=False),
+    Kind("r1-reward-rl", "R1-Reward-RL parquet", _all("message", "answer"), json=False),
+    Kind("shp", "SHP", _all("history", "human_ref_A", "human_ref_B", "labels")),
+    Kind("skywork", "conversation pairs (Skywork, OLMo-2)", _conversations),
     Kind("mmif", "MMIF DPO JSON", _all("conversations", "chosen", "rejected"), parquet=False),
     Kind("llava-critic", "LLaVA-Critic parquet", _all("conversations", "image"), json=False),
     Kind("bench", "benchmark JSONL", _benchmark, parquet=False),

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 
 from data_tools.ingest.run import ingest
+from data_tools.inspect.check import check
+from data_tools.inspect.stats import stats
 from data_tools.rows.preference import read_pairs
 from support.refusals import refused
 from support.rows.release_files import (  # fmt: skip
@@ -292,6 +294,21 @@ def test_omnialign_v_dpo_in_both_shapes(tmp_path):
         ("q1", "poster"),
     ]
     assert better_and_worse(tmp_path / "out") == {f"omnialign_v_dpo:{i}": (f"good {i}", f"bad {i}") for i in range(2)}
+
+
+# --- check and stats, of the releases that their columns tell
+
+
+def test_releases_are_checked_and_counted_pair_by_pair(tmp_path):
+    jsonl(tmp_path / "v" / "vlfeedback_80k.jsonl", vlfeedback_rows())
+    write_images(tmp_path / "v", ["i/0.png"])
+    result = check(tmp_path / "v")
+    assert (result.kind, result.rows, set(result.problems)) == ("VLFeedback", 7, {"too_few_responses"})
+    assert result.remarks["no_rating"] == 3
+    row = {"chosen": said("q", "good"), "rejected": said("q", "bad"), "source": "s"}
+    counted = stats(jsonl(tmp_path / "s.jsonl", [row, row | {"rejected": said("other", "bad")}]))
+    assert (counted["kind"], counted["rows"]) == ("conversation pairs (Skywork, OLMo-2)", 2)
+    assert counted["rows_with_problems"] == 1
 
 
 # --- other columns
