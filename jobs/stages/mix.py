@@ -10,6 +10,7 @@ from data_tools.mix.spec import MixSpec, read_spec, shipped_file
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.errors import UserError
 from slurm.profile import Profile
 
 
@@ -35,12 +36,23 @@ def stage(name: str, *, settings: Settings) -> Stage:
     return Stage(
         name=name,
         run=mix,
-        needs={"spec": Given(str(shipped_file(settings.spec) or settings.spec)), "root": Given(settings.root)},
+        needs={
+            "spec": Given(str(shipped_file(settings.spec) or settings.spec)),
+            "root": Given(settings.root, check=_folder, made_by="proxygrm data ingest SOURCE PATH --out {path}/SOURCE"),
+        },
         makes=(Artifact("pairs", check=checks.pairs_folder),),
         on=settings.on,
         validate=validate,
         config=settings,
     )
+
+
+def _folder(path: Path) -> None:
+    if not path.is_dir():
+        raise UserError(
+            f"{path} is not a folder; give the one that holds the pairs folders, --set NAME.root=DIR",
+            code="file.not-a-folder", path=path,
+        )  # fmt: skip
 
 
 def validate(stage: Stage, profile: Profile) -> None:

@@ -9,14 +9,19 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from data_tools.mix.spec import read_spec as read_mixture
 from data_tools.rows.preference import read_pairs
 from jobs.cli.main import main
+from jobs.engine import sweep
 from jobs.engine.stage import Stage, StageRun
+from jobs.recipes import find, read_spec
 from jobs.stages import mix
+from proxygrm.core.settings import with_assignments
 from slurm.profile import Profile
 from support.refusals import code_of, refused
 from support.rows.filter_pairs import folder, pair
 
+EXAMPLES = Path(__file__).parents[4] / "docs" / "examples"
 SPEC = """
 [sources.a]
 pairs = "a"
@@ -48,6 +53,30 @@ def test_the_stage_makes_a_pairs_folder(data, tmp_path, monkeypatch):
     made = tmp_path / "run" / "mix" / "pairs"
     stage.makes[0].check(made)
     assert len(read_pairs(made)) == 8
+
+
+def test_the_folder_of_the_pairs_folders_may_hold_empty_files(data):
+    (data / "a" / "ingest_dropped.jsonl").write_text("")  # of an ingestion that dropped nothing
+    stage = mix.stage("mix", settings=mix.Settings(spec="mix.toml"))
+    for need in stage.needs.values():
+        need.check(need.resolve())
+    with refused("file.not-a-folder", path=data / "none"):
+        stage.needs["root"].check(data / "none")
+
+
+def test_the_example_has_a_mixture_of_its_own_for_each_cell_of_its_ablation(data):
+    recipe, _ = find(str(EXAMPLES / "mixture.py"))
+    spec = read_spec(recipe, str(EXAMPLES / "mixture_sources.toml"))
+    mixtures = {
+        cell.name: with_assignments(recipe.settings("base-reward"), cell.settings).mix.only.split(",")
+        for cell in spec.cells
+    }
+    shipped = [name for name, _ in read_mixture("base-reward").sources]
+    assert {name for only in mixtures.values() for name in only if name} == set(shipped)
+    assert {only[0] for name, only in mixtures.items() if len(only) == 1 and only[0]} == set(shipped)
+    stages = sweep.stages(recipe, recipe.settings("base-reward"), spec.cells, 0)
+    assert len(stages) == len(spec.cells)
+    assert len({stage.fingerprint() for stage in stages}) == len(stages)
 
 
 def test_its_fingerprint_follows_the_spec_and_the_folders(data):
