@@ -15,6 +15,7 @@ LIGHT = {
     "consistency_calls.py": ("--rollouts 8 --median-s 0.005", "calls not made"),
     "convert_to_verl.py": ("--rows 50", "the rows of both tools are the same"),
     "near_duplicates.py": ("--rows 50 --ours", "(100.00% the same)"),
+    "preference_sources.py": ("--rows 50 --sources tulu-3,vlfeedback", "the pairs of both tools are the same"),
     "proxy_pool.py": ("--scale 0.01 --rounds 1 --prompts 4 --only routing", "prefix hits"),
     "reward_arithmetic.py": ("--rollouts 20", "| short |"),
     "scoring.py": ("--rows 50", "policy official"),
