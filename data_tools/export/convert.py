@@ -5,6 +5,7 @@
 | verl        | pairs folder, preference JSONL  | parquet for RL of the reward model                        |
 | swift-grm   | pairs folder + critiques        | ms-swift JSONL: pair -> the teacher's critique            |
 | swift-proxy | pairs folder + critiques        | ms-swift JSONL: pair + rubric -> thought and verdict      |
+| swift-rm    | pairs folder                    | ms-swift JSONL: question -> better and worse response     |
 | bench       | pairs folder                    | JSONL {id, prompt, chosen, rejected, image}               |
 
 `OUT.report.json` has the counts, `OUT.dropped.jsonl` one line for each excluded row. Rows, their order and their index
@@ -31,7 +32,9 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_json
 from proxygrm.critique.prompts import prompt_hash
 
-Target = Literal["verl", "swift-grm", "swift-proxy", "bench"]
+Target = Literal["verl", "swift-grm", "swift-proxy", "swift-rm", "bench"]
+TAUGHT = ("swift-grm", "swift-proxy")
+"""Written from the teacher's critiques."""
 LINES = (".jsonl", ".ndjson")
 
 
@@ -90,12 +93,12 @@ def convert_step(
     suffix = ".parquet" if to == "verl" else ".jsonl"
     if out.is_dir() or out.suffix != suffix:
         raise UserError(f"--out {out} must be a {suffix} file", code="option.bad-out", path=out, suffix=suffix)
-    if to.startswith("swift") and not critiques:
+    if to in TAUGHT and not critiques:
         raise UserError(
             f"{to} is written from the teacher's critiques; give them with --critiques",
             code="option.missing", option="--critiques", to=to,
         )  # fmt: skip
-    if critiques and not to.startswith("swift"):
+    if critiques and to not in TAUGHT:
         raise UserError(
             f"only swift-grm and swift-proxy use critiques, not {to}; leave --critiques out",
             code="option.no-effect", option="--critiques", to=to,

@@ -15,7 +15,7 @@ import xxhash
 from data_tools.export.preference_blocks import preference_tables
 from data_tools.export.settled_images import SettledImages
 from data_tools.export.to_bench import bench_lines
-from data_tools.export.to_swift import grm_lines, proxy_lines, write_jsonl
+from data_tools.export.to_swift import grm_lines, preference_lines, proxy_lines, write_jsonl
 from data_tools.export.to_verl import VerlWriter, open_parquet
 from data_tools.rows.arrays import from_numpy, single_array
 from data_tools.rows.critique_index import index_critiques
@@ -38,6 +38,8 @@ def write_part(job: Job, span: range, part: dict[str, Path], account: Account) -
     elif job.to == "bench":
         folder = job.out.parent
         write_jsonl(part["rows"], (line for t in _counted(job, span, account) for line in bench_lines(t, folder)))
+    elif job.to == "swift-rm":
+        write_jsonl(part["rows"], (line for table in _counted(job, span, account) for line in preference_lines(table)))
     else:
         write_jsonl(part["rows"], _swift(job, span, account))
 

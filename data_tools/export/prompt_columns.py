@@ -41,7 +41,7 @@ def _fill(name: str, texts: list[pa.Array], rubric: pa.Array | None, images: pa.
     values = [clean_texts(text) for text in texts]
     if rubric is not None:
         values.append(clean_texts(rubric, contract=False))
-    parts: list[pa.Array | pa.Scalar] = [_tags(images)]
+    parts: list[pa.Array | pa.Scalar] = [image_tags(images)]
     for piece in _pieces(name):
         parts.append(values[_MARKS.index(piece)] if piece in _MARKS else pa.scalar(piece))
     return pc.binary_join_element_wise(*parts, pa.scalar(""))
@@ -73,7 +73,8 @@ def clean_texts(texts: pa.Array, contract: bool = True) -> pa.Array:
     return pc.replace_with_mask(texts, suspect, pa.array(cleaned, texts.type))
 
 
-def _tags(images: pa.Array) -> pa.Array:
+def image_tags(images: pa.Array) -> pa.Array:
+    """As many tags as each row has images."""
     counts = to_numpy(images)
     most = int(counts.max()) if len(counts) else 0
     return pa.array([IMAGE_TAG * count for count in range(most + 1)]).take(images)

@@ -1,4 +1,5 @@
-"""Training rows for ms-swift: JSONL of {id, messages, images}, with absolute image paths.
+"""Training rows for ms-swift: JSONL of {id, messages, images}, with absolute image paths; for preferences with
+`rejected_response` too.
 
 The number of pixels of an image is limited by ms-swift's MAX_PIXELS when it loads the row.
 """
@@ -12,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_tools.export.prompt_columns import grm_prompts, proxy_prompts
+from data_tools.export.prompt_columns import clean_texts, grm_prompts, image_tags, proxy_prompts
 from data_tools.rows.arrays import single_array
 from proxygrm.core.files.whole_file import whole_file
 from proxygrm.critique.contract import parse, rubric_for_proxy
@@ -35,6 +36,22 @@ def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
     question, response_1, response_2, counts = _texts(pairs)
     prompts = proxy_prompts(question, response_1, response_2, pa.array(rubrics_of(pairs, critiques)), counts)
     return _lines(pairs, prompts, [_answer(proxy_answer(parse(critique))) for critique in critiques])
+
+
+def preference_lines(pairs: pa.Table, critiques: Sequence[str] = ()) -> Iterator[bytes]:
+    """Rows for a scalar reward model: the question, the better response as the answer, and the worse one. critiques:
+    not used.
+
+    The texts are those of the pair with control tokens and image tags defused, as the scorer shows them
+    (`proxygrm.scalar.conversation`).
+    """
+    first = pc.equal(pairs["label"], 1)
+    chosen = pc.if_else(first, pairs["response_1"], pairs["response_2"])
+    rejected = pc.if_else(first, pairs["response_2"], pairs["response_1"])
+    columns = (pairs["question"], chosen, rejected)
+    question, chosen, rejected = (clean_texts(single_array(column), contract=False) for column in columns)
+    prompts = pc.binary_join_element_wise(image_tags(_texts(pairs)[3]), question, "")
+    yield from _lines(pairs, prompts, chosen.to_pylist(), rejected.to_pylist())
 
 
 def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
@@ -68,9 +85,11 @@ def _texts(pairs: pa.Table) -> list[pa.Array]:
     return [*columns[:3], pc.list_value_length(columns[3])]
 
 
-def _lines(pairs: pa.Table, prompts: pa.Array, answers: Sequence[str]) -> Iterator[bytes]:
+def _lines(pairs: pa.Table, prompts: pa.Array, answers: Sequence[str], rejected: Sequence[str] = ()) -> Iterator[bytes]:
     ids, images = pairs["id"].to_pylist(), pairs["images"].to_pylist()
-    for pair_id, prompt, answer, paths in zip(ids, prompts.to_pylist(), answers, images, strict=True):
+    for i, (prompt, answer) in enumerate(zip(prompts.to_pylist(), answers, strict=True)):
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        row = {"id": pair_id, "messages": messages, "images": paths}
+        row = {"id": ids[i], "messages": messages, "images": images[i]}
+        if rejected:
+            row["rejected_response"] = rejected[i]
         yield orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_tools.export.settled_images import SettledImages
-from data_tools.export.to_swift import grm_lines, proxy_lines, rubrics_of, write_jsonl
+from data_tools.export.to_swift import grm_lines, preference_lines, proxy_lines, rubrics_of, write_jsonl
 from data_tools.export.to_verl import VerlWriter
 from data_tools.ingest.part import key_of
 from data_tools.rows.arrays import from_numpy
@@ -29,7 +29,7 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import beside, whole_files, write_json
 
 REPORT = "report.json"
-LINES = {"swift-grm": grm_lines, "swift-proxy": proxy_lines}
+LINES = {"swift-grm": grm_lines, "swift-proxy": proxy_lines, "swift-rm": preference_lines}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import Literal
 
 from data_tools.rows.critique_index import Pool
 
-Format = Literal["swift-grm", "swift-proxy", "verl", "verl-proxy"]
+Format = Literal["swift-grm", "swift-proxy", "swift-rm", "verl", "verl-proxy"]
 """swift-grm    .jsonl    pair -> the teacher's critique
 swift-proxy  .jsonl    pair + the teacher's rubric -> thought, verdict
+swift-rm     .jsonl    question -> the better and the worse response; the critique is not used
 verl         .parquet  pair with its label; the critique is not used
 verl-proxy   .parquet  pair + the teacher's rubric, with its label"""
 

@@ -14,7 +14,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command(short_help="A pairs folder -> files for verl, ms-swift or a benchmark script.")
-@click.argument("to", type=click.Choice(["verl", "swift-grm", "swift-proxy", "bench"]), metavar="TO")
+@click.argument("to", type=click.Choice(["verl", "swift-grm", "swift-proxy", "swift-rm", "bench"]), metavar="TO")
 @click.argument("source", type=_FILE, metavar="INPUT")
 @click.option("--out", type=_FILE, required=True, help="The file to write: .parquet for verl, .jsonl for the others.")
 @click.option(
@@ -61,6 +61,7 @@ def convert(
     verl         parquet for RL of the reward model; INPUT may also be a preference JSONL
     swift-grm    ms-swift JSONL: pair -> the teacher's critique        (needs --critiques)
     swift-proxy  ms-swift JSONL: pair and rubric -> thought, verdict   (needs --critiques)
+    swift-rm     ms-swift JSONL: question -> the better and the worse response
     bench        JSONL {id, prompt, chosen, rejected, image}
 
     \b

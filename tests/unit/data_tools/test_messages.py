@@ -206,7 +206,7 @@ ROWS: list[tuple[str, Callable[[], object], str]] = [
 ]  # fmt: skip
 EXPORT: list[tuple[str, Callable[[], object], str]] = [
     ("option.bad-value", to("csv", "pairs", "o.csv"),
-     "cannot convert to 'csv'; the targets are: verl, swift-grm, swift-proxy, bench"),
+     "cannot convert to 'csv'; the targets are: verl, swift-grm, swift-proxy, swift-rm, bench"),
     ("option.bad-out", to("verl", "pairs", "o.jsonl"), "--out o.jsonl must be a .parquet file"),
     ("option.missing", to("swift-grm", "pairs", "o.jsonl"),
      "swift-grm is written from the teacher's critiques; give them with --critiques"),

@@ -18,6 +18,7 @@ from proxygrm.critique.contract import parse, rubric_for_proxy
 from proxygrm.critique.prompts import grm_prompt, inert, proxy_prompt
 from proxygrm.critique.targets import proxy_answer
 from proxygrm.evaluate.rows.pairs import load_pairs
+from proxygrm.scalar.conversation import shown
 from proxygrm.teacher.critiques import append, critique_row
 from support.refusals import refused
 from support.rows.convert_rows import GOOD, nasty_pair
@@ -73,6 +74,22 @@ def test_ms_swift_rows_are_those_of_pairs_judged_right_and_the_others_are_logged
     dropped = [json.loads(line) for line in (tmp_path / "x.jsonl.dropped.jsonl").read_text().splitlines()]
     assert len(dropped) == 48
     assert (dropped[0]["id"], dropped[0]["row"], dropped[0]["reason"]) == ("s:1", 2, "teacher_wrong")
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_preference_rows_have_the_better_and_the_worse_response_as_the_scorer_shows_them(folder, tmp_path, shards):
+    report = carry_out(convert_step("swift-rm", folder / "pairs", tmp_path / "x.jsonl"), shards, workers=1)
+    assert (report["read"], report["kept"]) == (60, 60)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
+    for pair, row in zip(read_pairs(folder / "pairs"), rows, strict=True):
+        responses = [shown(pair.response_1), shown(pair.response_2)][:: 1 if pair.label == 1 else -1]
+        question = {"role": "user", "content": "<image>" * len(pair.images) + shown(pair.question)}
+        assert row == {
+            "id": pair.id,
+            "messages": [question, {"role": "assistant", "content": responses[0]}],
+            "rejected_response": responses[1],
+            "images": [str(path) for path in pair.image_paths(folder / "pairs")],
+        }
 
 
 @pytest.mark.parametrize("shards", [1, 3])
