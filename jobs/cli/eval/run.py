@@ -23,7 +23,7 @@ from proxygrm.evaluate.settings import CONTRACTS, DEVICES, ORDERS, PROXY_GRM
 
 _FILE = click.Path(path_type=Path)
 _JUDGING = [
-    click.option("--judge", required=True, help="A checkpoint folder, http://HOST:PORT, or a JSONL of scores."),
+    click.option("--judge", required=True, help="A checkpoint (generative or scalar), http://HOST:PORT, or scores."),
     click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
     click.option("--bench", type=BENCH_NAME, default="pairs", show_default=True),
     click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, question, chosen, rejected, image}."),
@@ -112,6 +112,7 @@ def run_of(
     """The `proxygrm.evaluate.run.Run` of these options, released data ingested. UserError for invalid combinations."""
     from data_tools.ingest.benchmark import blank_name
     from proxygrm.core.checkpoints.code import refuse_code
+    from proxygrm.core.checkpoints.scalar import is_scalar_checkpoint
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.run import Run
     from proxygrm.evaluate.settings import AS_GIVEN, BOTH, EvaluateSettings
@@ -125,17 +126,18 @@ def run_of(
     scalar = Path(judge).is_file()
     source = Path(judge).resolve() if scalar else judge_source(judge, model, calls, "a file of scores")
     checkpoint = isinstance(source, Path) and not scalar
+    scores = scalar or (checkpoint and is_scalar_checkpoint(source))
     refuse_idle("images_root", "without --data: a pairs file has its own image paths", unless=data is not None)
     refuse_idle(OF_ENDPOINTS, "on this judge: it is of endpoints", unless=not isinstance(source, Path))
     refuse_idle(OF_CHECKPOINTS, "on this judge: it is of checkpoints", unless=checkpoint)
-    refuse_idle(
-        "contract temperature seed max_tokens max_pixels missing_images", "on existing scores", unless=not scalar
-    )
-    if scalar and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
+    refuse_idle("contract temperature seed max_tokens", "on scores", unless=not scores)
+    refuse_idle("max_pixels missing_images", "on existing scores", unless=not scalar)
+    refuse_idle("tensor_parallel_size", "on a scalar model: each copy has one GPU", unless=scalar or not scores)
+    if scores and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
         raise UserError(
             "scores have no order and no votes; leave --orders and --votes out", code="eval.orders-of-scores"
         )
-    evaluate = EvaluateSettings(orders=orders or (AS_GIVEN if scalar else BOTH), max_pairs=limit, **settings)
+    evaluate = EvaluateSettings(orders=orders or (AS_GIVEN if scores else BOTH), max_pairs=limit, **settings)
     if checkpoint:
         refuse_code(source, evaluate.trust_remote_code, "--trust-remote-code")
     if data is not None:

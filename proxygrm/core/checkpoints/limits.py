@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from proxygrm.core.checkpoints.scalar import refuse_scalar
 from proxygrm.core.errors import UserError
 
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
@@ -71,12 +72,14 @@ def context_length(model: Path, requested: int, default: int, setting: str = "ma
 
 def check_servable(model: Path, tensor_parallel_size: int = 1, setting: str = "tensor_parallel_size") -> None:
     """Raises UserError for a checkpoint that vLLM cannot start or chat with, as far as its small files show:
-    checkpoint.bad-dtype, checkpoint.indivisible-heads (by `tensor_parallel_size`), checkpoint.no-chat-template.
+    checkpoint.scalar, checkpoint.bad-dtype, checkpoint.indivisible-heads (by `tensor_parallel_size`),
+    checkpoint.no-chat-template.
 
     setting: the user's name of tensor_parallel_size."""
     config = _config(model)
     if not config:
         return
+    refuse_scalar(model, "vLLM")
     text = _text_config(config)
     for part in (config, text):
         dtype = part.get("dtype", part.get("torch_dtype"))

@@ -17,7 +17,7 @@ from proxygrm.critique.contract import parse
 from proxygrm.evaluate.best_of_n.ranking import object_rows, prompt_id, read_prompts
 from proxygrm.evaluate.judges.base import Judge, Progress
 from proxygrm.evaluate.judging import collect_answers, no_progress
-from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair
+from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, verdict_of
 from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, image_files, image_names, with_images
 from proxygrm.evaluate.rows.row_file import write_rows
 from proxygrm.serving.chat.answer import after_thought
@@ -135,7 +135,10 @@ def _both_orders(match: Match) -> Sequence[OrderedPair]:
     return OrderedPair(pair, AS_IS), OrderedPair(swapped, AS_IS)
 
 
-def _verdict(answer: dict[str, Any]) -> int | None:
+def _verdict(answer: dict[str, Any]) -> Any:
+    """1, 2, "tie" or None; of a scalar judge by its scores."""
+    if scores := answer.get("scores"):
+        return verdict_of(*scores)
     return parse(after_thought(answer["text"], answer["truncated"])).verdict
 
 

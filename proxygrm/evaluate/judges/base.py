@@ -10,6 +10,7 @@ from typing import Protocol
 from proxygrm.core.checkpoints.check import reading_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import context_length
+from proxygrm.core.checkpoints.scalar import refuse_scalar
 from proxygrm.critique.prompts import grm_prompt, prompt_hash, r1_prompt
 from proxygrm.evaluate.judges.engine import Answer, Request, no_checkpoint, open_engine
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
@@ -44,6 +45,7 @@ class CheckpointJudge:
     ) -> None:
         self.model, self.settings, self.name = Path(model), settings, str(model)
         refuse_code(self.model, settings.trust_remote_code)
+        refuse_scalar(self.model, "a judge that writes")
         self.prompt = prompt or judge_prompt
         self.made_by = made_by(self.model, "grm", settings, settings.max_tokens)
 

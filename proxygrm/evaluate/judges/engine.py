@@ -78,7 +78,7 @@ class Engine:
                 try:
                     number = self._enqueue(following, max_tokens)
                 except (ValueError, OSError) as error:
-                    refused.append(Answer(following.key, "", problem=_one_line(error)))
+                    refused.append(Answer(following.key, "", problem=one_line(error)))
                 else:
                     running[number] = following, time.monotonic()
                     accepted = True
@@ -105,7 +105,7 @@ class Engine:
         from vllm import SamplingParams
 
         content: list[dict[str, Any]] = [
-            {"type": "image_pil", "image_pil": _image(path, self.settings.missing_images), "uuid": _uuid(path)}
+            {"type": "image_pil", "image_pil": image_of(path, self.settings.missing_images), "uuid": _uuid(path)}
             for path in request.images
         ]
         content.append({"type": "text", "text": request.text})
@@ -139,7 +139,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
     if not (Path(model) / "config.json").is_file():
         raise no_checkpoint(model)
     refuse_code(Path(model), settings.trust_remote_code)
-    device = _device(settings.device)
+    device = choose_device(settings.device)
     check_servable(Path(model), 1 if device == "cpu" else settings.tensor_parallel_size)
     length = context_length(Path(model), settings.max_model_len, CONTEXT)
     _environment(device)
@@ -216,7 +216,7 @@ def _remove(folder: Path, owner: int) -> None:
         held_folder.remove(folder)
 
 
-def _device(requested: str) -> str:
+def choose_device(requested: str) -> str:
     """cuda or cpu; UserError where a GPU is requested and none is visible."""
     if requested == "cpu":
         return requested
@@ -239,7 +239,7 @@ def blank_image() -> Any:
     return Image.new("RGB", (BLANK_SIDE_PX, BLANK_SIDE_PX), (128, 128, 128))
 
 
-def _image(path: Path, missing_images: str) -> Any:
+def image_of(path: Path, missing_images: str) -> Any:
     """The image as every consumer sees it. Raises UnreadableImage, and OSError for a file deleted since the run
     started, unless missing images are replaced by blank ones."""
     if missing_images == "blank" and not path.is_file():
@@ -252,6 +252,6 @@ def _uuid(path: Path) -> str:
     return hashlib.sha256(str(path).encode()).hexdigest()
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"

@@ -1,20 +1,25 @@
-"""The judge that writes critiques, for a checkpoint or an endpoint."""
+"""The judge for a checkpoint or an endpoint: one that writes critiques, or scores with a scalar reward model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from proxygrm.core.checkpoints.scalar import is_scalar_checkpoint
 from proxygrm.evaluate.judges.base import CheckpointJudge
 from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge
+from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.settings import EvaluateSettings
 
 
 def judge_for(
     source: Endpoint | Path, settings: EvaluateSettings, prompt: Callable[[OrderedPair], str] | None = None
-) -> CheckpointJudge | EndpointJudge:
-    """prompt: the text of a request; default: the instruction for a critique."""
+) -> CheckpointJudge | EndpointJudge | ScalarCheckpointJudge:
+    """prompt: the text of a request, for judges that write; default: the instruction for a critique. A scalar reward
+    model is recognised from its config.json."""
     if isinstance(source, Endpoint):
         return EndpointJudge(source, settings, prompt)
+    if prompt is None and is_scalar_checkpoint(source):
+        return ScalarCheckpointJudge(source, settings)
     return CheckpointJudge(source, settings, prompt)

@@ -18,6 +18,7 @@ LIGHT = {
     "preference_sources.py": ("--rows 50 --sources tulu-3,vlfeedback", "the pairs of both tools are the same"),
     "proxy_pool.py": ("--scale 0.01 --rounds 1 --prompts 4 --only routing", "prefix hits"),
     "reward_arithmetic.py": ("--rollouts 20", "| short |"),
+    "scalar_scoring.py": ("--pairs 2", "of the tokens saved"),
     "scoring.py": ("--rows 50", "policy official"),
 }
 HEAVY = {

@@ -13,7 +13,7 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.pairs import read_pairs
 from proxygrm.critique.prompts import grm_prompt
 from proxygrm.demo.rule_judge import build_app
-from proxygrm.evaluate.judges.engine import BLANK_SIDE_PX, _image
+from proxygrm.evaluate.judges.engine import BLANK_SIDE_PX, image_of
 from support.evaluate.http_judges import Flaky, serving
 from support.evaluate.runs import MODEL, call, demo_fixture, judge_fixture, mm_release, raw, rows, run, scored, write  # noqa: F401
 from support.refusals import refused
@@ -285,5 +285,5 @@ def test_an_image_that_disappears_while_others_are_judged_is_not_judged_blind(de
     assert all(row["verdict"] is None and "No such file" in row["refused"] for row in without)
     assert f"{len(without)} prompts refused" in output
     with pytest.raises(OSError, match=gone):
-        _image(tmp_path / "pairs" / "images" / gone, "refuse")
-    assert _image(tmp_path / "pairs" / "images" / gone, "blank").size == (BLANK_SIDE_PX, BLANK_SIDE_PX)
+        image_of(tmp_path / "pairs" / "images" / gone, "refuse")
+    assert image_of(tmp_path / "pairs" / "images" / gone, "blank").size == (BLANK_SIDE_PX, BLANK_SIDE_PX)

@@ -242,6 +242,6 @@ def test_a_folder_that_cannot_be_written_to_is_a_user_error(tmp_path):
 @pytest.mark.needs("torch")
 def test_a_missing_gpu_is_a_user_error(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert [engine._device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    assert [engine.choose_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
     with refused("judge.no-gpu"):
-        engine._device("cuda")
+        engine.choose_device("cuda")
