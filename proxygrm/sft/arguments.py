@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from proxygrm.core.checkpoints.attention import attention
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from proxygrm.core.runtime.tracking import PROJECT, Mode
+from proxygrm.scalar.settings import PLUGIN as SCALAR_PLUGIN
+from proxygrm.scalar.settings import VARIABLE as REWARD_MODEL
 from proxygrm.sft.nodes import Nodes
 from proxygrm.sft.reserved import APPENDED
 from proxygrm.sft.settings import SftSettings
@@ -17,6 +20,7 @@ from proxygrm.sft.settings import SftSettings
 TRUST = "PROXYGRM_TRUST_REMOTE_CODE"
 """Read by the plugin: ms-swift has no option for it, and trusts every checkpoint."""
 PLUGIN = Path(__file__).with_name("plugin.py")
+OWN_PLUGINS = (PLUGIN, SCALAR_PLUGIN)
 _COMPARED = ("dpo", "kto")
 """Compare with a frozen copy of the start checkpoint. By default that is `model`, which is another one on resuming."""
 ONE_NODE = Nodes()
@@ -40,10 +44,10 @@ def swift_arguments(
     DeepSpeed is left out on CPUs. No secret is ever among the arguments.
     """
     s = settings
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "model": model,
-        "external_plugins": PLUGIN,
-        "callbacks": "save_when_asked",
+        "external_plugins": plugins(settings),
+        "callbacks": ["save_when_asked"],
         "use_hf": True,
         "check_model": False,
         "dataset": dataset,
@@ -99,9 +103,16 @@ def swift_arguments(
         values |= {"lora_rank": s.lora_rank, "lora_alpha": s.lora_alpha, "target_modules": s.target_modules}
     elif s.rlhf_type in _COMPARED:
         values["ref_model"] = model
+    if s.rlhf_type == "rm" and s.reward_model.center_rewards_coefficient:
+        values["center_rewards_coefficient"] = s.reward_model.center_rewards_coefficient
     for name, extra in s.extra.items():
-        values[name] = (values[name], *extra) if name in APPENDED else extra
+        values[name] = [*values[name], *extra] if name in APPENDED else extra
     return words(values)
+
+
+def plugins(settings: SftSettings) -> list[Path]:
+    """The suite's files that ms-swift loads."""
+    return [PLUGIN, SCALAR_PLUGIN] if settings.rlhf_type == "rm" else [PLUGIN]
 
 
 def words(values: Mapping[str, object]) -> list[str]:
@@ -139,6 +150,8 @@ def environment(
         "SWANLAB_INTERACTIVE": "false",
         TRUST: str(int(settings.trust_remote_code)),
     }
+    if settings.rlhf_type == "rm":
+        values[REWARD_MODEL] = settings.reward_model.text
     values |= {name: given[name] for name in _PASSED_ON if given.get(name)}
     return values | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 

@@ -6,7 +6,9 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from proxygrm.core.checkpoints.adapter import CONFIG, check_adapter
@@ -18,6 +20,8 @@ from proxygrm.core.files.whole_file import beside, write_json
 
 PROCESSOR = ("processor_config.json", "preprocessor_config.json")
 log = logging.getLogger(__name__)
+REWARD_MODEL_FILE = "reward_model.json"
+"""In an adapter of a scalar reward model: its `RewardModelSettings`, for the merge, which builds the head again."""
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _ENDED = "ended.json"
 _ONLY_FOR_RESUMING = (
@@ -110,14 +114,18 @@ def check_trained(path: Path) -> None:
 
 
 def publish(
-    checkpoint: Path, target: Path, processor: Path, max_pixels: int = 0, note: dict[str, Any] | None = None
+    checkpoint: Path,
+    target: Path,
+    processor: Path,
+    max_pixels: int = 0,
+    records: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """The checkpoint without the files for resuming, as `target`, by one rename. Files are hard links where possible.
 
     It gets the processor's configuration in the folder `processor`, limited to `max_pixels` (0: as it is), so that RL,
     proxy and evaluation show it images of the size it was trained on (ms-swift gets the limit from the environment and
-    does not save it). An adapter has it too, for the merge, which also needs ms-swift's args.json.
-    note: for `best.json` beside the weights.
+    does not save it). An adapter has it too, for the merge, which also needs ms-swift's args.json. records: further
+    JSON files, content by name.
     """
     scratch = beside(target)
     kept = ("args.json",) if (checkpoint / CONFIG).exists() else ()
@@ -127,8 +135,8 @@ def publish(
         if (processor / name).exists():
             values = json.loads((processor / name).read_text(encoding="utf-8"))
             write_json(scratch / name, _bounded(values, max_pixels) if max_pixels else values)
-    if note:
-        write_json(scratch / "best.json", note)
+    for name, content in records.items():
+        write_json(scratch / name, content)
     move_into_place(scratch, target)
     return target
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from proxygrm.core.checkpoints.adapter import check_adapter
-from proxygrm.core.checkpoints.check import check_checkpoint
+from proxygrm.core.checkpoints.check import check_checkpoint, read_json
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.errors import UserError
-from proxygrm.sft.arguments import PLUGIN, command, environment, words
-from proxygrm.sft.checkpoints import publish
+from proxygrm.scalar.settings import RewardModelSettings
+from proxygrm.sft.arguments import OWN_PLUGINS, command, environment, plugins, words
+from proxygrm.sft.checkpoints import REWARD_MODEL_FILE, publish
 from proxygrm.sft.settings import SftSettings
 from proxygrm.sft.train import Progress, run_swift
 
@@ -43,6 +45,7 @@ def merge_lora(
     merged = out / "swift"
     shutil.rmtree(merged, ignore_errors=True)  # of an interrupted attempt
     out.mkdir(parents=True, exist_ok=True)
+    settings = _settings(adapter, trust_remote_code)
     values = {
         "model": start,
         "adapters": adapter,
@@ -50,9 +53,9 @@ def merge_lora(
         "max_shard_size": max_shard_size,
         "output_dir": merged,
         "use_hf": True,
-        "external_plugins": [PLUGIN, *_other_plugins(adapter)],
+        "external_plugins": [*plugins(settings), *_other_plugins(adapter)],
     }
-    variables = environment(SftSettings(trust_remote_code=trust_remote_code), out, device)
+    variables = environment(settings, out, device)
     run_swift(command(words(values), "cpu", name="export"), variables, out / "swift.log", progress)
     model = publish(merged, out / "model", adapter)
     shutil.rmtree(merged)
@@ -62,7 +65,17 @@ def merge_lora(
 def _other_plugins(adapter: Path) -> list[str]:
     """Plug-ins that the adapter was trained with, besides the suite's own, which may have been in another folder."""
     recorded = _arguments(adapter).get("external_plugins") or []
-    return [plugin for plugin in recorded if Path(plugin).parts[-3:] != PLUGIN.parts[-3:]]
+    own = {plugin.parts[-3:] for plugin in OWN_PLUGINS}
+    return [plugin for plugin in recorded if Path(plugin).parts[-3:] not in own]
+
+
+def _settings(adapter: Path, trust_remote_code: bool) -> SftSettings:
+    """Those that decide how the adapter's model is built: a scalar reward model has a head."""
+    settings = SftSettings(trust_remote_code=trust_remote_code)
+    if not (adapter / REWARD_MODEL_FILE).exists():
+        return settings
+    reward_model = RewardModelSettings(**read_json(adapter, REWARD_MODEL_FILE))
+    return replace(settings, command="rlhf", rlhf_type="rm", reward_model=reward_model)
 
 
 def _arguments(adapter: Path) -> dict[str, Any]:

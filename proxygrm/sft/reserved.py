@@ -16,6 +16,7 @@ _INSTEAD = {
     "per_device_eval_batch_size": "the setting is per_device_train_batch_size, for both",
     "bf16": "the setting is torch_dtype",
     "fp16": "the setting is torch_dtype",
+    "center_rewards_coefficient": "the setting is reward_model.center_rewards_coefficient",
     "data_seed": "the setting is seed",
     "val_dataset": "it is the stage's validation rows",
     "early_stop_interval": "the setting is early_stop",

@@ -10,6 +10,7 @@ from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import AFTERWARDS, did_you_mean
+from proxygrm.scalar.settings import RewardModelSettings
 from proxygrm.sft.installed import check_argument, registered
 from proxygrm.sft.reserved import refuse_reserved
 
@@ -41,6 +42,8 @@ class SftSettings:
     """Of ms-swift: sft (one response per row), or rlhf (pairs of responses, or a label; see rlhf_type)."""
     rlhf_type: str = ""
     """With command rlhf: dpo, orpo, simpo, kto, cpo, or rm (a scalar reward model)."""
+    reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
+    """With rlhf_type rm: the head, and what the loss has besides the Bradley-Terry term."""
     model_type: str = "qwen2_5_vl"
     """As ms-swift calls the kind of model; empty to infer it from the checkpoint."""
     template: str = ""
@@ -119,6 +122,13 @@ class SftSettings:
                 "rlhf_type": RLHF_TYPES if self.command == "rlhf" else ("",),
             },
         )
+        if self.rlhf_type != "rm" and self.reward_model != RewardModelSettings():
+            raise UserError(
+                f"sft: reward_model is {self.reward_model}, which only rlhf_type rm has; leave it out",
+                code="settings.contradiction",
+                name="reward_model",
+                rlhf_type=self.rlhf_type,
+            )
         for name in self.extra:
             refuse_reserved(name, frozenset(entry.name for entry in fields(SftSettings)))
         if self.split_dataset_ratio == 1:

@@ -15,17 +15,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.scalar import refuse_scalar
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_json
 from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.save_now import SaveNow, listening
 from proxygrm.core.runtime.tracking import KEY_VARIABLE, MODE_VARIABLE, api_key, choose_mode
+from proxygrm.scalar.settings import VARIABLE as REWARD_MODEL
 from proxygrm.sft.arguments import ONE_NODE, by_name, command, environment, swift_arguments
-from proxygrm.sft.checkpoints import best_checkpoint, clean_up, finished, last_checkpoint, mark_finished, publish
+from proxygrm.sft.checkpoints import (
+    REWARD_MODEL_FILE,
+    best_checkpoint,
+    clean_up,
+    finished,
+    last_checkpoint,
+    mark_finished,
+    publish,
+)
 from proxygrm.sft.metrics import collect_metrics, last_row, note
 from proxygrm.sft.nodes import Nodes
 from proxygrm.sft.settings import BEST, SftSettings
@@ -61,6 +72,9 @@ def train_sft(
     settings.check_installed()
     check_checkpoint(model)
     refuse_code(model, settings.trust_remote_code)
+    is_rm = settings.rlhf_type == "rm"
+    if not is_rm:
+        refuse_scalar(model, f"`swift {settings.command}`")
     settings.check_evaluated(validation is not None)
     for what, rows in (("training", dataset), ("validation", validation)):
         if rows is not None and (not rows.is_file() or rows.stat().st_size == 0):
@@ -74,7 +88,8 @@ def train_sft(
     mode = choose_mode(out / "swanlog")
     arguments = swift_arguments(settings, model, dataset, work, device, mode, out.name, validation)
     SaveNow(out).clear()
-    _same_arguments(out / "arguments.json", arguments)
+    head = [f"--{REWARD_MODEL.lower()}", settings.reward_model.text] if is_rm else []  # recorded, not ms-swift's
+    _same_arguments(out / "arguments.json", [*arguments, *head])
     last = last_checkpoint(work)
     if last is None or not finished(last):
         clean_up(work, last, settings.save_total_limit)
@@ -110,11 +125,13 @@ def train_sft(
             code="sft.no-checkpoint",
             path=work,
         )
+    lora = settings.tuner_type == "lora"
+    records = {REWARD_MODEL_FILE: asdict(settings.reward_model)} if is_rm and lora else {}
     if settings.evaluates(validation is not None):
         best, note = best_checkpoint(last)
-        publish(best, out / BEST, model if settings.tuner_type == "lora" else best, settings.max_pixels, note)
-    processor = model if settings.tuner_type == "lora" else last
-    return publish(last, out / settings.makes, processor, settings.max_pixels)
+        publish(best, out / BEST, model if lora else best, settings.max_pixels, {**records, "best.json": note})
+    processor = model if lora else last
+    return publish(last, out / settings.makes, processor, settings.max_pixels, records)
 
 
 def join_sft(
