@@ -18,13 +18,13 @@ LIGHT = {
     "preference_sources.py": ("--rows 50 --sources tulu-3,vlfeedback", "the pairs of both tools are the same"),
     "proxy_pool.py": ("--scale 0.01 --rounds 1 --prompts 4 --only routing", "prefix hits"),
     "reward_arithmetic.py": ("--rollouts 20", "| short |"),
-    "scalar_scoring.py": ("--pairs 2", "of the tokens saved"),
     "scoring.py": ("--rows 50", "policy official"),
 }
 HEAVY = {
     "early_rubric.py": ("--scale 0.01 --replicas 1 --rollouts 16", "16 rollouts"),
     "stable_reinforce.py": ("--rollouts 4 --tokens 16", "| 0.99 |"),
     "evaluation_speed.py": ("--examples 1", "2 judgements of 1 pairs in both orders"),
+    "scalar_scoring.py": ("--pairs 2", "of the tokens saved"),
 }
 ELSEWHERE = {"status_scale.py": "tests/slurm/submission/test_benchmarks_on_slurm.py"} | {
     "submission_overhead.py": "tests/slurm/submission/test_benchmarks_on_slurm.py",
