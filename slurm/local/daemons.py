@@ -256,10 +256,10 @@ def cluster_of(folder: Path, record: Record, port: int, programs: Programs) -> C
 
 
 def last_line(text: str) -> str:
-    """The last line that reports a failure, else the last line, without its time stamp. SLURM's daemons log in a format
-    of their own, so this is not `core.runtime.log_tail`."""
+    """The last line that reports a failure, else the last line, without its time stamp; MariaDB ends with one that only
+    says "Aborting". SLURM's daemons log in a format of their own, so this is not `core.runtime.log_tail`."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    failures = [line for line in lines if re.search(r"fatal|\berror\b", line, re.I)]
+    failures = [line for line in lines if re.search(r"fatal|\berror\b", line, re.I) and not line.endswith(" Aborting")]
     line = (failures or lines or [NO_LOG])[-1]
     return re.sub(r"^\[?\d{4}-\d\d-\d\d[T ]+[\d:.]+\]?\s*", "", line)
 
