@@ -192,8 +192,7 @@ def test_the_largest_array_that_slurm_takes_is_the_largest_that_a_plan_takes(loc
         if sent.returncode == 0:
             subprocess.run(["scancel", sent.stdout.strip()], check=True)
     assert refusals(most + 1) == [
-        f"s is an array of {most + 1} jobs, SLURM here accepts {most} (MaxArraySize); "
-        "fewer shards: --set distill.shards=N"
+        f"s is an array of {most + 1} jobs, SLURM here accepts {most} (MaxArraySize); fewer shards: --set s.shards=N"
     ]
 
 

@@ -78,7 +78,8 @@ def test_a_recipe_with_a_server_of_its_own_trains_on_two_nodes(folder: Path, loc
     assert options["service_keys"] == {"checker": str(train / "services" / "checker" / "key")}
     assert not (train / "services" / "checker" / "key").exists()
     log = (train / "services" / "checker" / "checker-0.log").read_text()
-    assert log.count('"POST /check HTTP/1.1" 200') == len(rollouts)
+    validated = 2 * 8  # the held-out questions, before training and at the end
+    assert log.count('"POST /check HTTP/1.1" 200') == len(rollouts) + validated
 
     assert "nothing to do" in proxygrm("submit", "--run", "runs/dots")
     changed = proxygrm("plan", "--run", "runs/dots", "--nodes", "3", "--set", "train.services_nodes=2")

@@ -16,6 +16,7 @@ from data_tools.filters.minhash import band_keys, bands_for, min_matches, signat
 from data_tools.filters.normalize_text import separate_words
 from data_tools.filters.perceptual_hash import PerceptualHash, PerceptualHashIndex, look_alike_groups, perceptual_hash
 from data_tools.filters.similarity import SimilaritySettings, all_near_or_same, near_duplicates
+from support.linear_time import assert_linear
 from support.refusals import refused
 from support.rows.filter_pairs import prose, scene
 
@@ -184,14 +185,11 @@ def test_rows_with_near_texts_are_duplicates_only_with_the_same_image(folder):
 
 
 def test_the_time_for_rows_of_one_text_about_different_images_grows_with_their_number(folder):
-    def seconds(count):
+    def work(count):
         names = [(f"missing {i}.png",) for i in range(count)]  # near to none
-        started = time.process_time()
         assert dropped_rows([(prose(1), "yes", "no")] * count, names, folder) == {}
-        return time.process_time() - started
 
-    small, large = (min(seconds(count) for _ in range(2)) for count in (2_000, 8_000))
-    assert large < 8 * small + 0.05
+    assert_linear(work, 2_000)
 
 
 def test_look_alikes_are_recognised_after_scaling_and_compression_and_no_other_image_is(folder):

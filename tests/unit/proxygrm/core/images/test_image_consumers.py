@@ -38,7 +38,7 @@ from swift.template.vision_utils import load_image
 from verl.utils.dataset.vision_utils import process_image
 from vllm.multimodal.media.image import ImageMediaIO
 
-from proxygrm.evaluate.judges.engine import _image
+from proxygrm.evaluate.judges.engine import image_of
 
 
 def loaded(loader, given):
@@ -49,7 +49,7 @@ def loaded(loader, given):
     if loader == "verl":
         return process_image({"bytes": base64.b64decode(body)} if body else {"image": given})
     if loader == "engine":
-        return _image(path, "refuse")
+        return image_of(path, "refuse")
     return (ImageMediaIO().load_base64(head, body) if body else ImageMediaIO().load_file(path)).media
 
 
