@@ -31,7 +31,7 @@ REFRESH_S, REFRESH_SHARED_S = 2.0, 15.0
 """Seconds between two queries of the queue: of the private cluster, and of one that other users share."""
 LAST_LINES_S = 1.0
 """A job's last lines are visible by then, on a shared file system too."""
-_INCOMPLETE = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]*)?)$")
+_INCOMPLETE = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]*)?)\Z")
 """The start of a colour, or of a line end, whose rest may be in the next block."""
 _RETURN = re.compile(r"\r\n?")
 MAX_INCOMPLETE = 100

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import io
 import json
 import logging
 import os
+import struct
 import subprocess
 import sys
+import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -165,13 +169,17 @@ raise RuntimeError({HOSTILE["clear"]!r})
 def test_a_followed_log_shows_it_wherever_the_blocks_are_split(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\x1b[36m(pid=7)\x1b[0m ü \x1b]52;c;eA==\x07 10%\r 20%\r\nend \x9b2J \x1b"
     data = text.encode() + b"\xff"
-    for size in (1, 2, 3, 7, len(data)):
+    blocks_of = [[data[:cut], data[cut:]] for cut in range(1, len(data))]
+    blocks_of += [[data[start : start + size] for start in range(0, len(data), size)] for size in (1, 2, 3, 7)]
+    for blocks in blocks_of:
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb") as log:
             shown = threading.Thread(target=follow._show, args=(log,))
             shown.start()
-            for start in range(0, len(data), size):
-                os.write(writing, data[start : start + size])
+            for block in blocks:
+                os.write(writing, block)
+                while struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, b"\0" * 4))[0]:
+                    time.sleep(0.001)  # until it has been read, as a block of its own
             os.close(writing)
             shown.join()
         out = capsys.readouterr().out
