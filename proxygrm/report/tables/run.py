@@ -65,6 +65,7 @@ def training_table(metrics: Path, parts: int = 3) -> Table:
         raise UserError(
             f"no metrics in {metrics}: {error}", code="report.no-metrics", path=metrics, reason=str(error)
         ) from error
+    rows = [row for row in rows if row["step"]]  # 0 is the validation before training: it has no rollouts
     parts = min(parts, len(rows))
     cuts = [len(rows) * i // parts for i in range(parts + 1)] if parts else []
     spans = [rows[a:b] for a, b in pairwise(cuts)]

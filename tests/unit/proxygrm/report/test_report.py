@@ -248,6 +248,7 @@ def test_the_training_table_shows_means_over_parts_of_the_steps(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": i, "reward/score_mean": float(i), "reward/accuracy": 0.5} for i in range(1, 7)]
     rows[5]["reward/proxy_agreement"] = 0.75
+    rows.insert(0, {"step": 0, "validation/score": 0.1})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     console = Console(width=100, record=True)
     console.print(training_table(path))
@@ -257,7 +258,7 @@ def test_the_training_table_shows_means_over_parts_of_the_steps(tmp_path):
     assert "+5.50" in shown
     assert "75.0%" in shown
     assert "Format" not in shown, "no rollout has this figure"
-    path.write_text(json.dumps({**rows[0], "reward/part/[b]words": 12.5}) + "\n")
+    path.write_text(json.dumps({**rows[1], "reward/part/[b]words": 12.5}) + "\n")
     console.print(training_table(path))
     shown = console.export_text()
     assert "[b]words" in shown, "a number of a user's own reward"
