@@ -23,7 +23,7 @@ def nothing(run: StageRun) -> None:
 
 
 def stages(config: int = 1) -> list[Stage]:
-    first = Stage("first", nothing, (Artifact("model"),), Resources(), config, leftovers=("work/checkpoint-*", "last"))
+    first = Stage("first", nothing, (Artifact("model"),), Resources(), config, leftovers=("trainer/checkpoint-*", "last"))
     cell = Stage("cells/a/second", nothing, (Artifact("rows"),), Resources(), needs={"model": first / "model"})
     return [first, cell]
 
@@ -34,10 +34,10 @@ def finish(ledger: Ledger, stage: Stage, copy: str) -> Path:
     folder = ledger.folder / stage.name
     (folder / stage.makes[0].path).write_text("made")
     for checkpoint in ("checkpoint-1", "checkpoint-2"):
-        (folder / "work" / checkpoint).mkdir(parents=True)
-        (folder / "work" / checkpoint / "weights").write_bytes(bytes(10_000))
-    (folder / "last").symlink_to("work/checkpoint-2")
-    (folder / "work" / "log").write_text("stays")
+        (folder / "trainer" / checkpoint).mkdir(parents=True)
+        (folder / "trainer" / checkpoint / "weights").write_bytes(bytes(10_000))
+    (folder / "last").symlink_to("trainer/checkpoint-2")
+    (folder / "trainer" / "log").write_text("stays")
     (ledger.folder / "code" / copy).mkdir(parents=True, exist_ok=True)
     record = Done(stage.name, stage.fingerprint(), 0, 1.0, 2.0, "7", ["n1"], 10, snapshot=f"code/{copy}")
     ledger.write_done(stage, record)
@@ -56,14 +56,14 @@ def names(found: list[Removable], ledger: Ledger) -> list[str]:
 def test_checkpoints_of_done_stages_go_and_what_was_made_stays(ledger: Ledger) -> None:
     chain = stages()
     folder = finish(ledger, chain[0], "0" * 12)
-    os.link(folder / "work" / "checkpoint-2" / "weights", folder / "model-weights")  # as the published model is
+    os.link(folder / "trainer" / "checkpoint-2" / "weights", folder / "model-weights")  # as the published model is
     found = removable(chain, ledger)
-    assert names(found, ledger) == ["first/last", "first/work/checkpoint-1", "first/work/checkpoint-2"]
+    assert names(found, ledger) == ["first/last", "first/trainer/checkpoint-1", "first/trainer/checkpoint-2"]
     sizes = [one.size for one in found]
     assert sizes[1] >= 10_000 > sizes[2], "a file that the model has too frees nothing"
     remove(found)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "DONE.json", "fingerprint", "made_of.json", "model", "model-weights", "work"
+        "DONE.json", "fingerprint", "made_of.json", "model", "model-weights", "trainer"
     ]  # fmt: skip
     assert ledger.unfinished(chain[0], chain[0].fingerprint()) is None
     assert removable(chain, ledger) == []
@@ -132,8 +132,8 @@ def test_no_link_is_followed_out_of_the_run_folder(ledger: Ledger, tmp_path: Pat
     chain = stages()
     folder = finish(ledger, chain[0], "1" * 12)
     elsewhere = tmp_path / "elsewhere"
-    (folder / "work").rename(elsewhere)
-    (folder / "work").symlink_to(elsewhere)
+    (folder / "trainer").rename(elsewhere)
+    (folder / "trainer").symlink_to(elsewhere)
     aside = ledger.folder / f"first.{'a' * 16}"
     aside.symlink_to(elsewhere)
     assert names(removable(chain, ledger), ledger) == ["first/last", aside.name]
