@@ -22,6 +22,7 @@ from jobs.engine.run_folder.stage_folder import MADE_OF
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space, Unknown, training
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
+from proxygrm.core.checkpoints.best import BEST
 from proxygrm.core.errors import UserError
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.services.running import refuse_duplicates, running
@@ -89,7 +90,7 @@ def stage(
         needs={**needs, "train": train, "validation": validation},
         makes=(
             Artifact("policy", check=checks.check_checkpoint),
-            *([Artifact("best", check=checks.check_checkpoint)] if settings.eval_steps else []),
+            *([Artifact(BEST, check=checks.check_checkpoint)] if settings.eval_steps else []),
             Artifact("metrics.jsonl"),
         ),
         on=settings.on,
@@ -118,7 +119,7 @@ def disk(stage: Stage, need: Needs) -> Space:
     steps = settings.max_steps or settings.num_train_epochs * train.rows // settings.train_batch_size
     rollouts = steps * settings.train_batch_size * settings.n * (settings.max_response_length * TOKEN + ROLLOUT)
     policy = Amount(4 * parameters, parameters=parameters)
-    makes = {"policy": policy, "best": policy, "metrics.jsonl": Amount(steps * METRICS)}
+    makes = {"policy": policy, BEST: policy, "metrics.jsonl": Amount(steps * METRICS)}
     checkpoints = training(16 * parameters, settings.save_total_limit, steps, settings.save_steps)
     checkpoints += policy.size if settings.eval_steps else 0
     return Space(checkpoints + rollouts + train.size + validation.size + steps * METRICS, makes)

@@ -8,7 +8,8 @@ from jobs.engine.space.amounts import Amount, Needs, Space, Unknown, training
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.checkpoints.adapter import check_adapter
-from proxygrm.sft.settings import BEST, SftSettings
+from proxygrm.core.checkpoints.best import BEST
+from proxygrm.sft.settings import SftSettings
 from slurm.profile import Profile
 
 SIZE_OF = {"float32": 4, "float16": 2, "bfloat16": 2}

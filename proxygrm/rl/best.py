@@ -7,14 +7,14 @@ checkpoint, validated before the first step, is in the curve and does not compet
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from proxygrm.core.checkpoints.best import BEST, NOTE, Best, read_best
 from proxygrm.core.checkpoints.check import copy_linked
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.durable import move_into_place
@@ -23,19 +23,10 @@ from proxygrm.core.settings import did_you_mean
 
 Rows = Sequence[Mapping[str, float]]
 """Of metrics.jsonl, a step each, as `with_validation` makes them."""
-BEST, NOTE, VALIDATION = "best", "best.json", "validation/"
+VALIDATION = "validation/"
 _VALIDATED = re.compile(r"val-(?:core|aux)/[^/]+/([^/]+)/mean@\d+")
 """verl's name for the mean of a number of the reward over one data source: val-aux/SOURCE/NUMBER/mean@1."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Best:
-    step: int
-    value: float
-    """Mean over the validation rows."""
-    by: str
-    """The number that is compared: `score`, or another one of the reward."""
 
 
 def with_validation(row: Mapping[str, float]) -> dict[str, float]:
@@ -65,13 +56,6 @@ def validated(rows: Rows, by: str) -> dict[int, float]:
     return {step: value for step, value in values.items() if math.isfinite(value)}
 
 
-def read_best(out: Path) -> Best | None:
-    try:
-        return Best(**json.loads((out / BEST / NOTE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-
-
 def keep_best(out: Path, rows: Rows, by: str) -> Best | None:
     """Keep the weights of the best validated checkpoint that is still there, if it is better than the one kept; of
     equal ones the earlier. Returns what is kept."""
@@ -80,7 +64,7 @@ def keep_best(out: Path, rows: Rows, by: str) -> Best | None:
         kept = None
     for step, value in validated(rows, by).items():
         weights = out / "checkpoints" / f"global_step_{step}" / "actor" / "huggingface"
-        if (kept is None or value > kept.value) and (weights / "config.json").is_file():
+        if (kept is None or kept.value is None or value > kept.value) and (weights / "config.json").is_file():
             scratch = beside(out / BEST)
             copy_linked(weights, scratch)
             kept = Best(step, value, by)

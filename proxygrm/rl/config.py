@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
+from proxygrm.core.checkpoints.best import BEST
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import check_servable, context_length
 from proxygrm.core.errors import UserError
@@ -143,7 +144,7 @@ class RlSettings:
     @property
     def chosen(self) -> str:
         """The folder that the chain goes on with."""
-        return "best" if self.checkpoint == "best" else "policy"
+        return BEST if self.checkpoint == "best" else "policy"
 
     @classmethod
     def paper(cls) -> Self:

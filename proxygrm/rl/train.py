@@ -21,13 +21,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from proxygrm.core.checkpoints.best import BEST
 from proxygrm.core.checkpoints.check import copy_linked
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.durable import move_into_place
 from proxygrm.core.files.whole_file import write_json, write_text
 from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.core.runtime.tracking import KEY_FILE_VARIABLE, requested_mode
-from proxygrm.rl.best import BEST, keep_best, with_validation, without_progress
+from proxygrm.rl.best import keep_best, with_validation, without_progress
 from proxygrm.rl.checkpoints import clean_up, last_checkpoint
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.options import RewardOptions

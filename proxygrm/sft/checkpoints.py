@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from proxygrm.core.checkpoints.adapter import CONFIG, check_adapter
+from proxygrm.core.checkpoints.best import Best
 from proxygrm.core.checkpoints.check import check_checkpoint, copy_linked
 from proxygrm.core.checkpoints.torn import why_torn
 from proxygrm.core.errors import UserError
@@ -90,18 +91,17 @@ def mark_finished(last: Path) -> None:
     write_json(last.parent / _ENDED, {"step": _state(last)["global_step"]})
 
 
-def best_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
+def best_checkpoint(last: Path) -> tuple[Path, Best]:
     """That with the lowest evaluation loss, of those that were saved, and its step and loss; the last one when it is
     not there any more. (A run's folder may have been moved, so of its path only the name counts.)"""
     state = _state(last)
     best = last.parent / Path(state.get("best_model_checkpoint") or last).name
     try:
         check_trained(best)
-        note = {"step": _state(best)["global_step"], "value": state.get("best_metric"), "by": "eval/loss"}
-        return best, note
+        return best, Best(_state(best)["global_step"], state.get("best_metric"), "eval/loss")
     except (OSError, ValueError, UserError) as error:
         log.warning("the best checkpoint cannot be used (%s): the last one stands for it", error)
-        return last, {"step": state["global_step"], "value": None, "by": "eval/loss"}
+        return last, Best(state["global_step"], None, "eval/loss")
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

@@ -8,14 +8,13 @@ from typing import Literal, Self
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.checkpoints.attention import KERNELS
+from proxygrm.core.checkpoints.best import BEST
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import AFTERWARDS, did_you_mean
 from proxygrm.scalar.settings import RewardModelSettings
 from proxygrm.sft.installed import check_argument, registered
 from proxygrm.sft.reserved import refuse_reserved
 
-BEST = "best"
-"""The folder of the checkpoint with the lowest evaluation loss."""
 COMMANDS = ("sft", "rlhf")
 RLHF_TYPES = ("dpo", "orpo", "simpo", "kto", "cpo", "rm")
 """Those that learn from rows alone; ms-swift's ppo, grpo and gkd generate, which is the work of the RL stage."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from proxygrm.core.checkpoints.best import BEST, NOTE
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.scalar import refuse_scalar
@@ -39,7 +40,7 @@ from proxygrm.sft.checkpoints import (
 )
 from proxygrm.sft.metrics import collect_metrics, last_row, note
 from proxygrm.sft.nodes import Nodes
-from proxygrm.sft.settings import BEST, SftSettings
+from proxygrm.sft.settings import SftSettings
 
 Progress = Callable[[int, int, str], None]
 
@@ -129,7 +130,7 @@ def train_sft(
     records = {REWARD_MODEL_FILE: asdict(settings.reward_model)} if is_rm and lora else {}
     if settings.evaluates(validation is not None):
         best, note = best_checkpoint(last)
-        publish(best, out / BEST, model if lora else best, settings.max_pixels, {**records, "best.json": note})
+        publish(best, out / BEST, model if lora else best, settings.max_pixels, {**records, NOTE: asdict(note)})
     processor = model if lora else last
     return publish(last, out / settings.makes, processor, settings.max_pixels, records)
 

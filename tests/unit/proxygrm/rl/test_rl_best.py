@@ -11,8 +11,9 @@ import pytest
 
 from jobs.engine.request import Request
 from jobs.recipes import resolve
+from proxygrm.core.checkpoints.best import Best, read_best
 from proxygrm.core.runtime.save_now import SaveNow
-from proxygrm.rl.best import Best, keep_best, read_best, with_validation, without_progress
+from proxygrm.rl.best import keep_best, with_validation, without_progress
 from proxygrm.rl.config import RlSettings
 from proxygrm.rl.train import finish, look, stopped_early
 from support.refusals import refused

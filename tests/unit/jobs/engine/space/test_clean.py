@@ -23,7 +23,9 @@ def nothing(run: StageRun) -> None:
 
 
 def stages(config: int = 1) -> list[Stage]:
-    first = Stage("first", nothing, (Artifact("model"),), Resources(), config, leftovers=("trainer/checkpoint-*", "last"))
+    first = Stage(
+        "first", nothing, (Artifact("model"),), Resources(), config, leftovers=("trainer/checkpoint-*", "last")
+    )
     cell = Stage("cells/a/second", nothing, (Artifact("rows"),), Resources(), needs={"model": first / "model"})
     return [first, cell]
 
