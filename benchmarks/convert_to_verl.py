@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from measuring import cpu_seconds, peak_mb
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 TEXT = """the image shows a red bicycle that leans on wall beside two people near harbour in evening light and its
@@ -112,18 +113,13 @@ def measure(tool: str, source: Path, out: Path, images: str) -> None:
         import pandas  # noqa: F401 - arrow imports it sooner or later
 
         import data_tools.export.convert_part  # noqa: F401
-    before, began = _cpu(), time.monotonic()
+    before, began = cpu_seconds(), time.monotonic()
     TOOLS[tool](source, out, images)
-    cpu, wall = _cpu() - before, time.monotonic() - began
+    cpu, wall = cpu_seconds() - before, time.monotonic() - began
     rows = pq.read_metadata(out).num_rows
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = peak_mb()
     print(json.dumps({"tool": tool, "rows": rows, "cpu_s": cpu, "wall_s": wall, "peak_mb": peak,
                       "out_mb": out.stat().st_size / 1e6}))  # fmt: skip
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def same_rows(one: Path, two: Path) -> int:

@@ -22,7 +22,6 @@ import argparse
 import importlib.util
 import json
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -32,6 +31,8 @@ from collections.abc import Iterator
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
+
+from measuring import cpu_seconds, peak_mb
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 THRESHOLD, PLACES, TOLERANCE = 0.8, 128, 0.15
@@ -163,18 +164,13 @@ def measure(tool: str, pairs: Path, out: Path) -> None:
 
     if tool.startswith("datasketch"):
         import datasketch as _  # noqa: F401
-    before, began = _cpu(), time.monotonic()
+    before, began = cpu_seconds(), time.monotonic()
     left = TOOLS[tool](pairs, out)
-    cpu, wall = _cpu() - before, time.monotonic() - began
+    cpu, wall = cpu_seconds() - before, time.monotonic() - began
     out.mkdir(exist_ok=True)
     (out / "left.json").write_text(json.dumps(left))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = peak_mb()
     print(json.dumps({"tool": tool, "left": len(left), "cpu_s": cpu, "wall_s": wall, "peak_mb": peak}))
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def compare(pairs: Path, one: dict[int, int], other: dict[int, int], names: tuple[str, str], total: int) -> None:

@@ -19,7 +19,6 @@ import io
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from measuring import cpu_seconds, peak_mb
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 TEXT = """the image shows a red bicycle that leans on wall beside two people near harbour in evening light and its
@@ -235,18 +236,12 @@ def measure(tool: str, source: str, path: Path, out: Path) -> None:
 
         import data_tools.ingest.merge
         import data_tools.ingest.run  # noqa: F401
-    before, began = _cpu(), time.monotonic()
+    before, began = cpu_seconds(), time.monotonic()
     TOOLS[tool](source, path, out)
-    cpu, wall = _cpu() - before, time.monotonic() - began
-    status = Path("/proc/self/status").read_text()  # ru_maxrss would include the parent's, from before exec
-    peak = next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    cpu, wall = cpu_seconds() - before, time.monotonic() - began
+    peak = peak_mb()
     pairs = pq.read_metadata(out / "pairs.parquet").num_rows
     print(json.dumps({"cpu_s": cpu, "wall_s": wall, "peak_mb": peak, "pairs": pairs}))
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def pairs_of(folder: Path) -> Iterator[tuple[Any, ...]]:

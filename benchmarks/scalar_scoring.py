@@ -14,12 +14,13 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from measuring import cpu_seconds, peak_mb
 
 COLOURS, SHAPES = ("red", "blue", "green", "yellow"), ("circle", "square", "triangle")
 WORDS = (*COLOURS, *SHAPES, "left", "right", "above", "below", "of", "the", "a", "is", "large", "small")
@@ -117,7 +118,7 @@ def ours(folder: Path) -> dict[str, Any]:
 
     items, scorer = read(folder), Scorer(folder / "model")
     list(scorer.scores(items[:2]))  # warm
-    before = cpu_s()
+    before = cpu_seconds()
     scores = list(scorer.scores(items))
     return figures(before, {score.key: score.scores for score in scores}, sum(score.tokens for score in scores))
 
@@ -143,20 +144,14 @@ def peer(folder: Path) -> dict[str, Any]:
             return float(parts.head(states[:, -1]).item())
 
     score(items[0], items[0].responses[0])  # warm
-    tokens, before = 0, cpu_s()
+    tokens, before = 0, cpu_seconds()
     for item in items:
         scores[item.key] = [score(item, response) for response in item.responses]
     return figures(before, scores, tokens)
 
 
 def figures(before: float, scores: Any, tokens: int) -> dict[str, Any]:
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu_s": cpu_s() - before, "peak_mb": peak_mb, "scores": scores, "tokens": tokens}
-
-
-def cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return {"cpu_s": cpu_seconds() - before, "peak_mb": peak_mb(), "scores": scores, "tokens": tokens}
 
 
 if __name__ == "__main__":
