@@ -9,6 +9,7 @@ import importlib.util
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for mark in item.iter_markers("needs"):
             if importlib.util.find_spec(mark.args[0]) is None:
                 pytest.skip(f"needs {mark.args[0]}, which is not installed for this Python")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """A job that a test runs in its own process marks the environment, handles SIGTERM and narrows the umask: the next
+    test sees none of it. What libraries set when they are imported stays, as they do."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("PROXYGRM_")}
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    for name in [name for name in os.environ if name.startswith("PROXYGRM_") and name not in ours]:
+        del os.environ[name]
+    os.environ.update(ours)
+    if handler is not None:  # of C code, which Python cannot put back
+        signal.signal(signal.SIGTERM, handler)
+    os.umask(0o022)
