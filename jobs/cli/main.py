@@ -267,12 +267,12 @@ def run_stage(stage: str, **asked: Any) -> None:
 
 
 @main.command()
-@click.option("--run", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--run", type=click.Path(path_type=Path), help="Run folder.  [runs/demo, or runs/demo-RECIPE]")
 @click.option("--recipe", default="proxy_grm", show_default=True, help="Recipe whose demo preset runs.")
 @click.option("--quick", is_flag=True, help="A few steps of everything: shows that it works, not that it learns.")
-@click.option("--prepare-only", is_flag=True, help="Only draw the pairs and build the tiny model.")
+@click.option("--prepare-only", is_flag=True, help="Only draw the data and build the tiny model.")
 @reuse_option
-def demo(run: Path, recipe: str, quick: bool, prepare_only: bool, reuse: tuple[Path, ...]) -> None:
+def demo(run: Path | None, recipe: str, quick: bool, prepare_only: bool, reuse: tuple[Path, ...]) -> None:
     """The whole chain on this machine: a private SLURM, drawn images, a tiny Qwen2.5-VL; about 15 minutes."""
     from jobs.cli.run import demo as demonstration
 

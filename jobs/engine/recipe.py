@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.engine.demo_inputs import DemoInputs
 from jobs.engine.stage import Output, Stage
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import did_you_mean
@@ -86,6 +87,8 @@ class Recipe:
     """Folder of its ablation specs, if it ships any."""
     report: Report = field(default_factory=Report)
     """What its page shows, and the demo when it has ended: files, titles, columns and their order."""
+    demo_inputs: DemoInputs | None = None
+    """What its presets demo and quick run on; drawn by `proxygrm demo`."""
     file: str = ""
     """Where it is written; for error messages."""
 

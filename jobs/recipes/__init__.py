@@ -26,7 +26,7 @@ from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 
 RECIPES = {"proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report"}
-"""Name -> what it does, in a line; the module of that name beside this file has its RECIPE."""
+"""Name -> what it does, in a line; the module of that name beside this file, with _ for -, has its RECIPE."""
 
 
 def find(spec: str) -> tuple[Recipe, str]:
@@ -40,8 +40,9 @@ def find(spec: str) -> tuple[Recipe, str]:
         if not path.is_file():
             raise UserError(f"there is no recipe file {path}", code="recipe.missing-file", path=str(path))
         return load_file(path, path.stat().st_mtime_ns), preset
-    if name not in RECIPES:
-        presets = [f"{known}:{name}" for known in RECIPES if name in find(known)[0].presets]
+    known = {each.replace("_", "-"): each for each in RECIPES}.get(name.replace("_", "-"))
+    if known is None:
+        presets = [f"{each}:{name}" for each in RECIPES if name in find(each)[0].presets]
         hint = f"did you mean {presets[0]}?" if presets else did_you_mean(name, RECIPES)
         raise UserError(
             f"there is no recipe {name!r}; {hint} Your own: the path of its .py file",
@@ -49,7 +50,7 @@ def find(spec: str) -> tuple[Recipe, str]:
             name=name,
             known=list(RECIPES),
         )
-    module = importlib.import_module(f"jobs.recipes.{name}")
+    module = importlib.import_module(f"jobs.recipes.{known.replace('-', '_')}")
     return _recipe_of(module, module.__file__ or ""), preset
 
 

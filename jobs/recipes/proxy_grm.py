@@ -11,6 +11,7 @@ from typing import Literal
 
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
+from jobs.recipes import drawn_pairs
 from jobs.stages import benchmarks, checks, distill, evaluate, merge, report, rl, rl_with_proxy, sft, split, transfer
 from proxygrm.report.contents import Report, Results
 from proxygrm.rewards.proxy_agreement import ProxyAgreement
@@ -118,8 +119,6 @@ class Config:
 
 QWEN_3B = "Qwen/Qwen2.5-VL-3B-Instruct"
 QWEN_7B = "Qwen/Qwen2.5-VL-7B-Instruct"
-QWEN_235B = "Qwen/Qwen3-VL-235B-A22B-Instruct"
-DEMO_INPUTS = Path(__file__).parents[2] / ".local" / "demo-inputs"
 
 
 def paper() -> Config:
@@ -134,7 +133,7 @@ def paper() -> Config:
         held_out="data/held_out",
         policy=QWEN_7B,
         proxy=QWEN_7B,
-        distill=distill.Settings(teacher=QWEN_235B, shards=4, on=node),
+        distill=distill.Settings(teacher="Qwen/Qwen3-VL-235B-A22B-Instruct", shards=4, on=node),
         split=Sets(on=Resources(cpus_per_task=8, mem_gb=64, timeout_min=60)),
         proxy_sft=sft.Settings(on=half),
         proxy_rl=rl.Settings(on=node).for_proxy(max_response_length=4096),
@@ -153,11 +152,12 @@ def demo() -> Config:
     small = Resources(cpus_per_task=1, mem_gb=4, timeout_min=15)
     one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
     training = replace(one_gpu, cpus_per_task=4, mem_gb=16)
+    drawn = drawn_pairs.INPUTS.folder
     return Config(
-        pairs=str(DEMO_INPUTS / "pairs"),
-        held_out=str(DEMO_INPUTS / "held_out"),
-        policy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
-        proxy=str(DEMO_INPUTS / "tiny-qwen2.5-vl"),
+        pairs=str(drawn / "pairs"),
+        held_out=str(drawn / "held_out"),
+        policy=str(drawn / drawn_pairs.MODEL),
+        proxy=str(drawn / drawn_pairs.MODEL),
         distill=distill.Settings(shards=2, concurrency=16, max_tokens=256, timeout_s=30.0, on=small),
         split=Sets(
             proxy_sft=1250,
@@ -178,7 +178,7 @@ def demo() -> Config:
         ),
         evaluate=evaluate.Settings(max_tokens=160, proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
         transfer=transfer.Settings(proxy_max_tokens=64, max_model_len=1024, on=one_gpu),
-        benchmarks=replace(benchmarks.Settings.demo(DEMO_INPUTS / "benchmarks"), on=one_gpu),
+        benchmarks=replace(benchmarks.Settings.demo(drawn / "benchmarks"), on=one_gpu),
         report=report.Settings(on=small),
     )
 
@@ -245,5 +245,6 @@ RECIPE = Recipe(
     ),
     nodes=("grm_rl",),
     report=REPORT,
+    demo_inputs=drawn_pairs.INPUTS,
     ablations=str(Path(__file__).parent / "ablations" / "proxy_grm"),
 )

@@ -13,43 +13,35 @@ from jobs.cli.common import console
 from jobs.cli.common.say import echo
 from jobs.cli.run.follow import ended_well, follow
 from jobs.cli.run.send import send
+from jobs.engine.demo_inputs import DemoInputs
+from jobs.engine.recipe import Recipe
 from jobs.engine.request import Request, Resolved
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.records import read_json, write_json
 from jobs.engine.watch.cancel import cancel_all
-from jobs.recipes.proxy_grm import DEMO_INPUTS
+from proxygrm.core.errors import UserError
 from proxygrm.core.files import lock
 from proxygrm.core.files.owner import refuse_foreign
-from proxygrm.core.pairs import SCHEMA_VERSION
 from proxygrm.core.runtime.interrupts import stopped_once
 from proxygrm.report.contents import Report
 from slurm import reach
 
-TRAIN, HELD_OUT, IN_BENCHMARK, SEED = 5000, 160, 40, 0
-KINDS = ("colour",)
-FOG = 0.6
-"""Share of the images in fog."""
+DEFAULT = "proxy_grm"
 STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the same command resumes it"
-STAMP = {
-    "train": TRAIN,
-    "held_out": HELD_OUT,
-    "benchmarks": IN_BENCHMARK,
-    "seed": SEED,
-    "fog": FOG,
-    "recipe": 8,
-    "pairs": SCHEMA_VERSION,
-}
-"""Of prepared inputs: with another stamp they are rebuilt."""
 
 
-def run(folder: Path, recipe: str, quick: bool, prepare_only: bool, reuse: Sequence[Path] = ()) -> None:
+def run(folder: Path | None, recipe: str, quick: bool, prepare_only: bool, reuse: Sequence[Path] = ()) -> None:
+    """folder: without one, a run folder of the recipe's own."""
+    found = _recipe(recipe)
+    folder = folder or Path("runs") / ("demo" if found.name == DEFAULT else f"demo-{found.name.replace('_', '-')}")
     sources = console.other_runs(folder, reuse)
     started = time.time()
     ledger = Ledger(folder)
     ledger.create()
     remedy = f"watch it with `proxygrm status --run {folder} --watch`, or give this one another --run"
     with lock.held(folder / ".demo.lock", f"a demo is running in {folder}", remedy):
-        prepare(DEMO_INPUTS)
+        if found.demo_inputs:
+            prepare(found.demo_inputs)
         if prepare_only:
             return
         page = _chain(ledger, Request("local", f"{recipe}:{'quick' if quick else 'demo'}", reuse=sources))
@@ -110,31 +102,45 @@ def show_result(folder: Path, report: Report) -> None:
         papers_table.show(scored, console.out)
 
 
-def prepare(inputs: Path) -> None:
-    """Draw the pairs, ingest them through the real reader, build the tiny model. Skipped when everything is there.
+def prepare(inputs: DemoInputs) -> None:
+    """Draw the inputs. Skipped when everything is there.
 
-    Built in a scratch folder and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
+    Drawn in a scratch folder and renamed at the end, so an interrupted preparation leaves nothing that looks finished.
     """
-    if read_json(inputs / "READY.json") == STAMP:
+    folder = inputs.folder
+    if read_json(folder / "READY.json") == inputs.stamp:
         return
-    refuse_foreign(inputs, "use a checkout of your own")
-    from data_tools.ingest.run import ingest
-    from data_tools.sources.demo_benchmarks import write_demo_benchmarks
-    from data_tools.sources.demo_pairs import write_demo_pairs
-    from jobs.cli.common.quiet import quiet
-    from proxygrm.demo.corpus import demo_corpus
-    from proxygrm.demo.model import build_tiny_model
+    folder.parent.mkdir(exist_ok=True)
+    refuse_foreign(folder, "use a checkout of your own")
+    with lock.held(folder.with_name(f".{inputs.name}.lock"), f"another demo draws {folder}", wait_s=600):
+        # Another demo may have drawn them meanwhile.
+        if read_json(folder / "READY.json") != inputs.stamp:
+            echo(f"preparing: {inputs.announcement}")
+            _draw(inputs)
 
-    echo("preparing: drawing preference pairs and building a tiny Qwen2.5-VL (about half a minute)")
-    part = inputs.with_name(inputs.name + ".part")
+
+def _draw(inputs: DemoInputs) -> None:
+    from jobs.cli.common.quiet import quiet
+
+    folder = inputs.folder
+    part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     with quiet("demo"):
-        write_demo_benchmarks(part / "benchmarks", IN_BENCHMARK, SEED)
-        write_demo_pairs(part / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
-        for name, target in (("train", "pairs"), ("held_out", "held_out")):
-            ingest("rlaif-v", part / "release" / f"{name}.parquet", part / target)
-        build_tiny_model(part / "tiny-qwen2.5-vl", demo_corpus(SEED, kinds=KINDS), seed=SEED)
-    write_json(part / "READY.json", STAMP)
-    shutil.rmtree(inputs, ignore_errors=True)
-    part.rename(inputs)
+        inputs.draw(part)
+    write_json(part / "READY.json", dict(inputs.stamp))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _recipe(spec: str) -> Recipe:
+    """Raises UserError: demo.preset-given, recipe.unknown-preset where it has no demo, and those of `recipes.find`."""
+    found, preset = recipes.find(spec)
+    if preset:
+        raise UserError(
+            f"{spec}: a demo has its own preset; --recipe {spec.removesuffix(f':{preset}')}, and --quick for few steps",
+            code="demo.preset-given",
+            preset=preset,
+        )
+    found.settings("demo")
+    return found

@@ -17,7 +17,8 @@ from conftest import log_of, send, until_ended
 from jobs.engine import state
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun, closure
-from jobs.recipes.proxy_grm import DEMO_INPUTS, Config, chain, quick
+from jobs.recipes.drawn_pairs import INPUTS
+from jobs.recipes.proxy_grm import Config, chain, quick
 from slurm import local
 from slurm.profile import Environment, Health, Node, Profile, Scheduler
 from slurm.ray.cluster import ClusterOptions, run_in_cluster
@@ -140,9 +141,9 @@ def test_two_whole_rl_jobs_of_two_users_on_one_node_each_train_as_if_alone(monke
     """About as long as two quick demos: run by hand, `pytest -m two_users`."""
     from jobs.cli.run.demo import prepare
 
-    prepare(DEMO_INPUTS)
+    prepare(INPUTS)
     with two_users(ONE_NODE) as (first, second):
-        stages = closure(chain(on_one_node(for_all(DEMO_INPUTS, first.parent / "inputs"))), ["grm_rl"])
+        stages = closure(chain(on_one_node(for_all(INPUTS.folder, first.parent / "inputs"))), ["grm_rl"])
         for name, value in local.env(first.parent / "cluster").items():
             monkeypatch.setenv(name, value)
         second.folder.chmod(0o755)

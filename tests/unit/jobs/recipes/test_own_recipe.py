@@ -96,6 +96,7 @@ def test_a_recipe_that_cannot_work_is_one_line_with_file_and_line(
 def test_an_unknown_recipe_or_preset_lists_what_there_is(tmp_path: Path) -> None:
     with refused("recipe.unknown", name="proxy_gmr", known=["proxy_grm"]):
         find("proxy_gmr")
+    assert find("proxy-grm:demo")[0].name == "proxy_grm"  # as the names of other recipes are written
     with refused("recipe.unknown") as caught:
         find("demo")
     assert "did you mean proxy_grm:demo?" in str(caught.value)
