@@ -186,7 +186,8 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
     proxygrm submit STAGE --profile h100 --hold --after 81231 --account lab --qos long
     proxygrm submit --run runs/second --reuse runs/first --set STAGE.learning_rate=1e-6
 
-    Submitting again is safe: finished stages are skipped, queued ones are waited for.
+    Submitting again is safe: finished stages are skipped, queued ones are waited for. With --watch it exits with 2 when
+    a stage did not end well.
     """
     from jobs.cli.run import send
 
@@ -248,9 +249,12 @@ def ablate(
     if dry_run:
         send.plan(asked, part, script=True, redo=())
         return
-    folder = send.submit(asked, part, (), watch)
-    if watch and recipe.sweep.table:
-        ablating.show_table(folder, found.name, as_json=False)
+
+    def show(folder: Path) -> None:
+        if recipe.sweep.table:
+            ablating.show_table(folder, found.name, as_json=False)
+
+    send.submit(asked, part, (), watch, at_the_end=show)
 
 
 @main.command("run-stage")

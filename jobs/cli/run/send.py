@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from jobs.cli.common import console
 from jobs.cli.common.plan_table import print_scripts, show_plan
-from jobs.cli.run.follow import follow
+from jobs.cli.run.follow import ended_well, follow
 from jobs.engine import check, flow
 from jobs.engine.flow import Choice
 from jobs.engine.plan import Planned, Sending
@@ -33,17 +33,28 @@ def plan(options: dict[str, Any], stages: Iterable[str], script: bool, redo: Ite
         check.other_jobs(choice.sending.after)
 
 
-def submit(options: dict[str, Any], stages: Iterable[str], redo: Iterable[str], watch: bool) -> Path:
-    """Returns the run folder."""
+def submit(
+    options: dict[str, Any],
+    stages: Iterable[str],
+    redo: Iterable[str],
+    watch: bool,
+    at_the_end: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """watch: until everything has ended; then `at_the_end`, with the run folder, is called.
+
+    Raises UserError when a watched stage did not end well: run.stage-failed, run.not-finished.
+    """
     resolved, ledger = console.of_request(options)
-    send(resolved, ledger, _choice(options, stages, redo))
+    planned = send(resolved, ledger, _choice(options, stages, redo))
     if watch:
-        follow(resolved, ledger)
-    return ledger.folder
+        asked = {line.stage.batch or line.stage.name for line in planned}
+        states = follow(resolved, ledger)
+        at_the_end(ledger.folder)
+        ended_well([row for row in states if row.stage in asked])
 
 
-def send(resolved: Resolved, ledger: Ledger, choice: Choice = flow.Choice()) -> None:  # noqa: B008 - frozen
-    """Submit what is missing, and say what was sent or why nothing was."""
+def send(resolved: Resolved, ledger: Ledger, choice: Choice = flow.Choice()) -> list[Planned]:  # noqa: B008 - frozen
+    """Submit what is missing, and say what was sent or why nothing was. Returns what it planned."""
     planned = flow.submit(resolved, ledger, choice, Terminal(resolved, ledger))
     actions = {line.action for line in planned}
     if actions <= {"skip"}:
@@ -58,6 +69,7 @@ def send(resolved: Resolved, ledger: Ledger, choice: Choice = flow.Choice()) -> 
         console.out.print(f"nothing to send: {queued} is done")
     elif choice.sending.hold:
         _show_held(planned, ledger)
+    return planned
 
 
 class Terminal(flow.Listener):

@@ -73,6 +73,10 @@ def test_it_is_planned_sent_resumed_and_ablated_like_a_shipped_one(folder: Path,
     }
     assert cells == {"most-1": [["a", 3]], "most-2": [["a", 3], ["rubric", 3]]}
 
+    (folder / "no text").write_bytes(b"\xff\xfe\xff")
+    bad = ("--run", "runs/bad", "--set", "text=no text", "--watch")
+    assert "count failed: UnicodeDecodeError" in proxygrm("submit", *RECIPE, *bad, code=2)
+
     shutil.move(folder / "words.py", folder / "gone.py")
     assert "done" in proxygrm("status", "--run", "runs/words"), "by the copy in the run folder"
     assert "recipe.missing-file" in proxygrm("submit", "--run", "runs/words", code=2)
