@@ -35,7 +35,7 @@ looked_at = $(or $(run),$(if $(value PROFILE),--run "runs/$$(basename -- $(call 
 submit = proxygrm submit $(recipe) $(profile) $(run) $(nodes) $(args)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo test test-fast lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation plan status logs cancel report ready
+.PHONY: help setup lock doctor demo test test-fast lint cluster-up cluster-down submit-distill submit-sft submit-rl submit-eval submit-chain ablation replicate plan status logs cancel report ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -86,6 +86,9 @@ submit-chain: ready ## every stage that is missing
 
 ablation: ready ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
 	@proxygrm ablate $(call quoted,SPEC) $(recipe) $(profile) $(run) $(nodes) $(args)
+
+replicate: setup ## the paper's ablations at demo size, judged by a proxy that no training has seen; about 90 minutes
+	@proxygrm demo --recipe unseen-proxy && proxygrm demo --prepare-only && proxygrm ablate replicate --recipe proxy_grm:demo --run runs/replicate --set evaluate.judge=runs/demo-unseen-proxy/proxy_sft/model --watch $(args)
 
 doctor: ready ## check the profile against this cluster
 	@proxygrm doctor $(profile) $(args)

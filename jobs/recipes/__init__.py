@@ -25,7 +25,10 @@ from proxygrm.core.files.user_code import line_of
 from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 
-RECIPES = {"proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report"}
+RECIPES = {
+    "proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report",
+    "unseen-proxy": "distill -> split -> SFT of a proxy that judges the rubrics of others' trainings",
+}
 """Name -> what it does, in a line; the module of that name beside this file, with _ for -, has its RECIPE."""
 
 

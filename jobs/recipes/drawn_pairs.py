@@ -15,7 +15,7 @@ FOG = 0.6
 MODEL = "tiny-qwen2.5-vl"
 
 
-def _draw(folder: Path) -> None:
+def draw(folder: Path, seed: int = SEED) -> None:
     """pairs/ and held_out/ (through the real reader), benchmarks/, and the model."""
     from data_tools.ingest.run import ingest
     from data_tools.sources.demo_benchmarks import write_demo_benchmarks
@@ -23,11 +23,11 @@ def _draw(folder: Path) -> None:
     from proxygrm.demo.corpus import demo_corpus
     from proxygrm.demo.model import build_tiny_model
 
-    write_demo_benchmarks(folder / "benchmarks", IN_BENCHMARK, SEED)
-    write_demo_pairs(folder / "release", TRAIN, HELD_OUT, SEED, KINDS, FOG)
+    write_demo_benchmarks(folder / "benchmarks", IN_BENCHMARK, seed)
+    write_demo_pairs(folder / "release", TRAIN, HELD_OUT, seed, KINDS, FOG)
     for name, target in (("train", "pairs"), ("held_out", "held_out")):
         ingest("rlaif-v", folder / "release" / f"{name}.parquet", folder / target)
-    build_tiny_model(folder / MODEL, demo_corpus(SEED, kinds=KINDS), seed=SEED)
+    build_tiny_model(folder / MODEL, demo_corpus(seed, kinds=KINDS), seed=seed)
 
 
 INPUTS = DemoInputs(
@@ -41,5 +41,5 @@ INPUTS = DemoInputs(
         "recipe": 8,
         "pairs": SCHEMA_VERSION,
     },
-    draw=_draw,
+    draw=draw,
 )

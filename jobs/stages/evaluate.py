@@ -30,6 +30,9 @@ ROW = 600
 
 @dataclass(frozen=True)
 class Settings(OnNodes, EvaluateSettings):
+    judge: str = ""
+    """A checkpoint that decides by the rubrics, by path or hub name; empty takes the recipe's own proxy. One that no
+    training has asked makes the rubrics of differently trained models comparable."""
     shards: int = 1
     """Elements of the job array that share the pairs. Each loads every model; 1 judges and merges in one job."""
 
@@ -51,13 +54,13 @@ def stages(
         run=judge_and_merge,
         needs={
             "held_out": held_out,
-            "proxy": checks.checkpoint(proxy, name, trusted),
+            "proxy": checks.checkpoint(settings.judge or proxy, name, trusted),
             **{label: checks.checkpoint(model, name, trusted) for label, model in models.items()},
         },
         makes=(Artifact("summary.json"),),
         on=settings.on,
         validate=validate,
-        config=settings,
+        config=replace(settings, judge=""),  # in the fingerprint as a need, by its content
         prompts=("grm", "proxy"),
         disk=disk,
     )

@@ -46,17 +46,38 @@ def list_shipped() -> None:
 
 def collect(folder: Path, cells: Sequence[Cell], table: CellTable) -> list[Row]:
     """One row for each setting of the cells, over all seeds, in the spec's order."""
-    groups: dict[str, list[dict[str, float] | None]] = {}
-    for cell in cells:
-        groups.setdefault(without_seed(cell, table.seed), []).append(_metrics(folder / "cells" / cell.name, table))
     rows = []
-    for name, cells_of_row in groups.items():
-        evaluated = [metrics for metrics in cells_of_row if metrics is not None]
+    for name, cells_of_row in by_row(cells, table.seed).items():
+        found = [_metrics(folder / "cells" / cell.name, table) for cell in cells_of_row]
+        evaluated = [metrics for metrics in found if metrics is not None]
         values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in table.figures}
         means = {key: statistics.fmean(v) for key, v in values.items() if v}
         spreads = {key: statistics.stdev(v) if len(v) > 1 else None for key, v in values.items() if v}
         rows.append(Row(name, len(evaluated), len(cells_of_row), means, spreads))
     return rows
+
+
+def by_row(cells: Sequence[Cell], seed: str) -> dict[str, list[Cell]]:
+    """The cells that differ only in their seed, by what the table calls them."""
+    rows: dict[str, list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault(without_seed(cell, seed), []).append(cell)
+    return rows
+
+
+def comparisons(folder: Path, cells: Sequence[Cell], table: CellTable) -> list[dict[str, Any]]:
+    """Every row of the table against the first, pair by pair, where all seeds of both are evaluated."""
+    from proxygrm.evaluate.scores.repeated import compare_trainings
+
+    runs = {}
+    for name, members in by_row(cells, table.seed).items():
+        summaries = [folder / "cells" / cell.name / table.file for cell in members]
+        files = [summary.parent / f"{table.model}.jsonl" for summary in summaries]
+        if all((file.parent / "DONE.json").exists() and file.exists() for file in files):
+            runs[name] = files
+        elif not runs:
+            return []  # without the first there is nothing to compare with
+    return compare_trainings(runs) if len(runs) > 1 else []
 
 
 def without_seed(cell: Cell, seed: str) -> str:
@@ -85,9 +106,11 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
         )
     request = ablation_of(folder, name)
     rows = collect(folder, request.ablation, shown)
+    compared = comparisons(folder, request.ablation, shown)
     file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
+    write_json(file.with_name("comparisons.json"), compared)
     if as_json:
         echo(json.dumps([vars(row) for row in rows], indent=2))
         return
@@ -101,6 +124,28 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
         table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in shown.figures))
     out.print(table)
     out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
+    if compared:
+        _show_comparisons(compared, file.with_name("comparisons.json"))
+
+
+def _show_comparisons(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    table = Table(title=f"against {rows[0]['baseline']}, on the same {rows[0]['pairs']} pairs", title_justify="left")
+    for column in ("cell", "figure"):
+        table.add_column(column, overflow="fold")
+    for column in ("difference", "95 %", "p", "p (Holm)", "each seed"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            escape(row["run"]), row["figure"].replace("_", " "), f"{100 * row['difference']:+.1f}",
+            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}",
+            ", ".join(f"{100 * each:+.1f}" for each in row["by_seed"]),
+        )  # fmt: skip
+    out.print(table)
+    out.print(
+        "percentage points; a pair's share is over its orders and all seeds, interval (bootstrap) and p (sign flips) "
+        f"are over pairs: how much seeds differ is in the last column; also in {file}",
+        soft_wrap=True,
+    )
 
 
 def _cell(row: Row, key: str) -> str:

@@ -46,7 +46,8 @@ def run(folder: Path | None, recipe: str, quick: bool, prepare_only: bool, reuse
             return
         page = _chain(ledger, Request("local", f"{recipe}:{'quick' if quick else 'demo'}", reuse=sources))
     minutes = (time.time() - started) / 60
-    echo(f"done in {minutes:.1f} minutes; open {folder / page}")
+    look = f"open {folder / page}" if (folder / page).exists() else f"`proxygrm report --run {folder}` makes its page"
+    echo(f"done in {minutes:.1f} minutes; {look}")
 
 
 def _chain(ledger: Ledger, request: Request) -> str:

@@ -38,7 +38,7 @@ def uses_of(name: str, text: str) -> Iterator[str]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_no_stage_of_a_recipe_is_named_in_the_code_that_all_recipes_share(recipe: str) -> None:
     names = stage_names(recipe)
-    assert len(names) > 3
+    assert len(names) >= 3
     found = [
         f"{path.relative_to(ROOT)}: {name}: {line}"
         for folder in FOLDERS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli.run.ablate import collect
+from jobs.cli.run.ablate import collect, comparisons
 from jobs.engine import sweep
 from jobs.engine.plan import Facts, dependency, in_batches, plan
 from jobs.engine.request import Request, ablation_of, save
@@ -21,6 +21,7 @@ from jobs.recipes import of_run, read_spec, resolve, shipped
 from jobs.recipes.proxy_grm import RECIPE, demo, paper
 from proxygrm.core.errors import UserError
 from slurm import profile
+from support.refusals import refused
 
 
 def spec_file(folder: Path, text: str) -> str:
@@ -252,6 +253,42 @@ def test_the_table_has_mean_and_spread_over_seeds_and_counts_what_is_missing(tmp
     assert one.spreads["accuracy"] == pytest.approx(0.05 * 2**0.5)
     assert "format_rate" not in one.means
     assert (two.evaluated, two.cells, two.spreads["accuracy"]) == (1, 2, None)
+
+
+def judged(run: Path, cell: str, right: str) -> None:
+    """right: of each pair, whether its one judgement is right (1) and the proxy agrees with it."""
+    evaluated(run, cell, 0.5)
+    rows = [{"id": str(at), "copy": 0, "correct": mark == "1", "proxy_agrees": None} for at, mark in enumerate(right)]
+    (run / "cells" / cell / "evaluate" / "rl.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_every_row_is_compared_with_the_first_on_the_same_pairs(tmp_path: Path) -> None:
+    cells, table = read_spec(RECIPE, spec_file(tmp_path, SEEDS)).cells, RECIPE.sweep.table
+    assert table
+    judged(tmp_path, "aggregation-sum_seed-1", "10000000")
+    assert comparisons(tmp_path, cells, table) == [], "not while a seed of the first is missing"
+    judged(tmp_path, "aggregation-sum_seed-2", "00000000")
+    judged(tmp_path, "aggregation-bonus_seed-1", "11111111")
+    assert comparisons(tmp_path, cells, table) == []
+    judged(tmp_path, "aggregation-bonus_seed-2", "11111110")
+    accuracy, proxy = comparisons(tmp_path, cells, table)
+    assert (accuracy["baseline"], accuracy["run"], accuracy["pairs"]) == ("aggregation=sum", "aggregation=bonus", 8)
+    assert (accuracy["figure"], accuracy["by_seed"]) == ("accuracy_unparsed_wrong", [7 / 8, 7 / 8])
+    assert accuracy["difference"] == pytest.approx(7 / 8)
+    assert accuracy["low"] < 7 / 8 < accuracy["high"]
+    assert accuracy["p"] == pytest.approx(2 / 2**8, abs=0.003), "all eight differ in one direction"
+    assert (proxy["figure"], proxy["difference"], proxy["p"]) == ("proxy_agreement_all", 0.0, 1.0)
+    judged_others = tmp_path / "cells" / "aggregation-bonus_seed-2" / "evaluate" / "rl.jsonl"
+    judged_others.write_text(judged_others.read_text().replace('"7"', '"8"'))
+    with refused("eval.other-pairs", runs=["aggregation=sum", "aggregation=bonus"]):
+        comparisons(tmp_path, cells, table)
+
+
+def test_a_judge_of_one_s_own_is_what_the_evaluation_needs_and_its_path_is_not_part_of_it() -> None:
+    other = resolve(Request(assignments=("evaluate.judge=somebody/unseen",)))
+    needs = by_name(other.stages)["evaluate"].needs
+    assert needs["proxy"].path == "somebody/unseen"
+    assert by_name(other.stages)["evaluate"].config.judge == ""
 
 
 def test_a_thousand_cells_are_planned_as_one_array_in_seconds() -> None:

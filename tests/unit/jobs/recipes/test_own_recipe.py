@@ -10,7 +10,7 @@ import pytest
 from jobs.engine.recipe import own_file, split_name, with_file
 from jobs.engine.request import KEPT_RECIPE, Request, asked_before, save
 from jobs.engine.run_folder.ledger import Ledger
-from jobs.recipes import find, of_run, resolve
+from jobs.recipes import RECIPES, find, of_run, resolve
 from support.refusals import refused
 
 HEAD = """
@@ -94,7 +94,7 @@ def test_a_recipe_that_cannot_work_is_one_line_with_file_and_line(
 
 
 def test_an_unknown_recipe_or_preset_lists_what_there_is(tmp_path: Path) -> None:
-    with refused("recipe.unknown", name="proxy_gmr", known=["proxy_grm"]):
+    with refused("recipe.unknown", name="proxy_gmr", known=list(RECIPES)):
         find("proxy_gmr")
     assert find("proxy-grm:demo")[0].name == "proxy_grm"  # as the names of other recipes are written
     with refused("recipe.unknown") as caught:
