@@ -49,6 +49,7 @@ class View:
     facts: list[tuple[str, str, list[str]]]  # (measure, what it means, one value per run)
     policies: list[tuple[str, list[str]]]
     against: list[list[str]]
+    compared: str  # the figure whose differences `against` has
     anchors: list[dict[str, str]]
     anchor_note: str
     notes: list[tuple[str, str]]  # (run, note)
@@ -68,7 +69,7 @@ def build_view(
     against: list[Figures] = []
     if len(runs) > 1:
         try:
-            against = compare_pairs(runs, _comparisons(list(runs)), policy, common)
+            against = compare_pairs(runs, _comparisons(list(runs)), policy, common, partition)
         except UserError as error:
             notes.append(("pair by pair", str(error)))
     anchors, anchor_note = _anchors(runs, policy)
@@ -81,6 +82,7 @@ def build_view(
         facts=_facts(figures),
         policies=_policies(figures, bench.official_about),
         against=[_against(row) for row in against],
+        compared=bench.headline,
         anchors=anchors,
         anchor_note=anchor_note,
         notes=notes,
@@ -127,16 +129,30 @@ def _groups(figures: Mapping[str, Figures], anchors: Sequence[Mapping[str, str]]
     names = list(dict.fromkeys(name for f in figures.values() for name in f["categories"]))
     if len(names) > 1:
         measures += [(name, _category(name)) for name in names]
+    views = _views(figures)
     published = [
         Bar(anchor["name"], float(anchor["per_cent"]) / 100, run=None, mark=anchor["mark"]) for anchor in anchors
     ]
     votes = _votes(figures)
     if len(figures) == 1:
         groups = [("", [bar(first, title, 0) for title, bar in measures])]
-        return [*groups, *votes, *([("Published, overall", published)] if published else [])]
+        return [*groups, *views, *votes, *([("Published, overall", published)] if published else [])]
     groups = [(title, [bar(f, name, run) for run, (name, f) in enumerate(figures.items())]) for title, bar in measures]
     groups[0][1].extend(published)
-    return groups + votes
+    return groups + views + votes
+
+
+def _views(figures: Mapping[str, Figures]) -> list[tuple[str, list[Bar]]]:
+    """The other partitions that the benchmark is read by: a group each with one run, one for each category with
+    several."""
+    groups: dict[str, list[Bar]] = {}
+    for run, (name, f) in enumerate(figures.items()):
+        for view, shares in f.get("views", {}).items():
+            for category, share in shares.items():
+                title, label = (view, category) if len(figures) == 1 else (f"{view}: {category}", name)
+                bar = Bar(label, share["accuracy"], share["low"], share["high"], share["n"], run)
+                groups.setdefault(title.capitalize(), []).append(bar)
+    return list(groups.items())
 
 
 def _votes(figures: Mapping[str, Figures]) -> list[tuple[str, list[Bar]]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import isnan, nan
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isnan
 from typing import Any
 
 from proxygrm.core.errors import UserError
+from proxygrm.evaluate.benchmarks import partition as partition_of
 from proxygrm.evaluate.benchmarks.anchors import ANCHORS, comparability
 from proxygrm.evaluate.rows.text import ids_text
-from proxygrm.evaluate.scores.metrics import Figures
+from proxygrm.evaluate.scores.metrics import Figures, summed_difference
 from proxygrm.evaluate.scores.notes import Answers
 from proxygrm.evaluate.scores.paired import add_holm, paired_figures
 from proxygrm.evaluate.scores.pairs import pair_scores, vote_counts
 from proxygrm.evaluate.scores.score import score
+from proxygrm.evaluate.scores.shares import grouping_of, macro_weights
 
 Scores = dict[Any, float]  # pair -> 0 to 1, NaN where the policy leaves it out
 ORDERS_DIFFER = "one run judged both orders, the other a single one: no McNemar test, use the interval"
@@ -27,15 +30,16 @@ def compare(
     runs: {name: answers}, at least two, of one benchmark. A pair that the policy leaves out for one of two runs is
     left out for both. common: where runs judged different pairs, compare on those both have; else UserError.
     Returns {baseline, runs {name: {n, overall, macro}}, against [...]}; each of `against` has the difference (other
-    minus baseline) with its 95 % bootstrap interval, McNemar's counts and exact p, and p after Holm's correction for
-    the number of comparisons. A pair is a trial here, and where several pairs share responses (RM-Bench) all of those
-    are one. For McNemar's test a pair is right when it is right in every order judged. So its counts
-    and p are None where one run judged one order and the other both (`orders_differ`): right twice is harder.
+    minus baseline) of the `figure` that the benchmark's papers print (overall, or macro by the partition) with its 95 %
+    bootstrap interval, McNemar's counts and exact p, and p after Holm's correction for the number of comparisons. A
+    pair is a trial here, and where several pairs share responses (RM-Bench) all of those are one. For McNemar's test a
+    pair is right when it is right in every order judged. So its counts and p are None where one run judged one order
+    and the other both (`orders_differ`): right twice is harder.
     """
     if len(runs) < 2:
         raise UserError("a comparison needs two runs or more", code="eval.one-run", count=len(runs))
     baseline, *others = runs
-    against = compare_pairs(runs, [(baseline, name) for name in others], policy, common)
+    against = compare_pairs(runs, [(baseline, name) for name in others], policy, common, partition)
     copied_keys = ("n", "overall", "macro", "overall_interval", "expected", "rows", "partial", "orders", "acc_plus")
     figures = {name: score(answers, partition, policy) for name, answers in runs.items()}
     return {
@@ -50,7 +54,11 @@ def compare(
 
 
 def compare_pairs(
-    runs: Mapping[str, Answers], comparisons: Sequence[tuple[str, str]], policy: str = "wrong", common: bool = False
+    runs: Mapping[str, Answers],
+    comparisons: Sequence[tuple[str, str]],
+    policy: str = "wrong",
+    common: bool = False,
+    partition: str = "official",
 ) -> list[Figures]:
     """A row for each (baseline, run), as in `against` of `compare`; Holm's correction is over all of them."""
     for name, answers in runs.items():
@@ -74,12 +82,15 @@ def compare_pairs(
                 policy=policy,
                 runs=[baseline, name],
             )
-        figures = paired_figures([baseline_scores[key] for key in counted], [run_scores[key] for key in counted])
+        before, after = ([of[key] for key in counted] for of in (baseline_scores, run_scores))
+        # The scores of a run are in the order of its pairs.
+        position = {key: number for number, key in enumerate(baseline_scores)}
+        figures = _figures(runs[baseline], [position[key] for key in counted], before, after, partition)
         orders_differ = runs[name].arranged.both_orders != runs[baseline].arranged.both_orders
         against.append({
-            "run": name, "baseline": baseline, "pairs": len(counted), "left_out": len(shared) - len(counted),
+            "run": name, "baseline": baseline, "pairs": figures["trials"], "left_out": len(shared) - len(counted),
             "not_shared": len(baseline_scores) + len(run_scores) - 2 * len(shared),
-            **{key: figures[key] for key in ("difference", "low", "high")},
+            **{key: figures[key] for key in ("figure", "difference", "low", "high")},
             "orders_differ": orders_differ,
             "only_baseline": None if orders_differ else figures["lost"],
             "only_run": None if orders_differ else figures["won"],
@@ -117,22 +128,34 @@ def beside_anchors(answers: Answers, policy: str) -> list[Figures]:
     return anchors
 
 
+def _figures(
+    answers: Answers, rows: Sequence[int], before: Sequence[float], after: Sequence[float], partition_name: str
+) -> Figures:
+    """Of the counted pairs, which are at `rows` of these answers: trials, figure and `paired_figures`."""
+    import numpy as np
+
+    bench, pairs = answers.bench, [answers.arranged.pairs[row] for row in rows]
+    trials = [bench.trial(pair.facts) if bench.trial else number for number, pair in enumerate(pairs)]
+    _, trial_of = np.unique(trials, return_inverse=True)
+    pairs_of = np.bincount(trial_of)
+    means = [np.bincount(trial_of, weights=scores) / pairs_of for scores in (before, after)]
+    figures = {"trials": len(pairs_of), "figure": bench.headline} | paired_figures(*means)
+    if bench.headline == "overall":
+        return figures
+    grouping = grouping_of(replace(answers.arranged, pairs=pairs), bench, partition_of(bench, partition_name))
+    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    parts = np.bincount(trial_of, weights=macro_weights(difference, grouping) * difference)
+    # What a trial is part of, which is several strata where a partition divides its pairs, is drawn together.
+    strata = [set[tuple[str, str]]() for _ in parts]
+    for trial, name, stratum in zip(trial_of, grouping.names, grouping.strata, strict=True):
+        strata[trial].add((name, stratum))
+    interval = summed_difference(parts, [frozenset(each) for each in strata])
+    return figures | dict(zip(("difference", "low", "high"), interval, strict=True))
+
+
 def _by_pair(answers: Answers, policy: str) -> Scores:
-    pairs = answers.arranged.pairs
-    scores = map(float, pair_scores(vote_counts(answers.arranged), policy, answers.bench))
-    if trial := answers.bench.trial:
-        return _trial_means(zip((trial(pair.facts) for pair in pairs), scores, strict=True))
-    return {pair.key: s for pair, s in zip(pairs, scores, strict=True)}
-
-
-def _trial_means(scores: Iterable[tuple[str, float]]) -> Scores:
-    """The mean of the counted pairs of each trial: pairs that share responses are not independent."""
-    of_trial: dict[str, list[float]] = {}
-    for name, score_ in scores:
-        of_trial.setdefault(name, [])
-        if not isnan(score_):
-            of_trial[name].append(score_)
-    return {name: sum(values) / len(values) if values else nan for name, values in of_trial.items()}
+    scores = pair_scores(vote_counts(answers.arranged), policy, answers.bench)
+    return {pair.key: float(s) for pair, s in zip(answers.arranged.pairs, scores, strict=True)}
 
 
 def _aligned(name_a: str, a: Scores, name_b: str, b: Scores, common: bool) -> tuple[Scores, Scores, list[Any]]:

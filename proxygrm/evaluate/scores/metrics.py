@@ -183,6 +183,20 @@ def paired_difference(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0)
     return float(difference.mean()), *_middle_95(drawn)
 
 
+def summed_difference(
+    parts: Any, groups: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float]:
+    """(sum of the parts, low, high): as above for a weighted difference, to which each trial adds its part; trials are
+    drawn within their group."""
+    import numpy as np
+
+    parts, rng, of_group = np.asarray(parts, dtype=float), np.random.default_rng(seed), defaultdict(list)
+    for part, group in zip(parts.round(15), groups, strict=True):  # rounded, so that equal ones are counted together
+        of_group[group].append(part)
+    drawn = sum(len(some) * _resampled_means(some, resamples, rng) for some in of_group.values())
+    return float(parts.sum()), *_middle_95(drawn)
+
+
 def _resampled_means(scores: Any, resamples: int, rng: Any) -> Any:
     """Means of `resamples` draws with replacement, by the counts of the distinct scores: exact and fast."""
     import numpy as np

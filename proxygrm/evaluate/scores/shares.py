@@ -54,6 +54,7 @@ class Stratum(NamedTuple):
     pairs: int
     mean: float
     trials: Any  # the score of each trial: the mean of its pairs
+    rows: Any = ()  # where its pairs are
 
 
 def summary(scores: Any, grouping: Grouping) -> Figures:
@@ -106,6 +107,18 @@ def interval_of_macro(scores: Any, grouping: Grouping) -> list[float]:
     return list(macro_interval(groups, weights))
 
 
+def macro_weights(scores: Any, grouping: Grouping) -> Any:
+    """What each pair weighs in the macro: scores times weights add up to it. 0 for a pair that does not count."""
+    import numpy as np
+
+    categories, counted, weights = _categories(scores, grouping), _counted(scores), np.zeros(len(scores))
+    for stratum in (stratum for strata in categories.values() for stratum in strata):
+        weights[stratum.rows] = stratum.weight / stratum.pairs
+    if grouping.cut.macro_with_all:
+        weights[counted] += 1 / counted.sum()
+    return weights / (len(categories) + grouping.cut.macro_with_all)
+
+
 def _categories(scores: Any, grouping: Grouping) -> dict[str, list[Stratum]]:
     """Category -> its strata, those with counted pairs only."""
     import numpy as np
@@ -121,7 +134,7 @@ def _categories(scores: Any, grouping: Grouping) -> dict[str, list[Stratum]]:
         categories[str(name)] = [
             Stratum(
                 weights[part] / sum(weights.values()), len(rows), float(scores[rows].mean()),
-                scores[rows] if trials is None else _means(scores[rows], trials[rows]),
+                scores[rows] if trials is None else _means(scores[rows], trials[rows]), rows,
             )
             for part, rows in parts.items()
         ]  # fmt: skip

@@ -44,7 +44,8 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     if not figures["against"]:
         return
     console.print(f"against [bold]{figures['baseline']}[/], pair by pair", highlight=False)
-    table = Table("run", "pairs", "points", "95 %", "won", "lost", "McNemar p", "Holm")
+    points_of = f"points of {figures['against'][0]['figure']}"
+    table = Table("run", "pairs", points_of, "95 %", "won", "lost", "McNemar p", "Holm")
     for row in figures["against"]:
         table.add_row(
             row["run"], f"{row['pairs']:,}", points(row["difference"], 2), between(row["low"], row["high"]),

@@ -11,9 +11,10 @@ import pytest
 from proxygrm.evaluate.benchmarks.rewardbench import SIZES
 from proxygrm.evaluate.benchmarks.rm_bench import CELLS, PARTS
 from proxygrm.evaluate.rows.pairs import load_pairs
-from proxygrm.evaluate.scores.compare import compare_pairs
+from proxygrm.evaluate.scores.compare import compare, compare_pairs
 from proxygrm.evaluate.scores.metrics import wilson
 from proxygrm.evaluate.scores.score import read, score
+from proxygrm.report.benchmark import build_view
 from support.evaluate.answers import own
 from support.evaluate.runs import call, run, write
 from support.refusals import refused
@@ -151,6 +152,61 @@ def test_two_runs_on_rm_bench_are_compared_prompt_by_prompt(tmp_path):
         files[name] = read("rm-bench", [write(tmp_path / f"{name}.jsonl", rows)], partial=True)
     (row,) = compare_pairs(files, [("a", "b")])
     assert (row["pairs"], row["difference"], row["only_run"], row["only_baseline"]) == (4, 0, 1, 1)
+
+
+def test_a_comparison_on_rewardbench_is_of_its_score_and_not_of_the_share_of_pairs(tmp_path):
+    """Right in three quarters of maths instead of in all of chat: of 60 pairs 15 instead of 20."""
+    rights = {"math-prm": range(20), "hep-go": range(20), "alpacaeval-easy": range(10), "mt-bench-med": range(10)}
+    ids = [(f"{subset}/{n}", subset, n) for subset, numbers in rights.items() for n in numbers]
+    judges = {
+        "chat": lambda subset, n: subset in ("alpacaeval-easy", "mt-bench-med"),
+        "maths": lambda subset, n: subset == "math-prm" and n < 15,
+    }
+    files = {
+        name: read("rewardbench", [write(tmp_path / f"{name}.jsonl", answered(
+            "rewardbench", {id_: (subset, right(subset, n)) for id_, subset, n in ids}
+        ))], partial=True) for name, right in judges.items()
+    }  # fmt: skip
+    for partition, maths in (("official", 0.75 * 984 / (984 + 164) / 2), ("subset", 0.75 / 4)):
+        figures = compare(files, partition)
+        (row,) = figures["against"]
+        before, after = (figures["runs"][name]["macro"] for name in judges)
+        assert (row["figure"], row["pairs"]) == ("macro", 60)
+        assert row["difference"] == pytest.approx(after - before)
+        assert after == pytest.approx(maths)
+        assert row["low"] < row["difference"] < row["high"]
+        # Only maths varies between draws: a share of 20 pairs, with its weight.
+        assert (row["high"] - row["low"]) / after == pytest.approx(
+            2 * 1.96 * (0.75 * 0.25 / 20) ** 0.5 / 0.75, rel=0.15
+        )
+    assert (row["only_run"], row["only_baseline"]) == (15, 20)  # McNemar counts pairs
+
+
+def test_a_prompt_of_rm_bench_is_drawn_as_a_whole_where_a_partition_divides_it(tmp_path):
+    """Both partitions have the same macro here, so the same interval: nine pairs of a prompt are one trial in each."""
+    ids = [
+        f"{part}/{n}/c{i}-r{j}" for part in ("chat", "code") for n in range(6) for i, j in product(range(3), repeat=2)
+    ]
+    files = {}
+    for name, right in (("a", 2), ("b", 5)):
+        rows = answered("rm_bench", {id_: (id_[:4], int(id_.split("/")[1]) < right) for id_ in ids})
+        files[name] = read("rm-bench", [write(tmp_path / f"{name}.jsonl", rows)], partial=True)
+    official, difficulty = (compare(files, name)["against"][0] for name in ("official", "difficulty"))
+    for key in ("difference", "low", "high"):
+        assert official[key] == pytest.approx(difficulty[key], abs=0.02)
+    assert (official["difference"], official["pairs"]) == (pytest.approx(0.5), 12)
+
+
+def test_the_page_of_rm_bench_has_its_difficulties_and_styles(tmp_path):
+    rights = {f"chat/{n}/c{i}-r{j}": ("chat", i >= j) for n in range(3) for i, j in product(range(3), repeat=2)}
+    answers = read("rm-bench", [write(tmp_path / "a.jsonl", answered("rm_bench", rights))], partial=True)
+    groups = dict(build_view({"a": answers}).groups)
+    assert [(bar.label, bar.share, bar.n) for bar in groups["Difficulty"]] == [
+        ("easy", 1, 9), ("normal", 1, 9), ("hard", 0, 9)
+    ]  # fmt: skip
+    assert [bar.label for bar in groups["Cells"]] == list(CELLS)
+    two = dict(build_view({"a": answers, "b": answers}).groups)
+    assert [(bar.label, bar.run, bar.share) for bar in two["Difficulty: hard"]] == [("a", 0, 0), ("b", 1, 0)]
 
 
 def test_half_of_a_text_benchmark_is_partial(tmp_path):
