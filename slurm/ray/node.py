@@ -11,6 +11,7 @@ from proxygrm.core.runtime import held_folder
 from proxygrm.core.runtime.child_process import ChildProcess
 from proxygrm.core.runtime.job_secret import NODE_FOLDER, SECRET_FILE
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
+from proxygrm.core.runtime.vllm_plugins import plugins
 from proxygrm.serving.services.gpus import NODE_GPUS
 from slurm.ray import start_hook
 from slurm.ray.plan import ClusterPlan, NodeRole
@@ -46,6 +47,7 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         **NO_TELEMETRY,
+        **plugins(),
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_raylet_start_wait_time_s": "120",
         # Ray's metrics are not collected, and their port would answer without the token.

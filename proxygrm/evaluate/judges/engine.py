@@ -22,6 +22,7 @@ from proxygrm.core.runtime import held_folder
 from proxygrm.core.runtime.job_secret import new_folder
 from proxygrm.core.runtime.log_tail import telling_line
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
+from proxygrm.core.runtime.vllm_plugins import plugins
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 
 BLANK_SIDE_PX = 56
@@ -186,7 +187,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
 
 def _environment(device: str) -> None:
     """vLLM's environment variables, unless the job has set them. They must be set before vLLM is imported."""
-    variables = {**NO_TELEMETRY, "VLLM_LOGGING_LEVEL": "ERROR"}
+    variables = {**NO_TELEMETRY, **plugins(), "VLLM_LOGGING_LEVEL": "ERROR"}
     if device == "cpu":
         variables |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
+from proxygrm.core.runtime.vllm_plugins import plugins
 from proxygrm.serving.endpoints import SERVED_NAME
 from proxygrm.serving.settings import ProxySettings
 
@@ -78,6 +79,7 @@ def serve_environment(spec: ReplicaSpec, api_key: str, base: Mapping[str, str]) 
         "VLLM_API_KEY": api_key,
         "VLLM_HOST_IP": spec.address,
         **NO_TELEMETRY,
+        **plugins(base),
         "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
         "PYTHONUNBUFFERED": "1",
     }
