@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,15 @@ import click
 
 from jobs.cli.common import reward_tables
 from jobs.cli.common.options import Renamed, refuse_idle
+from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.common.say import echo
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.whole_file import whole_file, writing
 
 if TYPE_CHECKING:
     from data_tools.steps.account import Account
     from proxygrm.rewards import judgement_rows
     from proxygrm.rewards.rollouts import ScoreOptions, Tally
 
-MAX_SHOWN_BAD_ROWS = 20
 _FILE = click.Path(path_type=Path)
 
 
@@ -42,9 +40,7 @@ def reward() -> None:
 @click.option("--compat", type=click.Choice(["upstream"]), help="Read and score as the authors' own code does.")
 @click.option("--no-proxy", is_flag=True, help="score = accuracy + 0.5 x format; proxy_reward may be missing.")
 @click.option("--deny-leaks", is_flag=True, help="A rubric that names the winner earns nothing from the proxy.")
-@click.option(
-    "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Largest share of bad rows."
-)
+@MAX_BAD
 def score_command(
     source: Path,
     target: Path,
@@ -137,7 +133,7 @@ def score_file(source: Path, target: Path, options: ScoreOptions, max_bad: float
         tally.add(scored := score_row(row, options))
         return scored.row
 
-    return tally, _write_scored(source, target, score, max_bad)
+    return tally, write_rows(source, target, score, max_bad, "rollouts")
 
 
 def score_judgements(
@@ -152,108 +148,4 @@ def score_judgements(
         tally.add(scored := score_row(row, as_upstream))
         return scored.row
 
-    return tally, _write_scored(source, target, score, max_bad)
-
-
-def _write_scored(source: Path, target: Path, score: Callable[[Any], dict[str, Any]], max_bad: float) -> Account:
-    """`target` appears only when complete. score: raises BadRow."""
-    from data_tools.steps.account import Account
-
-    if not source.is_file():
-        exists = source.exists()
-        raise UserError(
-            f"--input {source} {'is not a file' if exists else 'does not exist'}; give a JSONL of rollouts",
-            code="file.not-a-file" if exists else "file.missing",
-            path=source,
-        )
-    if target.is_dir():
-        raise UserError(f"--out {target} is a folder; name another file", code="file.not-a-file", path=target)
-    if target.exists() and target.samefile(source):
-        raise UserError(f"--out {target} is the input; name another file", code="option.out-is-input", path=target)
-    log = target.with_name(f"{target.name}.dropped.jsonl")
-    try:
-        with (
-            whole_file(target) as scratch,
-            Account(log, max_bad) as account,
-            writing(target),
-            scratch.open("wb") as file,
-        ):
-            for line in _scored_lines(source, score, account):
-                file.write(line)
-            if not account.read:
-                raise UserError(
-                    f"--input {source} has no rows; give a JSONL of rollouts", code="file.empty", path=source
-                )
-    except OSError as error:
-        path = error.filename or target
-        raise UserError(
-            f"{path}: {error.strerror}; free space or fix the permissions, and run again",
-            code="file.cannot-write",
-            path=str(path),
-        ) from error
-    if not account.bad:
-        log.unlink()
-    return account
-
-
-def _scored_lines(source: Path, score: Callable[[Any], dict[str, Any]], account: Account) -> Iterator[bytes]:
-    from data_tools.steps.account import RowLocation
-    from proxygrm.rewards.rollouts import BadRow
-
-    for number, line in _lines_with_progress(source):
-        account.read += 1
-        row: Any = None
-        try:
-            row = _parsed(line)
-            scored = score(row)
-        except BadRow as error:
-            row_id = str(row.get("id", "")) if isinstance(row, dict) else ""
-            account.exclude(RowLocation(str(source), number), row_id, error.cause, bad=True, detail=str(error))
-            _show_bad(source, number, error, sum(account.bad.values()))
-            continue
-        account.kept += 1
-        yield _line(scored)
-
-
-def _parsed(line: bytes) -> Any:
-    import json
-
-    from proxygrm.rewards.rollouts import BadRow
-
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise BadRow("not_json", f"the line is not JSON: {error}") from None
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    """UTF-8; only a line with a lone surrogate, which UTF-8 cannot encode, is escaped."""
-    import json
-
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:
-        return json.dumps(row).encode() + b"\n"
-
-
-def _lines_with_progress(source: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines, blank ones left out; a bar over the file's bytes when the output is a terminal."""
-    from rich.progress import Progress
-
-    from jobs.cli.common.console import out as console
-    from proxygrm.core.files.json_lines import numbered_lines
-
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task, done = bar.add_task("score", total=source.stat().st_size), 0
-        for number, line in numbered_lines(source):
-            done += len(line)
-            if number % 500 == 0:
-                bar.update(task, completed=done)
-            yield number, line
-
-
-def _show_bad(source: Path, number: int, error: Exception, count: int) -> None:
-    if count <= MAX_SHOWN_BAD_ROWS:
-        echo(f"{source} line {number}: {error}", err=True)
-    elif count == MAX_SHOWN_BAD_ROWS + 1:
-        echo("further bad rows are only counted here; OUT.dropped.jsonl lists all of them", err=True)
+    return tally, write_rows(source, target, score, max_bad, "rollouts")

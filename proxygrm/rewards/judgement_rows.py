@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxygrm.core.bad_row import BadRow
 from proxygrm.core.labels import BadLabel, labels_in
 from proxygrm.critique.think_answer import parse
 from proxygrm.rewards.consistency import accuracy, read_consistency, score
-from proxygrm.rewards.rollouts import BadRow, response_in
+from proxygrm.rewards.rollouts import response_in
 
 ADDED_FIELDS = ("accuracy", "format", "score", "judge_excerpt", "judge_answer_phrase", "reason")
 UNSCORED, NO_CONSISTENCY = "unscored", "no_consistency"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from proxygrm.core.bad_row import BadRow
 from proxygrm.core.labels import BadLabel, Label, label_in
 from proxygrm.critique.contract import parse
 from proxygrm.critique.rubric import names_winner
@@ -18,14 +19,6 @@ RESPONSE_FIELDS = ("response", "critique", "solution_str", "output")
 """Fields that may hold the text of a rollout; the first one present counts."""
 WITHOUT_PROXY = ("solution_str", "output")
 """Of these, the fields of files that have no place for the proxy's opinion."""
-
-
-class BadRow(ValueError):
-    """A row that is not a rollout. cause: a word to count it by; the message says which field is wrong."""
-
-    def __init__(self, cause: str, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
 
 
 @dataclass(frozen=True)

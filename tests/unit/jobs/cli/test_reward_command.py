@@ -212,8 +212,8 @@ def test_unusable_files_are_refused_by_one_line_each(tmp_path):
         (none, out, "file.missing", f"--input {none} does not exist; give a JSONL of rollouts"),
         (tmp_path, out, "file.not-a-file", f"--input {tmp_path} is not a file; give a JSONL of rollouts"),
         (empty, out, "file.empty", f"--input {empty} has no rows; give a JSONL of rollouts"),
-        (full, full, "option.out-is-input", f"--out {full} is the input; name another file"),
-        (full, tmp_path, "file.not-a-file", f"--out {tmp_path} is a folder; name another file"),
+        (full, full, "option.out-is-input", f"--output {full} is the input; name another file"),
+        (full, tmp_path, "file.not-a-file", f"--output {tmp_path} is a folder; name another file"),
         (
             full,
             full / "x",

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
 from proxygrm.rewards.proxy_agreement import AGGREGATIONS, resolve_aggregation
-from proxygrm.rewards.rollouts import BadRow, ScoreOptions, score_row
+from proxygrm.rewards.rollouts import ScoreOptions, score_row
 
 ERRORS = [
     (lambda: resolve_aggregation("bonus_evn"), "unknown reward aggregation 'bonus_evn'; did you mean 'bonus_even'?"),
