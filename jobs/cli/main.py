@@ -19,6 +19,7 @@ from jobs.cli.data import data
 from jobs.cli.doctor import doctor
 from jobs.cli.eval.main import evaluation
 from jobs.cli.evaluate_here import evaluate
+from jobs.cli.process import process
 from jobs.cli.proxy import proxy
 from jobs.cli.reward import reward
 from jobs.cli.run import watch
@@ -291,6 +292,7 @@ main.add_command(data)
 main.add_command(doctor)
 main.add_command(reward)
 main.add_command(evaluation)
+main.add_command(process)
 main.add_command(proxy)
 main.add_command(evaluate)
 

@@ -1,0 +1,16 @@
+"""`proxygrm process ...`: solutions scored step by step; one file per command or group of commands, each thin."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.cli.process.rules import aggregate_command, gate_command
+
+
+@click.group()
+def process() -> None:
+    """Process reward: scoring solutions step by step, gated by how reliably the image was read."""
+
+
+process.add_command(gate_command)
+process.add_command(aggregate_command)
