@@ -4,7 +4,9 @@
 |-------------|---------------------------------|-----------------------------------------------------------|
 | verl        | pairs folder, preference JSONL  | parquet for RL of the reward model                        |
 | swift-grm   | pairs folder + critiques        | ms-swift JSONL: pair -> the teacher's critique            |
+| verl-r1     | pairs folder, preference JSONL  | the same with the instruction of R1-Reward's contract     |
 | swift-proxy | pairs folder + critiques        | ms-swift JSONL: pair + rubric -> thought and verdict      |
+| swift-r1    | pairs folder + critiques        | ms-swift JSONL: pair -> the teacher's R1-Reward judgement |
 | swift-rm    | pairs folder                    | ms-swift JSONL: question -> better and worse response     |
 | bench       | pairs folder                    | JSONL {id, prompt, chosen, rejected, image}               |
 
@@ -30,10 +32,12 @@ from data_tools.steps.concatenate import concatenate_files
 from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_json
+from proxygrm.critique.contracts import KINDS, PROXY_GRM, R1
 from proxygrm.critique.prompts import prompt_hash
 
-Target = Literal["verl", "swift-grm", "swift-proxy", "swift-rm", "bench"]
-TAUGHT = ("swift-grm", "swift-proxy")
+Target = Literal["verl", "verl-r1", "swift-grm", "swift-proxy", "swift-r1", "swift-rm", "bench"]
+FOR_VERL = ("verl", "verl-r1")
+TAUGHT = ("swift-grm", "swift-proxy", "swift-r1")
 """Written from the teacher's critiques."""
 LINES = (".jsonl", ".ndjson")
 
@@ -52,6 +56,15 @@ class Job:
     units: int  # rows of a pairs folder, bytes of a JSONL
     max_bad: float
     missing: OnMissing
+
+    @property
+    def contract(self) -> str:
+        """Of the critiques and the instruction."""
+        return R1 if self.to.endswith("-r1") else PROXY_GRM
+
+    @property
+    def for_verl(self) -> bool:
+        return self.to in FOR_VERL
 
     @property
     def image_folder(self) -> Path:
@@ -90,7 +103,7 @@ def convert_step(
             code="option.bad-value", option="to", value=to, known=list(get_args(Target)),
         )  # fmt: skip
     check_on_missing(missing_images)
-    suffix = ".parquet" if to == "verl" else ".jsonl"
+    suffix = ".parquet" if to in FOR_VERL else ".jsonl"
     if out.is_dir() or out.suffix != suffix:
         raise UserError(f"--out {out} must be a {suffix} file", code="option.bad-out", path=out, suffix=suffix)
     if to in TAUGHT and not critiques:
@@ -100,7 +113,7 @@ def convert_step(
         )  # fmt: skip
     if critiques and to not in TAUGHT:
         raise UserError(
-            f"only swift-grm and swift-proxy use critiques, not {to}; leave --critiques out",
+            f"only {', '.join(TAUGHT)} use critiques, not {to}; leave --critiques out",
             code="option.no-effect", option="--critiques", to=to,
         )  # fmt: skip
     for file in critiques:
@@ -109,7 +122,7 @@ def convert_step(
                 f"{file} is not a file; give the teacher's critiques (JSONL)", code="file.not-a-file", path=file
             )
     if source.suffix.lower() in LINES:
-        if to != "verl":
+        if to not in FOR_VERL:
             raise UserError(
                 f"{to} needs a pairs folder; make one with `proxygrm data ingest preference-jsonl {source}`",
                 code="data.not-a-pairs-folder", path=source, to=to,
@@ -127,7 +140,7 @@ def convert_step(
     root = resolve_images_root(images_root, source.parent)
     job = Job(to, source, out, tuple(sorted(critiques)), images, split, root, units, max_bad, missing_images)
     options = (
-        to, out.name, images, split, str(job.root), prompt_hash("grm"), prompt_hash("proxy"),
+        to, out.name, images, split, str(job.root), prompt_hash(KINDS[job.contract].prompt), prompt_hash("proxy"),
         str(source.resolve()), missing_images, SCHEMA_VERSION,
     )  # fmt: skip
     return Step(
@@ -190,7 +203,7 @@ def _merged(job: Job, files: Sequence[dict[str, Path]], parts: Path) -> dict[str
         rows = [part["rows"] for part in files]
         joined = rows[0] if len(rows) == 1 else parts / f"joined{job.out.suffix}"
         if len(rows) > 1:
-            if job.to == "verl":
+            if job.for_verl:
                 join_parquet(rows, joined)
             else:
                 concatenate_files(rows, joined)

@@ -15,11 +15,12 @@ import xxhash
 from data_tools.export.preference_blocks import preference_tables
 from data_tools.export.settled_images import SettledImages
 from data_tools.export.to_bench import bench_lines
-from data_tools.export.to_swift import grm_lines, preference_lines, proxy_lines, write_jsonl
+from data_tools.export.to_swift import LINES, preference_lines, write_jsonl
 from data_tools.export.to_verl import VerlWriter, open_parquet
 from data_tools.rows.arrays import from_numpy, single_array
 from data_tools.rows.critique_index import index_critiques
 from data_tools.rows.pair_tables import pair_tables
+from data_tools.rows.shown_order import in_shown_order
 from data_tools.sources.base import Excluded
 from data_tools.steps.account import Account, RowLocation
 from proxygrm.core.files.whole_file import writing
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 def write_part(job: Job, span: range, part: dict[str, Path], account: Account) -> None:
     """Write the rows of `span` (rows, or bytes) in the layout of the target; the index of verl's rows starts at 0."""
-    if job.to == "verl":
+    if job.for_verl:
         tables = _from_lines(job, span, part["ids"], account) if job.from_lines else _counted(job, span, account)
-        with VerlWriter(part["rows"], job.split, job.images) as writer:
+        with VerlWriter(part["rows"], job.split, job.images, contract=job.contract) as writer:
             for table in tables:
                 writer.write(table)
     elif job.to == "bench":
@@ -76,11 +77,10 @@ def _exclude(job: Job, account: Account, line: int, excluded: Excluded) -> None:
 def _swift(job: Job, span: range, account: Account) -> Iterator[bytes]:
     """Lines of the pairs that the teacher judged right in a well-formed critique."""
     ids = {pair_id for table in pair_tables(job.source, span, columns=("id",)) for pair_id in table["id"].to_pylist()}
-    index = index_critiques(job.critiques, ids)
-    lines = grm_lines if job.to == "swift-grm" else proxy_lines
+    index = index_critiques(job.critiques, ids, job.contract)
     with index.reader() as critiques:
         for table in _tables(job, span, account):
-            keep, texts = [], []
+            keep, texts, swapped = [], [], []
             columns = (table[name].to_pylist() for name in ("line", "id", "label"))
             for number, pair_id, label in zip(*columns, strict=True):
                 critique = index.critiques.get(pair_id)
@@ -92,9 +92,10 @@ def _swift(job: Job, span: range, account: Account) -> Iterator[bytes]:
                     account.exclude(RowLocation(job.source.name, number), pair_id, fault, bad=False)
                 else:
                     texts.append(critiques.text(pair_id))
+                    swapped.append(critique is not None and critique.swapped)
             account.read += len(keep)
             account.kept += len(texts)
-            yield from lines(table.filter(pa.array(keep)), texts)
+            yield from LINES[job.to](in_shown_order(table.filter(pa.array(keep)), swapped), texts)
 
 
 def _from_lines(job: Job, span: range, ids: Path, account: Account) -> Iterator[pa.Table]:

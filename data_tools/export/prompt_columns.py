@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_tools.rows.arrays import to_numpy
-from proxygrm.critique.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt
+from proxygrm.critique.prompts import IMAGE_TAG, grm_prompt, inert, proxy_prompt, r1_prompt
 
 _MARKS = ("\ue000", "\ue001", "\ue002", "\ue003")  # private-use characters, which the wording does not contain
 # Matches at least what `inert` changes. A match too many costs time, a missing one would be a bug.
@@ -28,6 +28,11 @@ SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 def grm_prompts(question: pa.Array, response_1: pa.Array, response_2: pa.Array, images: pa.Array) -> pa.Array:
     """`grm_prompt` of every row; images: number of images per row."""
     return _fill("grm", [question, response_1, response_2], None, images)
+
+
+def r1_prompts(question: pa.Array, response_1: pa.Array, response_2: pa.Array, images: pa.Array) -> pa.Array:
+    """`r1_prompt` of every row."""
+    return _fill("r1", [question, response_1, response_2], None, images)
 
 
 def proxy_prompts(
@@ -51,10 +56,10 @@ def _fill(name: str, texts: list[pa.Array], rubric: pa.Array | None, images: pa.
 def _pieces(name: str) -> tuple[str, ...]:
     """The pieces of the wording and, between them, the marks that stand for question, responses and rubric."""
     question, response_1, response_2, rubric = _MARKS
-    if name == "grm":
-        filled = grm_prompt(question, response_1, response_2, images=0)
-    else:
+    if name == "proxy":
         filled = proxy_prompt(question, response_1, response_2, rubric, images=0)
+    else:
+        filled = {"grm": grm_prompt, "r1": r1_prompt}[name](question, response_1, response_2, images=0)
     return tuple(piece for piece in re.split(f"([{''.join(_MARKS)}])", filled) if piece)
 
 

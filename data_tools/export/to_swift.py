@@ -13,9 +13,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_tools.export.prompt_columns import clean_texts, grm_prompts, image_tags, proxy_prompts
+from data_tools.export.prompt_columns import clean_texts, grm_prompts, image_tags, proxy_prompts, r1_prompts
 from data_tools.rows.arrays import single_array
 from proxygrm.core.files.whole_file import whole_file
+from proxygrm.critique import think_answer
 from proxygrm.critique.contract import parse, rubric_for_proxy
 from proxygrm.critique.prompts import inert
 from proxygrm.critique.targets import proxy_answer
@@ -26,6 +27,12 @@ def grm_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
     question, response_1, response_2, counts = _texts(pairs)
     prompts = grm_prompts(question, response_1, response_2, counts)
     return _lines(pairs, prompts, [_answer(critique.strip()) for critique in critiques])
+
+
+def judgement_lines(pairs: pa.Table, judgements: Sequence[str]) -> Iterator[bytes]:
+    """The same by R1-Reward's contract: its instruction, and the teacher's judgement without what surrounds it."""
+    prompts = r1_prompts(*_texts(pairs))
+    return _lines(pairs, prompts, [_answer(think_answer.parse(text).text) for text in judgements])
 
 
 def proxy_lines(pairs: pa.Table, critiques: Sequence[str]) -> Iterator[bytes]:
@@ -63,6 +70,15 @@ def rubrics_of(pairs: pa.Table, critiques: Sequence[str]) -> list[str]:
             raise ValueError(f"pair {pair_id!r}: the critique has no closed rubric")
         rubrics.append(rubric)
     return rubrics
+
+
+LINES = {
+    "swift-grm": grm_lines,
+    "swift-proxy": proxy_lines,
+    "swift-r1": judgement_lines,
+    "swift-rm": preference_lines,
+}
+"""By the name of the format."""
 
 
 def write_jsonl(path: Path, lines: Iterable[bytes]) -> int:

@@ -21,10 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_tools.export.prompt_columns import grm_prompts, proxy_prompts
+from data_tools.export.prompt_columns import grm_prompts, proxy_prompts, r1_prompts
 from data_tools.rows.arrays import first_items, from_numpy, in_lists, regrouped, single_array
 from data_tools.rows.image_bytes import ImageBytes
 from proxygrm.core.files.whole_file import WholeFileWriter
+from proxygrm.critique.contracts import PROXY_GRM, R1
 
 DATA_SOURCE = "proxygrm"
 ImageReader = Literal["bytes", "path"]
@@ -58,14 +59,22 @@ def verl_schema(images: ImageReader = "bytes", rubric: bool = False) -> pa.Schem
 class VerlWriter(WholeFileWriter):
     """Writes verl's parquet atomically: the file appears when the `with` block ends without an error.
 
-    split: name in `extra_info`. rubrics: rows are of the proxy's task, and `write` needs a rubric for each.
+    split: name in `extra_info`. rubrics: rows are of the proxy's task, and `write` needs a rubric for each. contract:
+    whose instruction the prompts are, without rubrics.
     first: `extra_info.index` of the first row. Memory: the current table, and up to 16 MB of images at a time.
     """
 
     def __init__(
-        self, path: Path, split: str, images: ImageReader = "bytes", rubrics: bool = False, first: int = 0
+        self,
+        path: Path,
+        split: str,
+        images: ImageReader = "bytes",
+        rubrics: bool = False,
+        first: int = 0,
+        contract: str = PROXY_GRM,
     ) -> None:
         super().__init__(path)
+        self._prompts = r1_prompts if contract == R1 else grm_prompts
         self.split, self.images, self.rubrics = split, images, rubrics
         self.count, self._first = 0, first
         self._reader = ImageBytes(_BYTES)
@@ -119,7 +128,7 @@ class VerlWriter(WholeFileWriter):
         question, response_1, response_2 = (columns[name] for name in ("question", "response_1", "response_2"))
         counts = pc.list_value_length(paths)
         prompts = (
-            grm_prompts(question, response_1, response_2, counts)
+            self._prompts(question, response_1, response_2, counts)
             if rubrics is None
             else proxy_prompts(question, response_1, response_2, rubrics, counts)
         )

@@ -74,9 +74,9 @@ def read_samples(files: Sequence[Path]) -> dict[str, Samples]:
     for file in files:
         for row in read_critiques(file):
             pair_samples = samples.setdefault(row.id, Samples())
-            if row.verdict == 1:
+            if row.choice == 1:
                 pair_samples.ones += 1
-            elif row.verdict == 2:
+            elif row.choice == 2:
                 pair_samples.twos += 1
             else:
                 pair_samples.unusable += 1

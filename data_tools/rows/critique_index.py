@@ -11,20 +11,24 @@ from typing import IO, Literal, NamedTuple
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import check_first_line
-from proxygrm.critique.contract import Problem, parse
-from proxygrm.teacher.critiques import RowFields, read_line
+from proxygrm.critique.contract import Problem
+from proxygrm.critique.contracts import KINDS, PROXY_GRM
+from proxygrm.teacher.critiques import RowFields, in_pair_order, read_line
 
 Pool = Literal["right", "wrong"]
 
 
 class IndexedCritique(NamedTuple):
-    """The first critique of a pair, parsed now: the current contract counts, not that at the time of distillation."""
+    """The critique of a pair that counts, parsed now: the current contract counts, not that at the time of
+    distillation."""
 
     file: int
     offset: int  # of its line, in bytes
-    verdict: int | None
-    reason: str | None  # why it is unusable, a value of `Problem`
-    remarks: tuple[str, ...]  # values of `Problem` about a usable one
+    verdict: int | None  # in the pair's own order
+    reason: str | None  # why it is unusable, a word of its contract
+    remarks: tuple[str, ...]  # about a usable one
+    attempt: int = 1  # which try it was
+    swapped: bool = False  # the teacher saw the responses in the other order
 
     def pool(self, label: int) -> Pool | None:
         """Whether the teacher judged a pair with this label right; None if the critique is unusable (see `fault`)."""
@@ -50,11 +54,15 @@ class CritiqueIndex:
         return CritiqueReader(self)
 
 
-def index_critiques(files: Sequence[Path], wanted: Collection[str] | None = None) -> CritiqueIndex:
-    """Read the files in order of their names; of several critiques of a pair the first counts.
+def index_critiques(
+    files: Sequence[Path], wanted: Collection[str] | None = None, contract: str = PROXY_GRM
+) -> CritiqueIndex:
+    """Read the files in order of their names. Of several tries at a pair the last usable one counts, because a teacher
+    that is right is not asked again; of several critiques by the same try the first.
 
-    wanted: index only the critiques of these pairs (all rows are counted).
-    Raises UserError with the line number for a line that is not a complete row, and for files without rows.
+    wanted: index only the critiques of these pairs (all rows are counted). contract: of the critiques.
+    Raises UserError with the line number for a line that is not a complete row, and for files without rows; also for
+    critiques by another contract.
     """
     index = CritiqueIndex(sorted(files))
     for number, path in enumerate(index.files):
@@ -65,7 +73,14 @@ def index_critiques(files: Sequence[Path], wanted: Collection[str] | None = None
                     if line_number == 1:
                         check_first_line(line, path)
                     if line.strip():
-                        _add(index, number, offset, read_line(line, path, line_number), wanted)
+                        row = read_line(line, path, line_number, contract)
+                        if row.contract != contract:
+                            raise UserError(
+                                f"{path} line {line_number} is by contract {row.contract!r}, not {contract!r}; give "
+                                "the critiques of a teacher that was asked for that",
+                                code="critique.other-contract", path=path, contract=row.contract,
+                            )  # fmt: skip
+                        _add(index, number, offset, row, wanted)
                     offset += len(line)
         except OSError as error:
             raise UserError(
@@ -85,12 +100,15 @@ def _add(index: CritiqueIndex, file: int, offset: int, row: RowFields, wanted: C
     index.teachers[row.model] += 1
     if wanted is not None and row.id not in wanted:
         return
-    if row.id in index.critiques:
+    earlier = index.critiques.get(row.id)
+    if earlier and earlier.attempt == row.attempt:
         index.repeated += 1
         return
-    critique = parse(row.critique)
-    remarks = tuple(problem.value for problem in critique.problems) if critique.reason is None else ()
-    index.critiques[row.id] = IndexedCritique(file, offset, critique.verdict, critique.reason, remarks)
+    reading = KINDS[row.contract].read(row.critique)
+    verdict = in_pair_order(reading.verdict, row.swapped)
+    read = IndexedCritique(file, offset, verdict, reading.reason, reading.remarks, row.attempt, row.swapped)
+    if earlier is None or (read.reason is None, read.attempt) > (earlier.reason is None, earlier.attempt):
+        index.critiques[row.id] = read
 
 
 class CritiqueReader:

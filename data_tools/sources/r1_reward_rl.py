@@ -3,7 +3,8 @@
 A row: question, message, answer, image. `message` is a JSON text of one user turn, whose text part is the judge's
 prompt with the question and both responses after the marks [Question], [Response 1] and [Response 2]; its image part
 names a path of the authors' disk. `answer` is a list of one text, "<answer>2</answer>" or a digit: the better response.
-The prompt is taken apart at these marks; a row in which a mark is missing or repeated is refused (`unclear_turn`).
+The prompt is taken apart at these marks; a row in which a mark is missing or repeated is refused (`unclear_turn`), as
+is one whose message is not JSON (`message_not_json`).
 
 `image` is, by its size, the picture itself in base64 (a guess); a path is read below the images root. The message is
 not kept: training code that looks answers up by it needs the released file.
@@ -29,7 +30,10 @@ _VERDICT = re.compile(r"\s*(?:<answer>\s*([12])\s*</answer>|([12]))\s*")
 def read(row: dict[str, Any]) -> RawPair | Excluded:
     if row.get("message") is None or row.get("answer") is None:
         return unknown_layout(row, "message and answer")
-    prompt = _prompt(row["message"])
+    try:
+        prompt = _prompt(row["message"])
+    except ValueError as error:
+        return Excluded("message_not_json", f"message: {error}")
     if prompt is None:
         return unknown_layout(row, "message of one user turn with a text")
     answer = row["answer"]
@@ -50,11 +54,8 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
 
 
 def _prompt(message: Any) -> str | None:
-    """The text of the message's user turn."""
-    try:
-        turns = json.loads(message) if isinstance(message, str) else message
-    except ValueError:
-        return None
+    """The text of the message's user turn. Raises ValueError for a text that is not JSON."""
+    turns = json.loads(message) if isinstance(message, str) else message
     user = [
         turn.text for turn in turns_of([turns] if isinstance(turns, Mapping) else turns) or () if turn.role == "user"
     ]

@@ -12,21 +12,45 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from data_tools.rows.critique_index import Pool
-from data_tools.split.training_set import TrainingSet
+from data_tools.rows.critique_index import Pool as JudgedPool
+from data_tools.split.training_set import Pool, TrainingSet
+
+UNJUDGED = "unjudged"
+"""Pairs without a usable critique, where a set takes all pairs."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pair with a usable critique, without its texts."""
+    """A pair that a set can take, without its texts."""
 
     id: str
     source: str
     label: int
     images: tuple[str, ...]
-    pool: Pool  # whether the teacher judged it right
+    pool: JudgedPool | None  # whether the teacher judged it right; None: its critique is not usable, or there is none
     row: int = 0  # position in the pairs file
     question: int = 0  # hash of the question of a pair without images; 0: shared with no other
+    tries: int = 1  # until it was right
+    swapped: bool = False  # the teacher saw the responses in the other order then
+
+    @property
+    def judged(self) -> str:
+        return self.pool or UNJUDGED
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        if self.pool is None:
+            return ("all",)
+        hard = self.pool == "wrong" or self.tries > 1
+        return (self.pool, *(("hard",) if hard else ()), "all")
+
+    def shown_swapped(self, pool: Pool) -> bool:
+        """Whether a set of the pool shows its responses in the other order."""
+        return self.swapped and pool == "right"
+
+    def label_in(self, pool: Pool) -> int:
+        """The label, in the order in which a set of the pool shows the responses."""
+        return 3 - self.label if self.shown_swapped(pool) else self.label
 
 
 def group_by_image(candidates: Sequence[Candidate], seed: int) -> list[list[Candidate]]:
@@ -63,8 +87,21 @@ def allocate(
     """Sets of at most these rows (fewer if there are too few pairs), in an order that depends on seed and ids only.
 
     A group goes to the set that can use most of it, weighted by the share of rows that the set still needs. Half of
-    a set's rows have each label (one more has label 1 if the size is odd).
+    a set's rows have each label (one more has label 1 if the size is odd). A set beside another is filled at the end,
+    from the groups of that one and those of none.
     """
+    beside = {name: each for name, each in wanted.items() if each.beside in wanted}
+    sets, owner = _allocate(groups, {name: each for name, each in wanted.items() if name not in beside}, seed)
+    for name, each in beside.items():
+        free = [group for number, group in enumerate(groups) if owner.get(number, each.beside) == each.beside]
+        sets |= _allocate(free, {name: each}, seed)[0]
+    return {name: sets[name] for name in wanted}
+
+
+def _allocate(
+    groups: Sequence[Sequence[Candidate]], wanted: Mapping[str, TrainingSet], seed: int
+) -> tuple[dict[str, list[Candidate]], dict[int, str]]:
+    """(sets, name of the set that has a group, by the group's number)."""
     quotas = _Quotas(groups, wanted)
     owner: dict[int, str] = {}
     sets: dict[str, list[Candidate]] = {name: [] for name in wanted}
@@ -88,14 +125,14 @@ def allocate(
             best = quotas.best_set(group, by_source=False)
             if best:
                 assign(number, best, by_source=False)
-    return {name: sorted(members, key=lambda c: _sort_key(c.id, seed)) for name, members in sets.items()}
+    return {name: sorted(members, key=lambda c: _sort_key(c.id, seed)) for name, members in sets.items()}, owner
 
 
 class _Quotas:
     """How many rows each set still takes: by label, and by label and source."""
 
     def __init__(self, groups: Sequence[Sequence[Candidate]], wanted: Mapping[str, TrainingSet]) -> None:
-        available = Counter((c.pool, c.label, c.source) for group in groups for c in group)
+        available = Counter((pool, c.label_in(pool), c.source) for group in groups for c in group for pool in c.pools)
         self.wanted = wanted
         self.by_label = {
             (name, label): (each.rows + 2 - label) // 2 for name, each in wanted.items() for label in (1, 2)
@@ -111,7 +148,7 @@ class _Quotas:
 
     def best_set(self, group: Sequence[Candidate], by_source: bool) -> str | None:
         """The set that can use most of the group; None if no set can use any of it."""
-        counts = Counter((c.pool, c.label, c.source if by_source else "") for c in group)
+        counts = Counter((pool, c.label_in(pool), c.source if by_source else "") for c in group for pool in c.pools)
         best, best_use = None, 0.0
         for name, each in self.wanted.items():
             use = 0.0
@@ -125,12 +162,14 @@ class _Quotas:
         return best
 
     def take(self, name: str, candidate: Candidate, by_source: bool) -> bool:
-        if candidate.pool != self.wanted[name].pool or not self.by_label[name, candidate.label]:
+        pool = self.wanted[name].pool
+        label = candidate.label_in(pool)
+        if pool not in candidate.pools or not self.by_label[name, label]:
             return False
-        key = (name, candidate.label, candidate.source)
+        key = (name, label, candidate.source)
         if by_source and not self.by_source.get(key):
             return False
-        self.by_label[name, candidate.label] -= 1
+        self.by_label[name, label] -= 1
         if self.by_source.get(key):
             self.by_source[key] -= 1
         return True
@@ -155,9 +194,9 @@ def allocate_scaled(
 
     All sets of a pool shrink by the same factor, so that none is full while another is nearly empty.
     """
-    available = Counter((c.pool, c.label) for group in groups for c in group)
-    scale: dict[str, float] = {}
-    for pool in ("right", "wrong"):
+    available = Counter((pool, c.label_in(pool)) for group in groups for c in group for pool in c.pools)
+    scale: dict[Pool, float] = {}
+    for pool in {each.pool for each in wanted.values()}:
         requested = sum(each.rows for each in wanted.values() if each.pool == pool)
         scale[pool] = min(1.0, 2 * min(available[pool, 1], available[pool, 2]) / requested) if requested else 1.0
     while True:

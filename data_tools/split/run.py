@@ -1,4 +1,4 @@
-"""Critiques -> training sets, by the teacher's verdicts: a set takes pairs that it judged right, or wrong.
+"""Critiques -> training sets, by the teacher's verdicts: a set takes pairs that it judged right, wrong, or not at once.
 
 No image, and no question of pairs without one, is in two sets; both labels are equally frequent in each, sources are as
 frequent as in the pool, and every pair in no set is counted. Texts are never all in memory: a pair takes about 0.5 kB,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,19 +17,20 @@ import numpy as np
 import pyarrow as pa
 
 from data_tools.export.settled_images import SettledImages
-from data_tools.export.to_swift import grm_lines, preference_lines, proxy_lines, rubrics_of, write_jsonl
+from data_tools.export.to_swift import LINES, rubrics_of, write_jsonl
 from data_tools.export.to_verl import VerlWriter
 from data_tools.ingest.part import key_of
 from data_tools.rows.arrays import from_numpy
 from data_tools.rows.critique_index import CritiqueIndex, CritiqueReader, index_critiques
 from data_tools.rows.pair_tables import Spill, pair_tables
-from data_tools.split.allocate import Candidate, allocate, allocate_scaled, group_by_image
+from data_tools.rows.shown_order import in_shown_order
+from data_tools.split.allocate import UNJUDGED, Candidate, allocate, allocate_scaled, group_by_image
 from data_tools.split.training_set import Short, TrainingSet
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import beside, whole_files, write_json
+from proxygrm.teacher.tries import NEVER
 
 REPORT = "report.json"
-LINES = {"swift-grm": grm_lines, "swift-proxy": proxy_lines, "swift-rm": preference_lines}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class SplitReport:
     sources: dict[str, dict[str, int]] = field(default_factory=dict)  # pool or set -> source -> rows
     shared_image: dict[str, int] = field(default_factory=dict)  # of left_over: pairs with an image in a set
     shared_question: dict[str, int] = field(default_factory=dict)  # of left_over without images: the question in a set
+    tries: dict[str, int] = field(default_factory=dict)  # until the teacher was right -> pairs; never
 
 
 def split(
@@ -61,15 +63,18 @@ def split(
 ) -> SplitReport:
     """Write each set as `NAME.jsonl` or `NAME.parquet`, and `report.json`, into `out_dir`.
 
+    critique_files: none where all sets take all pairs. stage: of a chain, for messages that say how to change a set; ""
+    for `data split`.
+
     A set without rows is not written. If there are too few usable critiques, `short="refuse"` raises UserError with the
     missing numbers, and "take" makes the sets as large as possible in these proportions. The same pairs, critiques and
-    seed give the same rows in the same order, whatever the order of the input rows and files. stage: of a chain, for
-    messages that say how to change a set; "" for `data split`.
+    seed give the same rows in the same order, whatever the order of the input rows and files.
     """
     wanted = _validated(sets)
-    index = index_critiques(critique_files)
+    index = _critiques_for(wanted, critique_files)
     files = SettledImages(out_dir / "settled_images")
-    candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index, files)
+    whatever = any(each.pool == "all" for each in wanted.values())
+    candidates, dropped, remarks, count = sort_by_teacher(pairs_dir, index, files, whatever)
     groups = group_by_image(candidates, seed)
     members_of = (allocate if short == "refuse" else allocate_scaled)(groups, wanted, seed)
     _check_sizes(members_of, wanted, candidates, short, stage)
@@ -80,11 +85,12 @@ def split(
     for name in {*earlier, *sets} - set(wanted):  # may share images with the new sets
         for suffix in (".jsonl", ".parquet"):
             (out_dir / f"{name}{suffix}").unlink(missing_ok=True)
-    pool_sizes = Counter(c.pool for c in candidates)
+    pool_sizes = Counter(c.judged for c in candidates)
     used = {c.id for members in members_of.values() for c in members}
     used_images = {image for members in members_of.values() for c in members for image in c.images}
     used_questions = {c.question for members in members_of.values() for c in members if c.question}
     unused = [c for c in candidates if c.id not in used]
+    judged = ("right", "wrong", *((UNJUDGED,) if whatever else ()))
     report = SplitReport(
         pairs=count,
         critiques=index.rows,
@@ -93,21 +99,21 @@ def split(
         wrong=pool_sizes["wrong"],
         dropped=dict(sorted(dropped.items())),
         remarks=dict(sorted(remarks.items())),
-        sets={name: _describe(members) for name, members in members_of.items()},
-        left_over={pool: sum(c.pool == pool for c in unused) for pool in ("right", "wrong")},
+        sets={name: _describe(members, wanted[name]) for name, members in members_of.items()},
+        left_over={pool: sum(c.judged == pool for c in unused) for pool in judged},
         seed=seed,
         sizes={name: each.rows for name, each in wanted.items()},
         sources={
-            **{pool: _sources([c for c in candidates if c.pool == pool]) for pool in ("right", "wrong")},
+            **{pool: _sources([c for c in candidates if c.judged == pool]) for pool in judged},
             **{name: _sources(members) for name, members in members_of.items()},
         },
         shared_image={
-            pool: sum(c.pool == pool and not used_images.isdisjoint(c.images) for c in unused)
-            for pool in ("right", "wrong")
+            pool: sum(c.judged == pool and not used_images.isdisjoint(c.images) for c in unused) for pool in judged
         },
         shared_question={
-            pool: sum(c.pool == pool and c.question in used_questions for c in unused) for pool in ("right", "wrong")
+            pool: sum(c.judged == pool and c.question in used_questions for c in unused) for pool in judged
         },
+        tries=_tries(candidates),
     )
     write_json(out_dir / REPORT, asdict(report))
     return report
@@ -123,6 +129,21 @@ def _validated(sets: Mapping[str, TrainingSet]) -> dict[str, TrainingSet]:
     return {name: each for name, each in sets.items() if each.rows}
 
 
+def _critiques_for(wanted: Mapping[str, TrainingSet], files: Sequence[Path]) -> CritiqueIndex:
+    """An empty index where no set asks what a teacher said. Raises UserError."""
+    judged = {name: each for name, each in wanted.items() if each.pool != "all"}
+    if not judged:
+        return CritiqueIndex([])
+    contracts = {each.contract for each in judged.values()}
+    if len(contracts) > 1:
+        raise UserError(
+            f"the sets {', '.join(judged)} need critiques by different contracts ({', '.join(sorted(contracts))}); "
+            "split them one contract at a time",
+            code="data.mixed-contracts", contracts=sorted(contracts),
+        )  # fmt: skip
+    return index_critiques(files, contract=contracts.pop())
+
+
 def _written_before(out_dir: Path) -> list[str]:
     """Names of the sets of an earlier split into this folder."""
     try:
@@ -132,11 +153,12 @@ def _written_before(out_dir: Path) -> list[str]:
 
 
 def sort_by_teacher(
-    pairs_dir: Path, index: CritiqueIndex, files: SettledImages
+    pairs_dir: Path, index: CritiqueIndex, files: SettledImages, whatever: bool = False
 ) -> tuple[list[Candidate], Counter[str], Counter[str], int]:
     """(candidates, dropped pairs by reason, remarks on kept pairs, number of pairs).
 
     A critique of an unknown pair is a remark: a filter may have dropped the pair after the critique was written.
+    whatever: pairs without a usable critique are candidates, too.
     Raises UserError if all critiques are of unknown pairs.
     """
     dropped, remarks, candidates = Counter[str](), Counter[str](), []
@@ -148,17 +170,19 @@ def sort_by_teacher(
             fault = critique.fault(pair["label"]) if critique else "no_critique"
             pool = critique.pool(pair["label"]) if critique else None
             image_faults = filter(None, map(files.fault, pair["images"]))
-            if critique is None or pool is None:
+            if pool is None and not whatever:
                 dropped[str(fault)] += 1
             elif image_fault := next(image_faults, None):
                 dropped[image_fault.reason] += 1
             else:
-                remarks.update(critique.remarks)
+                remarks.update(critique.remarks if critique else ())
                 images = tuple(pair["images"])
                 question = 0 if images else key_of(pair["question"])
-                candidates.append(Candidate(pair["id"], pair["source"], pair["label"], images, pool, row, question))
+                tried = (critique.attempt, critique.swapped) if critique else ()
+                what = (pair["id"], pair["source"], pair["label"], images, pool, row, question)
+                candidates.append(Candidate(*what, *tried))
             row += 1
-    if not used_critiques:
+    if index.critiques and not used_critiques:
         first = next(iter(index.critiques))
         raise UserError(
             f"none of the critiques is of a pair in {pairs_dir} (the first is of {first!r}); give the critiques of "
@@ -181,7 +205,7 @@ def _write(
     out_dir: Path,
 ) -> None:
     """Write all sets. The pairs file is read once; the selected rows are spilled to disk and read back set by set."""
-    selected = np.array(sorted(c.row for members in sets.values() for c in members))
+    selected = np.array(sorted({c.row for members in sets.values() for c in members}))
     with Spill(beside(out_dir / "rows")) as spill, index.reader() as critiques:
         at = 0
         for table in pair_tables(pairs_dir):
@@ -192,21 +216,27 @@ def _write(
             at += table.num_rows
         for name, members in sets.items():
             order = [int(np.searchsorted(selected, c.row)) for c in members]
-            _write_set(out_dir, name, wanted[name], spill, order, critiques)
+            swapped = {c.id for c in members if c.shown_swapped(wanted[name].pool)}
+            tables = (_as_shown(table, swapped) for table in spill.in_order(order))
+            _write_set(out_dir, name, wanted[name], tables, critiques)
+
+
+def _as_shown(table: pa.Table, swapped: Collection[str]) -> pa.Table:
+    return in_shown_order(table, [pair_id in swapped for pair_id in table["id"].to_pylist()])
 
 
 def _write_set(
-    out_dir: Path, name: str, kind: TrainingSet, spill: Spill, order: list[int], critiques: CritiqueReader
+    out_dir: Path, name: str, kind: TrainingSet, tables: Iterable[pa.Table], critiques: CritiqueReader
 ) -> None:
     def texts(table: pa.Table) -> list[str]:
-        return [critiques.text(pair_id) for pair_id in table["id"].to_pylist()]
+        return [critiques.text(pair_id) for pair_id in table["id"].to_pylist()] if kind.taught else []
 
     file = out_dir / f"{name}{kind.suffix}"
     if lines := LINES.get(kind.format):
-        write_jsonl(file, (line for table in spill.in_order(order) for line in lines(table, texts(table))))
+        write_jsonl(file, (line for table in tables for line in lines(table, texts(table))))
         return
-    with VerlWriter(file, name, rubrics=kind.rubrics) as writer:
-        for table in spill.in_order(order):
+    with VerlWriter(file, name, rubrics=kind.rubrics, contract=kind.contract) as writer:
+        for table in tables:
             writer.write(table, rubrics_of(table, texts(table)) if kind.rubrics else None)
 
 
@@ -240,8 +270,13 @@ def _check_sizes(
         )  # fmt: skip
 
 
-def _describe(members: Sequence[Candidate]) -> dict[str, int]:
-    labels = Counter(candidate.label for candidate in members)
+def _tries(candidates: Sequence[Candidate]) -> dict[str, int]:
+    counts = Counter(str(c.tries) if c.pool == "right" else NEVER for c in candidates if c.pool)
+    return dict(sorted(counts.items()))
+
+
+def _describe(members: Sequence[Candidate], kind: TrainingSet) -> dict[str, int]:
+    labels = Counter(candidate.label_in(kind.pool) for candidate in members)
     images = {image for candidate in members for image in candidate.images}
     return {"rows": len(members), "label_1": labels[1], "label_2": labels[2], "images": len(images)}
 

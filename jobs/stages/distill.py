@@ -1,4 +1,5 @@
-"""Distillation: a teacher writes a critique for every pair. An array element a shard, resumed at the row."""
+"""Distillation: a teacher writes a critique for every pair, or tries until it is right. An array element a shard,
+resumed at the row."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import writing
 from proxygrm.core.runtime.child_process import ChildProcess
+from proxygrm.critique.contracts import CONTRACTS, KINDS, PROXY_GRM, Contract
 from proxygrm.serving.settings import CONTEXT, ProxySettings
 from slurm.profile import Profile
 
@@ -36,6 +38,13 @@ class Settings(OnNodes):
     """A checkpoint, the URL of an OpenAI-compatible endpoint, or `rule-based` (the demo's stand-in)."""
     teacher_model: str = "teacher"
     """Name to ask for, where the teacher is a remote endpoint."""
+    contract: Contract = PROXY_GRM
+    """What the teacher writes: Proxy-GRM's critique, or R1-Reward's judgement (`r1`)."""
+    tries: int = 1
+    """At a pair, until one is right: each has the responses in the other order and another seed. How many it took says
+    how hard the pair is (`split`)."""
+    seed: int = 0
+    """The seeds of several tries are drawn from it."""
     shards: int = 1
     """Elements of the job array."""
     temperature: float = 0.0
@@ -59,10 +68,18 @@ class Settings(OnNodes):
             "teacher",
             self,
             positive=("timeout_s",),
-            from_one=("shards", "max_tokens", "concurrency", "tensor_parallel_size"),
+            from_one=("shards", "tries", "max_tokens", "concurrency", "tensor_parallel_size"),
             from_zero=("temperature", "max_model_len"),
             shares=("error_rate", "fog_error_rate"),
+            choices={"contract": CONTRACTS},
         )
+        if self.tries > 2 and self.temperature == 0 and self.teacher != RULE_BASED:
+            raise UserError(
+                f"teacher: tries is {self.tries}, but at temperature 0 the third is asked what the first was; give "
+                "one, 0.3 say",
+                code="settings.contradiction",
+                tries=self.tries,
+            )
         if self.max_tokens >= (length := self.max_model_len or CONTEXT):
             raise UserError(
                 f"teacher: max_tokens {self.max_tokens} leaves no room for a prompt in max_model_len {length}",
@@ -88,7 +105,7 @@ def stage(name: str, *, pairs: Given, settings: Settings) -> Stage:
         on=settings.on,
         validate=validate,
         config=settings,
-        prompts=("grm",),
+        prompts=(KINDS[settings.contract].prompt,),
         array=settings.shards,
         disk=disk,
     )
@@ -115,6 +132,9 @@ def write_critiques(run: StageRun) -> None:
                 timeout_s=settings.timeout_s,
                 api_key_file=api_key,
                 on_progress=run.progress,
+                contract=settings.contract,
+                tries=settings.tries,
+                seed=settings.seed,
             )
         )
 
@@ -187,8 +207,9 @@ def _served(run: StageRun) -> Iterator[tuple[str, str, str]]:
 
 
 def disk(stage: Stage, need: Needs) -> Space:
-    """A critique for each pair, as long as it may be."""
-    rows, settings = need("pairs").rows, stage.config
+    """A critique for each pair and try, as long as it may be."""
+    settings = stage.config
+    rows = need("pairs").rows * settings.tries
     size = rows * (settings.max_tokens * TOKEN + ROW)
     return Space(size, {"critiques": Amount(size, rows)})
 

@@ -1,11 +1,12 @@
 """The stand-in teacher for the laptop demo. It is not a model.
 
 It serves the OpenAI chat API, takes the same instruction and image as a real teacher, reads shapes and colours from the
-pixels by rule, and writes a critique from a few fixed sentences. On a known share of pairs it misreads the image on
-purpose, more often in fog, so that rubric, evaluation and verdict are consistently wrong: these are the demo's "hard"
-pairs. (In fog it also makes real errors.) Whether a pair is misread is decided by a hash of image, question and
-responses (in either order), so a repeated request gets the same answer. It judges the demo's drawn pairs only; other
-requests get HTTP 422 and are counted in `/health`.
+pixels by rule, and writes a critique, or a judgement by R1-Reward's contract, from a few fixed sentences. On a known
+share of pairs it misreads the image on purpose, more often in fog, so that all of the critique is consistently wrong:
+these are the demo's "hard" pairs. (In fog it also makes real errors.) Whether a pair is misread is decided by a hash of
+image, question, responses (in either order) and the request's seed, so a repeated request gets the same answer, and one
+with another seed perhaps another. It judges the demo's drawn pairs only; other requests get HTTP 422 and are counted in
+`/health`.
 
     python -m proxygrm.demo.rule_judge --port 0 --port-file judge.port --error-rate 0.2 --fog-error-rate 0.5
 """
@@ -26,10 +27,10 @@ import click
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_text
-from proxygrm.critique.prompts import read_grm_prompt
+from proxygrm.critique.prompts import read_grm_prompt, read_r1_prompt
 from proxygrm.demo.image_reader import NotADemoImage, read_image
 from proxygrm.demo.scenes import read_fact, read_question
-from proxygrm.demo.writer import STYLES, NotADemoPair, write_critique
+from proxygrm.demo.writer import STYLES, NotADemoPair, write_critique, write_judgement
 
 MODEL = "rule-judge"
 
@@ -44,11 +45,16 @@ class Judgement:
     misread: bool
 
 
-def judge(image: bytes, prompt: str, error_rate: float, fog_error_rate: float = 0.0) -> Judgement:
+def judge(
+    image: bytes, prompt: str, error_rate: float, fog_error_rate: float = 0.0, seed: int | None = None
+) -> Judgement:
     """The critique of one pair. Pure. Raises Refused for anything but a drawn demo pair."""
-    parts = read_grm_prompt(prompt)
+    critique, judgement = read_grm_prompt(prompt), read_r1_prompt(prompt)
+    parts = critique or judgement
     if parts is None:
-        raise Refused("the message is not the critique instruction (prompts/grm.txt)")
+        raise Refused(
+            "the message is not the critique instruction (prompts/grm.txt), nor that for a judgement (r1.txt)"
+        )
     question, responses = parts.question, (parts.response_1, parts.response_2)
     try:
         kind = read_question(question)
@@ -57,12 +63,13 @@ def judge(image: bytes, prompt: str, error_rate: float, fog_error_rate: float = 
         stated = {claim for response in responses if (claim := read_fact(kind, response))}
         view = read_image(image)
         fact = view.likeliest(kind, stated)
-        key = "\0".join((question, *sorted(responses))).encode()
+        key = "\0".join((question, *sorted(responses), *([] if seed is None else [str(seed)]))).encode()
         digest = hashlib.sha256(hashlib.sha256(image).digest() + key).digest()
         misread = int.from_bytes(digest[:8]) / 2**64 < (fog_error_rate if view.fog else error_rate)
         if misread and len(stated - {fact}) == 1:
             (fact,) = stated - {fact}
-        return Judgement(write_critique(*parts, fact, digest[8] % STYLES), misread)
+        text = write_critique(*parts, fact, digest[8] % STYLES) if critique else write_judgement(*parts, fact)
+        return Judgement(text, misread)
     except (NotADemoImage, NotADemoPair) as error:
         raise Refused(str(error)) from error
 
@@ -100,7 +107,7 @@ def build_app(error_rate: float = 0.2, fog_error_rate: float = 0.5):
         except ValueError as error:
             return refuse(f"the body is not JSON: {error}", 400)
         try:
-            judgement = judge(*read_messages(body), error_rate, fog_error_rate)
+            judgement = judge(*read_messages(body), error_rate, fog_error_rate, body.get("seed"))
         except Refused as error:
             return refuse(str(error))
         counts.update(answered=1, misread=int(judgement.misread))

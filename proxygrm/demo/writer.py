@@ -1,4 +1,4 @@
-"""The stand-in teacher's critique of a demo pair: a pure function of the texts, the fact it sees, and a style."""
+"""What the stand-in teacher writes about a demo pair: a pure function of the texts, the fact it sees, and a style."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ def write_critique(question: str, response_1: str, response_2: str, seen: str, s
     The rubric states the criterion with the fact, so a judge that sees only the rubric can use it.
     Raises NotADemoPair.
     """
+    noun, evaluation, verdict = _compare(question, response_1, response_2, seen)
+    rubric, reason = (text.format(noun=noun, fact=seen) for text in _STYLES[style % STYLES])
+    return (
+        f"<rubric>\n{rubric}\n<justify>{reason}</justify>\n</rubric>\n"
+        f"<eval>\n{evaluation}\n</eval>\n"
+        f"<answer>{verdict}</answer>"
+    )
+
+
+def write_judgement(question: str, response_1: str, response_2: str, seen: str) -> str:
+    """The same as a judgement by R1-Reward's contract, whose reasoning ends with the better response."""
+    _, evaluation, verdict = _compare(question, response_1, response_2, seen)
+    return f"<think>{evaluation} So response {verdict} is better.</think><answer>{verdict}</answer>"
+
+
+def _compare(question: str, response_1: str, response_2: str, seen: str) -> tuple[str, str, int]:
+    """(what the question asks for, both responses against the fact, the better one)."""
     kind = read_question(question)
     if kind is None:
         raise NotADemoPair(f"not a question of the demo: {question[:80]!r}")
@@ -29,15 +46,9 @@ def write_critique(question: str, response_1: str, response_2: str, seen: str, s
     if facts.count(seen) != 1:
         raise NotADemoPair(f"the image shows {seen!r}, and the responses say {facts[0]!r} and {facts[1]!r}")
     verdict = 1 + facts.index(seen)
-    words = {"noun": KINDS[kind].noun, "fact": seen}
-    rubric, reason = (text.format(**words) for text in _STYLES[style % STYLES])
     # The fact first, then each response: a tiny model learns the verdict in this order.
     judgements = ("right", "wrong") if verdict == 1 else ("wrong", "right")
     evaluation = " ".join(
         f"Response {i} says {fact}: {word}." for i, (fact, word) in enumerate(zip(facts, judgements, strict=True), 1)
     )
-    return (
-        f"<rubric>\n{rubric}\n<justify>{reason}</justify>\n</rubric>\n"
-        f"<eval>\nThe image shows {seen}. {evaluation}\n</eval>\n"
-        f"<answer>{verdict}</answer>"
-    )
+    return KINDS[kind].noun, f"The image shows {seen}. {evaluation}", verdict

@@ -1,11 +1,15 @@
-"""Distillation: a teacher writes a critique for every pair of one shard. A rerun resumes at the first missing row."""
+"""Distillation: a teacher writes a critique for every pair of one shard. A rerun resumes at the first missing row.
+
+With several tries a pair is asked again until the teacher is right, each time with the responses in the other order and
+another seed. Every try is a row, so the tries until right are those of a pair's rows.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,16 +17,18 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_json
 from proxygrm.core.pairs import PreferencePair, read_pairs
 from proxygrm.core.runtime.together import run_together
-from proxygrm.critique.prompts import grm_prompt, prompt_hash
+from proxygrm.critique.contracts import KINDS, PROXY_GRM
+from proxygrm.critique.prompts import prompt_hash
 from proxygrm.serving.chat.answer import REFUSED_BY_SERVICE
 from proxygrm.serving.chat.client import ChatClient
 from proxygrm.serving.chat.failures import ChatFailed
-from proxygrm.serving.chat.request import ChatRequest, image_part_of_file
-from proxygrm.teacher.critiques import CritiqueRow, answered_row, append, resume
+from proxygrm.teacher.critiques import CritiqueRow, append, resume
+from proxygrm.teacher.tries import Try, by_pair, is_finished, seed_of, tries_until_right
 
 _MIN_FAILURES = 5
 """A share of a handful of rows means nothing."""
-CritiqueFn = Callable[[PreferencePair], Awaitable[CritiqueRow]]
+CritiquesFn = Callable[[PreferencePair], AsyncIterator[tuple[CritiqueRow, bool]]]
+"""A pair's rows, each with whether it is the pair's last one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class DistillReport:
     right: int
     """Well-formed critiques whose verdict is the label, of all in the file."""
     wrong: int
+    tries: dict[str, int]
+    """How many tries it took until one was right -> pairs; `never`: none was, and no try is left."""
     unusable: dict[str, int]
     """Reason -> critiques that are not well-formed."""
     model: str
@@ -73,9 +81,13 @@ async def distill(
     on_progress: Callable[[int, int, str], None] | None = None,
     attempts: int = 6,
     max_failed_share: float = 0.02,
+    contract: str = PROXY_GRM,
+    tries: int = 1,
+    seed: int = 0,
 ) -> DistillReport:
     """Append the missing critiques of a shard to `out_file`, and write `<out_file>.report.json`.
 
+    contract: what the teacher is asked for. tries: at a pair, until one is right; seed: theirs are drawn from it.
     Pairs that got no answer after `attempts` attempts are counted and not written, so a rerun asks for them again. An
     answer without text (cut off while it thought, declined) is written, unusable, with its cause. UserError when more
     than `max_failed_share` of the shard (and more than a handful) failed; it stops as soon as that is certain, and
@@ -84,21 +96,31 @@ async def distill(
     started = time.monotonic()
     out_file.parent.mkdir(parents=True, exist_ok=True)
     pairs = shard_of(read_pairs(pairs_dir), shard, shards)
-    before = resume(out_file, {pair.id for pair in pairs}, model)
-    finished = {row.id for row in before}
-    todo = [pair for pair in pairs if pair.id not in finished]
-    work = _Work(out_file, len(pairs), len(finished), max(_MIN_FAILURES, max_failed_share * len(pairs)), on_progress)
+    before = resume(out_file, {pair.id for pair in pairs}, model, contract)
+    rows_of = by_pair(before)
+    todo = [pair for pair in pairs if not is_finished(pair, rows_of.get(pair.id, ()), tries)]
+    done = len(pairs) - len(todo)
+    work = _Work(out_file, len(pairs), done, max(_MIN_FAILURES, max_failed_share * len(pairs)), on_progress)
     work.report_progress()
     if todo:
         async with ChatClient(endpoint, concurrency, timeout_s, api_key_file) as client:
             await client.check_model(model)
 
-            async def critique(pair: PreferencePair) -> CritiqueRow:
-                body = await asyncio.to_thread(_body, pair, pairs_dir, model, temperature, max_tokens)
-                return answered_row(pair.id, await client.complete(body, attempts), model)
+            async def critiques(pair: PreferencePair) -> AsyncIterator[tuple[CritiqueRow, bool]]:
+                first = max((row.attempt for row in rows_of.get(pair.id, ())), default=0) + 1
+                for attempt in range(first, tries + 1):
+                    asked = Try(contract, attempt, seed_of(seed, pair.id, attempt) if tries > 1 else None)
+                    body = await asyncio.to_thread(asked.body, pair, pairs_dir, model, temperature, max_tokens)
+                    answer = await client.complete(body, attempts)
+                    row = asked.row(pair.id, answer, model)
+                    right = row.right(pair.label)
+                    yield row, right or attempt == tries
+                    if right:
+                        break
 
-            await work.run(todo, critique, concurrency)
-    report = _report(pairs, [*before, *work.written], len(before), work, model, time.monotonic() - started)
+            await work.run(todo, critiques, concurrency)
+    rows = [*before, *work.written]
+    report = _report(pairs, rows, len(before), work, model, contract, tries, time.monotonic() - started)
     write_json(out_file.with_name(out_file.name + ".report.json"), asdict(report))
     if work.too_many:
         raise UserError(
@@ -148,13 +170,13 @@ class _Work:
         if self.on_progress:
             self.on_progress(self.done, self.total, f"{self.failures} failed" if self.failures else "")
 
-    async def run(self, todo: list[PreferencePair], critique: CritiqueFn, concurrency: int) -> None:
-        queue: asyncio.Queue[CritiqueRow | None] = asyncio.Queue()
+    async def run(self, todo: list[PreferencePair], critiques: CritiquesFn, concurrency: int) -> None:
+        queue: asyncio.Queue[tuple[CritiqueRow, bool] | None] = asyncio.Queue()
         writer = asyncio.create_task(self._write(queue))
         remaining = iter(todo)
         try:
             workers = min(concurrency, len(todo))
-            await run_together(self._work(remaining, critique, queue, writer) for _ in range(workers))
+            await run_together(self._work(remaining, critiques, queue, writer) for _ in range(workers))
         finally:
             queue.put_nowait(None)
             await writer
@@ -162,21 +184,22 @@ class _Work:
     async def _work(
         self,
         remaining: Iterator[PreferencePair],
-        critique: CritiqueFn,
-        queue: asyncio.Queue[CritiqueRow | None],
+        critiques: CritiquesFn,
+        queue: asyncio.Queue[tuple[CritiqueRow, bool] | None],
         writer: asyncio.Task[None],
     ) -> None:
         for pair in remaining:
             if self.hopeless or writer.done():  # a writer that is done has failed, with a full disk say
                 return
             try:
-                queue.put_nowait(await critique(pair))
+                async for row in critiques(pair):
+                    queue.put_nowait(row)
             except (ChatFailed, OSError) as failure:  # OSError: of an image
                 self.failed[failure.reason if isinstance(failure, ChatFailed) else "image_unreadable"] += 1
                 self.failed_ids.append(pair.id)
                 self.report_progress()
 
-    async def _write(self, queue: asyncio.Queue[CritiqueRow | None]) -> None:
+    async def _write(self, queue: asyncio.Queue[tuple[CritiqueRow, bool] | None]) -> None:
         """All waiting rows are written with one write and one sync."""
         finished = False
         while not finished:
@@ -186,25 +209,27 @@ class _Work:
             finished = None in rows
             batch = [row for row in rows if row is not None]
             if batch:
-                await asyncio.to_thread(append, self.out_file, batch)
-                self.written += batch
-                self.done += len(batch)
+                written = [row for row, _ in batch]
+                await asyncio.to_thread(append, self.out_file, written)
+                self.written += written
+                self.done += sum(last for _, last in batch)
                 self.report_progress()
 
 
-def _body(pair: PreferencePair, pairs_dir: Path, model: str, temperature: float, max_tokens: int) -> bytes:
-    """Raises OSError for an image that cannot be read."""
-    prompt = grm_prompt(pair.question, pair.response_1, pair.response_2, images=0)
-    request = ChatRequest.build(model, prompt, max_tokens=max_tokens, temperature=temperature)
-    return request.body([image_part_of_file(path) for path in pair.image_paths(pairs_dir)])
-
-
 def _report(
-    pairs: list[PreferencePair], rows: list[CritiqueRow], before: int, work: _Work, model: str, seconds: float
+    pairs: list[PreferencePair],
+    rows: list[CritiqueRow],
+    before: int,
+    work: _Work,
+    model: str,
+    contract: str,
+    tries: int,
+    seconds: float,
 ) -> DistillReport:
     labels = {pair.id: pair.label for pair in pairs}
     usable = [row for row in rows if row.reason is None]
-    right = sum(row.verdict == labels[row.id] for row in usable)
+    right = sum(row.right(labels[row.id]) for row in usable)
+    rows_of = by_pair(rows)
     return DistillReport(
         pairs=len(pairs),
         finished_before=before,
@@ -213,8 +238,9 @@ def _report(
         failed_ids=work.failed_ids[:50],
         right=right,
         wrong=len(usable) - right,
+        tries=tries_until_right([(pair, rows_of.get(pair.id, ())) for pair in pairs], tries),
         unusable=dict(sorted(Counter(row.reason for row in rows if row.reason).items())),
         model=model,
-        prompt=prompt_hash("grm"),
+        prompt=prompt_hash(KINDS[contract].prompt),
         seconds=round(seconds, 3),
     )

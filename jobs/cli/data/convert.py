@@ -14,7 +14,11 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command(short_help="A pairs folder -> files for verl, ms-swift or a benchmark script.")
-@click.argument("to", type=click.Choice(["verl", "swift-grm", "swift-proxy", "swift-rm", "bench"]), metavar="TO")
+@click.argument(
+    "to",
+    type=click.Choice(["verl", "verl-r1", "swift-grm", "swift-proxy", "swift-r1", "swift-rm", "bench"]),
+    metavar="TO",
+)
 @click.argument("source", type=_FILE, metavar="INPUT")
 @click.option("--out", type=_FILE, required=True, help="The file to write: .parquet for verl, .jsonl for the others.")
 @click.option(
@@ -59,8 +63,10 @@ def convert(
 
     \b
     verl         parquet for RL of the reward model; INPUT may also be a preference JSONL
+    verl-r1      the same, asking for a judgement by R1-Reward's contract
     swift-grm    ms-swift JSONL: pair -> the teacher's critique        (needs --critiques)
     swift-proxy  ms-swift JSONL: pair and rubric -> thought, verdict   (needs --critiques)
+    swift-r1     ms-swift JSONL: pair -> R1-Reward's judgement         (needs --critiques)
     swift-rm     ms-swift JSONL: question -> the better and the worse response
     bench        JSONL {id, prompt, chosen, rejected, image}
 
@@ -75,7 +81,7 @@ def convert(
     from data_tools.filters.difficulty import critique_files
     from jobs.cli.common.console import out as console
 
-    refuse_idle("images split", f"with {to}, only with verl", unless=to == "verl")
+    refuse_idle("images split", f"with {to}, only with verl", unless=to in ("verl", "verl-r1"))
     refuse_idle("images_root", "with a pairs folder, which has its own images", unless=source.suffix.lower() in LINES)
     step = convert_step(
         cast(Target, to), source, out, critiques=critique_files(critiques),

@@ -37,8 +37,9 @@ def split(pairs: Path, critiques: tuple[Path, ...], out: Path, recipe: str, size
     """Split the PAIRS folder into sets by the teacher's CRITIQUES (files, or a folder of shard-*.jsonl).
 
     The sets are those of a recipe's chain, with the rows of its preset: some take pairs that the teacher judged right,
-    some those that it judged wrong. No image is in two sets, nor a question without one; labels are balanced, and
-    sources are as frequent as in the pool. OUT/report.json counts the other pairs, by reason.
+    some those that it judged wrong, or not at its first try. No image is in two sets, nor a question without one, but
+    for a set that a recipe puts beside another; labels are balanced, and sources are as frequent as in the pool.
+    OUT/report.json counts the other pairs, by reason.
     """
     from data_tools.filters.difficulty import critique_files
     from data_tools.split.run import split as split_pairs
@@ -103,7 +104,10 @@ def report_table(report: SplitReport) -> Table:
     for pool, count in report.left_over.items():
         shared = report.shared_image[pool] + report.shared_question[pool]
         note = f", {shared:,} of them share an image or a question with a set" if shared else ""
-        table.add_row(f"left over, teacher {pool}{note}", f"{count:,}")
+        whose = f"teacher {pool}" if pool in ("right", "wrong") else pool
+        table.add_row(f"left over, {whose}{note}", f"{count:,}")
+    for tries, count in report.tries.items() if len(report.tries) > 2 else ():
+        table.add_row(f"right at try {tries}" if tries.isdigit() else "right at no try", f"{count:,}")
     for reason, count in report.dropped.items():
         table.add_row(f"dropped: {reason.replace('_', ' ')}", f"{count:,}")
     for remark, count in report.remarks.items():

@@ -103,7 +103,16 @@ def read_grm_prompt(text: str) -> Compared | None:
 
     A response that itself contains "Response 2:" after an empty line is cut there: the first occurrence counts.
     """
-    head, between_1, between_2, tail = _SLOT.sub("\0", template("grm")).split("\0")
+    return _read_compared("grm", text)
+
+
+def read_r1_prompt(text: str) -> Compared | None:
+    """The same of a filled instruction for a judgement."""
+    return _read_compared("r1", text)
+
+
+def _read_compared(name: str, text: str) -> Compared | None:
+    head, between_1, between_2, tail = _SLOT.sub("\0", template(name)).split("\0")
     body = text.lstrip()
     while body.startswith(IMAGE_TAG):
         body = body[len(IMAGE_TAG) :].lstrip()

@@ -206,12 +206,12 @@ ROWS: list[tuple[str, Callable[[], object], str]] = [
 ]  # fmt: skip
 EXPORT: list[tuple[str, Callable[[], object], str]] = [
     ("option.bad-value", to("csv", "pairs", "o.csv"),
-     "cannot convert to 'csv'; the targets are: verl, swift-grm, swift-proxy, swift-rm, bench"),
+     "cannot convert to 'csv'; the targets are: verl, verl-r1, swift-grm, swift-proxy, swift-r1, swift-rm, bench"),
     ("option.bad-out", to("verl", "pairs", "o.jsonl"), "--out o.jsonl must be a .parquet file"),
     ("option.missing", to("swift-grm", "pairs", "o.jsonl"),
      "swift-grm is written from the teacher's critiques; give them with --critiques"),
     ("option.no-effect", to("bench", "pairs", "o.jsonl", "c.jsonl"),
-     "only swift-grm and swift-proxy use critiques, not bench; leave --critiques out"),
+     "only swift-grm, swift-proxy, swift-r1 use critiques, not bench; leave --critiques out"),
     ("file.not-a-file", to("swift-grm", "pairs", "o.jsonl", "gone"),
      "gone is not a file; give the teacher's critiques (JSONL)"),
     ("data.not-a-pairs-folder", to("bench", "good.jsonl", "o.jsonl"),

@@ -267,9 +267,12 @@ def test_r1_reward_rl(tmp_path):
 
     twice = r1_message("What?\n[Response 1]: quoted", "left", "right")
     rows = [row(["<answer>1</answer>"]), row([" 2 "], r1_message("Which?", "left\n\ntwo", "right", end="")),
-            row(["3"]), row(["1", "2"]), row(["1"], twice), row(["1"], "not json"), row(["1"], image=None)]  # fmt: skip
+            row(["3"]), row(["1", "2"]), row(["1"], twice), row(["1"], "not json"),
+            row(["1"], "[]"), row(["1"], image=None)]  # fmt: skip
     report = ingest("r1-reward-rl", parquet(tmp_path / "x.parquet", rows, R1_REWARD), tmp_path / "out", max_bad=0.9)
-    assert report["bad"] == {"bad_label": 2, "missing_image": 1, "unclear_turn": 1, "unknown_layout": 1}
+    assert report["bad"] == {
+        "bad_label": 2, "message_not_json": 1, "missing_image": 1, "unclear_turn": 1, "unknown_layout": 1,
+    }  # fmt: skip
     assert better_and_worse(tmp_path / "out") == {
         "r1_reward_rl:1": ("left one", "right one"), "r1_reward_rl:2": ("right", "left\n\ntwo"),
     }  # fmt: skip
