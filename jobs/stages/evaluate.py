@@ -1,4 +1,4 @@
-"""Evaluation: held-out pairs in both orders, judged by each model, and by the proxy from each model's rubrics.
+"""Evaluation: held-out pairs, judged by each model, and where there is a proxy by it from each model's rubrics.
 
 One element judges with all models, one after the other. With `shards` a job array judges, and a small stage merges.
 """
@@ -14,6 +14,8 @@ from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.errors import UserError
+from proxygrm.critique.contracts import KINDS, PROXY_GRM
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
@@ -42,26 +44,38 @@ class Settings(OnNodes, EvaluateSettings):
 
 
 def stages(
-    name: str, *, held_out: Given, proxy: str | Output, models: Mapping[str, str | Output], settings: Settings
+    name: str,
+    *,
+    held_out: Given | Output,
+    models: Mapping[str, str | Output],
+    settings: Settings,
+    proxy: str | Output | None = None,
 ) -> list[Stage]:
     """The last one is called `name` and makes `summary.json` and MODEL.jsonl of each; with several shards, the array
     `NAME_shards` comes before it. models: by their names, in the order they are judged in."""
     for model in models:
         check_file_name(model, reserved=OTHER_NEEDS)
+    judge = settings.judge or proxy
+    if judge and settings.contract != PROXY_GRM:
+        raise UserError(
+            f"{name}: contract is {settings.contract!r}, whose answers have no rubric for the proxy to judge by",
+            code="settings.contradiction",
+            contract=settings.contract,
+        )
     trusted = settings.trust_remote_code
     whole = Stage(
         name=name,
         run=judge_and_merge,
         needs={
             "held_out": held_out,
-            "proxy": checks.checkpoint(settings.judge or proxy, name, trusted),
+            **({"proxy": checks.checkpoint(judge, name, trusted)} if judge else {}),
             **{label: checks.checkpoint(model, name, trusted) for label, model in models.items()},
         },
         makes=(Artifact("summary.json"),),
         on=settings.on,
         validate=validate,
         config=replace(settings, judge=""),  # in the fingerprint as a need, by its content
-        prompts=("grm", "proxy"),
+        prompts=(KINDS[settings.contract].prompt, *(("proxy",) if judge else ())),
         disk=disk,
     )
     return in_shards(whole, settings.shards, judge, merge)
@@ -83,7 +97,7 @@ def in_shards(
 def disk(stage: Stage, need: Needs) -> Space:
     """Answers of each model and of the proxy."""
     models = sum(label not in OTHER_NEEDS for label in stage.needs)
-    tokens = stage.config.max_tokens + stage.config.proxy_max_tokens
+    tokens = stage.config.max_tokens + (stage.config.proxy_max_tokens if "proxy" in stage.needs else 0)
     return answers_space(stage, need("held_out").rows, models, tokens)
 
 
@@ -121,7 +135,7 @@ def _evaluation(run: StageRun, answers: Path) -> Evaluation:
     from proxygrm.evaluate.models import Evaluation
 
     models = {label: path for label, path in run.inputs.items() if label not in OTHER_NEEDS}
-    return Evaluation(models, run.inputs["proxy"], run.inputs["held_out"], answers, run.config)
+    return Evaluation(models, run.inputs.get("proxy"), run.inputs["held_out"], answers, run.config)
 
 
 def validate(stage: Stage, profile: Profile) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
+from proxygrm.core.errors import UserError
+from proxygrm.critique.contracts import PROXY_GRM
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
@@ -23,6 +25,15 @@ SEEN = "the proxy that gave RL its reward: seen in training, so this is no trans
 class Settings(OnNodes, EvaluateSettings):
     judge: str = ""
     """A checkpoint that takes no part in training, by path or hub name; empty takes the proxy, which the table says."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.contract != PROXY_GRM:
+            raise UserError(
+                f"transfer: contract is {self.contract!r}, but only Proxy-GRM's critiques have rubrics",
+                code="settings.contradiction",
+                contract=self.contract,
+            )
 
     @property
     def seen(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from proxygrm.core.checkpoints.limits import check_sees
 from proxygrm.critique.contract import Problem
+from proxygrm.critique.contracts import R1
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.benchmarks import Facts, benchmark
 from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress, judgement_prompt
@@ -27,7 +28,7 @@ from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, judged_row
 from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
 from proxygrm.evaluate.rows.row_file import Row, write_rows
-from proxygrm.evaluate.settings import PROXY_GRM, R1, EvaluateSettings
+from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
 from proxygrm.serving.chat.answer import NO_TEXT
 
@@ -49,8 +50,6 @@ class Run:
     out: Path
     settings: EvaluateSettings
     blank: str = ""
-    contract: str = PROXY_GRM
-    """What the judge is asked for, one of `settings.CONTRACTS`."""
 
     @property
     def scalar(self) -> bool:
@@ -102,7 +101,7 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
     if run.scalar and isinstance(run.judge, Path):
         return ScalarJudge(run.judge, pairs)
-    if run.contract != R1:
+    if run.settings.contract != R1:
         return judge_for(run.judge, run.settings)
     judge = judge_for(run.judge, run.settings, judgement_prompt)
     judge.made_by |= {"prompt": prompt_hash("r1")}
@@ -143,7 +142,7 @@ def merge_shards(prepared: PreparedRun) -> Row:
         "judge": judging.judge.name,
         "made_by": judging.judge.made_by,
         "pairs_from": str(run.pairs),
-        "contract": run.contract,
+        "contract": run.settings.contract,
         "orders": run.settings.orders,
         "votes": run.settings.votes,
         "pairs": len(judging.pairs),
@@ -200,7 +199,7 @@ def _write_partial(prepared: PreparedRun) -> str:
 
 
 def _row(request: OrderedPair, answer: Row, run: Run) -> Row:
-    row = judged_row(request, answer, contract=run.contract)
+    row = judged_row(request, answer, contract=run.settings.contract)
     blank = row["image_missing"] or any(path.name == run.blank for path in request.pair.images)
     return row | {"image_missing": blank and not run.scalar}  # a scalar model saw the images when it scored
 

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
+from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
 
 CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")
 MISSING_IMAGES = ("refuse", "drop", "blank")
 BOTH, DRAWN, HASHED, AS_GIVEN = ORDERS = ("both", "drawn", "hashed", "as-given")
-PROXY_GRM, R1 = CONTRACTS = ("proxy", "r1")
-"""What a judge is asked for: Proxy-GRM's critique, or R1-Reward's judgement (`critique.think_answer`)."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """Sampling, engine size and what to do about images that are not there."""
 
+    contract: Contract = PROXY_GRM
+    """What a judge that writes is asked for: Proxy-GRM's critique, or R1-Reward's judgement (`r1`)."""
     max_tokens: int = 8192
     """Longest critique, in tokens."""
     proxy_max_tokens: int = 1024
@@ -51,6 +52,7 @@ class EvaluateSettings:
             ("device", self.device, DEVICES),
             ("missing_images", self.missing_images, MISSING_IMAGES),
             ("orders", self.orders, ORDERS),
+            ("contract", self.contract, CONTRACTS),
         ):
             if value not in known:
                 raise UserError(

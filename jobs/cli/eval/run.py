@@ -19,7 +19,8 @@ from jobs.cli.eval.judges import (
     judge_source,
     with_options,
 )
-from proxygrm.evaluate.settings import CONTRACTS, DEVICES, ORDERS, PROXY_GRM
+from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
+from proxygrm.evaluate.settings import DEVICES, ORDERS
 
 _FILE = click.Path(path_type=Path)
 _JUDGING = [
@@ -102,7 +103,7 @@ def run_of(
     pairs: Path | None,
     data: Path | None,
     images_root: Path | None,
-    contract: str,
+    contract: Contract,
     orders: str | None,
     limit: int,
     model: str,
@@ -137,13 +138,14 @@ def run_of(
         raise UserError(
             "scores have no order and no votes; leave --orders and --votes out", code="eval.orders-of-scores"
         )
-    evaluate = EvaluateSettings(orders=orders or (AS_GIVEN if scores else BOTH), max_pairs=limit, **settings)
+    in_orders = orders or (AS_GIVEN if scores else BOTH)
+    evaluate = EvaluateSettings(contract=contract, orders=in_orders, max_pairs=limit, **settings)
     if checkpoint:
         refuse_code(source, evaluate.trust_remote_code, "--trust-remote-code")
     if data is not None:
         pairs = _ingested(bench, data, out, images_root, "blank" if scalar else evaluate.missing_images)
     assert pairs is not None
-    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name(), contract)
+    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name())
 
 
 def check_out_folder(out: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 from proxygrm.core.labels import Label
 from proxygrm.critique import think_answer
 from proxygrm.critique.contract import Problem, parse, parse_proxy_verdict, rubric_for_proxy
+from proxygrm.critique.contracts import PROXY_GRM, R1
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED, PROXY_GRM, R1
+from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED
 from proxygrm.serving.chat.answer import after_thought
 
 AS_IS, SWAPPED = "as_is", "swapped"

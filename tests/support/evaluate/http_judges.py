@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from proxygrm.demo.rule_judge import build_app
+
+GOOD = "<think>Both name red.\nSo 1.</think><answer>1</answer>"
 
 
 @contextmanager
@@ -38,3 +42,29 @@ class Flaky:
                 await send({"type": "http.response.start", "status": self.status, "headers": []})
                 return await send({"type": "http.response.body", "body": b"sorry"})
         return await self.app(scope, receive, send)
+
+
+class AlwaysOne:
+    """An OpenAI-compatible judge that finds response 1 better, and now and then cannot decide."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive()).get("more_body") or "body" in message:
+            body += message["body"]
+            if not message.get("more_body"):
+                break
+        if scope["path"].endswith("completions"):
+            parts = json.loads(body)["messages"][0]["content"]
+            self.prompts.append(next(part["text"] for part in parts if part["type"] == "text"))
+            text = GOOD.replace("<answer>1", "<answer>1 or 2") if len(self.prompts) % 8 == 0 else GOOD
+            answer: Any = {
+                "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
+                "usage": {"completion_tokens": 9},
+            }
+        else:
+            answer = {"data": [{"id": "one"}]}
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})

@@ -4,44 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.rows.ordered_pair import judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
-from support.evaluate.http_judges import serving
+from support.evaluate.http_judges import GOOD, AlwaysOne, serving
 from support.evaluate.runs import call, demo_fixture, rows, run, scored, write  # noqa: F401
 from support.refusals import refused
-
-GOOD = "<think>Both name red.\nSo 1.</think><answer>1</answer>"
-
-
-class AlwaysOne:
-    """An OpenAI-compatible judge that finds response 1 better, and now and then cannot decide."""
-
-    def __init__(self) -> None:
-        self.prompts: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body = b""
-        while (message := await receive()).get("more_body") or "body" in message:
-            body += message["body"]
-            if not message.get("more_body"):
-                break
-        if scope["path"].endswith("completions"):
-            parts = json.loads(body)["messages"][0]["content"]
-            self.prompts.append(next(part["text"] for part in parts if part["type"] == "text"))
-            text = GOOD.replace("<answer>1", "<answer>1 or 2") if len(self.prompts) % 8 == 0 else GOOD
-            answer: Any = {
-                "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
-                "usage": {"completion_tokens": 9},
-            }
-        else:
-            answer = {"data": [{"id": "one"}]}
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
 
 def test_a_judge_by_r1_reward_s_contract_votes_in_drawn_orders(demo: Path, tmp_path: Path) -> None:
