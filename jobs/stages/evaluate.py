@@ -55,8 +55,8 @@ def stages(
     `NAME_shards` comes before it. models: by their names, in the order they are judged in."""
     for model in models:
         check_file_name(model, reserved=OTHER_NEEDS)
-    judge = settings.judge or proxy
-    if judge and settings.contract != PROXY_GRM:
+    decides = settings.judge or proxy
+    if decides and settings.contract != PROXY_GRM:
         raise UserError(
             f"{name}: contract is {settings.contract!r}, whose answers have no rubric for the proxy to judge by",
             code="settings.contradiction",
@@ -68,14 +68,14 @@ def stages(
         run=judge_and_merge,
         needs={
             "held_out": held_out,
-            **({"proxy": checks.checkpoint(judge, name, trusted)} if judge else {}),
+            **({"proxy": checks.checkpoint(decides, name, trusted)} if decides else {}),
             **{label: checks.checkpoint(model, name, trusted) for label, model in models.items()},
         },
         makes=(Artifact("summary.json"),),
         on=settings.on,
         validate=validate,
         config=replace(settings, judge=""),  # in the fingerprint as a need, by its content
-        prompts=(KINDS[settings.contract].prompt, *(("proxy",) if judge else ())),
+        prompts=(KINDS[settings.contract].prompt, *(("proxy",) if decides else ())),
         disk=disk,
     )
     return in_shards(whole, settings.shards, judge, merge)
