@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs.cli.process.match import match_command
 from jobs.cli.process.rules import aggregate_command, gate_command
 
 
@@ -14,3 +15,4 @@ def process() -> None:
 
 process.add_command(gate_command)
 process.add_command(aggregate_command)
+process.add_command(match_command)

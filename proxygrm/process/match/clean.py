@@ -1,0 +1,73 @@
+"""An answer's text without its wrapping: the box, the phrase before it, LaTeX's spacing and styles."""
+
+from __future__ import annotations
+
+import re
+
+MAX_CHARS = 20_000
+"""Of a longer text the end alone is read: the answer is there."""
+_BOX = re.compile(r"\\f?boxed\s*\{")
+_PHRASE = re.compile(
+    r"(?:the\s+)?(?:final\s+|correct\s+|right\s+)?(?:answer(?:\s+choice|\s+option)?|option|choice)\s*(?:is|should\s+be|would\s+be|[:=])\s*:?",
+    re.IGNORECASE,
+)
+_STYLES = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|rm|bf|displaystyle)(?![a-zA-Z])"
+_STYLE = re.compile(rf"{_STYLES}\s*\{{([^{{}}]*)\}}|{_STYLES}")
+_SPACING = re.compile(r"\\[,;:!> ]|~|\\q?quad(?![a-zA-Z])|\\(?:left|right)(?![a-zA-Z])")
+_DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|º|˚")
+_FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(\d)\s*(\d)")
+_NAME_BEFORE_EQUALS = re.compile(r"[^\d+*/^=<>-]*=(?!=)")
+_CHARACTERS = str.maketrans(
+    {
+        "−": "-", "–": "-", "﹣": "-", "－": "-", "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "π": "\\pi ",
+        "√": "\\sqrt ", "²": "^2", "³": "^3", "％": "%", "，": ",", "（": "(", "）": ")", "：": ":", "．": ".",
+        "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    }
+)  # fmt: skip
+
+
+def extracted(text: str) -> str:
+    """The last complete \\boxed{...}, however deep its braces; else what follows the last "the answer is" on its line;
+    else the text."""
+    text = text[-MAX_CHARS:].strip()
+    boxes = list(_BOX.finditer(text))
+    if boxes and (inside := _to_partner(text, boxes[-1].end())) is not None:
+        return inside.strip()
+    phrases = list(_PHRASE.finditer(text))
+    if phrases:
+        after = text[phrases[-1].end() :].strip()
+        if after:
+            return after.split("\n", 1)[0].strip()
+    return text
+
+
+def _to_partner(text: str, start: int) -> str | None:
+    depth = 1
+    for index in range(start, len(text)):
+        if text[index] == "{":
+            depth += 1
+        elif text[index] == "}":
+            depth -= 1
+            if not depth:
+                return text[start:index]
+    return None
+
+
+def cleaned(text: str) -> str:
+    """Without dollar signs, styles and spacing; one way to write degrees, minus, fractions and percent."""
+    text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "").replace("\\%", "%").replace("**", "")
+    text = _SPACING.sub(" ", _STYLE.sub(r" \1", _DEGREE.sub("°", text)))
+    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", _FRACTION.sub(r"\\frac", text))
+    return " ".join(text.split()).rstrip(".。;,").strip()
+
+
+def without_name(text: str) -> str:
+    """ "Area of sector = 6" -> "6": a name before the equals sign goes, the left side of an equation stays."""
+    match = _NAME_BEFORE_EQUALS.match(text)
+    return text[match.end() :].strip() if match and text.count("=") == 1 else text
+
+
+def plain(text: str) -> str:
+    """For comparing words: no blanks, braces or capitals."""
+    return re.sub(r"[\s{}]", "", text).casefold()
