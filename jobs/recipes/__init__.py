@@ -28,6 +28,7 @@ from slurm.profile import Profile
 RECIPES = {
     "proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report",
     "unseen-proxy": "distill -> split -> SFT of a proxy that judges the rubrics of others' trainings",
+    "base-reward": "scalar reward models of one or several backbones -> ensemble -> benchmarks -> cards -> report",
 }
 """Name -> what it does, in a line; the module of that name beside this file, with _ for -, has its RECIPE."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from proxygrm.evaluate.names import check_file_name
 if TYPE_CHECKING:
     from proxygrm.evaluate.models import Evaluation
 
-PAIRS = "pairs"
+PAIRS, SUMMARY = "pairs", "summary.json"
 OTHER_NEEDS = ("data", PAIRS, evaluate.ANSWERS)
 """What the stages need beside the models."""
 
@@ -69,6 +69,10 @@ WITH_IMAGES = tuple(_field(bench) for bench in RELEASED if bench.images)
 """The settings that name benchmarks for models that see."""
 
 
+NAMES = tuple(_field(bench) for bench in RELEASED)
+"""The settings that name a benchmark."""
+
+
 def titles(name: str) -> dict[str, str]:
     """Title of each stage that there can be, by the stage's name."""
     found = {_stage_name(name, bench): bench.title for bench in RELEASED}
@@ -77,7 +81,13 @@ def titles(name: str) -> dict[str, str]:
 
 def summaries(name: str) -> tuple[str, ...]:
     """STAGE/FILE of the scores of each benchmark that there can be, for a report."""
-    return tuple(f"{_stage_name(name, bench)}/summary.json" for bench in RELEASED)
+    return tuple(f"{_stage_name(name, bench)}/{SUMMARY}" for bench in RELEASED)
+
+
+def by_benchmark(name: str, stages: Sequence[Stage]) -> dict[str, Output]:
+    """The scores of each of `stages` that makes some, by the setting that names the benchmark."""
+    made = {stage.name: stage / SUMMARY for stage in stages if any(each.path == SUMMARY for each in stage.makes)}
+    return {stage.removeprefix(f"{name}_"): output for stage, output in made.items()}
 
 
 def stages(name: str, *, models: Mapping[str, str | Output], settings: Settings) -> list[Stage]:
@@ -99,7 +109,7 @@ def _of_benchmark(name: str, bench: Benchmark, models: Mapping[str, str | Output
         name=_stage_name(name, bench),
         run=partial(judge_and_score, bench.name),
         needs={"data": data, **{label: checks.checkpoint(model, name, trusted) for label, model in models.items()}},
-        makes=(Artifact("summary.json"),),
+        makes=(Artifact(SUMMARY),),
         on=settings.on,
         validate=evaluate.validate,
         config=settings.judging(bench),

@@ -132,22 +132,27 @@ def _proxy_answers(evaluation: Evaluation) -> Path:
     return evaluation.answers / "proxy" / "raw"
 
 
-def _scores(file: Path, prepared: PreparedRun) -> Row:
-    """The figures of `eval score`. A benchmark is partial where its number of pairs is of no revision; plain pairs are
-    scored as the benchmark that they belong to, if there is one and they can be."""
-    name, pairs = prepared.run.bench, prepared.judging.pairs
-    if name != PAIRS:
-        return scoring.score(scoring.read(name, [file], partial=expected_size(prepared)["revision"] is None))
-    expected = [bare_id(pair.id, pair.source) for pair in pairs]
-    bench = benchmark_of(pair.source for pair in pairs)
+def figures_of(file: Path, bench: str, ids: Sequence[tuple[str, str]], whole: bool) -> Row:
+    """The figures of `eval score`. ids: (id, source) of each pair; whole: whether a benchmark has all its pairs. Plain
+    pairs are scored as the benchmark that they belong to, if there is one and they can be."""
+    if bench != PAIRS:
+        return scoring.score(scoring.read(bench, [file], partial=not whole))
+    expected = [bare_id(*each) for each in ids]
+    of = benchmark_of(source for _, source in ids)
     notes = []
-    if bench:
+    if of:
         try:
-            return scoring.score(scoring.read(bench.name, [file], expected=expected))
+            return scoring.score(scoring.read(of.name, [file], expected=expected))
         except UserError as error:
-            notes.append(f"not scored as {bench.title}: {error}")
+            notes.append(f"not scored as {of.title}: {error}")
     figures = scoring.score(scoring.read(PAIRS, [file], expected=expected))
     return figures | {"notes": [*figures["notes"], *notes]}
+
+
+def _scores(file: Path, prepared: PreparedRun) -> Row:
+    """A benchmark is partial where its number of pairs is of no revision."""
+    ids = [(pair.id, pair.source) for pair in prepared.judging.pairs]
+    return figures_of(file, prepared.run.bench, ids, expected_size(prepared)["revision"] is not None)
 
 
 def _shifted(progress: Progress, before: int, total: int, judge: str) -> Progress:

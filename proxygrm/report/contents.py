@@ -46,6 +46,18 @@ JUDGE_COLUMNS = (
 """The figures of a judge that writes critiques, as evaluation sums them up."""
 
 
+SCORE_COLUMNS = (
+    Column("Pairs", "pairs", count=True, help="pairs scored, each once"),
+    Column(
+        "Accuracy", "accuracy", interval=True, help="pairs whose better response has the higher score, without ties"
+    ),
+    Column("Ties wrong", "accuracy_unparsed_wrong", help="the same with equal scores counted as wrong"),
+    Column("Prefers 1", "says_1", help="share of pairs whose response 1 has the higher score"),
+    Column("No verdict", "unparsed", count=True, help="equal scores, and pairs that could not be scored"),
+)
+"""The figures of a scalar reward model, as evaluation sums them up."""
+
+
 @dataclass(frozen=True)
 class Results:
     """A table with a row for each model; the defaults are those of an evaluation of judges."""

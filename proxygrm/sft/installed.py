@@ -13,6 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from proxygrm.core.checkpoints.check import read_json
 from proxygrm.core.errors import UserError
 from proxygrm.core.settings import did_you_mean
 
@@ -64,6 +65,12 @@ def registered(name: str) -> tuple[str, ...]:
     tree = _source(_REGISTRIES[name])
     constants = (node.value for node in ast.walk(tree or ast.Module([], [])) if isinstance(node, ast.Assign))
     return tuple(value.value for value in constants if isinstance(value, ast.Constant) and isinstance(value.value, str))
+
+
+def model_type_of(model: Path) -> str:
+    """What config.json calls the kind of model, where ms-swift has a model_type and a template of that name; or ""."""
+    kind = str(read_json(model, "config.json").get("model_type", ""))
+    return kind if all(kind in registered(name) for name in _REGISTRIES) else ""
 
 
 def check_argument(command: str, name: str, value: str, where: str) -> Argument | None:

@@ -44,7 +44,8 @@ class SftSettings:
     reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     """With rlhf_type rm: the head, and what the loss has besides the Bradley-Terry term."""
     model_type: str = "qwen2_5_vl"
-    """As ms-swift calls the kind of model; empty to infer it from the checkpoint."""
+    """As ms-swift calls the kind of model; empty for the name in config.json, and where ms-swift has none like it, for
+    what it makes of the checkpoint."""
     template: str = ""
     """ms-swift's chat template; empty for the one that is named as the model_type."""
     tuner_type: str = "full"

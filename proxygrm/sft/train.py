@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from proxygrm.core.checkpoints.best import BEST, NOTE
@@ -38,6 +38,7 @@ from proxygrm.sft.checkpoints import (
     mark_finished,
     publish,
 )
+from proxygrm.sft.installed import model_type_of
 from proxygrm.sft.metrics import collect_metrics, last_row, note
 from proxygrm.sft.nodes import Nodes
 from proxygrm.sft.settings import SftSettings
@@ -73,6 +74,7 @@ def train_sft(
     settings.check_installed()
     check_checkpoint(model)
     refuse_code(model, settings.trust_remote_code)
+    settings = replace(settings, model_type=settings.model_type or model_type_of(model))
     is_rm = settings.rlhf_type == "rm"
     if not is_rm:
         refuse_scalar(model, f"`swift {settings.command}`")

@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from proxygrm.scalar.conversation import Item, shown  # noqa: E402
+from proxygrm.scalar.export import SCRIPTS  # noqa: E402
 from proxygrm.scalar.scorer import Scorer  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -97,7 +98,7 @@ def test_the_example_scores_without_this_suite(model: Path, scorer: Scorer, tmp_
     item = items()[2]
     item.images[1].save(tmp_path / "image.png")
     responses = ("One.", "Two, or three.")
-    script = Path(__file__).parents[4] / "docs" / "examples" / "score_with_transformers.py"
+    script = SCRIPTS / "score_with_transformers.py"
     words = [sys.executable, "-I", str(script), str(model), str(tmp_path / "image.png"), "Which?", *responses]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

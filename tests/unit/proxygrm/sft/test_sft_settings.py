@@ -49,6 +49,15 @@ def test_the_template_is_that_of_the_model_type_unless_another_is_set() -> None:
     assert not {"--model_type", "--template"} & arguments(model_type="").keys()
 
 
+@needs_swift
+@pytest.mark.parametrize(("called", "kind"), [("qwen2_vl", "qwen2_vl"), ("qwen2_5_vl", "qwen2_5_vl"), ("llava_9", "")])
+def test_without_a_model_type_it_is_what_the_checkpoint_calls_it_where_ms_swift_knows_that(
+    tmp_path: Path, called: str, kind: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": called}))
+    assert installed.model_type_of(tmp_path) == kind
+
+
 def test_further_arguments_come_last_and_lists_grow() -> None:
     extra = ("lora_dropout=0.1", "loss-type=sigmoid", "--loss_type=bco_pair", "callbacks=early_stop", "freeze_llm=true",
              "system=You compare a=b")  # fmt: skip

@@ -22,7 +22,7 @@ ACTIVATIONS = {"none": lambda state: state, "tanh": torch.tanh, "silu": silu}
 
 def main(folder: str, image: str, question: str, *responses: str) -> None:
     head = json.loads(Path(folder, "config.json").read_text())["reward_head"]
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
     for file in Path(folder).glob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
             names = [name for name in tensors.keys() if name.startswith("score.")]  # noqa: SIM118
