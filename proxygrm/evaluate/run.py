@@ -2,6 +2,7 @@
 
 OUT/raw/answers-00001-of-00008.jsonl   a shard's raw answers (`shards`)
 OUT/answers.jsonl                      one judgement row (`ordered_pair.judged_row`) per line, in the order of the pairs
+OUT/critiques/answers-...                what a critic wrote about each response, in shards too
 OUT/answers.partial.jsonl              the same for the requests that an endpoint has answered, while others have failed
 """
 
@@ -19,8 +20,10 @@ from proxygrm.critique.contracts import R1
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.benchmarks import Facts, benchmark
 from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress, judgement_prompt
+from proxygrm.evaluate.judges.critic import by_request, critic_judge, one_by_one
 from proxygrm.evaluate.judges.endpoint import Endpoint, Unanswered
 from proxygrm.evaluate.judges.scalar import ScalarJudge
+from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
 from proxygrm.evaluate.judges.select import judge_for
 from proxygrm.evaluate.judging import Judging, no_progress, prepare
 from proxygrm.evaluate.rows.answers import bare_id
@@ -32,7 +35,7 @@ from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
 from proxygrm.serving.chat.answer import NO_TEXT
 
-ANSWERS, PARTIAL_ANSWERS = "answers.jsonl", "answers.partial.jsonl"
+ANSWERS, PARTIAL_ANSWERS, CRITIQUES = "answers.jsonl", "answers.partial.jsonl", "critiques"
 _ANSWER_FAULTS = (
     Problem.EMPTY, Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, Problem.BAD_ANSWER, Problem.REPEATED_TAG,
 )  # fmt: skip
@@ -50,6 +53,8 @@ class Run:
     out: Path
     settings: EvaluateSettings
     blank: str = ""
+    critic: Endpoint | Path | None = None
+    """Writes about each response what a scalar checkpoint then reads with it (`judges.critic`)."""
 
     @property
     def scalar(self) -> bool:
@@ -67,6 +72,7 @@ class PreparedRun:
 
     run: Run
     judging: Judging
+    critic: Judge | None = None
 
     def shard(self, index: int, count: int) -> list[OrderedPair]:
         """The judgements of part `index` (from 0) of `count`: a range of pairs with all their orders and votes."""
@@ -90,12 +96,14 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
         bench,
     )
     images_required = bool(bench.revisions) and bench.images
-    judging = prepare(
-        _judge(run, pairs), pairs, run.settings, images_required=images_required, reads_images=not run.scalar
-    )
-    if isinstance(judging.judge, CheckpointJudge) and any(pair.images for pair in judging.pairs):
-        check_sees(judging.judge.model)
-    return PreparedRun(run, judging)
+    judge, critic = _judge(run, pairs), critic_judge(run.critic, run.settings) if run.critic else None
+    if critic:
+        judge.made_by |= {"critic": critic.made_by}
+    judging = prepare(judge, pairs, run.settings, images_required=images_required, reads_images=not run.scalar)
+    for one in (judge, critic):
+        if isinstance(one, CheckpointJudge) and any(pair.images for pair in judging.pairs):
+            check_sees(one.model)
+    return PreparedRun(run, judging, critic)
 
 
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
@@ -112,6 +120,10 @@ def run_shard(prepared: PreparedRun, index: int, count: int, progress: Progress 
     """Judge part `index` (from 0) of `count`, and return its raw answers by key."""
     requests, judge = prepared.shard(index, count), prepared.judging.judge
     try:
+        if prepared.critic and isinstance(judge, ScalarCheckpointJudge):
+            folder = prepared.run.out / CRITIQUES
+            critiques = collect_shard(prepared.critic, one_by_one(requests), folder, index, count, progress)
+            judge.critiques = by_request(requests, critiques)
         return collect_shard(judge, requests, prepared.run.raw, index, count, progress)
     except Unanswered as error:
         raise Unanswered(f"{error}{_write_partial(prepared)}", **error.values) from error

@@ -26,6 +26,12 @@ def shown(text: str) -> str:
     return inert(text, contract=False).strip()
 
 
+def with_critique(response: str, critique: str) -> str:
+    """What a scalar reward model reads instead of a response, where a critic has written about it first. One that is
+    trained on rows of this form knows it."""
+    return f"{response.strip()}\n\nCritique: {critique.strip()}"
+
+
 class Conversation:
     """The two halves of a conversation, by the checkpoint's chat template: what comes before a response, what after."""
 

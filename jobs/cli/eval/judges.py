@@ -145,24 +145,24 @@ def judges_of(sources: Mapping[str, str], models: tuple[str, ...], calls: Calls)
     return {name: judge_source(source, model_of.get(name, ""), calls) for name, source in sources.items()}
 
 
-def judge_source(text: str, model: str, calls: Calls, other: str = "") -> Any:
+def judge_source(text: str, model: str, calls: Calls, other: str = "", option: str = "--judge") -> Any:
     """The Endpoint of a URL, or the Path of a checkpoint. UserError for anything else, and for a URL without a model.
 
-    other: what else the command accepts, for the message.
+    other: what else the command accepts, for the message; option: which one named it.
     """
     from proxygrm.core.errors import UserError
 
     if is_url(text):
         if not model:
             raise UserError(
-                f"--judge {text} is an endpoint: pass the name of its model with --model NAME",
+                f"{option} {text} is an endpoint: pass the name of its model with --model NAME",
                 code="judge.no-model",
                 url=text,
             )
         return calls.endpoint(text, model)
     if not (Path(text) / "config.json").is_file():
         raise UserError(
-            f"--judge {text} is neither a checkpoint (a folder with config.json) nor an endpoint (http://...)"
+            f"{option} {text} is neither a checkpoint (a folder with config.json) nor an endpoint (http://...)"
             + (f" nor {other}" if other else ""),
             code="judge.unknown-kind",
             path=text,

@@ -25,6 +25,7 @@ from proxygrm.evaluate.settings import DEVICES, ORDERS
 _FILE = click.Path(path_type=Path)
 _JUDGING = [
     click.option("--judge", required=True, help="A checkpoint (generative or scalar), http://HOST:PORT, or scores."),
+    click.option("--critic", default="", help="Scalar checkpoints: a checkpoint or URL that criticises each response."),
     click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
     click.option("--bench", type=BENCH_NAME, default="pairs", show_default=True),
     click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, question, chosen, rejected, image}."),
@@ -74,6 +75,7 @@ def run(
     proxygrm eval run --bench vl-rewardbench --data VL-RewardBench/ --judge RUN/STAGE/policy --out out/vl
     proxygrm eval run --bench mm-rlhf-rewardbench --pairs data/mm --judge http://gpu7:8000 --model qwen --out out/mm
     proxygrm eval run --pairs mine.jsonl --judge scores.jsonl --out out/scalar
+    proxygrm eval run ... --judge SCALAR --critic http://gpu7:8000 --model qwen
     proxygrm eval run ... --votes 5 --temperature 0.7
     proxygrm eval run ... --submit --shards 16 --profile h100
 
@@ -98,6 +100,7 @@ def run(
 
 def run_of(
     judge: str,
+    critic: str,
     out: Path,
     bench: str,
     pairs: Path | None,
@@ -128,24 +131,31 @@ def run_of(
     source = Path(judge).resolve() if scalar else judge_source(judge, model, calls, "a file of scores")
     checkpoint = isinstance(source, Path) and not scalar
     scores = scalar or (checkpoint and is_scalar_checkpoint(source))
+    refuse_idle("critic", "on this judge: a scalar checkpoint reads it", unless=checkpoint and scores)
+    writer = judge_source(critic, model, calls, option="--critic") if critic else None
     refuse_idle("images_root", "without --data: a pairs file has its own image paths", unless=data is not None)
-    refuse_idle(OF_ENDPOINTS, "on this judge: it is of endpoints", unless=not isinstance(source, Path))
+    called = any(each is not None and not isinstance(each, Path) for each in (source, writer))
+    refuse_idle(OF_ENDPOINTS, "on this judge: it is of endpoints", unless=called)
     refuse_idle(OF_CHECKPOINTS, "on this judge: it is of checkpoints", unless=checkpoint)
-    refuse_idle("contract temperature seed max_tokens", "on scores", unless=not scores)
+    refuse_idle("contract", "on scores", unless=not scores)
+    refuse_idle("temperature seed max_tokens", "on scores", unless=writer or not scores)
     refuse_idle("max_pixels missing_images", "on existing scores", unless=not scalar)
-    refuse_idle("tensor_parallel_size", "on a scalar model: each copy has one GPU", unless=scalar or not scores)
+    refuse_idle(
+        "tensor_parallel_size", "on a scalar model: each copy has one GPU", unless=scalar or writer or not scores
+    )
     if scores and (orders not in (None, AS_GIVEN) or settings["votes"] > 1):
         raise UserError(
             "scores have no order and no votes; leave --orders and --votes out", code="eval.orders-of-scores"
         )
     in_orders = orders or (AS_GIVEN if scores else BOTH)
     evaluate = EvaluateSettings(contract=contract, orders=in_orders, max_pairs=limit, **settings)
-    if checkpoint:
-        refuse_code(source, evaluate.trust_remote_code, "--trust-remote-code")
+    for model_folder in (source if checkpoint else None, writer):
+        if isinstance(model_folder, Path):
+            refuse_code(model_folder, evaluate.trust_remote_code, "--trust-remote-code")
     if data is not None:
         pairs = _ingested(bench, data, out, images_root, "blank" if scalar else evaluate.missing_images)
     assert pairs is not None
-    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name())
+    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name(), writer)
 
 
 def check_out_folder(out: Path) -> None:

@@ -4,7 +4,8 @@
 verdict from a rubric. The rubric comes last, so the n rollouts of one prompt share everything before it
 (prefix cache). `proxy_verdict.txt` is the prefix of the proxy's answer when only its verdict is wanted;
 `proxy_bare.txt` is the proxy's instruction without a rubric, the baseline of rubric transfer. `r1.txt` asks for a
-judgement by R1-Reward's contract, `consistency.txt` whether its reasoning and its answer agree.
+judgement by R1-Reward's contract, `consistency.txt` whether its reasoning and its answer agree. `critique.txt` asks for
+a critique of one response, which a scalar reward model then reads.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "consistency")
+NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "consistency", "critique")
 IMAGE_TAG = "<image>"
 
-_SLOT = re.compile(r"\{(question|response_1|response_2|rubric|reasoning|decision)\}")
+_SLOT = re.compile(r"\{(question|response_1|response_2|response|rubric|reasoning|decision)\}")
 # What ms-swift and verl count as media (and ms-swift's templates replace), and the control tokens of chat templates.
 # Inside the text of a pair they would add an image that does not exist, or end the turn.
 _ACTIVE = re.compile(r"<(image|img|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
@@ -82,6 +83,11 @@ def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | 
 def r1_prompt(question: str, response_1: str, response_2: str, images: int = 1) -> str:
     """Instruction for a judgement (`critique.think_answer`), `images` tags first; see `grm_prompt`."""
     return _fill("r1", {"question": question, "response_1": response_1, "response_2": response_2}, images)
+
+
+def critique_prompt(question: str, response: str, images: int = 1) -> str:
+    """Instruction for a critique of one response, `images` tags first; see `grm_prompt`."""
+    return _fill("critique", {"question": question, "response": response}, images)
 
 
 def consistency_prompt(reasoning: str, decision: str) -> str:

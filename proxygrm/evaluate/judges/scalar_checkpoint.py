@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import context_length
 from proxygrm.core.images.settle import UnreadableImage
 from proxygrm.evaluate.judges.base import checkpoint_identity
+from proxygrm.evaluate.judges.critic import Critiques, NoCritique
 from proxygrm.evaluate.judges.engine import choose_device, image_of, none_accepted, one_line
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
-from proxygrm.scalar.conversation import Item
+from proxygrm.scalar.conversation import Item, with_critique
 from proxygrm.scalar.layout import layout_of
 
 
@@ -23,6 +24,8 @@ class ScalarCheckpointJudge:
 
     def __init__(self, model: Path, settings: EvaluateSettings) -> None:
         self.model, self.settings, self.name = Path(model), settings, str(model)
+        self.critiques: Mapping[str, Critiques] | None = None
+        """By the key of a request; None where responses are scored without."""
         refuse_code(self.model)  # transformers' own classes only
         layout_of(self.model)
         self.made_by: Row = {
@@ -49,22 +52,31 @@ class ScalarCheckpointJudge:
         def items() -> Iterator[Item]:
             for request in requests:
                 try:
+                    responses = self._read(request)
                     images = tuple(image_of(path, self.settings.missing_images) for path in request.pair.images)
-                except (UnreadableImage, OSError) as error:
+                except (UnreadableImage, OSError, NoCritique) as error:
                     refused.append(_row(request.key, problem=one_line(error)))
                 else:
-                    yield Item(request.key, request.pair.question, request.responses, images)
+                    yield Item(request.key, request.pair.question, responses, images)
 
         for score in scorer.scores(items()):
             if score.problem:
                 refused.append(_row(score.key, problem=score.problem))
                 continue
             accepted = True
-            take(_row(score.key, scores=list(score.scores)))
+            critiques = self.critiques[score.key].text if self.critiques else ""
+            take(_row(score.key, scores=list(score.scores)) | {"text": critiques})
         if refused and not accepted:
             raise none_accepted(self.name, len(refused), refused[0]["problem"])
         for row in refused:
             take(row)
+
+    def _read(self, request: OrderedPair) -> tuple[str, ...]:
+        """What is scored. Raises NoCritique."""
+        if self.critiques is None:
+            return request.responses
+        critiques = self.critiques[request.key].both()
+        return tuple(map(with_critique, request.responses, critiques))
 
 
 def _row(key: str, scores: list[float] | None = None, problem: str | None = None) -> Row:
