@@ -123,7 +123,7 @@ def test_published_decimals_tell_how_many_rows_were_counted():
     assert right_of("71.92", 1250) == 899
     assert right_of("73.80", 1247) == 920  # a padded 73.8
     counted = {anchor.name: right_of(value, 170) for anchor in ANCHORS if (value := anchor.values.get(MM_RLHF))}
-    assert list(counted.values()) == [141, 138, 137, 147, 156, 121, 139, 140]
+    assert list(counted.values()) == [141, 138, 137, 147, 156, 154, 158, 121, 139, 140]
     assert right_of("85.62", 4711) is None
     assert right_of("85.62", 5211) is None
     assert right_of("50.04", 1250, halves=True) == 625.5
@@ -176,6 +176,10 @@ def test_the_doubts_about_published_rows_hold_by_their_own_numbers():
     assert weighted("R1-Reward (200k pairs)", "official") == pytest.approx(77.18, abs=0.005)
     assert weighted("BaseReward 7B (2.8M pairs)", "official") == pytest.approx(86.09, abs=0.005)
     assert weighted("BaseReward 7B (2.8M pairs)", "upstream") == pytest.approx(80.40, abs=0.005)
+    assert weighted("BaseReward, Qwen2-VL 7B", "official") == pytest.approx(80.94, abs=0.005)
+    assert weighted("BaseReward, Qwen2-VL 7B", "upstream") == pytest.approx(75.48, abs=0.005)
+    assert weighted("BaseReward, both together", "official") == pytest.approx(87.17, abs=0.005)
+    assert weighted("BaseReward, both together", "upstream") == pytest.approx(82.34, abs=0.005)
 
 
 def test_the_audit_names_the_partition_that_published_numbers_fit():
