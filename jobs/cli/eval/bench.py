@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from proxygrm.evaluate.benchmarks import BENCHMARKS
+from proxygrm.evaluate.steps.benchmark import STEP_BENCHMARKS
 
 
 class _Benchmark(click.Choice[str]):
@@ -16,3 +17,6 @@ class _Benchmark(click.Choice[str]):
 
 
 BENCH_NAME = _Benchmark(list(BENCHMARKS))
+"""Of pairs."""
+ANY_BENCH_NAME = _Benchmark([*BENCHMARKS, *STEP_BENCHMARKS])
+"""Of pairs or of steps."""

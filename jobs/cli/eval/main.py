@@ -11,14 +11,16 @@ import click
 from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.say import echo, secho
 from jobs.cli.eval.audit import audit_of
-from jobs.cli.eval.bench import BENCH_NAME
+from jobs.cli.eval.bench import ANY_BENCH_NAME, BENCH_NAME
 from jobs.cli.eval.ensemble import ensemble
 from jobs.cli.eval.export import export
 from jobs.cli.eval.judges import JUDGING, Calls, judge_options, judges_of
 from jobs.cli.eval.run import run
+from jobs.cli.eval.steps import score_steps
 from jobs.cli.eval.transfer import transfer
 from proxygrm.evaluate.benchmarks import POLICIES
 from proxygrm.evaluate.layouts import LAYOUTS
+from proxygrm.evaluate.steps.benchmark import STEP_BENCHMARKS
 
 _FILE = click.Path(path_type=Path)
 
@@ -49,7 +51,7 @@ evaluation.add_command(export)
 
 
 @evaluation.command()
-@BENCH
+@click.option("--bench", type=ANY_BENCH_NAME, required=True)
 @click.option("--answers", type=_FILE, multiple=True, help="A file of answers; several files are samples that vote.")
 @click.option(
     "--layout", type=click.Choice(list(LAYOUTS)), default=None, help="Of another suite's results.  [recognised]"
@@ -63,6 +65,7 @@ evaluation.add_command(export)
 @click.option(
     "--published", default="", metavar="NAME=NUMBER,...", help="e.g. general=60.1,reasoning=59.0,overall=71.9"
 )
+@click.option("--threshold", type=float, default=None, help="Of steps: `scores` above it are right, e.g. 0.85.")
 @JSON
 def score(
     bench: str,
@@ -75,6 +78,7 @@ def score(
     partial: bool,
     audit: bool,
     published: str,
+    threshold: float | None,
     as_json: bool,
 ) -> None:
     """Score answers: upstream's files (id, rewards, reverse, critic), this suite's judgement rows, or the result files
@@ -87,11 +91,19 @@ def score(
 
     All shares in the JSON are between 0 and 1. N is checked against the benchmark: missing, repeated, truncated or
     foreign rows end with exit status 2 and their row numbers.
+
+    \b
+    proxygrm eval score --bench visualprocessbench --answers rows.jsonl     {data_source, label: [...], pred: [...]}
     """
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.benchmarks import benchmark
     from proxygrm.evaluate.scores import score as scoring
 
+    of_steps = bench in STEP_BENCHMARKS
+    refuse_idle("layout pairs votes partition policy audit published", "on steps", unless=not of_steps)
+    refuse_idle("threshold", "on pairs", unless=of_steps)
+    if of_steps:
+        return score_steps(STEP_BENCHMARKS[bench], answers, partial, threshold, as_json)
     if not answers and not published:
         raise UserError(
             "nothing to score: pass --answers FILE (or only --audit --published NUMBERS)", code="eval.needs-answers"
