@@ -26,6 +26,8 @@ class EvaluateSettings:
     proxy_max_tokens: int = 1024
     """Longest answer of the proxy, in tokens."""
     temperature: float = 0.0
+    top_p: float = 1.0
+    """Samples are drawn from the most probable tokens, of this probability together."""
     seed: int = 0
     max_model_len: int = 0
     """Prompt, image and answer together, in tokens. 0: what the checkpoint allows, at most 16,384."""
@@ -65,10 +67,10 @@ class EvaluateSettings:
         check_bounds(
             "evaluation",
             self,
-            positive=("gpu_memory_utilization",),
+            positive=("gpu_memory_utilization", "top_p"),
             from_one=("max_tokens", "proxy_max_tokens", "max_num_seqs", "tensor_parallel_size", "votes"),
             from_zero=("max_pixels", "max_pairs", "max_model_len"),
-            shares=("gpu_memory_utilization",),
+            shares=("gpu_memory_utilization", "top_p"),
         )
         if self.temperature < 0:
             raise UserError(
@@ -83,6 +85,11 @@ class EvaluateSettings:
                 code="settings.contradiction",
                 votes=self.votes,
             )
+
+    def sampling(self) -> dict[str, float | int]:
+        """What answers depend on besides model and prompt; `top_p` where it has an effect."""
+        values: dict[str, float | int] = {"temperature": self.temperature, "seed": self.seed}
+        return values if self.top_p == 1 else values | {"top_p": self.top_p}
 
     @property
     def both_orders(self) -> bool:

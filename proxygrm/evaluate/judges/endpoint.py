@@ -8,14 +8,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.runtime.together import run_together
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.judges.base import judge_prompt, text_hash
-from proxygrm.evaluate.judges.engine import blank_image, none_accepted
+from proxygrm.evaluate.judges.engine import Request, Requests, blank_image, none_accepted
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.evaluate.settings import EvaluateSettings
@@ -23,9 +25,11 @@ from proxygrm.serving.chat.answer import DECLINED, FILTERED, REFUSED_BY_SERVICE
 from proxygrm.serving.chat.client import ChatClient
 from proxygrm.serving.chat.failures import ChatFailed
 from proxygrm.serving.chat.request import ChatRequest, image_part_of_file
+from proxygrm.serving.pool.verdict import TOP_LOGPROBS, first_token_logprobs
 
 _MAX_FAILURES = 20
 _MAX_FAILED_SHARE = 0.05
+_END = object()
 
 
 class Unanswered(UserError):
@@ -60,15 +64,12 @@ class Endpoint:
         )
 
 
-class EndpointJudge:
+class EndpointCalls:
     """Requests that fail after all attempts give no row, so the next run sends them again; they are counted and end the
     run with an error. A prompt that the service refuses (too long, say) is an answer with a problem, and so is one that
     the model declines; an answer without text has a `cause`."""
 
-    def __init__(
-        self, endpoint: Endpoint, settings: EvaluateSettings, prompt: Callable[[OrderedPair], str] | None = None
-    ) -> None:
-        self.prompt = prompt or judge_prompt
+    def __init__(self, endpoint: Endpoint, settings: EvaluateSettings) -> None:
         if settings.max_pixels:
             raise UserError(
                 "an endpoint scales images itself; leave --max-pixels out, or set it where the model is served",
@@ -76,22 +77,24 @@ class EndpointJudge:
                 max_pixels=settings.max_pixels,
             )
         self.endpoint, self.settings, self.name = endpoint, settings, f"{endpoint.model} at {endpoint.url}"
-        self.made_by = {
-            "model": endpoint.model,
-            "prompt": prompt_hash("grm"),
-            "max_tokens": settings.max_tokens,
-            "temperature": settings.temperature,
-            "seed": settings.seed,
-            "missing_images": settings.missing_images,
+
+    def made_by(self, prompt: str, max_tokens: int) -> Row:
+        """Not the URL: the same model may be served elsewhere when the run goes on."""
+        return {
+            "model": self.endpoint.model,
+            "prompt": prompt_hash(prompt),
+            "max_tokens": max_tokens,
+            **self.settings.sampling(),
+            "missing_images": self.settings.missing_images,
         }
 
-    def judge(self, requests: Sequence[OrderedPair], take: Callable[[Row], None], works: bool) -> None:
+    def answer(self, requests: Requests, total: int, max_images: int, take: Callable[[Row], None], works: bool) -> None:
         with tempfile.TemporaryDirectory(prefix="blank-image-") as folder:
             blank = Path(folder) / "blank.png"
             blank_image().save(blank)
-            asyncio.run(self._judge(requests, _Outcome(len(requests), take, works), blank))
+            asyncio.run(self._answer(iter(requests), _Outcome(total, take, works), blank))
 
-    async def _judge(self, requests: Sequence[OrderedPair], outcome: _Outcome, blank: Path) -> None:
+    async def _answer(self, pending: Iterator[Request | None], outcome: _Outcome, blank: Path) -> None:
         endpoint = self.endpoint
         client = ChatClient(
             endpoint.url,
@@ -103,50 +106,81 @@ class EndpointJudge:
         )
         async with client:
             await client.check_model(endpoint.model)
-            pending = iter(requests)
-            workers = min(endpoint.concurrency, len(requests))
+            workers = min(endpoint.concurrency, outcome.total)
             await run_together(self._work(client, pending, outcome, blank) for _ in range(workers))
         outcome.check(self.name)
 
-    async def _work(self, client: ChatClient, pending: Iterator[OrderedPair], outcome: _Outcome, blank: Path) -> None:
-        for request in pending:
-            if outcome.hopeless:
+    async def _work(
+        self, client: ChatClient, pending: Iterator[Request | None], outcome: _Outcome, blank: Path
+    ) -> None:
+        while not outcome.hopeless:
+            request = next(pending, _END)
+            if request is _END or (request is None and not outcome.running):
                 return
-            started, seed = time.monotonic(), self.settings.seed_of(request.key)
-            prompt = self.prompt(request)
-            row = {"key": request.key, "text": "", "tokens": 0, "truncated": False, "problem": None, "cause": None}
-            row |= {"seed": seed, "prompt_hash": text_hash(prompt)}
-            try:
-                body = await asyncio.to_thread(self._body, request, prompt, seed, blank)
-                answer = await client.complete(body, self.endpoint.attempts)
-            except (ChatFailed, OSError) as error:  # OSError: an image file deleted since the run started
-                if isinstance(error, ChatFailed):
-                    if error.reason != REFUSED_BY_SERVICE:
-                        outcome.failed[error.reason] += 1
-                        continue
-                    row["cause"] = error.reason
-                outcome.refusal = row["problem"] = " ".join(str(error).split())[:300]
-                outcome.refused += 1
+            if isinstance(request, Request):
+                with outcome.one():
+                    await self._call(client, request, outcome, blank)
             else:
-                row |= {"text": answer.text, "tokens": answer.tokens}
-                row |= {"truncated": answer.truncated, "cause": answer.cause}
-                if answer.cause in (DECLINED, FILTERED):
-                    row["problem"] = f"{answer.cause}: {answer.refusal}" if answer.refusal else answer.cause
-                outcome.accepted = True
-            row["seconds"] = round(time.monotonic() - started, 4)
-            outcome.add(row)
+                await outcome.arrived.wait()
 
-    def _body(self, request: OrderedPair, prompt: str, seed: int | None, blank: Path) -> bytes:
+    async def _call(self, client: ChatClient, request: Request, outcome: _Outcome, blank: Path) -> None:
+        started, seed = time.monotonic(), self.settings.seed_of(request.key)
+        row: Row = {"key": request.key, "text": "", "tokens": 0, "truncated": False, "problem": None, "cause": None}
+        row |= {"seed": seed, "prompt_hash": text_hash(request.text)}
+        try:
+            body = await asyncio.to_thread(self._body, request, seed, blank)
+            answer = await client.complete(body, self.endpoint.attempts)
+        except (ChatFailed, OSError) as error:  # OSError: an image file deleted since the run started
+            if isinstance(error, ChatFailed):
+                if error.reason != REFUSED_BY_SERVICE:
+                    outcome.failed[error.reason] += 1
+                    return
+                row["cause"] = error.reason
+            outcome.refusal = row["problem"] = " ".join(str(error).split())[:300]
+            outcome.refused += 1
+        else:
+            row |= {"text": answer.text, "tokens": answer.tokens}
+            row |= {"truncated": answer.truncated, "cause": answer.cause}
+            if answer.cause in (DECLINED, FILTERED):
+                row["problem"] = f"{answer.cause}: {answer.refusal}" if answer.refusal else answer.cause
+            if request.logprobs:
+                row["logprobs"] = first_token_logprobs(answer.choice)
+            outcome.accepted = True
+        row["seconds"] = round(time.monotonic() - started, 4)
+        outcome.add(row)
+
+    def _body(self, request: Request, seed: int | None, blank: Path) -> bytes:
         use_blank = self.settings.missing_images == "blank"
-        images = [blank if use_blank and not path.is_file() else path for path in request.pair.images]
+        images = [blank if use_blank and not path.is_file() else path for path in request.images]
+        extra: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if self.settings.top_p != 1:
+            extra["top_p"] = self.settings.top_p
+        if request.logprobs:
+            extra |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         chat = ChatRequest.build(
             self.endpoint.model,
-            prompt,
-            max_tokens=self.settings.max_tokens,
+            request.text,
+            max_tokens=request.max_tokens or self.settings.max_tokens,
             temperature=self.settings.temperature,
-            extra={} if seed is None else {"seed": seed},
+            extra=extra,
         )
         return chat.body([image_part_of_file(path) for path in images])
+
+
+class EndpointJudge:
+    """A judge of pairs behind an endpoint, see `EndpointCalls`."""
+
+    def __init__(
+        self, endpoint: Endpoint, settings: EvaluateSettings, prompt: Callable[[OrderedPair], str] | None = None
+    ) -> None:
+        self.prompt = prompt or judge_prompt
+        self.calls = EndpointCalls(endpoint, settings)
+        self.name = self.calls.name
+        self.made_by = self.calls.made_by("grm", settings.max_tokens)
+
+    def judge(self, requests: Sequence[OrderedPair], take: Callable[[Row], None], works: bool) -> None:
+        own = (Request(r.key, self.prompt(r), r.pair.images) for r in requests)
+        self.calls.answer(own, len(requests), 0, take, works)
 
 
 class _Outcome:
@@ -157,11 +191,25 @@ class _Outcome:
         self.total, self.take = total, take
         self.failed: Counter[str] = Counter()
         self.refused, self.refusal, self.accepted = 0, "", works
+        self.running = 0
+        self.arrived = asyncio.Event()
+        """Set, and replaced, when a call ends: what waited for its answer may be ready."""
         self._held: list[Row] = []
 
     @property
     def hopeless(self) -> bool:
         return self.failed.total() > max(_MAX_FAILURES, _MAX_FAILED_SHARE * self.total)
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Around one call."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self.arrived.set()
+            self.arrived = asyncio.Event()
 
     def add(self, row: Row) -> None:
         self._held.append(row)

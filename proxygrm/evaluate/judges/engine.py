@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import hashlib
+import math
 import os
 import time
 import traceback
@@ -24,8 +25,10 @@ from proxygrm.core.runtime.log_tail import telling_line
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from proxygrm.core.runtime.vllm_plugins import plugins
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
+from proxygrm.serving.pool.verdict import TOP_LOGPROBS
 
 BLANK_SIDE_PX = 56
+_END = object()
 CPU_BLOCK_TOKENS = 32  # prefix hits are counted in whole blocks, and the prompts of the tiny model are short
 
 
@@ -36,13 +39,22 @@ class Request:
     key: str
     text: str
     images: tuple[Path, ...] = ()
+    max_tokens: int = 0
+    """Of the answer; 0: what the caller's settings say."""
+    logprobs: bool = False
+    """Also the most probable first tokens, with the logarithms of their probabilities."""
+
+
+Requests = Iterable[Request | None]
+"""None: the next request depends on an answer that has not arrived."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """`text` is empty when there is a `problem`: the prompt never reached the model.
 
-    seed: of sampling, None when greedy; seconds: from submitting the prompt to the last token.
+    seed: of sampling, None when greedy; seconds: from submitting the prompt to the last token; logprobs: of the first
+    token, where they were requested.
     """
 
     key: str
@@ -52,6 +64,7 @@ class Answer:
     problem: str | None = None
     seed: int | None = None
     seconds: float = 0.0
+    logprobs: dict[str, float] | None = None
 
 
 class Engine:
@@ -60,8 +73,9 @@ class Engine:
     def __init__(self, model: str, llm: Any, settings: EvaluateSettings) -> None:
         self.model, self.llm, self.settings = model, llm, settings
 
-    def answers(self, requests: Iterable[Request], max_tokens: int, works: bool = False) -> Iterator[Answer]:
-        """Each answer once, in the order of finishing.
+    def answers(self, requests: Requests, max_tokens: int, works: bool = False) -> Iterator[Answer]:
+        """Each answer once, in the order of finishing. Requests are taken as there is room; those that wait for answers
+        (None) are asked for again when one has been consumed.
 
         A prompt that the model cannot take (too long, unreadable image) becomes an Answer with a problem. UserError
         when it takes none at all and is not known to work (`works`): the last rows of a resumed run may all be too
@@ -72,10 +86,11 @@ class Engine:
         exhausted = False
         while True:
             while not exhausted and len(running) < 2 * self.settings.max_num_seqs:
-                following = next(pending, None)
-                if following is None:
-                    exhausted = True
+                following = next(pending, _END)
+                if following is _END or following is None:
+                    exhausted = following is _END
                     break
+                assert isinstance(following, Request)
                 try:
                     number = self._enqueue(following, max_tokens)
                 except (ValueError, OSError) as error:
@@ -83,9 +98,10 @@ class Engine:
                 else:
                     running[number] = following, time.monotonic()
                     accepted = True
-            if accepted:
+            if accepted and refused:
                 yield from refused
                 refused = []
+                continue  # what waited for them may be ready now
             if not running:
                 break
             for output in self.llm.llm_engine.step():
@@ -98,6 +114,7 @@ class Engine:
                         truncated=best.finish_reason == "length",
                         seed=self.settings.seed_of(request.key),
                         seconds=round(time.monotonic() - started, 4),
+                        logprobs=_first_token(best.logprobs) if request.logprobs else None,
                     )
         if refused:
             raise none_accepted(self.model, len(refused), refused[0].problem or "")
@@ -112,11 +129,22 @@ class Engine:
         content.append({"type": "text", "text": request.text})
         params = SamplingParams(
             temperature=self.settings.temperature,
-            max_tokens=max_tokens,
+            top_p=self.settings.top_p,
+            max_tokens=request.max_tokens or max_tokens,
             seed=self.settings.seed_of(request.key),
+            logprobs=TOP_LOGPROBS if request.logprobs else None,
         )
         (internal,) = self.llm.enqueue_chat([{"role": "user", "content": content}], params, use_tqdm=False)
         return internal.split("-")[0]  # vLLM adds random characters; outputs carry the number alone
+
+
+def _first_token(logprobs: Any) -> dict[str, float]:
+    """Token -> logarithm of its probability; tokens of the same text count together."""
+    alternatives: dict[str, float] = {}
+    for entry in logprobs[0].values() if logprobs else ():
+        before = alternatives.get(entry.decoded_token, -math.inf)
+        alternatives[entry.decoded_token] = math.log(math.exp(entry.logprob) + math.exp(before))
+    return alternatives
 
 
 def none_accepted(judge: str, prompts: int, problem: str) -> UserError:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxygrm.core.checkpoints.scalar import is_scalar_checkpoint
-from proxygrm.evaluate.judges.base import CheckpointJudge
-from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge
+from proxygrm.evaluate.judges.base import Calls, CheckpointCalls, CheckpointJudge
+from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointCalls, EndpointJudge
 from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.settings import EvaluateSettings
@@ -23,3 +23,8 @@ def judge_for(
     if prompt is None and is_scalar_checkpoint(source):
         return ScalarCheckpointJudge(source, settings)
     return CheckpointJudge(source, settings, prompt)
+
+
+def calls_of(source: Endpoint | Path, settings: EvaluateSettings) -> Calls:
+    """A model that answers any requests."""
+    return EndpointCalls(source, settings) if isinstance(source, Endpoint) else CheckpointCalls(source, settings)

@@ -178,13 +178,18 @@ def with_images(pairs: Sequence[EvalPair], missing_images: str, required: bool =
 
 
 def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
-    """Number of missing images. UserError, with the rows (from 1), when they are refused or when a file is not an image
-    that can be decoded; also when there is no pair."""
+    """As `check_images` of the pairs; UserError when there is none."""
     if not pairs:
         raise UserError("there are no pairs to judge", code="data.no-pairs")
+    return check_images([pair.images for pair in pairs], missing_images)
+
+
+def check_images(images: Sequence[Sequence[Path]], missing_images: str) -> int:
+    """Number of missing images. UserError, with the rows (from 1), when they are refused or when a file is not an image
+    that can be decoded. images: of each row."""
     rows: dict[Path, list[int]] = defaultdict(list)
-    for number, pair in enumerate(pairs, 1):
-        for image in pair.images:
+    for number, of_row in enumerate(images, 1):
+        for image in of_row:
             rows[image].append(number)
     missing = sorted(path for path in rows if not path.is_file())
     if missing and missing_images == "refuse":

@@ -25,13 +25,7 @@ def read_verdict(choice: Mapping[str, Any]) -> tuple[Label, float] | None:
     ignored a part of the request.
     """
     written = text_of(choice["message"]["content"]).strip()
-    first = choice["logprobs"]["content"][0]
-    logprobs: dict[str, float] = {}
-    for entry in (*first["top_logprobs"], first):  # the token that was written is in both
-        token, logprob = str(entry["token"]), float(entry["logprob"])
-        if isnan(logprob) or logprob > _ROUNDING:
-            raise ValueError(f"{logprob} is not the logarithm of a probability")
-        logprobs[token] = max(logprob, logprobs.get(token, -inf))
+    logprobs = _alternatives(choice)
     if len(logprobs) < 2:
         raise ValueError("there is no other token to compare with")
     if written not in ("1", "2"):
@@ -41,3 +35,24 @@ def read_verdict(choice: Mapping[str, Any]) -> tuple[Label, float] | None:
         raise ValueError("the token that was written has no probability")
     greedy: Label = 1 if written == "1" else 2
     return (greedy if one == two else 1 if one > two else 2), one / (one + two)
+
+
+def first_token_logprobs(choice: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """Token -> logarithm of its probability, of the first token and its alternatives; None where the service sent none
+    that can be read."""
+    try:
+        return _alternatives(choice or {})
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _alternatives(choice: Mapping[str, Any]) -> dict[str, float]:
+    """Raises ValueError, TypeError or LookupError."""
+    first = choice["logprobs"]["content"][0]
+    logprobs: dict[str, float] = {}
+    for entry in (*first["top_logprobs"], first):  # the token that was written is in both
+        token, logprob = str(entry["token"]), float(entry["logprob"])
+        if isnan(logprob) or logprob > _ROUNDING:
+            raise ValueError(f"{logprob} is not the logarithm of a probability")
+        logprobs[token] = max(logprob, logprobs.get(token, -inf))
+    return logprobs
