@@ -44,7 +44,7 @@ _CALL_OPTIONS = [
     click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the environment variable with the key."),
     click.option("--api-key-file", type=_FILE, help="Endpoint: a file (mode 0600) with the key."),
 ]
-_JUDGE_OPTIONS = [
+CHECKPOINT_OPTIONS = [
     *PROMPT_OPTIONS,
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     tensor_parallel_option,
@@ -100,7 +100,7 @@ def call_options(command: Any) -> Any:
 
 def judge_options(command: Any) -> Any:
     """The options of a command with one or several judges; it gets `models`, `calls` and settings of prompts."""
-    return with_options(_JUDGE_OPTIONS)(call_options(command))
+    return with_options(CHECKPOINT_OPTIONS)(call_options(command))
 
 
 def is_url(text: str) -> bool:

@@ -5,7 +5,8 @@ verdict from a rubric. The rubric comes last, so the n rollouts of one prompt sh
 (prefix cache). `proxy_verdict.txt` is the prefix of the proxy's answer when only its verdict is wanted;
 `proxy_bare.txt` is the proxy's instruction without a rubric, the baseline of rubric transfer. `r1.txt` asks for a
 judgement by R1-Reward's contract, `consistency.txt` whether its reasoning and its answer agree. `critique.txt` asks for
-a critique of one response, which a scalar reward model then reads.
+a critique of one response, which a scalar reward model then reads. `process_*.txt` are those of process reward
+(`prompts.process`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "consistency", "critique")
+NAMES = (
+    "grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "consistency", "critique",
+    "process_describe", "process_audit", "process_step", "process_policy",
+)  # fmt: skip
 IMAGE_TAG = "<image>"
 
-_SLOT = re.compile(r"\{(question|response_1|response_2|response|rubric|reasoning|decision)\}")
+SLOT = re.compile(
+    r"\{(question|response_1|response_2|response|rubric|reasoning|decision|description|checklist|steps|number)\}"
+)
 # What ms-swift and verl count as media (and ms-swift's templates replace), and the control tokens of chat templates.
 # Inside the text of a pair they would add an image that does not exist, or end the turn.
 _ACTIVE = re.compile(r"<(image|img|video|audio|bbox|ref-object|cot-process|start-image)>|<\|([A-Za-z0-9_]{1,40})\|>")
@@ -56,9 +62,10 @@ def inert(text: str, contract: bool = True) -> str:
     return _CONTRACT.sub(lambda m: f"[{m.group(1)}]", text) if contract else text
 
 
-def _fill(name: str, values: dict[str, str], images: int) -> str:
+def fill(name: str, values: dict[str, str], images: int = 0) -> str:
+    """An instruction with its slots filled, `images` tags first. For the functions that know its slots."""
     # One pass over the template: braces and slot names inside the values stay what they are.
-    body = _SLOT.sub(lambda m: inert(values[m.group(1)], contract=m.group(1) != "rubric").strip(), template(name))
+    body = SLOT.sub(lambda m: inert(values[m.group(1)], contract=m.group(1) != "rubric").strip(), template(name))
     return IMAGE_TAG * images + body
 
 
@@ -68,7 +75,7 @@ def grm_prompt(question: str, response_1: str, response_2: str, images: int = 1)
     There is no newline after the tags: with `images=0` the text is what follows the images in a chat message made of
     parts (image parts, then this text), so training and serving see the same tokens.
     """
-    return _fill("grm", {"question": question, "response_1": response_1, "response_2": response_2}, images)
+    return fill("grm", {"question": question, "response_1": response_1, "response_2": response_2}, images)
 
 
 def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | None, images: int = 1) -> str:
@@ -76,28 +83,28 @@ def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | 
     without one, all else being equal."""
     values = {"question": question, "response_1": response_1, "response_2": response_2}
     if rubric is None:
-        return _fill("proxy_bare", values, images)
-    return _fill("proxy", values | {"rubric": rubric}, images)
+        return fill("proxy_bare", values, images)
+    return fill("proxy", values | {"rubric": rubric}, images)
 
 
 def r1_prompt(question: str, response_1: str, response_2: str, images: int = 1) -> str:
     """Instruction for a judgement (`critique.think_answer`), `images` tags first; see `grm_prompt`."""
-    return _fill("r1", {"question": question, "response_1": response_1, "response_2": response_2}, images)
+    return fill("r1", {"question": question, "response_1": response_1, "response_2": response_2}, images)
 
 
 def critique_prompt(question: str, response: str, images: int = 1) -> str:
     """Instruction for a critique of one response, `images` tags first; see `grm_prompt`."""
-    return _fill("critique", {"question": question, "response": response}, images)
+    return fill("critique", {"question": question, "response": response}, images)
 
 
 def consistency_prompt(reasoning: str, decision: str) -> str:
     """Question to a consistency judge about a judgement's excerpt and answer phrase. Text only."""
-    return _fill("consistency", {"reasoning": reasoning, "decision": decision}, images=0)
+    return fill("consistency", {"reasoning": reasoning, "decision": decision}, images=0)
 
 
 def read_consistency_prompt(text: str) -> tuple[str, str] | None:
     """(end of the reasoning, decision) of a filled consistency question; None for any other text."""
-    head, between, tail = _SLOT.sub("\0", template("consistency")).split("\0")
+    head, between, tail = SLOT.sub("\0", template("consistency")).split("\0")
     if not text.startswith(head) or not text.endswith(tail):
         return None
     reasoning, separator, decision = text[len(head) : len(text) - len(tail)].rpartition(between)
@@ -118,7 +125,7 @@ def read_r1_prompt(text: str) -> Compared | None:
 
 
 def _read_compared(name: str, text: str) -> Compared | None:
-    head, between_1, between_2, tail = _SLOT.sub("\0", template(name)).split("\0")
+    head, between_1, between_2, tail = SLOT.sub("\0", template(name)).split("\0")
     body = text.lstrip()
     while body.startswith(IMAGE_TAG):
         body = body[len(IMAGE_TAG) :].lstrip()

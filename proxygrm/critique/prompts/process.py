@@ -1,0 +1,46 @@
+"""Instructions of process reward: describe the image, audit a checklist, judge a step, write a solution.
+
+The images come first and what differs last: the steps of one solution share everything before the last of them, and the
+solutions of one question share image, question and description (prefix cache).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from proxygrm.critique.prompts import SLOT, fill, template
+
+DESCRIBE, AUDIT, STEP, POLICY = "process_describe", "process_audit", "process_step", "process_policy"
+UNKNOWN = "(no description)"
+"""What stands for a description that there is not."""
+
+
+def describe_prompt(question: str) -> str:
+    """Asks for {"image_description": ...}."""
+    return fill(DESCRIBE, {"question": question})
+
+
+def audit_prompt(description: str, checklist: str) -> str:
+    """Asks for {"errors_and_hallucinations", "omissions", "p_score"}. checklist: one claim per line."""
+    return fill(AUDIT, {"description": description, "checklist": checklist})
+
+
+def step_prompt(question: str, description: str, steps: Sequence[str], first: int = 1) -> str:
+    """Asks for 1 or -1 about the last of `steps`. first: the number of the first one shown."""
+    lines = "\n".join(f"Step {number}: {text.strip()}" for number, text in enumerate(steps, first))
+    values = {"question": question, "description": description or UNKNOWN, "steps": lines}
+    return fill(STEP, values | {"number": str(first + len(steps) - 1)})
+
+
+def policy_prompt(question: str) -> str:
+    """Asks for {"reasoningprocess", "finalanswer"}."""
+    return fill(POLICY, {"question": question})
+
+
+def read_prompt(name: str, text: str) -> dict[str, str] | None:
+    """The values in a filled instruction; None for any other text."""
+    parts = SLOT.split(template(name))  # text, slot, text, slot, ..., text
+    pattern = "".join(f"(?P<{part}>.*)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    match = re.fullmatch(pattern, text.strip(), re.DOTALL)
+    return match.groupdict() if match else None

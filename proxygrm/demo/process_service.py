@@ -1,0 +1,150 @@
+"""The stand-in for the models of process reward: policy, extractor, auditor and step judge. It is not a model.
+
+It serves the OpenAI chat API and takes the instructions of `critique.prompts.process`. Of the demo's drawn images it
+reads shape, colour, number and place from the pixels by rule; any other image it describes by its size. A claim or a
+step is wrong when it names a fact of a kind that the description gives otherwise ("two" against "three"); a step is
+also wrong when it writes a sum "a + b = c" that does not hold. Solutions are drawn from the request's `seed`: some
+misread the image. Other requests get HTTP 422.
+
+    python -m proxygrm.demo.process_service --port 8011
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+import re
+from typing import Any
+
+import click
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, POLICY, STEP, read_prompt
+from proxygrm.demo.image_reader import NotADemoImage, read_image
+from proxygrm.demo.scenes import KINDS, read_question
+
+MODEL = "rule-process"
+_OPTION = re.compile(r"(?:^|\s)\(?([A-F])[).:]")
+_SUM = re.compile(r"(\d+) \+ (\d+) = (\d+)")
+_STEP = re.compile(r"Step \d+: (.*?)(?=\nStep \d+: |\Z)", re.DOTALL)
+_MISREAD = 0.3
+"""Share of the drawn solutions that state a wrong fact."""
+
+
+def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
+    """The answer to a filled instruction; None for any other text. Pure."""
+    if read_prompt(DESCRIBE, text) is not None:
+        return json.dumps({"image_description": describe(images)})
+    if slots := read_prompt(AUDIT, text):
+        return json.dumps(audit(slots["description"], slots["checklist"].splitlines()))
+    if slots := read_prompt(STEP, text):
+        return "1" if holds(slots["description"], _STEP.findall(slots["steps"])[-1]) else "-1"
+    if slots := read_prompt(POLICY, text):
+        return json.dumps(solve(slots["question"], images, random.Random(f"{seed} {slots['question']}")))
+    return None
+
+
+def describe(images: list[bytes]) -> str:
+    return " ".join(_describe(image) for image in images) or "There is no image."
+
+
+def _describe(image: bytes) -> str:
+    from PIL import Image
+
+    try:
+        seen = read_image(image)
+    except NotADemoImage:
+        with Image.open(io.BytesIO(image)) as opened:
+            return f"An image of {opened.width} by {opened.height} pixels."
+    if seen.fog:
+        return f"Something {seen.colours[0]} in fog."
+    return f"The image shows {seen.count} {seen.colours[0]} {seen.shape}, at the {seen.position}."
+
+
+def audit(description: str, claims: list[str]) -> dict[str, Any]:
+    errors = [
+        {"faulty_statement": claim, "correction_or_reason": description, "severity": "High"}
+        for claim in claims
+        if not agrees(description, claim)
+    ]
+    return {"errors_and_hallucinations": errors, "omissions": [], "p_score": max(0.0, 1.0 - 0.5 * len(errors))}
+
+
+def holds(description: str, step: str) -> bool:
+    return agrees(description, step) and all(int(a) + int(b) == int(c) for a, b, c in _SUM.findall(step))
+
+
+def agrees(description: str, claim: str) -> bool:
+    """Of no kind does the claim name facts, and the description others."""
+    seen, said = (set(re.findall(r"[a-z]+", text.lower())) for text in (description, claim))
+    facts = [set(kind.facts) for kind in KINDS.values()]
+    return all(not (said & kind) or not (seen & kind) or said & kind <= seen & kind for kind in facts)
+
+
+def solve(question: str, images: list[bytes], chance: random.Random) -> dict[str, Any]:
+    """A solution in two steps. To a question of the demo it states the fact, misread at times; to any other it picks an
+    option, or a number."""
+    kind = read_question(question)
+    if kind is None:
+        options = sorted(set(_OPTION.findall(question)))
+        answer = chance.choice(options) if options else str(chance.randrange(10))
+        steps = [("The image is described in the question.", "an image"), (f"So the answer is {answer}.", None)]
+    else:
+        facts = KINDS[kind].facts
+        try:
+            answer = read_image(images[0]).fact(kind) or facts[0]
+        except (NotADemoImage, IndexError):
+            answer = facts[0]
+        if chance.random() < _MISREAD:
+            answer = chance.choice([fact for fact in facts if fact != answer])
+        noun = KINDS[kind].noun
+        steps = [(f"The {noun} is {answer}.", f"the {noun} is {answer}"), ("The question asks for it.", None)]
+    process = [{"steptext": text, "visualdependency": fact} for text, fact in steps]
+    return {"reasoningprocess": process, "finalanswer": answer}
+
+
+def build_app() -> FastAPI:
+    async def chat(request: Request) -> Response:
+        try:
+            body = await request.json()
+            content = body["messages"][-1]["content"]
+            text = "".join(part["text"] for part in content if part["type"] == "text")
+            urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+            images = [base64.b64decode(url.split(";base64,", 1)[1]) for url in urls]
+        except (ValueError, KeyError, IndexError, TypeError):
+            return _refused("the body is not a chat request with text and images", 400)
+        answer = reply(text, images, int(body.get("seed") or 0))
+        if answer is None:
+            return _refused("the message is no instruction of process reward", 422)
+        message = {"role": "assistant", "content": answer}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        usage = {"completion_tokens": len(answer.split())}
+        return JSONResponse({"object": "chat.completion", "model": MODEL, "choices": choices, "usage": usage})
+
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    app = FastAPI()
+    app.post("/v1/chat/completions")(chat)
+    app.get("/v1/models")(models)
+    return app
+
+
+def _refused(message: str, status: int) -> Response:
+    return JSONResponse({"error": {"message": message, "type": "refused"}}, status)
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--address", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8011, show_default=True)
+def main(address: str, port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(build_app(), host=address, port=port, log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The policy's rows: a question, its images, and the solutions `vlmresponse1`, `vlmresponse2`, ..."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from proxygrm.core.bad_row import BadRow
+from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.ids import BadId, has_id, id_text
+from proxygrm.evaluate.judges.base import text_hash
+from proxygrm.evaluate.rows.pairs import image_files, image_names
+from proxygrm.evaluate.rows.text import reasons_text
+from proxygrm.process.checklist import Step, steps_in
+from proxygrm.process.policy_json import STEPS, read_policy
+
+_RESPONSE = re.compile(r"vlmresponse([1-9][0-9]*)")
+Steps = tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """`images` are absolute paths; `names` are the same as the row has them."""
+
+    text: str
+    names: tuple[str, ...] = ()
+    images: tuple[Path, ...] = ()
+    solutions: tuple[Steps, ...] = ()
+    """Of each response; () for one without steps."""
+
+    @cached_property
+    def seen(self) -> str:
+        """Identifies the images: what the row calls them, and how large they are. Two folders may have a 1.jpg."""
+        sizes = [path.stat().st_size if path.is_file() else "missing" for path in self.images]
+        return "\0".join(f"{name} {size}" for name, size in zip(self.names, sizes, strict=True))
+
+    @cached_property
+    def key(self) -> str:
+        """Of question and images. Equal rows share it."""
+        return text_hash(f"{self.text}\0{self.seen}")
+
+
+@dataclass(frozen=True)
+class QuestionFile:
+    """The questions of a JSONL, with what is wrong in it by line."""
+
+    questions: list[Question]
+    rows: list[int]
+    """The line of each question, from 1."""
+    bad: dict[str, list[int]] = field(default_factory=dict)
+    """Cause -> lines that hold no question."""
+    without_steps: dict[str, list[int]] = field(default_factory=dict)
+    """Cause -> the line of each response without steps."""
+    repeated_ids: dict[str, list[int]] = field(default_factory=dict)
+    """An id of several rows -> their lines."""
+
+    def check(self, path: Path, max_bad: float) -> None:
+        """UserError when nothing is left, or more than the share `max_bad` is bad."""
+        bad = sum(map(len, self.bad.values()))
+        if self.bad and (not self.questions or bad > max_bad * (bad + len(self.questions))):
+            raise UserError(
+                f"{path}: {reasons_text(self.bad)}; fix these rows, or allow their share with --max-bad",
+                code="process.bad-rows",
+                path=path,
+                reasons=self.bad,
+            )
+        if not self.questions:
+            raise UserError(f"{path} has no rows; give a JSONL of questions", code="file.empty", path=path)
+
+
+def read_questions(path: Path, images_root: Path) -> QuestionFile:
+    """UserError for a file that is missing or not JSONL."""
+    if not path.is_file():
+        raise UserError(f"--input {path} is not a file; give a JSONL of questions", code="file.not-a-file", path=path)
+    questions, rows = list[Question](), list[int]()
+    bad, without, ids = (defaultdict[str, list[int]](list) for _ in range(3))
+    for number, line in numbered_lines(path):
+        try:
+            row = _object(line)
+            question = question_of(row, images_root)
+        except BadRow as error:
+            bad[error.cause].append(number)
+            continue
+        questions.append(question)
+        rows.append(number)
+        for response in responses_of(row).values():
+            if cause := steps_of(response)[1]:
+                without[cause].append(number)
+        if row_id := _id_of(row):
+            ids[row_id].append(number)
+    repeated = {row_id: lines for row_id, lines in ids.items() if len(lines) > 1}
+    return QuestionFile(questions, rows, dict(bad), dict(without), repeated)
+
+
+def question_of(row: Any, images_root: Path) -> Question:
+    """Raises BadRow: not_an_object, no_question, bad_images."""
+    if not isinstance(row, dict):
+        raise BadRow("not_an_object", "the line is not a JSON object")
+    text = row.get("question")
+    if not isinstance(text, str) or not text.strip():
+        raise BadRow("no_question", f"question is {type(text).__name__}, it must be text")
+    try:
+        names = image_names(row)
+    except ValueError as error:
+        raise BadRow("bad_images", f"image is not a path or a list of paths: {error}") from None
+    solutions = tuple(steps_of(response)[0] for response in responses_of(row).values())
+    return Question(text, tuple(names), image_files(names, images_root), solutions)
+
+
+def responses_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> value of the responses, in the order of their numbers."""
+    numbers = {name: int(match[1]) for name in row if (match := _RESPONSE.fullmatch(name))}
+    return {name: row[name] for name in sorted(numbers, key=numbers.__getitem__)}
+
+
+def steps_of(response: Any) -> tuple[Steps, str]:
+    """(steps, "") of a response, or ((), why it has none). A text is read as the policy's own."""
+    if isinstance(response, str):
+        response = read_policy(response).row
+    if not isinstance(response, Mapping):
+        return (), "no_response"
+    if "error" in response and STEPS not in response:
+        return (), "failed_response"
+    try:
+        steps = steps_in(response.get(STEPS))
+    except BadRow as error:
+        return (), error.cause
+    return (tuple(steps), "") if steps else ((), "no_steps")
+
+
+def _object(line: bytes) -> Any:
+    try:
+        return value_of(line)
+    except ValueError:
+        raise BadRow("not_json" if line.endswith(b"\n") else "cut_off", "the line is not JSON") from None
+
+
+def _id_of(row: Mapping[str, Any]) -> str:
+    value = next((row[name] for name in ("id", "pid", "ID") if has_id(row.get(name))), None)
+    try:
+        return "" if value is None else id_text(value)
+    except BadId:
+        return ""
+
+
+def copies(questions: list[Question]) -> list[int]:
+    """How many equal questions precede each one."""
+    seen, numbers = Counter[str](), []
+    for question in questions:
+        numbers.append(seen[question.key])
+        seen[question.key] += 1
+    return numbers
