@@ -6,6 +6,7 @@ import click
 
 from jobs.cli.process.match import match_command
 from jobs.cli.process.rules import aggregate_command, gate_command
+from jobs.cli.process.sample import sample
 from jobs.cli.process.score import score
 
 
@@ -17,4 +18,5 @@ def process() -> None:
 process.add_command(gate_command)
 process.add_command(aggregate_command)
 process.add_command(match_command)
+process.add_command(sample)
 process.add_command(score)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,8 +74,12 @@ class QuestionFile:
             raise UserError(f"{path} has no rows; give a JSONL of questions", code="file.empty", path=path)
 
 
-def read_questions(path: Path, images_root: Path) -> QuestionFile:
-    """UserError for a file that is missing or not JSONL."""
+Reader = Callable[[Any, Path], Question]
+"""(a row, folder of its images) -> its question. Raises BadRow."""
+
+
+def read_questions(path: Path, images_root: Path, read: Reader | None = None) -> QuestionFile:
+    """read: `question_of` by default. UserError for a file that is missing or not JSONL."""
     if not path.is_file():
         raise UserError(f"--input {path} is not a file; give a JSONL of questions", code="file.not-a-file", path=path)
     questions, rows = list[Question](), list[int]()
@@ -83,7 +87,7 @@ def read_questions(path: Path, images_root: Path) -> QuestionFile:
     for number, line in numbered_lines(path):
         try:
             row = _object(line)
-            question = question_of(row, images_root)
+            question = (read or question_of)(row, images_root)
         except BadRow as error:
             bad[error.cause].append(number)
             continue
