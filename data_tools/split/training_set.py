@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from proxygrm.critique.contracts import PROXY_GRM, R1
+from proxygrm.critique.contracts import KINDS, PROXY_GRM, R1
 
 Pool = Literal["right", "wrong", "hard", "all"]
 """right  the teacher judged it right, at the last of its tries
@@ -44,6 +44,13 @@ class TrainingSet:
     def contract(self) -> str:
         """Of the teacher's critiques."""
         return R1 if self.format.endswith("-r1") else PROXY_GRM
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Names of the instructions in its rows."""
+        if self.format == "swift-rm":
+            return ()
+        return ("proxy",) if self.format.endswith("-proxy") else (KINDS[self.contract].prompt,)
 
     @property
     def taught(self) -> bool:

@@ -61,6 +61,10 @@ class CellTable:
     seed: str = ""
     """The setting over which means are taken; "" where cells with other seeds are rows of their own."""
     title: str = "figures of each cell"
+    metrics: str = ""
+    """STAGE/FILE of each cell with a JSON line for each step of its training; "" for none."""
+    curves: Mapping[str, str] = field(default_factory=dict)
+    """Of the training: title -> name in the metrics. The largest and the last value are shown."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ RECIPES = {
     "proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report",
     "unseen-proxy": "distill -> split -> SFT of a proxy that judges the rubrics of others' trainings",
     "base-reward": "scalar reward models of one or several backbones -> ensemble -> benchmarks -> cards -> report",
+    "r1-reward": "distill with tries -> split -> SFT -> StableReinforce, consistency reward -> evaluate -> report",
 }
 """Name -> what it does, in a line; the module of that name beside this file, with _ for -, has its RECIPE."""
 

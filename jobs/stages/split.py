@@ -1,4 +1,4 @@
-"""Split: pairs and the teacher's critiques into the training sets that a recipe names."""
+"""Split: pairs, mostly by the teacher's critiques, into the training sets that a recipe names."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LOOKED_AT = 500
 KIND = "training set"
 
 
-def rows_of(pool: Pool, kind: Format, rows: int) -> int:
-    """A field of a recipe's settings: the rows of a training set of its name."""
-    return field(default=rows, metadata={KIND: TrainingSet(pool, kind)})
+def rows_of(pool: Pool, kind: Format, rows: int, beside: str = "") -> int:
+    """A field of a recipe's settings: the rows of a training set of its name. beside: as of `TrainingSet`."""
+    return field(default=rows, metadata={KIND: TrainingSet(pool, kind, beside=beside)})
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,26 @@ class Settings(OnNodes):
         return {name: replace(each, rows=getattr(self, name)) for name, each in self.sets.items()}
 
 
-def stage(name: str, *, pairs: Given, critiques: Output, settings: Settings) -> Stage:
-    """Makes `SET.jsonl` of each set for ms-swift, `SET.parquet` of each for verl."""
+def stage(name: str, *, pairs: Given, critiques: Output | None, settings: Settings) -> Stage:
+    """critiques: None where all sets take all pairs. Makes `SET.jsonl` of each set for ms-swift, `SET.parquet` of each
+    for verl."""
     return Stage(
         name=name,
         run=write_sets,
-        needs={"pairs": pairs, "critiques": critiques},
+        needs={"pairs": pairs, **({"critiques": critiques} if critiques else {})},
         makes=tuple(Artifact(f"{each}{kind.suffix}") for each, kind in settings.sized.items() if kind.rows),
         on=settings.on,
         validate=checks.on_one_node,
         config=settings,
-        prompts=("grm", "proxy"),
+        prompts=tuple(dict.fromkeys(prompt for each in settings.sets.values() for prompt in each.prompts)),
         disk=disk,
     )
 
 
 def disk(stage: Stage, need: Needs) -> Space:
     """verl's rows hold their images, ms-swift's the paths of theirs."""
-    settings, critiques, pairs = stage.config, need("critiques"), stage.needs["pairs"]
+    settings, pairs = stage.config, stage.needs["pairs"]
+    critiques = need("critiques") if "critiques" in stage.needs else Amount(0, need("pairs").rows)
     image = _image(pairs.resolve() / "images") if isinstance(pairs, Given) else 0
     critique = critiques.size // max(1, critiques.rows)
     makes = {}
@@ -87,5 +89,5 @@ def write_sets(run: StageRun) -> None:
     from data_tools.split.run import split
 
     settings: Settings = run.config
-    shards = sorted(run.inputs["critiques"].glob("shard-*.jsonl"))
+    shards = sorted(run.inputs["critiques"].glob("shard-*.jsonl")) if "critiques" in run.inputs else []
     split(run.inputs["pairs"], shards, run.out, settings.sized, settings.seed, settings.short, run.stage.name)

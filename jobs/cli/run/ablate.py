@@ -94,6 +94,19 @@ def _metrics(folder: Path, table: CellTable) -> dict[str, float] | None:
     return {key: float(summary[key]) for key in table.figures if isinstance(summary.get(key), int | float)}
 
 
+def trainings_of(folder: Path, cells: Sequence[Cell], table: CellTable) -> dict[str, list[list[dict[str, Any]]]]:
+    """The metrics of each cell that has any, by the table's rows; also of a training that has not ended well."""
+    from proxygrm.core.files.json_lines import numbered_lines, value_of
+
+    trainings: dict[str, list[list[dict[str, Any]]]] = {}
+    for cell in cells if table.metrics else ():
+        file = folder / "cells" / cell.name / table.metrics
+        if file.is_file():
+            rows = [value_of(line) for _, line in numbered_lines(file, checked=False)]
+            trainings.setdefault(without_seed(cell, table.seed), []).append(rows)
+    return trainings
+
+
 def show_table(run: Path | None, name: str, as_json: bool) -> None:
     """name: of the ablation; "" for the last one of the run."""
     resolved, ledger = of_run(run, as_json)
@@ -123,6 +136,10 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
     for row in rows:
         table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in shown.figures))
     out.print(table)
+    if trainings := trainings_of(folder, request.ablation, shown):
+        from proxygrm.report.tables.training import training_extents
+
+        out.print(training_extents(f"{folder.name}, {request.ablation_name}: training", trainings, shown.curves))
     out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
     if compared:
         _show_comparisons(compared, file.with_name("comparisons.json"))

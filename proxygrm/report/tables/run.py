@@ -50,6 +50,7 @@ _RL_FIGURES = {
     "Reward": ("reward/score_mean", "{:+.2f}"),
     "Right verdicts": ("reward/accuracy", "{:.1%}"),
     "Proxy agrees": ("reward/proxy_agreement", "{:.1%}"),
+    "Consistent": ("reward/consistent", "{:.1%}"),
     "Format": ("reward/format", "{:.1%}"),
 }
 

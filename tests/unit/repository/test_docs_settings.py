@@ -18,12 +18,15 @@ TEXTS = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"), *ROOT.g
 GROUPS = [field.name for field in dataclasses.fields(paper()) if dataclasses.is_dataclass(getattr(paper(), field.name))]
 
 
-OTHERS = {"recipes.md": ["docs/examples/two_stages.py", "docs/examples/rl_with_server.py"]}
-"""A page about other recipes -> their files."""
+OTHERS = {
+    "recipes.md": [str(ROOT / "docs/examples/two_stages.py"), str(ROOT / "docs/examples/rl_with_server.py")],
+    "r1-reward.md": ["r1-reward"],
+}
+"""A page about other recipes -> their names or files."""
 
 
 def known(name: str, page: str = "") -> bool:
-    recipes = [find(str(ROOT / file))[0] for file in OTHERS[page]] if page in OTHERS else [find("proxy_grm")[0]]
+    recipes = [find(recipe)[0] for recipe in OTHERS[page]] if page in OTHERS else [find("proxy_grm")[0]]
     values: list[Any] = [next(iter(recipe.presets.values()))() for recipe in recipes]
     for part in name.split("."):
         values = [inner for value in values if hasattr(value, part) for inner in parts_of(value, part)]
