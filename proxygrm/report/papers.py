@@ -4,11 +4,18 @@ are not comparable."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxygrm.evaluate.benchmarks import BENCHMARKS, Benchmark, Revision
-from proxygrm.evaluate.benchmarks.anchors import ANCHORS, Anchor, Comparability, comparability, right_of
+from proxygrm.evaluate.benchmarks.anchors import (
+    ANCHORS,
+    Anchor,
+    Comparability,
+    comparability,
+    published_partitions,
+    right_of,
+)
 from proxygrm.report.numbers import NONE, between, number, per_cent
 
 MARKS = {"yes": "=", "nearly": "≈", "no": "≠"}
@@ -65,10 +72,36 @@ def papers(scores: Mapping[str, Mapping[str, Figures]], titles: Mapping[str, str
     headline = [(bench, [bench.headline, *(["acc_plus"] if bench.acc_plus else [])]) for bench in benches]
     made.main = _table(MAIN, headline, scores, titles, made.notes)
     made.details = [
-        _table(bench.title, [(bench, _figures_of(bench, scores[bench.name]))], scores, titles, made.notes)
+        table
         for bench in benches
+        for table in (
+            _table(bench.title, [(bench, _figures_of(bench, scores[bench.name]))], scores, titles, made.notes),
+            *_as_published(bench, scores[bench.name], titles, made.notes),
+        )
     ]
     return made
+
+
+def _as_published(
+    bench: Benchmark, models: Mapping[str, Figures], titles: Mapping[str, str], notes: list[str]
+) -> list[Table]:
+    """Ours and the published rows by each partition that is not the official one and that some of them really used."""
+    tables = []
+    for name in published_partitions(bench.name):
+        cut = bench.partitions[name]
+        anchors = [anchor for anchor in ANCHORS if anchor.partitions.get(bench.name) == name]
+        undoubted = [replace(anchor, doubts={**anchor.doubts, bench.name: {}}) for anchor in anchors]
+        recounted = {
+            model: {**figures, **figures["as_published"][name], "macro_interval": None}
+            for model, figures in models.items()
+            if _is_scored(figures) and name in figures.get("as_published", {})
+        }
+        if recounted:
+            sizes = "/".join(str(size) for size in cut.sizes.values())
+            title = f"{bench.title} ({sizes}, as {' and '.join(anchor.name for anchor in anchors)} counted)"
+            columns = [(bench, ["overall", "macro", *cut.names])]
+            tables.append(_table(title, columns, {bench.name: recounted}, titles, notes, undoubted, cut.sizes))
+    return tables
 
 
 def _is_scored(figures: Any) -> bool:
@@ -94,8 +127,11 @@ def _table(
     scores: Mapping[str, Mapping[str, Figures]],
     titles: Mapping[str, str],
     notes: list[str],
+    anchors: Sequence[Anchor] = ANCHORS,
+    sizes: Mapping[str, int] | None = None,
 ) -> Table:
-    """wanted: the figures to show of each benchmark."""
+    """wanted: the figures to show of each benchmark. anchors: the published rows. sizes: of the categories, where they
+    are not a revision's own."""
     columns = [(bench, name) for bench, names in wanted for name in names]
     single = title != MAIN
     models = [model for model in titles if any(model in scores[bench.name] for bench, _ in wanted)]
@@ -109,10 +145,10 @@ def _table(
         return Row(titles.get(model, model), cells)
 
     def printed(anchor: Anchor) -> Row:
-        cells = [_printed(anchor, bench, name, scores[bench.name], notes) for bench, name in columns]
+        cells = [_printed(anchor, bench, name, scores[bench.name], notes, sizes) for bench, name in columns]
         return Row(anchor.name, cells, anchor.source, anchor.counted)
 
-    known = [anchor for anchor in ANCHORS if any(bench.name in anchor.figures for bench, _ in wanted)]
+    known = [anchor for anchor in anchors if any(bench.name in anchor.figures for bench, _ in wanted)]
     headings = [heading(bench, name) for bench, name in columns]
     return Table(title, headings, [own(model) for model in dict.fromkeys(models)], [printed(one) for one in known])
 
@@ -145,12 +181,19 @@ def _own(figures: Any, name: str) -> Cell:
     return Cell(NONE) if value is None else Cell(per_cent(value), between(low, high, "–"))
 
 
-def _printed(anchor: Anchor, bench: Benchmark, name: str, models: Mapping[str, Figures], notes: list[str]) -> Cell:
+def _printed(
+    anchor: Anchor,
+    bench: Benchmark,
+    name: str,
+    models: Mapping[str, Figures],
+    notes: list[str],
+    sizes: Mapping[str, int] | None = None,
+) -> Cell:
     value = anchor.figures.get(bench.name, {}).get(name)
     if value is None:
         return Cell(NONE)
     judged = next(figures for figures in models.values() if _is_scored(figures))
-    comparable, reason = _comparability(anchor, bench, name, judged)
+    comparable, reason = _comparability(anchor, bench, name, judged, sizes)
     if comparable != "no":
         return Cell(value, mark=MARKS[comparable])
     text = f"{bench.title}: {reason}"
@@ -159,7 +202,9 @@ def _printed(anchor: Anchor, bench: Benchmark, name: str, models: Mapping[str, F
     return Cell(value, mark=MARKS[comparable], note=notes.index(text) + 1)
 
 
-def _comparability(anchor: Anchor, bench: Benchmark, name: str, figures: Figures) -> Comparability:
+def _comparability(
+    anchor: Anchor, bench: Benchmark, name: str, figures: Figures, sizes: Mapping[str, int] | None = None
+) -> Comparability:
     """As of the overall; a category, the macro or acc+ may have a doubt or an impossible fraction of its own."""
     rows, expected = int(figures["rows"]), number(figures.get("expected"))
     revision = next((r for r in bench.revisions if r.name == figures.get("revision")), None)
@@ -169,7 +214,8 @@ def _comparability(anchor: Anchor, bench: Benchmark, name: str, figures: Figures
         return found
     if doubt := anchor.doubts.get(bench.name, {}).get(name):
         return Comparability("no", doubt)
-    size, value = _size_of(revision, name), anchor.figures[bench.name][name]
+    size = (sizes or {}).get(name) or _size_of(revision, name)
+    value = anchor.figures[bench.name][name]
     if size and right_of(value, size) is None:
         return Comparability("no", f"{value} is not possible with {size:,} {'ids' if name == 'acc_plus' else 'pairs'}")
     return found

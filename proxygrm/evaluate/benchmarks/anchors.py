@@ -25,6 +25,8 @@ class Anchor:
     """benchmark -> figure -> per cent, as printed: the decimals give the rounding."""
     doubts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """benchmark -> figure -> why it cannot be compared whatever the rows are."""
+    partitions: Mapping[str, str] = field(default_factory=dict)
+    """benchmark -> the partition by which its categories were counted, where it is not the official one."""
 
     @cached_property
     def values(self) -> dict[str, str]:
@@ -48,11 +50,17 @@ def _read(file: Path) -> tuple[Anchor, ...]:
             for name, table in benches.items()
             if (found := table.pop("doubts", None))
         }
-        anchors.append(Anchor(row["name"], row["source"], row["counted"], benches, doubts))
+        cuts = {name: cut for name, table in benches.items() if (cut := table.pop("partition", None))}
+        anchors.append(Anchor(row["name"], row["source"], row["counted"], benches, doubts, cuts))
     return tuple(anchors)
 
 
 ANCHORS = _read(FILE)
+
+
+def published_partitions(bench: str) -> list[str]:
+    """Those by which categories of a benchmark are published, but for the official one."""
+    return list(dict.fromkeys(anchor.partitions[bench] for anchor in ANCHORS if bench in anchor.partitions))
 
 
 def comparability(

@@ -12,6 +12,7 @@ from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import POLICIES, Partition, benchmark, partition
+from proxygrm.evaluate.benchmarks.anchors import published_partitions
 from proxygrm.evaluate.layouts import KnownPairs, read_foreign
 from proxygrm.evaluate.rows.answers import read_answers
 from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
@@ -106,9 +107,10 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     headline: which of overall and macro papers print; how it was counted: bench, revision, partition, policy, rows,
     expected, partial, layouts, orders, samples, judgements; details: unparsed, ties, consistency, position_bias,
     position, policies {NAME: {n, overall, macro}}, votes {K: ...}, ballots (`voting`), splits, views {PARTITION: {NAME:
-    ...}}; and notes. `low` and `high` are 95 %: Wilson for shares (the trial is the pair, or what `Benchmark.trial`
-    says), bootstrap for the macro. With `votes`, only the first samples count, for all but the keys `samples` and
-    `votes`.
+    ...}}, as_published {PARTITION: {n, overall, macro, categories}} for the other partitions that published rows were
+    counted by; and notes. `low` and `high` are 95 %: Wilson for shares (the trial is the pair, or what
+    `Benchmark.trial` says), bootstrap for the macro. With `votes`, only the first samples count, for all but the keys
+    `samples` and `votes`.
     """
     bench, arranged = answers.bench, answers.arranged
     cut = partition(bench, partition_name)
@@ -179,6 +181,11 @@ def score(answers: Answers, partition_name: str = "official", policy: str = "wro
     if views := [name for name in bench.views if name != partition_name]:
         figures["views"] = {
             name: by_category(scores, grouping_of(arranged, bench, bench.partitions[name])) for name in views
+        }
+    if cuts := [name for name in published_partitions(bench.name) if name != partition_name]:
+        groupings = {name: grouping_of(arranged, bench, bench.partitions[name]) for name in cuts}
+        figures["as_published"] = {
+            name: {**summary(scores, by), "categories": by_category(scores, by)} for name, by in groupings.items()
         }
     figures["notes"] = notes_on(answers, counted, cut, figures)
     return figures

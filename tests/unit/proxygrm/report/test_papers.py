@@ -68,7 +68,7 @@ def test_ours_have_intervals_in_the_order_of_training_and_what_was_not_judged_is
 def test_published_rows_are_marked_with_the_reason(whole):
     found = papers(whole, TITLES)
     assert found
-    vl, mm = found.details
+    vl, _, mm = found.details
     assert marks(found, found.main, "R1-Reward (200k pairs)") == [("≈", "")] * 3
     assert marks(found, found.main, "Proxy-GRM 7B") == [("≠", "75.22 is 938/1,247, yours are 1,250 rows"), ("≈", "")]
     (base, *_) = marks(found, found.main, "BaseReward 7B (2.8M pairs)")
@@ -86,6 +86,25 @@ def test_published_rows_are_marked_with_the_reason(whole):
         "94.13 is not possible with 34 pairs", "", "",
     ]  # fmt: skip
     assert len(found.notes) == len(set(found.notes))
+
+
+def test_categories_stand_beside_a_published_row_by_the_partition_that_it_really_used(whole):
+    found = papers(whole, TITLES)
+    assert found
+    (table,) = [table for table in found.details if "484/448/318" in table.title]
+    assert [title for title, _ in table.columns] == ["overall", "macro", "general", "hallucination", "reasoning"]
+    assert [row.title for row in table.published] == ["R1-Reward (200k pairs)", "R1-Reward, 15 votes"]
+    assert [cell.text for cell in table.published[0].cells] == ["71.92", "71.44", "63.84", "85.71", "64.78"]
+    assert {cell.mark for cell in table.published[0].cells} == {"≈"}, "309/484, 384/448 and 206/318 are possible"
+    assert {cell.mark for cell in table.published[1].cells} == {"≠"}, "76.46 is no count of 1,250"
+    figures = whole["vl-rewardbench"]["rl"]
+    recounted, official = figures["as_published"]["upstream"]["categories"], figures["categories"]
+    assert [recounted[name]["n"] for name in recounted] == [484, 448, 318]
+    assert [official[name]["n"] for name in official] == [183, 749, 318]
+    row = next(row for row in table.ours if row.title == "after RL")
+    shown = [f"{100 * recounted[name]['accuracy']:.2f}" for name in recounted]
+    assert [cell.text for cell in row.cells][2:] == shown
+    assert row.cells[0].text == f"{100 * figures['overall']:.2f}"
 
 
 def test_a_part_of_a_benchmark_is_marked_and_nothing_is_comparable_with_it(tmp_path):
