@@ -42,7 +42,7 @@ from aiohttp import web
 
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.client import ProxyClient, ProxyJudgement
-from proxygrm.serving.pool.request import ProxyRequest
+from proxygrm.serving.pool.request import proxy_request
 
 MEAN_S, SIGMA, SLOTS, GROUP = 2.0, 0.3, 64, 8
 RESPONSES = ("The sign is red. " * 20, "The sign is blue. " * 20)
@@ -160,7 +160,7 @@ class Ends:
 
 async def ideal(urls: list[str], calls: int) -> Ends:
     group = endpoints(urls, SLOTS)
-    bodies = [ProxyRequest.build(group, 1024, Call(number).texts, ()).chat.body() for number in range(calls)]
+    bodies = [proxy_request(group, 1024, Call(number).texts, ()).chat.body() for number in range(calls)]
     queue = iter(bodies)
     headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:

@@ -15,9 +15,11 @@ from proxygrm.serving.settings import Mode
 class AttemptFailed(Exception):
     """This attempt brought no answer."""
 
-    def __init__(self, cause: Cause) -> None:
+    def __init__(self, cause: Cause, detail: str = "") -> None:
         super().__init__(cause.value)
         self.cause = cause
+        self.detail = detail
+        """What the server or the system said, on one line; "" for nothing."""
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from proxygrm.serving.chat.answer import response_detail
 from proxygrm.serving.chat.connections import ChatConnections
 from proxygrm.serving.chat.failures import ChatFailed, kind_of_status
 from proxygrm.serving.chat.request import image_part, image_part_by_uuid
 from proxygrm.serving.endpoints import Endpoints
-from proxygrm.serving.pool.answer import AttemptFailed, ProxyAnswer, read_answer
+from proxygrm.serving.pool.answer import AttemptFailed
 from proxygrm.serving.pool.delivery import MISS_PAUSES_S, Delivery
 from proxygrm.serving.pool.image import Encoder, ImageRef
-from proxygrm.serving.pool.request import ProxyRequest
+from proxygrm.serving.pool.request import PoolRequest
 from proxygrm.serving.pool.routing import Cause, cause_of
 from proxygrm.serving.pool.tally import Tally
 
+Answer = TypeVar("Answer")
 CONNECT_TIMEOUT_S = 10.0
 MAX_NEW_UUIDS = 2
 """How often a request gives its images another uuid; see `delivery`."""
@@ -56,7 +59,7 @@ class Sender:
             return False
         return status == 200
 
-    async def send(self, replica: str, request: ProxyRequest) -> ProxyAnswer:
+    async def send(self, replica: str, request: PoolRequest[Answer]) -> Answer:
         """Raises AttemptFailed. Cancelled, it closes the connection, and the server drops the request."""
         delivery = self._deliveries[replica]
         form = _Form(await delivery.known(request.images), delivery.reads_paths)
@@ -68,9 +71,9 @@ class Sender:
             if status == 200:
                 delivery.answered(request.images)
                 delivery.reads_paths &= form.by_path or not any(image.path_url for image in request.images)
-                return read_answer(response, request.mode)
+                return request.read(response)
             if status not in _IMAGE_STATUSES:
-                raise AttemptFailed(cause_of(kind_of_status(status)))
+                raise AttemptFailed(cause_of(kind_of_status(status)), response_detail(response))
             form = replace(form, fresh=True)  # vLLM's server cuts the connection a moment after such a response
             if status == 500 and any(uuids) and renames_left:
                 renames_left -= 1
@@ -88,9 +91,9 @@ class Sender:
                 # lies elsewhere, the next response says so.)
                 form = replace(form, by_path=False)
             else:
-                raise AttemptFailed(cause_of(kind_of_status(status)))
+                raise AttemptFailed(cause_of(kind_of_status(status)), response_detail(response))
 
-    async def _post(self, replica: str, request: ProxyRequest, form: _Form) -> tuple[int, bytes]:
+    async def _post(self, replica: str, request: PoolRequest[Any], form: _Form) -> tuple[int, bytes]:
         """Status and body. Raises AttemptFailed."""
         delivery = self._deliveries[replica]
         absent = [image for image in request.images if image.name not in form.by_uuid]
@@ -101,10 +104,10 @@ class Sender:
             parts = [await self._part(delivery, image, form.by_uuid, uploads) for image in request.images]
             try:
                 return await self._connections.post(
-                    f"{replica}/v1/chat/completions", request.chat.body(parts), fresh=form.fresh, on_sent=sent
+                    f"{replica}{request.path}", request.chat.body(parts), fresh=form.fresh, on_sent=sent
                 )
             except ChatFailed as error:
-                raise AttemptFailed(cause_of(error.kind)) from error
+                raise AttemptFailed(cause_of(error.kind), error.detail) from error
 
     async def _part(
         self, delivery: Delivery, image: ImageRef, by_uuid: frozenset[str], uploads: Sequence[str]
@@ -117,4 +120,4 @@ class Sender:
         try:
             return image_part(await self._encoder.data_url(image), uuid)
         except (OSError, ValueError) as error:
-            raise AttemptFailed(Cause.IMAGE_MISSING) from error
+            raise AttemptFailed(Cause.IMAGE_MISSING, str(error)) from error

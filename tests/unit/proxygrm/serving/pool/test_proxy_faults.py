@@ -8,7 +8,7 @@ import time
 import pytest
 from aiohttp import web
 
-from proxygrm.serving.pool import client as client_module
+from proxygrm.serving.pool import dispatch as dispatch_module
 from proxygrm.serving.pool.hedging import NEEDED_LATENCIES
 from proxygrm.serving.pool.routing import Cause
 from support.proxy.stub import Server, completion, running
@@ -195,7 +195,7 @@ def test_garbage_of_every_kind_is_retried_elsewhere_and_alone_it_is_a_cause(monk
         judgements, counted = asyncio.run(scene(behave, Server()))
         assert [j.verdict for j in judgements] == [1] * 16
         settled(counted, 16)
-    monkeypatch.setattr(client_module, "back_off_s", lambda failures: 0.01)
+    monkeypatch.setattr(dispatch_module, "back_off_s", lambda failures: 0.01)
     judgements, counted = asyncio.run(scene(garbage))
     assert {j.cause for j in judgements} == {Cause.GARBAGE}
     settled(counted, 16)
