@@ -8,7 +8,7 @@ sequence of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from proxygrm.scalar.checkpoint import Parts, load_parts
 from proxygrm.scalar.conversation import Conversation, Item, shown
 
 MAX_BATCH_TOKENS = 32768
-"""Of a batch, padding included. Its mask has a byte for every two tokens of a row."""
+"""Of a batch, padding included. Its mask has a byte for every two tokens of a row, so an item with many responses is
+several rows."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ class _Row:
     @property
     def size(self) -> int:
         return len(self.begin) + sum(map(len, self.responses))
+
+    def parts(self) -> list[_Row]:
+        """The row itself, or several with some of its responses each, none larger than a batch if that is possible."""
+        cuts, size = [0], len(self.begin)
+        for at, response in enumerate(self.responses):
+            if at > cuts[-1] and size + len(response) > MAX_BATCH_TOKENS:
+                cuts.append(at)
+                size = len(self.begin)
+            size += len(response)
+        ranges = zip(cuts, [*cuts[1:], len(self.responses)], strict=True)
+        return [replace(self, responses=self.responses[a:b], lengths=self.lengths[a:b]) for a, b in ranges]
 
 
 class Scorer:
@@ -81,14 +93,20 @@ class Scorer:
                 yield Score(row.item.key, problem=f"the conversation has {longest} tokens, more than {self.max_length}")
             else:
                 fitting.append(row)
+        small = [row for row in fitting if row.size <= MAX_BATCH_TOKENS]
         batch: list[_Row] = []
-        for row in sorted(fitting, key=lambda row: row.size, reverse=True):  # the first of a batch is the longest
+        for row in sorted(small, key=lambda row: row.size, reverse=True):  # the first of a batch is the longest
             if batch and (len(batch) + 1) * batch[0].size > MAX_BATCH_TOKENS:
                 yield from self._batch(batch)
                 batch = []
             batch.append(row)
         if batch:
             yield from self._batch(batch)
+        for row in fitting:
+            if row.size > MAX_BATCH_TOKENS:
+                parts = [score for part in row.parts() for score in self._batch([part])]
+                scores = tuple(value for part in parts for value in part.scores)
+                yield Score(row.item.key, scores, tokens=sum(part.tokens for part in parts))
 
     def _tokenised(self, items: Sequence[Item]) -> list[_Row]:
         processor, tokenizer = self.parts.processor, self.parts.tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,19 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
         command += ["--tensor-parallel-size", str(s.tensor_parallel_size)]
         command += ["--gpu-memory-utilization", str(s.gpu_memory_utilization)]
     return command + list(s.extra_args)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a replica runs."""
+
+    command: Callable[[ReplicaSpec, int], list[str]]
+    """Its words, given the port. It reads the key from $VLLM_API_KEY, proves it, and shares its port (SO_REUSEPORT)."""
+    fitted: Callable[[ProxySettings, Path, str], ProxySettings]
+    """The settings as a checkpoint allows them on a device. UserError before anything is started."""
+
+
+VLLM = Program(serve_command, ProxySettings.fitted)
 
 
 def serve_environment(spec: ReplicaSpec, api_key: str, base: Mapping[str, str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxygrm.core.checkpoints.check import check_checkpoint
-from proxygrm.serving.endpoints import Endpoints
-from proxygrm.serving.replicas.command import ReplicaSpec
+from proxygrm.serving.endpoints import SERVED_NAME, Endpoints
+from proxygrm.serving.replicas.command import VLLM, Program, ReplicaSpec
 from proxygrm.serving.replicas.placement import place_replicas
 from proxygrm.serving.replicas.server import ReplicaServer
 from proxygrm.serving.services.gpus import gpu_numbers
@@ -40,6 +40,9 @@ def serve(
     settings: ProxySettings,
     folder: Path,
     *,
+    name: str = SERVED_NAME,
+    program: Program = VLLM,
+    first_gpu: int = 0,
     device: str = "cuda",
     address: str = "127.0.0.1",
     port: int = 0,
@@ -49,15 +52,17 @@ def serve(
 ) -> Iterator[Serving]:
     """Start the replicas, wait until all answer, yield; stop them at the end, whatever happens.
 
-    Writes folder/endpoints.json (0600, for `ProxyClient`; removed with the replicas) and folder/proxy-N.log.
+    Writes folder/endpoints.json (0600, for `ProxyClient`; removed with the replicas) and folder/NAME-N.log.
+    name: of the replicas. first_gpu: of this machine's, by its position; the others follow.
     address: bound and published; callers need the key. port: of the first replica, the others follow; 0: free ones.
     images: a folder whose images requests may name by path. check: called every second while the replicas start, and
     may raise. UserError: no checkpoint, replicas do not fit, one fails or is late.
     """
     check_checkpoint(Path(model))
-    settings = settings.fitted(Path(model), device)
+    settings = program.fitted(settings, Path(model), device)
     parallel = 1 if device == "cpu" else settings.tensor_parallel_size
-    machine = ServiceNode("this machine", address, tuple(range(settings.replicas * parallel)))
+    gpus_here = range(first_gpu, first_gpu + settings.replicas * parallel)
+    machine = ServiceNode("this machine", address, tuple(gpus_here))
     key = secrets.token_urlsafe(32)
     readable = str(images.resolve()) if images else ""
     servers: list[ReplicaServer] = []
@@ -65,9 +70,9 @@ def serve(
     try:
         for place in place_replicas([machine], settings.replicas, parallel):
             gpus = () if device == "cpu" else gpu_numbers(place.gpus)
-            name = f"proxy-{place.replica}"
-            spec = ReplicaSpec(name, machine.name, str(model), address, device, gpus, folder, settings, readable)
-            servers.append(ReplicaServer(spec, key, port=port + place.replica if port else 0))
+            own = f"{name}-{place.replica}"
+            spec = ReplicaSpec(own, machine.name, str(model), address, device, gpus, folder, settings, readable)
+            servers.append(ReplicaServer(spec, key, program.command, port + place.replica if port else 0))
         for server in servers:
             server.start()
         wait_until_healthy(lambda: [server.status() for server in servers], settings.start_timeout_s, on_message, check)
