@@ -186,7 +186,8 @@ def application(scorer: Any, images: Path | None = None, key: str = "") -> Any:
         return Response()
 
     routes = [Route(PATH, score, methods=["POST"]), Route("/health", health)]
-    return RequireKey(Starlette(routes=routes), key)
+    app: Any = Starlette(routes=routes)
+    return RequireKey(app, key)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

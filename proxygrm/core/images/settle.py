@@ -95,10 +95,10 @@ def pixels(data: bytes) -> Any:
     return _examine(data, True)[1].convert("RGB")
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def size_of(source: Path | io.BytesIO) -> tuple[int, int]:
     """Width and height from the file's header. Raises UnreadableImage, also for a missing file."""
     try:
-        with open_image(path) as image:
+        with open_image(source) as image:
             return image.size
     except Exception as error:
         raise UnreadableImage(_reason(error)) from error

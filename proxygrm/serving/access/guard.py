@@ -32,18 +32,25 @@ class RequireKey:
 
     key: "" takes $VLLM_API_KEY, since vLLM creates the middleware by its name, without arguments. callers: those that
     need no key. proves: answer `GET /proof`; not for a key that a person has chosen, because a proof lets an attacker
-    try keys offline.
+    try keys offline. open_paths: for everybody.
     """
 
-    def __init__(self, app: App, key: str = "", callers: Callers = NOBODY, proves: bool = True) -> None:
+    def __init__(
+        self,
+        app: App,
+        key: str = "",
+        callers: Callers = NOBODY,
+        proves: bool = True,
+        open_paths: frozenset[str] = OPEN,
+    ) -> None:
         key = key or os.environ.get("VLLM_API_KEY", "")
         if not key:
             raise RuntimeError("the proxy's server was started without VLLM_API_KEY")
         self._app, self._header, self._callers = app, f"Bearer {key}".encode(), callers
-        self._key, self._proves = key, proves
+        self._key, self._proves, self._open = key, proves, open_paths
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in OPEN:
+        if scope["type"] == "lifespan" or scope["path"] in self._open:
             return await self._app(scope, receive, send)
         authorization = _header(scope, b"authorization")
         connection = scope.get("extensions", {}).get(CONNECTION)

@@ -16,11 +16,8 @@ closed rubric, an invalid label, an image outside the folder) is 422 of the same
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,21 +26,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from proxygrm.core.images.fields import NoImage, of_text
-from proxygrm.core.images.paths import OutsideRoot, inside
-from proxygrm.core.images.settle import UnreadableImage, examine, image_of, settle
 from proxygrm.core.labels import Label, as_label
 from proxygrm.critique.contract import parse
 from proxygrm.serving.access.callers import NOBODY, Callers
-from proxygrm.serving.access.guard import App, RequireKey, Send
+from proxygrm.serving.access.guard import App, RequireKey
+from proxygrm.serving.front.health import Health
+from proxygrm.serving.front.images import BadImage, Images, read_images
 from proxygrm.serving.front.metrics import exposition
-from proxygrm.serving.pool.client import ProxyClient, ProxyJudgement
-from proxygrm.serving.pool.image import ImageInput
-from proxygrm.serving.pool.routing import Cause
-
-MAX_BODY_BYTES = 128 * 1024**2
-HEALTH_CACHE_S = 1.0
-"""Every caller may request /health; the replicas are not asked more often than this."""
+from proxygrm.serving.front.requests import LimitBody, error_response, faults_of, unless_disconnected
+from proxygrm.serving.pool.client import ProxyClient
 
 
 def _closed_rubric(text: str) -> str:
@@ -56,7 +47,6 @@ def _closed_rubric(text: str) -> str:
 Text = Annotated[str, Field(min_length=1)]
 Rubric = Annotated[str, AfterValidator(_closed_rubric)]
 LabelField = Annotated[Label, BeforeValidator(as_label)]
-Images = str | list[str] | None
 
 
 class UpstreamRequest(BaseModel):
@@ -91,15 +81,11 @@ class Scored(BaseModel):
     text: str
 
 
-class BadImage(ValueError):
-    """The request's image cannot be used."""
-
-
 def front(client: ProxyClient, key: str, images: Path | None = None, callers: Callers = NOBODY) -> App:
     """The application. images: folder from which requests may name images by path; None: data URLs only. callers:
     those that need no key."""
     folder = images.resolve() if images else None
-    health = _Health(client)
+    health = Health(client)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -111,17 +97,19 @@ def front(client: ProxyClient, key: str, images: Path | None = None, callers: Ca
     @app.post("/get_reward_mllm")
     async def get_reward(body: UpstreamRequest, request: Request) -> Any:
         texts = (body.question, body.chosen, body.rejected, body.rubric)
-        images = await _read_images(body.image, folder)
-        judgement = await _unless_disconnected(request, client.judge(*texts, images, body.answer))
+        images = await read_images(body.image, folder)
+        judgement = await unless_disconnected(request, client.judge(*texts, images, body.answer))
         if judgement.agrees is None:
-            return _error(503, str(judgement.cause), f"the proxy gave no verdict after {judgement.latency_s:.1f} s")
+            return error_response(
+                503, str(judgement.cause), f"the proxy gave no verdict after {judgement.latency_s:.1f} s"
+            )
         return {"reward": 1.0 if judgement.agrees else -1.0}
 
     @app.post("/score")
     async def score(body: ScoreRequest, request: Request) -> Scored:
         texts = (body.question, body.response_1, body.response_2, body.rubric)
-        images = await _read_images(body.images, folder)
-        judgement = await _unless_disconnected(request, client.judge(*texts, images, body.label))
+        images = await read_images(body.images, folder)
+        judgement = await unless_disconnected(request, client.judge(*texts, images, body.label))
         return Scored(
             verdict=judgement.verdict,
             agrees=judgement.agrees,
@@ -145,111 +133,10 @@ def front(client: ProxyClient, key: str, images: Path | None = None, callers: Ca
 
     @app.exception_handler(RequestValidationError)
     async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        # Without the value of the field, which may be long, or not be text at all.
-        faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
-        return _error(422, "bad_request", "; ".join(faults))
+        return error_response(422, "bad_request", faults_of(error))
 
     @app.exception_handler(BadImage)
     async def bad_image(_: Request, error: BadImage) -> JSONResponse:
-        return _error(422, "bad_request", f"image: {error}")
+        return error_response(422, "bad_request", f"image: {error}")
 
-    return RequireKey(_LimitBody(app), key, callers, proves=False)  # the key may have been chosen by a person
-
-
-def _error(status: int, cause: str, detail: str) -> JSONResponse:
-    return JSONResponse({"error": {"cause": cause, "detail": detail}}, status)
-
-
-async def _read_images(images: Images, folder: Path | None) -> list[ImageInput]:
-    """Raises BadImage. A missing file is noticed when it is sent (cause image_missing)."""
-    if not images:
-        return []
-    texts = [images] if isinstance(images, str) else images
-    if not all(texts):
-        raise BadImage("an entry of the list is empty")
-    return [await asyncio.to_thread(_read_image, text, folder) for text in texts]
-
-
-def _read_image(text: str, folder: Path | None) -> ImageInput:
-    try:
-        image = of_text(text)
-        if isinstance(image, bytes):
-            return settle(image).data
-    except (NoImage, UnreadableImage) as error:
-        raise BadImage(str(error)) from None
-    if not isinstance(image, str):
-        raise BadImage(image.why)
-    if folder is None:
-        raise BadImage("this front end takes no paths (started without --images); send a data URL")
-    try:
-        path = inside(image, folder)
-        if path == folder:
-            raise OutsideRoot("the folder of images itself")
-        info = path.stat() if path.is_file() else None
-        if info is not None:
-            _check_decodes(path, info.st_size, info.st_mtime_ns)
-    except OutsideRoot:
-        raise BadImage("the path is outside the folder of images") from None
-    except UnreadableImage as error:
-        raise BadImage(f"{path.name}: {error}") from None
-    except (OSError, ValueError) as error:
-        raise BadImage(f"not a path: {str(error)[:200]}") from None
-    return path
-
-
-@lru_cache(maxsize=50_000)
-def _check_decodes(path: Path, size: int, mtime_ns: int) -> None:
-    """Raises UnreadableImage, for a truncated file say. Cached: the rollouts of one prompt send the same image."""
-    examine(image_of(path))
-
-
-async def _unless_disconnected(request: Request, judge: Coroutine[Any, Any, ProxyJudgement]) -> ProxyJudgement:
-    """The judgement; cancelled, and its place freed, when the caller disconnects."""
-    task, disconnected = asyncio.create_task(judge), asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait((task, disconnected), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        return ProxyJudgement(None, None, Cause.CONNECTION, 0.0)  # has no reader
-    finally:
-        task.cancel()
-        disconnected.cancel()
-        await asyncio.gather(task, disconnected, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-class _Health:
-    def __init__(self, client: ProxyClient) -> None:
-        self._client, self._checked_at = client, -HEALTH_CACHE_S
-        self._counts = (0, len(client.endpoints.replicas))
-        self._lock = asyncio.Lock()
-
-    async def counts(self) -> tuple[int, int]:
-        """(healthy replicas, replicas)"""
-        async with self._lock:
-            if time.monotonic() - self._checked_at >= HEALTH_CACHE_S:
-                healthy = await self._client.health()
-                self._counts, self._checked_at = (sum(healthy.values()), len(healthy)), time.monotonic()
-            return self._counts
-
-
-class _LimitBody:
-    """413 for bodies that are too large, 411 for those of unknown length, before any of it is read."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    def __call__(self, scope: Mapping[str, Any], receive: Any, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            length = dict(scope["headers"]).get(b"content-length", b"")
-            if not length.isdigit():
-                response = _error(411, "bad_request", "Content-Length is missing")
-                return response(scope, receive, send)  # type: ignore[arg-type]
-            if int(length) > MAX_BODY_BYTES:
-                response = _error(413, "bad_request", f"the body has more than {MAX_BODY_BYTES} bytes")
-                return response(scope, receive, send)  # type: ignore[arg-type]
-        return self._app(scope, receive, send)
+    return RequireKey(LimitBody(app), key, callers, proves=False)  # the key may have been chosen by a person

@@ -1,8 +1,8 @@
-"""A client's counters in Prometheus' text format."""
+"""Counters of clients in Prometheus' text format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from proxygrm.serving.pool.tally import Tally
@@ -22,31 +22,47 @@ _HELP = {
 
 
 class _Collector:
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, tallies: Mapping[str, Tally], prefix: str, more: Iterable[Any]) -> None:
+        self._tallies, self._prefix, self._more = tallies, prefix, more
 
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        counts = self._tally.snapshot()
+        named = [] if "" in self._tallies else ["model"]
+        counts = {name: tally.snapshot() for name, tally in self._tallies.items()}
+
+        def labels(model: str, *others: str) -> list[str]:
+            return [*([model] if named else []), *others]
+
         for name in Tally.COUNTS:
-            yield CounterMetricFamily(f"proxygrm_proxy_{name}", _HELP[name], value=counts[name])
-        unscored = CounterMetricFamily("proxygrm_proxy_unscored", "Judgements without a verdict.", labels=["cause"])
-        for cause, count in counts["unscored"].items():
-            unscored.add_metric([cause], count)
-        yield unscored
-        latency = GaugeMetricFamily(
-            "proxygrm_proxy_latency_seconds", "Of the last 4096 calls, waiting included.", labels=["quantile"]
+            family = CounterMetricFamily(f"{self._prefix}_{name}", _HELP[name], labels=named)
+            for model in counts:
+                family.add_metric(labels(model), counts[model][name])
+            yield family
+        unscored = CounterMetricFamily(
+            f"{self._prefix}_unscored", "Judgements without a verdict.", labels=[*named, "cause"]
         )
-        for name in ("p50", "p95", "max"):
-            latency.add_metric([name], counts[f"latency_{name}_s"])
+        latency = GaugeMetricFamily(
+            f"{self._prefix}_latency_seconds",
+            "Of the last 4096 calls, waiting included.",
+            labels=[*named, "quantile"],
+        )
+        for model in counts:
+            for cause, count in counts[model]["unscored"].items():
+                unscored.add_metric(labels(model, cause), count)
+            for name in ("p50", "p95", "max"):
+                latency.add_metric(labels(model, name), counts[model][f"latency_{name}_s"])
+        yield unscored
         yield latency
+        yield from self._more
 
 
-def exposition(tally: Tally) -> bytes:
-    """The page that Prometheus reads."""
+def exposition(tallies: Tally | Mapping[str, Tally], prefix: str = "proxygrm_proxy", more: Iterable[Any] = ()) -> bytes:
+    """The page that Prometheus reads. tallies: of one client, or of each model by its name, which becomes a label.
+    more: further metrics."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(_Collector(tally))  # type: ignore[arg-type]
+    by_model = {"": tallies} if isinstance(tallies, Tally) else tallies
+    registry.register(_Collector(by_model, prefix, more))  # type: ignore[arg-type]
     return generate_latest(registry)

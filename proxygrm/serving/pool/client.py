@@ -58,7 +58,7 @@ class ProxyClient(Pool):
             answer = ProxyAnswer("", None, failure.cause)
         agrees = None if answer.verdict is None or label is None else answer.verdict == label
         latency_s = time.monotonic() - started
-        self.tally.ended(answer.verdict, agrees, answer.cause, latency_s)
+        self.tally.ended(answer.verdict is not None, agrees, answer.cause, latency_s)
         return ProxyJudgement(
             verdict=answer.verdict,
             agrees=agrees,

@@ -35,12 +35,12 @@ class Tally:
         with self._lock:
             self._counts[name] += by
 
-    def ended(self, verdict: int | None, agrees: bool | None, cause: Cause | None, latency_s: float) -> None:
+    def ended(self, scored: bool, agrees: bool | None, cause: Cause | None, latency_s: float) -> None:
         with self._lock:
             self._counts["calls"] += 1
             self._latencies.append(latency_s)
             self._step_latencies.append(latency_s)
-            if verdict is not None:
+            if scored:
                 self._counts["scored"] += 1
                 self._counts["agreed"] += bool(agrees)
             elif cause is not None:
