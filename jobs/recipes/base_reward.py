@@ -14,6 +14,7 @@ from jobs.engine.stage import Given, Output, Stage
 from jobs.recipes import drawn_pairs
 from jobs.stages import benchmarks, checks, ensemble, evaluate, export, merge, mix, preferences, report, sft
 from proxygrm.core.errors import UserError
+from proxygrm.critique.contracts import PROXY_GRM
 from proxygrm.evaluate.settings import AS_GIVEN
 from proxygrm.report.contents import SCORE_COLUMNS, Report, Results
 from slurm.sbatch import Resources
@@ -89,6 +90,8 @@ class Config:
                 "different names: they name the models",
                 code="settings.contradiction", name="backbones", value=self.backbones,
             )  # fmt: skip
+        for name, settings in (("evaluate", self.evaluate), ("benchmarks", self.benchmarks)):
+            _refuse_of_writers(name, settings)
         if self.ensemble.validated and not self.preferences.validation:
             raise UserError(
                 f"ensemble.weights={self.ensemble.weights} is taken from pairs that are held off from training; set "
@@ -102,6 +105,16 @@ class Config:
         if len(self.backbones) == 1:
             return {SINGLE: self.backbones[0]}
         return {Path(backbone).name: backbone for backbone in self.backbones}
+
+
+def _refuse_of_writers(stage: str, settings: evaluate.Settings) -> None:
+    wanted = {"orders": AS_GIVEN, "votes": 1, "judge": "", "contract": PROXY_GRM}
+    for name, value in wanted.items():
+        if (given := getattr(settings, name)) != value:
+            raise UserError(
+                f"{stage}.{name} is {given!r}, which is for models that write: these give a score, once; leave it out",
+                code="settings.contradiction", name=f"{stage}.{name}", value=given,
+            )  # fmt: skip
 
 
 SINGLE = "model"

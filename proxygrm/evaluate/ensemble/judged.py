@@ -46,14 +46,14 @@ def add_ensemble(judged: Judged, out: Path, weights: str, validation: Judged | N
     is its own ensemble: it stays alone, and None is returned. Raises UserError: those of `combine`."""
     out.mkdir(parents=True, exist_ok=True)
     summary = judged.summary
-    for file in judged.files:
-        _link(file, out / file.name)
     made = None
     if len(summary) > 1:
         file = out / f"{ENSEMBLE}.jsonl"
         made = combine(judged.files, file, weights, validation.files if validation else ())
         one, *_ = summary.values()
         summary[ENSEMBLE] = _figures(file, one) | {"weights": _by_model(made, judged.files)}
+    for each in judged.files:
+        _link(each, out / each.name)
     write_json(out / SUMMARY, summary)
     return made
 

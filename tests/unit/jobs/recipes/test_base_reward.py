@@ -88,6 +88,15 @@ def test_backbones_without_a_name_of_their_own_are_refused(backbones: str) -> No
         resolved("demo", f"backbones={backbones}")
 
 
+@pytest.mark.parametrize(
+    "setting", ["evaluate.orders=both", "benchmarks.orders=both", "evaluate.judge=some/proxy", "evaluate.contract=r1"]
+)
+def test_settings_of_models_that_write_are_refused(setting: str) -> None:
+    name, _, value = setting.partition("=")
+    with refused("settings.contradiction", name=name, value=value):
+        resolved("demo", setting)
+
+
 def test_a_name_that_the_stages_use_themselves_is_refused() -> None:
     with refused("eval.bad-name"):
         resolved("demo", "backbones=models/held_out,models/other")
