@@ -8,7 +8,7 @@ import pytest
 
 from jobs.engine import sweep
 from jobs.engine.request import Request, Resolved
-from jobs.recipes import resolve, shipped
+from jobs.recipes import read_spec, resolve, shipped
 from jobs.recipes.base_reward import RECIPE, chain, paper
 from jobs.stages import benchmarks
 from proxygrm.core.settings import with_assignments
@@ -118,6 +118,16 @@ def test_the_ablations_train_and_evaluate_each_cell_on_the_same_rows() -> None:
         for model in [with_assignments(paper(), cell.settings).train.reward_model]
     }
     assert {(1, "none"), (2, "none"), (2, "tanh"), (2, "silu"), (5, "silu")} <= heads
+
+
+def test_an_ablation_of_the_sources_trains_each_cell_on_a_mixture_of_its_own() -> None:
+    file = Path(__file__).parents[4] / "docs" / "examples" / "mixture_sources.toml"
+    config = with_assignments(paper(), ["backbones=Qwen/Qwen2.5-VL-7B-Instruct"])
+    spec = read_spec(RECIPE, str(file))
+    stages = {stage.name: stage for stage in sweep.stages(RECIPE, config, spec.cells)}
+    rows = {cell.name: stages[f"cells/{cell.name}/train_1"].upstream()[0] for cell in spec.cells}
+    mixtures = {name: each.upstream()[0].fingerprint() for name, each in rows.items()}
+    assert len(set(mixtures.values())) == len(spec.cells)
 
 
 def test_the_report_names_every_stage() -> None:
