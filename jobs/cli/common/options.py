@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -45,6 +46,21 @@ def refuse_idle(names: str, why: str, *, unless: object = False) -> None:
         if parameter.name in names.split() and was_typed(parameter.name):
             option = parameter.opts[0]
             raise UserError(f"{option} has no effect {why}; leave it out", code="option.no-effect", option=option)
+
+
+class Share(click.FloatRange):
+    """A number from 0 to 1; NaN, which compares with neither, is refused."""
+
+    name = "share"
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is not in the range 0<=x<=1.", param, ctx)
+        return number
 
 
 class Renamed(click.Option):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.cli.common.options import Share
 from jobs.cli.common.say import echo
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_BAD_ROWS = 20
 MAX_BAD = click.option(
-    "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Largest share of bad rows."
+    "--max-bad", type=Share(), default=0.01, show_default=True, help="Largest share of bad rows, 0 to 1."
 )
 
 

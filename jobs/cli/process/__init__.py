@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs.cli.process.corrupt import corrupt_command
 from jobs.cli.process.match import match_command
 from jobs.cli.process.rules import aggregate_command, gate_command
 from jobs.cli.process.sample import sample
@@ -20,3 +21,4 @@ process.add_command(aggregate_command)
 process.add_command(match_command)
 process.add_command(sample)
 process.add_command(score)
+process.add_command(corrupt_command)

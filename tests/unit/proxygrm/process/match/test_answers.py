@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxygrm.process.match.answers import answers_equal
@@ -161,7 +161,6 @@ def test_the_options_of_a_question_are_read_from_its_text(question: str, choices
     assert choices_in(question) == choices
 
 
-@settings(deadline=None)  # the first call imports sympy
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_any_json_value_is_compared_and_null_is_equal_to_nothing(value: Any) -> None:
     assert not answers_equal(value, None)
