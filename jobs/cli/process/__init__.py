@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs.cli.process.best_of_n import best_of_n_command
 from jobs.cli.process.corrupt import corrupt_command
 from jobs.cli.process.match import match_command
 from jobs.cli.process.rules import aggregate_command, gate_command
@@ -18,6 +19,7 @@ def process() -> None:
 
 process.add_command(gate_command)
 process.add_command(aggregate_command)
+process.add_command(best_of_n_command)
 process.add_command(match_command)
 process.add_command(sample)
 process.add_command(score)

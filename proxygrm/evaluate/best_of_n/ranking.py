@@ -176,13 +176,13 @@ def accuracy_at(rows: Sequence[Ranked], n: int, against_reference: bool = False,
         known = [index for index, correct in enumerate(ranked.prompt.correct) if correct is not None]
         if len(known) < n:
             continue
-        best_correct, any_correct, subsets = 0.0, 0.0, 0
-        for subset in _subsets(known, n, f"{seed}/{ranked.prompt.id}"):
+        best_correct, any_correct, drawn = 0.0, 0.0, 0
+        for subset in subsets(known, n, f"{seed}/{ranked.prompt.id}"):
             best_correct += _correctness_of_best(ranked, subset, against_reference)
             any_correct += any(ranked.prompt.correct[index] for index in subset)
-            subsets += 1
-        right.append(best_correct / subsets)
-        ceiling.append(any_correct / subsets)
+            drawn += 1
+        right.append(best_correct / drawn)
+        ceiling.append(any_correct / drawn)
         used.append(ranked.prompt.id)
     if not right:
         return None
@@ -201,7 +201,8 @@ def _correctness_of_best(ranked: Ranked, subset: Sequence[int], against_referenc
     return sum(bool(ranked.prompt.correct[index]) for index in best) / len(best)
 
 
-def _subsets(known: Sequence[int], n: int, seed: str) -> Iterator[Sequence[int]]:
+def subsets(known: Sequence[int], n: int, seed: str) -> Iterator[Sequence[int]]:
+    """All subsets of n, or a seeded sample of 200 where there are more."""
     if comb(len(known), n) <= SUBSETS:
         yield from combinations(known, n)
         return

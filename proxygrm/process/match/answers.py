@@ -39,6 +39,27 @@ def answers_equal(pred: Any, answer: Any, choices: Any = None, as_upstream: bool
         return False
 
 
+def answer_class(answer: Any, choices: Any = None) -> str:
+    """The same text for answers that vote together: a letter is its option, a number its value to six digits, without
+    its unit. "": no answer."""
+    if answer is None:
+        return ""
+    try:
+        text = cleaned(extracted(_text(answer)))
+    except RecursionError:
+        return ""
+    letter, _ = letter_in(text)
+    if letter:
+        named = option(choices, letter) if isinstance(choices, list) else None
+        text = cleaned(without_label(_text(named))) if named is not None else letter
+        text = text or letter
+    text = without_name(text)
+    try:
+        return f"{quantity(text).value:.6g}"
+    except NoNumber:
+        return plain(text)
+
+
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value

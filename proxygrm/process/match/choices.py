@@ -41,7 +41,8 @@ def without_label(text: str) -> str:
 
 
 def choices_in(question: str) -> list[str]:
-    """The options that a question's text lists: the last run of labels A, B, C, ...; [] where there are fewer than two.
+    """The options that a question's text lists: the last run of labels A, B, C, ...; [] where there are fewer than
+    two, or labels alone, whose options are in the image.
 
     "Choices: (A) Yes (B) No", "A. 4; B. 3", one to a line, "A:40°".
     """
@@ -56,4 +57,5 @@ def choices_in(question: str) -> list[str]:
         return []
     run, text = complete[-1], question[-20_000:]
     ends = [match.start() for match in run[1:]] + [len(text)]
-    return [text[match.end() : end].strip().rstrip(";,").strip() for match, end in zip(run, ends, strict=True)]
+    options = [text[match.end() : end].strip().rstrip(";,").strip() for match, end in zip(run, ends, strict=True)]
+    return options if any(options) else []

@@ -65,7 +65,8 @@ def cleaned(text: str) -> str:
 def without_name(text: str) -> str:
     """ "Area of sector = 6" -> "6": a name before the equals sign goes, the left side of an equation stays."""
     match = _NAME_BEFORE_EQUALS.match(text)
-    return text[match.end() :].strip() if match and text.count("=") == 1 else text
+    rest = text[match.end() :].strip() if match and text.count("=") == 1 else ""
+    return rest or text
 
 
 def plain(text: str) -> str:

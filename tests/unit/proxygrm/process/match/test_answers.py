@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxygrm.process.match.answers import answers_equal
@@ -154,6 +154,7 @@ def test_a_letter_stands_for_its_option_on_either_side(pred: str, answer: str, c
          ["$20 \\mathrm{~cm}$", "$21 \\mathrm{~cm}$"]),
         ("Triangle A. Its side? A.1 B.2", ["1", "2"]),
         ("How many? Answer: A.", []),
+        ("Select from A, B and C. (A) (B) (C)", []),
         ("", []),
     ],
 )  # fmt: skip
@@ -161,6 +162,7 @@ def test_the_options_of_a_question_are_read_from_its_text(question: str, choices
     assert choices_in(question) == choices
 
 
+@settings(deadline=None)  # the first call imports sympy
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_any_json_value_is_compared_and_null_is_equal_to_nothing(value: Any) -> None:
     assert not answers_equal(value, None)
