@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 LIGHT = {
+    "answer_matching.py": ("--pairs 50", "slowest hostile expression"),
     "consistency_calls.py": ("--rollouts 8 --median-s 0.005", "calls not made"),
     "convert_to_verl.py": ("--rows 50", "the rows of both tools are the same"),
     "near_duplicates.py": ("--rows 50 --ours", "(100.00% the same)"),

@@ -182,7 +182,7 @@ def test_the_released_metric_chooses_its_position_over_the_whole_file(tmp_path: 
     }  # fmt: skip
 
 
-def test_released_a_missing_response_is_below_one_without_scores_which_ties_with_an_all_wrong_one(
+def test_released_a_missing_response_is_below_one_without_scores(
     tmp_path: Path,
 ) -> None:
     rows = [row("4", {"error": "?"}, response("4", WRONG)), row("4", response("5", WRONG), {"finalanswer": "4"})]
