@@ -55,6 +55,8 @@ class Run:
     blank: str = ""
     critic: Endpoint | Path | None = None
     """Writes about each response what a scalar checkpoint then reads with it (`judges.critic`)."""
+    kind: str = ""
+    """What the checkpoint is, one of `checkpoints.kinds.KINDS`; "": as it shows."""
 
     @property
     def scalar(self) -> bool:
@@ -110,8 +112,8 @@ def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
     if run.scalar and isinstance(run.judge, Path):
         return ScalarJudge(run.judge, pairs)
     if run.settings.contract != R1:
-        return judge_for(run.judge, run.settings)
-    judge = judge_for(run.judge, run.settings, judgement_prompt)
+        return judge_for(run.judge, run.settings, kind=run.kind)
+    judge = judge_for(run.judge, run.settings, judgement_prompt, run.kind)
     judge.made_by |= {"prompt": prompt_hash("r1")}
     return judge
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import refuse_idle, tensor_parallel_option
+from proxygrm.core.checkpoints.kinds import KINDS
 from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 
 _FILE = click.Path(path_type=Path)
@@ -33,6 +34,9 @@ PROMPT_OPTIONS = [
 ]
 TRUST_OPTION = click.option(
     "--trust-remote-code", is_flag=True, help="Run Python code that comes with a checkpoint; otherwise it is refused."
+)
+KIND_OPTION = click.option(
+    "--kind", type=click.Choice(KINDS), help="Of a checkpoint: what it was trained as.  [as it shows]"
 )
 _CALL_OPTIONS = [
     click.option(
@@ -168,3 +172,14 @@ def judge_source(text: str, model: str, calls: Calls, other: str = "", option: s
             path=text,
         )
     return Path(text).resolve()
+
+
+def refuse_drop(missing_images: str) -> None:
+    """UserError: every row of the input has its row in the output."""
+    from proxygrm.core.errors import UserError
+
+    if missing_images == "drop":
+        raise UserError(
+            "--missing-images drop: each row of the input has its row in the output; pass refuse or blank",
+            code="process.no-drop",
+        )

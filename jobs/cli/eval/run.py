@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import refuse_idle, tensor_parallel_option
-from jobs.cli.eval.bench import BENCH_NAME
+from jobs.cli.eval.bench import ANY_BENCH_NAME
 from jobs.cli.eval.judges import (
+    KIND_OPTION,
     OF_CHECKPOINTS,
     OF_ENDPOINTS,
     PROMPT_OPTIONS,
@@ -19,15 +20,17 @@ from jobs.cli.eval.judges import (
     judge_source,
     with_options,
 )
+from jobs.cli.eval.steps import run_steps
 from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
 from proxygrm.evaluate.settings import DEVICES, ORDERS
+from proxygrm.evaluate.steps.benchmark import STEP_BENCHMARKS
 
 _FILE = click.Path(path_type=Path)
 _JUDGING = [
     click.option("--judge", required=True, help="A checkpoint (generative or scalar), http://HOST:PORT, or scores."),
     click.option("--critic", default="", help="Scalar checkpoints: a checkpoint or URL that criticises each response."),
     click.option("--out", type=_FILE, required=True, help="Folder for the answers; the same one resumes."),
-    click.option("--bench", type=BENCH_NAME, default="pairs", show_default=True),
+    click.option("--bench", type=ANY_BENCH_NAME, default="pairs", show_default=True),
     click.option("--pairs", type=_FILE, help="A pairs folder, or a JSONL of {id, question, chosen, rejected, image}."),
     click.option("--data", type=_FILE, help="The benchmark as released; it is ingested into OUT/pairs first."),
     click.option("--images-root", type=_FILE, help="With --data: folder of relative image paths.  [the file's]"),
@@ -50,6 +53,9 @@ _JUDGING = [
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     tensor_parallel_option,
     TRUST_OPTION,
+    KIND_OPTION,
+    click.option("--extractor", default="", help="Of steps: describes each image to the judge first.  [nobody]"),
+    click.option("--threshold", type=float, help="Of steps: a step is right when its probability or score is above."),
     click.option("--copies", type=click.IntRange(1), help="Copies of the checkpoint side by side.  [as GPUs allow]"),
     click.option("--model", default="", help="Endpoint: the name of the model."),
 ]  # fmt: skip
@@ -76,6 +82,7 @@ def run(
     proxygrm eval run --bench mm-rlhf-rewardbench --pairs data/mm --judge http://gpu7:8000 --model qwen --out out/mm
     proxygrm eval run --pairs mine.jsonl --judge scores.jsonl --out out/scalar
     proxygrm eval run ... --judge SCALAR --critic http://gpu7:8000 --model qwen
+    proxygrm eval run --bench visualprocessbench --data test.jsonl --images-root images --judge J --out out/vpb
     proxygrm eval run ... --votes 5 --temperature 0.7
     proxygrm eval run ... --submit --shards 16 --profile h100
 
@@ -85,6 +92,16 @@ def run(
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
 
+    steps = options["bench"] in STEP_BENCHMARKS
+    refuse_idle("extractor threshold", "on pairs", unless=steps)
+    refuse_idle(
+        "shard shards submit profile walltime_min copies pairs critic contract orders votes",
+        "on steps",
+        unless=not steps,
+    )
+    if steps:
+        with execute.resumable(), quiet("eval run"):
+            return run_steps(**options)
     refuse_idle("shards profile walltime_min", "without --submit", unless=submit)
     refuse_idle("shard", "with --submit, whose elements are the shards", unless=not submit)
     refuse_idle("copies", "with --submit or --shard: one copy per shard", unless=not submit and shard is None)
@@ -111,12 +128,15 @@ def run_of(
     limit: int,
     model: str,
     calls: Calls,
+    kind: str | None,
+    extractor: str,
+    threshold: float | None,
     **settings: Any,
 ) -> Any:
     """The `proxygrm.evaluate.run.Run` of these options, released data ingested. UserError for invalid combinations."""
     from data_tools.ingest.benchmark import blank_name
     from proxygrm.core.checkpoints.code import refuse_code
-    from proxygrm.core.checkpoints.scalar import is_scalar_checkpoint
+    from proxygrm.core.checkpoints.kinds import SCALAR, kind_of
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.run import Run
     from proxygrm.evaluate.settings import AS_GIVEN, BOTH, EvaluateSettings
@@ -130,7 +150,8 @@ def run_of(
     scalar = Path(judge).is_file()
     source = Path(judge).resolve() if scalar else judge_source(judge, model, calls, "a file of scores")
     checkpoint = isinstance(source, Path) and not scalar
-    scores = scalar or (checkpoint and is_scalar_checkpoint(source))
+    refuse_idle("kind", "on this judge: it is of checkpoints", unless=checkpoint)
+    scores = scalar or (checkpoint and kind_of(source, kind or "") == SCALAR)
     refuse_idle("critic", "on this judge: a scalar checkpoint reads it", unless=checkpoint and scores)
     writer = judge_source(critic, model, calls, option="--critic") if critic else None
     refuse_idle("images_root", "without --data: a pairs file has its own image paths", unless=data is not None)
@@ -155,7 +176,7 @@ def run_of(
     if data is not None:
         pairs = _ingested(bench, data, out, images_root, "blank" if scalar else evaluate.missing_images)
     assert pairs is not None
-    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name(), writer)
+    return Run(source, pairs.resolve(), bench, out.resolve(), evaluate, blank_name(), writer, kind or "")
 
 
 def check_out_folder(out: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from jobs.cli.common.row_command import MAX_BAD, write_rows
-from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, with_options
+from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop, with_options
 from jobs.cli.process.options import INPUT, OUTPUT, say_rows
-from jobs.cli.process.score import refuse_drop, say_counts
+from jobs.cli.process.score import say_counts
 
 _FILE = click.Path(path_type=Path)
 _OPTIONS = [

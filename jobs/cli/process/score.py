@@ -9,9 +9,18 @@ from typing import Any
 
 import click
 
+from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.common.say import secho
-from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, with_options
+from jobs.cli.eval.judges import (
+    CHECKPOINT_OPTIONS,
+    KIND_OPTION,
+    Calls,
+    call_options,
+    judges_of,
+    refuse_drop,
+    with_options,
+)
 from jobs.cli.process.options import COMPAT, INPUT, OUTPUT, say_rows
 from proxygrm.process.gate import UNREADABLE_AUDIT
 
@@ -43,7 +52,7 @@ _OPTIONS = [
 
 @click.command(short_help="A policy's solutions -> the same rows with a score of each step.")
 @with_options(_OPTIONS)
-@with_options(CHECKPOINT_OPTIONS)
+@with_options([*CHECKPOINT_OPTIONS, KIND_OPTION])
 @call_options
 def score(
     source: Path,
@@ -56,6 +65,7 @@ def score(
     unreadable_audit: str,
     models: tuple[str, ...],
     calls: Calls,
+    kind: str | None,
     max_bad: float,
     **settings: Any,
 ) -> None:
@@ -77,6 +87,7 @@ def score(
     """
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
+    from proxygrm.core.checkpoints.kinds import kind_of
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
@@ -89,6 +100,9 @@ def score(
     of_work = {field.name: settings.pop(field.name) for field in fields(ScoreSettings)}
     evaluate = EvaluateSettings(**settings)
     sources = judges_of(names, models, calls)
+    of_checkpoint = isinstance(sources["judge"], Path)
+    refuse_idle("kind", "on this judge: it is of checkpoints", unless=of_checkpoint)
+    judged_by = kind_of(sources["judge"], kind or "") if of_checkpoint else "endpoint"
     refuse_drop(evaluate.missing_images)
     by_source = {source: calls_of(source, evaluate) for source in dict.fromkeys(sources.values())}
     roles = {role: by_source[source] for role, source in sources.items()}
@@ -102,6 +116,7 @@ def score(
     tally, rules = Tally(), Rules(compat == "upstream", unreadable_audit)
     account = write_rows(source, target, lambda row: scored_row(row, root, work, rules, tally), max_bad, "questions")
     report = vars(tally) | {
+        "judge_kind": judged_by,
         "bad_rows": dict(account.bad),
         "missing_images": missing,
         "lines_without_steps": file.without_steps,
@@ -111,17 +126,6 @@ def score(
     write_json(target.with_name(f"{target.name}.report.json"), report)
     say_rows(account, target, (tally.responses, "responses"), (tally.steps, "steps"), (missing, "missing images"))
     say_counts(report)
-
-
-def refuse_drop(missing_images: str) -> None:
-    """UserError: every row of the input has its row in the output."""
-    from proxygrm.core.errors import UserError
-
-    if missing_images == "drop":
-        raise UserError(
-            "--missing-images drop: each row of the input has its row in the output; pass refuse or blank",
-            code="process.no-drop",
-        )
 
 
 def say_counts(report: Mapping[str, Any]) -> None:

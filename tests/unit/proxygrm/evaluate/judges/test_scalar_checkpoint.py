@@ -137,3 +137,27 @@ def test_a_scalar_checkpoint_ranks_candidates(scene: Path, tmp_path: Path) -> No
     verdicts = {(row["first"], row["second"]): row["verdict"] for row in rows}
     assert len(verdicts) == 6
     assert all(verdicts[a, b] == 3 - verdicts[b, a] for a, b in verdicts)  # whatever the order
+
+
+def test_a_scalar_checkpoint_judges_steps_by_the_solution_up_to_each_of_them(scene: Path, tmp_path: Path) -> None:
+    def row(number: int) -> dict[str, Any]:
+        steps = ["First.", "red " * number + "red", "So it is red."]
+        response = {"steps": steps, "process_correctness": [1, -1, 0]}
+        return {"image": [f"{number}.png"], "question": "Which colour?", "response": response, "data_source": "WeMath"}
+
+    def judged(*more: str) -> Result:
+        words = ["eval", "run", "--bench", "visualprocessbench", "--data", str(data), "--images-root", str(scene)]
+        words += ["--judge", str(scene / "scalar"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+        return CliRunner().invoke(main, [*words, *more])
+
+    data = tmp_path / "test.jsonl"
+    data.write_text("".join(json.dumps(row(number)) + "\n" for number in (0, 1, 2, 0)))
+    assert code_of(judged().stderr) == "eval.needs-threshold"
+    assert judged("--threshold", "0").exit_code == 0
+    out = answers(tmp_path / "out")
+    assert [len({*each["scores"]}) for each in out] == [3, 3, 3, 3]
+    assert [each["pred"] for each in out] == [[1 if score > 0 else -1 for score in each["scores"]] for each in out]
+    assert out[0]["scores"] == out[3]["scores"]
+    assert len((tmp_path / "out" / "raw" / "scalar_steps.jsonl").read_text().splitlines()) == 1 + 3
+    assert judged("--threshold", "5").exit_code == 0
+    assert [each["scores"] for each in answers(tmp_path / "out")] == [each["scores"] for each in out]
