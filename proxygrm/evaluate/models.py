@@ -20,6 +20,7 @@ from proxygrm.evaluate.benchmarks import benchmark_of
 from proxygrm.evaluate.judges.base import Progress
 from proxygrm.evaluate.judges.by_rubric import PairWithRubric, rubric_judge, with_rubric
 from proxygrm.evaluate.judges.endpoint import Endpoint
+from proxygrm.evaluate.judges.loaded import one_engine
 from proxygrm.evaluate.judging import no_progress
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.rows.answers import bare_id
@@ -63,6 +64,7 @@ class Evaluation:
         return {tag: prepare_run(run, pairs) for tag, run in runs.items()}
 
 
+@one_engine()
 def judge_models(evaluation: Evaluation, index: int = 0, count: int = 1, progress: Progress = no_progress) -> None:
     """Judge part `index` (from 0) of `count` of the pairs with every model, then their rubrics with the proxy."""
     runs = evaluation.prepare()

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 MAX_HEADER = 100 << 20
 
@@ -21,8 +22,14 @@ def parameters_of(folder: Path) -> int:
         return 0
 
 
-def _numbers(file: Path) -> int:
+def header_of(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file: {tensor: {dtype, shape, data_offsets}}, and perhaps __metadata__. OSError,
+    struct.error or ValueError for another file."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(min(length, MAX_HEADER)))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        header: dict[str, Any] = json.loads(stream.read(min(length, MAX_HEADER)))
+    return header
+
+
+def _numbers(file: Path) -> int:
+    return sum(math.prod(entry["shape"]) for name, entry in header_of(file).items() if name != "__metadata__")

@@ -8,7 +8,6 @@ import hashlib
 import math
 import os
 import time
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.images.settle import pixels
 from proxygrm.core.runtime import held_folder
 from proxygrm.core.runtime.job_secret import new_folder
-from proxygrm.core.runtime.log_tail import telling_line
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from proxygrm.core.runtime.vllm_plugins import plugins
+from proxygrm.evaluate.judges.loaded import loaded
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 from proxygrm.serving.pool.verdict import TOP_LOGPROBS
 
@@ -164,7 +163,7 @@ def no_checkpoint(folder: Path) -> UserError:
 
 @contextmanager
 def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Iterator[Engine]:
-    """Load a checkpoint, and free its memory at the end so that the next one fits."""
+    """Load a checkpoint; at the end its memory is free, or kept for the next one (`loaded.one_engine`)."""
     if not (Path(model) / "config.json").is_file():
         raise no_checkpoint(model)
     refuse_code(Path(model), settings.trust_remote_code)
@@ -172,9 +171,6 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
     check_servable(Path(model), 1 if device == "cpu" else settings.tensor_parallel_size)
     length = context_length(Path(model), settings.max_model_len, CONTEXT)
     _environment(device)
-    from vllm import LLM
-    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
     arguments: dict[str, Any] = {
         "max_model_len": length,
         "max_num_seqs": settings.max_num_seqs,
@@ -198,19 +194,9 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
             "tensor_parallel_size": settings.tensor_parallel_size,
             "gpu_memory_utilization": settings.gpu_memory_utilization,
         }
-    try:
-        llm = LLM(str(model), **arguments)
-    except Exception as error:  # of many kinds
-        reason = telling_line(traceback.format_exception(error))
-        raise UserError(
-            f"vLLM does not start with {model}: {reason}", code="judge.vllm-start", path=model, reason=reason
-        ) from error
-    try:
+    # On GPUs each checkpoint has an engine of its own: there, reloaded weights have not been compared with loaded ones.
+    with loaded(Path(model), arguments, keep=device == "cpu") as llm:
         yield Engine(str(model), llm, settings)
-    finally:
-        llm.llm_engine.engine_core.shutdown()
-        del llm
-        cleanup_dist_env_and_memory()
 
 
 def _environment(device: str) -> None:

@@ -19,6 +19,7 @@ from proxygrm.core.files.whole_file import write_json
 from proxygrm.evaluate.judges.base import CheckpointJudge, Progress
 from proxygrm.evaluate.judges.by_rubric import PairWithRubric, rubric_judge
 from proxygrm.evaluate.judges.endpoint import Endpoint
+from proxygrm.evaluate.judges.loaded import one_engine
 from proxygrm.evaluate.judging import collect_answers, no_progress, prepare
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, ordered_pairs, proxy_verdict_of
@@ -50,6 +51,7 @@ class Transfer:
     common: bool = False
 
 
+@one_engine()
 def measure_transfer(request: Transfer, progress: Progress = no_progress) -> Figures:
     """Let every judge judge by every reward model's rubrics; write rows and figures, and return the latter.
 
