@@ -1,6 +1,6 @@
 """What the suite adds to the scheduler: seconds from a stage's end to its successor's start, and until Ray is ready.
 
-    python benchmarks/submission_overhead.py [--nodes 1,2,4] [--repeat 3]
+    python benchmarks/submission_overhead.py [--nodes 1,2,4] [--imports vllm] [--repeat 3]
 
 On the private SLURM of this machine (`proxygrm cluster up`). The peer of the first figure is the same chain of two
 jobs sent with plain `sbatch --dependency=afterok`, measured in the same run: its jobs only write the time.
@@ -9,6 +9,7 @@ jobs sent with plain `sbatch --dependency=afterok`, measured in the same run: it
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import statistics
 import subprocess
@@ -41,6 +42,8 @@ TRUE_CHAIN_S = 120
 
 
 def write_time(run: StageRun) -> None:
+    for name in run.config or ():
+        importlib.import_module(name)
     (run.out / "time").write_text(str(time.time()))
 
 
@@ -69,9 +72,10 @@ def sent(stages: list[Stage], folder: Path) -> Ledger:
     raise SystemExit("the benchmark's jobs did not end")
 
 
-def our_gap(folder: Path) -> tuple[float, float]:
-    """(end of the first stage's work -> start of the second one's job, -> the second one's work)."""
-    first = Stage("first", write_time, (Artifact("time"),), SMALL)
+def our_gap(folder: Path, imports: tuple[str, ...]) -> tuple[float, float]:
+    """(end of the first stage's work -> start of the second one's job, -> the second one's work). imports: what the
+    first one's process has imported when it ends."""
+    first = Stage("first", write_time, (Artifact("time"),), SMALL, config=imports)
     second = Stage("second", write_time, (Artifact("time"),), SMALL, needs={"time": first / "time"})
     ledger = sent([first, second], folder)
     ended = float((ledger.folder / "first" / "time").read_text())
@@ -120,6 +124,7 @@ def until_ray(folder: Path, nodes: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", default="1,2,4", help="node counts for Ray; '' for none")
+    parser.add_argument("--imports", default="", help="modules that the first stage imports, vllm,torch say")
     parser.add_argument("--repeat", type=int, default=3)
     asked = parser.parse_args()
     local.up(default_folder())
@@ -127,7 +132,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="proxygrm-overhead-") as scratch:
         rows = []
         for number in range(asked.repeat):
-            rows.append((plain_gap(Path(scratch, f"plain{number}")), our_gap(Path(scratch, f"ours{number}"))))
+            imports = tuple(filter(None, asked.imports.split(",")))
+            rows.append((plain_gap(Path(scratch, f"plain{number}")), our_gap(Path(scratch, f"ours{number}"), imports)))
         for name, at in (("plain sbatch", 0), ("this suite", 1)):
             starts, works = zip(*(row[at] for row in rows), strict=True)
             print(

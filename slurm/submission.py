@@ -42,7 +42,7 @@ def script(folder: Path, python: str, parameters: dict[str, Any], token: str, el
     parameters = {**parameters, "setup": [_own_pickle(folder, token, elements), *parameters.get("setup", [])]}
     if elements > 1:
         parameters["map_count"] = elements
-    command = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    command = f"{python} -u -m slurm.job_process {shlex.quote(str(folder))}"
     return slurm._make_sbatch_string(command=command, folder=folder, **parameters)
 
 
