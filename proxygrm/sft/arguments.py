@@ -162,7 +162,7 @@ def command(
     """The command `name` of ms-swift on this node: one process per GPU, or one on CPUs, with a rendezvous of its own
     (`proxygrm.sft.launch`), also for one GPU, because DeepSpeed alone would listen at torch's default port."""
     if device == "cpu" and nodes.count == 1:
-        return [sys.executable, "-m", "swift.cli.main", name, *arguments]
+        return [sys.executable, "-m", "proxygrm.sft.here", name, *arguments]
     launcher = [sys.executable, "-m", "proxygrm.sft.launch", *nodes.words]
     launcher += ["--nproc_per_node", str(1 if device == "cpu" else gpus)]
     return [*launcher, "-m", f"swift.cli.{name}", *arguments]

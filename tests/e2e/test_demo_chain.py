@@ -138,7 +138,7 @@ def test_a_training_that_is_told_to_stop_saves_is_requeued_and_goes_on_as_if_not
         log = (demo.folder / stage / "latest.log").read_text()
         assert re.search(r"told to stop\. The run will resume from a checkpoint of step \d+.* Requeued", log), stage
     swift = (demo.folder / "grm_sft" / "swift.log").read_text()
-    (resumed,) = {int(step) for step in re.findall(r"resume_from_checkpoint \S*/checkpoint-(\d+)", swift)}
+    (resumed,) = {int(step) for step in re.findall(r"resume_from_checkpoint[= ]\S*/checkpoint-(\d+)", swift)}
     loss = {row["step"]: row["loss"] for row in demo.rows("grm_sft/metrics.jsonl")}
     before, after = (max(s for s in loss if s <= resumed), min(s for s in loss if s > resumed))
     assert loss[after] < 1.5 * loss[before], "the weights of the checkpoint are those it goes on with"

@@ -65,7 +65,7 @@ def test_swanlab_is_local_unless_online_and_its_key_is_never_an_argument(monkeyp
 
 
 def test_gpus_get_a_process_each_and_a_cpu_needs_no_launcher() -> None:
-    assert command(["--seed", "1"], "cpu")[1:] == ["-m", "swift.cli.main", "sft", "--seed", "1"]
+    assert command(["--seed", "1"], "cpu")[1:] == ["-m", "proxygrm.sft.here", "sft", "--seed", "1"]
     for gpus in (1, 8):
         words = command(["--seed", "1"], "cuda", gpus)
         assert words[1:5] == ["-m", "proxygrm.sft.launch", "--nproc_per_node", str(gpus)]
