@@ -24,6 +24,7 @@ from jobs.cli.proxy import proxy
 from jobs.cli.reward import reward
 from jobs.cli.run import watch
 from jobs.cli.run.clean import clean
+from jobs.cli.serve_reward import serve_reward
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import FULL
 from proxygrm.core.one_line import refuse_arguments
@@ -294,6 +295,7 @@ main.add_command(reward)
 main.add_command(evaluation)
 main.add_command(process)
 main.add_command(proxy)
+main.add_command(serve_reward)
 main.add_command(evaluate)
 
 

@@ -24,7 +24,8 @@ def error_response(status: int, cause: str, detail: str) -> JSONResponse:
 
 def faults_of(error: RequestValidationError) -> str:
     """On one line, without the values of the fields, which may be long, or not be text at all."""
-    return "; ".join(f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors())
+    faults = [(".".join(str(part) for part in fault["loc"][1:]), fault["msg"]) for fault in error.errors()]
+    return "; ".join(f"{name or 'the body, JSON with Content-Type: application/json'}: {text}" for name, text in faults)
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

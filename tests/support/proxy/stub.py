@@ -41,12 +41,15 @@ class Server:
                 if part["type"] == "image_url" and (refusal := self.fetch(part)) is not None:
                     return refusal
             self.ended += 1
-            return completion(f"<think>the rubric says so</think><answer>{self.verdict}</answer>")
+            return self.reply(body)
         except BaseException:
             self.cancelled += 1
             raise
         finally:
             self.now -= 1
+
+    def reply(self, body: dict) -> web.Response:
+        return completion(f"<think>the rubric says so</think><answer>{self.verdict}</answer>")
 
     def fetch(self, part: dict) -> web.Response | None:
         uuid, url = part.get("uuid"), (part["image_url"] or {}).get("url")
@@ -59,7 +62,8 @@ class Server:
 
     async def start(self) -> str:
         app = web.Application(client_max_size=64 * 1024**2)
-        app.router.add_post("/v1/chat/completions", self.handle)
+        for path in ("/v1/chat/completions", "/v1/score"):
+            app.router.add_post(path, self.handle)
         app.router.add_get("/health", self.health)
         self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self.runner.setup()

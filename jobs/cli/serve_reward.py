@@ -1,0 +1,126 @@
+"""`proxygrm serve-reward`: reward models of any kind behind one HTTP API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from jobs.cli.common.options import tensor_parallel_option
+from jobs.cli.eval.judges import TRUST_OPTION
+
+_PATH = click.Path(path_type=Path)
+_LENGTH = click.IntRange(0)
+
+
+@click.command("serve-reward")
+@click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
+@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Of each model.")
+@tensor_parallel_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
+@click.option("--images", type=_PATH, help="Folder whose images requests may name by path.")
+@click.option("--key-file", type=_PATH, help="Key of callers; made when missing.  [reward.key in --dir, or here]")
+@click.option("--no-key", is_flag=True, help="Require no key; other machines can then call only with --allow.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="ADDRESS[/BITS]",
+    help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
+)
+@click.option(
+    "--contract",
+    type=click.Choice(["proxy", "r1"]),
+    default="proxy",
+    show_default=True,
+    help="What generative models are asked for: Proxy-GRM's critique, or R1-Reward's judgement.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--dir", "folder", type=_PATH, help="For the logs of the replicas.  [a temporary one]")
+@click.option(
+    "--max-model-len", type=_LENGTH, default=0, help="In tokens.  [what the checkpoint allows, at most 32000]"
+)
+@click.option(
+    "--max-num-seqs", type=click.IntRange(1), default=64, show_default=True, help="Requests a replica works on."
+)
+@click.option("--max-tokens", type=_LENGTH, default=0, help="Longest critique, in tokens.  [16384, or a share]")
+@click.option("--max-pixels", type=_LENGTH, default=0, help="Scale larger images down.  [the model's]")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="Seconds for one judgement, retries included.",
+)
+@TRUST_OPTION
+def serve_reward(
+    models: tuple[str, ...],
+    replicas: int,
+    tensor_parallel_size: int,
+    host: str,
+    port: int,
+    images: Path | None,
+    key_file: Path | None,
+    no_key: bool,
+    allow: tuple[str, ...],
+    contract: str,
+    device: str,
+    folder: Path | None,
+    max_model_len: int,
+    max_num_seqs: int,
+    max_tokens: int,
+    max_pixels: int,
+    timeout_s: float,
+    trust_remote_code: bool,
+) -> None:
+    """Answer POST /score and /compare with reward models of any kind, until Ctrl-C; a page for people is at /.
+
+    \b
+    proxygrm serve-reward runs/mine/rm/model --replicas 2 --images /data/images
+    proxygrm serve-reward grm=runs/mine/grm_sft/model rm=runs/mine/rm/model --port 8000
+
+    A model is called like its folder, or NAME. Whether it scores or writes critiques is read from its config.json.
+    What could not be judged is answered 503 with its cause, never with a score.
+    """
+    from jobs.cli.common.quiet import quiet, say
+    from proxygrm.core.errors import UserError
+    from proxygrm.reward_service import run as service
+    from proxygrm.reward_service.models import read_models
+    from proxygrm.serving.access.callers import parse_callers
+    from proxygrm.serving.settings import ProxySettings
+
+    if no_key and key_file:
+        raise UserError(
+            "serve-reward: --no-key and --key-file exclude each other; drop one",
+            code="option.conflict",
+            options=["--no-key", "--key-file"],
+        )
+    settings = ProxySettings(
+        replicas=replicas,
+        tensor_parallel_size=tensor_parallel_size,
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+        max_tokens=max_tokens,
+        max_pixels=max_pixels,
+        call_timeout_s=timeout_s,
+        trust_remote_code=trust_remote_code,
+    )
+    callers, served = parse_callers(allow), read_models(models)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    key = key_file or (folder or Path()) / service.KEY_FILE
+    with quiet("serve-reward"):
+        service.run(
+            served,
+            settings,
+            contract=contract,  # type: ignore[arg-type]
+            folder=folder,
+            device=device,
+            host=host,
+            port=port,
+            images=images,
+            key_file=None if no_key else key,
+            callers=callers,
+            on_message=say,
+        )

@@ -1,0 +1,132 @@
+"""A generative reward model: critiques of ordered pairs, from replicas of vLLM."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+from typing import Any, Literal
+
+from proxygrm.core.labels import Label
+from proxygrm.critique import contract as critique_contract
+from proxygrm.critique import think_answer
+from proxygrm.critique.prompts import grm_prompt, r1_prompt
+from proxygrm.reward_service.judges import ORDERS_DISAGREE, Asked, Comparison, Orders, RewardModel, Scores, all_of
+from proxygrm.serving.chat.answer import NotAChat, after_thought, read_chat
+from proxygrm.serving.chat.request import ChatRequest
+from proxygrm.serving.endpoints import Endpoints
+from proxygrm.serving.pool.answer import AttemptFailed
+from proxygrm.serving.pool.image import ImageRef
+from proxygrm.serving.pool.request import PoolRequest
+from proxygrm.serving.pool.routing import Cause
+
+HOW = "share-of-wins"
+Contract = Literal["proxy", "r1"]
+
+
+@dataclass(frozen=True)
+class Critique:
+    """What the model wrote about an ordered pair. verdict: of the responses as it was shown them."""
+
+    text: str
+    verdict: Label | None
+    rubric: str | None = None
+    justification: str | None = None
+    evaluation: str | None = None
+    problem: str = ""
+    """Why there is no verdict; "" for nothing."""
+    truncated: bool = False
+
+
+def _as_critique(text: str) -> Critique:
+    read = critique_contract.parse(text)
+    return Critique(text, read.verdict, read.rubric, read.justification, read.evaluation, read.reason or "")
+
+
+def _as_judgement(text: str) -> Critique:
+    read = think_answer.parse(text)
+    return Critique(text, read.verdict, evaluation=read.reasoning, problem=read.problem)
+
+
+CONTRACTS: Mapping[Contract, tuple[Callable[..., str], Callable[[str], Critique]]] = {
+    "proxy": (grm_prompt, _as_critique),
+    "r1": (r1_prompt, _as_judgement),
+}
+"""What a model is asked for, and how its answer is read: Proxy-GRM's critique, or R1-Reward's judgement."""
+
+
+class GenerativeModel(RewardModel):
+    """A score is the share of a response's comparisons that it wins, over all ordered pairs: each two responses are
+    compared in both orders, so that a preference for a place counts for neither."""
+
+    kind, fewest, most = "generative", 2, 16
+
+    def __init__(self, endpoints: Endpoints, timeout_s: float | None = None, contract: Contract = "proxy") -> None:
+        super().__init__(endpoints, timeout_s)
+        self._prompt, self._read = CONTRACTS[contract]
+
+    async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
+        pairs = list(permutations(range(len(responses)), 2))
+        critiques = await all_of(self._critique(asked, responses[one], responses[two]) for one, two in pairs)
+        wins = [0] * len(responses)
+        for (one, two), critique in zip(pairs, critiques, strict=True):
+            wins[one if critique.verdict == 1 else two] += 1
+        return Scores([won / (2 * (len(responses) - 1)) for won in wins], HOW)
+
+    async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
+        calls = [self._critique(asked, response_1, response_2)]
+        if orders == "both":
+            calls.append(self._critique(asked, response_2, response_1))
+        critiques = await all_of(calls)
+        shown = [_shown(critique, swapped=number == 1) for number, critique in enumerate(critiques)]
+        verdicts = {each["verdict"] for each in shown}
+        verdict = verdicts.pop() if len(verdicts) == 1 else None
+        return Comparison(verdict, None if verdict else ORDERS_DISAGREE, critiques=shown)
+
+    async def _critique(self, asked: Asked, first: str, second: str) -> Critique:
+        """With a verdict. Raises NotJudged."""
+        return await self.answer(
+            asked.images, partial(_key, asked, first), partial(self._request, asked, first, second), _failure
+        )
+
+    def _request(self, asked: Asked, first: str, second: str, images: Sequence[ImageRef]) -> PoolRequest[Critique]:
+        prompt = self._prompt(asked.question, first, second, images=0)
+        chat = ChatRequest.build(self.endpoints.model, prompt, max_tokens=self.endpoints.max_tokens)
+        return PoolRequest(chat, tuple(images), self._read_answer)
+
+    def _read_answer(self, body: bytes) -> Critique:
+        """Raises AttemptFailed for what is not a chat completion."""
+        try:
+            chat = read_chat(body)
+        except NotAChat as error:
+            raise AttemptFailed(Cause.GARBAGE, str(error)) from error
+        if not (chat.text or chat.cause or chat.finish):
+            raise AttemptFailed(Cause.GARBAGE, "a message without text that has no finish_reason")
+        read = self._read(after_thought(chat.text, chat.truncated))
+        return Critique(**{**vars(read), "text": chat.text, "truncated": chat.truncated})
+
+
+def _key(asked: Asked, first: str, images: Sequence[ImageRef]) -> bytes:
+    """All that precedes the second response: what a response's comparisons share in the prefix cache."""
+    return hashlib.sha256("\0".join((asked.question, first, *(image.name for image in images))).encode()).digest()
+
+
+def _failure(critique: Critique) -> tuple[Cause, str] | None:
+    if critique.verdict is not None:
+        return None
+    return Cause.CUT_OFF if critique.truncated else Cause.UNPARSED, f"no verdict in the critique: {critique.problem}"
+
+
+def _shown(critique: Critique, swapped: bool) -> dict[str, Any]:
+    """For the caller, in whose numbering the verdict is."""
+    verdict = 3 - (critique.verdict or 0) if swapped else critique.verdict
+    return {
+        "order": "swapped" if swapped else "as-given",
+        "verdict": verdict,
+        "rubric": critique.rubric,
+        "justification": critique.justification,
+        "evaluation": critique.evaluation,
+        "text": critique.text,
+    }

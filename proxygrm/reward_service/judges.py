@@ -1,0 +1,112 @@
+"""What a served model of each kind answers: one contract for the API, over the pool of the model's replicas.
+
+No score and no verdict is ever made up: what a replica did not answer raises `NotJudged` with its cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from proxygrm.core.labels import Label
+from proxygrm.reward_service.models import Kind
+from proxygrm.serving.pool.answer import AttemptFailed
+from proxygrm.serving.pool.dispatch import Pool, Progress
+from proxygrm.serving.pool.image import ImageInput, ImageRef
+from proxygrm.serving.pool.request import PoolRequest
+from proxygrm.serving.pool.routing import Cause
+
+Answer = TypeVar("Answer")
+Orders = Literal["both", "as-given"]
+TIE, ORDERS_DISAGREE = "tie", "orders_disagree"
+
+
+class NotJudged(Exception):
+    """There is no answer, for this cause."""
+
+    def __init__(self, cause: Cause, detail: str) -> None:
+        super().__init__(detail)
+        self.cause, self.detail = cause, detail
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What responses are judged for."""
+
+    question: str
+    images: Sequence[ImageInput] = ()
+
+
+@dataclass(frozen=True)
+class Scores:
+    scores: Sequence[float]
+    """One for each response."""
+    how: str
+    """What they are."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    verdict: Label | None
+    """The better response; None with a `reason`, which is a result and not a failure."""
+    reason: str | None = None
+    probability: float | None = None
+    """That response 1 is better, from the scores."""
+    critiques: Sequence[dict[str, Any]] = ()
+    scores: Sequence[float] | None = None
+
+
+async def all_of(calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """Their results, in their order. The first that fails cancels the others."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class RewardModel(Pool):
+    """One served model."""
+
+    kind: ClassVar[Kind]
+    fewest: ClassVar[int]
+    """Responses of a `score`."""
+    most: ClassVar[int]
+
+    @abstractmethod
+    async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
+        """Raises NotJudged."""
+
+    @abstractmethod
+    async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
+        """Raises NotJudged."""
+
+    async def answer(
+        self,
+        images: Sequence[ImageInput],
+        key: Callable[[Sequence[ImageRef]], bytes],
+        build: Callable[[Sequence[ImageRef]], PoolRequest[Answer]],
+        cause_of: Callable[[Answer], tuple[Cause, str] | None] = lambda answer: None,
+    ) -> Answer:
+        """A counted call of the pool. cause_of: of an answer that is not a judgement, why not. Raises NotJudged."""
+        started = time.monotonic()
+        progress = Progress()
+        failure: tuple[Cause, str] | None
+        try:
+            answer = await self.call(images, key, build, progress)
+            failure = cause_of(answer)
+        except AttemptFailed as failed:
+            failure = failed.cause, failed.detail
+        seconds = time.monotonic() - started
+        self.tally.ended(failure is None, None, failure[0] if failure else None, seconds)
+        if failure is not None:
+            cause, detail = failure
+            after = f"no answer after {seconds:.1f} s and {1 + progress.retries} attempts"
+            raise NotJudged(cause, f"{after}: {detail}" if detail else after)
+        return answer

@@ -1,0 +1,80 @@
+"""The API of served reward models as a real HTTP server, over stub replicas that score or write by a plain rule."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from aiohttp import web
+
+from proxygrm.critique.prompts import read_grm_prompt
+from proxygrm.reward_service.api import api
+from proxygrm.reward_service.generative import GenerativeModel
+from proxygrm.reward_service.scalar import ScalarModel
+from proxygrm.serving.endpoints import Endpoints
+from support.proxy.stub import Server, completion, stubs
+
+KEY = {"Authorization": "Bearer reward-key"}
+
+
+class Scoring(Server):
+    """Scores a response by its length."""
+
+    def reply(self, body: dict) -> web.Response:
+        return web.json_response({"scores": [float(len(response)) for response in body["responses"]]})
+
+
+class Writing(Server):
+    """Prefers the longer response, and the first of equal ones. favours: always that place instead."""
+
+    def __init__(self, favours: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.favours = favours
+
+    def reply(self, body: dict) -> web.Response:
+        shown = read_grm_prompt(body["messages"][0]["content"][-1]["text"])
+        assert shown is not None, body
+        better = self.favours or (1 if len(shown.response_1) >= len(shown.response_2) else 2)
+        return completion(
+            f"<rubric>Length (100%)<justify>it is the rule</justify></rubric><eval>{better} is longer</eval>"
+            f"<answer>{better}</answer>"
+        )
+
+
+@contextlib.asynccontextmanager
+async def served(
+    *, images: Path | None = None, timeout_s: float = 10.0, endpoints: dict | None = None, **models: list[Server]
+) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the API. models: the stub replicas of each, by its name."""
+    async with contextlib.AsyncExitStack() as stack:
+        judges: dict[str, Any] = {}
+        for name, servers in models.items():
+            urls = await stack.enter_async_context(stubs(*servers))
+            group = Endpoints(tuple(urls), "key", max_tokens=64, images_by_name=True, **(endpoints or {}))
+            kind = ScalarModel if isinstance(servers[0], Scoring) else GenerativeModel
+            judges[name] = kind(group, timeout_s)
+        config = uvicorn.Config(api(judges, "reward-key", images), port=0, log_level="critical")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False, timeout=30
+        ) as http:
+            yield http
+        server.should_exit = True
+        await serving
+
+
+def ask(request: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
+    async def scene() -> Any:
+        async with served(**options) as http:
+            return await request(http)
+
+    return asyncio.run(scene())
