@@ -8,6 +8,7 @@ import click
 
 from jobs.cli.common.options import tensor_parallel_option
 from jobs.cli.eval.judges import TRUST_OPTION
+from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
 
 _PATH = click.Path(path_type=Path)
 _LENGTH = click.IntRange(0)
@@ -30,8 +31,8 @@ _LENGTH = click.IntRange(0)
 )
 @click.option(
     "--contract",
-    type=click.Choice(["proxy", "r1"]),
-    default="proxy",
+    type=click.Choice(CONTRACTS),
+    default=PROXY_GRM,
     show_default=True,
     help="What generative models are asked for: Proxy-GRM's critique, or R1-Reward's judgement.",
 )
@@ -64,7 +65,7 @@ def serve_reward(
     key_file: Path | None,
     no_key: bool,
     allow: tuple[str, ...],
-    contract: str,
+    contract: Contract,
     device: str,
     folder: Path | None,
     max_model_len: int,
@@ -114,7 +115,7 @@ def serve_reward(
         service.run(
             served,
             settings,
-            contract=contract,  # type: ignore[arg-type]
+            contract=contract,
             folder=folder,
             device=device,
             host=host,

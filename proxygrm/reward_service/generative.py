@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
-from typing import Any, Literal
+from typing import Any
 
 from proxygrm.core.labels import Label
 from proxygrm.critique import contract as critique_contract
 from proxygrm.critique import think_answer
-from proxygrm.critique.prompts import grm_prompt, r1_prompt
+from proxygrm.critique.contracts import KINDS, PROXY_GRM, R1, Contract
 from proxygrm.reward_service.judges import ORDERS_DISAGREE, Asked, Comparison, Orders, RewardModel, Scores, all_of
 from proxygrm.serving.chat.answer import NotAChat, after_thought, read_chat
 from proxygrm.serving.chat.request import ChatRequest
@@ -23,7 +23,6 @@ from proxygrm.serving.pool.request import PoolRequest
 from proxygrm.serving.pool.routing import Cause
 
 HOW = "share-of-wins"
-Contract = Literal["proxy", "r1"]
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,16 @@ class Critique:
     truncated: bool = False
 
 
-def _as_critique(text: str) -> Critique:
+def _parts_of_critique(text: str) -> dict[str, str | None]:
     read = critique_contract.parse(text)
-    return Critique(text, read.verdict, read.rubric, read.justification, read.evaluation, read.reason or "")
+    return {"rubric": read.rubric, "justification": read.justification, "evaluation": read.evaluation}
 
 
-def _as_judgement(text: str) -> Critique:
-    read = think_answer.parse(text)
-    return Critique(text, read.verdict, evaluation=read.reasoning, problem=read.problem)
-
-
-CONTRACTS: Mapping[Contract, tuple[Callable[..., str], Callable[[str], Critique]]] = {
-    "proxy": (grm_prompt, _as_critique),
-    "r1": (r1_prompt, _as_judgement),
+_PARTS: Mapping[Contract, Callable[[str], dict[str, str | None]]] = {
+    PROXY_GRM: _parts_of_critique,
+    R1: lambda text: {"evaluation": think_answer.parse(text).reasoning},
 }
-"""What a model is asked for, and how its answer is read: Proxy-GRM's critique, or R1-Reward's judgement."""
+"""What people read of an answer, beside its verdict."""
 
 
 class GenerativeModel(RewardModel):
@@ -63,9 +57,9 @@ class GenerativeModel(RewardModel):
 
     kind, fewest, most = "generative", 2, 16
 
-    def __init__(self, endpoints: Endpoints, timeout_s: float | None = None, contract: Contract = "proxy") -> None:
+    def __init__(self, endpoints: Endpoints, timeout_s: float | None = None, contract: Contract = PROXY_GRM) -> None:
         super().__init__(endpoints, timeout_s)
-        self._prompt, self._read = CONTRACTS[contract]
+        self._kind, self._parts = KINDS[contract], _PARTS[contract]
 
     async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
         pairs = list(permutations(range(len(responses)), 2))
@@ -92,7 +86,7 @@ class GenerativeModel(RewardModel):
         )
 
     def _request(self, asked: Asked, first: str, second: str, images: Sequence[ImageRef]) -> PoolRequest[Critique]:
-        prompt = self._prompt(asked.question, first, second, images=0)
+        prompt = self._kind.ask(asked.question, first, second, images=0)
         chat = ChatRequest.build(self.endpoints.model, prompt, max_tokens=self.endpoints.max_tokens)
         return PoolRequest(chat, tuple(images), self._read_answer)
 
@@ -104,8 +98,11 @@ class GenerativeModel(RewardModel):
             raise AttemptFailed(Cause.GARBAGE, str(error)) from error
         if not (chat.text or chat.cause or chat.finish):
             raise AttemptFailed(Cause.GARBAGE, "a message without text that has no finish_reason")
-        read = self._read(after_thought(chat.text, chat.truncated))
-        return Critique(**{**vars(read), "text": chat.text, "truncated": chat.truncated})
+        text = after_thought(chat.text, chat.truncated)
+        read = self._kind.read(text)
+        return Critique(
+            chat.text, read.verdict, problem=read.reason or "", truncated=chat.truncated, **self._parts(text)
+        )
 
 
 def _key(asked: Asked, first: str, images: Sequence[ImageRef]) -> bytes:

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from proxygrm.core.errors import UserError
+from proxygrm.critique.contracts import PROXY_GRM, Contract
 from proxygrm.reward_service.api import api
-from proxygrm.reward_service.generative import Contract, GenerativeModel
+from proxygrm.reward_service.generative import GenerativeModel
 from proxygrm.reward_service.judges import RewardModel
 from proxygrm.reward_service.models import ServedModel
 from proxygrm.reward_service.scalar import ScalarModel
@@ -41,7 +42,7 @@ def run(
     models: Sequence[ServedModel],
     settings: ProxySettings,
     *,
-    contract: Contract = "proxy",
+    contract: Contract = PROXY_GRM,
     folder: Path | None = None,
     device: str = "auto",
     host: str = "127.0.0.1",

@@ -48,16 +48,22 @@ class Writing(Server):
 
 @contextlib.asynccontextmanager
 async def served(
-    *, images: Path | None = None, timeout_s: float = 10.0, endpoints: dict | None = None, **models: list[Server]
+    *,
+    images: Path | None = None,
+    timeout_s: float = 10.0,
+    endpoints: dict | None = None,
+    options: dict | None = None,
+    **models: list[Server],
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of the API. models: the stub replicas of each, by its name."""
+    """An HTTP client of the API. options: of the models. models: the stub replicas of each,
+    by its name."""
     async with contextlib.AsyncExitStack() as stack:
         judges: dict[str, Any] = {}
         for name, servers in models.items():
             urls = await stack.enter_async_context(stubs(*servers))
             group = Endpoints(tuple(urls), "key", max_tokens=64, images_by_name=True, **(endpoints or {}))
             kind = ScalarModel if isinstance(servers[0], Scoring) else GenerativeModel
-            judges[name] = kind(group, timeout_s)
+            judges[name] = kind(group, timeout_s, **(options or {}))
         config = uvicorn.Config(api(judges, "reward-key", images), port=0, log_level="critical")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())

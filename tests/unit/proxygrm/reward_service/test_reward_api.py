@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from proxygrm.critique.prompts import r1_prompt
 from proxygrm.reward_service import api as api_module
 from proxygrm.reward_service.generative import GenerativeModel
 from proxygrm.reward_service.images import UploadedImages
@@ -101,6 +102,18 @@ def test_a_comparison_has_the_critiques_and_a_verdict_only_where_both_orders_agr
     assert found["critiques"][0]["rubric"] == "Length (100%)"
     assert "scores" not in found
     assert "probability" not in found
+
+
+def test_a_model_of_the_other_contract_is_asked_for_its_own_judgement():
+    async def behave(request, number):
+        return completion("<think>The second is shorter.</think><answer>1</answer>")
+
+    server = Writing(behave=behave)
+    body = {**PAIR, "orders": "as-given"}
+    found = ask(lambda http: http.post("/compare", json=body), r1=[server], options={"contract": "r1"}).json()
+    assert (found["verdict"], found["critiques"][0]["rubric"]) == (1, None)
+    assert found["critiques"][0]["evaluation"] == "The second is shorter."
+    assert server.seen[0]["body"]["messages"][0]["content"][-1]["text"] == r1_prompt(*PAIR.values(), images=0)
 
 
 @pytest.mark.parametrize(
