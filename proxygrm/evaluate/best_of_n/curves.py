@@ -15,11 +15,10 @@ from math import comb, inf, isclose
 from typing import Any
 
 from proxygrm.evaluate.best_of_n.ranking import subsets
-from proxygrm.evaluate.best_of_n.solutions import Candidate, Question
+from proxygrm.evaluate.best_of_n.solutions import OVERALL, Candidate, Question
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval
 from proxygrm.process.aggregate import AGGREGATORS, aggregate
 
-OVERALL = "OVERALL"
 RESAMPLES = 2000
 TIE = 1e-9
 """Relative difference of scores that count as the same."""

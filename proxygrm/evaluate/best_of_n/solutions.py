@@ -19,7 +19,9 @@ from proxygrm.process.match.choices import choices_in
 
 UNKNOWN = "UNKNOWN"
 """The data source of a row that names none."""
-_RESPONSE = re.compile(r"vlmresponse([1-9][0-9]{0,4})")
+OVERALL = "OVERALL"
+MAX_CANDIDATES = 1024
+_RESPONSE = re.compile(r"vlmresponse([1-9][0-9]*)")
 _LISTS = {"raw": "raw_step_scores", "final": "final_step_scores"}
 
 
@@ -51,7 +53,7 @@ class Solutions:
 
 
 def response_numbers(row: dict[str, Any]) -> list[int]:
-    return sorted(int(match[1]) for key in row if (match := _RESPONSE.fullmatch(key)))
+    return sorted(int(match[1][:9]) for key in row if (match := _RESPONSE.fullmatch(key)))
 
 
 def read_solutions(path: Path, scores: str = "final") -> Solutions:
@@ -72,6 +74,10 @@ def read_solutions(path: Path, scores: str = "final") -> Solutions:
             bad.setdefault("no `answer`", []).append(number)
         elif not response_numbers(row):
             bad.setdefault("no vlmresponse1", []).append(number)
+        elif response_numbers(row)[-1] > MAX_CANDIDATES:
+            bad.setdefault(f"a number of vlmresponse above {MAX_CANDIDATES:,}", []).append(number)
+        elif row.get("datasource") == OVERALL:
+            bad.setdefault(f"the data source {OVERALL}, which is the name of all together,", []).append(number)
     if not rows:
         raise UserError(f"{path} has no rows; pass what `process score` writes", code="file.empty", path=path)
     _refuse(path, bad)

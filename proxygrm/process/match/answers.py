@@ -87,7 +87,7 @@ def _equal(pred: str, gold: str, options: list[str]) -> bool:
         return letters_in(pred) == gold_letters or plain(pred) == "".join(sorted(gold_letters)).casefold()
     (gold_letter, gold_text), (pred_letter, pred_text) = letter_in(gold), letter_in(pred)
     if gold_letter:
-        if pred_letter:
+        if pred_letter and (not options or option(options, pred_letter) is not None):
             return pred_letter == gold_letter
         gold_option = option(options, gold_letter) or gold_text
         return bool(gold_option) and same_value(pred, gold_option)

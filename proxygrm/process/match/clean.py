@@ -14,7 +14,9 @@ _PHRASE = re.compile(
 _STYLES = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|rm|bf|displaystyle)(?![a-zA-Z])"
 _STYLE = re.compile(rf"{_STYLES}\s*\{{([^{{}}]*)\}}|{_STYLES}")
 _SPACING = re.compile(r"\\[,;:!> ]|~|\\q?quad(?![a-zA-Z])|\\(?:left|right)(?![a-zA-Z])")
-_DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|º|˚")
+_DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|[º˚掳]")
+_BEARING = re.compile(r"°\s*T(?![a-zA-Z])")
+"""A true bearing, 118°T; in MathVerse the sign is a Chinese character, from a wrong encoding."""
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _NAME_BEFORE_EQUALS = re.compile(r"[^\d+*/^=<>-]*=(?!=)")
@@ -57,7 +59,7 @@ def _to_partner(text: str, start: int) -> str | None:
 def cleaned(text: str) -> str:
     """Without dollar signs, styles and spacing; one way to write degrees, minus, fractions and percent."""
     text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "").replace("\\%", "%").replace("**", "")
-    text = _SPACING.sub(" ", _STYLE.sub(r" \1", _DEGREE.sub("°", text)))
+    text = _SPACING.sub(" ", _STYLE.sub(r" \1", _BEARING.sub("°", _DEGREE.sub("°", text))))
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", _FRACTION.sub(r"\\frac", text))
     return " ".join(text.split()).rstrip(".。;,").strip()
 

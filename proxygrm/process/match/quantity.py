@@ -47,7 +47,7 @@ _ALIASES = {
     "dollar": "dollars usd",
 }
 _UNITS = {word: unit for unit, words in _ALIASES.items() for word in (unit, *words.split())}
-_UNIT_WORD = re.compile(r"°|%|[A-Za-z]+")
+_UNIT_WORD = re.compile(r"°[CF]?|%|[A-Za-z]+")
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 
 

@@ -151,6 +151,8 @@ def test_options_are_read_from_the_question(tmp_path: Path) -> None:
         ([row("4", response("4", [2.0]))], "eval.bad-solutions", {"rows": [1]}),
         ([row("4", response("4", RIGHT), id=1), row("5", response("4", RIGHT), id="1")], "eval.repeated-ids", {}),
         ([row("4", {"finalanswer": "4"})], "eval.no-scores", {}),
+        ([row("4", response("4", RIGHT), vlmresponse9999999999999999=None)], "eval.bad-solutions", {"rows": [1]}),
+        ([row("4", response("4", RIGHT), datasource="OVERALL")], "eval.bad-solutions", {"rows": [1]}),
         (["text"], "data.not-an-object", {}),
     ],
 )

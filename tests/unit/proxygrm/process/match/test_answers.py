@@ -13,6 +13,8 @@ from proxygrm.process.match.choices import choices_in
 from support.linear_time import assert_linear
 
 EQUAL: list[tuple[Any, Any]] = [
+    ("118", "118掳T"),
+    ("20°C", "20"),
     ("0.33", "1/3"),
     ("1/3", "0.33"),
     ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
@@ -80,6 +82,7 @@ EQUAL: list[tuple[Any, Any]] = [
     ("9 \\pi", "9π cm^2"),
 ]
 DIFFERENT: list[tuple[Any, Any]] = [
+    ("20°C", "20°F"),
     ("0.001", "0.004"),
     ("3.1", "\\pi"),
     ("A car", "A"),
@@ -138,6 +141,8 @@ def test_these_are_different_answers(pred: Any, answer: Any) -> None:
         ("A", "A", "not a list", True),
         ("40", "A", [None, 3], False),
         ("E", "E", [], True),
+        ("I", "A", ["I", "II", "III"], True),
+        ("B", "A", ["I", "II", "III"], False),
     ],
 )
 def test_a_letter_stands_for_its_option_on_either_side(pred: str, answer: str, choices: Any, equal: bool) -> None:
