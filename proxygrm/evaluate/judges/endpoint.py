@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,17 @@ class EndpointCalls:
             temperature=self.settings.temperature,
             extra=extra,
         )
-        return chat.body([image_part_of_file(path) for path in images])
+        return chat.body([_part(path) for path in images])
+
+
+def _part(path: Path) -> bytes:
+    info = path.stat()
+    return _encoded(path, info.st_size, info.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)  # all steps of a solution show the same images
+def _encoded(path: Path, size: int, changed: int) -> bytes:
+    return image_part_of_file(path)
 
 
 class EndpointJudge:

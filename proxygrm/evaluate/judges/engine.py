@@ -259,6 +259,12 @@ def image_of(path: Path, missing_images: str) -> Any:
     started, unless missing images are replaced by blank ones."""
     if missing_images == "blank" and not path.is_file():
         return blank_image()
+    info = path.stat()
+    return _pixels(path, info.st_size, info.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)  # both orders of a pair, and all steps of a solution, show the same images
+def _pixels(path: Path, size: int, changed: int) -> Any:
     return pixels(path.read_bytes())
 
 
