@@ -146,7 +146,7 @@ def _object(line: bytes) -> Any:
 
 
 def _id_of(row: Mapping[str, Any]) -> str:
-    value = next((row[name] for name in ("id", "pid", "ID") if has_id(row.get(name))), None)
+    value = next((row[name] for name in ("id", "pid") if has_id(row.get(name))), None)
     try:
         return "" if value is None else id_text(value)
     except BadId:

@@ -14,7 +14,7 @@ from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP
 from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.process.answering import answer_all
 from proxygrm.evaluate.process.questions import Question, QuestionFile, Steps, question_of, responses_of, steps_of
-from proxygrm.evaluate.process.work import Description, ScoreSettings, Work, why_unreadable
+from proxygrm.evaluate.process.work import Description, ScoreSettings, Work, why_unreadable, without_thought
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.process.audit import audit_object, reliability_in
 from proxygrm.process.checklist import checklist_of
@@ -125,7 +125,7 @@ def _audit(
         return None, {}
     request = work.auditing(question, steps)
     answer = work.answers[request.key] if request else None
-    text = answer["text"] if answer else ""
+    text = without_thought(answer["text"]) if answer else ""
     if reliability_in(text) is None:
         tally.unreadable_audits[why_unreadable(answer) if answer else "no_description"] += 1
     reliability = reliability_in(text, rules.as_upstream)
@@ -137,7 +137,7 @@ def _audit(
 
 
 def _verdict(answer: Row, rules: Rules, tally: Tally) -> int | None:
-    verdict = read_verdict(answer["text"])
+    verdict = read_verdict(without_thought(answer["text"]))
     if verdict is None:
         tally.unreadable_verdicts[why_unreadable(answer)] += 1
     return read_verdict(answer["text"], as_upstream=True) if rules.as_upstream else verdict

@@ -18,7 +18,7 @@ from proxygrm.evaluate.judges.engine import Request
 from proxygrm.evaluate.process.questions import Question, Steps
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.process.checklist import checklist_of
-from proxygrm.process.json_text import objects_in
+from proxygrm.process.json_text import objects_in, strip_code_fences
 
 DESCRIPTION = "image_description"
 
@@ -62,15 +62,22 @@ class Description:
 
     @classmethod
     def of(cls, answer: Row) -> Description:
-        """An answer without any JSON is taken as it is: it describes the image all the same."""
+        """A text that is not the start of the JSON is taken as it is: it describes the image all the same."""
         raw = str(answer["text"])
-        texts = [value.get(DESCRIPTION) for value in objects_in(raw)]
+        said = without_thought(raw)
+        texts = [value.get(DESCRIPTION) for value in objects_in(said)]
         found = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
         if found:
             return cls(raw, found[-1])
-        if plain := raw.strip() if "{" not in raw else "":
+        plain = strip_code_fences(said)
+        if plain and not plain.startswith("{") and DESCRIPTION not in plain:
             return cls(raw, plain)
         return cls(raw, "", why_unreadable(answer))
+
+
+def without_thought(text: str) -> str:
+    """What follows the `<think>` of a model that thinks first."""
+    return text.rpartition("</think>")[2] if text.lstrip().startswith("<think>") else text
 
 
 def why_unreadable(answer: Row) -> str:

@@ -21,7 +21,7 @@ from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
 from proxygrm.evaluate.judging import collect_answers
 from proxygrm.evaluate.process.answering import answer_all
 from proxygrm.evaluate.process.score import soft_score
-from proxygrm.evaluate.process.work import ScoreSettings, Work, why_unreadable
+from proxygrm.evaluate.process.work import ScoreSettings, Work, why_unreadable, without_thought
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair
 from proxygrm.evaluate.rows.pairs import EvalPair, check_images
 from proxygrm.evaluate.rows.row_file import Row, write_rows
@@ -75,7 +75,7 @@ def _judged(run: StepRun, progress: Progress) -> tuple[list[Row], Counter[str]]:
         answers = [work.answers[call.key] for call in work.judging(solution.question, solution.question.solutions[0])]
         extra: Row = {}
         if run.threshold is None:
-            verdicts: list[Verdict] = [read_verdict(answer["text"]) for answer in answers]
+            verdicts: list[Verdict] = [read_verdict(without_thought(answer["text"])) for answer in answers]
         else:
             scores = [soft_score(answer) for answer in answers]
             verdicts, extra = [verdict_of(score, run.threshold) for score in scores], {"scores": scores}

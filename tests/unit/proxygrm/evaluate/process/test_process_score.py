@@ -141,17 +141,25 @@ def test_unreadable_answers_are_null_and_counted_by_cause_and_minus_one_with_com
 
 
 def test_a_description_that_cannot_be_read_leaves_the_reliability_unknown(tmp_path):
-    rows = drawn_rows(tmp_path, 3, responses=1)
-    texts = iter(['{"image_description": "A cir', "Two red circles.", '```json\n{"image_description": "x"}\n```'])
+    rows = drawn_rows(tmp_path, 4, responses=1)
+    plain = r"Two red circles of \frac{1}{2} cm."
+    texts = iter(['{"image_description": "A cir', plain, '```json\n{"image_description": "x"}\n```', "```\n{"])
     service = Service(edit=lambda text: next(texts) if text.startswith("Describe") else None)
     score(tmp_path, service, rows, "--concurrency", 1)
     out = scored(tmp_path)
-    assert [row["__golden_image_description__"] for row in out] == ["", "Two red circles.", "x"]
+    assert [row["__golden_image_description__"] for row in out] == ["", plain, "x", ""]
     evaluation = out[0]["vlmresponse1"]["eval"]
     assert evaluation["visual_checklist_evaluation"]["error"] == "no_description"
     assert (evaluation["local_p_score"], evaluation["raw_step_scores"]) == (None, [1.0, 1.0])
-    assert report(tmp_path)["unreadable_descriptions"] == {"unreadable": 1}
-    assert report(tmp_path)["unreadable_audits"] == {"no_description": 1}
+    assert report(tmp_path)["unreadable_descriptions"] == {"unreadable": 2}
+    assert report(tmp_path)["unreadable_audits"] == {"no_description": 2}
+
+
+def test_a_model_that_thinks_first_is_read_after_its_thought(tmp_path):
+    rows = drawn_rows(tmp_path, 1, responses=1)
+    service = Service(edit=lambda text: "<think>Is it 1? No.</think>\n-1" if "Is step 2" in text else None)
+    score(tmp_path, service, rows)
+    assert scored(tmp_path)[0]["vlmresponse1"]["eval"]["raw_step_scores"] == [1.0, -1.0]
 
 
 def test_a_prompt_that_the_service_refuses_is_an_unreadable_answer_with_its_cause(tmp_path):
