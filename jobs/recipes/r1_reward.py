@@ -163,27 +163,24 @@ def demo() -> Config:
     consistency judge are rules behind the HTTP API of real ones."""
     small = Resources(cpus_per_task=1, mem_gb=4, timeout_min=15)
     one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
-    drawn = drawn_pairs.INPUTS.folder
+    drawn = drawn_pairs.JUDGEMENTS.folder
+    teacher = distill.Settings(
+        contract=R1, tries=3, error_rate=0.3, fog_error_rate=0.8, shards=2, concurrency=16, max_tokens=128,
+        timeout_s=30.0, on=small,
+    )  # fmt: skip
+    training = replace(
+        rl_with_judge.Settings.demo(max_steps=16), algorithm=StableReinforce(), reward=Consistency(), n=1,
+        train_batch_size=64, ppo_mini_batch_size=32, kl_loss_coef=0.0, max_response_length=64,
+        on=replace(one_gpu, cpus_per_task=4, mem_gb=16),
+    )  # fmt: skip
     return Config(
         pairs=str(drawn / "pairs"),
         held_out=str(drawn / "held_out"),
         policy=str(drawn / drawn_pairs.MODEL),
-        distill=distill.Settings(
-            contract=R1, tries=3, shards=2, concurrency=16, max_tokens=128, timeout_s=30.0, on=small
-        ),
-        split=Sets(r1_sft=2000, r1_sft_val=32, r1_rl=320, r1_rl_val=16, on=small),
+        distill=teacher,
+        split=Sets(r1_sft=1250, r1_sft_val=32, r1_rl=320, r1_rl_val=16, on=small),
         r1_sft=replace(sft.Settings.demo(max_steps=350), on=one_gpu),
-        r1_rl=replace(
-            rl_with_judge.Settings.demo(max_steps=16),
-            algorithm=StableReinforce(),
-            reward=Consistency(),
-            n=1,
-            train_batch_size=64,
-            ppo_mini_batch_size=32,
-            kl_loss_coef=0.0,
-            max_response_length=64,
-            on=replace(one_gpu, cpus_per_task=4, mem_gb=16),
-        ),
+        r1_rl=training,
         evaluate=evaluate.Settings(contract=R1, max_tokens=64, max_model_len=1024, on=one_gpu),
         benchmarks=replace(benchmarks.Settings.demo(drawn / "benchmarks"), contract=R1, max_tokens=64, on=one_gpu),
         report=report.Settings(on=small),
@@ -204,6 +201,22 @@ def quick() -> Config:
 
 COLUMNS = tuple(column for column in JUDGE_COLUMNS if column.key not in ("proxy_agreement", "names_winner"))
 
+REPORT = Report(
+    title="R1-Reward run",
+    stages={
+        "distill": "teacher's judgements, up to three tries each", "split": "training sets",
+        "released": "the released rows for RL", "r1_sft": "SFT", "r1_rl": "RL with the consistency reward",
+        "evaluate_shards": "held-out pairs, in shards", "evaluate": "held-out pairs", "report": "this page",
+        **benchmarks.titles("benchmarks"),
+    },
+    results=Results(
+        "evaluate/summary.json", columns=COLUMNS,
+        models={"start": "before training", "sft": "after SFT", "trained": "trained judge"},
+    ),
+    benchmarks=benchmarks.summaries("benchmarks"),
+    counts="split/report.json", rollouts="r1_rl/metrics.jsonl", page="report/report.html",
+)  # fmt: skip
+
 RECIPE = Recipe(
     name="r1-reward",
     chain=chain,
@@ -220,39 +233,13 @@ RECIPE = Recipe(
             model="trained",
             figures=("accuracy", "both_orders_accuracy", "format_rate"),
             seed="r1_rl.seed",
-            title="policy of each cell on held-out pairs",
+            title="trained judge of each cell on held-out pairs",
             metrics="r1_rl/metrics.jsonl",
-            curves={
-                "loss": "actor/pg_loss",
-                "gradient norm": "actor/grad_norm",
-                "validation": "validation/accuracy",
-            },
+            curves={"loss": "actor/pg_loss", "gradient norm": "actor/grad_norm", "validation": "validation/accuracy"},
         ),
     ),
     nodes=("r1_rl",),
-    report=Report(
-        title="R1-Reward run",
-        stages={
-            "distill": "teacher's judgements, up to three tries each",
-            "split": "training sets",
-            "released": "the released rows for RL",
-            "r1_sft": "SFT",
-            "r1_rl": "RL with the consistency reward",
-            "evaluate_shards": "held-out pairs, in shards",
-            "evaluate": "held-out pairs",
-            "report": "this page",
-            **benchmarks.titles("benchmarks"),
-        },
-        results=Results(
-            "evaluate/summary.json",
-            models={"start": "before training", "sft": "after SFT", "trained": "trained judge"},
-            columns=COLUMNS,
-        ),
-        benchmarks=benchmarks.summaries("benchmarks"),
-        counts="split/report.json",
-        rollouts="r1_rl/metrics.jsonl",
-        page="report/report.html",
-    ),
-    demo_inputs=drawn_pairs.INPUTS,
+    report=REPORT,
+    demo_inputs=drawn_pairs.JUDGEMENTS,
     ablations=str(Path(__file__).parent / "ablations" / "r1_reward"),
 )
