@@ -25,6 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.checkpoints.limits import context_length
 from proxygrm.core.errors import UserError
 from proxygrm.core.images.fields import NoImage, of_text
@@ -52,6 +53,7 @@ def command(spec: ReplicaSpec, port: int) -> list[str]:
 
 def fitted(settings: ProxySettings, model: Path, device: str) -> ProxySettings:
     """One GPU for each replica. UserError for a model whose scores this suite cannot compute."""
+    refuse_code(model)  # transformers' own classes only
     layout_of(model)
     return replace(
         settings, tensor_parallel_size=1, max_model_len=context_length(model, settings.max_model_len, CONTEXT)
