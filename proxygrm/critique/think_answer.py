@@ -2,6 +2,9 @@
 
     <think> reasoning </think><answer>1|2</answer>
 
+A critic's two contracts have the same shape: with ties allowed the answer may be `tie` (`parse` with `ties`), and a
+critic that sees one response answers with its score from 0 to 100 (`parse_score`).
+
 The format is checked as the released code does: white space around the text aside, it starts with `<think>`, ends with
 `</answer>`, has `</think><answer>` without a character between, and each opening tag once. Closing tags may repeat. The
 verdict is stricter than the released code's, which grades by a general maths matcher ("1 or 2" counts for 2): there is
@@ -13,11 +16,12 @@ Every function is linear in the length of the text, for any text.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from proxygrm.core.labels import Label
 
-__all__ = ["Judgement", "parse"]
+__all__ = ["Judgement", "Scored", "parse", "parse_score"]
 
 THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
 SEAM = END_THINK + ANSWER
@@ -28,16 +32,17 @@ _DIGITS: dict[str, Label] = {"1": 1, "2": 2}
 _PHRASES = {1: "response 1 is better", 2: "response 2 is better"}
 _NEITHER = "two response are the same"
 """The released code's words for any other number."""
+TIE = "tie"
+HIGHEST_SCORE = 100
+_SCORE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?")
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """A response, parsed."""
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A text in this format, parsed."""
 
     text: str
     """Without a chat header, end tokens and white space around it."""
-    verdict: Label | None
-    """Which response is better; None where it does not say so exactly."""
     well_formed: bool
     """The format holds, whatever the answer."""
     problem: str
@@ -49,6 +54,24 @@ class Judgement:
         _, opened, rest = self.text.partition(THINK)
         body, closed, _ = rest.partition(END_THINK)
         return body.strip() if opened and closed else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Answered):
+    """What a critic says of one response."""
+
+    score: float | None
+    """From 0 to 100; None where it gives no such number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Answered):
+    """What a judge says of two responses."""
+
+    verdict: Label | None
+    """Which response is better; None where it does not say so exactly."""
+    tie: bool = False
+    """It calls them equal, and may."""
 
     @property
     def excerpt(self) -> str:
@@ -67,16 +90,33 @@ class Judgement:
             return body
 
 
-def parse(response: str) -> Judgement:
-    """Any text can be parsed."""
+def parse(response: str, ties: bool = False) -> Judgement:
+    """Any text can be parsed. ties: the answer may be `tie`."""
+    text, body = _taken_apart(response)
+    verdict = None if body is None else _DIGITS.get(body)
+    tie = ties and body is not None and body.lower() == TIE
+    well_formed = _in_format(text)
+    problem = _problem(text, "" if verdict or tie else "answer_not_1_or_2", well_formed)
+    return Judgement(text=text, verdict=verdict, tie=tie, well_formed=well_formed, problem=problem)
+
+
+def parse_score(response: str) -> Scored:
+    """Any text can be parsed. A score is a decimal number from 0 to 100, and the whole answer."""
+    text, body = _taken_apart(response)
+    number = float(body) if body is not None and _SCORE.fullmatch(body) else None
+    score = number if number is not None and number <= HIGHEST_SCORE else None
+    well_formed = _in_format(text)
+    problem = _problem(text, "answer_not_a_score" if score is None else "", well_formed)
+    return Scored(text=text, score=score, well_formed=well_formed, problem=problem)
+
+
+def _taken_apart(response: str) -> tuple[str, str | None]:
+    """(the text, the body of its only answer or None)."""
     text = response.partition(HEADER)[2] if HEADER in response else response
     for token in END_TOKENS:
         text = text.replace(token, "")
     text = text.strip()
-    answers, body = text.count(ANSWER), _first_answer(text)
-    verdict = _DIGITS.get(body) if answers == 1 and body is not None else None
-    well_formed = _in_format(text)
-    return Judgement(text, verdict, well_formed, _problem(text, answers, body, verdict, well_formed))
+    return text, _first_answer(text) if text.count(ANSWER) == 1 else None
 
 
 def _first_answer(text: str) -> str | None:
@@ -99,17 +139,19 @@ def _in_format(text: str) -> bool:
     )
 
 
-def _problem(text: str, answers: int, body: str | None, verdict: Label | None, well_formed: bool) -> str:
+def _problem(text: str, answer_fault: str, well_formed: bool) -> str:
+    """answer_fault: what is wrong with the answer if there is exactly one."""
+    answers = text.count(ANSWER)
     if not text:
         return "empty"
     if answers == 0:
         return "no_answer"
     if answers > 1:
         return "repeated_answer"
-    if body is None:
+    if _first_answer(text) is None:
         return "unclosed_answer"
-    if verdict is None:
-        return "answer_not_1_or_2"
+    if answer_fault:
+        return answer_fault
     if well_formed:
         return ""
     if THINK not in text or END_THINK not in text:

@@ -16,12 +16,19 @@ from typing import Any
 
 from proxygrm.core.checkpoints.limits import check_sees
 from proxygrm.critique.contract import Problem
-from proxygrm.critique.contracts import R1
+from proxygrm.critique.contracts import PROXY_GRM, R1
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.benchmarks import Facts, benchmark
-from proxygrm.evaluate.judges.base import CheckpointJudge, Judge, Progress, judgement_prompt
+from proxygrm.evaluate.judges.base import (
+    CheckpointJudge,
+    Judge,
+    Progress,
+    judgement_or_tie_prompt,
+    judgement_prompt,
+)
 from proxygrm.evaluate.judges.critic import by_request, critic_judge, one_by_one
 from proxygrm.evaluate.judges.endpoint import Endpoint, Unanswered
+from proxygrm.evaluate.judges.pointwise import PointwiseJudge, one_response_prompt
 from proxygrm.evaluate.judges.scalar import ScalarJudge
 from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
 from proxygrm.evaluate.judges.select import judge_for
@@ -31,7 +38,7 @@ from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, judged_row
 from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
 from proxygrm.evaluate.rows.row_file import Row, write_rows
-from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.settings import POINTWISE, R1_TIES, EvaluateSettings
 from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
 from proxygrm.serving.chat.answer import NO_TEXT
 
@@ -39,6 +46,8 @@ ANSWERS, PARTIAL_ANSWERS, CRITIQUES = "answers.jsonl", "answers.partial.jsonl", 
 _ANSWER_FAULTS = (
     Problem.EMPTY, Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, Problem.BAD_ANSWER, Problem.REPEATED_TAG,
 )  # fmt: skip
+_JUDGEMENTS = {R1: ("r1", judgement_prompt), R1_TIES: ("r1_ties", judgement_or_tie_prompt)}
+"""Contract -> name of the instruction, and the text of a request."""
 _NO_VERDICT = {problem.value for problem in _ANSWER_FAULTS} | NO_TEXT
 
 
@@ -101,8 +110,8 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
     judge, critic = _judge(run, pairs), critic_judge(run.critic, run.settings) if run.critic else None
     if critic:
         judge.made_by |= {"critic": critic.made_by}
-    judging = prepare(judge, pairs, run.settings, images_required=images_required, reads_images=not run.scalar)
-    for one in (judge, critic):
+    judging = prepare(judge, pairs, run.settings.of_pairs, images_required=images_required, reads_images=not run.scalar)
+    for one in (judge.critic if isinstance(judge, PointwiseJudge) else judge, critic):
         if isinstance(one, CheckpointJudge) and any(pair.images for pair in judging.pairs):
             check_sees(one.model)
     return PreparedRun(run, judging, critic)
@@ -111,10 +120,14 @@ def prepare_run(run: Run, pairs: Sequence[EvalPair] = ()) -> PreparedRun:
 def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
     if run.scalar and isinstance(run.judge, Path):
         return ScalarJudge(run.judge, pairs)
-    if run.settings.contract != R1:
-        return judge_for(run.judge, run.settings, kind=run.kind)
-    judge = judge_for(run.judge, run.settings, judgement_prompt, run.kind)
-    judge.made_by |= {"prompt": prompt_hash("r1")}
+    settings = run.settings
+    if settings.contract == PROXY_GRM:
+        return judge_for(run.judge, settings, kind=run.kind)
+    if settings.contract == POINTWISE:
+        return PointwiseJudge(judge_for(run.judge, settings, one_response_prompt, run.kind), settings.votes)
+    name, prompt = _JUDGEMENTS[settings.contract]
+    judge = judge_for(run.judge, settings, prompt, run.kind)
+    judge.made_by |= {"prompt": prompt_hash(name)}
     return judge
 
 
@@ -157,7 +170,7 @@ def merge_shards(prepared: PreparedRun) -> Row:
         "made_by": judging.judge.made_by,
         "pairs_from": str(run.pairs),
         "contract": run.settings.contract,
-        "orders": run.settings.orders,
+        "orders": judging.settings.orders,
         "votes": run.settings.votes,
         "pairs": len(judging.pairs),
         "without_images": judging.dropped,

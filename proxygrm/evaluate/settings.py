@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
-from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
+from proxygrm.critique.contracts import CONTRACTS, KINDS, PROXY_GRM
 
 CONTEXT = 16384
 DEVICES = ("auto", "cpu", "cuda")
 MISSING_IMAGES = ("refuse", "drop", "blank")
 BOTH, DRAWN, HASHED, AS_GIVEN = ORDERS = ("both", "drawn", "hashed", "as-given")
+JudgedBy = Literal["proxy", "r1", "r1-ties", "pointwise"]
+R1_TIES: JudgedBy = "r1-ties"
+POINTWISE: JudgedBy = "pointwise"
+JUDGED_BY: tuple[JudgedBy, ...] = (*CONTRACTS, R1_TIES, POINTWISE)
+"""What a judge is asked for: a contract (`critique.contracts`), R1-Reward's with ties, or a score of each response
+(`critique.think_answer`)."""
+PROMPTS: dict[str, str] = {
+    **{name: kind.prompt for name, kind in KINDS.items()},
+    R1_TIES: "r1_ties",
+    POINTWISE: "pointwise",
+}
+"""The instruction of each."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """Sampling, engine size and what to do about images that are not there."""
 
-    contract: Contract = PROXY_GRM
-    """What a judge that writes is asked for: Proxy-GRM's critique, or R1-Reward's judgement (`r1`)."""
+    contract: JudgedBy = PROXY_GRM
+    """What a judge that writes is asked for: `proxy`, Proxy-GRM's critique; `r1`, R1-Reward's judgement; `r1-ties`,
+    which may be a tie; `pointwise`, a score of each response, which it sees alone."""
     max_tokens: int = 8192
     """Longest critique, in tokens."""
     proxy_max_tokens: int = 1024
@@ -39,9 +53,11 @@ class EvaluateSettings:
     tensor_parallel_size: int = 1
     device: str = "auto"
     orders: str = BOTH
-    """`both` orders of each pair, one order `drawn` from the seed for each vote, or `as-given`. `hashed` is `drawn`."""
+    """`both` orders of each pair, one order `drawn` from the seed for each vote, or `as-given`. `hashed` is `drawn`.
+    Scores of single responses have no order."""
     votes: int = 1
-    """Samples of each judgement; more than one needs a temperature."""
+    """Samples of each judgement, or with `pointwise` of each response, whose mean counts; more than one needs a
+    temperature."""
     missing_images: str = "refuse"
     """`refuse`; `drop`: rows without their image are left out; `blank`: a grey image stands in. Both are counted."""
     max_pairs: int = 0
@@ -54,7 +70,7 @@ class EvaluateSettings:
             ("device", self.device, DEVICES),
             ("missing_images", self.missing_images, MISSING_IMAGES),
             ("orders", self.orders, ORDERS),
-            ("contract", self.contract, CONTRACTS),
+            ("contract", self.contract, JUDGED_BY),
         ):
             if value not in known:
                 raise UserError(
@@ -94,6 +110,11 @@ class EvaluateSettings:
     @property
     def both_orders(self) -> bool:
         return self.orders == BOTH
+
+    @property
+    def of_pairs(self) -> EvaluateSettings:
+        """How whole pairs are judged: by `pointwise` once, as given, whatever the number of scores behind it."""
+        return replace(self, orders=AS_GIVEN, votes=1) if self.contract == POINTWISE else self
 
     def seed_of(self, key: str) -> int | None:
         """A seed of its own for each judgement: one seed for all would make the samples share their noise."""

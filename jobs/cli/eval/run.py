@@ -21,8 +21,8 @@ from jobs.cli.eval.judges import (
     with_options,
 )
 from jobs.cli.eval.steps import run_steps
-from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
-from proxygrm.evaluate.settings import DEVICES, ORDERS
+from proxygrm.critique.contracts import PROXY_GRM
+from proxygrm.evaluate.settings import DEVICES, JUDGED_BY, ORDERS
 from proxygrm.evaluate.steps.benchmark import STEP_BENCHMARKS
 
 _FILE = click.Path(path_type=Path)
@@ -36,10 +36,10 @@ _JUDGING = [
     click.option("--images-root", type=_FILE, help="With --data: folder of relative image paths.  [the file's]"),
     click.option(
         "--contract",
-        type=click.Choice(CONTRACTS),
+        type=click.Choice(JUDGED_BY),
         default=PROXY_GRM,
         show_default=True,
-        help="What the judge is asked for: Proxy-GRM's critique, or R1-Reward's judgement.",
+        help="What the judge is asked for: Proxy-GRM's critique, R1-Reward's judgement, or a score of each response.",
     ),
     click.option(
         "--orders", type=click.Choice(ORDERS), help="Order of the two responses.  [both; as-given for scores]"
@@ -123,7 +123,6 @@ def run_of(
     pairs: Path | None,
     data: Path | None,
     images_root: Path | None,
-    contract: Contract,
     orders: str | None,
     limit: int,
     model: str,
@@ -139,7 +138,7 @@ def run_of(
     from proxygrm.core.checkpoints.kinds import SCALAR, kind_of
     from proxygrm.core.errors import UserError
     from proxygrm.evaluate.run import Run
-    from proxygrm.evaluate.settings import AS_GIVEN, BOTH, EvaluateSettings
+    from proxygrm.evaluate.settings import AS_GIVEN, BOTH, POINTWISE, EvaluateSettings
 
     if (pairs is None) == (data is None):
         raise UserError(
@@ -168,8 +167,13 @@ def run_of(
         raise UserError(
             "scores have no order and no votes; leave --orders and --votes out", code="eval.orders-of-scores"
         )
+    if settings["contract"] == POINTWISE and orders not in (None, AS_GIVEN):
+        raise UserError(
+            "with --contract pointwise each response is judged alone, so there is no order; leave --orders out",
+            code="eval.orders-of-scores",
+        )
     in_orders = orders or (AS_GIVEN if scores else BOTH)
-    evaluate = EvaluateSettings(contract=contract, orders=in_orders, max_pairs=limit, **settings)
+    evaluate = EvaluateSettings(orders=in_orders, max_pairs=limit, **settings)
     for model_folder in (source if checkpoint else None, writer):
         if isinstance(model_folder, Path):
             refuse_code(model_folder, evaluate.trust_remote_code, "--trust-remote-code")

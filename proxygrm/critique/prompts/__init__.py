@@ -5,8 +5,9 @@ verdict from a rubric. The rubric comes last, so the n rollouts of one prompt sh
 (prefix cache). `proxy_verdict.txt` is the prefix of the proxy's answer when only its verdict is wanted;
 `proxy_bare.txt` is the proxy's instruction without a rubric, the baseline of rubric transfer. `r1.txt` asks for a
 judgement by R1-Reward's contract, `consistency.txt` whether its reasoning and its answer agree. `critique.txt` asks for
-a critique of one response, which a scalar reward model then reads. `process_*.txt` are those of process reward
-(`prompts.process`).
+a critique of one response, which a scalar reward model then reads. A critic that judges is asked by `r1.txt`, by
+`r1_ties.txt` where it may call two responses equal, and by `pointwise.txt` for the score of one. `process_*.txt` are
+those of process reward (`prompts.process`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 NAMES = (
-    "grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "consistency", "critique",
+    "grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "r1_ties", "pointwise", "consistency", "critique",
     "process_describe", "process_audit", "process_step", "process_policy",
 )  # fmt: skip
 IMAGE_TAG = "<image>"
@@ -87,9 +88,18 @@ def proxy_prompt(question: str, response_1: str, response_2: str, rubric: str | 
     return fill("proxy", values | {"rubric": rubric}, images)
 
 
-def r1_prompt(question: str, response_1: str, response_2: str, images: int = 1) -> str:
-    """Instruction for a judgement (`critique.think_answer`), `images` tags first; see `grm_prompt`."""
-    return fill("r1", {"question": question, "response_1": response_1, "response_2": response_2}, images)
+def r1_prompt(question: str, response_1: str, response_2: str, images: int = 1, ties: bool = False) -> str:
+    """Instruction for a judgement (`critique.think_answer`), `images` tags first; see `grm_prompt`.
+
+    ties: the answer may be `tie`.
+    """
+    values = {"question": question, "response_1": response_1, "response_2": response_2}
+    return fill("r1_ties" if ties else "r1", values, images)
+
+
+def pointwise_prompt(question: str, response: str, images: int = 1) -> str:
+    """Instruction for the score of one response (`critique.think_answer`), `images` tags first; see `grm_prompt`."""
+    return fill("pointwise", {"question": question, "response": response}, images)
 
 
 def critique_prompt(question: str, response: str, images: int = 1) -> str:

@@ -102,6 +102,11 @@ def judgement_prompt(request: OrderedPair) -> str:
     return r1_prompt(request.pair.question, *request.responses, images=0)
 
 
+def judgement_or_tie_prompt(request: OrderedPair) -> str:
+    """The same where the answer may be a tie."""
+    return r1_prompt(request.pair.question, *request.responses, images=0, ties=True)
+
+
 def text_hash(text: str) -> str:
     """16 hex digits of the SHA-256 of a text, for example a complete prompt."""
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]

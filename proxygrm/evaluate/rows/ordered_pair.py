@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from proxygrm.core.labels import Label
@@ -14,7 +14,8 @@ from proxygrm.critique import think_answer
 from proxygrm.critique.contract import Problem, parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.critique.contracts import PROXY_GRM, R1
 from proxygrm.evaluate.rows.pairs import EvalPair
-from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED
+from proxygrm.evaluate.rows.scored_texts import read_scores
+from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED, POINTWISE, R1_TIES
 from proxygrm.serving.chat.answer import after_thought
 
 AS_IS, SWAPPED = "as_is", "swapped"
@@ -88,14 +89,14 @@ def judged_row(
     `answer` and `proxy_answer` are {text, tokens, truncated, problem}; more fields of `answer` are optional.
     `proxy_answer` is None when the proxy was not asked. The `cause` of an answer without text (`chat.answer`) is the
     first of the `problems`. A scalar judge's answer has `scores` of response 1 and 2 in this order, from which the
-    verdict follows ("tie" when they are equal). contract: what the judge was asked for. `correct` and `proxy_agrees`
-    are None without a verdict.
+    verdict follows ("tie" when they are equal); so do the `texts` of a critic that was asked for scores. contract: what
+    the judge was asked for. `correct` and `proxy_agrees` are None without a verdict.
     """
     pair, (response_1, response_2) = ordered.pair, ordered.responses
-    read = _read_judgement(answer) if contract == R1 else _read_critique(answer)
-    scores = answer.get("scores")
+    read = _READERS[contract](answer)
+    scores = answer.get("scores") or read.get("scores")
     verdict = read["verdict"] if scores is None else verdict_of(*scores)
-    problems = [] if scores else _problems(answer, read["problems"])
+    problems = [] if answer.get("scores") else _problems(answer, read["problems"])
     return {
         "id": pair.id,
         "copy": ordered.copy,
@@ -117,8 +118,9 @@ def judged_row(
         "seconds": answer.get("seconds"),
         "prompt_hash": answer.get("prompt_hash"),
         "scores": scores,
+        "score_samples": read.get("score_samples"),
         **proxy_fields(proxy_answer, ordered.label),
-        "critique": answer["text"],
+        "critique": read.get("text", answer["text"]),
         "rubric": read["rubric"],
         "items": read["items"],
         "evaluation": read["evaluation"],
@@ -144,16 +146,28 @@ def _read_critique(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_judgement(answer: dict[str, Any]) -> dict[str, Any]:
-    judgement = think_answer.parse(answer["text"])
+def _read_judgement(answer: dict[str, Any], ties: bool = False) -> dict[str, Any]:
+    judgement = think_answer.parse(answer["text"], ties)
     return {
-        "verdict": judgement.verdict,
+        "verdict": "tie" if judgement.tie else judgement.verdict,
         "well_formed": judgement.well_formed,
         "problems": [judgement.problem] if judgement.problem else [],
         "rubric": None,
         "items": [],
         "evaluation": judgement.reasoning,
     }
+
+
+def _read_scores(answer: dict[str, Any]) -> dict[str, Any]:
+    return {"verdict": None, "rubric": None, "items": [], "evaluation": None, **read_scores(answer.get("texts", ()))}
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    PROXY_GRM: _read_critique,
+    R1: _read_judgement,
+    R1_TIES: partial(_read_judgement, ties=True),
+    POINTWISE: _read_scores,
+}
 
 
 def proxy_fields(answer: dict[str, Any] | None, label: int) -> dict[str, Any]:

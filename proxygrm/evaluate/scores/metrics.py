@@ -88,7 +88,8 @@ def _shares(rows: Sequence[Row]) -> Row:
     return {
         "pairs": len(_by_pair(rows)),
         "judgements": len(rows),
-        "unparsed": len(rows) - len(verdicts),
+        "unparsed": sum(r["verdict"] is None for r in rows),
+        "ties": sum(r["verdict"] == "tie" for r in rows),
         "accuracy": share_of(right, len(verdicts)),
         "accuracy_low": low,
         "accuracy_high": high,

@@ -1,12 +1,12 @@
-"""Real HTTP servers in this process: any app, and the rule-based judge behind a layer that fails."""
+"""Real HTTP servers in this process: any app, one of few words, and the rule-based judge behind a layer that fails."""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 
@@ -29,6 +29,31 @@ def serving(app):
         thread.join(20)
 
 
+class Replies:
+    """An OpenAI-compatible judge named `one` that answers each prompt with what `reply` makes of it and its number."""
+
+    def __init__(self, reply: Callable[[str, int], str]) -> None:
+        self.reply = reply
+        self.prompts: list[str] = []
+
+    async def __call__(self, scope, receive, send):
+        body = b""
+        while (message := await receive()).get("more_body") or "body" in message:
+            body += message["body"]
+            if not message.get("more_body"):
+                break
+        if scope["path"].endswith("completions"):
+            parts = json.loads(body)["messages"][0]["content"]
+            text = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
+            self.prompts.append(text)
+            choice = {"message": {"content": self.reply(text, len(self.prompts))}, "finish_reason": "stop"}
+            answer = {"choices": [choice], "usage": {"completion_tokens": 9}}
+        else:
+            answer = {"data": [{"id": "one"}]}
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
 class Flaky:
     """The real judge behind a layer that drops requests: ASGI, so the failures are real HTTP answers."""
 
@@ -44,27 +69,11 @@ class Flaky:
         return await self.app(scope, receive, send)
 
 
-class AlwaysOne:
-    """An OpenAI-compatible judge that finds response 1 better, and now and then cannot decide."""
+def always_one(prompt: str, number: int) -> str:
+    """Response 1 is better, and now and then it cannot decide."""
+    return GOOD.replace("<answer>1", "<answer>1 or 2") if number % 8 == 0 else GOOD
 
+
+class AlwaysOne(Replies):
     def __init__(self) -> None:
-        self.prompts: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body = b""
-        while (message := await receive()).get("more_body") or "body" in message:
-            body += message["body"]
-            if not message.get("more_body"):
-                break
-        if scope["path"].endswith("completions"):
-            parts = json.loads(body)["messages"][0]["content"]
-            self.prompts.append(next(part["text"] for part in parts if part["type"] == "text"))
-            text = GOOD.replace("<answer>1", "<answer>1 or 2") if len(self.prompts) % 8 == 0 else GOOD
-            answer: Any = {
-                "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
-                "usage": {"completion_tokens": 9},
-            }
-        else:
-            answer = {"data": [{"id": "one"}]}
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+        super().__init__(always_one)
