@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobs.cli.data.convert import convert
+from jobs.cli.data.critic import critic
 from jobs.cli.data.filter import filter_pairs
 from jobs.cli.data.ingest import ingest
 from jobs.cli.data.inspect import check, show, stats
@@ -22,6 +23,7 @@ data.add_command(ingest)
 data.add_command(join)
 data.add_command(filter_pairs)
 data.add_command(mix)
+data.add_command(critic)
 data.add_command(split)
 data.add_command(convert)
 data.add_command(check)
