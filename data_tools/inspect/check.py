@@ -76,7 +76,7 @@ def check(path: Path, images_root: Path | None = None, decode: bool = True) -> C
     remarks = Counter[str]()
     inspector, id_keys, contradictions = ImageInspector(decode), set[int](), Contradictions()
     try:
-        kind, files = kind_of(path)
+        kind, files = kind_of(path, images_root)
         result.kind = kind.title
         for row in rows_of(path, kind, files, images_root):
             result.rows += 1

@@ -24,7 +24,7 @@ def show(path: Path, out: Path, rows: int = 12, first: int = 1, images_root: Pat
     """
     from proxygrm.report.shell import page_environment, write_page
 
-    kind, files = kind_of(path)
+    kind, files = kind_of(path, images_root)
     selected = list(islice(rows_of(path, kind, files, images_root), first - 1, first - 1 + rows))
     if first > 1 and not selected:
         raise UserError(f"{path} has fewer than {first} rows", code="data.no-rows", path=path, first=first)

@@ -26,7 +26,7 @@ def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
 
     Raises UserError if the file is unknown, damaged or empty. Rows with problems are counted as far as possible.
     """
-    kind, files = kind_of(Path(path))
+    kind, files = kind_of(Path(path), images_root)
     inspector = ImageInspector()
     lengths: dict[str, array] = defaultdict(lambda: array("q"))
     labels, formats, per_row = Counter[str](), Counter[str](), Counter[int]()

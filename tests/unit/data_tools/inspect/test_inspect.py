@@ -79,6 +79,63 @@ def test_releases_are_recognised_by_their_columns(tmp_path):
         assert (result.kind, result.ok, result.images) == (kind, True, result.rows)
 
 
+TURNS = pa.list_(pa.struct([("role", TEXT), ("content", TEXT)]))
+CHAT = pa.schema([("prompt", TEXT), ("chosen", TURNS), ("rejected", TURNS), ("source", TEXT), ("id", TEXT)])
+CHAT_ROW = {
+    "prompt": "q", "source": "s", "id": "1",
+    "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}],
+    "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "bad"}],
+}  # fmt: skip
+PAIR = {"prompt": "q", "chosen": "good", "rejected": "bad", "image": "a.png"}
+
+
+def more(schema, **columns):
+    for name, kind in columns.items():
+        schema = schema.append(pa.field(name, kind))
+    return schema
+
+
+@pytest.mark.parametrize(("kind", "write"), [
+    ("conversation pairs with their prompt (Tulu-3)", lambda folder: parquet(folder / "t.parquet", [CHAT_ROW], CHAT)),
+    ("UltraFeedback, binarized", lambda folder: parquet(
+        folder / "train_prefs-0.parquet", [CHAT_ROW | {"prompt_id": "p", "score_chosen": 8.0, "score_rejected": 2.0}],
+        more(CHAT, prompt_id=TEXT, score_chosen=pa.float64(), score_rejected=pa.float64()),
+    )),
+    ("OLMo-2", lambda folder: parquet(
+        folder / "o.parquet", [CHAT_ROW | {"chosen_model": "m", "rejected_model": "n"}],
+        more(CHAT, chosen_model=TEXT, rejected_model=TEXT),
+    )),
+    ("conversation pairs (Skywork)", lambda folder: parquet(folder / "s.parquet", [CHAT_ROW], pa.schema(
+        [field for field in CHAT if field.name != "prompt"]))),
+    ("MM-RLHF JSONL", lambda folder: jsonl(folder / "dpo_pairs.jsonl", [PAIR])),
+    ("OmniAlign-V-DPO JSONL", lambda folder: jsonl(folder / "chart.jsonl", [PAIR])),
+    ("RewardBench", lambda folder: jsonl(folder / "filtered.jsonl", [
+        PAIR | {"id": 3, "subset": "xstest-should-respond", "chosen_model": "m", "rejected_model": "n"}])),
+])  # fmt: skip
+def test_every_source_is_recognised_and_read_as_such(tmp_path, kind, write):
+    write_images(tmp_path, ["a.png"])
+    result = check(write(tmp_path))
+    assert (result.kind, result.rows, result.problems) == (kind, 1, {})
+
+
+def test_a_benchmark_of_nine_comparisons_a_prompt_is_recognised(tmp_path):
+    row = {"id": 1, "prompt": "q", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"}
+    path = tmp_path / "total_dataset.json"
+    path.write_text(json.dumps([row]))
+    result = check(path)
+    assert (result.kind, result.rows, result.problems) == ("RM-Bench JSON", 9, {})
+
+
+def test_the_images_of_mmpr_are_found_by_its_meta_json(tmp_path):
+    write_images(tmp_path / "images" / "sub", ["a.png"])
+    jsonl(tmp_path / "annotations" / "one.jsonl", [{"question": "q", "chosen": "a", "rejected": "b", "image": "a.png"}])
+    entry = {"root": "MMPR-v1.2/images/sub", "annotation": "MMPR-v1.2/annotations/one.jsonl"}
+    (tmp_path / "meta.json").write_text(json.dumps({"one": entry}))
+    for path in (tmp_path, tmp_path / "annotations" / "one.jsonl"):
+        result = check(path, images_root=tmp_path)
+        assert (result.kind, result.rows, result.images, result.problems) == ("MMPR", 1, 1, {})
+
+
 def test_videos_of_a_benchmark_are_folders_of_frames(tmp_path):
     write_images(tmp_path / "video" / "x", [f"{i}.png" for i in range(40)])
     row = {"id": "1", "prompt": "q", "chosen": "a", "rejected": "b", "chosen_reason": "", "video": "video/x.mp4"}

@@ -310,7 +310,7 @@ def test_releases_are_checked_and_counted_pair_by_pair(tmp_path):
     assert result.remarks["no_rating"] == 3
     row = {"chosen": said("q", "good"), "rejected": said("q", "bad"), "source": "s"}
     counted = stats(jsonl(tmp_path / "s.jsonl", [row, row | {"rejected": said("other", "bad")}]))
-    assert (counted["kind"], counted["rows"]) == ("conversation pairs (Skywork, OLMo-2)", 2)
+    assert (counted["kind"], counted["rows"]) == ("conversation pairs (Skywork)", 2)
     assert counted["rows_with_problems"] == 1
 
 
