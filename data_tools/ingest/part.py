@@ -60,7 +60,7 @@ class PartWriter(WholeFileWriter):
             [(name, kinds[kind] if kind in kinds else getattr(pa, kind)()) for name, kind in columns.items()]
         )
         super().__init__(path)
-        self._columns: list[list[Any]] = [[] for _ in columns]
+        self._rows: list[Sequence[Any]] = []
         self._bytes = 0
 
     @contextmanager
@@ -72,20 +72,20 @@ class PartWriter(WholeFileWriter):
             self._flush()
 
     def add(self, row: Sequence[Any], size: int) -> None:
-        for column, value in zip(self._columns, row, strict=True):
-            column.append(value)
+        self._rows.append(row)
         self._bytes += size
-        if len(self._columns[0]) >= _ROWS or self._bytes >= _BYTES:
+        if len(self._rows) >= _ROWS or self._bytes >= _BYTES:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
 
-        if self._columns[0]:
-            arrays = [pa.array(column, kind) for column, kind in zip(self._columns, self.schema.types, strict=True)]
+        if self._rows:
+            columns = zip(zip(*self._rows, strict=True), self.schema.types, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in columns]
             with writing(self.path):
                 self._file.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
-        self._columns, self._bytes = [[] for _ in self._columns], 0
+        self._rows, self._bytes = [], 0
 
 
 _PLACE = {"key": "uint64", "id_key": "uint64", "file": "int32", "row": "int64"}
@@ -192,8 +192,10 @@ def _validated(
     if isinstance(stored, Excluded):
         return stored._replace(id=row.id)
     names, notes = stored
-    account.notes.update(notes)
-    account.notes["no_image"] += not names
+    for note in notes:
+        account.notes[note] += 1
+    if not names:
+        account.notes["no_image"] += 1
     if row.note:
         account.notes[row.note] += 1
     if isinstance(row, ScoredResponse):
@@ -235,6 +237,8 @@ def text_fault(texts: Sequence[Any]) -> Excluded | None:
 
 def is_unicode(text: str) -> bool:
     """Whether the text has no lone surrogates, which parquet and JSON cannot hold."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
