@@ -19,7 +19,7 @@ def amounts(spec: MixSpec, available: Mapping[str, int]) -> dict[str, int]:
     are in the proportion of the weights, as large as the scarcest source and `size` allow. Raises UserError
     (data.too-few-pairs) if they do not reach `size` and the spec refuses less.
     """
-    weights = {name: Fraction(source.weight).limit_denominator(10**6) for name, source in spec.sources}
+    weights = {name: Fraction(str(source.weight)) for name, source in spec.sources}  # 0.1 is a tenth
     if not spec.weighted:
         weights = {name: Fraction(count) for name, count in available.items()}
     whole = sum(weights.values())

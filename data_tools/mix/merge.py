@@ -42,13 +42,13 @@ def merge(job: Job, max_bad: float, files: list[dict[str, Path]], parts: Path) -
         source_of: Any = np.searchsorted(np.cumsum(job.sizes), rows, side="right").astype(np.int64)
         why: np.ndarray = np.zeros(len(rows), dtype=np.int8)
         near = _drop_near(job, files, parts, rows, source_of, why)
-        _choose(job, source_of, order, questions, why)
+        available = _choose(job, source_of, order, questions, why)
         lost = lost_of(files)
         for number, (name, _) in enumerate(job.spec.sources):
             counts = np.bincount(why[source_of == number], minlength=len(_REASONS) + 1).tolist()
             lost[name].update({reason: counts[code] for code, reason in _REASONS.items() if counts[code]})
         if not (why == _KEPT).any():
-            raise _empty(job, lost)
+            raise _empty(job, lost, available)
         _log(job, rows, source_of, why, near, account)
         account.kept = int((why == _KEPT).sum())
         labels, images = _write(job, rows[why == _KEPT])
@@ -81,8 +81,10 @@ def _drop_near(
     return near
 
 
-def _choose(job: Job, source_of: np.ndarray, order: np.ndarray, questions: np.ndarray, why: np.ndarray) -> None:
-    """Leave out what is over the caps, and then over the weights."""
+def _choose(
+    job: Job, source_of: np.ndarray, order: np.ndarray, questions: np.ndarray, why: np.ndarray
+) -> dict[str, int]:
+    """Leave out what is over the caps, and then over the weights. Returns the rows of each source before these."""
     available = {}
     for number, (name, source) in enumerate(job.spec.sources):
         kept = np.flatnonzero((source_of == number) & (why == _KEPT))
@@ -99,13 +101,16 @@ def _choose(job: Job, source_of: np.ndarray, order: np.ndarray, questions: np.nd
     for number, (name, _) in enumerate(job.spec.sources):
         kept = np.flatnonzero((source_of == number) & (why == _KEPT))
         why[kept[beyond(order[kept], wanted[name])]] = _WEIGHT
+    return available
 
 
-def _empty(job: Job, lost: dict[str, Counter[str]]) -> UserError:
+def _empty(job: Job, lost: dict[str, Counter[str]], available: dict[str, int]) -> UserError:
     losses = {name: dict(sorted(counts.items())) for name, counts in lost.items()}
+    without = [name for name, source in job.spec.sources if job.spec.weighted and source.weight and not available[name]]
+    hint = f"; {without[0]} has a weight and no rows left: give it the weight 0, or leave it out" if without else ""
     return UserError(
-        f"nothing is left of the mixture: of {sum(job.sizes):,} rows, {losses}",
-        code="mix.empty", read=sum(job.sizes), lost=losses,
+        f"nothing is left of the mixture: of {sum(job.sizes):,} rows, {losses}{hint}",
+        code="mix.empty", read=sum(job.sizes), lost=losses, without_rows=without,
     )  # fmt: skip
 
 

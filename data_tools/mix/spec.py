@@ -124,6 +124,10 @@ def read_spec(spec: str | Path, root: Path | None = None, only: Sequence[str] = 
     base = (root or Path()).expanduser()
     sources = []
     for name, each in tables.items():
+        if not name.strip() or "," in name:
+            raise UserError(
+                f"{where}: a source is named {name!r}; give it a name without commas", code="mix.bad-name", name=name
+            )
         if "pairs" not in each:
             raise UserError(f"{where}: source {name} has no pairs folder", code="mix.no-pairs", name=name)
         source = from_table(MixSource, each, f"{where}: {name}")

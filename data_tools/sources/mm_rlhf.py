@@ -21,7 +21,7 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     id_, video = row.get("id"), row.get("video")
     if row.get("prompt") is None or not isinstance(row.get("chosen"), str) or not isinstance(row.get("rejected"), str):
         return unknown_layout(row, "texts in prompt, chosen and rejected")
-    if row.get("is_tie") in (True, 1, "true", "True"):
+    if str(row.get("is_tie")).strip().lower() in ("true", "1", "1.0", "yes"):
         return Excluded("tie", bad=False, id=id_)
     if video and not isinstance(video, str):
         return Excluded("bad_video", f"`video` is {type(video).__name__}, not a path", id=id_)

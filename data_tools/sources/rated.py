@@ -11,7 +11,8 @@ Ratings are numbers or texts. A text that is not a number ("N/A") is no rating: 
 
 from __future__ import annotations
 
-import math
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 from data_tools.sources.base import Excluded
 
 PAIRS = ("all", "gap")
+_DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,3})?\s*")
+_LARGEST = sys.float_info.max  # NaN is not within it
 _PAIR, _SCORES, _RESPONSES = "_pair", "_scores", "_responses"
 
 
@@ -32,14 +35,12 @@ def objects(value: Any) -> list[Any]:
 
 
 def rating(value: Any) -> float | None:
-    """A rating as a number; None if it is not one."""
-    if isinstance(value, bool) or value is None:
+    """A rating as a number; None if it is not one. Of a text, only decimal numbers are: "1_0" and "nan" are not."""
+    if isinstance(value, str):
+        value = float(value) if _DECIMAL.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+    return float(value) if abs(value) <= _LARGEST else None
 
 
 def mean(ratings: Sequence[float | None]) -> float | None:

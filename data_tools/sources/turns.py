@@ -53,13 +53,22 @@ def text_pair(row: Mapping[str, Any], id: Any, note: str = "") -> RawPair | Excl
 
 
 def without_prompt(prompt: Any, chosen: str, rejected: str) -> Texts:
-    """Answers that both start with a line of the prompt lose it (note `prompt_in_answers`)."""
-    if isinstance(prompt, str) and prompt.strip():
-        start = f"{prompt.rstrip()}\n"
-        if chosen.startswith(start) and rejected.startswith(start):
-            chosen, rejected = (answer.removeprefix(start).lstrip("\n") for answer in (chosen, rejected))
-            return Texts(prompt, chosen, rejected, "prompt_in_answers")
-    return Texts(prompt, chosen, rejected)
+    """Answers that both start with a line of the prompt lose it (note `prompt_in_answers`); where only one of them
+    does, both stay as they are (note `prompt_in_one_answer`)."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        return Texts(prompt, chosen, rejected)
+    answers = [_after(prompt.rstrip(), answer) for answer in (chosen, rejected)]
+    if None not in answers:
+        return Texts(prompt, answers[0], answers[1], "prompt_in_answers")
+    return Texts(prompt, chosen, rejected, "" if answers == [None, None] else "prompt_in_one_answer")
+
+
+def _after(prompt: str, answer: str) -> str | None:
+    """The answer without the prompt that is its first line; None if it is not."""
+    if not answer.startswith(prompt):
+        return None
+    rest = answer[len(prompt) :]
+    return rest.lstrip("\r\n") if rest.startswith(("\n", "\r\n")) else None
 
 
 def turns_of(value: Any) -> list[Turn] | None:

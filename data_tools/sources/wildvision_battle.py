@@ -24,7 +24,7 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     if winner is None or row.get("conversation_a") is None:
         return unknown_layout(row, "conversation_a, conversation_b and winner")
     word = str(winner).strip().lower()
-    if word.startswith("tie") or "bothbad" in word:
+    if word.startswith("tie") or "bothbad" in word.replace(" ", "").replace("_", ""):
         return Excluded("tie", str(winner)[:40], bad=False, id=id_)
     if word not in _SIDES:
         return Excluded("bad_label", f"winner is {winner!r}, none of model_a, model_b and a tie"[:200], id=id_)

@@ -188,7 +188,28 @@ def test_a_mixture_without_a_row_is_refused_with_the_reasons(three):
     assert not (three / "out").exists()
 
 
+def test_a_source_that_has_a_weight_and_no_rows_is_named(three):
+    text = sources(("a", "weight = 1"), ("c", "weight = 1"))
+    folder(three / "bench", read_pairs(three / "c"))
+    with refused("mix.empty", without_rows=["c"]):
+        mix(spec_of(three, 'against = ["bench"]\n' + text), three / "out")
+
+
+@pytest.mark.parametrize(("first", "second"), [("1e-8", "2e-8"), ("0.1", "0.2"), ("1e300", "2e300"), ("1", "2")])
+def test_only_the_proportion_of_weights_matters(three, first, second):
+    text = sources(("a", f"weight = {first}"), ("b", f"weight = {second}\ncap = 8"))
+    report = mix(spec_of(three, text), three / "out")
+    assert [each["kept"] for each in report["sources"].values()] == [4, 8]
+
+
 @pytest.mark.parametrize(("text", "code"), [
+    ('[sources.""]\npairs = "a"', "mix.bad-name"), ('[sources."a,b"]\npairs = "a"', "mix.bad-name"),
+    ("[sources.a]\npairs = 'a'\n[sources.a]\npairs = 'b'", "settings.unreadable"),
+    (sources(("a", "cap = -1")), "settings.out-of-range"), (sources(("a", "cap = 1.5")), "settings.wrong-type"),
+    (sources(("a", "cap = true")), "settings.wrong-type"), ("size = -1\n" + ALL, "settings.out-of-range"),
+    (sources(("a", "per_question = -1")), "settings.out-of-range"), ("against = 'a'\n" + ALL, "settings.wrong-type"),
+    (sources(("a", "without = 'x'")), "settings.wrong-type"), ("[[sources]]\npairs = 'a'", "mix.no-sources"),
+    ("similarity = 'x'\n" + ALL, "settings.bad-value"),
     ("", "mix.no-sources"), ("sources = 3", "mix.no-sources"), ("[sources.a]\nweight = 1", "mix.no-pairs"),
     (sources(("a", "weight = 0"), ("b", "weight = 0.0")), "mix.no-weights"),
     (sources(("a", "weight = 1"), ("b", "")), "mix.some-weights"),
@@ -200,6 +221,34 @@ def test_a_mixture_without_a_row_is_refused_with_the_reasons(three):
 def test_a_spec_that_makes_no_sense_is_refused(tmp_path, text, code):
     with refused(code):
         spec_of(tmp_path, text)
+
+
+def test_a_cap_of_0_is_no_cap(three):
+    report = mix(spec_of(three, sources(("a", "cap = 0"), ("b", "per_question = 0"))), three / "out")
+    assert [each["kept"] for each in report["sources"].values()] == [20, 29]
+
+
+def test_a_damaged_or_missing_pairs_file_is_named(three):
+    file = three / "a" / "pairs.parquet"
+    whole = file.read_bytes()
+    for broken in (whole[: len(whole) // 2], b""):
+        file.write_bytes(broken)
+        with refused("file.damaged", path=file):
+            mix(spec_of(three, ALL), three / "out")
+    file.unlink()
+    file.symlink_to(three / "gone")
+    with refused("file.missing", path=file):
+        mix(spec_of(three, ALL), three / "out")
+    with refused("file.missing", path=three / "none" / "pairs.parquet"):
+        mix(spec_of(three, 'against = ["none"]\n' + sources(("b", ""))), three / "out")
+    assert not (three / "out").exists()
+
+
+def test_a_folder_behind_a_link_is_the_same_folder(three):
+    (three / "link").symlink_to(three / "a")
+    with refused("mix.repeated-folder", path=three / "a"):
+        mix_step(spec_of(three, sources(("a", ""), ("link", ""))), three / "out")
+    assert mix(spec_of(three, sources(("link", ""))), three / "out")["kept"] == 20
 
 
 def test_folders_that_cannot_be_mixed(three):

@@ -84,9 +84,32 @@ def test_mmpr_in_archives_is_refused_in_one_line(tmp_path):
     (tmp_path / "meta.json").write_text("{}")
     with refused("data.packed", path=tmp_path, archives=["annotations.zip", "images.zip_aa", "images.zip_ab"]):
         ingest("mmpr", tmp_path, tmp_path / "out")
+    with refused("data.packed", archives=["images.zip_aa"]):
+        ingest("mmpr", tmp_path / "images.zip_aa", tmp_path / "out")
     jsonl(tmp_path / "annotations" / "a.jsonl", [mmpr(0)])
     (tmp_path / "meta.json").write_text("{")
     with refused("file.damaged", path=tmp_path / "meta.json"):
+        ingest("mmpr", tmp_path, tmp_path / "out")
+
+
+ARCHIVES = [
+    "a.zip",
+    "a.zip_aa",
+    "a.zip.001",
+    "a.z01",
+    "a.7z",
+    "a.part1.rar",
+    "a.tar",
+    "a.tar.gz",
+    "a.tgz",
+    "a.tar.gz.aa",
+]
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_every_kind_of_archive_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with refused("data.packed", archives=[name]):
         ingest("mmpr", tmp_path, tmp_path / "out")
 
 
@@ -100,7 +123,8 @@ def test_mm_rlhf(tmp_path):
 
     video = row(2, video="video/v")
     del video["image"]
-    rows = [row(0), row(1, image="mcq/1.png", prompt="<image>\nq1"), video, row(3, is_tie=True), row(4, video=7),
+    rows = [row(0), row(1, image="mcq/1.png", prompt="<image>\nq1"), video, row(4, video=7),
+            row(3, is_tie=True), row(3, is_tie="yes"),
             row(0, prompt="a question", chosen="a question\nyes", rejected="a question\n\nno")]  # fmt: skip
     jsonl(tmp_path / "in" / "dpo_pairs.jsonl", rows)
     jsonl(tmp_path / "in" / "data.jsonl", [{"unknown": 1}])
@@ -108,7 +132,7 @@ def test_mm_rlhf(tmp_path):
     write_images(tmp_path / "in", ["long/0.png", "mcq/1.png", *frames])
     report = ingest("mm-rlhf", tmp_path / "in", tmp_path / "out", max_bad=0.5)
     assert report["bad"] == {"bad_video": 1}
-    assert report["dropped"] == {"tie": 1}
+    assert report["dropped"] == {"tie": 2}
     pairs = read_pairs(tmp_path / "out")
     assert [(pair.category, len(pair.images)) for pair in pairs] == [
         ("long", 1),
@@ -118,7 +142,7 @@ def test_mm_rlhf(tmp_path):
     ]
     assert pairs[1].question == "q1"
     assert report["notes"]["prompt_in_answers"] == 1
-    assert better_and_worse(tmp_path / "out")["mm_rlhf:6"] == ("yes", "no")
+    assert better_and_worse(tmp_path / "out")["mm_rlhf:7"] == ("yes", "no")
 
 
 # --- VLFeedback: layout seen
@@ -229,11 +253,12 @@ def test_wildvision_battle(tmp_path):
     several = ("q", "left", "and?", "more left"), ("q", "right", "and?", "more right")
     same_start = ("q", "both", "and?", "left"), ("q", "both", "and?", "right")
     rows = [row(0, "model_a"), row(1, "model_b"), row(2, "tie"), row(3, "tie (bothbad)"), row(4, "neither"),
-            row(5, "model_a", *several), row(6, "model_b", *same_start), row(7, "model_a", image=None)]  # fmt: skip
+            row(5, "model_a", *several), row(6, "model_b", *same_start), row(7, "model_a", image=None),
+            row(8, "Both bad")]  # fmt: skip
     parquet(tmp_path / "in" / "test.parquet", rows, schema)
     report = ingest("wildvision-battle", tmp_path / "in", tmp_path / "out", max_bad=0.5)
     assert report["bad"] == {"bad_label": 1, "missing_image": 1}
-    assert report["dropped"] == {"several_turns": 1, "tie": 2}
+    assert report["dropped"] == {"several_turns": 1, "tie": 3}
     assert better_and_worse(tmp_path / "out") == {
         "wildvision_battle:w0": ("left", "right"), "wildvision_battle:w1": ("right", "left"),
         "wildvision_battle:w6": ("right", "left"),

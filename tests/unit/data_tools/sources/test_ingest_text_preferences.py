@@ -7,6 +7,7 @@ import pytest
 
 from data_tools.ingest.run import ingest
 from data_tools.rows.preference import read_pairs
+from data_tools.sources.rated import rating
 from data_tools.sources.turns import turns_of
 from support.refusals import refused
 from support.rows.release_files import TEXT, adds_up, better_and_worse, jsonl, parquet
@@ -156,6 +157,50 @@ def test_a_text_that_repeats_the_prompt_loses_it_on_both_sides_only(tmp_path):
     report = ingest("skywork", jsonl(tmp_path / "x.jsonl", rows), tmp_path / "out")
     assert set(better_and_worse(tmp_path / "out").values()) == {("good", "bad"), ("Why?\nis a good question", "bad")}
     assert report["notes"]["prompt_in_answers"] == 1
+
+
+@pytest.mark.parametrize(("chosen", "rejected", "pair", "note"), [
+    ("What?\r\nA", "What?\nB", ("A", "B"), "prompt_in_answers"),
+    ("What?\n\nWhat?\nA", "What?\nB", ("What?\nA", "B"), "prompt_in_answers"),
+    ("What?\nA", "B", ("What?\nA", "B"), "prompt_in_one_answer"),
+    ("What? A", "What? B", ("What? A", "What? B"), ""),
+    ("What?", "What?\nB", ("What?", "What?\nB"), "prompt_in_one_answer"),
+])  # fmt: skip
+def test_where_the_prompt_stands_in_the_answers(tmp_path, chosen, rejected, pair, note):
+    rows = [{"id": "1", "prompt": "What?", "chosen": chosen, "rejected": rejected, "source": "s"}]
+    report = ingest("tulu-3", jsonl(tmp_path / "x.jsonl", rows), tmp_path / "out")
+    assert list(better_and_worse(tmp_path / "out").values()) == [pair]
+    assert report["notes"] == {"no_image": 1} | ({note: 1} if note else {})
+
+
+NO_RATINGS = [
+    "N/A",
+    "nan",
+    "inf",
+    "1_0",
+    "0x10",
+    "5/5",
+    "4,5",
+    "٣",
+    "",
+    " ",
+    "Rating: 5",
+    None,
+    True,
+    [4],
+    {"a": 1},
+    "1e999",
+]
+
+
+@pytest.mark.parametrize("value", NO_RATINGS)
+def test_what_is_not_a_number_is_not_a_rating(value):
+    assert rating(value) is None
+
+
+@pytest.mark.parametrize(("value", "number"), [("4", 4), (" 4.5 ", 4.5), ("-1", -1), ("1e1", 10), (".5", 0.5), (3, 3)])
+def test_a_rating_may_be_a_text(value, number):
+    assert rating(value) == number
 
 
 def test_turns_in_every_known_shape():
