@@ -30,6 +30,7 @@ RECIPES = {
     "unseen-proxy": "distill -> split -> SFT of a proxy that judges the rubrics of others' trainings",
     "base-reward": "scalar reward models of one or several backbones -> ensemble -> benchmarks -> cards -> report",
     "r1-reward": "distill with tries -> split -> SFT -> StableReinforce, consistency reward -> evaluate -> report",
+    "learn-to-judge": "a critic's tasks -> SFT -> benchmarks by comparisons and by scores, before and after -> report",
 }
 """Name -> what it does, in a line; the module of that name beside this file, with _ for -, has its RECIPE."""
 

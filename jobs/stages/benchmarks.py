@@ -12,9 +12,9 @@ from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
 from jobs.stages import checks, evaluate
 from proxygrm.core.bounds import check_bounds
-from proxygrm.critique.contracts import KINDS
 from proxygrm.evaluate.benchmarks import RELEASED, Benchmark
 from proxygrm.evaluate.names import check_file_name
+from proxygrm.evaluate.settings import PROMPTS
 
 if TYPE_CHECKING:
     from proxygrm.evaluate.models import Evaluation
@@ -113,7 +113,7 @@ def _of_benchmark(name: str, bench: Benchmark, models: Mapping[str, str | Output
         on=settings.on,
         validate=evaluate.validate,
         config=settings.judging(bench),
-        prompts=(KINDS[settings.contract].prompt,),
+        prompts=(PROMPTS[settings.contract],),
         disk=partial(disk, bench),
     )
     return evaluate.in_shards(whole, settings.shards, partial(judge, bench.name), partial(score, bench.name))

@@ -15,9 +15,9 @@ from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
-from proxygrm.critique.contracts import KINDS, PROXY_GRM
+from proxygrm.critique.contracts import PROXY_GRM
 from proxygrm.evaluate.names import check_file_name
-from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.evaluate.settings import PROMPTS, EvaluateSettings
 from slurm.profile import Profile
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def stages(
         on=settings.on,
         validate=validate,
         config=replace(settings, judge=""),  # in the fingerprint as a need, by its content
-        prompts=(KINDS[settings.contract].prompt, *(("proxy",) if decides else ())),
+        prompts=(PROMPTS[settings.contract], *(("proxy",) if decides else ())),
         disk=disk,
     )
     return in_shards(whole, settings.shards, judge, merge)

@@ -38,7 +38,7 @@ from proxygrm.evaluate.rows.foreign import Origin, refuse_foreign
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair, judged_row
 from proxygrm.evaluate.rows.pairs import EvalPair, load_pairs
 from proxygrm.evaluate.rows.row_file import Row, write_rows
-from proxygrm.evaluate.settings import POINTWISE, R1_TIES, EvaluateSettings
+from proxygrm.evaluate.settings import POINTWISE, PROMPTS, R1_TIES, EvaluateSettings
 from proxygrm.evaluate.shards import collect_shard, read_answers, refuse_missing
 from proxygrm.serving.chat.answer import NO_TEXT
 
@@ -46,8 +46,8 @@ ANSWERS, PARTIAL_ANSWERS, CRITIQUES = "answers.jsonl", "answers.partial.jsonl", 
 _ANSWER_FAULTS = (
     Problem.EMPTY, Problem.NO_ANSWER, Problem.UNCLOSED_ANSWER, Problem.BAD_ANSWER, Problem.REPEATED_TAG,
 )  # fmt: skip
-_JUDGEMENTS = {R1: ("r1", judgement_prompt), R1_TIES: ("r1_ties", judgement_or_tie_prompt)}
-"""Contract -> name of the instruction, and the text of a request."""
+_JUDGEMENTS = {R1: judgement_prompt, R1_TIES: judgement_or_tie_prompt}
+"""Contract -> the text of a request."""
 _NO_VERDICT = {problem.value for problem in _ANSWER_FAULTS} | NO_TEXT
 
 
@@ -125,9 +125,8 @@ def _judge(run: Run, pairs: Sequence[EvalPair]) -> Judge:
         return judge_for(run.judge, settings, kind=run.kind)
     if settings.contract == POINTWISE:
         return PointwiseJudge(judge_for(run.judge, settings, one_response_prompt, run.kind), settings.votes)
-    name, prompt = _JUDGEMENTS[settings.contract]
-    judge = judge_for(run.judge, settings, prompt, run.kind)
-    judge.made_by |= {"prompt": prompt_hash(name)}
+    judge = judge_for(run.judge, settings, _JUDGEMENTS[settings.contract], run.kind)
+    judge.made_by |= {"prompt": prompt_hash(PROMPTS[settings.contract])}
     return judge
 
 

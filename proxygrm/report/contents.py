@@ -53,9 +53,22 @@ SCORE_COLUMNS = (
     ),
     Column("Ties wrong", "accuracy_unparsed_wrong", help="the same with equal scores counted as wrong"),
     Column("Prefers 1", "says_1", help="share of pairs whose response 1 has the higher score"),
-    Column("No verdict", "unparsed", count=True, help="equal scores, and pairs that could not be scored"),
+    Column("Ties", "ties", count=True, help="equal scores"),
+    Column("Unscored", "unparsed", count=True, help="pairs that could not be scored"),
 )
 """The figures of a scalar reward model, as evaluation sums them up."""
+
+
+CRITIC_COLUMNS = (
+    Column("Pairs", "rows", count=True, help="pairs judged"),
+    Column("Right", "overall", help="pairs judged right; a tie and an unreadable verdict are wrong"),
+    Column("Without ties", "accuracy", interval=True, help="right verdicts among those for one of the responses"),
+    Column("Macro", "macro", help="mean over the categories"),
+    Column("Ties", "ties", count=True, help="verdicts that find both equally good: equal scores, or said so"),
+    Column("Unparsed", "unparsed", count=True, help="judgements without a readable verdict or score"),
+    Column("Format", "format_rate", help="share of well-formed answers"),
+)
+"""The figures of a critic on a benchmark, by comparisons and by scores."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class Results:
     """Of the table in the terminal."""
     heading: str = "Results on held-out pairs"
     """Of the page's section."""
+    more: tuple[str, ...] = ()
+    """Further files of this form, whose models follow."""
     note: str = (
         "Every pair is judged in both orders. Intervals are 95 % Wilson score intervals with the pair as the trial."
     )
@@ -122,7 +137,8 @@ def read_report(row: Any) -> Report:
         results = row.get("results")
         if results is not None:
             columns = tuple(Column(**_known(Column, column)) for column in results["columns"])
-            results = Results(**_known(Results, results | {"columns": columns}))
+            more = tuple(results.get("more", ()))
+            results = Results(**_known(Results, results | {"columns": columns, "more": more}))
         lists = {name: tuple(row.get(name, ())) for name in ("benchmarks", "curves")}
         return Report(**_known(Report, row | {"results": results, **lists}))
     except (AttributeError, TypeError, KeyError) as error:

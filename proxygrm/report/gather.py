@@ -10,7 +10,7 @@ from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import numbered_lines, value_of
-from proxygrm.report.contents import Report, read_report
+from proxygrm.report.contents import Report, Results, read_report
 from proxygrm.report.numbers import number
 
 RECORDS = ("DONE*.json", "FAILED*.json", "progress*.json")
@@ -76,12 +76,20 @@ def gather(run_dir: Path, report: Report | None = None) -> RunFacts:
     facts.benchmarks = read_benchmarks(run_dir, facts.report, facts.notes)
     if facts.report.results:
         file = run_dir / facts.report.results.file
-        facts.summary = facts.report.in_order(read_object(file, facts.notes))
+        facts.summary = facts.report.in_order(read_results(run_dir, facts.report.results, facts.notes))
         for model in facts.summary:
             if rows := read_lines(file.with_name(f"{model}.jsonl"), facts.notes):
                 facts.judged[model] = rows
                 facts.answers[model] = file.with_name(f"{model}.jsonl")
     return facts
+
+
+def read_results(run_dir: Path, results: Results, notes: list[str]) -> dict[str, Any]:
+    """{model: figures} of all files of the results."""
+    found: dict[str, Any] = {}
+    for file in (results.file, *results.more):
+        found |= read_object(run_dir / file, notes)
+    return found
 
 
 def read_benchmarks(run_dir: Path, report: Report, notes: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -90,7 +98,7 @@ def read_benchmarks(run_dir: Path, report: Report, notes: list[str]) -> dict[str
     for file in report.benchmarks:
         models = {tag: row for tag, row in read_object(run_dir / file, notes).items() if isinstance(row, dict)}
         if names := {str(row["bench"]) for row in models.values() if row.get("bench")}:
-            found[names.pop()] = models
+            found.setdefault(names.pop(), {}).update(models)
     return found
 
 

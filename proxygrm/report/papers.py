@@ -148,7 +148,7 @@ def _table(
         cells = [_printed(anchor, bench, name, scores[bench.name], notes, sizes) for bench, name in columns]
         return Row(anchor.name, cells, anchor.source, anchor.counted)
 
-    known = [anchor for anchor in anchors if any(bench.name in anchor.figures for bench, _ in wanted)]
+    known = [anchor for anchor in anchors if any(name in anchor.figures.get(b.name, {}) for b, name in columns)]
     headings = [heading(bench, name) for bench, name in columns]
     return Table(title, headings, [own(model) for model in dict.fromkeys(models)], [printed(one) for one in known])
 

@@ -89,7 +89,7 @@ def _run_chain(resolved: Resolved, ledger: Ledger, where: Path, signals: list[in
 
 
 def show_result(folder: Path, report: Report) -> None:
-    from proxygrm.report.gather import read_benchmarks
+    from proxygrm.report.gather import read_benchmarks, read_results
     from proxygrm.report.papers import papers
     from proxygrm.report.tables import papers as papers_table
     from proxygrm.report.tables.run import result_table, training_table
@@ -97,7 +97,7 @@ def show_result(folder: Path, report: Report) -> None:
     if report.rollouts:
         console.out.print(training_table(folder / report.rollouts))
     if report.results:
-        console.out.print(result_table(folder / report.results.file, report.results))
+        console.out.print(result_table(read_results(folder, report.results, []), report.results))
     titles = report.results.models if report.results else {}
     if scored := papers(read_benchmarks(folder, report, []), titles):
         papers_table.show(scored, console.out)

@@ -31,7 +31,7 @@ class Anchor:
     @cached_property
     def values(self) -> dict[str, str]:
         """The overall of each benchmark that it has."""
-        return {bench: figures["overall"] for bench, figures in self.figures.items()}
+        return {bench: figures["overall"] for bench, figures in self.figures.items() if "overall" in figures}
 
 
 class Comparability(NamedTuple):
@@ -72,8 +72,8 @@ def comparability(
     The number of rows it was counted over follows from its decimals: 75.22 % is not possible with 1,250 rows, but is
     938 of 1,247. None is fully comparable, because they were counted in one random order.
     """
-    value = anchor.values[bench.name]
-    possible = [r for r in bench.revisions if right_of(value, r.rows) is not None]
+    value = anchor.values.get(bench.name, "")
+    possible = [r for r in bench.revisions if value and right_of(value, r.rows) is not None]
     counts = " or ".join(f"{right_of(value, r.rows):,.0f}/{r.rows:,}" for r in possible)
     if missing_from is not None:
         return Comparability("no", f"your file is partial: {rows:,} of {missing_from:,} pairs")
@@ -81,6 +81,8 @@ def comparability(
         return Comparability("no", f"yours are {rows:,} pairs of your own choice")
     if doubt := anchor.doubts.get(bench.name, {}).get("overall"):
         return Comparability("no", doubt)
+    if not value:
+        return Comparability("no", "its overall is not known, so neither are the rows it was counted over")
     if not possible:
         return Comparability("no", f"{value} is not possible with {bench.sizes} rows: a macro, a mean, or other rows")
     if revision not in possible:

@@ -22,6 +22,7 @@ OTHERS = {
     "recipes.md": [str(ROOT / "docs/examples/two_stages.py"), str(ROOT / "docs/examples/rl_with_server.py")],
     "r1-reward.md": ["r1-reward", "base-reward"],
     "scalar.md": ["base-reward"],
+    "learn-to-judge.md": ["learn-to-judge"],
 }
 """A page about other recipes -> their names or files."""
 
