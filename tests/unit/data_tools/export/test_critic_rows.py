@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from data_tools.export.critic_rows import CriticOptions, critic_rows, renamed, scale_of
 from data_tools.export.critic_set import critic_step, write_critic_set
@@ -17,10 +18,11 @@ from data_tools.ingest.run import ingest
 from data_tools.sources.base import Excluded
 from data_tools.sources.llava_critic import Compared, Rated, task_of
 from data_tools.steps.shards import carry_out
+from jobs.cli.main import main
 from proxygrm.critique.prompts import pointwise_prompt, r1_prompt
 from proxygrm.critique.think_answer import parse, parse_score
 from support.linear_time import assert_linear
-from support.refusals import refused
+from support.refusals import code_of, refused
 from support.rows.release_files import LLAVA_CRITIC, RLAIF_V, adds_up, cell, parquet, rlaif_v
 
 FIRST_BETTER = Compared("q", ("a", "b"), 1, "The first response is right; response B is not.")
@@ -288,3 +290,21 @@ def test_hostile_reasons_are_read_in_linear_time(text):
                 critic_rows(found.task, "1", 1, BOTH)
 
     assert_linear(read, 20_000)
+
+
+def test_the_command_shows_what_became_of_the_rows(tmp_path):
+    path = file_of(tmp_path)
+
+    def run(*words):
+        return CliRunner().invoke(
+            main, ["data", "critic", str(path), "--out", str(tmp_path / "out"), "--workers", "1", *words]
+        )
+
+    words = ("--kinds", "pointwise", "--validation", "0", "--max-bad", "0.2")
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    assert "2 of 15 rows used" in done.output
+    assert "other kind" in done.output
+    assert "already done" in run(*words).output
+    assert code_of(run("--validation", "2").output) == "settings.out-of-range"
+    assert code_of(run().output) == "data.too-many-bad-rows"
