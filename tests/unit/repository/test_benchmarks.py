@@ -26,6 +26,7 @@ HEAVY = {
     "stable_reinforce.py": ("--rollouts 4 --tokens 16", "| 0.99 |"),
     "evaluation_speed.py": ("--examples 1", "2 judgements of 1 pairs in both orders"),
     "scalar_scoring.py": ("--pairs 2", "of the tokens saved"),
+    "process_scoring.py": ("--questions 1 --solutions 2 --steps 2", "the same verdict of"),
 }
 ELSEWHERE = {"status_scale.py": "tests/slurm/submission/test_benchmarks_on_slurm.py"} | {
     "submission_overhead.py": "tests/slurm/submission/test_benchmarks_on_slurm.py",
