@@ -25,9 +25,9 @@ _INTEGER = re.compile(r"-?\d+")
 def read_verdict(text: Any, as_upstream: bool = False) -> int | None:
     """1 or -1 where the text is that number and nothing else, None where it is not.
 
-    Around the number there may be a code fence, quotes, brackets, and a word such as "Score:"; a minus may be
-    typographical. "Step 1 is wrong", "0.1", "2" and "correct" cannot be read. A number counts as its text; None, no
-    answer, cannot be read.
+    Around the number there may be a code fence, quotes, brackets, and a word such as "Score:"; before it a line of
+    thought that ends with </think>. A minus may be typographical. "Step 1 is wrong", "0.1", "2" and "correct" cannot be
+    read. A number counts as its text; None, no answer, cannot be read.
 
     as_upstream: the released reading, which always gives 1 or -1: of those four 1, 1, 1 and -1. Raises BadRow for what
     it raises on (NaN, 1e400), and in both readings for a value that is not a text, a number or None.
@@ -42,7 +42,7 @@ def read_verdict(text: Any, as_upstream: bool = False) -> int | None:
 
 
 def _strict(text: str) -> int | None:
-    text = strip_code_fences(text)
+    text = strip_code_fences(text.rsplit("</think>", 1)[-1])
     if len(text) > MAX_CHARS:
         return None
     match = _BARE.fullmatch(text.translate(_MINUS))
