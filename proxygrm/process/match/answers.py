@@ -14,7 +14,7 @@ from typing import Any
 
 from proxygrm.process.match.arithmetic import NoNumber
 from proxygrm.process.match.choices import letter_in, letters_in, option, without_label
-from proxygrm.process.match.clean import cleaned, extracted, plain, without_name
+from proxygrm.process.match.clean import cleaned, exact_and_rounded, extracted, plain, without_name
 from proxygrm.process.match.quantity import Quantity, quantity
 from proxygrm.process.match.released import released_equal
 
@@ -101,6 +101,9 @@ def same_value(pred: str, gold: str) -> bool:
     """Of two cleaned texts: the same words, number with unit, or sequence of these."""
     if plain(pred) == plain(gold):
         return True
+    sides, gold_sides = exact_and_rounded(pred), exact_and_rounded(gold)
+    if sides != [pred] or gold_sides != [gold]:
+        return any(same_value(side, gold_side) for side in sides for gold_side in gold_sides)
     pred, gold = without_name(pred), without_name(gold)
     try:
         return _same_quantity(quantity(pred), quantity(gold))

@@ -19,7 +19,8 @@ _BEARING = re.compile(r"°\s*T(?![a-zA-Z])")
 """A true bearing, 118°T; in MathVerse the sign is a Chinese character, from a wrong encoding."""
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d)\s*(\d)")
-_NAME_BEFORE_EQUALS = re.compile(r"[^\d+*/^=<>-]*=(?!=)")
+_NAME_BEFORE_EQUALS = re.compile(r"(?:[^\d+*/^=<>-]|(?<=[A-Za-z_{∠])\d|(?<=\\angle )\d|(?<=∠ )\d)*=(?!=)")
+_APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])|≈")
 _CHARACTERS = str.maketrans(
     {
         "−": "-", "–": "-", "﹣": "-", "－": "-", "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "π": "\\pi ",
@@ -65,10 +66,17 @@ def cleaned(text: str) -> str:
 
 
 def without_name(text: str) -> str:
-    """ "Area of sector = 6" -> "6": a name before the equals sign goes, the left side of an equation stays."""
+    """ "Area of sector = 6" -> "6", "x = 2 + 4 = 6" -> "6": a name before the equals sign goes, with what is worked out
+    behind it; the left side of an equation stays."""
     match = _NAME_BEFORE_EQUALS.match(text)
-    rest = text[match.end() :].strip() if match and text.count("=") == 1 else ""
+    rest = text.rsplit("=", 1)[1].strip() if match else ""
     return rest or text
+
+
+def exact_and_rounded(text: str) -> list[str]:
+    """ "sqrt(2) ≈ 1.41" -> both; the text alone where it has no such sign."""
+    sides = _APPROXIMATELY.split(text)
+    return [side.strip() for side in sides if side.strip()] or [text] if 2 <= len(sides) <= 3 else [text]
 
 
 def plain(text: str) -> str:

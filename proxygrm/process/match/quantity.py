@@ -13,7 +13,7 @@ MAX_DEPTH = 30
 _TOKEN = re.compile(
     r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)"
     r"|(?P<times>\\times(?![a-zA-Z])|\\cdot(?![a-zA-Z])|\*)|(?P<over>\\div(?![a-zA-Z])|/)"
-    r"|(?P<frac>\\frac)|(?P<sqrt>\\sqrt(?![a-zA-Z]))|(?P<pi>\\pi(?![a-zA-Z])|pi(?![a-zA-Z]))"
+    r"|(?P<frac>\\frac)|(?P<sqrt>\\?sqrt(?![a-zA-Z]))|(?P<pi>\\pi(?![a-zA-Z])|pi(?![a-zA-Z]))"
     r"|(?P<sign>[+-])|(?P<open>[({\[])|(?P<close>[)}\]])|(?P<power>\^)"
 )
 _PARTNER = {"(": ")", "{": "}", "[": "]"}

@@ -13,6 +13,16 @@ from proxygrm.process.match.choices import choices_in
 from support.linear_time import assert_linear
 
 EQUAL: list[tuple[Any, Any]] = [
+    ("sqrt(2)", "\\sqrt{2}"),
+    ("2*pi", "2\\pi"),
+    ("\\angle 1 = 30^\\circ", "30"),
+    ("∠2 = 40°", "40°"),
+    ("x_1 = 5", "5"),
+    ("x = 2 + 4 = 6", "6"),
+    ("\\sqrt{2} \\approx 1.41", "1.41"),
+    ("\\sqrt{2} ≈ 1.41", "\\sqrt{2}"),
+    ("≈ 1.41", "1.41"),
+    ("33.3%", "0.333"),
     ("118", "118掳T"),
     ("20°C", "20"),
     ("0.33", "1/3"),
@@ -82,6 +92,9 @@ EQUAL: list[tuple[Any, Any]] = [
     ("9 \\pi", "9π cm^2"),
 ]
 DIFFERENT: list[tuple[Any, Any]] = [
+    ("5", "2x = 5"),
+    ("4", "x^2+y=4"),
+    ("1.42", "\\sqrt{2} ≈ 1.41"),
     ("20°C", "20°F"),
     ("0.001", "0.004"),
     ("3.1", "\\pi"),
