@@ -49,6 +49,7 @@ RESPONSES = ("The sign is red. " * 20, "The sign is blue. " * 20)
 _NUMBER = re.compile(rb"call-(\d+)-")
 _PROMPT = re.compile(rb"prompt-(\d+)-")
 _NAME = re.compile(rb'"uuid":"([0-9a-f]+)"')
+SCORES = b'{"scores":[0.5,0.25]}'
 ANSWER = b'{"choices":[{"message":{"content":"<think>so</think><answer>1</answer>"},"finish_reason":"stop"}]}'
 
 
@@ -82,7 +83,8 @@ class Stub:
             self.warm += prompt[1] in self.prompts
             self.prompts.add(prompt[1])
             await asyncio.sleep(self.scale * answer_s(int(number[1])))
-        return web.Response(body=ANSWER, content_type="application/json")
+        body = SCORES if request.path == "/v1/score" else ANSWER
+        return web.Response(body=body, content_type="application/json")
 
     async def counts(self, request: web.Request) -> web.Response:
         counts = {"calls": self.calls, "warm": self.warm, "prompts": len(self.prompts)}
@@ -99,7 +101,8 @@ def stub_process(servers: int, slots: int, scale: float, ports: Any) -> None:
         bound = []
         for _ in range(servers):
             stub, app = Stub(slots, scale), web.Application(client_max_size=64 * 1024**2)
-            app.router.add_post("/v1/chat/completions", stub.answer)
+            for path in ("/v1/chat/completions", "/v1/score"):
+                app.router.add_post(path, stub.answer)
             app.router.add_post("/counts", stub.counts)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
             await runner.setup()
@@ -158,16 +161,14 @@ class Ends:
         return len(self.ends) / self.ends[-1]
 
 
-async def ideal(urls: list[str], calls: int) -> Ends:
-    group = endpoints(urls, SLOTS)
-    bodies = [proxy_request(group, 1024, Call(number).texts, ()).chat.body() for number in range(calls)]
+async def ideal(urls: list[str], bodies: list[bytes], path: str = "/v1/chat/completions") -> Ends:
     queue = iter(bodies)
     headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
 
         async def work(url: str) -> None:
             for body in queue:
-                async with session.post(f"{url}/v1/chat/completions", data=body) as response:
+                async with session.post(f"{url}{path}", data=body) as response:
                     assert response.status == 200
                     await response.read()
                 ends.add()
@@ -214,7 +215,8 @@ def rewards(scale: float, rounds: int) -> None:
     for servers in (1, 2, 4):
         calls = servers * SLOTS * rounds
         with stubs(servers, SLOTS, scale) as urls:
-            best = asyncio.run(ideal(urls, calls))
+            requests = (proxy_request(endpoints(urls, SLOTS), 1024, Call(number).texts, ()) for number in range(calls))
+            best = asyncio.run(ideal(urls, [request.chat.body() for request in requests]))
             before = time.process_time()
             measured, _ = asyncio.run(ours(endpoints(urls, SLOTS), calls))
             cpu = (time.process_time() - before) / calls

@@ -25,7 +25,7 @@ class ScalarModel(RewardModel):
     kind, fewest, most = "scalar", 1, 64
 
     async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
-        scores = await self.answer(asked.images, partial(_key, asked), partial(_request, asked, responses))
+        scores = await self.answer(asked.images, partial(_key, asked), partial(request_of, asked, responses))
         return Scores(scores, HOW)
 
     async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
@@ -41,7 +41,7 @@ def _key(asked: Asked, images: Sequence[ImageRef]) -> bytes:
     return hashlib.sha256("\0".join((asked.question, *(image.name for image in images))).encode()).digest()
 
 
-def _request(asked: Asked, responses: Sequence[str], images: Sequence[ImageRef]) -> PoolRequest[tuple[float, ...]]:
+def request_of(asked: Asked, responses: Sequence[str], images: Sequence[ImageRef]) -> PoolRequest[tuple[float, ...]]:
     head = json.dumps({"responses": responses}).encode()[:-1] + b',"messages":[{"role":"user","content":['
     tail = json.dumps({"type": "text", "text": asked.question}).encode() + b"]}]}"
     return PoolRequest(ChatRequest(head, tail), tuple(images), partial(_read, len(responses)), PATH)

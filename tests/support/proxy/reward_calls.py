@@ -51,7 +51,6 @@ async def served(
     *,
     images: Path | None = None,
     timeout_s: float = 10.0,
-    endpoints: dict | None = None,
     options: dict | None = None,
     **models: list[Server],
 ) -> AsyncIterator[httpx.AsyncClient]:
@@ -61,7 +60,7 @@ async def served(
         judges: dict[str, Any] = {}
         for name, servers in models.items():
             urls = await stack.enter_async_context(stubs(*servers))
-            group = Endpoints(tuple(urls), "key", max_tokens=64, images_by_name=True, **(endpoints or {}))
+            group = Endpoints(tuple(urls), "key", max_tokens=64, images_by_name=True)
             kind = ScalarModel if isinstance(servers[0], Scoring) else GenerativeModel
             judges[name] = kind(group, timeout_s, **(options or {}))
         config = uvicorn.Config(api(judges, "reward-key", images), port=0, log_level="critical")

@@ -25,6 +25,10 @@ HEAVY = {
     "early_rubric.py": ("--scale 0.01 --replicas 1 --rollouts 16", "16 rollouts"),
     "stable_reinforce.py": ("--rollouts 4 --tokens 16", "| 0.99 |"),
     "evaluation_speed.py": ("--examples 1", "2 judgements of 1 pairs in both orders"),
+    "reward_serving.py": (
+        "--scale 0.01 --rounds 1 --replicas 1 --hidden 128 --layers 2 --questions 1",
+        "scores differ by at most",
+    ),
     "scalar_scoring.py": ("--pairs 2", "of the tokens saved"),
     "process_scoring.py": ("--questions 1 --solutions 2 --steps 2", "the same verdict of"),
 }
