@@ -79,7 +79,7 @@ def serve_reward(
 
     \b
     proxygrm serve-reward runs/mine/rm/model --replicas 2 --images /data/images
-    proxygrm serve-reward grm=runs/mine/grm_sft/model rm=runs/mine/rm/model --port 8000
+    proxygrm serve-reward grm=GENERATIVE rm=SCALAR --port 8000
 
     A model is called like its folder, or NAME. Whether it scores or writes critiques is read from its config.json.
     What could not be judged is answered 503 with its cause, never with a score.

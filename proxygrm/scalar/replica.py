@@ -163,10 +163,8 @@ class Batches:
 
 def application(scorer: Any, images: Path | None = None, key: str = "") -> Any:
     """The ASGI application. key: "" takes $VLLM_API_KEY."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
-    from starlette.routing import Route
+    from fastapi import FastAPI, Request, Response
+    from fastapi.responses import JSONResponse
 
     from proxygrm.serving.access.guard import RequireKey
 
@@ -187,8 +185,9 @@ def application(scorer: Any, images: Path | None = None, key: str = "") -> Any:
     async def health(_: Request) -> Response:
         return Response()
 
-    routes = [Route(PATH, score, methods=["POST"]), Route("/health", health)]
-    app: Any = Starlette(routes=routes)
+    app: Any = FastAPI(openapi_url=None)
+    app.add_route(PATH, score, methods=["POST"])
+    app.add_route("/health", health)
     return RequireKey(app, key)
 
 
