@@ -7,12 +7,9 @@ then the trainer; the first death of anything ends the job with the name of its 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,8 +128,14 @@ def train_grpo(run: StageRun) -> None:
 
 def train(run: StageRun, settings: Job, out: Path) -> None:
     """One RL run into `out`: `policy/` (HF checkpoint), `metrics.jsonl`, `checkpoints/`, `rollouts/`, logs."""
+    from proxygrm.rl.cpu.started import nursery
+    from proxygrm.rl.train import finish, stopped_early
     from slurm.ray.cluster import ClusterOptions, run_in_cluster
 
+    if stopped_early(out):  # by an earlier attempt: what is left needs no trainer
+        if run.rank == 0:
+            finish(out, run.inputs["policy"], settings)
+        return
     node, on = run.profile.node, run.stage.on
     settings = with_reward_file(run, settings)
     settings.check_policy(run.inputs["policy"], node.device)
@@ -153,10 +156,10 @@ def train(run: StageRun, settings: Job, out: Path) -> None:
             return surroundings(service, run, handle.plan, out)
 
         with (
-            worker_nursery(node.device, out) as nursery,
+            nursery(out) if cpu else nullcontext() as socket,  # it gets ready while the services start
             running(settings.services.values(), here, handle.watch, lambda line: run.progress(0, 0, line)) as services,
         ):
-            run_trainer(handle, run, settings, out, services, nursery)
+            run_trainer(handle, run, settings, out, services, socket)
 
     run_in_cluster(run.rank, run.nodes, out / "ray", options, drive)
 
@@ -201,25 +204,6 @@ def nodes_of(service: Service, plan: ClusterPlan) -> tuple[ServiceNode, ...]:
     return tuple(ServiceNode(node.name, node.address, node.services[service.name]) for node in serving)
 
 
-@contextmanager
-def worker_nursery(device: str, out: Path) -> Iterator[Path | None]:
-    """On CPUs: a process with everything imported that Ray's workers are forked from, because on a small machine
-    the start of a training is almost all imports. It gets ready while the proxy starts."""
-    if device != "cpu":
-        yield None
-        return
-    from proxygrm.core.runtime.child_process import ChildProcess
-    from proxygrm.rl.train import nursery_command
-
-    folder = Path(tempfile.mkdtemp(prefix="pgnursery-"))
-    command, environment = nursery_command(folder / "socket", out)
-    try:
-        with ChildProcess(command, out / "nursery.log", environment={**os.environ, **environment}, grace_s=10.0):
-            yield folder / "socket"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def run_trainer(
     handle: RayHandle,
     run: StageRun,
@@ -233,10 +217,6 @@ def run_trainer(
     from proxygrm.rl.checkpoints import prune
     from proxygrm.rl.train import explain, finish, look, stopped_early, train_grpo_command
     from proxygrm.serving.replicas.group import ProxyGroup
-
-    if stopped_early(out):
-        finish(out, run.inputs["policy"], settings)
-        return
 
     device, trainers = run.profile.node.device, handle.plan.trainers
     fitted = settings.fitted(len(trainers) * trainers[0].trainer_gpus)

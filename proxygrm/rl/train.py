@@ -76,7 +76,7 @@ def train_grpo_command(
     Running it again resumes from the last checkpoint in `out`; count `attempt` up then. `extra_environment`
     (for example NCCL_SOCKET_IFNAME) reaches the driver and Ray's workers, and is printed: no secrets.
     `services`, `service_keys`: base URLs of auxiliary servers and files with their keys by name, for the reward.
-    `nursery`: socket of a nursery (`nursery_command`), on CPUs.
+    `nursery`: socket of a nursery (`cpu.started.nursery`), on CPUs.
     """
     requested_mode()  # an unknown SwanLab mode is refused here, and not by one of Ray's workers
     for what, path in (("model", model), ("training file", train_file), ("validation file", val_file)):
@@ -121,16 +121,6 @@ def train_grpo_command(
         nursery=nursery,
     )
     return [sys.executable, "-m", "verl.trainer.main_ppo", *overrides], environment
-
-
-def nursery_command(socket: Path, out: Path) -> tuple[list[str], dict[str, str]]:
-    """Command and additional environment of the process that CPU workers are forked from (`cpu.nursery`).
-
-    Start it together with Ray: it is ready when `socket` exists, after about 10 s. Stop it with SIGTERM after Ray.
-    `socket`: a short path in a folder that only the owner may enter. Without the nursery, workers start more slowly.
-    """
-    command = [sys.executable, "-m", "proxygrm.rl.cpu.nursery", "serve", str(socket)]
-    return command, job_environment(device="cpu", output=out)
 
 
 def _rows(path: Path) -> int:

@@ -6,11 +6,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from jobs.engine.request import Request
 from jobs.recipes import resolve
+from jobs.stages import rl
 from proxygrm.core.checkpoints.best import Best, read_best
 from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.rl.best import keep_best, with_validation, without_progress
@@ -110,6 +112,17 @@ def test_a_training_without_progress_is_asked_to_save_and_stop_once(tmp_path: Pa
     assert SaveNow(tmp_path).is_requested()
     assert stopped_early(tmp_path)
     look(tmp_path, replace(settings, early_stop=0), "")
+
+
+def test_what_an_early_stop_left_is_published_without_starting_a_trainer(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, eval_steps=2, early_stop=1)
+    metrics_file(tmp_path, 0, [scored(0, 0.5), scored(2, 0.4)])
+    checkpoint(tmp_path, 2)
+    look(tmp_path, settings, "")
+    inputs = {"policy": start(tmp_path)}
+    for rank, published in ((1, False), (0, True)):  # without a cluster, anything else would fail
+        rl.train(SimpleNamespace(rank=rank, inputs=inputs), settings, tmp_path)  # type: ignore[arg-type]
+        assert (tmp_path / "policy" / "config.json").exists() is published
 
 
 @pytest.mark.parametrize("changes", [{"checkpoint": "best"}, {"early_stop": 3}])
