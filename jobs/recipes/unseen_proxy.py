@@ -75,7 +75,7 @@ INPUTS = DemoInputs(
 )
 
 RECIPE = Recipe(
-    name="unseen_proxy",
+    name="unseen-proxy",
     chain=chain,
     presets={"paper": paper, "demo": demo, "quick": quick},
     report=Report(

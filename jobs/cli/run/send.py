@@ -91,9 +91,10 @@ class Terminal(flow.Listener):
     def on_problems(self, problems: list[check.Problem]) -> str:
         for problem in problems[1:]:
             console.out.print(f"[red]not possible:[/] {escape(problem.text)}", soft_wrap=True)
-        demo = self.resolved.preset in {"demo", "quick"}
-        if demo and any(problem.code == "submit.missing-input" for problem in problems):
-            return "; `proxygrm demo --prepare-only` makes the demo's data and model"
+        drawn = self.resolved.preset in {"demo", "quick"} and self.resolved.recipe.demo_inputs
+        if drawn and any(problem.code == "submit.missing-input" for problem in problems):
+            recipe = self.resolved.recipe.name
+            return f"; `proxygrm demo --recipe {recipe} --prepare-only` makes the demo's data and model"
         return ""
 
     def on_reused(self, line: Planned) -> None:

@@ -137,7 +137,9 @@ def test_a_refusal_names_one_cell_of_each_kind_and_speaks_of_the_demo_s_data_onl
     monkeypatch.setattr(
         "jobs.engine.check.missing_inputs", lambda stages: [Problem("no pairs", "submit.missing-input")]
     )
-    assert "prepare-only" in say("plan", "--run", str(tmp_path / "run")).output.splitlines()[-1]
+    for recipe, words in (("proxy_grm", ()), ("unseen-proxy", ("--recipe", "unseen-proxy:demo"))):
+        last = say("plan", "--run", str(tmp_path / recipe), *words).output.splitlines()[-1]
+        assert f"`proxygrm demo --recipe {recipe} --prepare-only`" in last
 
 
 def test_a_plan_says_how_to_start_the_private_cluster_that_does_not_answer(
