@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,15 @@ def uses_of(name: str, text: str) -> Iterator[str]:
         if "_" in name
         else rf"""(?<![\w.]){word}/\w|--set {word}\.|(?<![\w.]){word}\.\w+=|\[["']{word}["']\]"""
     )
-    for line in text.splitlines():
+    for line in text.splitlines() if name in text else ():
         if not re.match(r"\s*(from|import) ", line) and re.search(pattern, line):
             yield line.strip()
+
+
+@cache
+def shared_code() -> list[tuple[str, str]]:
+    files = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in files]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -40,11 +47,7 @@ def test_no_stage_of_a_recipe_is_named_in_the_code_that_all_recipes_share(recipe
     names = stage_names(recipe)
     assert len(names) >= 3
     found = [
-        f"{path.relative_to(ROOT)}: {name}: {line}"
-        for folder in FOLDERS
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        for name in names
-        for line in uses_of(name, path.read_text(encoding="utf-8"))
+        f"{path}: {name}: {line}" for path, text in shared_code() for name in names for line in uses_of(name, text)
     ]
     assert found == []
 
