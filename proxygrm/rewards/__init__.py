@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxygrm.rewards.accuracy import Accuracy
+from proxygrm.rewards.answers import AnswerMatch, Hybrid, RewardModelScore
 from proxygrm.rewards.base import Reward
 from proxygrm.rewards.consistency import Consistency, JudgementReward
 from proxygrm.rewards.function import Function
@@ -21,4 +22,7 @@ REWARDS: Mapping[str, type[Reward]] = {
     "function": Function,
     "consistency": Consistency,
     "judgement": JudgementReward,
+    "answer": AnswerMatch,
+    "reward_model": RewardModelScore,
+    "hybrid": Hybrid,
 }

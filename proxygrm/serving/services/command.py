@@ -22,8 +22,9 @@ from proxygrm.serving.services.group import Replica, ReplicaGroup
 from proxygrm.serving.services.server import HEALTH_TIMEOUT_S, SupervisedServer
 from proxygrm.serving.services.service import Service, ServiceNode, Surroundings
 
-BLANKS = ("address", "port", "python")
-"""Filled in by the job: the address and the port to listen on, the interpreter of the job. And the labels of needs."""
+BLANKS = ("address", "port", "python", "key_file")
+"""Filled in by the job: the address and the port to listen on, the interpreter of the job, a file (0600) with the key
+that callers send. And the labels of needs."""
 _BLANK = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _SECRET = re.compile(r"-\S*(?:api[-_]?key|[-_]token|secret|password)(?:=\S*)?", re.IGNORECASE)
 
@@ -31,7 +32,7 @@ _SECRET = re.compile(r"-\S*(?:api[-_]?key|[-_]token|secret|password)(?:=\S*)?", 
 @dataclass(frozen=True, kw_only=True)
 class CommandServer(Service):
     """The command finds where to listen in its words, as {address} and {port}, or in SERVICE_ADDRESS and SERVICE_PORT;
-    further words that are filled in: {python}, and the path of each need by its label, for example {model}."""
+    further words that are filled in: {python}, {key_file}, and the path of each need by its label, such as {model}."""
 
     command: tuple[str, ...]
     """Its words; no shell."""
@@ -124,7 +125,7 @@ class CommandServer(Service):
         for number, node in enumerate(here.nodes):
             name, gpus = f"{self.name}-{number}", node.gpus[: self.gpus]
             address = "127.0.0.1" if here.one_node else node.address
-            copy = CommandReplica(name, node.name, address, here.folder / f"{name}.log", here.device, gpus)
+            copy = CommandReplica(name, node.name, address, here.folder / f"{name}.log", here.device, gpus, key_file)
             arguments = (self, copy, {**here.inputs}, key)
             replicas.append(Replica(name, node.name, node.address, CommandProcess, arguments, len(gpus)))
         return ReplicaGroup(self.name, replicas, self.start_timeout_s, key_file)
@@ -140,6 +141,7 @@ class CommandReplica:
     log: Path
     device: str = "cpu"
     gpus: tuple[int, ...] = ()
+    key_file: Path = Path()
 
 
 class CommandProcess(SupervisedServer):
@@ -160,6 +162,7 @@ class CommandProcess(SupervisedServer):
         if not self._ever_healthy:
             self._port = free_port(self._replica.address)
         values = {"address": self._replica.address, "port": str(self._port), "python": sys.executable}
+        values["key_file"] = str(self._replica.key_file)
         values |= {label: str(path) for label, path in self._inputs.items()}
         words = [_BLANK.sub(lambda match: values.get(match[1], match[0]), word) for word in self._service.command]
         # Ray's own variables are not for others, and it blanks CUDA_VISIBLE_DEVICES of a worker without GPUs.
