@@ -12,9 +12,9 @@ from jobs.cli.common.options import refuse_idle
 from jobs.cli.common.say import echo, secho
 from jobs.cli.eval.audit import audit_of
 from jobs.cli.eval.bench import ANY_BENCH_NAME, BENCH_NAME
+from jobs.cli.eval.best_of_n import best_of_n
 from jobs.cli.eval.ensemble import ensemble
 from jobs.cli.eval.export import export
-from jobs.cli.eval.judges import JUDGING, Calls, judge_options, judges_of
 from jobs.cli.eval.run import run
 from jobs.cli.eval.steps import score_steps
 from jobs.cli.eval.transfer import transfer
@@ -48,6 +48,7 @@ evaluation.add_command(run)
 evaluation.add_command(transfer)
 evaluation.add_command(ensemble)
 evaluation.add_command(export)
+evaluation.add_command(best_of_n)
 
 
 @evaluation.command()
@@ -230,69 +231,3 @@ def _named_files(runs: tuple[str, ...]) -> dict[str, Path]:
             )
         files[label] = file
     return files
-
-
-@evaluation.command("best-of-n")
-@click.argument("candidates", type=_FILE)
-@click.argument("judgements", type=_FILE)
-@click.option(
-    "--judge", default="", metavar="PATH|URL", help="Write JUDGEMENTS first, with this checkpoint or endpoint."
-)
-@click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens of a critique.")
-@judge_options
-@click.option("--reference", is_flag=True, help="Rank by wins against the reference instead of each other.")
-@click.option("--out", type=_FILE, default=None, help="Write the ranking of every prompt (JSONL).")
-@JSON
-def best_of_n(
-    candidates: Path,
-    judgements: Path,
-    judge: str,
-    max_tokens: int,
-    reference: bool,
-    out: Path | None,
-    as_json: bool,
-    models: tuple[str, ...],
-    calls: Calls,
-    **settings: Any,
-) -> None:
-    """Rank candidates by pairwise judgements; accuracy@N for N = 1, 2, 4, 8, ...
-
-    \b
-    CANDIDATES  {"id", "candidates": [{"response", "correct"}, ...]}              one prompt per line
-    JUDGEMENTS  {"id", "first": 0, "second": 3, "verdict": 1 | 2 | "tie" | null}   one judgement per line
-
-    \b
-    proxygrm eval best-of-n candidates.jsonl judged.jsonl --judge RUN/STAGE/policy --out ranking.jsonl
-    proxygrm eval best-of-n candidates.jsonl judged.jsonl --json
-
-    With --judge, candidates also need "question" and "image" (a path relative to the file), and every two of a prompt
-    are judged in both orders: N (N - 1) critiques, or 2 N against a "reference". The same command resumes.
-
-    A tie or an unparsed verdict is half a win; candidates with the same highest score share the choice.
-    """
-    from proxygrm.evaluate.best_of_n.ranking import best_of_n as rank_candidates
-
-    refuse_idle(f"max_tokens {JUDGING}", "without --judge", unless=bool(judge))
-    if judge:
-        from jobs.cli.common.quiet import quiet
-        from jobs.cli.eval.execute import ProgressBar
-        from proxygrm.evaluate.best_of_n.judge import judge_candidates
-        from proxygrm.evaluate.judges.select import judge_for
-        from proxygrm.evaluate.settings import EvaluateSettings
-        from proxygrm.report.numbers import counts_text
-
-        (source,) = judges_of({"judge": judge}, models, calls).values()
-        evaluate = EvaluateSettings(max_tokens=max_tokens, **settings)
-        with quiet("eval best-of-n"), ProgressBar() as progress:
-            counts = judge_candidates(
-                judge_for(source, evaluate), candidates, judgements, reference, evaluate.missing_images, progress
-            )
-        echo(counts_text(counts), err=as_json)
-    figures = rank_candidates(candidates, judgements, reference, out)
-    if as_json:
-        echo(json.dumps(figures, indent=2))
-        return
-    from jobs.cli.common.console import out as console
-    from proxygrm.report.tables.best_of_n import show
-
-    show(figures, console)

@@ -213,31 +213,43 @@ def subsets(known: Sequence[int], n: int, seed: str) -> Iterator[Sequence[int]]:
 
 def best_of_n(candidates: Path, judgements: Path, against_reference: bool = False, out: Path | None = None) -> Figures:
     """Rank, write the rankings to `out` (JSONL), and return accuracy@N for N = 1, 2, 4, 8, ... and all."""
-    prompts = read_prompts(candidates)
-    rows = read_wins(judgements, prompts)
+    return ranking_figures(ranked_by_judgements(candidates, judgements, against_reference), against_reference, out)
+
+
+def ranked_by_judgements(candidates: Path, judgements: Path, against_reference: bool = False) -> list[Ranked]:
+    """Of every prompt, in the file's order. UserError as of `read_prompts` and `read_wins`, and without a judgement
+    against the reference where these are to count."""
+    rows = read_wins(judgements, read_prompts(candidates))
     if against_reference and not any(REFERENCE in pair for ranked in rows for pair in ranked.wins):
         raise UserError(
             f"{judgements} has no judgement against the reference; leave --reference out",
             code="eval.no-reference",
             path=judgements,
         )
+    return rows
+
+
+def ranking_figures(
+    rows: Sequence[Ranked], against_reference: bool = False, out: Path | None = None, ranked_by: str = ""
+) -> Figures:
+    """accuracy@N for N = 1, 2, 4, 8, ... and all; the rankings go to `out` (JSONL)."""
     if out:
         write_rows(out, ({"id": r.prompt.id, "ranking": rank(r, against_reference)} for r in rows))
-    most = max(prompt.count for prompt in prompts.values())
+    most = max(ranked.prompt.count for ranked in rows)
     sizes = sorted({*(2**k for k in range(most.bit_length()) if 2**k <= most), most})
     accuracy = [figures for n in sizes if (figures := accuracy_at(rows, n, against_reference))]
     missing = 0 if against_reference else sum(
         comb(r.prompt.count, 2) - sum(0 <= a < b for a, b in r.wins) for r in rows
     )  # fmt: skip
     return {
-        "prompts": len(prompts),
-        "candidates": sum(prompt.count for prompt in prompts.values()),
-        "ranked_by": "wins against the reference" if against_reference else "round-robin wins",
+        "prompts": len(rows),
+        "candidates": sum(ranked.prompt.count for ranked in rows),
+        "ranked_by": ranked_by or ("wins against the reference" if against_reference else "round-robin wins"),
         "accuracy_at": accuracy,
         "unclear_verdicts": sum(r.unclear for r in rows),
         "pairs_not_judged": missing,
         "prompts_with_tied_best": sum(sum(c["rank"] == 1 for c in rank(r, against_reference)) > 1 for r in rows),
-        "correctness_known": sum(None not in prompt.correct for prompt in prompts.values()),
+        "correctness_known": sum(None not in ranked.prompt.correct for ranked in rows),
     }
 
 
