@@ -16,9 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from proxygrm.core.errors import UserError
 from proxygrm.process.match.answers import answers_equal
 from proxygrm.rewards.base import Ask, Post, Rating, Reward, Rollout, Row, mean
 
@@ -68,59 +67,54 @@ class AnswerMatch(Reward):
 
 
 @dataclass(frozen=True)
-class RewardModelScore(AnswerMatch):
-    """The reward model alone. Whether the answer matches is counted, and earns nothing."""
+class AsksRewardModel(AnswerMatch):
+    """What rewards that ask the reward model have in common."""
 
-    kind: str = field(default="reward_model", init=False)
-    model: Literal["scores", "compares"] = "scores"
-    """What it does: a scalar or process model `scores` a response, a generative one `compares` two."""
-    squash: bool = False
-    """Reward the sigmoid of a score, not the score itself."""
+    compares: bool = False
+    """Ask for a comparison with the reference response: for a generative model, which cannot score one response."""
     asks: ClassVar[str] = SERVICE
 
-    def __post_init__(self) -> None:
-        if self.model not in ("scores", "compares"):
-            raise UserError(
-                f"rl.reward ({self.kind}): model is {self.model!r}; it is scores or compares",
-                code="settings.unknown-value",
-                name="model",
-                value=self.model,
-                known=["scores", "compares"],
-            )
-
-    async def rate(self, rollout: Rollout, parsed: str, ask: Ask) -> Rating:
-        if not parsed.strip():
-            return Rating(0.0, unscored=True, problem=EMPTY)
-        right = matches(parsed, rollout)
-        return await self._asked(rollout, parsed, ask, _matched(right), self.squash)
-
-    async def _asked(self, rollout: Rollout, text: str, ask: Ask, numbers: dict[str, float], squash: bool) -> Rating:
+    async def asked(self, rollout: Rollout, text: str, ask: Ask, numbers: dict[str, float], squash: bool) -> Rating:
+        """What the reward model says. numbers: what is known already; squash: the sigmoid of a score instead."""
         reference = str(rollout.extra_info.get("reference") or "")
-        if self.model == "compares" and not reference.strip():
+        if self.compares and not reference.strip():
             return Rating(0.0, numbers, unscored=True, problem=NO_REFERENCE)
-        answer = await ask(_post(rollout, text, reference if self.model == "compares" else None))
+        answer = await ask(_post(rollout, text, reference if self.compares else None))
         if answer.why:
             return Rating(0.0, numbers, unscored=True, problem=answer.why)
-        value = _share(answer.body) if self.model == "compares" else _score(answer.body)
+        value = _share(answer.body) if self.compares else _score(answer.body)
         if value is None:
             return Rating(0.0, numbers, unscored=True, problem=GARBAGE)
-        reward = sigmoid(value) if squash and self.model == "scores" else value
+        reward = sigmoid(value) if squash and not self.compares else value
         return Rating(reward, {**numbers, "model_score": value, "asked": 1.0})
 
 
 @dataclass(frozen=True)
-class Hybrid(RewardModelScore):
+class RewardModelScore(AsksRewardModel):
+    """The reward model alone. Whether the answer matches is counted, and earns nothing."""
+
+    kind: str = field(default="reward_model", init=False)
+    squash: bool = False
+    """Reward the sigmoid of a score, not the score itself."""
+
+    async def rate(self, rollout: Rollout, parsed: str, ask: Ask) -> Rating:
+        if not parsed.strip():
+            return Rating(0.0, unscored=True, problem=EMPTY)
+        return await self.asked(rollout, parsed, ask, _matched(matches(parsed, rollout)), self.squash)
+
+
+@dataclass(frozen=True)
+class Hybrid(AsksRewardModel):
     """1 where the answer matches, else the reward model, squashed to between 0 and 1."""
 
     kind: str = field(default="hybrid", init=False)
-    squash: bool = field(default=True, init=False)
 
     async def rate(self, rollout: Rollout, parsed: str, ask: Ask) -> Rating:
         right = matches(parsed, rollout)
         numbers = _matched(right)
         if not parsed.strip():
             return Rating(0.0, numbers, problem=EMPTY)
-        return Rating(1.0, numbers) if right else await self._asked(rollout, parsed, ask, numbers, squash=True)
+        return Rating(1.0, numbers) if right else await self.asked(rollout, parsed, ask, numbers, squash=True)
 
 
 def _matched(right: bool | None) -> dict[str, float]:

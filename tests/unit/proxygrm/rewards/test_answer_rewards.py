@@ -9,7 +9,6 @@ import pytest
 
 from proxygrm.rewards.answers import AnswerMatch, Hybrid, RewardModelScore, sigmoid
 from proxygrm.rewards.base import Answer, Post, Rating, Reward, Rollout
-from support.refusals import refused
 
 ROW = {
     "question": "Which colour?",
@@ -64,7 +63,7 @@ def test_the_hybrid_is_1_for_a_match_and_else_the_sigmoid_of_the_score() -> None
 
 @pytest.mark.parametrize(("verdict", "share"), [(1, 1.0), (2, 0.0), (None, 0.5)])
 def test_a_model_that_writes_compares_with_the_reference_in_both_orders(verdict: int | None, share: float) -> None:
-    for reward in (RewardModelScore(model="compares"), Hybrid(model="compares")):
+    for reward in (RewardModelScore(compares=True), Hybrid(compares=True)):
         rating, (post,) = rated(reward, "blue", {"verdict": verdict, "critiques": []})
         assert rating == Rating(share, WRONG | {"model_score": share, "asked": 1.0})
         assert post.path == "/compare"
@@ -72,7 +71,7 @@ def test_a_model_that_writes_compares_with_the_reference_in_both_orders(verdict:
 
 
 def test_a_comparison_without_a_reference_has_no_reward() -> None:
-    rating, asked = rated(RewardModelScore(model="compares"), "blue", reference="")
+    rating, asked = rated(RewardModelScore(compares=True), "blue", reference="")
     assert (rating.unscored, rating.problem, asked) == (True, "no_reference", [])
 
 
@@ -109,8 +108,3 @@ def test_the_figures_of_a_step_are_over_the_rollouts_they_concern() -> None:
         "reward/empty": 0.25, "reward/matches": 0.5, "reward/asked": 0.5, "reward/model_score": 1.0
     }  # fmt: skip
     assert "reward/asked" not in AnswerMatch().metrics(rows)
-
-
-def test_another_kind_of_reward_model_is_refused() -> None:
-    with refused("settings.unknown-value", name="model", value="ranks"):
-        RewardModelScore(model="ranks")  # type: ignore[arg-type]
