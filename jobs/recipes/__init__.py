@@ -29,6 +29,7 @@ RECIPES = {
     "proxy_grm": "distill -> split -> SFT -> GRPO with the proxy's reward -> evaluate -> transfer -> report",
     "unseen-proxy": "distill -> split -> SFT of a proxy that judges the rubrics of others' trainings",
     "base-reward": "scalar reward models of one or several backbones -> ensemble -> benchmarks -> cards -> report",
+    "policy-rl": "questions -> RL of a policy, rewarded by answers and a reward model -> two judges -> report",
     "r1-reward": "distill with tries -> split -> SFT -> StableReinforce, consistency reward -> evaluate -> report",
     "learn-to-judge": "a critic's tasks -> SFT -> benchmarks by comparisons and by scores, before and after -> report",
 }

@@ -20,6 +20,7 @@ GROUPS = [field.name for field in dataclasses.fields(paper()) if dataclasses.is_
 
 OTHERS = {
     "recipes.md": [str(ROOT / "docs/examples/two_stages.py"), str(ROOT / "docs/examples/rl_with_server.py")],
+    "policy-rl.md": ["policy-rl"],
     "r1-reward.md": ["r1-reward", "base-reward"],
     "scalar.md": ["base-reward"],
     "learn-to-judge.md": ["learn-to-judge"],

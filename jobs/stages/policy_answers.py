@@ -1,0 +1,106 @@
+"""Held-out questions, answered by policies before and after training, and judged by whoever is to judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
+from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
+from proxygrm.critique.contracts import KINDS
+from proxygrm.evaluate.names import check_file_name
+from proxygrm.evaluate.settings import EvaluateSettings
+from slurm.profile import Profile
+
+QUESTIONS, SUMMARY, JUDGE = "questions", "summary.json", "judge."
+ROW = 1_000
+"""Bytes of a judgement's other fields."""
+
+
+@dataclass(frozen=True)
+class Settings(OnNodes, EvaluateSettings):
+    """`max_tokens` is of an answer, `temperature` of the policies and of judges that write."""
+
+    critique_tokens: int = 8192
+    """Of a judge that writes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds("policy answers", self, from_one=("critique_tokens",))
+
+
+@dataclass(frozen=True)
+class Asked(Settings):
+    """What the stage is made of: its settings, and how the questions are asked."""
+
+    instruction: str = ""
+
+
+def stage(
+    name: str,
+    *,
+    questions: Output,
+    images: Output,
+    policies: Mapping[str, str | Output],
+    judges: Mapping[str, str | Output],
+    instruction: str,
+    settings: Settings,
+) -> Stage:
+    """policies: by their names, the one before training first. judges: by their names, scalar or generative. Makes
+    `summary.json` and TAG.jsonl of each policy."""
+    for tag in policies:
+        check_file_name(tag, reserved=(QUESTIONS, "images"))
+    trusted = settings.trust_remote_code
+    shared = {each: getattr(settings, each) for each in Settings.__dataclass_fields__}
+    return Stage(
+        name=name,
+        run=answer_and_judge,
+        needs={
+            QUESTIONS: questions,
+            "images": images,
+            **{tag: checks.checkpoint(policy, name, trusted) for tag, policy in policies.items()},
+            **{f"{JUDGE}{label}": checks.checkpoint(judge, name, trusted) for label, judge in judges.items()},
+        },
+        makes=(Artifact(SUMMARY),),
+        on=settings.on,
+        validate=validate,
+        config=Asked(**shared, instruction=instruction),
+        prompts=(KINDS[settings.contract].prompt,),
+        disk=disk,
+    )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """Every answer twice, and what each judge writes about it."""
+    rows = need(QUESTIONS).rows
+    judges = sum(label.startswith(JUDGE) for label in stage.needs)
+    policies = len(stage.needs) - judges - 2
+    each = 2 * stage.config.max_tokens * TOKEN + judges * (2 * stage.config.critique_tokens * TOKEN + ROW) + ROW
+    return Space(rows * policies * each, {SUMMARY: Amount(0, rows)})
+
+
+def answer_and_judge(run: StageRun) -> None:
+    from proxygrm.evaluate.policy.run import PolicyEvaluation, evaluate_policies
+
+    settings: Asked = run.config
+    judges = {label.removeprefix(JUDGE): path for label, path in run.inputs.items() if label.startswith(JUDGE)}
+    others = (QUESTIONS, "images")
+    evaluate_policies(
+        PolicyEvaluation(
+            questions=run.inputs[QUESTIONS],
+            policies={n: path for n, path in run.inputs.items() if n not in others and not n.startswith(JUDGE)},
+            judges=judges,
+            out=run.out,
+            settings=settings,
+            instruction=settings.instruction,
+            critique_tokens=settings.critique_tokens,
+        ),
+        run.progress,
+    )
+
+
+def validate(stage: Stage, profile: Profile) -> None:
+    checks.on_one_node(stage, profile)
+    checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

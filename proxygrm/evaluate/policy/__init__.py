@@ -1,0 +1,1 @@
+"""How good policies answer held-out questions: `run` asks and judges, `figures` counts."""

@@ -1,0 +1,108 @@
+"""The recipe of a policy's RL as a chain: its stages and edges, its reward model, what a plan refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.engine.request import Request, Resolved
+from jobs.engine.stage import Stage
+from jobs.recipes import resolve
+from jobs.stages import rl
+from proxygrm.serving.services.command import CommandServer
+from slurm.profile import Node, Profile
+from support.refusals import refused
+
+CPUS, GPUS = Profile("test", node=Node(device="cpu")), Profile("test", node=Node(device="cuda"))
+
+
+def resolved(preset: str, *assignments: str) -> Resolved:
+    return resolve(Request(recipe=f"policy-rl:{preset}", assignments=assignments))
+
+
+def stages(preset: str, *assignments: str) -> dict[str, Stage]:
+    return {stage.name: stage for stage in resolved(preset, *assignments).stages}
+
+
+def edges(preset: str, *assignments: str) -> dict[str, set[str]]:
+    return {name: {parent.name for parent in stage.upstream()} for name, stage in stages(preset, *assignments).items()}
+
+
+def test_the_demo_trains_its_reward_model_and_shows_the_policy_some_answers() -> None:
+    quick = {
+        "ask": set(),
+        "preferences": set(),
+        "train_1": {"preferences"},
+        "start_sft": {"ask"},
+        "rl_policy": {"ask", "start_sft", "train_1"},
+        "measure": {"ask", "start_sft", "rl_policy", "train_1"},
+        "report": {"ask", "measure"},
+    }
+    assert edges("quick") == quick
+    second = {"train_2": {"preferences"}, "measure": quick["measure"] | {"train_2"}}
+    assert edges("demo") == quick | second, "a second judge, which RL does not ask"
+    assert stages("demo")["train_1"].config.seed != stages("demo")["train_2"].config.seed
+
+
+def test_the_paper_starts_from_the_policy_and_takes_a_reward_model_that_is_there() -> None:
+    assert edges("paper") == {
+        "ask": set(),
+        "rl_policy": {"ask"},
+        "measure": {"ask", "rl_policy"},
+        "report": {"ask", "measure"},
+    }
+    settings = resolved("paper").settings.rl_policy
+    assert (settings.n, settings.train_batch_size, settings.num_train_epochs) == (8, 256, 1)
+    assert (settings.algorithm.kind, settings.reward.kind) == ("grpo", "hybrid")
+
+
+def test_the_demo_s_reward_model_is_the_one_of_base_reward_s_demo(tmp_path) -> None:
+    ours, theirs = stages("demo"), {s.name: s for s in resolve(Request(recipe="base-reward:demo")).stages}
+    for name in ("preferences", "train_1"):
+        assert ours[name].settings() == theirs[name].settings()
+        assert ours[name].run == theirs[name].run
+        assert set(ours[name].needs) == set(theirs[name].needs)
+
+
+@pytest.mark.parametrize("reward", ["hybrid", "reward_model"])
+def test_a_reward_model_is_a_service_of_the_rl_job(reward: str) -> None:
+    found = stages("paper", f"rl_policy.reward={reward}")["rl_policy"]
+    service = found.config.services["reward_model"]
+    assert isinstance(service, CommandServer)
+    assert {"serve-reward", "{model}", "{images}", "{key_file}"} < set(service.command)
+    assert found.needs["reward_model.images"] == found.upstream()[0] / "images"
+    rl.validate(found, GPUS)
+
+
+def test_its_own_node_is_one_that_does_not_train() -> None:
+    found = stages("demo")["rl_policy"]
+    rl.validate(found, CPUS)
+    with refused("ray.no-training-node"):
+        rl.validate(stages("demo", "rl_policy.servers.nodes=2")["rl_policy"], CPUS)
+    with refused("service.too-few-gpus", needed=9):
+        rl.validate(stages("paper", "rl_policy.servers.gpus=9")["rl_policy"], GPUS)
+
+
+def test_the_rule_asks_no_reward_model_and_trains_none() -> None:
+    found = stages("demo", "rl_policy.reward=answer")
+    assert "train_1" not in found
+    assert not found["rl_policy"].config.services
+    assert not [need for need in found["measure"].needs if need.startswith("judge.")]
+
+
+def test_a_second_judge_is_asked_after_training_alone() -> None:
+    found = stages("paper", "second_judge=models/other")
+    assert "judge.second" in found["measure"].needs
+    assert not [need for need in found["rl_policy"].needs if "second" in need]
+    one, other = stages("paper"), found
+    assert one["rl_policy"].fingerprint() == other["rl_policy"].fingerprint()
+    assert one["measure"].fingerprint() != other["measure"].fingerprint()
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "stable_reinforce"])
+def test_the_registry_s_algorithms_are_settings(algorithm: str) -> None:
+    assert resolved("paper", f"rl_policy.algorithm={algorithm}").settings.rl_policy.algorithm.kind == algorithm
+
+
+def test_a_reward_that_asks_a_reward_model_needs_one() -> None:
+    with refused("settings.contradiction", name="reward_model"):
+        resolved("paper", "reward_model=", "pairs=")
