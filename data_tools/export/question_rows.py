@@ -31,6 +31,8 @@ from proxygrm.evaluate.rows.text import reasons_text
 
 TRAIN, VALIDATION, HELD_OUT, COLD_START = "train", "validation", "held_out", "cold_start"
 IMAGES, INDEX, REPORT = "images", "index.json", "report.json"
+GROUP = 256
+"""Rows that are written together."""
 LISTED = 100
 """Lines of each cause in the report."""
 
@@ -201,9 +203,11 @@ def prompt_text(question: str, instruction: str) -> str:
 
 
 def write_parquet(rows: Sequence[QuestionRow], path: Path, instruction: str) -> None:
-    """Rows as verl reads them, with their images; `extra_info` is what `proxygrm.rewards.answers` reads."""
+    """Rows as verl reads them, with their images, of which a row group's are in memory; `extra_info` is what
+    `proxygrm.rewards.answers` reads."""
     import pyarrow as pa
-    from pyarrow.parquet import write_table
+
+    from data_tools.export.to_verl import open_parquet
 
     text = pa.string()
     texts = pa.list_(text)
@@ -217,9 +221,12 @@ def write_parquet(rows: Sequence[QuestionRow], path: Path, instruction: str) -> 
             ("extra_info", pa.struct([*extra, ("reference", text)])),
         ]
     )
-    table = pa.Table.from_pylist([_verl_row(row, instruction) for row in rows], schema)
-    with whole_file(path) as scratch:
-        write_table(table, scratch)
+    with whole_file(path) as scratch, open_parquet(scratch, schema) as file:
+        for begin in range(0, len(rows), GROUP):
+            group = [_verl_row(row, instruction) for row in rows[begin : begin + GROUP]]
+            file.write_table(pa.Table.from_pylist(group, schema))
+        if not rows:
+            file.write_table(schema.empty_table())
 
 
 def _verl_row(row: QuestionRow, instruction: str) -> dict[str, Any]:

@@ -30,8 +30,8 @@ class RewardModelServers:
     max_pixels: int = 0
     max_tokens: int = 0
     """Of a critique."""
-    timeout_s: float = 300.0
-    """For one judgement, retries included."""
+    timeout_s: float = 240.0
+    """For one judgement, retries included: less than its callers wait, so that they hear the cause."""
     start_timeout_s: float = 1800.0
     max_restarts: int = 3
 

@@ -125,6 +125,15 @@ def test_too_few_questions_are_refused(tmp_path: Path, amounts: Amounts) -> None
         write_question_rows(write(tmp_path / "in", rows), tmp_path / "out", amounts)
 
 
+def test_more_rows_than_a_row_group_are_all_written(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {number} + 1?", "answer": number + 1} for number in range(600)]
+    write_question_rows(write(tmp_path / "in", rows), tmp_path / "out", Amounts(10, 10, 0))
+    file = pq.ParquetFile(tmp_path / "out" / "train.parquet")
+    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (580, 3)
+    asked = [row["question"] for row in file.read(columns=["extra_info"]).column(0).to_pylist()]
+    assert len(set(asked)) == 580
+
+
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     with refused("file.empty"):
         write_question_rows(write(tmp_path / "in", []), tmp_path / "out", AMOUNTS)

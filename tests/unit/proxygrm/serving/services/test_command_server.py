@@ -43,7 +43,7 @@ def service(*words: str, **settings: Any) -> CommandServer:
 
 @contextmanager
 def started(folder: Path, search: CommandServer, **inputs: Path) -> Iterator[CommandProcess]:
-    replica = CommandReplica("search-0", "gpu-2", "127.0.0.1", folder / "search-0.log")
+    replica = CommandReplica("search-0", "gpu-2", "127.0.0.1", folder / "search-0.log", key_file=folder / "key")
     process = CommandProcess(search, replica, inputs, "the key")
     process.start()
     try:
@@ -120,7 +120,7 @@ def test_it_listens_where_it_is_told_and_has_the_key_in_its_environment_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_JOB_ID", "1")
-    words = ("{python}", "-c", SERVER, "{model}/config.json", "{address}:{port}", "{unknown to us}")
+    words = ("{python}", "-c", SERVER, "{model}/config.json", "{address}:{port}", "{key_file}", "{unknown to us}")
     search = service(*words, needs={"model": ""}, variables={"MY_WAY": "1"})
     with started(tmp_path, search, model=Path("/models/a")) as process:
         wait_for(lambda: process.status().state == "healthy")
@@ -130,7 +130,7 @@ def test_it_listens_where_it_is_told_and_has_the_key_in_its_environment_alone(
     assert said.pop("pid")
     assert "the key" not in command_line
     assert said == {
-        "words": ["/models/a/config.json", f"127.0.0.1:{port}", "{unknown to us}"],
+        "words": ["/models/a/config.json", f"127.0.0.1:{port}", str(tmp_path / "key"), "{unknown to us}"],
         "gpus": "",
         "SERVICE_ADDRESS": "127.0.0.1",
         "SERVICE_PORT": port,
