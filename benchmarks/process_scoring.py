@@ -123,7 +123,7 @@ def settings() -> Any:
 
 
 def lengths(written: int) -> Any:
-    from proxygrm.evaluate.process.work import ScoreSettings
+    from proxygrm.process.stages import ScoreSettings
 
     return ScoreSettings(written, written, VERDICT_TOKENS, history=0)
 

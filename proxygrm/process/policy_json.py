@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from proxygrm.core.bad_row import BadRow
+from proxygrm.process.checklist import Step, steps_in
 from proxygrm.process.json_text import balanced, objects_in, without_trailing_commas
 
 STEPS, FINAL = "reasoningprocess", "finalanswer"
@@ -31,6 +34,9 @@ _LATEX = (
 )
 """Commands that begin like an escape of JSON (\\b \\f \\n \\r \\t \\u), longest first."""
 _LATEX_COMMAND = re.compile(rf"(\\\\)|\\(?=(?:{_LATEX})(?![A-Za-z])|u(?![0-9A-Fa-f]{{4}}))")
+
+
+Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,21 @@ def read_policy(text: str, as_upstream: bool = False) -> PolicyAnswer:
     answer = value.get(FINAL)
     problem = problem or ("" if answer not in (None, "") else "no_final_answer")
     return PolicyAnswer(value | {FINAL: _answer_text(answer)}, problem)
+
+
+def steps_of(response: Any) -> tuple[Steps, str]:
+    """(steps, "") of a response, or ((), why it has none). A text is read as the policy's own."""
+    if isinstance(response, str):
+        response = read_policy(response).row
+    if not isinstance(response, Mapping):
+        return (), "no_response"
+    if "error" in response and STEPS not in response:
+        return (), "failed_response"
+    try:
+        steps = steps_in(response.get(STEPS))
+    except BadRow as error:
+        return (), error.cause
+    return (tuple(steps), "") if steps else ((), "no_steps")
 
 
 def _with_steps(text: str) -> list[dict[str, Any]]:

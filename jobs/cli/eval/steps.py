@@ -68,10 +68,10 @@ def run_steps(
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
     from proxygrm.evaluate.judges.select import calls_of
-    from proxygrm.evaluate.process.work import ScoreSettings
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.evaluate.steps.release import read_release
     from proxygrm.evaluate.steps.run import ANSWERS, StepRun, judge_steps
+    from proxygrm.process.stages import ScoreSettings
     from proxygrm.report.numbers import counts_text
 
     if data is None:

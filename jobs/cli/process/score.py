@@ -92,9 +92,9 @@ def score(
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
     from proxygrm.evaluate.process.score import Rules, Tally, score_questions, scored_row
-    from proxygrm.evaluate.process.work import ScoreSettings
     from proxygrm.evaluate.rows.pairs import check_images
     from proxygrm.evaluate.settings import EvaluateSettings
+    from proxygrm.process.stages import ScoreSettings
 
     names = {"judge": judge, "extractor": extractor or judge, "auditor": auditor or judge}
     of_work = {field.name: settings.pop(field.name) for field in fields(ScoreSettings)}

@@ -17,11 +17,9 @@ from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.judges.base import text_hash
 from proxygrm.evaluate.rows.pairs import image_files, image_names
 from proxygrm.evaluate.rows.text import reasons_text
-from proxygrm.process.checklist import Step, steps_in
-from proxygrm.process.policy_json import STEPS, read_policy
+from proxygrm.process.policy_json import Steps, steps_of
 
 _RESPONSE = re.compile(r"vlmresponse([1-9][0-9]*)")
-Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -121,21 +119,6 @@ def responses_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Name -> value of the responses, in the order of their numbers."""
     numbers = {name: int(match[1]) for name in row if (match := _RESPONSE.fullmatch(name))}
     return {name: row[name] for name in sorted(numbers, key=numbers.__getitem__)}
-
-
-def steps_of(response: Any) -> tuple[Steps, str]:
-    """(steps, "") of a response, or ((), why it has none). A text is read as the policy's own."""
-    if isinstance(response, str):
-        response = read_policy(response).row
-    if not isinstance(response, Mapping):
-        return (), "no_response"
-    if "error" in response and STEPS not in response:
-        return (), "failed_response"
-    try:
-        steps = steps_in(response.get(STEPS))
-    except BadRow as error:
-        return (), error.cause
-    return (tuple(steps), "") if steps else ((), "no_steps")
 
 
 def _object(line: bytes) -> Any:

@@ -19,11 +19,11 @@ from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.judges.endpoint import Unanswered
 from proxygrm.evaluate.judges.engine import Request
 from proxygrm.evaluate.process.questions import Question, QuestionFile, copies, question_of, responses_of
-from proxygrm.evaluate.process.work import why_unreadable
 from proxygrm.evaluate.rows.row_file import Row, RowFile
 from proxygrm.evaluate.rows.text import rows_text
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.process.policy_json import read_policy
+from proxygrm.process.stages import why_unreadable
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,14 @@ from proxygrm.core.bad_row import BadRow
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP
 from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.process.answering import answer_all
-from proxygrm.evaluate.process.questions import Question, QuestionFile, Steps, question_of, responses_of, steps_of
-from proxygrm.evaluate.process.work import Description, ScoreSettings, Work, why_unreadable, without_thought
+from proxygrm.evaluate.process.questions import Question, QuestionFile, question_of, responses_of
+from proxygrm.evaluate.process.work import Work
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.process.audit import audit_object, reliability_in
 from proxygrm.process.checklist import checklist_of
 from proxygrm.process.gate import gate
+from proxygrm.process.policy_json import Steps, steps_of
+from proxygrm.process.stages import Description, ScoreSettings, why_unreadable, without_thought
 from proxygrm.process.verdict import read_verdict
 
 DESCRIBED, DESCRIBED_RAW = "__golden_image_description__", "__golden_image_description_raw__"

@@ -8,85 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
-from proxygrm.core.bounds import check_bounds
-from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP, audit_prompt, describe_prompt, step_prompt
+from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP, describe_prompt
 from proxygrm.evaluate.judges.base import text_hash
 from proxygrm.evaluate.judges.engine import Request
-from proxygrm.evaluate.process.questions import Question, Steps
+from proxygrm.evaluate.process.questions import Question
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.process.checklist import checklist_of
-from proxygrm.process.json_text import objects_in, strip_code_fences
-
-DESCRIPTION = "image_description"
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """How the stages are asked."""
-
-    description_tokens: int = 2048
-    """Longest description, in tokens."""
-    audit_tokens: int = 2048
-    """Longest audit, in tokens."""
-    verdict_tokens: int = 16
-    """Longest verdict, in tokens."""
-    history: int = 32
-    """The judge sees at least so many earlier steps, and fewer than twice as many; 0: all. The first one shown moves in
-    strides of so many, since the steps in between share their prefix."""
-    soft: bool = False
-    """Also ask how probable the two verdicts are."""
-
-    def __post_init__(self) -> None:
-        lengths = ("description_tokens", "audit_tokens", "verdict_tokens")
-        check_bounds("process score", self, from_one=lengths, from_zero=("history",))
-
-    def first_shown(self, step: int) -> int:
-        """The first step that the judge of step `step` sees, both from 0."""
-        return 0 if not self.history else max(0, step // self.history - 1) * self.history
-
-    def tokens(self, stage: str) -> int:
-        return {DESCRIBE: self.description_tokens, AUDIT: self.audit_tokens, STEP: self.verdict_tokens}[stage]
-
-
-@dataclass(frozen=True)
-class Description:
-    raw: str
-    """The extractor's text."""
-    text: str
-    """What it says of the image; "" where it cannot be read."""
-    problem: str = ""
-    """Why it cannot be read."""
-
-    @classmethod
-    def of(cls, answer: Row) -> Description:
-        """A text that is not the start of the JSON is taken as it is: it describes the image all the same."""
-        raw = str(answer["text"])
-        said = without_thought(raw)
-        texts = [value.get(DESCRIPTION) for value in objects_in(said)]
-        found = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
-        if found:
-            return cls(raw, found[-1])
-        plain = strip_code_fences(said)
-        if plain and not plain.startswith("{") and DESCRIPTION not in plain:
-            return cls(raw, plain)
-        return cls(raw, "", why_unreadable(answer))
-
-
-def without_thought(text: str) -> str:
-    """What follows the `<think>` of a model that thinks first."""
-    return text.rpartition("</think>")[2] if text.lstrip().startswith("<think>") else text
-
-
-def why_unreadable(answer: Row) -> str:
-    """A word for an answer that is not what was asked for."""
-    if answer.get("cause"):
-        return str(answer["cause"])
-    if answer["problem"]:
-        return "prompt_refused"
-    return "cut_off" if answer["truncated"] else "empty" if not answer["text"].strip() else "unreadable"
+from proxygrm.process.policy_json import Steps
+from proxygrm.process.stages import Description, ScoreSettings, audit_text, step_texts
 
 
 class Work:
@@ -177,21 +108,15 @@ class Work:
 
     def auditing(self, question: Question, steps: Steps) -> Request | None:
         """None where there is nothing to compare: no claim, or no readable description."""
-        description, checklist = self.description(question), checklist_of(steps)
-        if not self.audits or not checklist.items or description is None or not description.text:
-            return None
-        return self._request(AUDIT, audit_prompt(description.text, checklist.text), question)
+        description = self.description(question)
+        text = audit_text(description.text, steps) if self.audits and description else None
+        return self._request(AUDIT, text, question) if text else None
 
     def judging(self, question: Question, steps: Steps) -> list[Request]:
         """One call for each step."""
         description = self.description(question)
-        text, settings = description.text if description else "", self.settings
-        requests = []
-        for step in range(len(steps)):
-            first = settings.first_shown(step)
-            shown = [shown.text for shown in steps[first : step + 1]]
-            requests.append(self._request(STEP, step_prompt(question.text, text, shown, first + 1), question))
-        return requests
+        texts = step_texts(question.text, description.text if description else "", steps, self.settings)
+        return [self._request(STEP, text, question) for text in texts]
 
     def _request(self, stage: str, text: str, question: Question) -> Request:
         key = f"{stage}:{text_hash(text + chr(0) + question.seen)}"

@@ -21,13 +21,14 @@ from proxygrm.evaluate.judges.scalar_checkpoint import ScalarCheckpointJudge
 from proxygrm.evaluate.judging import collect_answers
 from proxygrm.evaluate.process.answering import answer_all
 from proxygrm.evaluate.process.score import soft_score
-from proxygrm.evaluate.process.work import ScoreSettings, Work, why_unreadable, without_thought
+from proxygrm.evaluate.process.work import Work
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair
 from proxygrm.evaluate.rows.pairs import EvalPair, check_images
 from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.evaluate.steps.answers import verdict_of
 from proxygrm.evaluate.steps.figures import Verdict
 from proxygrm.evaluate.steps.release import Labelled
+from proxygrm.process.stages import ScoreSettings, why_unreadable, without_thought
 from proxygrm.process.verdict import read_verdict
 
 ANSWERS = "answers.jsonl"
