@@ -75,13 +75,14 @@ def serve_reward(
     timeout_s: float,
     trust_remote_code: bool,
 ) -> None:
-    """Answer POST /score and /compare with reward models of any kind, until Ctrl-C; a page for people is at /.
+    """Answer POST /score, /compare and /steps with reward models of any kind, until Ctrl-C; a page for people is at /.
 
     \b
     proxygrm serve-reward runs/mine/rm/model --replicas 2 --images /data/images
     proxygrm serve-reward grm=GENERATIVE rm=SCALAR --port 8000
 
-    A model is called like its folder, or NAME. Whether it scores or writes critiques is read from its config.json.
+    A model is called like its folder, or NAME. Whether it scores, judges steps or writes critiques is read from its
+    files.
     What could not be judged is answered 503 with its cause, never with a score.
     """
     from jobs.cli.common.quiet import quiet, say

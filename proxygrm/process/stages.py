@@ -14,6 +14,7 @@ from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP, audit_prompt, step_prompt
 from proxygrm.process.checklist import Step, checklist_of
 from proxygrm.process.json_text import objects_in, strip_code_fences
+from proxygrm.serving.chat.answer import after_thought
 
 DESCRIPTION = "image_description"
 
@@ -71,8 +72,8 @@ class Description:
 
 
 def without_thought(text: str) -> str:
-    """What follows the `<think>` of a model that thinks first."""
-    return text.rpartition("</think>")[2] if text.lstrip().startswith("<think>") else text
+    """What follows the `<think>` of a model that thinks first; "" where the thought has no end."""
+    return after_thought(text, truncated=True)
 
 
 def why_unreadable(answer: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
     POST /score     {question, images, responses: [...]} -> {scores: [...], how}
     POST /compare   {question, images, response_1, response_2, orders: "both" | "as-given"}
                     -> {verdict, critiques: [...]} with `scores` and `probability` of a scalar model
+    POST /steps     {question, images, steps: [{steptext, visualdependency}]} -> {raw, final, reliability}
     GET  /models    names, kinds and limits
     GET  /health    200 when every model has a healthy replica, else 503; without a key
     GET  /metrics   Prometheus
@@ -26,9 +27,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from proxygrm.process.checklist import Step, normal_dependency
 from proxygrm.reward_service.images import UnknownImage, UploadedImages
-from proxygrm.reward_service.judges import Asked, NotJudged, Orders, RewardModel
+from proxygrm.reward_service.judges import Asked, NotJudged, Orders, Refused, RewardModel
 from proxygrm.reward_service.page import PAGE, POLICY
+from proxygrm.reward_service.process import MAX_STEPS
 from proxygrm.serving.access.callers import NOBODY, Callers
 from proxygrm.serving.access.guard import OPEN, App, RequireKey, Send
 from proxygrm.serving.front.health import Health
@@ -39,7 +42,7 @@ from proxygrm.serving.pool.routing import Cause
 
 MAX_TEXT = 1_000_000
 """Characters of a question or a response."""
-PATHS = ("/", "/score", "/compare", "/models", "/health", "/metrics")
+PATHS = ("/", "/score", "/compare", "/steps", "/models", "/health", "/metrics")
 _CALLERS_FAULT = frozenset({Cause.REFUSED, Cause.IMAGE_MISSING})
 """Causes that another attempt with the same request does not change."""
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
@@ -63,12 +66,15 @@ class CompareRequest(_Body):
     orders: Orders = "both"
 
 
-class Refused(Exception):
-    """The request cannot be answered as it is."""
+class StepOfSolution(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
-    def __init__(self, status: int, cause: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.cause, self.detail = status, cause, detail
+    steptext: Text
+    visualdependency: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+
+class StepsRequest(_Body):
+    steps: Annotated[list[StepOfSolution], Field(min_length=1, max_length=MAX_STEPS)]
 
 
 def api(models: Mapping[str, RewardModel], key: str, images: Path | None = None, callers: Callers = NOBODY) -> App:
@@ -114,6 +120,14 @@ def api(models: Mapping[str, RewardModel], key: str, images: Path | None = None,
         if comparison.scores is not None:
             found["scores"] = list(comparison.scores)
         return found
+
+    @app.post("/steps")
+    async def judge_steps(body: StepsRequest, request: Request) -> dict[str, Any]:
+        model = _named(models, body.model)
+        asked = Asked(body.question, await store.read(body.images))
+        steps = [Step(step.steptext, normal_dependency(step.visualdependency)) for step in body.steps]
+        judged = await unless_disconnected(request, model.steps(asked, steps))
+        return {"raw": list(judged.raw), "final": list(judged.final), "reliability": judged.reliability}
 
     @app.get("/models")
     async def get_models() -> dict[str, Any]:

@@ -13,11 +13,19 @@ from proxygrm.core.labels import Label
 from proxygrm.critique import contract as critique_contract
 from proxygrm.critique import think_answer
 from proxygrm.critique.contracts import KINDS, PROXY_GRM, R1, Contract
-from proxygrm.reward_service.judges import ORDERS_DISAGREE, Asked, Comparison, Orders, RewardModel, Scores, all_of
-from proxygrm.serving.chat.answer import NotAChat, after_thought, read_chat
+from proxygrm.reward_service.judges import (
+    ORDERS_DISAGREE,
+    Asked,
+    Comparison,
+    Orders,
+    RewardModel,
+    Scores,
+    all_of,
+    read_written,
+)
+from proxygrm.serving.chat.answer import after_thought
 from proxygrm.serving.chat.request import ChatRequest
 from proxygrm.serving.endpoints import Endpoints
-from proxygrm.serving.pool.answer import AttemptFailed
 from proxygrm.serving.pool.image import ImageRef
 from proxygrm.serving.pool.request import PoolRequest
 from proxygrm.serving.pool.routing import Cause
@@ -91,13 +99,7 @@ class GenerativeModel(RewardModel):
         return PoolRequest(chat, tuple(images), self._read_answer)
 
     def _read_answer(self, body: bytes) -> Critique:
-        """Raises AttemptFailed for what is not a chat completion."""
-        try:
-            chat = read_chat(body)
-        except NotAChat as error:
-            raise AttemptFailed(Cause.GARBAGE, str(error)) from error
-        if not (chat.text or chat.cause or chat.finish):
-            raise AttemptFailed(Cause.GARBAGE, "a message without text that has no finish_reason")
+        chat = read_written(body)
         text = after_thought(chat.text, chat.truncated)
         read = self._kind.read(text)
         return Critique(

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from proxygrm.core.labels import Label
+from proxygrm.process.checklist import Step
 from proxygrm.reward_service.models import Kind
+from proxygrm.serving.chat.answer import ChatAnswer, NotAChat, read_chat
 from proxygrm.serving.pool.answer import AttemptFailed
 from proxygrm.serving.pool.dispatch import Pool, Progress
 from proxygrm.serving.pool.image import ImageInput, ImageRef
@@ -31,6 +33,14 @@ class NotJudged(Exception):
     def __init__(self, cause: Cause, detail: str) -> None:
         super().__init__(detail)
         self.cause, self.detail = cause, detail
+
+
+class Refused(Exception):
+    """The request cannot be answered as it is."""
+
+    def __init__(self, status: int, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.cause, self.detail = status, cause, detail
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,29 @@ class Comparison:
     scores: Sequence[float] | None = None
 
 
+@dataclass(frozen=True)
+class StepScores:
+    """Of a solution's steps."""
+
+    raw: Sequence[float]
+    """1 or -1, as judged."""
+    final: Sequence[float | None]
+    """Gated by the reliability."""
+    reliability: float | None
+    """How far what the steps claim to see agrees with the images; None where they claim nothing."""
+
+
+def read_written(body: bytes) -> ChatAnswer:
+    """What a model of vLLM wrote. Raises AttemptFailed for what is not a chat completion."""
+    try:
+        chat = read_chat(body)
+    except NotAChat as error:
+        raise AttemptFailed(Cause.GARBAGE, str(error)) from error
+    if not (chat.text or chat.cause or chat.finish):
+        raise AttemptFailed(Cause.GARBAGE, "a message without text that has no finish_reason")
+    return chat
+
+
 async def all_of(calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
     """Their results, in their order. The first that fails cancels the others."""
     tasks = [asyncio.create_task(call) for call in calls]
@@ -86,6 +119,10 @@ class RewardModel(Pool):
     @abstractmethod
     async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
         """Raises NotJudged."""
+
+    async def steps(self, asked: Asked, steps: Sequence[Step]) -> StepScores:
+        """Raises NotJudged, and Refused by models that judge whole responses."""
+        raise Refused(422, "bad_request", f"a {self.kind} model does not judge steps; a process model does")
 
     async def answer(
         self,

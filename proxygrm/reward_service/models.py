@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from proxygrm.core.checkpoints.check import check_checkpoint
-from proxygrm.core.checkpoints.scalar import is_scalar_checkpoint
+from proxygrm.core.checkpoints.kinds import kind_of
 from proxygrm.core.errors import UserError
 
-Kind = Literal["scalar", "generative"]
+Kind = Literal["scalar", "process", "generative"]
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=(.+)", re.DOTALL)
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -23,7 +23,7 @@ class ServedModel:
     """In requests, metrics and logs."""
     path: Path
     kind: Kind
-    """By its config.json: it scores, or it writes critiques."""
+    """As the checkpoint shows: it scores, judges steps, or writes critiques."""
 
 
 def read_models(texts: Iterable[str]) -> list[ServedModel]:
@@ -34,7 +34,7 @@ def read_models(texts: Iterable[str]) -> list[ServedModel]:
         path = Path(named[2] if named else text)
         check_checkpoint(path)
         name = named[1] if named else _NOT_IN_A_NAME.sub("-", path.resolve().name).strip("-.") or "model"
-        model = ServedModel(name, path, "scalar" if is_scalar_checkpoint(path) else "generative")
+        model = ServedModel(name, path, cast(Kind, kind_of(path)))
         if other := next((other for other in models if other.name == name), None):
             raise UserError(
                 f"two models are called {name!r}: {other.path} ({other.kind}) and {path} ({model.kind}); a request "

@@ -13,6 +13,7 @@ from proxygrm.reward_service.api import api
 from proxygrm.reward_service.generative import GenerativeModel
 from proxygrm.reward_service.judges import RewardModel
 from proxygrm.reward_service.models import ServedModel
+from proxygrm.reward_service.process import ProcessModel
 from proxygrm.reward_service.scalar import ScalarModel
 from proxygrm.scalar.replica import SCORER
 from proxygrm.serving.access.callers import NOBODY, Callers
@@ -31,7 +32,7 @@ from proxygrm.serving.settings import ProxySettings
 
 COMMAND = "serve-reward"
 KEY_FILE = "reward.key"
-PROGRAMS = {"scalar": SCORER, "generative": VLLM}
+PROGRAMS = {"scalar": SCORER, "process": VLLM, "generative": VLLM}
 
 
 class _Stopped(Exception):
@@ -127,7 +128,9 @@ def _watch(servings: Sequence[Serving], server: object, on_message: Callable[[st
 
 def _judge(model: ServedModel, serving: Serving, contract: Contract) -> RewardModel:
     endpoints = Endpoints.read(serving.endpoints_file)
-    return ScalarModel(endpoints) if model.kind == "scalar" else GenerativeModel(endpoints, contract=contract)
+    if model.kind == "generative":
+        return GenerativeModel(endpoints, contract=contract)
+    return ScalarModel(endpoints) if model.kind == "scalar" else ProcessModel(endpoints)
 
 
 def _gpus(model: ServedModel, settings: ProxySettings) -> int:
@@ -137,7 +140,7 @@ def _gpus(model: ServedModel, settings: ProxySettings) -> int:
 
 def _device(device: str, models: Sequence[ServedModel], settings: ProxySettings) -> str:
     """cpu or cuda. UserError without vLLM where it is needed, and with too few GPUs."""
-    if any(model.kind == "generative" for model in models):
+    if any(PROGRAMS[model.kind] is VLLM for model in models):
         check_vllm()
     gpus, needed = visible_gpus(), sum(_gpus(model, settings) for model in models)
     if device == "auto":

@@ -13,8 +13,12 @@ import uvicorn
 from aiohttp import web
 
 from proxygrm.critique.prompts import read_grm_prompt
+from proxygrm.critique.prompts.process import DESCRIBE, read_prompt
+from proxygrm.demo import process_service
 from proxygrm.reward_service.api import api
 from proxygrm.reward_service.generative import GenerativeModel
+from proxygrm.reward_service.judges import RewardModel
+from proxygrm.reward_service.process import ProcessModel
 from proxygrm.reward_service.scalar import ScalarModel
 from proxygrm.serving.endpoints import Endpoints
 from support.proxy.stub import Server, completion, stubs
@@ -46,6 +50,23 @@ class Writing(Server):
         )
 
 
+class Stepping(Server):
+    """Sees three red circles; audits and judges as the demo's rules do."""
+
+    def reply(self, body: dict) -> web.Response:
+        text = body["messages"][0]["content"][-1]["text"]
+        if read_prompt(DESCRIBE, text) is not None:
+            return completion('{"image_description": "three red circles"}')
+        said = process_service.reply(text, [])
+        assert said is not None, text
+        return completion(said)
+
+
+def model_of(server: Server, group: Endpoints, timeout_s: float, **options: Any) -> RewardModel:
+    kind = {Scoring: ScalarModel, Stepping: ProcessModel}.get(type(server), GenerativeModel)
+    return kind(group, timeout_s, **options)
+
+
 @contextlib.asynccontextmanager
 async def served(
     *,
@@ -57,12 +78,11 @@ async def served(
     """An HTTP client of the API. options: of the models. models: the stub replicas of each,
     by its name."""
     async with contextlib.AsyncExitStack() as stack:
-        judges: dict[str, Any] = {}
+        judges: dict[str, RewardModel] = {}
         for name, servers in models.items():
             urls = await stack.enter_async_context(stubs(*servers))
             group = Endpoints(tuple(urls), "key", max_tokens=64, images_by_name=True)
-            kind = ScalarModel if isinstance(servers[0], Scoring) else GenerativeModel
-            judges[name] = kind(group, timeout_s, **(options or {}))
+            judges[name] = model_of(servers[0], group, timeout_s, **(options or {}))
         config = uvicorn.Config(api(judges, "reward-key", images), port=0, log_level="critical")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())

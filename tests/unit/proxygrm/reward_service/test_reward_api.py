@@ -20,9 +20,11 @@ from PIL import Image
 
 from proxygrm.critique.prompts import r1_prompt
 from proxygrm.reward_service import api as api_module
+from proxygrm.reward_service import generative, process, scalar
 from proxygrm.reward_service.generative import GenerativeModel
 from proxygrm.reward_service.images import UploadedImages
 from proxygrm.reward_service.models import read_models
+from proxygrm.reward_service.process import ProcessModel
 from proxygrm.reward_service.scalar import ScalarModel
 from support.proxy.reward_calls import Scoring, Writing, ask, served
 from support.proxy.stub import completion
@@ -376,5 +378,8 @@ def test_the_table_of_the_documentation_has_every_path_and_limit_of_the_api():
     text = (ROOT / "docs" / "serving.md").read_text()
     rows = set(re.findall(r"^\| `(?:GET|POST) (/\w*)`", text, re.MULTILINE))
     assert rows == set(api_module.PATHS)
-    for model in (ScalarModel, GenerativeModel):
-        assert f"{model.fewest} to {model.most}" in text
+    for model, how in ((ScalarModel, scalar.HOW), (GenerativeModel, generative.HOW), (ProcessModel, process.HOW)):
+        row = next(line for line in text.splitlines() if line.startswith(f"| {model.kind} |"))
+        assert f"`{how}`" in row
+        assert f"{model.fewest} to {model.most}" in row
+    assert f"`steps`: 1 to {process.MAX_STEPS} of" in text
