@@ -4,9 +4,10 @@ A connection is *unauthorized* until the application accepts it, which `guard` d
 or comes from an address that needs none. Unauthorized connections are few and short-lived:
 
 - after UNAUTHORIZED_S they are closed, whatever they are in the middle of;
-- of one peer at most UNAUTHORIZED_PER_PEER stay longer than a second, and of all peers together at most half of the
-  files that the process may have open. The oldest are closed first, so that a caller that sends its request at once
-  gets through.
+- of all peers together at most half of the files that the process may have open stay, and of one peer at most a
+  SHARE_OF_PEER of these for longer than a second, within UNAUTHORIZED_PER_PEER: a trainer on a busy machine opens
+  hundreds before it sends its first request. The oldest are closed first, so that a caller that sends its request at
+  once gets through.
 
 An authorized connection is closed only when it stops in the middle of a request: less than MIN_WINDOW_BYTES within
 WINDOW_S. Time in which the server itself did not read does not count.
@@ -27,7 +28,9 @@ from proxygrm.serving.access.guard import CONNECTION, App, Send
 
 SWEEP_S = 1.0
 UNAUTHORIZED_S = 15.0
-UNAUTHORIZED_PER_PEER = 64
+UNAUTHORIZED_PER_PEER = (64, 1024)
+"""The fewest and the most that one peer may keep, however many files there are."""
+SHARE_OF_PEER = 1 / 16
 WINDOW_S = 60.0
 MIN_WINDOW_BYTES = 64 * 1024
 """Of a request, within a window."""
@@ -103,6 +106,8 @@ class _Watch:
         self._authorized: set[LimitedProtocol] = set()
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._max_unauthorized = (MAX_FILES if files == resource.RLIM_INFINITY else files) // 2
+        fewest, most = UNAUTHORIZED_PER_PEER
+        self._max_of_peer = min(most, max(fewest, int(self._max_unauthorized * SHARE_OF_PEER)))
         self._sweep_at: float | None = None
 
     def opened(self, connection: LimitedProtocol) -> None:
@@ -147,7 +152,7 @@ class _Watch:
         else:
             for of_peer in list(self._unauthorized.values()):
                 lasting = [connection for connection in of_peer if now - connection.opened_at >= SWEEP_S]
-                excess = max(0, len(lasting) - UNAUTHORIZED_PER_PEER)
+                excess = max(0, len(lasting) - self._max_of_peer)
                 for rank, connection in enumerate(lasting):
                     if rank < excess or now - connection.opened_at >= UNAUTHORIZED_S:
                         self._drop(connection)

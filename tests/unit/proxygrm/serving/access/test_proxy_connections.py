@@ -227,7 +227,7 @@ def test_time_in_which_the_server_does_not_read_does_not_count_against_the_calle
 
 def test_unauthorized_connections_of_one_peer_are_limited_and_the_oldest_are_closed_first(loop, monkeypatch):
     monkeypatch.setattr(connections, "SWEEP_S", 0.1)
-    monkeypatch.setattr(connections, "UNAUTHORIZED_PER_PEER", 5)
+    monkeypatch.setattr(connections, "UNAUTHORIZED_PER_PEER", (5, 5))
     with serving(RequireKey(App(), "key"), loop) as port, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(connected(port, HALF_HEAD)) for _ in range(20)]
         for peer in peers[:15]:
@@ -235,6 +235,35 @@ def test_unauthorized_connections_of_one_peer_are_limited_and_the_oldest_are_clo
         for peer in peers[15:]:
             peer.sendall(b"nd: x\r\n\r\n")
             assert answer(peer).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize(("files", "served"), [(16_384, 100), (1024, 64)])
+def test_a_caller_that_opens_many_connections_before_it_sends_may_keep_as_many_as_there_are_files_for(
+    monkeypatch, files, served
+):
+    swept, sweeps = threading.Event(), []
+    sweep = connections._Watch._sweep
+
+    def counted(watch):
+        sweeps.extend([None] if watch._loop.time() - watch._sweep_at <= connections.SWEEP_S else [])
+        sweep(watch)
+        if len(sweeps) >= enough:
+            swept.set()
+
+    enough = sys.maxsize
+    monkeypatch.setattr(connections, "SWEEP_S", 0.1)
+    monkeypatch.setattr(connections._Watch, "_sweep", counted)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    with serving(RequireKey(App(), "key")) as port, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(connected(port)) for _ in range(100)]
+        enough = len(sweeps) + 3  # by then they all have lasted
+        assert swept.wait(20)
+        answered = []
+        for peer in peers:
+            with contextlib.suppress(ConnectionError):
+                peer.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + KEY + b"Content-Length: 1\r\n\r\n1")
+                answered.append(peer.recv(12) == b"HTTP/1.1 200")
+        assert sum(answered) == served
 
 
 def test_a_head_without_end_is_refused_and_trailers_are_not_kept(loop):
