@@ -26,6 +26,8 @@ from proxygrm.reward_service.images import UploadedImages
 from proxygrm.reward_service.models import read_models
 from proxygrm.reward_service.process import ProcessModel
 from proxygrm.reward_service.scalar import ScalarModel
+from proxygrm.serving.front import health
+from proxygrm.serving.pool import routing
 from support.proxy.reward_calls import Scoring, Writing, ask, served
 from support.proxy.stub import completion
 from support.refusals import refused
@@ -121,7 +123,9 @@ def test_a_model_of_the_other_contract_is_asked_for_its_own_judgement():
 @pytest.mark.parametrize(
     ("how", "cause"), [("babbles", "unparsed"), ("cut off", "cut_off"), ("500", "http_error"), ("NaN", "garbage")]
 )
-def test_what_could_not_be_judged_is_503_with_its_cause_and_has_no_score(how, cause):
+def test_what_could_not_be_judged_is_503_with_its_cause_and_has_no_score(how, cause, monkeypatch):
+    monkeypatch.setattr(routing, "FIRST_BACK_OFF_S", 0.01)
+
     async def behave(request, number):
         if number < 3:  # of the judgements of one request, most are there
             return None
@@ -132,8 +136,12 @@ def test_what_could_not_be_judged_is_503_with_its_cause_and_has_no_score(how, ca
     async def scalar(request, number):
         return await behave(request, 3)
 
-    scored = ask(lambda http: http.post("/score", json=MANY), grm=[Writing(behave=behave)], timeout_s=1.0)
-    compared = ask(lambda http: http.post("/compare", json=PAIR), rm=[Scoring(behave=scalar)], timeout_s=1.0)
+    async def requests(http):
+        return await asyncio.gather(
+            http.post("/score", json={**MANY, "model": "grm"}), http.post("/compare", json={**PAIR, "model": "rm"})
+        )
+
+    scored, compared = ask(requests, grm=[Writing(behave=behave)], rm=[Scoring(behave=scalar)], timeout_s=1.0)
     expected = {"NaN": "garbage", "500": "http_error"}.get(how, "garbage")  # a scalar model writes nothing
     for response, wanted in ((scored, cause), (compared, expected)):
         assert response.status_code == 503
@@ -313,14 +321,15 @@ def test_everything_but_health_and_the_page_requires_the_key():
     assert ask(requests, rm=[Scoring()]) == ([401] * 6, [200, 200])
 
 
-def test_health_says_which_model_has_how_many_healthy_replicas():
+def test_health_says_which_model_has_how_many_healthy_replicas(monkeypatch):
+    monkeypatch.setattr(health, "HEALTH_CACHE_S", 0.0)
+
     async def scene():
         servers = [Scoring(), Scoring()]
         async with served(rm=servers, grm=[Writing()]) as http:
             states = [await http.get("/health")]
             for server in servers:
                 await server.stop()
-                await asyncio.sleep(1.1)
                 states.append(await http.get("/health"))
             return [(state.status_code, state.json()) for state in states]
 

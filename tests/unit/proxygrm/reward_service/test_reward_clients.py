@@ -31,7 +31,7 @@ def example(name: str, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.FIRST_PAUSE_S = 0.01
+    module.FIRST_PAUSE_S, module.ATTEMPTS = 0.01, 3
     return module
 
 
