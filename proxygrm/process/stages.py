@@ -12,9 +12,9 @@ from typing import Any
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP, audit_prompt, step_prompt
+from proxygrm.critique.thought import after_thought
 from proxygrm.process.checklist import Step, checklist_of
 from proxygrm.process.json_text import objects_in, strip_code_fences
-from proxygrm.serving.chat.answer import after_thought
 
 DESCRIPTION = "image_description"
 

@@ -13,6 +13,7 @@ from proxygrm.core.labels import Label
 from proxygrm.critique import contract as critique_contract
 from proxygrm.critique import think_answer
 from proxygrm.critique.contracts import KINDS, PROXY_GRM, R1, Contract
+from proxygrm.critique.thought import after_thought
 from proxygrm.reward_service.judges import (
     ORDERS_DISAGREE,
     Asked,
@@ -23,7 +24,6 @@ from proxygrm.reward_service.judges import (
     all_of,
     read_written,
 )
-from proxygrm.serving.chat.answer import after_thought
 from proxygrm.serving.chat.request import ChatRequest
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.image import ImageRef

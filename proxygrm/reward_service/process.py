@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP, describe_prompt
+from proxygrm.critique.thought import after_thought
 from proxygrm.process.aggregate import aggregate
 from proxygrm.process.audit import reliability_in
 from proxygrm.process.checklist import Step, checklist_of
@@ -31,7 +32,6 @@ from proxygrm.reward_service.judges import (
     all_of,
     read_written,
 )
-from proxygrm.serving.chat.answer import after_thought
 from proxygrm.serving.chat.request import ChatRequest
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.image import ImageRef

@@ -14,13 +14,13 @@ from typing import Any
 
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contract import parse
+from proxygrm.critique.thought import after_thought
 from proxygrm.evaluate.best_of_n.ranking import object_rows, prompt_id, read_prompts
 from proxygrm.evaluate.judges.base import Judge, Progress
 from proxygrm.evaluate.judging import collect_answers, no_progress
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, verdict_of
 from proxygrm.evaluate.rows.pairs import EvalPair, check_pairs, image_files, image_names, with_images
 from proxygrm.evaluate.rows.row_file import write_rows
-from proxygrm.serving.chat.answer import after_thought
 
 Position = int | str
 """Index of a candidate, from 0, or "reference"."""

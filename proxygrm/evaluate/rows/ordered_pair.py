@@ -13,10 +13,10 @@ from proxygrm.core.labels import Label
 from proxygrm.critique import think_answer
 from proxygrm.critique.contract import Problem, parse, parse_proxy_verdict, rubric_for_proxy
 from proxygrm.critique.contracts import PROXY_GRM, R1
+from proxygrm.critique.thought import after_thought
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.rows.scored_texts import read_scores
 from proxygrm.evaluate.settings import BOTH, DRAWN, HASHED, POINTWISE, R1_TIES
-from proxygrm.serving.chat.answer import after_thought
 
 AS_IS, SWAPPED = "as_is", "swapped"
 

@@ -88,14 +88,6 @@ def text_of(content: Any) -> str:
     return "".join(_part_text(part) for part in parts)
 
 
-def after_thought(text: str, truncated: bool) -> str:
-    """What follows the `<think>` of an answer that was cut off: a verdict weighed in the thought does not count.
-    Complete answers are returned unchanged, since the contract decides what counts in them."""
-    if truncated and text.lstrip().startswith("<think>"):
-        return text.rpartition("</think>")[2] if "</think>" in text else ""
-    return text
-
-
 def error_detail(body: Any) -> str:
     """The message of a parsed error body, on one line; "" when there is none in the usual places."""
     for _ in range(3):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from proxygrm.core.labels import Label
 from proxygrm.critique.contract import parse_proxy_verdict
-from proxygrm.serving.chat.answer import NotAChat, after_thought, read_chat
+from proxygrm.critique.thought import after_thought
+from proxygrm.serving.chat.answer import NotAChat, read_chat
 from proxygrm.serving.pool.routing import Cause
 from proxygrm.serving.pool.verdict import read_verdict
 from proxygrm.serving.settings import Mode

@@ -11,7 +11,8 @@ from fastapi import FastAPI, Request, Response
 
 from data_tools.rows.preference import PreferencePair, write_pairs
 from proxygrm.core.errors import UserError
-from proxygrm.serving.chat.answer import NotAChat, after_thought, read_chat
+from proxygrm.critique.thought import after_thought
+from proxygrm.serving.chat.answer import NotAChat, read_chat
 from proxygrm.serving.pool.answer import AttemptFailed, read_answer
 from proxygrm.serving.pool.routing import Cause
 from proxygrm.teacher.critiques import read_critiques
