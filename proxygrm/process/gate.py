@@ -48,10 +48,7 @@ class Gated:
 
 
 def gate_row(row: Any, as_upstream: bool = False, unreadable_audit: str = "keep") -> Gated:
-    """Gate one row {steps, audit, verdicts} of `process gate`. Raises BadRow.
-
-    A solution without steps has no score: its aggregates are None (as_upstream: 0.0).
-    """
+    """Gate one row {steps, audit, verdicts} of `process gate`. Raises BadRow."""
     if not isinstance(row, dict):
         raise BadRow("not_an_object", "the line is not a JSON object")
     steps, verdicts = steps_in(row.get("steps")), row.get("verdicts")
@@ -67,14 +64,13 @@ def gate_row(row: Any, as_upstream: bool = False, unreadable_audit: str = "keep"
     reliability = reliability_in(audit, as_upstream=True) if as_upstream else strict
     raw = [None if verdict is None else float(verdict) for verdict in (read_verdict(v, as_upstream) for v in verdicts)]
     final = gate(raw, checklist.visual_indices, reliability, unreadable_audit)
-    scored = bool(steps) or as_upstream
     added = {
         "checklist": checklist.text,
         "visual_indices": list(checklist.visual_indices),
         "reliability": reliability,
         "raw": raw,
         "final": final,
-        "aggregates": {"raw": aggregates(raw if scored else None), "final": aggregates(final if scored else None)},
+        "aggregates": {"raw": aggregates(raw), "final": aggregates(final)},
     }
     return Gated(
         row=row | added,

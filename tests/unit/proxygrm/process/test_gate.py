@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxygrm.core.bad_row import BadRow
+from proxygrm.process.aggregate import aggregates
 from proxygrm.process.gate import gate, gate_row
 
 STEPS = [
@@ -75,13 +76,13 @@ def test_released_an_unreadable_verdict_is_guessed_and_is_still_counted() -> Non
     assert gated.unreadable_verdicts == 3
 
 
-def test_a_solution_without_steps_has_no_score_and_released_a_0() -> None:
-    empty = row(steps=[], verdicts=[])
-    ours, released = gate_row(empty), gate_row(empty, as_upstream=True)
-    assert ours.no_steps
-    assert set(ours.row["aggregates"]["final"].values()) == {None}
-    assert set(released.row["aggregates"]["final"].values()) == {0.0}
-    assert ours.row["checklist"] == "(empty)"
+@pytest.mark.parametrize("as_upstream", [False, True])
+def test_a_solution_without_steps_is_counted_and_has_the_aggregates_of_an_empty_list(as_upstream: bool) -> None:
+    gated = gate_row(row(steps=[], verdicts=[]), as_upstream)
+    assert gated.no_steps
+    assert gated.row["aggregates"] == {"raw": aggregates([]), "final": aggregates([])}
+    assert set(gated.row["aggregates"]["final"].values()) == {0.0}
+    assert gated.row["checklist"] == "(empty)"
 
 
 def test_without_visual_steps_an_unreadable_audit_changes_nothing_and_does_not_count() -> None:

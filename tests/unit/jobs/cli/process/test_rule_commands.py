@@ -53,7 +53,7 @@ def test_gate_counts_what_could_not_be_read(tmp_path: Path) -> None:
             assert words in result.output
         assert written[0]["raw"] == ([1.0, -1.0] if options else [1.0, None])
         assert written[1]["reliability"] == (0.0 if options else None)
-        assert written[2]["aggregates"]["raw"]["mean"] == (0.0 if options else None)
+        assert written[2]["aggregates"]["raw"]["mean"] == 0.0
 
 
 def test_gate_zeroes_or_drops_an_unreadable_audit_as_asked(tmp_path: Path) -> None:
