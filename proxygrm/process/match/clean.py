@@ -14,6 +14,8 @@ _PHRASE = re.compile(
 _STYLES = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|rm|bf|displaystyle)(?![a-zA-Z])"
 _STYLE = re.compile(rf"{_STYLES}\s*\{{([^{{}}]*)\}}|{_STYLES}")
 _SPACING = re.compile(r"\\[,;:!> ]|~|\\q?quad(?![a-zA-Z])|\\(?:left|right)(?![a-zA-Z])")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,)(?=\d{3}(?!\d))")
+"""LaTeX's ways to set the comma of 1,000: 1{,}000, 1,\\!000 and 1\\,000."""
 _DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|[º˚掳]")
 _BEARING = re.compile(r"°\s*T(?![a-zA-Z])")
 """A true bearing, 118°T; in MathVerse the sign is a Chinese character, from a wrong encoding."""
@@ -26,6 +28,7 @@ _CHARACTERS = str.maketrans(
         "−": "-", "–": "-", "﹣": "-", "－": "-", "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "π": "\\pi ",
         "√": "\\sqrt ", "²": "^2", "³": "^3", "％": "%", "，": ",", "（": "(", "）": ")", "：": ":", "．": ".",
         "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+        "∞": "\\infty ",
     }
 )  # fmt: skip
 
@@ -60,6 +63,7 @@ def _to_partner(text: str, start: int) -> str | None:
 def cleaned(text: str) -> str:
     """Without dollar signs, styles and spacing; one way to write degrees, minus, fractions and percent."""
     text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "").replace("\\%", "%").replace("**", "")
+    text = _THOUSANDS.sub(",", text)
     text = _SPACING.sub(" ", _STYLE.sub(r" \1", _BEARING.sub("°", _DEGREE.sub("°", text))))
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", _FRACTION.sub(r"\\frac", text))
     return " ".join(text.split()).rstrip(".。;,").strip()
