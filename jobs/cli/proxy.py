@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import refuse_idle, tensor_parallel_option
+from jobs.cli.common.options import FiniteRange, refuse_idle, tensor_parallel_option
 from jobs.cli.common.say import echo
 from jobs.cli.eval.judges import TRUST_OPTION
 from proxygrm.serving.settings import MODES, Mode
@@ -115,7 +115,7 @@ def serve(
     help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
 )
 @_IMAGES
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one call.")
+@click.option("--timeout", "timeout_s", type=FiniteRange(min=0, min_open=True), help="Seconds for one call.")
 def front(
     endpoints: Path | None,
     mode: Mode | None,
@@ -196,7 +196,7 @@ def front(
 @TRUST_OPTION
 @click.option("--served-model", default="proxy", show_default=True, help="With a URL: the model's name there.")
 @click.option("--api-key-file", type=_PATH, help="With a URL: file with its key.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for one judgement.")
+@click.option("--timeout", "timeout_s", type=FiniteRange(min=0, min_open=True), help="Seconds for one judgement.")
 def agreement(
     rollouts: tuple[Path, ...],
     a: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from jobs.cli.common.options import tensor_parallel_option
+from jobs.cli.common.options import FiniteRange, tensor_parallel_option
 from jobs.cli.eval.judges import TRUST_OPTION
 from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
 
@@ -49,7 +49,7 @@ _LENGTH = click.IntRange(0)
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=600,
     show_default=True,
     help="Seconds for one judgement, retries included.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +49,27 @@ def refuse_idle(names: str, why: str, *, unless: object = False) -> None:
             raise UserError(f"{option} has no effect {why}; leave it out", code="option.no-effect", option=option)
 
 
-class Share(click.FloatRange):
-    """A number from 0 to 1; NaN, which compares with neither, is refused."""
+class FiniteNumber(click.types.FloatParamType):
+    """A number; NaN, which compares with nothing, and the infinities are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class FiniteRange(click.FloatRange, FiniteNumber):
+    """The same between bounds."""
+
+
+class Share(FiniteRange):
+    """A number from 0 to 1."""
 
     name = "share"
 
     def __init__(self) -> None:
         super().__init__(0, 1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if number != number:
-            self.fail(f"{value} is not in the range 0<=x<=1.", param, ctx)
-        return number
 
 
 class Renamed(click.Option):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from data_tools.steps.shards import Shard, Step, carry_out
-from jobs.cli.common.options import refuse_idle
+from jobs.cli.common.options import Share, refuse_idle
 
 
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -22,9 +22,7 @@ def step_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--shards", type=click.IntRange(1), default=None, help="Number of parts.  [cores]"),
         click.option("--shard", default=None, metavar="I/N", help="Run only this part, e.g. 3/8."),
         click.option("--workers", type=click.IntRange(1), default=None, help="Number of processes.  [cores]"),
-        click.option(
-            "--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share of bad rows allowed."
-        ),
+        click.option("--max-bad", type=Share(), default=0.01, show_default=True, help="Share of bad rows allowed."),
         click.option(
             "--submit",
             is_flag=True,

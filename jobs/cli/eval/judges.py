@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import refuse_idle, tensor_parallel_option
+from jobs.cli.common.options import FiniteRange, refuse_idle, tensor_parallel_option
 from proxygrm.core.checkpoints.kinds import KINDS
 from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 
 _FILE = click.Path(path_type=Path)
-_TIMEOUT = click.FloatRange(0, min_open=True)
+_TIMEOUT = FiniteRange(0, min_open=True)
 PROMPT_OPTIONS = [
     click.option(
         "--max-model-len",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import refuse_idle
+from jobs.cli.common.options import FiniteNumber, refuse_idle
 from jobs.cli.common.say import echo, secho
 from jobs.cli.eval.audit import audit_of
 from jobs.cli.eval.bench import ANY_BENCH_NAME, BENCH_NAME
@@ -66,7 +66,9 @@ evaluation.add_command(best_of_n)
 @click.option(
     "--published", default="", metavar="NAME=NUMBER,...", help="e.g. general=60.1,reasoning=59.0,overall=71.9"
 )
-@click.option("--threshold", type=float, default=None, help="Of steps: `scores` above it are right, e.g. 0.85.")
+@click.option(
+    "--threshold", type=FiniteNumber(), default=None, help="Of steps: `scores` above it are right, e.g. 0.85."
+)
 @JSON
 def score(
     bench: str,

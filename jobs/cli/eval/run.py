@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import refuse_idle, tensor_parallel_option
+from jobs.cli.common.options import FiniteNumber, FiniteRange, refuse_idle, tensor_parallel_option
 from jobs.cli.eval.bench import ANY_BENCH_NAME
 from jobs.cli.eval.judges import (
     KIND_OPTION,
@@ -45,7 +45,7 @@ _JUDGING = [
         "--orders", type=click.Choice(ORDERS), help="Order of the two responses.  [both; as-given for scores]"
     ),
     click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Samples of each judgement."),
-    click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 is greedy."),
+    click.option("--temperature", type=FiniteRange(0), default=0.0, show_default=True, help="0 is greedy."),
     click.option("--seed", default=0, show_default=True, help="For samples and drawn orders."),
     click.option("--max-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens of a critique."),
     *PROMPT_OPTIONS,
@@ -55,7 +55,7 @@ _JUDGING = [
     TRUST_OPTION,
     KIND_OPTION,
     click.option("--extractor", default="", help="Of steps: describes each image to the judge first.  [nobody]"),
-    click.option("--threshold", type=float, help="Of steps: a step is right when its probability or score is above."),
+    click.option("--threshold", type=FiniteNumber(), help="Of steps: right when its probability or score is above."),
     click.option("--copies", type=click.IntRange(1), help="Copies of the checkpoint side by side.  [as GPUs allow]"),
     click.option("--model", default="", help="Endpoint: the name of the model."),
 ]  # fmt: skip

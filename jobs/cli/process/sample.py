@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from jobs.cli.common.options import FiniteRange
 from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop, with_options
 from jobs.cli.process.options import INPUT, OUTPUT, say_rows
@@ -18,8 +19,8 @@ _OPTIONS = [
     OUTPUT,
     click.option("--policy", required=True, help="Writes the solutions: a checkpoint, or http://HOST:PORT."),
     click.option("-n", "--candidates", type=click.IntRange(1), default=8, show_default=True, help="Of each question."),
-    click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True),
+    click.option("--temperature", type=FiniteRange(0), default=1.0, show_default=True),
+    click.option("--top-p", type=FiniteRange(0, 1, min_open=True), default=0.95, show_default=True),
     click.option("--seed", default=0, show_default=True, help="Each candidate has its own seed, drawn from this one."),
     click.option("--max-tokens", type=click.IntRange(1), default=4096, show_default=True, help="Of one candidate."),
     click.option("--images-root", type=_FILE, help="Folder of relative image paths.  [the input's]"),

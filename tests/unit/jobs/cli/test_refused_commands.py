@@ -171,3 +171,20 @@ def test_a_refused_conversion_or_split_leaves_no_settled_images(tmp_path):
     append(tmp_path / "c.jsonl", [critique_row(pair.id, GOOD.format("a", pair.label), "m") for pair in pairs])
     refused("data", "split", tmp_path / "pairs", tmp_path / "c.jsonl", "--out", tmp_path / "sets")
     assert not (tmp_path / "sets").exists()
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval score --bench visualprocessbench --answers rows.jsonl --threshold",
+        "eval run --bench visualprocessbench --data test.jsonl --out out --judge model --threshold",
+        "eval run --bench visualprocessbench --data test.jsonl --out out --judge model --temperature",
+        "process sample --input rows.jsonl --output out.jsonl --policy model --top-p",
+        "process score --input rows.jsonl --output out.jsonl --judge model --timeout",
+        "process aggregate --input rows.jsonl --output out.jsonl --max-bad",
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_by_its_option(command, number):
+    option = command.split()[-1]
+    assert f"Invalid value for '{option}': " in refused(*command.split(), number)
