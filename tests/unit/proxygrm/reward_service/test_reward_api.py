@@ -383,7 +383,7 @@ def test_two_models_under_one_name_are_refused(tmp_path):
         read_models([str(tmp_path / "nothing")])
 
 
-def test_the_table_of_the_documentation_has_every_path_and_limit_of_the_api():
+def test_the_table_of_the_documentation_has_every_path_field_and_limit_of_the_api():
     text = (ROOT / "docs" / "serving.md").read_text()
     rows = set(re.findall(r"^\| `(?:GET|POST) (/\w*)`", text, re.MULTILINE))
     assert rows == set(api_module.PATHS)
@@ -392,3 +392,13 @@ def test_the_table_of_the_documentation_has_every_path_and_limit_of_the_api():
         assert f"`{how}`" in row
         assert f"{model.fewest} to {model.most}" in row
     assert f"`steps`: 1 to {process.MAX_STEPS} of" in text
+    bodies = {
+        "/score": api_module.ScoreRequest,
+        "/compare": api_module.CompareRequest,
+        "/steps": api_module.StepsRequest,
+    }
+    for path, body in bodies.items():
+        asked = next(line for line in text.splitlines() if line.startswith(f"| `POST {path}` |")).split(" | ")[1]
+        fields = set(re.findall(r"`(\w+)`(?=[,:]|$)", asked)) - {"both"}
+        assert fields | {"model"} == set(body.model_fields), path  # the name of the model is below the table
+    assert all(f'"{field}"' in asked for field in api_module.StepOfSolution.model_fields)
