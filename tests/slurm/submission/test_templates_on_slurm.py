@@ -126,6 +126,7 @@ def site(local_cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:  # ty
         **SECRETS,
         "RUN": str(root / "it's a run"),
         "PROFILE": "local",
+        "COLUMNS": "250",  # no line of a table is folded, however long a job's id
         "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder),
         # As `proxygrm` is found in an environment that is active; the templates look into .venv first.
         "PATH": f"{Path(sys.executable).parent}:{local_cluster.env.get('PATH', os.environ['PATH'])}",
