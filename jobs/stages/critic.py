@@ -11,7 +11,6 @@ from jobs.engine.space.amounts import Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
-from slurm.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def stage(name: str, *, release: str, settings: Settings) -> Stage:
         needs={"release": Given(release)} | {f"against_{n}": checks.pairs(path) for n, path in enumerate(benchmarks)},
         makes=tuple(Artifact(each) for each in sets),
         on=settings.on,
-        validate=validate,
+        validate=checks.on_one_node,
         config=settings,
         prompts=PROMPTS,
         disk=disk,
@@ -55,10 +54,6 @@ def disk(stage: Stage, need: Needs) -> Space:
     """The images once, and the texts: twice, where a comparison is in both orders."""
     release = need("release")
     return Space(2 * release.size, {"train.jsonl": Amount(release.size, 2 * release.rows)})
-
-
-def validate(stage: Stage, profile: Profile) -> None:
-    checks.on_one_node(stage, profile)
 
 
 def write_sets(run: StageRun) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import click
 
@@ -57,7 +57,6 @@ def convert(
     shard: str | None,
     workers: int | None,
     max_bad: float,
-    **more: Any,
 ) -> None:
     """Convert a pairs folder into a file for a trainer.
 
@@ -89,7 +88,7 @@ def convert(
         missing_images=missing_images, max_bad=max_bad,
     )  # fmt: skip
     already_done = step.finished() is not None
-    report = run_step(step, shards, shard, workers, **more)
+    report = run_step(step, shards, shard, workers)
     if report is not None:
         excluded = "".join(
             f", {kind}: {reason.replace('_', ' ')} {count:,}" for kind, reason, count in dropped_rows(report)

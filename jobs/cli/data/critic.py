@@ -9,7 +9,7 @@ import click
 
 from data_tools.export.critic_rows import BOTH, BOTH_ORDERS, DROP, KINDS, POSITIONS, TIES
 from data_tools.ingest.image_paths import ON_MISSING, OnMissing
-from jobs.cli.data.steps import run_step, step_options
+from jobs.cli.data.steps import show_step, step_options
 
 _PATH = click.Path(path_type=Path)
 
@@ -61,7 +61,6 @@ def critic(
     """
     from data_tools.export.critic_rows import CriticOptions
     from data_tools.export.critic_set import critic_step
-    from jobs.cli.common.console import out as console
 
     step = critic_step(
         path,
@@ -72,12 +71,7 @@ def critic(
         missing_images=missing_images,
         max_bad=max_bad,
     )
-    already_done = step.finished() is not None
-    report = run_step(step, shards, shard, workers)
-    if report is not None:
-        console.print(report_table(report))
-        note = " (already done; delete critic.json there to write it again)" if already_done else ""
-        console.print(f"{step.result}{note}", soft_wrap=True)
+    show_step(step, report_table, step.result, "delete critic.json there to write it again", shards, shard, workers)
 
 
 def report_table(report: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import refuse_idle
-from jobs.cli.data.steps import run_step, step_options
+from jobs.cli.data.steps import show_step, step_options
 from proxygrm.core.errors import UserError
 
 _PATH = click.Path(path_type=Path)
@@ -52,7 +52,6 @@ def filter_pairs(
     """
     from data_tools.filters.run import filter_step
     from data_tools.filters.settings import read_settings
-    from jobs.cli.common.console import out as console
 
     if agreement and not critiques:
         raise UserError(
@@ -73,12 +72,8 @@ def filter_pairs(
     step = filter_step(
         pairs, out, read_settings(settings, changes, unused), critiques=critiques, against=against, max_bad=max_bad
     )
-    already_done = step.finished() is not None
-    report = run_step(step, shards, shard, workers)
-    if report is not None:
-        console.print(report_table(report))
-        note = " (already done; delete filter.json there to filter again)" if already_done else ""
-        console.print(f"{out / 'pairs.parquet'}{note}", soft_wrap=True)
+    again = "delete filter.json there to filter again"
+    show_step(step, report_table, out / "pairs.parquet", again, shards, shard, workers)
 
 
 def _similarity(text: str) -> dict[str, float] | bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 from data_tools.sources import SOURCES
-from jobs.cli.data.steps import run_step, step_options
+from jobs.cli.data.steps import show_step, step_options
 from proxygrm.core.errors import UserError
 
 _HELP = f"""Turn a downloaded release into a pairs folder: OUT/pairs.parquet and OUT/images.
@@ -62,21 +62,15 @@ def ingest(
     shard: str | None,
     workers: int | None,
     max_bad: float,
-    **more: Any,
 ) -> None:
     from data_tools.ingest.run import ingest_step
-    from jobs.cli.common.console import out as console
 
     step = ingest_step(
         source, path, out, images_root=images_root, missing_images=missing_images, limit=limit, max_bad=max_bad,
         license=license, source_options=dict(map(_name_and_value, source_option)),
     )  # fmt: skip
-    already_done = step.finished() is not None
-    report = run_step(step, shards, shard, workers, **more)
-    if report is not None:
-        console.print(report_table(report))
-        note = " (already done; delete ingest.json there to ingest again)" if already_done else ""
-        console.print(f"{out / 'pairs.parquet'}{note}", soft_wrap=True)
+    again = "delete ingest.json there to ingest again"
+    show_step(step, report_table, out / "pairs.parquet", again, shards, shard, workers)
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.data.steps import run_step, step_options
+from jobs.cli.data.steps import show_step, step_options
 
 _PATH = click.Path(path_type=Path)
 
@@ -41,15 +41,9 @@ def mix(
     """
     from data_tools.mix.run import mix_step
     from data_tools.mix.spec import read_spec
-    from jobs.cli.common.console import out as console
 
     step = mix_step(read_spec(spec, root, only, seed), out, max_bad=max_bad)
-    already_done = step.finished() is not None
-    report = run_step(step, shards, shard, workers)
-    if report is not None:
-        console.print(report_table(report))
-        note = " (already done; delete mix.json there to mix again)" if already_done else ""
-        console.print(f"{out / 'pairs.parquet'}{note}", soft_wrap=True)
+    show_step(step, report_table, out / "pairs.parquet", "delete mix.json there to mix again", shards, shard, workers)
 
 
 def report_table(report: dict[str, Any]) -> Any:

@@ -69,6 +69,25 @@ def run_step(step: Step, shards: int | None, shard: str | None, workers: int | N
         return carry_out(step, count, workers, lambda done, total: bar.update(task, completed=done, total=total))
 
 
+def show_step(
+    step: Step,
+    table: Callable[[dict[str, Any]], Any],
+    made: object,
+    again: str,
+    shards: int | None,
+    shard: str | None,
+    workers: int | None,
+) -> None:
+    """As `run_step`, then the table of its report and what it made. again: how to have finished work done once more."""
+    from jobs.cli.common.console import out
+
+    already_done = step.finished() is not None
+    report = run_step(step, shards, shard, workers)
+    if report is not None:
+        out.print(table(report))
+        out.print(f"{made}{f' (already done; {again})' if already_done else ''}", soft_wrap=True)
+
+
 def _submit(step: Step, shards: int, profile_name: str) -> None:
     from jobs.cli.common.console import out, warn
     from jobs.engine.steps import submit_step
