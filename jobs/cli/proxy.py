@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import FiniteRange, refuse_idle, tensor_parallel_option
+from jobs.cli.common.options import (
+    FiniteRange,
+    allow_option,
+    no_key_option,
+    refuse_idle,
+    refuse_key_and_none,
+    tensor_parallel_option,
+)
 from jobs.cli.common.say import echo
 from jobs.cli.eval.judges import TRUST_OPTION
 from proxygrm.serving.settings import MODES, Mode
@@ -107,13 +114,8 @@ def serve(
 @_HOST
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
 @click.option("--key-file", type=_PATH, help="Key that callers need; made when missing.  [front.key beside ENDPOINTS]")
-@click.option("--no-key", is_flag=True, help="Require no key; other machines can then call only with --allow.")
-@click.option(
-    "--allow",
-    multiple=True,
-    metavar="ADDRESS[/BITS]",
-    help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
-)
+@no_key_option
+@allow_option
 @_IMAGES
 @click.option("--timeout", "timeout_s", type=FiniteRange(min=0, min_open=True), help="Seconds for one call.")
 def front(
@@ -150,12 +152,7 @@ def front(
 
     if bool(endpoints) == bool(urls):
         raise UserError("proxy front: give either --endpoints FILE or at least one --url", code="proxy.no-endpoints")
-    if no_key and key_file:
-        raise UserError(
-            "proxy front: --no-key and --key-file exclude each other; drop one",
-            code="option.conflict",
-            options=["--no-key", "--key-file"],
-        )
+    refuse_key_and_none("proxy front", key_file, no_key)
     callers = parse_callers(allow)
     refuse_idle("served_model api_key_file max_tokens max_num_seqs", "with --endpoints, which say it", unless=urls)
     if endpoints is not None:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from jobs.cli.common.options import FiniteRange, tensor_parallel_option
+from jobs.cli.common.options import (
+    FiniteRange,
+    allow_option,
+    no_key_option,
+    refuse_key_and_none,
+    tensor_parallel_option,
+)
 from jobs.cli.eval.judges import TRUST_OPTION
 from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
 
@@ -22,13 +28,8 @@ _LENGTH = click.IntRange(0)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
 @click.option("--images", type=_PATH, help="Folder whose images requests may name by path.")
 @click.option("--key-file", type=_PATH, help="Key of callers; made when missing.  [reward.key in --dir, or here]")
-@click.option("--no-key", is_flag=True, help="Require no key; other machines can then call only with --allow.")
-@click.option(
-    "--allow",
-    multiple=True,
-    metavar="ADDRESS[/BITS]",
-    help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
-)
+@no_key_option
+@allow_option
 @click.option(
     "--contract",
     type=click.Choice(CONTRACTS),
@@ -86,18 +87,12 @@ def serve_reward(
     What could not be judged is answered 503 with its cause, never with a score.
     """
     from jobs.cli.common.quiet import quiet, say
-    from proxygrm.core.errors import UserError
     from proxygrm.reward_service import run as service
     from proxygrm.reward_service.models import read_models
     from proxygrm.serving.access.callers import parse_callers
     from proxygrm.serving.settings import ProxySettings
 
-    if no_key and key_file:
-        raise UserError(
-            "serve-reward: --no-key and --key-file exclude each other; drop one",
-            code="option.conflict",
-            options=["--no-key", "--key-file"],
-        )
+    refuse_key_and_none("serve-reward", key_file, no_key)
     settings = ProxySettings(
         replicas=replicas,
         tensor_parallel_size=tensor_parallel_size,

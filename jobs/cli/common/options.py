@@ -30,6 +30,28 @@ reuse_option = click.option(
 )
 
 
+no_key_option = click.option(
+    "--no-key", is_flag=True, help="Require no key; other machines can then call only with --allow."
+)
+
+allow_option = click.option(
+    "--allow",
+    multiple=True,
+    metavar="ADDRESS[/BITS]",
+    help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
+)
+
+
+def refuse_key_and_none(command: str, key_file: Path | None, no_key: bool) -> None:
+    """Raises UserError: option.conflict."""
+    if no_key and key_file:
+        raise UserError(
+            f"{command}: --no-key and --key-file exclude each other; drop one",
+            code="option.conflict",
+            options=["--no-key", "--key-file"],
+        )
+
+
 def was_typed(name: str) -> bool:
     """Whether this parameter of the running command was typed, whatever its value."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
