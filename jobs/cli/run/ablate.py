@@ -15,7 +15,7 @@ from rich.table import Table
 from jobs.cli.common.console import of_run, out
 from jobs.cli.common.say import echo
 from jobs.engine.recipe import CellTable
-from jobs.engine.request import ablation_of
+from jobs.engine.request import Request, ablation_of
 from jobs.engine.run_folder.records import read_json, record_folder, write_json
 from jobs.engine.sweep import Cell
 from jobs.recipes import RECIPES, find, shipped
@@ -119,14 +119,20 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
         )
     request = ablation_of(folder, name)
     rows = collect(folder, request.ablation, shown)
-    compared = comparisons(folder, request.ablation, shown)
     file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
-    write_json(file.with_name("comparisons.json"), compared)
     if as_json:
         echo(json.dumps([vars(row) for row in rows], indent=2))
-        return
+    else:
+        _show_rows(rows, folder, request, shown, file)
+    compared = comparisons(folder, request.ablation, shown)  # after the table, which does not need it, was shown
+    write_json(file.with_name("comparisons.json"), compared)
+    if compared and not as_json:
+        _show_comparisons(compared, file.with_name("comparisons.json"))
+
+
+def _show_rows(rows: Sequence[Row], folder: Path, request: Request, shown: CellTable, file: Path) -> None:
     title = f"{folder.name}, {request.ablation_name}: {shown.title}"
     table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
@@ -141,8 +147,6 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
 
         out.print(training_extents(f"{folder.name}, {request.ablation_name}: training", trainings, shown.curves))
     out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
-    if compared:
-        _show_comparisons(compared, file.with_name("comparisons.json"))
 
 
 def _show_comparisons(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
