@@ -8,6 +8,15 @@ from pathlib import Path
 from typing import Any
 
 
+def tiny_start(folder: Path) -> Path:
+    """A tiny Qwen2.5-VL with random weights, in a new folder."""
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
+
+    build_tiny_model(folder, demo_corpus(0, n=50))
+    return folder
+
+
 def make_scalar(start: Path, out: Path, layers: int = 2, activation: str = "silu", normalised: bool = False) -> Path:
     """`start` as ms-swift would have saved it after training: without its language head, with a reward head."""
     import torch

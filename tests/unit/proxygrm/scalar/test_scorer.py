@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.refusals import refused
-from support.scalar_models import build_tiny_qwen2_vl, change_config, make_scalar
+from support.scalar_models import build_tiny_qwen2_vl, change_config, make_scalar, tiny_start
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -26,12 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from proxygrm.demo.corpus import demo_corpus
-    from proxygrm.demo.model import build_tiny_model
-
-    folder = tmp_path_factory.mktemp("start") / "tiny"
-    build_tiny_model(folder, demo_corpus(0, n=50))
-    return folder
+    return tiny_start(tmp_path_factory.mktemp("start") / "tiny")
 
 
 @pytest.fixture(scope="module")
