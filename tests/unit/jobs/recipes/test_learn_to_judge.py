@@ -88,7 +88,7 @@ def test_benchmarks_to_keep_out_are_needs_of_the_stage(tmp_path: Path) -> None:
     with refused("data.not-a-pairs-folder", path=str(tmp_path)):
         stage.needs["against_1"].check(tmp_path)
     with refused("stage.one-node-only"):
-        critic.validate(replace(stage, on=replace(stage.on, nodes=2)), Profile(name="x"))
+        stage.validate(replace(stage, on=replace(stage.on, nodes=2)), Profile(name="x"))
 
 
 def test_the_drawn_tasks_are_a_release_that_every_reader_takes(tmp_path: Path) -> None:
