@@ -16,14 +16,17 @@ import io
 import json
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import click
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from proxygrm.core.errors import UserError
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, POLICY, STEP, read_prompt
 from proxygrm.demo.image_reader import NotADemoImage, read_image
+from proxygrm.demo.listen import bind, serve
 from proxygrm.demo.scenes import KINDS, read_question
 
 MODEL = "rule-process"
@@ -139,11 +142,13 @@ def _refused(message: str, status: int) -> Response:
 
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--address", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8011, show_default=True)
-def main(address: str, port: int) -> None:
-    import uvicorn
-
-    uvicorn.run(build_app(), host=address, port=port, log_level="warning", access_log=False)
+@click.option("--port", default=8011, show_default=True, help="0 for a free one.")
+@click.option("--port-file", type=click.Path(path_type=Path), help="Write the port here once it is bound.")
+def main(address: str, port: int, port_file: Path | None) -> None:
+    try:
+        serve(build_app(), bind(address, port), port_file)
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from typing import Any
 import click
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.whole_file import write_text
 from proxygrm.critique.prompts import read_grm_prompt, read_r1_prompt
 from proxygrm.demo.image_reader import NotADemoImage, read_image
+from proxygrm.demo.listen import bind
+from proxygrm.demo.listen import serve as serve_app
 from proxygrm.demo.scenes import read_fact, read_question
 from proxygrm.demo.writer import STYLES, NotADemoPair, write_critique, write_judgement
 
@@ -154,37 +154,17 @@ def main(host: str, port: int, error_rate: float, fog_error_rate: float, port_fi
 
 def serve(host: str, port: int, error_rate: float, fog_error_rate: float, port_file: Path | None = None) -> None:
     """Serve until a signal. The port is bound before it is announced, so a client can connect at once."""
-    import uvicorn
-
-    from proxygrm.serving.access.connections import AuthorizeAll, LimitedProtocol
-
     for name, rate in (("--error-rate", error_rate), ("--fog-error-rate", fog_error_rate)):
         if not 0 <= rate <= 1:
             raise UserError(
                 f"{name} is {rate}; it must be between 0 and 1", code="option.bad-value", name=name, value=rate
             )
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-        bound.listen(512)
-    except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({error.strerror}); give another --port, or 0",
-            code="judge.cannot-listen",
-            host=host,
-            port=port,
-        ) from error
-    port = bound.getsockname()[1]
-    if port_file:
-        write_text(port_file, f"{port}\n")
+    bound = bind(host, port)
     click.echo(
-        f"rule judge (not a model) at http://{host}:{port}, misreads {error_rate:.0%} of clear "
+        f"rule judge (not a model) at http://{host}:{bound.getsockname()[1]}, misreads {error_rate:.0%} of clear "
         f"images and {fog_error_rate:.0%} of those in fog"
     )
-    app = AuthorizeAll(build_app(error_rate, fog_error_rate))
-    config = uvicorn.Config(app, http=LimitedProtocol, ws="none", log_level="warning", access_log=False)
-    uvicorn.Server(config).run(sockets=[bound])
+    serve_app(build_app(error_rate, fog_error_rate), bound, port_file)
 
 
 if __name__ == "__main__":

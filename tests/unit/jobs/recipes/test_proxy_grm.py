@@ -15,7 +15,7 @@ from jobs.engine.stage import StageRun
 from jobs.engine.submit import rendered
 from jobs.recipes import resolve
 from jobs.recipes.proxy_grm import RECIPE, chain, paper
-from jobs.stages import benchmarks, distill
+from jobs.stages import benchmarks, served_teacher
 from proxygrm.core.errors import UserError
 from slurm import profile
 from support.refusals import refused
@@ -188,7 +188,7 @@ def test_a_teacher_elsewhere_is_asked_for_the_model_it_serves(tmp_path: Path) ->
     resolved = resolve(Request(profile="h100", assignments=asked))
     stage = resolved.stages[0]
     run = StageRun(stage, tmp_path, resolved.profile, {}, lambda done, total, note: None)
-    with distill.endpoint(run) as found:
+    with served_teacher.called(run, served_teacher.RuleBased("", "")) as found:
         assert found == ("https://host/v1", "qwen3-vl", "/home/me/key")
     assert "teacher" not in stage.needs
 
