@@ -66,12 +66,12 @@ def read_policy(text: str, as_upstream: bool = False) -> PolicyAnswer:
         return _released(text)
     if len(text) > MAX_CHARS:
         return _failed(text[:MAX_CHARS], "too_long")
-    repaired = _repaired(text)
-    candidates = _with_steps(repaired) or _with_steps(repaired.translate(_QUOTES))
+    readable = repaired(text)
+    candidates = _with_steps(readable) or _with_steps(readable.translate(_QUOTES))
     if candidates:
         value, problem = candidates[-1], ""
     else:
-        fields = _by_fields(repaired)
+        fields = _by_fields(readable)
         if fields is None:
             return _failed(text, "not_json")
         value, problem = fields, "rebuilt"
@@ -114,7 +114,8 @@ def _failed(text: str, problem: str) -> PolicyAnswer:
     return PolicyAnswer({"error": problem, "rawoutput": text}, problem)
 
 
-def _repaired(text: str) -> str:
+def repaired(text: str) -> str:
+    """JSON whose strings hold lone backslashes of LaTeX, also those that look like an escape, and raw line breaks."""
     text = _LATEX_COMMAND.sub(lambda match: match[1] or r"\\", text)
     text = _LONE_BACKSLASH.sub(lambda match: match[1] or r"\\", text)
     return _line_breaks_in_strings(text)

@@ -15,6 +15,7 @@ from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP, audit_promp
 from proxygrm.critique.thought import after_thought
 from proxygrm.process.checklist import Step, checklist_of
 from proxygrm.process.json_text import objects_in, strip_code_fences
+from proxygrm.process.policy_json import repaired
 
 DESCRIPTION = "image_description"
 
@@ -61,7 +62,7 @@ class Description:
         """A text that is not the start of the JSON is taken as it is: it describes the image all the same."""
         raw = str(answer["text"])
         said = without_thought(raw)
-        texts = [value.get(DESCRIPTION) for value in objects_in(said)]
+        texts = [value.get(DESCRIPTION) for value in objects_in(repaired(said))]
         found = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
         if found:
             return cls(raw, found[-1])
