@@ -1,4 +1,4 @@
-"""The stand-in for the models of process reward: policy, extractor, auditor and step judge. It is not a model.
+"""The stand-in for the models of process reward: policy, extractor, auditor, step judge and teacher. It is not a model.
 
 It serves the OpenAI chat API and takes the instructions of `critique.prompts.process`. Of the demo's drawn images it
 reads shape, colour, number and place from the pixels by rule; any other image it describes by its size. A claim or a
@@ -24,7 +24,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from proxygrm.core.errors import UserError
-from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, POLICY, STEP, read_prompt
+from proxygrm.critique.prompts.process import AUDIT, CONTRADICT, DESCRIBE, JUDGEMENTS, POLICY, STEP, read_prompt
 from proxygrm.demo.image_reader import NotADemoImage, read_image
 from proxygrm.demo.listen import bind, serve
 from proxygrm.demo.scenes import KINDS, read_question
@@ -45,6 +45,11 @@ def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
         return json.dumps(audit(slots["description"], slots["checklist"].splitlines()))
     if slots := read_prompt(STEP, text):
         return "1" if holds(slots["description"], _STEP.findall(slots["steps"])[-1]) else "-1"
+    if slots := read_prompt(JUDGEMENTS, text):
+        return json.dumps(judgements(slots["description"], _STEP.findall(slots["steps"])))
+    if slots := read_prompt(CONTRADICT, text):
+        description = slots["description"]
+        return json.dumps({"image_description": contradicted(description, random.Random(f"{seed} {description}"))})
     if slots := read_prompt(POLICY, text):
         return json.dumps(solve(slots["question"], images, random.Random(f"{seed} {slots['question']}")))
     return None
@@ -78,6 +83,47 @@ def audit(description: str, claims: list[str]) -> dict[str, Any]:
 
 def holds(description: str, step: str) -> bool:
     return agrees(description, step) and all(int(a) + int(b) == int(c) for a, b, c in _SUM.findall(step))
+
+
+def judgements(description: str, steps: list[str]) -> list[dict[str, Any]]:
+    """Of all steps of a solution, each by itself."""
+    return [
+        {
+            "step": number,
+            "score": 1 if holds(description, step) else -1,
+            "category": _fault(description, step),
+            "visualdependency": _claim(step),
+        }
+        for number, step in enumerate(steps, 1)
+    ]
+
+
+def _fault(description: str, step: str) -> str | None:
+    if agrees(description, step):
+        return None if holds(description, step) else "calculation"
+    words = set(re.findall("[a-z]+", step.lower()))
+    kinds = {name for name, kind in KINDS.items() if words & set(kind.facts)}
+    return "visual_structure" if "position" in kinds else "visual_object" if kinds - {"count"} else "visual_value"
+
+
+def _claim(step: str) -> str | None:
+    """What a step says that the image shows: a fact, or a number that it does not calculate."""
+    words, facts = set(re.findall("[a-z]+|[0-9]+", step.lower())), {f for kind in KINDS.values() for f in kind.facts}
+    states = words & facts or any(word.isdigit() for word in words)
+    return step[0].lower() + step[1:].rstrip(".") if states and not _SUM.search(step) else None
+
+
+def contradicted(description: str, chance: random.Random) -> str:
+    """The description with one fact changed: a number, or else a fact of the demo's kinds; as it is without either."""
+    if number := re.search(r"\d+", description):
+        near = [int(number[0]) + 1, max(1, int(number[0]) - 1)]
+        other = str(chance.choice([value for value in near if value != int(number[0])]))
+        return description[: number.start()] + other + description[number.end() :]
+    for kind in KINDS.values():
+        if fact := re.search(rf"\b(?:{'|'.join(kind.facts)})\b", description):
+            other = chance.choice([value for value in kind.facts if value != fact[0]])
+            return description[: fact.start()] + other + description[fact.end() :]
+    return description
 
 
 def agrees(description: str, claim: str) -> bool:

@@ -6,12 +6,13 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 MAX_LITERAL_CHARS = 100_000
 """Longer texts are not read as Python literals: its parser takes much memory for them."""
 _OPENING_FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n?")
 _CLOSING_FENCE = re.compile(r"\n?```\s*\Z")
+Value = TypeVar("Value")
 _PARTNER = {"{": "}", "[": "]"}
 _STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
 
@@ -77,12 +78,21 @@ def lenient_load(text: str) -> Any:
 
 def objects_in(text: str) -> list[dict[str, Any]]:
     """Every JSON object of the text that is not inside another one, from left to right."""
+    return _values_in(text, "{", dict)
+
+
+def arrays_in(text: str) -> list[list[Any]]:
+    """Every JSON list of the text that is not inside another one, from left to right."""
+    return _values_in(text, "[", list)
+
+
+def _values_in(text: str, opening: str, kind: type[Value]) -> list[Value]:
     found = []
-    for part in _balanced_parts(text, "{"):
+    for part in _balanced_parts(text, opening):
         try:
             value = lenient_load(part)
         except ValueError:
             continue
-        if isinstance(value, dict):
+        if isinstance(value, kind):
             found.append(value)
     return found

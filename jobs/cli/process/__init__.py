@@ -10,6 +10,7 @@ from jobs.cli.process.match import match_command
 from jobs.cli.process.rules import aggregate_command, gate_command
 from jobs.cli.process.sample import sample
 from jobs.cli.process.score import score
+from jobs.cli.process.teach import audit, contradict, describe, judge
 
 
 @click.group()
@@ -24,3 +25,7 @@ process.add_command(match_command)
 process.add_command(sample)
 process.add_command(score)
 process.add_command(corrupt_command)
+process.add_command(describe)
+process.add_command(judge)
+process.add_command(contradict)
+process.add_command(audit)

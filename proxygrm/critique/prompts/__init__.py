@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 NAMES = (
     "grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "r1_ties", "pointwise", "consistency", "critique",
-    "process_describe", "process_audit", "process_step", "process_policy",
+    "process_describe", "process_audit", "process_step", "process_policy", "process_judgements", "process_contradict",
 )  # fmt: skip
 IMAGE_TAG = "<image>"
 

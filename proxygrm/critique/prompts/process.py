@@ -1,4 +1,5 @@
-"""Instructions of process reward: describe the image, audit a checklist, judge a step, write a solution.
+"""Instructions of process reward: describe the image, audit a checklist, judge a step, write a solution; and what a
+teacher is asked besides: judge all steps of a solution, plant errors in a description.
 
 The images come first and what differs last: the steps of one solution share everything before the last of them, and the
 solutions of one question share image, question and description (prefix cache).
@@ -12,8 +13,11 @@ from collections.abc import Sequence
 from proxygrm.critique.prompts import SLOT, fill, template
 
 DESCRIBE, AUDIT, STEP, POLICY = "process_describe", "process_audit", "process_step", "process_policy"
+JUDGEMENTS, CONTRADICT = "process_judgements", "process_contradict"
 UNKNOWN = "(no description)"
 """What stands for a description that there is not."""
+OUTCOMES = {True: "right", False: "wrong", None: "right or wrong: it is not known which"}
+"""How a teacher is told whether a solution is right."""
 
 
 def describe_prompt(question: str) -> str:
@@ -28,14 +32,29 @@ def audit_prompt(description: str, checklist: str) -> str:
 
 def step_prompt(question: str, description: str, steps: Sequence[str], first: int = 1) -> str:
     """Asks for 1 or -1 about the last of `steps`. first: the number of the first one shown."""
-    lines = "\n".join(f"Step {number}: {text.strip()}" for number, text in enumerate(steps, first))
-    values = {"question": question, "description": description or UNKNOWN, "steps": lines}
+    values = {"question": question, "description": description or UNKNOWN, "steps": _numbered(steps, first)}
     return fill(STEP, values | {"number": str(first + len(steps) - 1)})
 
 
 def policy_prompt(question: str) -> str:
     """Asks for {"reasoningprocess", "finalanswer"}."""
     return fill(POLICY, {"question": question})
+
+
+def judgements_prompt(question: str, description: str, steps: Sequence[str], right: bool | None) -> str:
+    """Asks for [{"step", "score", "category", "visualdependency"}, ...], one for each step. right: the solution as a
+    whole; None where that is not known."""
+    values = {"question": question, "description": description or UNKNOWN, "steps": _numbered(steps)}
+    return fill(JUDGEMENTS, values | {"number": str(len(steps)), "decision": OUTCOMES[right]})
+
+
+def contradict_prompt(question: str, description: str) -> str:
+    """Asks for {"image_description": ...} with errors planted in the description."""
+    return fill(CONTRADICT, {"question": question, "description": description})
+
+
+def _numbered(steps: Sequence[str], first: int = 1) -> str:
+    return "\n".join(f"Step {number}: {text.strip()}" for number, text in enumerate(steps, first))
 
 
 def read_prompt(name: str, text: str) -> dict[str, str] | None:
