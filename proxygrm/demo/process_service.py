@@ -4,7 +4,7 @@ It serves the OpenAI chat API and takes the instructions of `critique.prompts.pr
 reads shape, colour, number and place from the pixels by rule; any other image it describes by its size. A claim or a
 step is wrong when it names a fact of a kind that the description gives otherwise ("two" against "three"); a step is
 also wrong when it writes a sum "a + b = c" that does not hold. Solutions are drawn from the request's `seed`: some
-misread the image. Other requests get HTTP 422.
+misread the image, and of questions in steps (`sums`) some have a wrong sum. Other requests get HTTP 422.
 
     python -m proxygrm.demo.process_service --port 8011
 """
@@ -27,7 +27,8 @@ from proxygrm.core.errors import UserError
 from proxygrm.critique.prompts.process import AUDIT, CONTRADICT, DESCRIBE, JUDGEMENTS, POLICY, STEP, read_prompt
 from proxygrm.demo.image_reader import NotADemoImage, read_image
 from proxygrm.demo.listen import bind, serve
-from proxygrm.demo.scenes import KINDS, read_question
+from proxygrm.demo.scenes import COUNTS, KINDS, read_question
+from proxygrm.demo.sums import contradicts, describe_number, drawn_error, read_sum_question, solution
 
 MODEL = "rule-process"
 _OPTION = re.compile(r"(?:^|\s)\(?([A-F])[).:]")
@@ -35,12 +36,14 @@ _SUM = re.compile(r"(\d+) \+ (\d+) = (\d+)")
 _STEP = re.compile(r"Step \d+: (.*?)(?=\nStep \d+: |\Z)", re.DOTALL)
 _MISREAD = 0.3
 """Share of the drawn solutions that state a wrong fact."""
+_WRONG_SUM = 0.25
+"""Share of the drawn solutions of questions in steps whose sum is wrong."""
 
 
 def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
     """The answer to a filled instruction; None for any other text. Pure."""
-    if read_prompt(DESCRIBE, text) is not None:
-        return json.dumps({"image_description": describe(images)})
+    if slots := read_prompt(DESCRIBE, text):
+        return json.dumps({"image_description": describe(images, slots["question"])})
     if slots := read_prompt(AUDIT, text):
         return json.dumps(audit(slots["description"], slots["checklist"].splitlines()))
     if slots := read_prompt(STEP, text):
@@ -55,11 +58,12 @@ def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
     return None
 
 
-def describe(images: list[bytes]) -> str:
-    return " ".join(_describe(image) for image in images) or "There is no image."
+def describe(images: list[bytes], question: str = "") -> str:
+    """For one who has to answer the question: its facts are there."""
+    return " ".join(_describe(image, question) for image in images) or "There is no image."
 
 
-def _describe(image: bytes) -> str:
+def _describe(image: bytes, question: str) -> str:
     from PIL import Image
 
     try:
@@ -69,6 +73,8 @@ def _describe(image: bytes) -> str:
             return f"An image of {opened.width} by {opened.height} pixels."
     if seen.fog:
         return f"Something {seen.colours[0]} in fog."
+    if read_sum_question(question):
+        return describe_number(seen)
     return f"The image shows {seen.count} {seen.colours[0]} {seen.shape}, at the {seen.position}."
 
 
@@ -130,12 +136,16 @@ def agrees(description: str, claim: str) -> bool:
     """Of no kind does the claim name facts, and the description others."""
     seen, said = (set(re.findall(r"[a-z]+", text.lower())) for text in (description, claim))
     facts = [set(kind.facts) for kind in KINDS.values()]
+    if contradicts(description, claim):
+        return False
     return all(not (said & kind) or not (seen & kind) or said & kind <= seen & kind for kind in facts)
 
 
 def solve(question: str, images: list[bytes], chance: random.Random) -> dict[str, Any]:
     """A solution in two steps. To a question of the demo it states the fact, misread at times; to any other it picks an
     option, or a number."""
+    if more := read_sum_question(question):
+        return _solve_sum(more, images, chance)
     kind = read_question(question)
     if kind is None:
         options = sorted(set(_OPTION.findall(question)))
@@ -153,6 +163,16 @@ def solve(question: str, images: list[bytes], chance: random.Random) -> dict[str
         steps = [(f"The {noun} is {answer}.", f"the {noun} is {answer}"), ("The question asks for it.", None)]
     process = [{"steptext": text, "visualdependency": fact} for text, fact in steps]
     return {"reasoningprocess": process, "finalanswer": answer}
+
+
+def _solve_sum(more: int, images: list[bytes], chance: random.Random) -> dict[str, Any]:
+    try:
+        number = COUNTS.index(read_image(images[0]).count) + 1
+    except (NotADemoImage, IndexError, ValueError):
+        number = 1
+    drawn = solution(number, more, drawn_error(chance, _MISREAD, _WRONG_SUM), chance)
+    process = [{"steptext": text, "visualdependency": fact} for text, fact in drawn.steps]
+    return {"reasoningprocess": process, "finalanswer": str(drawn.answer)}
 
 
 def build_app() -> FastAPI:
