@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from proxygrm.core.checkpoints.adapter import check_adapter
+from proxygrm.core.checkpoints.adapter import check_adapter, check_base
 from proxygrm.core.checkpoints.check import check_checkpoint, read_json
 from proxygrm.core.checkpoints.code import refuse_code
 from proxygrm.core.errors import UserError
@@ -37,11 +37,13 @@ def merge_lora(
 ) -> Path:
     """`out/model`: `start` with the adapter's weights added, and the processor that the adapter was trained with.
 
-    Raises UserError for an incomplete input, or with ms-swift's last error.
+    Raises UserError for an incomplete input, for an adapter of another start (checkpoint.other-base), or with
+    ms-swift's last error.
     """
     for path, check in ((start, check_checkpoint), (adapter, check_adapter)):
         check(path)
         refuse_code(path, trust_remote_code)
+    check_base(adapter, start)
     merged = out / "swift"
     shutil.rmtree(merged, ignore_errors=True)  # of an interrupted attempt
     out.mkdir(parents=True, exist_ok=True)

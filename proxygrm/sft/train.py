@@ -17,7 +17,9 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from proxygrm.core.checkpoints.adapter import BASE_FILE, base_of
 from proxygrm.core.checkpoints.best import BEST, NOTE
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
@@ -129,7 +131,9 @@ def train_sft(
             path=work,
         )
     lora = settings.tuner_type == "lora"
-    records = {REWARD_MODEL_FILE: asdict(settings.reward_model)} if is_rm and lora else {}
+    records: dict[str, Any] = {BASE_FILE: base_of(model)} if lora else {}
+    if is_rm and lora:
+        records[REWARD_MODEL_FILE] = asdict(settings.reward_model)
     if settings.evaluates(validation is not None):
         best, note = best_checkpoint(last)
         publish(best, out / BEST, model if lora else best, settings.max_pixels, {**records, NOTE: asdict(note)})

@@ -13,13 +13,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from proxygrm.core.checkpoints.identity import checkpoint_identity, no_checkpoint
 from proxygrm.core.errors import UserError
 from proxygrm.core.runtime.together import run_together
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.agreement.cases import Case, Cases
 from proxygrm.evaluate.agreement.figures import Judged, Opinion, agreement_figures
-from proxygrm.evaluate.judges.base import checkpoint_identity
-from proxygrm.evaluate.judges.engine import no_checkpoint
 from proxygrm.evaluate.rows.row_file import Row, RowFile
 from proxygrm.evaluate.scores.metrics import Figures
 from proxygrm.serving.endpoints import Endpoints

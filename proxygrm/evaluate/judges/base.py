@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from proxygrm.core.checkpoints.check import reading_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.identity import checkpoint_identity
 from proxygrm.core.checkpoints.limits import context_length
 from proxygrm.core.checkpoints.scalar import refuse_scalar
 from proxygrm.critique.prompts import grm_prompt, prompt_hash, r1_prompt
-from proxygrm.evaluate.judges.engine import Answer, Request, Requests, no_checkpoint, open_engine
+from proxygrm.evaluate.judges.engine import Answer, Request, Requests, open_engine
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.evaluate.settings import CONTEXT, EvaluateSettings
 
 Progress = Callable[[int, int, str], None]
-
-_WEIGHT_SAMPLE_BYTES = 1 << 16
 
 
 class Judge(Protocol):
@@ -136,18 +134,3 @@ def made_by(model: Path, prompt: str, settings: EvaluateSettings, max_tokens: in
         "max_pixels": settings.max_pixels,
         "missing_images": settings.missing_images,
     }
-
-
-def checkpoint_identity(model: Path) -> str:
-    """16 hex digits over the small files, and over the size and last bytes of each weight file."""
-    digest = hashlib.sha256()
-    with reading_checkpoint(model):
-        if not (model / "config.json").is_file():
-            raise no_checkpoint(model)
-        for path in [*sorted(model.glob("*.safetensors")), model / "config.json"]:
-            size = path.stat().st_size
-            digest.update(f"{path.name}\0{size}\0".encode())
-            with path.open("rb") as file:
-                file.seek(max(0, size - _WEIGHT_SAMPLE_BYTES))
-                digest.update(file.read())
-    return digest.hexdigest()[:16]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.identity import no_checkpoint
 from proxygrm.core.checkpoints.limits import check_servable, context_length
 from proxygrm.core.errors import UserError
 from proxygrm.core.images.settle import pixels
@@ -155,10 +156,6 @@ def none_accepted(judge: str, prompts: int, problem: str) -> UserError:
         count=prompts,
         problem=problem,
     )
-
-
-def no_checkpoint(folder: Path) -> UserError:
-    return UserError(f"no checkpoint at {folder}: it has no config.json", code="checkpoint.missing", path=folder)
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.identity import checkpoint_identity
 from proxygrm.core.checkpoints.limits import context_length
 from proxygrm.core.images.settle import UnreadableImage
-from proxygrm.evaluate.judges.base import checkpoint_identity
 from proxygrm.evaluate.judges.critic import Critiques, NoCritique
 from proxygrm.evaluate.judges.engine import choose_device, image_of, none_accepted, one_line
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair

@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli.eval.main import evaluation
+from proxygrm.core.checkpoints.identity import checkpoint_identity
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.agreement.cases import read_cases
 from proxygrm.evaluate.agreement.run import Access, Side, compare_proxies
 from proxygrm.evaluate.benchmarks import benchmark, partition
 from proxygrm.evaluate.best_of_n.judge import judge_candidates, read_matches
 from proxygrm.evaluate.best_of_n.ranking import best_of_n
-from proxygrm.evaluate.judges.base import checkpoint_identity
 from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointJudge, _Outcome
 from proxygrm.evaluate.judges.engine import none_accepted
 from proxygrm.evaluate.judges.scalar import ScalarJudge

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.core.checkpoints.adapter import check_adapter
+from proxygrm.core.checkpoints.adapter import BASE_FILE, base_of, check_adapter, check_base
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.sft.merge import _other_plugins, merge_lora
 from proxygrm.sft.settings import SftSettings
@@ -63,6 +63,7 @@ def test_lora_trains_an_adapter_and_the_merge_makes_a_whole_checkpoint(inputs: P
     assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (4, 32.0, 0.0)
     steps = [json.loads(line)["step"] for line in (tmp_path / "sft" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
+    assert json.loads((adapter / BASE_FILE).read_text()) == base_of(inputs / "model")
 
     model = merge_lora(inputs / "model", adapter, tmp_path / "merge", device="cpu")
     check_checkpoint(model)
@@ -165,6 +166,33 @@ def test_an_adapter_without_ms_swifts_record_is_refused(adapter: Path, tmp_path:
     write_checkpoint(tmp_path / "start")
     with refused("checkpoint.incomplete", path=adapter, file="args.json"):
         merge_lora(tmp_path / "start", adapter, tmp_path / "out", device="cpu")
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["by our record", "by the folder that peft names"])
+def test_an_adapter_of_another_checkpoint_is_not_merged(adapter: Path, tmp_path: Path, recorded: bool) -> None:
+    """It would be added to weights that it was not trained on, and nothing would fail."""
+    for name, text in (("base", "a"), ("start", "b")):
+        (tmp_path / name).mkdir()
+        write_checkpoint(tmp_path / name)
+        config = tmp_path / name / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"about": text}))
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "base")}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    if recorded:
+        (adapter / BASE_FILE).write_text(json.dumps(base_of(tmp_path / "base")))
+    with refused("checkpoint.other-base", path=adapter, start=tmp_path / "start", named=str(tmp_path / "base")):
+        merge_lora(tmp_path / "start", adapter, tmp_path / "out", device="cpu")
+    check_base(adapter, tmp_path / "base")
+    copied = tmp_path / "elsewhere"
+    (tmp_path / "base").rename(copied)
+    check_base(adapter, copied)
+
+
+def test_without_a_record_and_without_the_named_base_nothing_is_refused(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "start").mkdir()
+    write_checkpoint(tmp_path / "start")
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "Qwen/Some-7B"}')
+    check_base(adapter, tmp_path / "start")
 
 
 def test_the_merge_loads_the_plugins_of_the_training_but_not_an_old_copy_of_the_suites(adapter: Path) -> None:
