@@ -16,6 +16,7 @@ from typing import Any
 from proxygrm.core.checkpoints.adapter import check_adapter, check_base
 from proxygrm.core.checkpoints.check import check_checkpoint, read_json
 from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.kinds import MARKER
 from proxygrm.core.errors import UserError
 from proxygrm.scalar.settings import RewardModelSettings
 from proxygrm.sft.arguments import OWN_PLUGINS, command, environment, plugins, words
@@ -59,7 +60,8 @@ def merge_lora(
     }
     variables = environment(settings, out, device)
     run_swift(command(words(values), "cpu", name="export"), variables, out / "swift.log", progress)
-    model = publish(merged, out / "model", adapter)
+    marker = {MARKER: read_json(adapter, MARKER)} if (adapter / MARKER).exists() else {}
+    model = publish(merged, out / "model", adapter, records=marker)
     shutil.rmtree(merged)
     return model
 

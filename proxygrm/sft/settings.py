@@ -43,6 +43,9 @@ class SftSettings:
     """With command rlhf: dpo, orpo, simpo, kto, cpo, or rm (a scalar reward model)."""
     reward_model: RewardModelSettings = field(default_factory=RewardModelSettings)
     """With rlhf_type rm: the head, and what the loss has besides the Bradley-Terry term."""
+    step_judge: bool = False
+    """What it makes judges steps by 1 and -1, and is marked as such (`step_judge.json`): as a judge of pairs it is then
+    refused."""
     model_type: str = "qwen2_5_vl"
     """As ms-swift calls the kind of model; empty for the name in config.json, and where ms-swift has none like it, for
     what it makes of the checkpoint."""
@@ -129,6 +132,11 @@ class SftSettings:
                 name="reward_model",
                 rlhf_type=self.rlhf_type,
             )
+        if self.step_judge and self.rlhf_type == "rm":
+            raise UserError(
+                "sft: step_judge is of models that write verdicts, and rlhf_type rm makes a scalar one; leave one out",
+                code="settings.contradiction", name="step_judge", rlhf_type=self.rlhf_type,
+            )  # fmt: skip
         for name in self.extra:
             refuse_reserved(name, frozenset(entry.name for entry in fields(SftSettings)))
         if self.split_dataset_ratio == 1:

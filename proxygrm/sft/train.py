@@ -23,6 +23,8 @@ from proxygrm.core.checkpoints.adapter import BASE_FILE, base_of
 from proxygrm.core.checkpoints.best import BEST, NOTE
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import refuse_code
+from proxygrm.core.checkpoints.identity import checkpoint_identity
+from proxygrm.core.checkpoints.kinds import MARKER, process_marker
 from proxygrm.core.checkpoints.scalar import refuse_scalar
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import write_json
@@ -132,6 +134,8 @@ def train_sft(
         )
     lora = settings.tuner_type == "lora"
     records: dict[str, Any] = {BASE_FILE: base_of(model)} if lora else {}
+    if settings.step_judge:
+        records[MARKER] = process_marker({"start": checkpoint_identity(model)})
     if is_rm and lora:
         records[REWARD_MODEL_FILE] = asdict(settings.reward_model)
     if settings.evaluates(validation is not None):

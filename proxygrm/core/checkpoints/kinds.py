@@ -34,9 +34,14 @@ def kind_of(path: Path, given: str = "") -> str:
     return given or known or GENERATIVE
 
 
+def process_marker(made_by: dict[str, Any]) -> dict[str, Any]:
+    """What the marker of a step judge holds. made_by: what the training wants to be known of it."""
+    return {**made_by, "kind": PROCESS}
+
+
 def mark_process(path: Path, made_by: dict[str, Any]) -> None:
-    """Write the marker into a checkpoint. made_by: what the training wants to be known of it."""
-    write_json(path / MARKER, {**made_by, "kind": PROCESS})
+    """Write the marker into a checkpoint."""
+    write_json(path / MARKER, process_marker(made_by))
 
 
 def refuse_process(path: Path, wanted: str, given: str = "") -> None:

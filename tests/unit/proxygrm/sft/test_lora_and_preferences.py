@@ -10,6 +10,7 @@ import pytest
 
 from proxygrm.core.checkpoints.adapter import BASE_FILE, base_of, check_adapter, check_base
 from proxygrm.core.checkpoints.check import check_checkpoint
+from proxygrm.core.checkpoints.kinds import kind_of
 from proxygrm.sft.merge import _other_plugins, merge_lora
 from proxygrm.sft.settings import SftSettings
 from proxygrm.sft.train import train_sft
@@ -56,7 +57,7 @@ def test_lora_trains_an_adapter_and_the_merge_makes_a_whole_checkpoint(inputs: P
     from safetensors.numpy import load_file
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    settings = replace(TWO_STEPS, tuner_type="lora", lora_rank=4, extra_args=("lora_dropout=0.0",))
+    settings = replace(TWO_STEPS, tuner_type="lora", lora_rank=4, step_judge=True, extra_args=("lora_dropout=0.0",))
     adapter = train_sft(settings, inputs / "model", inputs / "rows.jsonl", tmp_path / "sft", device="cpu")
     assert adapter == tmp_path / "sft" / "adapter"
     config = json.loads((adapter / "adapter_config.json").read_text())
@@ -67,6 +68,7 @@ def test_lora_trains_an_adapter_and_the_merge_makes_a_whole_checkpoint(inputs: P
 
     model = merge_lora(inputs / "model", adapter, tmp_path / "merge", device="cpu")
     check_checkpoint(model)
+    assert kind_of(model) == "process", "the marker of the training stays through the merge"
     assert {path.name for path in (tmp_path / "merge").iterdir()} == {"model", "swift.log"}
     before, after = (load_file(folder / "model.safetensors") for folder in (inputs / "model", model))
     assert before.keys() == after.keys()

@@ -122,6 +122,11 @@ def test_an_unknown_command_or_tuner_is_named(changes: dict, name: str, value: s
 
 
 @needs_swift
+def test_a_scalar_model_is_not_a_step_judge() -> None:
+    with refused("settings.contradiction", name="step_judge", rlhf_type="rm"):
+        SftSettings(command="rlhf", rlhf_type="rm", step_judge=True)
+
+
 def test_an_unknown_argument_gets_the_nearest_name() -> None:
     with refused("sft.unknown-argument", name="lora_droput", command="sft") as caught:
         SftSettings(extra_args=("lora_droput=0.1",)).check_installed()
