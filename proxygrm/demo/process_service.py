@@ -24,7 +24,19 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from proxygrm.core.errors import UserError
-from proxygrm.critique.prompts.process import AUDIT, CONTRADICT, DESCRIBE, JUDGEMENTS, POLICY, STEP, read_prompt
+from proxygrm.critique.prompts.process import (
+    AUDIT,
+    CONTRADICT,
+    DESCRIBE,
+    JUDGEMENTS,
+    POLICY,
+    STEP,
+    STEP_LENIENT,
+    STEP_NO_VISION,
+    VISION,
+    VISION_SHORT,
+    read_prompt,
+)
 from proxygrm.demo.image_reader import NotADemoImage, read_image
 from proxygrm.demo.listen import bind, serve
 from proxygrm.demo.scenes import COUNTS, KINDS, read_question
@@ -44,10 +56,15 @@ def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
     """The answer to a filled instruction; None for any other text. Pure."""
     if slots := read_prompt(DESCRIBE, text):
         return json.dumps({"image_description": describe(images, slots["question"])})
+    for name in (VISION, VISION_SHORT):
+        if slots := read_prompt(name, text):
+            caption = describe(images, slots["question"])
+            return json.dumps({"caption": caption, "key_facts": facts_of(caption), "uncertain": []})
     if slots := read_prompt(AUDIT, text):
         return json.dumps(audit(slots["description"], slots["checklist"].splitlines()))
-    if slots := read_prompt(STEP, text):
-        return "1" if holds(slots["description"], _STEP.findall(slots["steps"])[-1]) else "-1"
+    for name in (STEP, STEP_LENIENT, STEP_NO_VISION):
+        if slots := read_prompt(name, text):
+            return "1" if holds(slots.get("description", ""), _STEP.findall(slots["steps"])[-1]) else "-1"
     if slots := read_prompt(JUDGEMENTS, text):
         return json.dumps(judgements(slots["description"], _STEP.findall(slots["steps"])))
     if slots := read_prompt(CONTRADICT, text):
@@ -61,6 +78,12 @@ def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
 def describe(images: list[bytes], question: str = "") -> str:
     """For one who has to answer the question: its facts are there."""
     return " ".join(_describe(image, question) for image in images) or "There is no image."
+
+
+def facts_of(description: str) -> list[str]:
+    """What it says of each kind, as short statements."""
+    words = re.findall(r"[a-z]+", description.lower())
+    return [f"the {kind.noun} is {word}" for kind in KINDS.values() for word in words if word in kind.facts]
 
 
 def _describe(image: bytes, question: str) -> str:

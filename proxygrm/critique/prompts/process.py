@@ -14,6 +14,10 @@ from proxygrm.critique.prompts import SLOT, fill, template
 
 DESCRIBE, AUDIT, STEP, POLICY = "process_describe", "process_audit", "process_step", "process_policy"
 JUDGEMENTS, CONTRADICT = "process_judgements", "process_contradict"
+VISION, VISION_SHORT = "process_vision", "process_vision_short"
+"""Of studies: the image as {"caption", "key_facts", "uncertain"}."""
+STEP_LENIENT, STEP_NO_VISION = "process_step_lenient", "process_step_no_vision"
+"""Of studies, in place of STEP: a step in doubt is right; the text alone counts, and no description is shown."""
 UNKNOWN = "(no description)"
 """What stands for a description that there is not."""
 OUTCOMES = {True: "right", False: "wrong", None: "right or wrong: it is not known which"}
@@ -30,10 +34,15 @@ def audit_prompt(description: str, checklist: str) -> str:
     return fill(AUDIT, {"description": description, "checklist": checklist})
 
 
-def step_prompt(question: str, description: str, steps: Sequence[str], first: int = 1) -> str:
-    """Asks for 1 or -1 about the last of `steps`. first: the number of the first one shown."""
+def vision_prompt(question: str, name: str = VISION) -> str:
+    """Asks for {"caption", "key_facts", "uncertain"}. name: VISION or VISION_SHORT."""
+    return fill(name, {"question": question})
+
+
+def step_prompt(question: str, description: str, steps: Sequence[str], first: int = 1, name: str = STEP) -> str:
+    """Asks for 1 or -1 about the last of `steps`. first: the number of the first one shown. name: the instruction."""
     values = {"question": question, "description": description or UNKNOWN, "steps": _numbered(steps, first)}
-    return fill(STEP, values | {"number": str(first + len(steps) - 1)})
+    return fill(name, values | {"number": str(first + len(steps) - 1)})
 
 
 def policy_prompt(question: str) -> str:

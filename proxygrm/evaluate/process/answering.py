@@ -28,9 +28,7 @@ def answer_all(work: Work, models: Mapping[str, Calls], folder: Path, rows: list
     """
     with ExitStack() as stack:
         files = {
-            stage: stack.enter_context(
-                RowFile(folder / f"{stage}.jsonl", model.made_by(stage, work.settings.tokens(stage)) | _asked_for(work))
-            )
+            stage: stack.enter_context(RowFile(folder / f"{stage}.jsonl", _made_by(work, stage, model)))
             for stage, model in models.items()
         }
         for file in files.values():
@@ -71,6 +69,7 @@ def _accepted(rows: Iterable[Row]) -> bool:
     return any(row["problem"] is None for row in rows)
 
 
-def _asked_for(work: Work) -> Row:
-    """What is kept of an answer depends on this."""
-    return {"soft": True} if work.settings.soft else {}
+def _made_by(work: Work, stage: str, model: Calls) -> Row:
+    """What is kept of an answer depends on this, besides what was asked."""
+    soft = {"soft": True} if work.settings.soft else {}
+    return model.made_by(work.prompt(stage), work.settings.tokens(stage)) | soft

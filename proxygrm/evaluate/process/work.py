@@ -39,6 +39,10 @@ class Work:
         audits = sum(bool(checklist_of(s).items) for q in self.questions for s in q.solutions) if self.audits else 0
         return steps + audits + (len(self.questions) if DESCRIBE in self.stages else 0)
 
+    def prompt(self, stage: str) -> str:
+        """The instruction of a stage."""
+        return stage
+
     @property
     def audits(self) -> bool:
         return {DESCRIBE, AUDIT} <= {*self.stages}

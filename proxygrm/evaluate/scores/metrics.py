@@ -157,7 +157,7 @@ def macro_interval(
 
     rng = np.random.default_rng(seed)
     means = [_resampled_means(np.asarray(group), resamples, rng) for group in groups]
-    return _middle_95(np.average(means, axis=0, weights=weights))
+    return middle_95(np.average(means, axis=0, weights=weights))
 
 
 def clustered_interval(
@@ -172,7 +172,7 @@ def clustered_interval(
         sums[cluster][1] += 1
     kinds, counts = np.unique(np.array(list(sums.values())), axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(sums), counts / counts.sum(), size=resamples) @ kinds
-    return _middle_95(drawn[:, 0] / drawn[:, 1])
+    return middle_95(drawn[:, 0] / drawn[:, 1])
 
 
 def paired_difference(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:
@@ -181,7 +181,7 @@ def paired_difference(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0)
 
     difference = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
     drawn = _resampled_means(difference, resamples, np.random.default_rng(seed))
-    return float(difference.mean()), *_middle_95(drawn)
+    return float(difference.mean()), *middle_95(drawn)
 
 
 def summed_difference(
@@ -195,7 +195,7 @@ def summed_difference(
     for part, group in zip(parts.round(15), groups, strict=True):  # rounded, so that equal ones are counted together
         of_group[group].append(part)
     drawn = sum(len(some) * _resampled_means(some, resamples, rng) for some in of_group.values())
-    return float(parts.sum()), *_middle_95(drawn)
+    return float(parts.sum()), *middle_95(drawn)
 
 
 def _resampled_means(scores: Any, resamples: int, rng: Any) -> Any:
@@ -206,7 +206,7 @@ def _resampled_means(scores: Any, resamples: int, rng: Any) -> Any:
     return rng.multinomial(len(scores), counts / len(scores), size=resamples) @ values / len(scores)
 
 
-def _middle_95(values: Any) -> tuple[float, float]:
+def middle_95(values: Any) -> tuple[float, float]:
     import numpy as np
 
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))

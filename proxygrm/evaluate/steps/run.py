@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair
 from proxygrm.evaluate.rows.pairs import EvalPair, check_images
 from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.evaluate.steps.answers import verdict_of
+from proxygrm.evaluate.steps.asking import AskedWork, Asking, seen_by_all
 from proxygrm.evaluate.steps.figures import Verdict
 from proxygrm.evaluate.steps.release import Labelled
 from proxygrm.process.stages import ScoreSettings, why_unreadable, without_thought
@@ -37,7 +38,9 @@ ANSWERS = "answers.jsonl"
 @dataclass(frozen=True)
 class StepRun:
     """extractor: describes each image for the judge first; None: the judge sees the image alone. threshold: verdicts
-    come from soft scores, right above it; None: from the judge's text."""
+    come from soft scores, right above it; None: from the judge's text. asking: of a study, in which the judge describes
+    the image where there is no extractor; None: as `process score` asks, whose window of earlier steps moves in
+    strides."""
 
     solutions: Sequence[Labelled]
     judge: Calls | ScalarCheckpointJudge
@@ -46,16 +49,22 @@ class StepRun:
     missing_images: str
     out: Path
     threshold: float | None = None
+    asking: Asking | None = None
 
 
 def judge_steps(run: StepRun, progress: Progress) -> dict[str, Any]:
     """Write OUT/answers.jsonl, and return the counts. UserError as of `answer_all` and `check_images`."""
+    if run.asking:
+        run = replace(run, solutions=[_seen(solution, run.asking) for solution in run.solutions])
     missing = check_images([solution.question.images for solution in run.solutions], run.missing_images)
-    rows, causes = (
-        _scored_by_prefix(run, progress) if isinstance(run.judge, ScalarCheckpointJudge) else _judged(run, progress)
-    )
+    work: Work | None = None
+    if isinstance(run.judge, ScalarCheckpointJudge):
+        rows, causes = _scored_by_prefix(run, progress)
+    else:
+        work = _asked(run, progress)
+        rows, causes = _judged(run, work)
     write_rows(run.out / ANSWERS, rows)
-    return {
+    return _descriptions(run, work) | {
         "judge": run.judge.name,
         "solutions": len(rows),
         "steps": sum(len(row["label"]) for row in rows),
@@ -65,12 +74,28 @@ def judge_steps(run: StepRun, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _judged(run: StepRun, progress: Progress) -> tuple[list[Row], Counter[str]]:
+def _seen(solution: Labelled, asking: Asking) -> Labelled:
+    return replace(solution, question=seen_by_all(solution.question, asking.images))
+
+
+def _asked(run: StepRun, progress: Progress) -> Work:
+    """Every call answered."""
     assert not isinstance(run.judge, ScalarCheckpointJudge)
-    models: dict[str, Calls] = {DESCRIBE: run.extractor} if run.extractor else {}
+    extractor = run.extractor
+    if run.asking:
+        extractor = (run.extractor or run.judge) if run.asking.describes else None
+    models: dict[str, Calls] = {DESCRIBE: extractor} if extractor else {}
     models[STEP] = run.judge
-    work = Work([solution.question for solution in run.solutions], run.settings, models.keys())
+    questions = [solution.question for solution in run.solutions]
+    if run.asking:
+        work: Work = AskedWork(questions, run.settings, models.keys(), run.asking)
+    else:
+        work = Work(questions, run.settings, models.keys())
     answer_all(work, models, run.out / "raw", [int(solution.id) for solution in run.solutions], progress)
+    return work
+
+
+def _judged(run: StepRun, work: Work) -> tuple[list[Row], Counter[str]]:
     rows, causes = [], Counter[str]()
     for solution in run.solutions:
         answers = [work.answers[call.key] for call in work.judging(solution.question, solution.question.solutions[0])]
@@ -85,8 +110,26 @@ def _judged(run: StepRun, progress: Progress) -> tuple[list[Row], Counter[str]]:
             for answer, verdict in zip(answers, verdicts, strict=True)
             if verdict is None
         )
+        if run.asking:
+            verdicts = [
+                run.asking.verdict(f"{solution.id} {at} {answer['key']}") if verdict is None else verdict
+                for at, (answer, verdict) in enumerate(zip(answers, verdicts, strict=True))
+            ]
         rows.append(_row(solution, verdicts, extra))
     return rows, causes
+
+
+def _descriptions(run: StepRun, work: Work | None) -> dict[str, Any]:
+    """How many descriptions there are, by cause how many cannot be read, and how many a corruption left as they are."""
+    if work is None or DESCRIBE not in work.stages:
+        return {}
+    distinct = {work.describing(question).key: work.description(question) for question in work.questions}
+    found = [description for description in distinct.values() if description]
+    counts: dict[str, Any] = {
+        "descriptions": len(found),
+        "unreadable_descriptions": dict(Counter(each.problem for each in found if not each.text and each.problem)),
+    }
+    return counts | ({"unchanged_descriptions": dict(work.unchanged)} if isinstance(work, AskedWork) else {})
 
 
 @dataclass(frozen=True)

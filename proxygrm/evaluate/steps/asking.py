@@ -1,0 +1,223 @@
+"""How a judge is asked about a step, beyond what training asked: the settings of a study, and the calls they need.
+
+Equal calls are the same wherever they are made: the seed of a sample depends on what is asked alone, so two settings
+that come to the same question get the same answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from proxygrm.core.bad_row import BadRow
+from proxygrm.core.bounds import check_bounds
+from proxygrm.core.errors import UserError
+from proxygrm.critique.prompts.process import (
+    DESCRIBE,
+    STEP,
+    STEP_LENIENT,
+    STEP_NO_VISION,
+    VISION,
+    VISION_SHORT,
+    describe_prompt,
+    step_prompt,
+    vision_prompt,
+)
+from proxygrm.evaluate.judges.engine import Request
+from proxygrm.evaluate.process.questions import Question
+from proxygrm.evaluate.process.work import Work
+from proxygrm.process.checklist import Step
+from proxygrm.process.corrupt import WITH_RATIO, corrupt, generator
+from proxygrm.process.policy_json import Steps
+from proxygrm.process.stages import Description, ScoreSettings, why_unreadable, without_thought
+from proxygrm.process.structured import NO_IMAGE, as_json, as_paragraph, of_paragraph, read_structured
+
+DescribedBy = Literal["none", "paragraph", "structured", "structured_short"]
+Corruption = Literal[
+    "none", "drop", "flip", "empty", "drop_facts", "shuffle_facts", "keep_caption_only", "noise_caption"
+]
+Instruction = Literal["strict", "lenient", "no_vision"]
+Images = Literal["all", "first", "none"]
+Unreadable = Literal["null", "1", "-1", "random"]
+INSTRUCTIONS: dict[str, str] = {"strict": STEP, "lenient": STEP_LENIENT, "no_vision": STEP_NO_VISION}
+"""The prompt of each."""
+_DESCRIBED_BY = {"paragraph": DESCRIBE, "structured": VISION, "structured_short": VISION_SHORT}
+ALL_STEPS = -1
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the judge is asked; the defaults are what training asks."""
+
+    description: DescribedBy = "paragraph"
+    """What the extractor writes of the image: nothing, the paragraph it is trained for, or {caption, key_facts,
+    uncertain} by a long or a short instruction."""
+    description_temperature: float = 0.0
+    description_top_p: float = 1.0
+    corruption: Corruption = "none"
+    """What happens to the description before the judge reads it (`proxygrm process corrupt --help`). Of a paragraph the
+    first sentence is the caption, and each other one a fact."""
+    corruption_ratio: float = 1.0
+    """Of `drop` and `flip`: the probability for each text."""
+    corruption_seed: int = 0
+    """The draws of an image and question depend on it alone, in every process."""
+    instruction: Instruction = "strict"
+    """`strict`, as in training; `lenient`: a step in doubt is right; `no_vision`: the text alone counts, and no
+    description is shown."""
+    judge_sees_description: bool = True
+    judge_sees_image: bool = True
+    images: Images = "all"
+    """Those of a question that anybody sees. With none there is nothing to describe."""
+    last_steps: int = ALL_STEPS
+    """The judge sees exactly so many earlier steps; -1: all."""
+    renumber: bool = False
+    """Number the steps that are shown from 1, also where earlier ones are not; otherwise each keeps its number."""
+    unreadable: Unreadable = "null"
+    """The verdict that cannot be read: null counts against both classes; 1, -1, or one of them by chance."""
+
+    def __post_init__(self) -> None:
+        choices = {
+            "description": get_args(DescribedBy), "corruption": get_args(Corruption), "images": get_args(Images),
+            "instruction": get_args(Instruction), "unreadable": get_args(Unreadable),
+        }  # fmt: skip
+        check_bounds(
+            "asking",
+            self,
+            from_zero=("description_temperature",),
+            positive=("description_top_p",),
+            shares=("description_top_p", "corruption_ratio"),
+            choices=choices,
+        )
+        if self.last_steps < ALL_STEPS:
+            raise UserError(
+                f"asking: last_steps is {self.last_steps}; give 0 or more, or {ALL_STEPS} for all earlier steps",
+                code="settings.out-of-range",
+                name="last_steps",
+                value=self.last_steps,
+            )
+        if self.corruption != "none" and not self.shows_description:
+            raise UserError(
+                f"asking: corruption is {self.corruption!r}, but the judge is shown no description; leave it out",
+                code="settings.contradiction",
+                name="corruption",
+                value=self.corruption,
+            )
+
+    @property
+    def shows_description(self) -> bool:
+        return self.description != "none" and self.judge_sees_description and self.instruction != "no_vision"
+
+    @property
+    def describes(self) -> bool:
+        """Whether the extractor is asked: what nobody is shown is not asked for."""
+        return self.shows_description and self.images != "none"
+
+    def first_shown(self, step: int) -> int:
+        """The first step that the judge of step `step` sees, both from 0."""
+        return 0 if self.last_steps == ALL_STEPS else max(0, step - self.last_steps)
+
+    def verdict(self, key: str) -> int | None:
+        """What an unreadable verdict counts as. key: of the call; its chance depends on nothing else."""
+        if self.unreadable == "random":
+            return generator(0, key).choice((1, -1))
+        return None if self.unreadable == "null" else int(self.unreadable)
+
+
+class AskedWork(Work):
+    """The calls for steps, as `asking` has them."""
+
+    def __init__(
+        self, questions: Sequence[Question], settings: ScoreSettings, stages: Collection[str], asking: Asking
+    ) -> None:
+        super().__init__(questions, settings, stages)
+        self.asking = asking
+        self._shown: dict[str, Description] = {}
+        """By the key of the description's call."""
+        self.unchanged = Counter[str]()
+        """Descriptions that the corruption left as they were, by cause."""
+
+    def prompt(self, stage: str) -> str:
+        if stage == DESCRIBE:
+            return _DESCRIBED_BY[self.asking.description]
+        return INSTRUCTIONS[self.asking.instruction] if stage == STEP else stage
+
+    def description(self, question: Question) -> Description | None:
+        if not self.asking.shows_description:
+            return None
+        if not self.asking.describes:
+            return Description("", as_json(NO_IMAGE) if self.asking.description != "paragraph" else "")
+        request = self.describing(question)
+        answer = self.answers.get(request.key)
+        if answer is None:
+            return None
+        if request.key not in self._shown:
+            self._shown[request.key] = self._corrupted(_described(answer, self.asking.description), question)
+        return self._shown[request.key]
+
+    def describing(self, question: Question) -> Request:
+        if self.asking.description == "paragraph":
+            return self._request(DESCRIBE, describe_prompt(question.text), question)
+        name = VISION_SHORT if self.asking.description == "structured_short" else VISION
+        return self._request(DESCRIBE, vision_prompt(question.text, name), question)
+
+    def judging(self, question: Question, steps: Steps) -> list[Request]:
+        description = self.description(question)
+        seen = question if self.asking.judge_sees_image else without_images(question)
+        texts = asked_texts(question.text, description.text if description else "", steps, self.asking)
+        return [self._request(STEP, text, seen) for text in texts]
+
+    def _corrupted(self, description: Description, question: Question) -> Description:
+        mode = self.asking.corruption
+        if mode == "none" or not description.text:
+            return description
+        paragraph = self.asking.description == "paragraph"
+        parts = of_paragraph(description.text) if paragraph else read_structured(description.text)
+        rng = generator(self.asking.corruption_seed, question.key)
+        try:
+            corrupted, _ = corrupt(parts, mode, rng, self.asking.corruption_ratio if mode in WITH_RATIO else None)
+        except BadRow as error:
+            self.unchanged[error.cause] += 1
+            return replace(description, text="", problem=error.cause)
+        if corrupted == parts:
+            self.unchanged["nothing_to_change"] += 1
+        return replace(description, text=(as_paragraph if paragraph else as_json)(corrupted))
+
+
+def _described(answer: dict[str, object], kind: str) -> Description:
+    """The extractor's answer as it is shown."""
+    if kind == "paragraph":
+        return Description.of(answer)
+    raw = str(answer["text"])
+    parts = read_structured(without_thought(raw))
+    return Description(raw, as_json(parts)) if parts else Description(raw, "", why_unreadable(answer))
+
+
+def asked_texts(question: str, description: str, steps: Sequence[Step], asking: Asking) -> list[str]:
+    """The judge's prompt about each step."""
+    texts = []
+    for step in range(len(steps)):
+        first = asking.first_shown(step)
+        seen = [shown.text for shown in steps[first : step + 1]]
+        number = 1 if asking.renumber else first + 1
+        texts.append(step_prompt(question, description, seen, number, INSTRUCTIONS[asking.instruction]))
+    return texts
+
+
+def without_images(question: Question) -> Question:
+    return replace(question, names=(), images=())
+
+
+def seen_by_all(question: Question, images: Images) -> Question:
+    """The question with the images that anybody may see."""
+    if images == "all":
+        return question
+    kept = 1 if images == "first" else 0
+    return replace(question, names=question.names[:kept], images=question.images[:kept])
+
+
+def prompts_of(asking: Asking) -> tuple[str, ...]:
+    """The instructions that are used."""
+    describing = (_DESCRIBED_BY[asking.description],) if asking.describes else ()
+    return (*describing, INSTRUCTIONS[asking.instruction])
