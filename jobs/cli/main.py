@@ -204,7 +204,12 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
 @request_options
 @reuse_option
 @sending_options
-@click.option("--only", multiple=True, metavar="CELL", help="Of the spec only these cells; `*` stands for anything.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CELL",
+    help="Of the spec only these cells; `*` is any text, `!NAME` leaves cells out.",
+)
 @click.option("--throttle", type=click.IntRange(1), default=None, help="Cells that train at a time.  [the spec's]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the scripts, send nothing.")
 @click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended, then the table.")
@@ -248,12 +253,13 @@ def ablate(
     recipe = console.recipe_of(asked)
     found, part = read_spec(recipe, spec), last_stages(read_spec(recipe, spec, only), recipe) if only else ()
     asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
+    asked["sweep"] = found.sweep
     if dry_run:
         send.plan(asked, part, script=True, redo=())
         return
 
     def show(folder: Path) -> None:
-        if recipe.sweep.table:
+        if recipe.sweep_of(found.sweep).table:
             ablating.show_table(folder, found.name, as_json=False)
 
     send.submit(asked, part, (), watch, at_the_end=show)

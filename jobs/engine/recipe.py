@@ -85,6 +85,9 @@ class Recipe:
     presets: Mapping[str, Callable[[], Any]]
     """By name: functions that return the settings, a frozen dataclass. The first is the default."""
     sweep: Sweep = Sweep()
+    """Of its ablations."""
+    sweeps: Mapping[str, Sweep] = field(default_factory=dict)
+    """Of ablations that repeat something else, by the name that their spec gives as `sweep`."""
     nodes: tuple[str, ...] = ()
     """Stages that `--nodes` sets the number of nodes of."""
     ablations: str = ""
@@ -107,6 +110,18 @@ class Recipe:
                 known=known,
             )
         return self.presets[preset]()
+
+    def sweep_of(self, name: str) -> Sweep:
+        """name: what a spec gives as `sweep`; "" where it gives none. Raises UserError: ablation.unknown-sweep."""
+        if name and name not in self.sweeps:
+            raise UserError(
+                f"recipe {self.name} has no sweep {name!r}; {did_you_mean(name, self.sweeps, 'leave `sweep` out')}",
+                code="ablation.unknown-sweep",
+                recipe=self.name,
+                name=name,
+                known=list(self.sweeps),
+            )
+        return self.sweeps[name] if name else self.sweep
 
     def stages(self, settings: Any) -> list[Stage]:
         """The chain, checked. Raises UserError with file and line: recipe.failed, recipe.not-a-chain,

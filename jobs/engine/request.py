@@ -45,6 +45,8 @@ class Request:
     ablation: tuple[Cell, ...] = ()
     throttle: int = 0
     """Cells of the ablation that train at a time."""
+    sweep: str = ""
+    """Which of the recipe's `sweeps` the ablation is of; "": its `sweep`."""
     reuse: tuple[str, ...] = ()
     """Other run folders, by absolute paths, whose finished stages count here."""
     folder: str = ""
@@ -79,7 +81,7 @@ def resolve(request: Request, find: Find, profile: Profile | None = None) -> Res
     secrecy.refuse(values, "the settings")
     secrecy.refuse(profile, f"profile {profile.name}")
     if request.ablation:
-        stages = sweep.stages(recipe, values, request.ablation, request.throttle)
+        stages = sweep.stages(recipe, values, request.ablation, request.throttle, request.sweep)
     else:
         stages = recipe.stages(values)
     if request.folder and Path(request.folder) != Path.cwd():
@@ -156,7 +158,7 @@ def asked_before(folder: Path, ablation: str = "") -> Request | None:
     records = {path.parent: record for path in record_files(folder) if (record := _record(path))}
     own = records.get(record_folder(folder, ablation)) or records.get(record_folder(folder))
     found = own or max(records.values(), key=itemgetter("written"), default=None)
-    return replace(_request(found), ablation_name="", ablation=(), throttle=0) if found else None
+    return replace(_request(found), ablation_name="", ablation=(), throttle=0, sweep="") if found else None
 
 
 def ablation_of(folder: Path, name: str = "") -> Request:
@@ -231,6 +233,7 @@ def _request(record: Mapping[str, Any]) -> Request:
         ablation_name=row.get("ablation_name", ""),
         ablation=tuple(Cell.of(cell) for cell in row["ablation"]),
         throttle=row.get("throttle", 0),
+        sweep=row.get("sweep", ""),
         reuse=tuple(row.get("reuse", ())),
         folder=row.get("folder", ""),
     )

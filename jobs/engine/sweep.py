@@ -4,6 +4,8 @@ A spec is a TOML file, one that a recipe ships or your own:
 
     about = "Does the reward's aggregation matter?"
     throttle = 8                                # cells that train at a time
+    set = ["rl.n=4"]                            # what all cells have in common
+    sweep = "judging"                           # which of the recipe's `sweeps`; left out: its `sweep`
     [grid]                                      # every combination is a cell
     "rl.reward.aggregation" = ["sum", "bonus"]
     "rl.seed" = [1, 2, 3]
@@ -36,7 +38,9 @@ from proxygrm.core.files.user_text import read_user_text
 T = TypeVar("T")
 CELLS = "cells/"
 """Folder of the stages that cells have for themselves."""
-KEYS = ("about", "throttle", "grid", "cells")
+KEYS = ("about", "throttle", "set", "sweep", "grid", "cells")
+LEFT_OUT = "!"
+"""Before the pattern of cells that are not taken."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class Spec:
     cells: tuple[Cell, ...]
     throttle: int = 0
     """Cells that train at a time; 0 leaves it to the scheduler."""
+    sweep: str = ""
+    """Which of the recipe's `sweeps` says what a cell repeats; "": its `sweep`."""
 
 
 def read_spec(name: str, shipped: Path, only: Sequence[str] = ()) -> Spec:
     """The spec in a file, or the shipped one of that name. Raises UserError that says what is wrong, and where.
 
-    only: names of the cells to take, as shell patterns; none takes all.
+    only: names of the cells to take, as shell patterns; none takes all. A pattern after `!` leaves cells out.
     """
     path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
     try:
@@ -86,8 +92,19 @@ def read_spec(name: str, shipped: Path, only: Sequence[str] = ()) -> Spec:
     if not isinstance(throttle, int) or isinstance(throttle, bool) or throttle < 0:
         text = f"throttle is {throttle!r}; it is a number of cells, 0 for no limit"
         raise _bad_spec(path, text, "bad-throttle", value=throttle)
+    common, of_recipe = table.get("set", []), table.get("sweep", "")
+    if not _is_assignments(common):
+        text = f'set is {common!r}; it is a list of "NAME=VALUE", what all cells have in common'
+        raise _bad_spec(path, text, "bad-set", value=common)
+    if not isinstance(of_recipe, str):
+        raise _bad_spec(path, f"sweep is {of_recipe!r}; it is a name", "bad-sweep", value=of_recipe)
     cells = _selected(_cells(table.get("cells", []), table.get("grid", {}), path), only, path)
-    return Spec(path.stem, str(table.get("about", "")), tuple(cells), throttle)
+    cells = [replace(cell, settings=(*common, *cell.settings)) for cell in cells]
+    return Spec(path.stem, str(table.get("about", "")), tuple(cells), throttle, of_recipe)
+
+
+def _is_assignments(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) and "=" in text for text in value)
 
 
 def _bad_spec(path: Path, text: str, code: str, **values: Any) -> UserError:
@@ -120,17 +137,34 @@ def _cells(named: Any, grid: Any, path: Path) -> list[Cell]:
 
 def _selected(cells: list[Cell], only: Sequence[str], path: Path) -> list[Cell]:
     names = [cell.name for cell in cells]
-    for pattern in only:
-        if not any(fnmatchcase(name, pattern) for name in names):
+    taken = [pattern for pattern in only if not pattern.startswith(LEFT_OUT)]
+    without = [pattern.removeprefix(LEFT_OUT) for pattern in only if pattern.startswith(LEFT_OUT)]
+    for pattern in (*taken, *without):
+        if not _matches(names, pattern):
             text = f"no cell is called {pattern!r}; there are {', '.join(names[:12])}"
             raise _bad_spec(path, text, "unknown-cell", name=pattern, known=names)
-    return [cell for cell in cells if not only or any(fnmatchcase(cell.name, pattern) for pattern in only)]
+    selected = [
+        cell
+        for cell in cells
+        if any(_matches([cell.name], pattern) for pattern in taken or ("*",))
+        and not any(_matches([cell.name], pattern) for pattern in without)
+    ]
+    if not selected:
+        raise _bad_spec(path, "no cell is left; take fewer out", "no-cells")
+    return selected
+
+
+def _matches(names: Sequence[str], pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def _named(row: Any, path: Path) -> Cell:
     assignments: Any = row.get("set", []) if isinstance(row, dict) else None
-    plain = isinstance(assignments, list) and all(isinstance(text, str) and "=" in text for text in assignments)
-    if not plain or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", str(row.get("name", ""))) or len(row) > 2:
+    if (
+        not _is_assignments(assignments)
+        or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", str(row.get("name", "")))
+        or len(row) > 2
+    ):
         text = f'a cell is name = "letters, digits, . + -" and set = ["NAME=VALUE", ...]; got {row!r}'
         raise _bad_spec(path, text, "bad-cell", value=row)
     return Cell(row["name"], tuple(assignments), (("cell", row["name"]),))
@@ -147,17 +181,20 @@ def _short(value: str) -> str:
 
 def last_stages(spec: Spec, recipe: Recipe) -> tuple[str, ...]:
     """Those that need all else that a cell has."""
-    return tuple(f"{CELLS}{cell.name}/{list(recipe.sweep.per_cell)[-1]}" for cell in spec.cells)
+    last = list(recipe.sweep_of(spec.sweep).per_cell)[-1]
+    return tuple(f"{CELLS}{cell.name}/{last}" for cell in spec.cells)
 
 
-def stages(recipe: Recipe, config: Any, cells: Sequence[Cell], throttle: int = 0) -> list[Stage]:
-    """The recipe's chain for every cell; what cells have in common is made once. Raises UserError."""
-    if not recipe.sweep.per_cell:
+def stages(recipe: Recipe, config: Any, cells: Sequence[Cell], throttle: int = 0, name: str = "") -> list[Stage]:
+    """The recipe's chain for every cell; what cells have in common is made once. name: of the sweep that the spec
+    gives. Raises UserError."""
+    repeated = recipe.sweep_of(name)
+    if not repeated.per_cell:
         raise UserError(
             f"recipe {recipe.name} does not say what an ablation repeats (Recipe.sweep)", code="ablation.not-possible"
         )
     chains = [(cell, recipe.stages(settings_of(config, cell))) for cell in cells]
-    return cell_stages(recipe.stages(config), chains, recipe.sweep, throttle)
+    return cell_stages(recipe.stages(config), chains, repeated, throttle)
 
 
 def settings_of(config: T, cell: Cell) -> T:

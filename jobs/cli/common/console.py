@@ -100,6 +100,7 @@ def _request(options: dict[str, Any]) -> tuple[Request, Path, str]:
         ablation_name=options.get("ablation_name", ""),
         ablation=options.get("ablation", ()),
         throttle=options.get("throttle", 0),
+        sweep=options.get("sweep", ""),
         reuse=tuple(dict.fromkeys([*base.reuse, *other_runs(folder, options.get("reuse", ()))])),
     )
     return request, folder, how

@@ -110,14 +110,15 @@ def trainings_of(folder: Path, cells: Sequence[Cell], table: CellTable) -> dict[
 def show_table(run: Path | None, name: str, as_json: bool) -> None:
     """name: of the ablation; "" for the last one of the run."""
     resolved, ledger = of_run(run, as_json)
-    folder, shown = ledger.folder, resolved.recipe.sweep.table
+    folder = ledger.folder
+    request = ablation_of(folder, name)
+    shown = resolved.recipe.sweep_of(request.sweep).table
     if shown is None:
         raise UserError(
             f"recipe {resolved.recipe.name} does not say what the table of an ablation shows (Sweep.table)",
             code="ablation.no-table",
             recipe=resolved.recipe.name,
         )
-    request = ablation_of(folder, name)
     rows = collect(folder, request.ablation, shown)
     file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")

@@ -11,6 +11,7 @@ import pytest
 from jobs.cli.run.ablate import collect, comparisons
 from jobs.engine import sweep
 from jobs.engine.plan import Facts, dependency, in_batches, plan
+from jobs.engine.recipe import PerCell, Sweep
 from jobs.engine.request import Request, ablation_of, save
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.run_folder.records import read_json
@@ -71,6 +72,8 @@ def test_a_grid_is_every_combination_and_cells_are_multiplied_with_it(tmp_path: 
         ('[[cells]]\nname = "x"\nset = ["grm_rl.n"]', "a cell is name"),
         ('[[cells]]\nname = "x"\nsets = ["grm_rl.n=4"]\nset = []', "a cell is name"),
         ('[grid]\nproxy = ["a/model", "b/model"]', "two cells are called 'proxy-model'"),
+        ('set = ["x"]\n[grid]\nx = [1]', "set is ['x']"),
+        ("sweep = 1\n[grid]\nx = [1]", "sweep is 1"),
     ],
 )
 def test_a_bad_spec_is_one_line_that_names_the_file(tmp_path: Path, text: str, said: str) -> None:
@@ -86,6 +89,38 @@ def test_only_some_cells_can_be_taken_and_a_wrong_name_is_said(tmp_path: Path) -
     assert len(read_spec(RECIPE, path, ["*seed-1", "aggregation-sum_*"]).cells) == 3
     with pytest.raises(UserError, match=r"no cell is called 'seed'; there are aggregation-sum_seed-1"):
         read_spec(RECIPE, path, ["seed"])
+
+
+def test_cells_can_be_left_out_but_not_all_of_them(tmp_path: Path) -> None:
+    path = spec_file(tmp_path, SEEDS)
+    left = read_spec(RECIPE, path, ["!*seed-1", "aggregation-*"]).cells
+    assert [cell.name for cell in left] == ["aggregation-sum_seed-2", "aggregation-bonus_seed-2"]
+    with refused("ablation.unknown-cell", name="seed"):
+        read_spec(RECIPE, path, ["!seed"])
+    with refused("ablation.no-cells"):
+        read_spec(RECIPE, path, ["!*"])
+
+
+def test_what_all_cells_have_in_common_comes_before_their_own(tmp_path: Path) -> None:
+    common = 'set = ["grm_rl.n=4", "grm_rl.kl_loss_coef=0"]\n[[cells]]\nname = "a"\nset = ["grm_rl.n=8"]\n'
+    (cell,) = read_spec(RECIPE, spec_file(tmp_path, common)).cells
+    assert cell.settings == ("grm_rl.n=4", "grm_rl.kl_loss_coef=0", "grm_rl.n=8")
+    changed = sweep.settings_of(demo(), cell)
+    assert (changed.grm_rl.n, changed.grm_rl.kl_loss_coef) == (8, 0)
+
+
+def test_a_spec_can_name_another_sweep_of_its_recipe(tmp_path: Path) -> None:
+    judging = Sweep({"evaluate": PerCell("judging")}, left_out=("transfer", "report"))
+    recipe = replace(RECIPE, sweeps={"judging": judging})
+    text = 'sweep = "judging"\n[grid]\n"evaluate.max_pairs" = [2, 4]\n'
+    spec = read_spec(recipe, spec_file(tmp_path, text))
+    stages = by_name(sweep.stages(recipe, demo(), spec.cells, 0, spec.sweep))
+    own = [name for name in stages if name.startswith("cells/")]
+    assert own == ["cells/max_pairs-2/evaluate", "cells/max_pairs-4/evaluate"]
+    assert list(sweep.last_stages(spec, recipe)) == own
+    assert "grm_rl" in stages  # shared
+    with refused("ablation.unknown-sweep", name="judgin", known=["judging"]):
+        sweep.stages(recipe, demo(), spec.cells, 0, "judgin")
 
 
 def test_an_unknown_spec_names_the_nearest() -> None:
