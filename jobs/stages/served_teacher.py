@@ -116,7 +116,7 @@ def called(run: StageRun, rule_based: RuleBased) -> Iterator[Called]:
     """The teacher, served inside this job unless it is a remote endpoint."""
     settings: TeacherSettings = run.config
     if settings.teacher == RULE_BASED:
-        with _rule_based(run, rule_based) as url:
+        with rule_based_service(run, rule_based) as url:
             yield Called(url, rule_based.model, None)
     elif is_service(settings.teacher):
         yield Called(settings.teacher, settings.teacher_model, settings.api_key_file or None)
@@ -126,7 +126,7 @@ def called(run: StageRun, rule_based: RuleBased) -> Iterator[Called]:
 
 
 @contextmanager
-def _rule_based(run: StageRun, rule_based: RuleBased) -> Iterator[str]:
+def rule_based_service(run: StageRun, rule_based: RuleBased) -> Iterator[str]:
     """The stand-in as a process of its own, behind the same HTTP interface as a real teacher; its URL."""
     folder = Path(tempfile.mkdtemp(prefix="pgteacher-"))
     port_file = folder / "port"

@@ -61,7 +61,7 @@ def sample(
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
-    from proxygrm.evaluate.process.sample import Sampling, fresh_question, sample_questions
+    from proxygrm.evaluate.process.sample import Sampling, fresh_question, sample_questions, sample_report
     from proxygrm.evaluate.rows.pairs import check_images
     from proxygrm.evaluate.settings import EvaluateSettings
 
@@ -77,15 +77,7 @@ def sample(
         folder = target.with_name(f"{target.name}.calls")
         samples = sample_questions(file, sampling, calls_of(model, evaluate), folder, progress)
     account = write_rows(source, target, lambda row: samples.row(row, root), max_bad, "questions")
-    report = {
-        "rows": account.kept,
-        "candidates": candidates,
-        "problems": samples.problems,
-        "without_steps": samples.unusable,
-        "bad_rows": dict(account.bad),
-        "missing_images": missing,
-        "repeated_ids": file.repeated_ids,
-    }
+    report = sample_report(samples, file, missing) | {"rows": account.kept, "bad_rows": dict(account.bad)}
     write_json(target.with_name(f"{target.name}.report.json"), report)
     say_rows(account, target, (samples.unusable, "candidates without steps"), (missing, "missing images"))
     say_counts(report)

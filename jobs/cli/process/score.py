@@ -91,7 +91,7 @@ def score(
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
-    from proxygrm.evaluate.process.score import Rules, Tally, score_questions, scored_row
+    from proxygrm.evaluate.process.score import Rules, Tally, score_questions, score_report, scored_row
     from proxygrm.evaluate.rows.pairs import check_images
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.process.stages import ScoreSettings
@@ -115,14 +115,7 @@ def score(
         work = score_questions(file, ScoreSettings(**of_work), **roles, folder=folder, progress=progress)
     tally, rules = Tally(), Rules(compat == "upstream", unreadable_audit)
     account = write_rows(source, target, lambda row: scored_row(row, root, work, rules, tally), max_bad, "questions")
-    report = vars(tally) | {
-        "judge_kind": judged_by,
-        "bad_rows": dict(account.bad),
-        "missing_images": missing,
-        "lines_without_steps": file.without_steps,
-        "repeated_ids": file.repeated_ids,
-        "calls": len(work.answers),
-    }
+    report = score_report(tally, file, work, missing) | {"judge_kind": judged_by, "bad_rows": dict(account.bad)}
     write_json(target.with_name(f"{target.name}.report.json"), report)
     say_rows(account, target, (tally.responses, "responses"), (tally.steps, "steps"), (missing, "missing images"))
     say_counts(report)

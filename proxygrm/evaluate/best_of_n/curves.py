@@ -71,6 +71,14 @@ def pass_at(n: int, right: int, k: int) -> float:
     return 1 - comb(n - right, k) / comb(n, k)
 
 
+def chosen_of_all(question: Question, aggregator: str) -> float:
+    """Expected correctness of the candidate with the highest aggregate."""
+    candidates = question.candidates
+    scores = [_score(aggregator, candidate) for candidate in candidates]
+    groups = _groups(scores, [candidate.correct for candidate in candidates])
+    return _best_of(groups, len(candidates), len(candidates))
+
+
 def _score(name: str, candidate: Candidate) -> float:
     """-inf where there is none: such a candidate is chosen only where all are like it."""
     score = aggregate(name, candidate.scores) if candidate.scores else None

@@ -114,6 +114,17 @@ def sample_questions(file: QuestionFile, sampling: Sampling, calls: Calls, folde
     return Samples(calls.name, sampling, answers)
 
 
+def sample_report(samples: Samples, file: QuestionFile, missing_images: int) -> dict[str, Any]:
+    """What was sampled, and what is wrong with it by cause."""
+    return {
+        "candidates": samples.sampling.candidates,
+        "problems": samples.problems,
+        "without_steps": samples.unusable,
+        "missing_images": missing_images,
+        "repeated_ids": file.repeated_ids,
+    }
+
+
 def _taking(answers: dict[str, Row], file: RowFile, total: int, name: str, progress: Progress) -> Callable[[Row], None]:
     def take(row: Row) -> None:
         file.append(row)

@@ -96,6 +96,16 @@ def scored_row(row: Any, images_root: Path, work: Work, rules: Rules, tally: Tal
     return scored
 
 
+def score_report(tally: Tally, file: QuestionFile, work: Work, missing_images: int) -> dict[str, Any]:
+    """What was scored, and what could not be read by cause."""
+    return vars(tally) | {
+        "missing_images": missing_images,
+        "lines_without_steps": file.without_steps,
+        "repeated_ids": file.repeated_ids,
+        "calls": len(work.answers),
+    }
+
+
 def _evaluation(
     question: Question, steps: Steps, description: Description, work: Work, rules: Rules, tally: Tally
 ) -> dict[str, Any]:

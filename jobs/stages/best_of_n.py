@@ -1,0 +1,49 @@
+"""Best of N: how often the candidate that step scores choose is right, with the gate and without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.engine.space.amounts import Needs, Space
+from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
+from jobs.stages import checks
+
+SUMMARY, CURVES = "summary.json", "curves.json"
+SPACE = 10_000_000
+"""Bytes of the figures, at the most."""
+
+
+@dataclass(frozen=True)
+class Settings(OnNodes):
+    pass
+
+
+def stage(name: str, *, scored: Output, settings: Settings) -> Stage:
+    """Makes `summary.json`, {aggregator: figures with all candidates, gated and as judged}, and `curves.json`, {scores:
+    what `process best-of-n --json` prints}."""
+    return Stage(
+        name=name,
+        run=choose,
+        needs={"scored": scored},
+        makes=(Artifact(SUMMARY), Artifact(CURVES)),
+        on=settings.on,
+        validate=checks.on_one_node,
+        config=settings,
+        disk=disk,
+    )
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    return Space(SPACE)
+
+
+def choose(run: StageRun) -> None:
+    from proxygrm.core.files.whole_file import write_json
+    from proxygrm.evaluate.best_of_n.curves import best_of_n
+    from proxygrm.evaluate.best_of_n.gate import gate_effect
+    from proxygrm.evaluate.best_of_n.solutions import read_solutions
+
+    scored = run.inputs["scored"]
+    curves = {scores: best_of_n(read_solutions(scored, scores).questions) for scores in ("final", "raw")}
+    write_json(run.out / CURVES, curves)
+    write_json(run.out / SUMMARY, gate_effect(scored))
