@@ -10,10 +10,13 @@ from jobs.cli.common.options import (
     FiniteRange,
     allow_option,
     no_key_option,
+    refuse_idle,
     refuse_key_and_none,
     tensor_parallel_option,
 )
-from jobs.cli.eval.judges import TRUST_OPTION
+from jobs.cli.eval.judges import KEY_OPTIONS, NAME_OPTION, TRUST_OPTION, Calls, judges_of, with_options
+from jobs.cli.process.options import AUDITOR, EXTRACTOR
+from proxygrm.core.checkpoints.kinds import KINDS, PROCESS
 from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract
 
 _PATH = click.Path(path_type=Path)
@@ -21,7 +24,15 @@ _LENGTH = click.IntRange(0)
 
 
 @click.command("serve-reward")
-@click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
+@click.argument("served", nargs=-1, required=True, metavar="[NAME=]MODEL...")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="[MODEL=]KIND",
+    help=f"Of a checkpoint: what it was trained as, {', '.join(KINDS)}.  [as it shows]",
+)
+@with_options([EXTRACTOR, AUDITOR, NAME_OPTION, *KEY_OPTIONS])
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Of each model.")
 @tensor_parallel_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -49,7 +60,7 @@ _LENGTH = click.IntRange(0)
 @click.option("--max-pixels", type=_LENGTH, default=0, help="Scale larger images down.  [the model's]")
 @click.option(
     "--timeout",
-    "timeout_s",
+    "call_timeout_s",
     type=FiniteRange(min=0, min_open=True),
     default=600,
     show_default=True,
@@ -57,7 +68,13 @@ _LENGTH = click.IntRange(0)
 )
 @TRUST_OPTION
 def serve_reward(
+    served: tuple[str, ...],
+    kinds: tuple[str, ...],
+    extractor: str,
+    auditor: str,
     models: tuple[str, ...],
+    api_key_env: str,
+    api_key_file: Path | None,
     replicas: int,
     tensor_parallel_size: int,
     host: str,
@@ -73,7 +90,7 @@ def serve_reward(
     max_num_seqs: int,
     max_tokens: int,
     max_pixels: int,
-    timeout_s: float,
+    call_timeout_s: float,
     trust_remote_code: bool,
 ) -> None:
     """Answer POST /score, /compare and /steps with reward models of any kind, until Ctrl-C; a page for people is at /.
@@ -81,14 +98,15 @@ def serve_reward(
     \b
     proxygrm serve-reward runs/mine/rm/model --replicas 2 --images /data/images
     proxygrm serve-reward grm=GENERATIVE rm=SCALAR --port 8000
+    proxygrm serve-reward PROCESS --extractor CHECKPOINT --auditor http://gpu8:8000 --model auditor=qwen2.5-vl-72b
 
     A model is called like its folder, or NAME. Whether it scores, judges steps or writes critiques is read from its
-    files.
+    files. A checkpoint with several names or tasks is started once.
     What could not be judged is answered 503 with its cause, never with a score.
     """
     from jobs.cli.common.quiet import quiet, say
     from proxygrm.reward_service import run as service
-    from proxygrm.reward_service.models import read_models
+    from proxygrm.reward_service.models import read_helper, read_kinds, read_models
     from proxygrm.serving.access.callers import parse_callers
     from proxygrm.serving.settings import ProxySettings
 
@@ -100,17 +118,26 @@ def serve_reward(
         max_num_seqs=max_num_seqs,
         max_tokens=max_tokens,
         max_pixels=max_pixels,
-        call_timeout_s=timeout_s,
+        call_timeout_s=call_timeout_s,
         trust_remote_code=trust_remote_code,
     )
-    callers, served = parse_callers(allow), read_models(models)
+    callers, reward_models = parse_callers(allow), read_models(served, read_kinds(kinds))
+    judges_steps = any(model.kind == PROCESS for model in reward_models)
+    refuse_idle("extractor auditor", "without a process model", unless=judges_steps)
+    calls = Calls(max_num_seqs, call_timeout_s, api_key_env, api_key_file)
+    given = {name: source for name, source in (("extractor", extractor), ("auditor", auditor)) if source}
+    helpers = {
+        name: read_helper(name, source, reward_models) if isinstance(source, Path) else source.pool()
+        for name, source in judges_of(given, models, calls).items()
+    }
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     key = key_file or (folder or Path()) / service.KEY_FILE
     with quiet("serve-reward"):
         service.run(
-            served,
+            reward_models,
             settings,
+            helpers=helpers,
             contract=contract,
             folder=folder,
             device=device,

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from proxygrm.process.checklist import Step, normal_dependency
 from proxygrm.reward_service.images import UnknownImage, UploadedImages
-from proxygrm.reward_service.judges import Asked, NotJudged, Orders, Refused, RewardModel
+from proxygrm.reward_service.judges import Asked, CountedPool, NotJudged, Orders, Refused, RewardModel
 from proxygrm.reward_service.page import PAGE, POLICY
 from proxygrm.reward_service.process import MAX_STEPS
 from proxygrm.serving.access.callers import NOBODY, Callers
@@ -78,17 +78,21 @@ class StepsRequest(_Body):
 
 
 def api(models: Mapping[str, RewardModel], key: str, images: Path | None = None, callers: Callers = NOBODY) -> App:
-    """The application. models: by name. images: folder from which requests may name images by path; None: none.
-    callers: those that need no key."""
+    """The application. models: by name, none of which is that of a helper. images: folder from which requests may name
+    images by path; None: none. callers: those that need no key."""
     store = UploadedImages(images.resolve() if images else None)
-    healths = {name: Health(model) for name, model in models.items()}
+    pools: dict[str, CountedPool] = dict(models)
+    for model in models.values():
+        pools |= model.helpers
+    # A helper that was not started here has no /health of ours to ask.
+    healths = {name: Health(pool) for name, pool in pools.items() if name in models or pool.endpoints.proven}
     responses: Counter[tuple[str, str]] = Counter()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for model in models.values():
-            await model.aclose()
+        for pool in pools.values():
+            await pool.aclose()
 
     app = FastAPI(title="proxygrm reward models", lifespan=lifespan, openapi_url=None)
 
@@ -154,7 +158,7 @@ def api(models: Mapping[str, RewardModel], key: str, images: Path | None = None,
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        tallies = {name: model.tally for name, model in models.items()}
+        tallies = {name: pool.tally for name, pool in pools.items()}
         content = exposition(tallies, "proxygrm_reward", [_responses_metric(responses)])
         return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 

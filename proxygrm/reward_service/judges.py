@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -104,25 +104,8 @@ async def all_of(calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class RewardModel(Pool):
-    """One served model."""
-
-    kind: ClassVar[Kind]
-    fewest: ClassVar[int]
-    """Responses of a `score`."""
-    most: ClassVar[int]
-
-    @abstractmethod
-    async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
-        """Raises NotJudged."""
-
-    @abstractmethod
-    async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
-        """Raises NotJudged."""
-
-    async def steps(self, asked: Asked, steps: Sequence[Step]) -> StepScores:
-        """Raises NotJudged, and Refused by models that judge whole responses."""
-        raise Refused(422, "bad_request", f"a {self.kind} model does not judge steps; a process model does")
+class CountedPool(Pool):
+    """A pool whose calls are counted, and end with an answer or with NotJudged."""
 
     async def answer(
         self,
@@ -147,3 +130,29 @@ class RewardModel(Pool):
             after = f"no answer after {seconds:.1f} s and {1 + progress.retries} attempts"
             raise NotJudged(cause, f"{after}: {detail}" if detail else after)
         return answer
+
+
+class RewardModel(CountedPool):
+    """One served model."""
+
+    kind: ClassVar[Kind]
+    fewest: ClassVar[int]
+    """Responses of a `score`."""
+    most: ClassVar[int]
+
+    @property
+    def helpers(self) -> Mapping[str, CountedPool]:
+        """Other models that it asks, by what they do."""
+        return {}
+
+    @abstractmethod
+    async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
+        """Raises NotJudged."""
+
+    @abstractmethod
+    async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
+        """Raises NotJudged."""
+
+    async def steps(self, asked: Asked, steps: Sequence[Step]) -> StepScores:
+        """Raises NotJudged, and Refused by models that judge whole responses."""
+        raise Refused(422, "bad_request", f"a {self.kind} model does not judge steps; a process model does")

@@ -24,6 +24,7 @@ from proxygrm.reward_service.judges import (
     TIE,
     Asked,
     Comparison,
+    CountedPool,
     Orders,
     Refused,
     RewardModel,
@@ -42,6 +43,8 @@ AGGREGATOR = "mean"
 HOW = f"process-{AGGREGATOR}"
 MAX_STEPS = 256
 """Of a solution."""
+HELPERS = {DESCRIBE: "extractor", AUDIT: "auditor"}
+"""Who does a stage, where it is not the judge of the steps."""
 Value = TypeVar("Value")
 
 
@@ -62,10 +65,19 @@ class ProcessModel(RewardModel):
     kind, fewest, most = "process", 1, 16
 
     def __init__(
-        self, endpoints: Endpoints, timeout_s: float | None = None, settings: ScoreSettings | None = None
+        self,
+        endpoints: Endpoints,
+        timeout_s: float | None = None,
+        settings: ScoreSettings | None = None,
+        helpers: Mapping[str, CountedPool] | None = None,
     ) -> None:
+        """helpers: those of HELPERS that are other models; the model itself does what is left."""
         super().__init__(endpoints, timeout_s)
-        self._settings = settings or ScoreSettings()
+        self._settings, self._helpers = settings or ScoreSettings(), dict(helpers or {})
+
+    @property
+    def helpers(self) -> Mapping[str, CountedPool]:
+        return self._helpers
 
     async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
         solutions = [_solution(number, response) for number, response in enumerate(responses, 1)]
@@ -101,13 +113,14 @@ class ProcessModel(RewardModel):
         self, asked: Asked, stage: str, text: str, read: Callable[[Mapping[str, Any]], Value | None]
     ) -> Value:
         """Raises NotJudged, also for what `read` cannot read."""
-        tokens = min(self._settings.tokens(stage), self.endpoints.max_tokens)
+        pool = self._helpers.get(HELPERS.get(stage, ""), self)
+        tokens = min(self._settings.tokens(stage), pool.endpoints.max_tokens)
 
         def build(images: Sequence[ImageRef]) -> PoolRequest[_Said[Value]]:
-            chat = ChatRequest.build(self.endpoints.model, text, max_tokens=tokens)
+            chat = ChatRequest.build(pool.endpoints.model, text, max_tokens=tokens)
             return PoolRequest(chat, tuple(images), partial(_said, stage, read))
 
-        said = await self.answer(asked.images, partial(_key, asked), build, _failure)
+        said = await pool.answer(asked.images, partial(_key, asked), build, _failure)
         assert said.value is not None  # else it is a failure
         return said.value
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contracts import PROXY_GRM, Contract
 from proxygrm.reward_service.api import api
 from proxygrm.reward_service.generative import GenerativeModel
-from proxygrm.reward_service.judges import RewardModel
+from proxygrm.reward_service.judges import CountedPool, RewardModel
 from proxygrm.reward_service.models import ServedModel
 from proxygrm.reward_service.process import ProcessModel
 from proxygrm.reward_service.scalar import ScalarModel
@@ -32,6 +33,7 @@ from proxygrm.serving.settings import ProxySettings
 
 COMMAND = "serve-reward"
 KEY_FILE = "reward.key"
+NO_HELPERS: Mapping[str, ServedModel | Endpoints] = MappingProxyType({})
 PROGRAMS = {"scalar": SCORER, "process": VLLM, "generative": VLLM}
 
 
@@ -43,6 +45,7 @@ def run(
     models: Sequence[ServedModel],
     settings: ProxySettings,
     *,
+    helpers: Mapping[str, ServedModel | Endpoints] = NO_HELPERS,
     contract: Contract = PROXY_GRM,
     folder: Path | None = None,
     device: str = "auto",
@@ -55,13 +58,15 @@ def run(
 ) -> None:
     """Serve until SIGINT or SIGTERM; returns when all processes are gone.
 
-    settings: of the replicas of each model. key_file, callers: as of `listen`. folder: for logs and endpoints files;
-    None: a private temporary one. UserError: a checkpoint that cannot be served, too few GPUs, a port in use, a replica
-    that fails for good.
+    settings: of the replicas of each checkpoint, which several names may share. helpers: of the process models, by what
+    they do. key_file, callers: as of `listen`. folder: for logs and endpoints files; None: a private temporary one.
+    UserError: a checkpoint that cannot be served, too few GPUs, a port in use, a replica that fails for good.
     """
     check_folder(COMMAND, images)
-    device = _device(device, models, settings)
-    for model in models:  # all of them, before the first is started
+    named = [*models, *(helper for helper in helpers.values() if isinstance(helper, ServedModel))]
+    checkpoints = {model.path.resolve(): model for model in reversed(named)}
+    device = _device(device, list(checkpoints.values()), settings)
+    for model in checkpoints.values():  # all of them, before the first is started
         PROGRAMS[model.kind].fitted(settings, model.path, device)
     with (
         working_folder(folder) as own,
@@ -75,11 +80,13 @@ def run(
                 raise _Stopped
 
         try:
-            servings: dict[str, Serving] = {}
+            servings: dict[Path, Serving] = {}
             gpu = 0
-            for model in models:
+            for model in named:
                 on_message(f"{model.name}: {model.kind}, {model.path}")
-                servings[model.name] = stack.enter_context(
+                if (checkpoint := model.path.resolve()) in servings:
+                    continue
+                servings[checkpoint] = stack.enter_context(
                     serve(
                         model.path,
                         settings,
@@ -94,7 +101,14 @@ def run(
                     )
                 )
                 gpu += _gpus(model, settings)
-            judges = {model.name: _judge(model, servings[model.name], contract) for model in models}
+
+            def endpoints_of(model: ServedModel | Endpoints) -> Endpoints:
+                if isinstance(model, Endpoints):
+                    return model
+                return Endpoints.read(servings[model.path.resolve()].endpoints_file)
+
+            pools = {name: CountedPool(endpoints_of(helper)) for name, helper in helpers.items()}
+            judges = {model.name: _judge(model, endpoints_of(model), contract, pools) for model in models}
             server = server_of(api(judges, here.key, images, here.callers))
             watcher = threading.Thread(target=_watch, args=(servings.values(), server, on_message), daemon=True)
             on_message(f"reward models: {here.url}  (a page for people is at /)")
@@ -126,11 +140,12 @@ def _watch(servings: Sequence[Serving], server: object, on_message: Callable[[st
         wait.wait(CHECK_EVERY_S)
 
 
-def _judge(model: ServedModel, serving: Serving, contract: Contract) -> RewardModel:
-    endpoints = Endpoints.read(serving.endpoints_file)
+def _judge(
+    model: ServedModel, endpoints: Endpoints, contract: Contract, helpers: Mapping[str, CountedPool]
+) -> RewardModel:
     if model.kind == "generative":
         return GenerativeModel(endpoints, contract=contract)
-    return ScalarModel(endpoints) if model.kind == "scalar" else ProcessModel(endpoints)
+    return ScalarModel(endpoints) if model.kind == "scalar" else ProcessModel(endpoints, helpers=helpers)
 
 
 def _gpus(model: ServedModel, settings: ProxySettings) -> int:
@@ -139,7 +154,7 @@ def _gpus(model: ServedModel, settings: ProxySettings) -> int:
 
 
 def _device(device: str, models: Sequence[ServedModel], settings: ProxySettings) -> str:
-    """cpu or cuda. UserError without vLLM where it is needed, and with too few GPUs."""
+    """cpu or cuda. models: one of each checkpoint. UserError without vLLM where it is needed, and with too few GPUs."""
     if any(PROGRAMS[model.kind] is VLLM for model in models):
         check_vllm()
     gpus, needed = visible_gpus(), sum(_gpus(model, settings) for model in models)

@@ -47,9 +47,16 @@ class Endpoints:
 
     @classmethod
     def of_urls(
-        cls, urls: Sequence[str], model: str, api_key_file: Path | None, max_tokens: int, max_num_seqs: int
+        cls,
+        urls: Sequence[str],
+        model: str,
+        api_key_file: Path | None,
+        max_tokens: int,
+        max_num_seqs: int,
+        api_key: str = "",
     ) -> Endpoints:
         """Of servers that were started by other means. max_tokens: 0 fits the context that the servers report.
+        api_key: where no file has it; "" for none.
 
         UserError: not a URL, no key in the key file, answers longer than a server's context.
         """
@@ -61,7 +68,7 @@ class Endpoints:
                 )
         if len(set(bases)) < len(bases):
             raise UserError("a --url is given twice", code="proxy.url-twice", urls=bases)
-        key = "none"
+        key = api_key or "none"
         if api_key_file is not None:
             try:
                 key = read_user_text(api_key_file).strip()

@@ -38,6 +38,13 @@ TRUST_OPTION = click.option(
 KIND_OPTION = click.option(
     "--kind", type=click.Choice(KINDS), help="Of a checkpoint: what it was trained as.  [as it shows]"
 )
+NAME_OPTION = click.option(
+    "--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the name of the model."
+)
+KEY_OPTIONS = [
+    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the environment variable with the key."),
+    click.option("--api-key-file", type=_FILE, help="Endpoint: a file (mode 0600) with the key."),
+]
 _CALL_OPTIONS = [
     click.option(
         "--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Endpoint: parallel calls."
@@ -45,15 +52,14 @@ _CALL_OPTIONS = [
     click.option(
         "--timeout", "timeout_s", type=_TIMEOUT, default=300.0, show_default=True, help="Endpoint: seconds per call."
     ),
-    click.option("--api-key-env", default="", metavar="NAME", help="Endpoint: the environment variable with the key."),
-    click.option("--api-key-file", type=_FILE, help="Endpoint: a file (mode 0600) with the key."),
+    *KEY_OPTIONS,
 ]
 CHECKPOINT_OPTIONS = [
     *PROMPT_OPTIONS,
     click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     tensor_parallel_option,
     TRUST_OPTION,
-    click.option("--model", "models", multiple=True, metavar="[JUDGE=]NAME", help="Endpoint: the name of the model."),
+    NAME_OPTION,
 ]
 
 
@@ -136,8 +142,11 @@ def named_values(option: str, values: tuple[str, ...]) -> dict[str, str]:
     return by_name
 
 
-def judges_of(sources: Mapping[str, str], models: tuple[str, ...], calls: Calls) -> dict[str, Any]:
-    """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for anything else, and for a missing --model."""
+def judges_of(sources: Mapping[str, str], models: tuple[str, ...], calls: Calls, option: str = "") -> dict[str, Any]:
+    """{name: checkpoint or URL} -> {name: Path or Endpoint}. UserError for anything else, and for a missing --model.
+
+    option: which one named them all; "": each has the option of its name.
+    """
     refuse_idle(OF_ENDPOINTS, "on checkpoints: it is of endpoints", unless=any(map(is_url, sources.values())))
     model_of: dict[str, str] = {}
     for text in models:
@@ -146,7 +155,10 @@ def judges_of(sources: Mapping[str, str], models: tuple[str, ...], calls: Calls)
             model_of[name] = model
         else:
             model_of |= {judge: text for judge in sources if judge not in model_of}
-    return {name: judge_source(source, model_of.get(name, ""), calls) for name, source in sources.items()}
+    return {
+        name: judge_source(source, model_of.get(name, ""), calls, option=option or f"--{name}")
+        for name, source in sources.items()
+    }
 
 
 def judge_source(text: str, model: str, calls: Calls, other: str = "", option: str = "--judge") -> Any:

@@ -72,7 +72,7 @@ def transfer(
     check_out_folder(out)
     request = Transfer(
         rubrics={name: Path(path) for name, path in named_values("--rubrics", rubrics).items()},
-        judges=judges_of(named_values("--judge", judges), models, calls),
+        judges=judges_of(named_values("--judge", judges), models, calls, "--judge"),
         out=out,
         settings=EvaluateSettings(max_tokens=max_critique, proxy_max_tokens=max_tokens, max_pairs=limit, **settings),
         base=base,

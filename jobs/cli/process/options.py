@@ -17,6 +17,8 @@ _FILE = click.Path(path_type=Path)
 INPUT = click.option("--input", "source", type=_FILE, required=True, help="JSONL to read.")
 OUTPUT = click.option("--output", "--out", "target", cls=Renamed, type=_FILE, required=True, help="JSONL to write.")
 COMPAT = click.option("--compat", type=click.Choice(["upstream"]), help="Read and score as the released code does.")
+EXTRACTOR = click.option("--extractor", default="", help="Describes the images.  [the judge]")
+AUDITOR = click.option("--auditor", default="", help="Compares claims with the description.  [the judge]")
 
 
 def say_rows(account: Account, target: Path, *counts: tuple[int, str]) -> None:

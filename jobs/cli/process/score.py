@@ -21,7 +21,7 @@ from jobs.cli.eval.judges import (
     refuse_drop,
     with_options,
 )
-from jobs.cli.process.options import COMPAT, INPUT, OUTPUT, say_rows
+from jobs.cli.process.options import AUDITOR, COMPAT, EXTRACTOR, INPUT, OUTPUT, say_rows
 from proxygrm.process.gate import UNREADABLE_AUDIT
 
 _FILE = click.Path(path_type=Path)
@@ -30,8 +30,8 @@ _OPTIONS = [
     INPUT,
     OUTPUT,
     click.option("--judge", required=True, help="Scores each step: a checkpoint, or http://HOST:PORT."),
-    click.option("--extractor", default="", help="Describes the images.  [the judge]"),
-    click.option("--auditor", default="", help="Compares claims with the description.  [the judge]"),
+    EXTRACTOR,
+    AUDITOR,
     click.option("--images-root", type=_FILE, help="Folder of relative image paths.  [the input's]"),
     COMPAT,
     click.option(

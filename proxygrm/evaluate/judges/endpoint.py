@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from proxygrm.serving.chat.answer import DECLINED, FILTERED, REFUSED_BY_SERVICE
 from proxygrm.serving.chat.client import ChatClient
 from proxygrm.serving.chat.failures import ChatFailed
 from proxygrm.serving.chat.request import ChatRequest, image_part_of_file
+from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.verdict import TOP_LOGPROBS, first_token_logprobs
 
 _MAX_FAILURES = 20
@@ -63,6 +64,12 @@ class Endpoint:
             code="judge.no-key",
             name=self.api_key_env,
         )
+
+    def pool(self) -> Endpoints:
+        """As the one server of a pool; `timeout_s` is then of a call with all its attempts."""
+        key_file = Path(self.api_key_file) if self.api_key_file else None
+        found = Endpoints.of_urls([self.url], self.model, key_file, 0, self.concurrency, self.key())
+        return replace(found, call_timeout_s=self.timeout_s)
 
 
 class EndpointCalls:
