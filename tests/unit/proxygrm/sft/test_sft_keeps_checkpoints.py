@@ -39,6 +39,14 @@ def test_before_a_resume_unfinished_saves_go_and_torn_ones_are_moved_aside(tmp_p
     assert last_checkpoint(tmp_path) == last
 
 
+def test_checkpoints_are_ordered_by_their_steps_not_their_names(tmp_path: Path) -> None:
+    for step in (12, 9, 100):
+        save(tmp_path, step)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+    clean_up(tmp_path, tmp_path / "checkpoint-12", keep=1)
+    assert kept(tmp_path) == ["checkpoint-12", "torn_checkpoint-100"]
+
+
 def test_the_best_is_one_of_those_that_stay(tmp_path: Path) -> None:
     for step in (10, 20, 30, 40):
         save(tmp_path, step)
