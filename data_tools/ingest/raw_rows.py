@@ -23,7 +23,7 @@ from proxygrm.core.files.user_text import check_encoding
 from proxygrm.core.ids import loads
 
 SUFFIXES = ((".parquet",), (".jsonl", ".ndjson"), (".json",))  # of a folder, only the first kind found is read
-_ARCHIVE = re.compile(r"\.(?:zip|z[0-9]{2}|7z|rar|tar|tgz|tar\.gz)(?:[._][a-z]{1,3}|[._][0-9]{1,3})?$", re.I)
+ARCHIVE = re.compile(r"\.(?:zip|z[0-9]{2}|7z|rar|tar|tgz|tar\.gz)(?:[._][a-z]{1,3}|[._][0-9]{1,3})?$", re.I)
 _BATCH = 64  # parquet rows in memory, images included
 _CHUNK = 1 << 20
 
@@ -46,8 +46,8 @@ def list_files(path: Path, expected: str, exclude: Path | None = None, pattern: 
     if path.is_file():
         refuse_saved_dataset(path, expected)
         if path.suffix.lower() not in {suffix for kind in SUFFIXES for suffix in kind}:
-            if _ARCHIVE.search(path.name):
-                raise _packed(f"{path} is an archive or a part of one", path, [path.name], expected)
+            if ARCHIVE.search(path.name):
+                raise not_unpacked(f"{path} is an archive or a part of one", path, [path.name], expected)
             raise UserError(
                 f"{path} is neither .parquet nor .jsonl nor .json; give {expected}", code="file.bad-suffix", path=path
             )
@@ -71,15 +71,16 @@ def list_files(path: Path, expected: str, exclude: Path | None = None, pattern: 
         of_kind = [file for file in files if file.suffix.lower() in suffixes]
         if of_kind:
             return [(file, file.relative_to(path).as_posix()) for file in of_kind]
-    if packed := [entry.name for entry in entries if _ARCHIVE.search(entry.name)]:
-        raise _packed(f"{path} has no parquet or JSON file, but {packed[0]}", path, packed, expected)
+    if packed := [entry.name for entry in entries if ARCHIVE.search(entry.name)]:
+        raise not_unpacked(f"{path} has no parquet or JSON file, but {packed[0]}", path, packed, expected)
     which = f" named {pattern}" if pattern else ""
     raise UserError(
         f"{path} has neither a parquet nor a JSON file{which}; give {expected}", code="data.no-files", path=path
     )
 
 
-def _packed(what: str, path: Path, archives: list[str], expected: str) -> UserError:
+def not_unpacked(what: str, path: Path, archives: list[str], expected: str) -> UserError:
+    """The error for a release whose archives are not unpacked."""
     return UserError(
         f"{what}: unpack it first (the parts of a split archive are joined in the order of their names: cat NAME.zip_* "
         f"> NAME.zip); give {expected}",

@@ -11,6 +11,7 @@ from jobs.cli.data.ingest import ingest
 from jobs.cli.data.inspect import check, show, stats
 from jobs.cli.data.join import join
 from jobs.cli.data.mix import mix
+from jobs.cli.data.solutions import solutions
 from jobs.cli.data.split import split
 
 
@@ -24,6 +25,7 @@ data.add_command(join)
 data.add_command(filter_pairs)
 data.add_command(mix)
 data.add_command(critic)
+data.add_command(solutions)
 data.add_command(split)
 data.add_command(convert)
 data.add_command(check)

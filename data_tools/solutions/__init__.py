@@ -1,0 +1,1 @@
+"""VisualPRM400K as released -> a solutions folder (`proxygrm.process.solutions`); start at `run.py`."""
