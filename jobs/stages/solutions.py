@@ -1,0 +1,89 @@
+"""Solutions: VisualPRM400K as released becomes solutions with a label per step, and pairs of them (docs/process.md)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from data_tools.solutions.settings import SolutionOptions
+from jobs.engine.space.amounts import Amount, Needs, Space
+from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
+from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
+from proxygrm.process.solutions import check_solutions
+from slurm.profile import Profile
+
+MADE = "solutions"
+
+
+@dataclass(frozen=True)
+class Settings(OnNodes, SolutionOptions):
+    subsets: str = ""
+    """Names of subsets, separated by commas; "" for all."""
+    max_bad: float = 0.01
+    """Share of unusable rows above which it fails."""
+    shards: int = 32
+    """Parts of the work, and of what a killed job repeats; the result does not depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds("solutions", self, from_one=("shards",), shares=("max_bad",))
+
+    @property
+    def options(self) -> SolutionOptions:
+        return SolutionOptions(**{each.name: getattr(self, each.name) for each in fields(SolutionOptions)})
+
+    @property
+    def names(self) -> list[str]:
+        return [name.strip() for name in self.subsets.split(",") if name.strip()]
+
+
+def stage(name: str, *, release: str, settings: Settings) -> Stage:
+    """Makes `solutions`, a solutions folder (`proxygrm.process.solutions`)."""
+    return Stage(
+        name=name,
+        run=write,
+        needs={"release": Given(release)},
+        makes=(Artifact(MADE, check=check_solutions),),
+        on=settings.on,
+        validate=validate,
+        config=settings,
+        disk=disk,
+    )
+
+
+def given(path: str) -> Given:
+    """A solutions folder that exists already, in place of what the stage makes."""
+    return Given(path, check=check_solutions, made_by="proxygrm data solutions RELEASE --out {path}")
+
+
+def disk(stage: Stage, need: Needs) -> Space:
+    """The images and the texts once, the texts also in the parts."""
+    release = need("release")
+    return Space(2 * release.size, {MADE: Amount(release.size)})
+
+
+def validate(stage: Stage, profile: Profile) -> None:
+    """The release is unpacked, and has the subsets."""
+    from data_tools.solutions.release import annotations_of
+
+    checks.on_one_node(stage, profile)
+    release = stage.needs["release"]
+    if isinstance(release, Given):
+        annotations_of(release.resolve(), stage.config.names)
+
+
+def write(run: StageRun) -> None:
+    from data_tools.solutions.run import solutions_step
+    from data_tools.steps.shards import carry_out
+
+    settings: Settings = run.config
+    release: Path = run.inputs["release"]
+    step = solutions_step(release, run.out / MADE, settings.options, subsets=settings.names, max_bad=settings.max_bad)
+    carry_out(
+        step,
+        settings.shards,
+        len(os.sched_getaffinity(0)),
+        lambda done, total: run.progress(done, total, "shards"),
+    )
