@@ -60,8 +60,7 @@ def _decide(job: Job, index: np.ndarray) -> tuple[np.ndarray, list[tuple[int, in
     usable = np.flatnonzero(fate == _KEPT)
     of = index[usable]
     pairs = [
-        (int(usable[better]), int(usable[worse]))
-        for better, worse in pair_up(of["question"], of["right"], of["rank"], of["steps"])
+        (int(usable[better]), int(usable[worse])) for better, worse in pair_up(of["question"], of["right"], of["steps"])
     ]
     if options.paired_only:
         in_pair: np.ndarray = np.zeros(len(index), bool)
@@ -153,7 +152,7 @@ def _report(
             lengths[each.subset] += each.length or 0
     return {
         "files": [each.name for each in job.annotations],
-        **asdict(job.options),
+        "options": asdict(job.options),
         **account.summary(),
         "solutions": dict(sorted(counts["right"].items())),
         "steps": dict(sorted(counts["labels"].items())),

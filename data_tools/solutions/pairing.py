@@ -1,10 +1,9 @@
 """Which right solution is paired with which wrong one, and which questions are drawn. Pure, on arrays.
 
 Solutions belong together when their questions (but for blanks) and the contents of their images are equal, wherever in
-the release they stand. The right ones are put in an order, the surest first (the highest of the lowest scores of their
-steps), the wrong ones in another, the one with the latest first error first: its pair differs where it matters. The
-first right one is paired with the first wrong one, and so on, so no solution is in two pairs. Ties go by their place in
-the release.
+the release they stand. Of a question with r right and w wrong ones there are max(r, w) pairs: the first right one with
+the first wrong one and so on, the fewer ones again from the first. So every solution that has a counterpart is in a
+pair, no kind of error is preferred, and the pairs are as few as that allows.
 """
 
 from __future__ import annotations
@@ -17,38 +16,28 @@ import numpy as np
 from data_tools.ingest.part import key_of
 from proxygrm.process.solutions import Solution
 
-UNKNOWN_RANK = 1.0
-
 
 def question_key(solution: Solution) -> int:
     question, images = solution.key
     return key_of(question, *images)
 
 
-def rank(solution: Solution) -> float:
-    """From 0, the first to be paired, to 1, the last."""
-    labels = solution.labels
-    if solution.right is False:
-        return 1 - labels.index(-1) / len(labels) if -1 in labels else UNKNOWN_RANK
-    scores = solution.scores or [None] * len(labels)
-    sure = [score if score is not None else float(label == 1) for score, label in zip(scores, labels, strict=True)]
-    return 1 - min(sure)
-
-
-def pair_up(question: np.ndarray, right: np.ndarray, ranks: np.ndarray, steps: np.ndarray) -> list[tuple[int, int]]:
+def pair_up(question: np.ndarray, right: np.ndarray, steps: np.ndarray) -> list[tuple[int, int]]:
     """(position of the right one, of the wrong one) of each pair, in order of the right ones.
 
     question: key of each solution's; right: 1, -1, or 0 for unknown; steps: hash of its steps. Equal ones on both sides
     contradict each other and are no pair.
     """
-    order = np.lexsort((np.arange(len(question)), ranks, -right, question))
+    order = np.lexsort((np.arange(len(question)), -right, question))
     order = order[right[order] != 0]
     pairs = []
     for group in np.split(order, np.flatnonzero(np.diff(question[order])) + 1):
         count = int((right[group] == 1).sum())
-        for better, worse in zip(group[:count].tolist(), group[count:].tolist(), strict=False):
-            if steps[better] != steps[worse]:
-                pairs.append((better, worse))
+        better, worse = group[:count].tolist(), group[count:].tolist()
+        for number in range(max(len(better), len(worse)) if better and worse else 0):
+            pair = better[number % len(better)], worse[number % len(worse)]
+            if steps[pair[0]] != steps[pair[1]]:
+                pairs.append(pair)
     return sorted(pairs)
 
 

@@ -19,7 +19,7 @@ from data_tools.ingest.image_paths import ImageReader
 from data_tools.ingest.part import is_unicode, key_of, text_fault
 from data_tools.ingest.raw_rows import RawFile, read_span
 from data_tools.rows.preference import ImageStore
-from data_tools.solutions.pairing import question_key, rank
+from data_tools.solutions.pairing import question_key
 from data_tools.solutions.release import EXPECTED, Annotation
 from data_tools.solutions.settings import SolutionOptions
 from data_tools.sources.base import Excluded
@@ -34,10 +34,10 @@ from proxygrm.process.solutions import IMAGES, Solution
 BAD_VERDICT = "bad_verdict"
 COLUMNS = (("conversations", "image"), ("steps_with_score", "image", "question"))
 INDEX: np.dtype[Any] = np.dtype(
-    [("question", "u8"), ("steps", "u8"), ("row_key", "u8"), ("right", "i1"), ("rank", "f4"), ("outcome", "?"),
+    [("question", "u8"), ("steps", "u8"), ("row_key", "u8"), ("right", "i1"), ("outcome", "?"),
      ("file", "i4"), ("row", "i8")]
 )  # fmt: skip
-"""Of each row in `rows.jsonl`. question: of the question and its images; rank: `pairing.rank`; right: 1, -1 or 0."""
+"""Of each row in `rows.jsonl`. question: of the question and its images; right: 1, -1, or 0 for unknown."""
 NAMES: np.dtype[Any] = np.dtype([("name", "u8"), ("subset", "u8")])
 
 
@@ -157,13 +157,13 @@ def _solution(
     return solution, row.outcome
 
 
-def _keys(solution: Solution) -> tuple[int, int, int, int, float]:
-    """The first five values of a row of INDEX."""
+def _keys(solution: Solution) -> tuple[int, int, int, int]:
+    """The first four values of a row of INDEX."""
     steps = key_of(*solution.steps)
     question = question_key(solution)
     whole = key_of(str(question), str(steps), repr((solution.labels, solution.scores, solution.right)))
     right = 0 if solution.right is None else 1 if solution.right else -1
-    return question, steps, whole, right, rank(solution)
+    return question, steps, whole, right
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
+from data_tools.solutions.release import Annotation, annotations_of
 from data_tools.solutions.settings import SolutionOptions
-from jobs.engine.space.amounts import Amount, Needs, Space
+from jobs.engine.space.amounts import Amount, Needs, Space, Unknown
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.errors import UserError
 from proxygrm.process.solutions import check_solutions
 from slurm.profile import Profile
 
 MADE = "solutions"
+LOOKED_AT = 200
+"""Rows whose size is read."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,26 @@ def given(path: str) -> Given:
 def disk(stage: Stage, need: Needs) -> Space:
     """The images and the texts once, the texts also in the parts."""
     release = need("release")
-    return Space(2 * release.size, {MADE: Amount(release.size)})
+    given = stage.needs["release"]
+    assert isinstance(given, Given)
+    try:
+        rows = sum(map(_rows, annotations_of(given.resolve(), stage.config.names)))
+    except UserError as error:  # `validate` refuses it
+        raise Unknown(str(error)) from error
+    return Space(2 * release.size, {MADE: Amount(release.size, rows)})
+
+
+def _rows(annotation: Annotation) -> int:
+    """As meta.json says, or by the size of its first rows."""
+    if annotation.length is not None:
+        return annotation.length
+    with annotation.path.open("rb") as file:
+        first = [len(line) for line in islice(file, LOOKED_AT)]
+    return annotation.path.stat().st_size * len(first) // max(1, sum(first))
 
 
 def validate(stage: Stage, profile: Profile) -> None:
     """The release is unpacked, and has the subsets."""
-    from data_tools.solutions.release import annotations_of
-
     checks.on_one_node(stage, profile)
     release = stage.needs["release"]
     if isinstance(release, Given):

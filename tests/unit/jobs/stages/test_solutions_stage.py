@@ -76,6 +76,12 @@ def test_the_space_it_says_it_takes_is_enough(release: Path, tmp_path: Path) -> 
     space = solutions.disk(stage, lambda label: measured(need.resolve()))
     solutions.write(run_of(stage, tmp_path / "run"))
     assert measured(tmp_path / "run" / "solutions").size <= space.size
+    assert space.makes["solutions"].rows == 6
+    meta = json.loads((release / "meta.json").read_text())
+    for entry in meta.values():
+        del entry["length"]
+    (release / "meta.json").write_text(json.dumps(meta))
+    assert solutions.disk(stage, lambda label: measured(need.resolve())).makes["solutions"].rows == 6
 
 
 @pytest.mark.parametrize("change", [{"shards": 0}, {"max_bad": 2.0}, {"threshold": -0.1}, {"questions": -1}])
