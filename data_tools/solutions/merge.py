@@ -57,6 +57,9 @@ def _decide(job: Job, index: np.ndarray) -> tuple[np.ndarray, list[tuple[int, in
     fate[~first_of(index["row_key"])] = _DUPLICATE
     if options.outcomes == APART:
         fate[(fate == _KEPT) & index["outcome"]] = _OUTCOME
+    else:  # a release may have both forms of a response; the one with labelled steps stays
+        texts = index["question"] ^ index["steps"]
+        fate[index["outcome"] & np.isin(texts, texts[~index["outcome"]])] = _DUPLICATE
     usable = np.flatnonzero(fate == _KEPT)
     of = index[usable]
     pairs = [

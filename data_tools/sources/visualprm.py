@@ -100,7 +100,8 @@ def _conversation(row: dict[str, Any], reading: Reading, of_outcomes: bool) -> R
     if len(blocks) > 1 or (blocks and of_outcomes):
         return _solution(row, question, [_Step(text, None) for text in blocks], right, outcome=True)
     steps = [_Step(text, VERDICTS[said]) for text, said in zip([first, *asked[1:]], verdicts, strict=True)]
-    return _solution(row, question, _after_error(steps, reading), right)
+    notes = {"threshold_not_used"} if reading.threshold else set()
+    return _solution(row, question, _after_error(steps, reading), right, notes=notes)
 
 
 def _turn_fault(turns: list[Turn]) -> Excluded | None:

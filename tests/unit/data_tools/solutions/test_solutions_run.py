@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from data_tools.rows.preference import image_hash
 from data_tools.solutions.run import solutions_step, write_solutions
 from data_tools.solutions.settings import SolutionOptions
-from data_tools.steps.shards import carry_out
+from data_tools.steps.shards import Shard, carry_out
 from proxygrm.core.images.settle import pixels
 from proxygrm.process.solutions import Solution, read_solution_pairs, read_solutions
 from support.refusals import refused
@@ -182,6 +183,20 @@ def test_outcomes_are_apart_or_included_as_solutions_with_unknown_steps(tmp_path
     assert not (tmp_path / "out" / "outcomes.jsonl").exists()
 
 
+def test_of_a_response_in_both_forms_the_one_with_labelled_steps_stays(tmp_path: Path) -> None:
+    rows = [outcome("a\n\nb", "+"), conversation(["a", "b"], ["+", "+"]), outcome("a\n\nb", "-", "Which?")]
+    out = tmp_path / "out"
+    write_solutions(v11(tmp_path / "r", {"A": rows}, {"A": SHADES}), out, SolutionOptions(outcomes="include"))
+    assert [each.labels for each in solutions(out).values()] == [(1, 1), (None, None)]
+    assert left_out(out) == [("annotations/a_prm.jsonl", 1, "duplicate")]
+
+
+def test_another_process_can_run_a_part(release: Path, tmp_path: Path) -> None:
+    step = pickle.loads(pickle.dumps(solutions_step(release, tmp_path / "out", **LOOSE)))
+    step.run_one(Shard(1, 8))
+    assert step.done(Shard(1, 8), step.parts)
+
+
 def test_questions_are_drawn_whole_and_only_paired_solutions_kept_on_request(release: Path, tmp_path: Path) -> None:
     paired = write_solutions(release, tmp_path / "p", SolutionOptions(paired_only=True), **LOOSE)
     used = {each for pair in read_solution_pairs(tmp_path / "p") for each in (pair.right, pair.wrong)}
@@ -273,7 +288,7 @@ from pathlib import Path
 from data_tools.ingest.linked_images import LinkedImages
 from data_tools.rows.preference import ImageStore
 from data_tools.solutions.run import solutions_step
-from data_tools.steps.shards import carry_out
+from data_tools.steps.shards import Shard, carry_out
 
 release, out, after, kind = sys.argv[1:]
 calls = 0

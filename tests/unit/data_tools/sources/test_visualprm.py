@@ -33,6 +33,12 @@ def test_every_turn_is_a_step_with_its_label_and_the_last_one_decides() -> None:
     assert solution(conversation(["a", "b"], ["+", "-"])).right is False
 
 
+def test_a_threshold_changes_no_label_of_a_conversation_and_that_is_noted() -> None:
+    found = solution(conversation(["a"], ["+"]), threshold=0.5)
+    assert (found.labels, found.notes) == ([1], ("threshold_not_used",))
+    assert solution(conversation(["a"], ["+"])).notes == ()
+
+
 def test_steps_after_the_first_error_are_what_the_release_says_or_unknown() -> None:
     row = conversation(["a", "b", "c", "d"], ["+", "-", "-", "+"])
     assert solution(row).labels == [1, -1, -1, 1]
