@@ -155,6 +155,20 @@ class TeacherRows(Generic[Value]):
         self._places[key] = place
 
 
+def judged_of(rows: TeacherRows[list[tuple[str, Judged]]], solution: Solution) -> list[Judged] | None:
+    """The judgements of its steps. UserError (teacher.other-solutions) where they are about other steps."""
+    judged = rows.get(solution.id)
+    if judged is None:
+        return None
+    if tuple(text for text, _ in judged) != solution.steps:
+        raise UserError(
+            f"{rows.source}: the judgements of {solution.id!r} are about other steps than those of the solution; give "
+            "those of these solutions, or have them judged again",
+            code="teacher.other-solutions", path=rows.source, id=solution.id,
+        )  # fmt: skip
+    return [each for _, each in judged]
+
+
 def _of_picture(row: Mapping[str, Any]) -> str:
     images = row.get("image")
     images = [images] if isinstance(images, str) else images

@@ -13,6 +13,7 @@ from jobs.cli.data.join import join
 from jobs.cli.data.mix import mix
 from jobs.cli.data.solutions import solutions
 from jobs.cli.data.split import split
+from jobs.cli.data.step_sets import step_sets
 
 
 @click.group()
@@ -27,6 +28,7 @@ data.add_command(mix)
 data.add_command(critic)
 data.add_command(solutions)
 data.add_command(split)
+data.add_command(step_sets)
 data.add_command(convert)
 data.add_command(check)
 data.add_command(stats)

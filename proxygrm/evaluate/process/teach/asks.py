@@ -26,10 +26,10 @@ from proxygrm.evaluate.judges.base import text_hash
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.process import teacher_rows
 from proxygrm.process.checklist import Step, checklist_of
-from proxygrm.process.judgements import Judged, read_audit, read_judgements, same_text
+from proxygrm.process.judgements import read_audit, read_judgements, same_text
 from proxygrm.process.solutions import Solution, read_solutions
 from proxygrm.process.stages import DESCRIPTION, Description, audit_text, why_unreadable, without_thought
-from proxygrm.process.teacher_rows import Against, TeacherRows, key_of
+from proxygrm.process.teacher_rows import Against, TeacherRows, judged_of, key_of
 
 Asks = Literal["describe", "judge", "contradict", "audit"]
 ASKS: tuple[Asks, ...] = get_args(Asks)
@@ -160,13 +160,13 @@ def _auditing(given: Inputs, shard: Shard, seed: int) -> Iterator[Item]:
         images = _images(solution, given.solutions, shard)
         if not images:
             continue
-        judged = judgements.get(solution.id)
+        judged = judged_of(judgements, solution)
         against = against_of(solution.id, seed)
         truth = (descriptions if against == "description" else contradictions).get(key_of(solution))
         if judged is None or truth is None:
             shard.leave_out("no_judgement" if judged is None else f"no_{against}", solution.id)
             continue
-        steps = claims_of(solution, judged, judgements.source)
+        steps = [Step(text, each.dependency) for text, each in zip(solution.steps, judged, strict=True)]
         text = audit_text(truth, steps)
         if text is None:
             shard.leave_out("no_claims", solution.id)
@@ -179,17 +179,6 @@ def against_of(solution_id: str, seed: int) -> Against:
     """Half of the solutions each."""
     digest = hashlib.sha256(f"{seed} {solution_id}".encode(errors="backslashreplace")).digest()
     return "contradiction" if digest[0] % 2 else "description"
-
-
-def claims_of(solution: Solution, judged: list[tuple[str, Judged]], source: Path) -> list[Step]:
-    """The steps with what they say that the image shows. UserError for judgements of another solution."""
-    if tuple(text for text, _ in judged) != solution.steps:
-        raise UserError(
-            f"{source}: the judgements of {solution.id!r} are about other steps than those of the solution; the "
-            "solutions have changed since: have them judged again",
-            code="teacher.other-solutions", path=source, id=solution.id,
-        )  # fmt: skip
-    return [Step(text, judgement.dependency) for text, judgement in judged]
 
 
 def _given(path: Path | None) -> Path:
