@@ -1,6 +1,6 @@
 """How close `proxygrm serve-reward` is to an ideal client of its replicas, and what ranking candidates together saves.
 
-    python benchmarks/reward_serving.py [--scale 0.25] [--rounds 8] [--replicas 1,2,4] [--only rates,ranking]
+    python benchmarks/reward_serving.py [--scale 0.25] [--rounds 8] [--replicas 1,2,4] [--only rates,ranking,critiques]
 
 rates    /score requests a second with 1, 2 and 4 stub replicas that score (64 slots, log-normal answer times of mean
          2 s times `scale`: benchmarks/proxy_pool.py), against an ideal asyncio client that posts bodies built
@@ -8,6 +8,10 @@ rates    /score requests a second with 1, 2 and 4 stub replicas that score (64 s
          process of its own. The aim is 0.97.
 ranking  CPU seconds for the scores of 8 candidates in one request, where images and question are computed once, against
          8 requests of one candidate each, and the same 8 in one batch; real scorer, random weights, float32 on the CPU.
+critiques  CPU and wall seconds for the 56 critiques that rank 8 candidates, on vLLM with random weights, float32 on the
+         CPU: as `POST /score` asks for them, where critiques with the same first response share all up to the second
+         one; one at a time with the same cache; and as independent calls, one at a time with an empty cache. Also which
+         share of the prompts' tokens the prefix cache had. Only when it is named in `--only`.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +174,64 @@ def ranking(hidden: int, layers: int, questions: int, side: int) -> None:
     print(f"scores differ by at most {largest:.1e}")
 
 
+def critiques(hidden: int, layers: int, questions: int, side: int, written: int) -> None:
+    from PIL import Image
+    from vllm import SamplingParams
+
+    from proxygrm.critique.prompts import grm_prompt
+    from proxygrm.demo.corpus import demo_corpus
+    from proxygrm.demo.model import build_tiny_model
+    from proxygrm.evaluate.judges.engine import open_engine
+    from proxygrm.evaluate.settings import EvaluateSettings
+
+    chance = random.Random(0)
+    chats = []
+    for _ in range(questions):
+        image = Image.new("RGB", (side, side), tuple(chance.randrange(256) for _ in range(3)))
+        candidates = [" ".join(chance.choices(WORDS, k=30)) for _ in range(CANDIDATES)]
+        texts = [grm_prompt("Which shape is it?", *pair, images=0) for pair in permutations(candidates, 2)]
+        parts = [[{"type": "image_pil", "image_pil": image}, {"type": "text", "text": text}] for text in texts]
+        chats.append([[{"role": "user", "content": content}] for content in parts])
+    params = SamplingParams(temperature=0, max_tokens=written, ignore_eos=True)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        build_tiny_model(model, [*demo_corpus(0, n=50), " ".join(WORDS)], hidden=hidden, layers=layers)
+        with open_engine(model, EvaluateSettings(max_model_len=2048, device="cpu"), 1) as engine:
+
+            def measured(at_a_time: int, keep: bool) -> tuple[float, float, float, list[str]]:
+                """(CPU and wall seconds per question, share of cached tokens, the critiques)"""
+                cpu, wall, cached, tokens, written_texts = 0.0, 0.0, 0, 0, list[str]()
+                for calls in chats:
+                    engine.llm.reset_prefix_cache()
+                    for start in range(0, len(calls), at_a_time):
+                        if not keep:
+                            engine.llm.reset_prefix_cache()
+                        before, began = cpu_seconds(), time.monotonic()
+                        outputs = engine.llm.chat(calls[start : start + at_a_time], params, use_tqdm=False)
+                        cpu, wall = cpu + cpu_seconds() - before, wall + time.monotonic() - began
+                        cached += sum(output.num_cached_tokens or 0 for output in outputs)
+                        tokens += sum(len(output.prompt_token_ids or ()) for output in outputs)
+                        written_texts += [output.outputs[0].text for output in outputs]
+                return cpu / questions, wall / questions, cached / tokens, written_texts
+
+            engine.llm.chat(chats[0][:CANDIDATES], params, use_tqdm=False)  # warm
+            ways = {
+                "together": measured(len(chats[0]), True),
+                "one at a time, shared prefixes": measured(1, True),
+                "independent calls": measured(1, False),
+            }
+    print(f"{questions} questions of {CANDIDATES} candidates, {side} px, critiques of {written} tokens")
+    print("| | CPU s per question | factor | wall s | factor | cached prompt tokens | same critiques |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    best_cpu, best_wall, _, texts = ways["together"]
+    for title, (cpu, wall, share, others) in ways.items():
+        same = sum(one == other for one, other in zip(texts, others, strict=True))
+        print(
+            f"| {title} | {cpu:.2f} | {cpu / best_cpu:.2f} | {wall:.2f} | {wall / best_wall:.2f} | {share:.1%} "
+            f"| {same} of {len(others)} |"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=0.25, help="of the answer times")
@@ -178,6 +241,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--questions", type=int, default=8)
     parser.add_argument("--side", type=int, default=224, help="of the images, in pixels")
+    parser.add_argument("--written", type=int, default=64, help="tokens of a critique")
     parser.add_argument("--only", default="rates,ranking")
     options = parser.parse_args()
     started = time.monotonic()
@@ -186,6 +250,8 @@ def main() -> None:
         print(f"\n{name}")
         if name == "rates":
             rates(options.scale, options.rounds, [int(count) for count in options.replicas.split(",")])
+        elif name == "critiques":
+            critiques(options.hidden, options.layers, options.questions, options.side, options.written)
         else:
             ranking(options.hidden, options.layers, options.questions, options.side)
     print(f"\n{time.monotonic() - started:.0f} s")

@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from support.proxy.reward_calls import serve_reward
 from support.scalar_models import make_scalar
 
 pytest.importorskip("torch")
@@ -45,26 +43,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     build_tiny_model(folder / "tiny", demo_corpus(0, n=50))
     return make_scalar(folder / "tiny", folder / "rm")
-
-
-@contextlib.contextmanager
-def service(model: Path, folder: Path, images: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "jobs", "serve-reward", str(model), "--replicas", "2", "--device", "cpu"]
-    command += ["--dir", str(folder), "--images", str(images), "--timeout", "12", "--max-num-seqs", "8"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("reward models: "):
-                break
-        else:
-            raise AssertionError("".join(lines))
-        yield process, line.split()[2]
-    finally:
-        process.kill()
-        process.wait()
 
 
 def bodies() -> list[dict[str, Any]]:
@@ -126,7 +104,8 @@ def test_a_scalar_service_scores_as_the_scorer_and_survives_its_replicas(model: 
             metrics = (await http.get("/metrics")).text
             assert f'proxygrm_reward_calls_total{{model="rm"}} {3 * CALLS}.0' in metrics
 
-    with service(model, tmp_path / "service", images) as (process, url):
+    options = ("--replicas", 2, "--images", images, "--timeout", 12, "--max-num-seqs", 8)
+    with serve_reward(model, tmp_path / "service", *options) as (process, url):
         asyncio.run(scene(url))
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +85,41 @@ async def served(
             urls = await stack.enter_async_context(stubs(*servers))
             group = Endpoints(tuple(urls), "key", max_tokens=64, images_by_name=True)
             judges[name] = model_of(servers[0], group, timeout_s, **(options or {}))
-        config = uvicorn.Config(api(judges, "reward-key", images), port=0, log_level="critical")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False, timeout=30
-        ) as http:
-            yield http
-        server.should_exit = True
-        await serving
+        yield await stack.enter_async_context(client_of(judges, images))
+
+
+@contextlib.asynccontextmanager
+async def client_of(judges: dict[str, RewardModel], images: Path | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Of an API of these models."""
+    server = uvicorn.Server(uvicorn.Config(api(judges, "reward-key", images), port=0, log_level="critical"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False, timeout=30) as http:
+        yield http
+    server.should_exit = True
+    await serving
+
+
+@contextlib.contextmanager
+def serve_reward(model: Path | str, folder: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command on the CPU, and its address once it listens. folder: of its logs and its key."""
+    command = [sys.executable, "-m", "jobs", "serve-reward", model, "--device", "cpu", "--dir", folder, *options]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("reward models: "):
+                break
+        else:
+            raise AssertionError("".join(lines))
+        yield process, line.split()[2]
+    finally:
+        process.kill()
+        process.wait()
 
 
 def ask(request: Callable[[httpx.AsyncClient], Awaitable[Any]], **options: Any) -> Any:
