@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from proxygrm.core.ids import has_id, id_text
 from proxygrm.core.images.settle import UnreadableImage, image_of
 from proxygrm.core.images.store import ImageStore
 from proxygrm.critique.prompts import IMAGE_TAG, inert
+from proxygrm.critique.prompts.process import question_prompt
 from proxygrm.evaluate.process.questions import question_of
 from proxygrm.evaluate.rows.text import reasons_text
+from proxygrm.process.policy_json import steps_of
 
 TRAIN, VALIDATION, HELD_OUT, COLD_START = "train", "validation", "held_out", "cold_start"
 IMAGES, INDEX, REPORT = "images", "index.json", "report.json"
@@ -35,6 +38,8 @@ GROUP = 256
 """Rows that are written together."""
 LISTED = 100
 """Lines of each cause in the report."""
+Ask = Callable[[str], str]
+"""A question -> what the policy is asked, without image tags."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,13 @@ def write_question_rows(
     *,
     images_root: Path | None = None,
     instruction: str = "",
+    steps: bool = False,
     seed: int = 0,
     max_bad: float = 0.01,
 ) -> dict[str, Any]:
     """TRAIN.parquet and VALIDATION.parquet for verl, HELD_OUT.jsonl, COLD_START.jsonl for ms-swift (if any), IMAGES/
-    and REPORT; returns the report. instruction: follows each question in the prompts.
+    and REPORT; returns the report. instruction: follows each question in the prompts. steps: they ask for a solution in
+    steps instead, and the references of a cold start are such solutions.
 
     UserError: too many bad rows, or too few questions for the amounts.
     """
@@ -90,19 +97,20 @@ def write_question_rows(
         )  # fmt: skip
     if not rows:
         raise UserError(f"{source} has no rows; give a JSONL of questions", code="file.empty", path=source)
-    parts = split(rows, amounts, seed)
+    ask = partial(question_prompt, instruction=instruction, steps=steps)
+    parts = split(rows, amounts, seed, steps)
     if len(parts[HELD_OUT]) < amounts.held_out or not parts[TRAIN] or len(parts[COLD_START]) < amounts.cold_start:
         found = ", ".join(f"{len(part):,} for {name}" for name, part in parts.items())
         raise UserError(
             f"{source}: {len(rows):,} questions are too few: {found}; lower held_out, validation or cold_start "
-            "(whose questions need an answer)",
+            "(whose questions need an answer, and with steps a reference in steps)",
             code="questions.too-few", path=source, rows=len(rows), parts={n: len(p) for n, p in parts.items()},
         )  # fmt: skip
     for name in (TRAIN, VALIDATION):
-        write_parquet(parts[name], out / f"{name}.parquet", instruction)
+        write_parquet(parts[name], out / f"{name}.parquet", ask)
     _write_lines(out / f"{HELD_OUT}.jsonl", map(_held_out_row, parts[HELD_OUT]))
     if amounts.cold_start:
-        lines = (_swift_row(row, instruction) for row in parts[COLD_START])
+        lines = (_swift_row(row, ask) for row in parts[COLD_START])
         _write_lines(out / f"{COLD_START}.jsonl", lines)
     report = {
         "rows": total,
@@ -177,7 +185,7 @@ def _texts(row: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(text for text in texts if text.strip())
 
 
-def split(rows: Sequence[QuestionRow], amounts: Amounts, seed: int) -> dict[str, list[QuestionRow]]:
+def split(rows: Sequence[QuestionRow], amounts: Amounts, seed: int, steps: bool) -> dict[str, list[QuestionRow]]:
     """In an order that depends on the seed and the questions alone. Rows of one key go to the same part."""
     groups: dict[str, list[QuestionRow]] = defaultdict(list)
     for row in rows:
@@ -187,7 +195,7 @@ def split(rows: Sequence[QuestionRow], amounts: Amounts, seed: int) -> dict[str,
     parts: dict[str, list[QuestionRow]] = {name: [] for name in (TRAIN, *wanted)}
     for key in order:
         group = groups[key]
-        known = all(row.answers for row in group)
+        known = all(row.answers and (not steps or steps_of(row.reference)[0]) for row in group)
         fits = (
             name
             for name, most in wanted.items()
@@ -197,12 +205,7 @@ def split(rows: Sequence[QuestionRow], amounts: Amounts, seed: int) -> dict[str,
     return parts
 
 
-def prompt_text(question: str, instruction: str) -> str:
-    """What the policy is asked, without image tags."""
-    return "\n".join(filter(None, (inert(question, contract=False).strip(), instruction.strip())))
-
-
-def write_parquet(rows: Sequence[QuestionRow], path: Path, instruction: str) -> None:
+def write_parquet(rows: Sequence[QuestionRow], path: Path, ask: Ask) -> None:
     """Rows as verl reads them, with their images, of which a row group's are in memory; `extra_info` is what
     `proxygrm.rewards.answers` reads."""
     import pyarrow as pa
@@ -223,14 +226,14 @@ def write_parquet(rows: Sequence[QuestionRow], path: Path, instruction: str) -> 
     )
     with whole_file(path) as scratch, open_parquet(scratch, schema) as file:
         for begin in range(0, len(rows), GROUP):
-            group = [_verl_row(row, instruction) for row in rows[begin : begin + GROUP]]
+            group = [_verl_row(row, ask) for row in rows[begin : begin + GROUP]]
             file.write_table(pa.Table.from_pylist(group, schema))
         if not rows:
             file.write_table(schema.empty_table())
 
 
-def _verl_row(row: QuestionRow, instruction: str) -> dict[str, Any]:
-    content = IMAGE_TAG * len(row.images) + prompt_text(row.question, instruction)
+def _verl_row(row: QuestionRow, ask: Ask) -> dict[str, Any]:
+    content = IMAGE_TAG * len(row.images) + ask(row.question)
     return {
         "data_source": "questions",
         "prompt": [{"role": "user", "content": content}],
@@ -251,8 +254,8 @@ def _held_out_row(row: QuestionRow) -> dict[str, Any]:
     }
 
 
-def _swift_row(row: QuestionRow, instruction: str) -> dict[str, Any]:
-    content = IMAGE_TAG * len(row.images) + prompt_text(row.question, instruction)
+def _swift_row(row: QuestionRow, ask: Ask) -> dict[str, Any]:
+    content = IMAGE_TAG * len(row.images) + ask(row.question)
     answer = inert(row.reference or row.answers[0], contract=False)
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
     return {"id": row.id, "messages": messages, "images": [str(image) for image in row.images]}

@@ -24,7 +24,8 @@ from slurm.sbatch import Resources
 
 def chain(c: Config) -> list[Stage]:
     """Questions in, a policy that answers them, measured by two judges, and a report out."""
-    asked = policy_questions.stage("ask", questions=c.questions, images=c.images, settings=c.ask)
+    steps = getattr(c.rl_policy.reward, "steps", False)  # what a model that judges steps is to be shown
+    asked = policy_questions.stage("ask", questions=c.questions, images=c.images, settings=c.ask, steps=steps)
 
     # Where no reward model is given, a scalar one is trained of preference pairs, as base-reward does: with --reuse, a
     # run of that recipe with the same settings is taken instead.
@@ -44,7 +45,7 @@ def chain(c: Config) -> list[Stage]:
     measured = policy_answers.stage(
         "measure", questions=asked / "held_out.jsonl", images=asked / "images",
         policies={"start": start, "rl": trained / c.rl_policy.chosen}, judges=judges,
-        instruction=c.ask.instruction, settings=c.measure,
+        instruction=c.ask.instruction, settings=c.measure, steps=steps,
     )  # fmt: skip
     page = report.stage("report", shows=[asked, measured], settings=c.report)
     return [asked, *training, *starting, trained, measured, page]
@@ -147,10 +148,8 @@ def demo() -> Config:
     """A tiny policy answers about the colour of drawn shapes, rewarded by the scalar model of base-reward's demo."""
     small = Resources(cpus_per_task=1, mem_gb=4, timeout_min=15)
     one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
-    drawn, scalar = (
-        INPUTS.folder,
-        base_reward.demo(),
-    )  # the same pairs and model as there, so --reuse takes that training
+    # The same pairs and model as there, so --reuse takes that training.
+    drawn, scalar = INPUTS.folder, base_reward.demo()
     training = rl_with_reward_model.Settings.demo(max_steps=24)
     return Config(
         questions=str(drawn / "questions.jsonl"),

@@ -6,15 +6,18 @@ before it, and would fail after those have used their GPU-hours. So the plan che
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.engine.stage import Given, Output, Stage
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import LoadableCheckpoint
+from proxygrm.core.checkpoints.kinds import GENERATIVE, PROCESS, kind_of
 from proxygrm.core.errors import UserError
 from slurm.profile import Profile
 
-__all__ = ["check_checkpoint", "checkpoint", "on_one_node", "pairs", "pairs_folder", "serves_here"]
+__all__ = ["check_checkpoint", "checkpoint", "judge", "on_one_node", "pairs", "pairs_folder", "serves_here"]
 
 
 def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Given | Output:
@@ -22,6 +25,43 @@ def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Gi
     if isinstance(source, Output):
         return source
     return Given(source, check=LoadableCheckpoint(f"--set {loader}.trust_remote_code=true", trust_remote_code))
+
+
+def judge(source: str | Output, loader: str, trust_remote_code: bool, steps: bool) -> Given | Output:
+    """As `checkpoint`, of one that judges responses: solutions in steps, or not."""
+    given = checkpoint(source, loader, trust_remote_code)
+    return replace(given, check=Judge(given.check, steps)) if isinstance(given, Given) else given
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Checks that a checkpoint can judge what it will be shown."""
+
+    loadable: Callable[[Path], None]
+    steps: bool
+    """Solutions in steps."""
+    alone: bool = False
+    """One response, and none to compare it with."""
+    kind: str = ""
+    """As the user says."""
+
+    def __call__(self, path: Path) -> None:
+        self.loadable(path)
+        kind = kind_of(path, self.kind)
+        if kind == PROCESS and not self.steps:
+            raise UserError(
+                f"{path} judges the steps of solutions, and the policy is not asked for them: set steps=true of the RL "
+                "stage's reward, or give another judge",
+                code="reward.needs-steps",
+                path=path,
+            )
+        if kind == GENERATIVE and self.alone:
+            raise UserError(
+                f"{path} compares two responses and cannot score one: set compares=true of the RL stage's reward, or "
+                "give a model that scores (one that judges steps without a marker: kind=process of its servers)",
+                code="reward.needs-comparison",
+                path=path,
+            )
 
 
 def pairs(path: str) -> Given:

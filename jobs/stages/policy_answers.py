@@ -10,6 +10,7 @@ from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.contracts import KINDS
+from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, POLICY, STEP
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
@@ -24,7 +25,7 @@ class Settings(OnNodes, EvaluateSettings):
     """`max_tokens` is of an answer, `temperature` of the policies and of judges that write."""
 
     critique_tokens: int = 8192
-    """Of a judge that writes."""
+    """Of a judge that writes, and of a process model's descriptions and audits."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +37,7 @@ class Asked(Settings):
     """What the stage is made of: its settings, and how the questions are asked."""
 
     instruction: str = ""
+    steps: bool = False
 
 
 def stage(
@@ -47,9 +49,10 @@ def stage(
     judges: Mapping[str, str | Output],
     instruction: str,
     settings: Settings,
+    steps: bool = False,
 ) -> Stage:
-    """policies: by their names, the one before training first. judges: by their names, scalar or generative. Makes
-    `summary.json` and TAG.jsonl of each policy."""
+    """policies: by their names, the one before training first. judges: by their names, of any kind; steps: the policies
+    are asked for solutions in steps, which a process model needs. Makes `summary.json` and TAG.jsonl of each policy."""
     for tag in policies:
         check_file_name(tag, reserved=(QUESTIONS, "images"))
     trusted = settings.trust_remote_code
@@ -61,13 +64,13 @@ def stage(
             QUESTIONS: questions,
             "images": images,
             **{tag: checks.checkpoint(policy, name, trusted) for tag, policy in policies.items()},
-            **{f"{JUDGE}{label}": checks.checkpoint(judge, name, trusted) for label, judge in judges.items()},
+            **{f"{JUDGE}{label}": checks.judge(judge, name, trusted, steps) for label, judge in judges.items()},
         },
         makes=(Artifact(SUMMARY),),
         on=settings.on,
         validate=validate,
-        config=Asked(**shared, instruction=instruction),
-        prompts=(KINDS[settings.contract].prompt,),
+        config=Asked(**shared, instruction=instruction, steps=steps),
+        prompts=(KINDS[settings.contract].prompt, *((POLICY, DESCRIBE, AUDIT, STEP) if steps else ())),
         disk=disk,
     )
 
@@ -95,6 +98,7 @@ def answer_and_judge(run: StageRun) -> None:
             out=run.out,
             settings=settings,
             instruction=settings.instruction,
+            steps=settings.steps,
             critique_tokens=settings.critique_tokens,
         ),
         run.progress,

@@ -9,6 +9,7 @@ from jobs.engine.space.amounts import Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
+from proxygrm.critique.prompts.process import POLICY
 
 ROW = 4_000
 """Bytes of a row without its images."""
@@ -17,7 +18,8 @@ ROW = 4_000
 @dataclass(frozen=True)
 class Settings(OnNodes):
     instruction: str = ""
-    """Follows each question in the prompts: how the answer is to be written."""
+    """Follows each question in the prompts: how the answer is to be written. Where solutions in steps are asked for,
+    the instruction for these stands in its place."""
     held_out: int = 512
     """Questions that the policy is measured on, before training and after."""
     validation: int = 256
@@ -36,9 +38,17 @@ class Settings(OnNodes):
         )  # fmt: skip
 
 
-def stage(name: str, *, questions: str, images: str, settings: Settings) -> Stage:
-    """images: folder of the paths in the rows; "" for that of the file. Makes `train.parquet` and `validation.parquet`
-    for verl, `held_out.jsonl`, `images` and `report.json`, and with a cold start `cold_start.jsonl` for ms-swift."""
+@dataclass(frozen=True)
+class Asked(Settings):
+    """What the stage is made of: its settings, and what the policy is asked for."""
+
+    steps: bool = False
+
+
+def stage(name: str, *, questions: str, images: str, settings: Settings, steps: bool = False) -> Stage:
+    """images: folder of the paths in the rows; "" for that of the file. steps: the prompts ask for a solution in steps.
+    Makes `train.parquet` and `validation.parquet` for verl, `held_out.jsonl`, `images` and `report.json`, and with a
+    cold start `cold_start.jsonl` for ms-swift."""
     made = [f"{TRAIN}.parquet", f"{VALIDATION}.parquet", f"{HELD_OUT}.jsonl", IMAGES, REPORT]
     if settings.cold_start:
         made.append(f"{COLD_START}.jsonl")
@@ -49,7 +59,8 @@ def stage(name: str, *, questions: str, images: str, settings: Settings) -> Stag
         makes=tuple(map(Artifact, made)),
         on=settings.on,
         validate=checks.on_one_node,
-        config=settings,
+        config=Asked(**{each: getattr(settings, each) for each in Settings.__dataclass_fields__}, steps=steps),
+        prompts=(POLICY,) if steps else (),
         disk=disk,
     )
 
@@ -64,7 +75,7 @@ def disk(stage: Stage, need: Needs) -> Space:
 def write(run: StageRun) -> None:
     from data_tools.export.question_rows import write_question_rows
 
-    settings: Settings = run.config
+    settings: Asked = run.config
     amounts = Amounts(settings.held_out, settings.validation, settings.cold_start)
     report = write_question_rows(
         run.inputs["questions"],
@@ -72,6 +83,7 @@ def write(run: StageRun) -> None:
         amounts,
         images_root=run.inputs.get("images"),
         instruction=settings.instruction,
+        steps=settings.steps,
         seed=settings.seed,
         max_bad=settings.max_bad,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from jobs.engine.stage import Output, Stage
+from jobs.engine.stage import Given, Output, Stage
 from jobs.stages import checks, rl
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.contracts import PROXY_GRM, Contract
-from proxygrm.rewards.answers import SERVICE
+from proxygrm.rewards.answers import SERVICE, AsksRewardModel
 from proxygrm.serving.services.command import CommandServer
 
 
@@ -24,6 +24,12 @@ class RewardModelServers:
     """Of each server, for all its replicas."""
     tensor_parallel_size: int = 1
     """GPUs of each replica of a model that writes."""
+    kind: str = ""
+    """What the reward model was trained as, as of `serve-reward`; "": as its checkpoint shows."""
+    extractor: str = ""
+    """A checkpoint, by path or hub name, that describes images for a model that judges steps; "": that model."""
+    auditor: str = ""
+    """The same, that compares what steps claim with the description."""
     contract: Contract = PROXY_GRM
     """What a model that writes is asked for, as of `serve-reward`."""
     max_model_len: int = 0
@@ -41,8 +47,16 @@ class RewardModelServers:
             from_zero=("nodes", "gpus", "max_model_len", "max_pixels", "max_tokens", "max_restarts"),
         )  # fmt: skip
 
-    def service(self, model: str | Output, images: Output) -> CommandServer:
+    def service(self, model: str | Output, images: Output, reward: AsksRewardModel) -> CommandServer:
+        needs = {"model": checks.checkpoint(model, SERVICE, trust_remote_code=False), "images": images}
+        if isinstance(given := needs["model"], Given):
+            alone = not (reward.compares or reward.steps)
+            needs["model"] = replace(given, check=checks.Judge(given.check, reward.steps, alone, self.kind))
+        helpers = {name: path for name in ("extractor", "auditor") if (path := getattr(self, name))}
+        needs |= {name: checks.checkpoint(path, SERVICE, trust_remote_code=False) for name, path in helpers.items()}
         options = {
+            **{name: f"{{{name}}}" for name in helpers},
+            **({"kind": self.kind} if self.kind else {}),
             "replicas": self.replicas,
             "tensor-parallel-size": self.tensor_parallel_size,
             "contract": self.contract,
@@ -58,7 +72,7 @@ class RewardModelServers:
                 *("--host", "{address}", "--port", "{port}", "--key-file", "{key_file}"),
                 *(word for name, value in options.items() for word in (f"--{name}", str(value))),
             ),
-            needs={"model": checks.checkpoint(model, SERVICE, trust_remote_code=False), "images": images},
+            needs=needs,
             nodes=self.nodes,
             gpus=self.gpus,
             start_timeout_s=self.start_timeout_s,
@@ -83,6 +97,6 @@ def stage(
     settings: Settings,
 ) -> Stage:
     """As `rl.stage`. images: folder with all images of the rows."""
-    asks = settings.reward.asks == SERVICE
-    services = (settings.servers.service(reward_model, images),) if asks else ()
+    reward = settings.reward
+    services = (settings.servers.service(reward_model, images, reward),) if isinstance(reward, AsksRewardModel) else ()
     return rl.stage(name, policy=policy, train=train, validation=validation, settings=settings, services=services)

@@ -14,6 +14,8 @@ from proxygrm.process.json_text import balanced, objects_in, without_trailing_co
 
 STEPS, FINAL = "reasoningprocess", "finalanswer"
 FALLBACK_NOTE = {"_parse_note": "regex_fallback"}
+MAX_STEPS = 256
+"""Of a solution that is scored as a reward."""
 MAX_CHARS = 1_000_000
 """A longer answer is not read: it is a policy that did not stop."""
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "‘": "'", "’": "'"})
@@ -98,6 +100,11 @@ def steps_of(response: Any) -> tuple[Steps, str]:
     except BadRow as error:
         return (), error.cause
     return (tuple(steps), "") if steps else ((), "no_steps")
+
+
+def final_answer(text: str) -> str:
+    """Of a solution in steps; any other text as it is."""
+    return str(read_policy(text).row.get(FINAL, text)) if FINAL in text else text
 
 
 def _with_steps(text: str) -> list[dict[str, Any]]:

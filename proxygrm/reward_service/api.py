@@ -28,10 +28,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from proxygrm.process.checklist import Step, normal_dependency
+from proxygrm.process.policy_json import MAX_STEPS
 from proxygrm.reward_service.images import UnknownImage, UploadedImages
 from proxygrm.reward_service.judges import Asked, CountedPool, NotJudged, Orders, Refused, RewardModel
 from proxygrm.reward_service.page import PAGE, POLICY
-from proxygrm.reward_service.process import MAX_STEPS
 from proxygrm.serving.access.callers import NOBODY, Callers
 from proxygrm.serving.access.guard import OPEN, App, RequireKey, Send
 from proxygrm.serving.front.health import Health

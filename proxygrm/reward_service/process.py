@@ -17,7 +17,7 @@ from proxygrm.process.aggregate import aggregate
 from proxygrm.process.audit import reliability_in
 from proxygrm.process.checklist import Step, checklist_of
 from proxygrm.process.gate import gate
-from proxygrm.process.policy_json import steps_of
+from proxygrm.process.policy_json import MAX_STEPS, steps_of
 from proxygrm.process.stages import Description, ScoreSettings, audit_text, step_texts, why_unreadable
 from proxygrm.process.verdict import read_verdict
 from proxygrm.reward_service.judges import (
@@ -41,8 +41,6 @@ from proxygrm.serving.pool.routing import Cause
 
 AGGREGATOR = "mean"
 HOW = f"process-{AGGREGATOR}"
-MAX_STEPS = 256
-"""Of a solution."""
 HELPERS = {DESCRIBE: "extractor", AUDIT: "auditor"}
 """Who does a stage, where it is not the judge of the steps."""
 Value = TypeVar("Value")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from proxygrm.critique.prompts import SLOT, fill, template
+from proxygrm.critique.prompts import SLOT, fill, inert, template
 
 DESCRIBE, AUDIT, STEP, POLICY = "process_describe", "process_audit", "process_step", "process_policy"
 JUDGEMENTS, CONTRADICT = "process_judgements", "process_contradict"
@@ -64,6 +64,14 @@ def contradict_prompt(question: str, description: str) -> str:
 
 def _numbered(steps: Sequence[str], first: int = 1) -> str:
     return "\n".join(f"Step {number}: {text.strip()}" for number, text in enumerate(steps, first))
+
+
+def question_prompt(question: str, instruction: str = "", steps: bool = False) -> str:
+    """What a policy is asked, without image tags. instruction: follows the question. steps: asks for a solution in
+    steps, as `policy_prompt` does, and for nothing else."""
+    if steps:
+        return policy_prompt(question)
+    return "\n".join(filter(None, (inert(question, contract=False).strip(), instruction.strip())))
 
 
 def read_prompt(name: str, text: str) -> dict[str, str] | None:

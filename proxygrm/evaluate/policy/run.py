@@ -2,6 +2,7 @@
 
 OUT/answers/TAG.jsonl       raw answers as they arrive, from which an interrupted run resumes
 OUT/judged/JUDGE.TAG.jsonl  raw judgements of the pairs (answer of the first policy, answer of TAG)
+OUT/judged/JUDGE/           a process model's raw answers about the steps of all policies
 OUT/TAG.jsonl               one question per line: the answer, whether it matches, what the judges say
 OUT/summary.json            {TAG: figures}
 
@@ -16,12 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from proxygrm.core.checkpoints.kinds import PROCESS, kind_of
 from proxygrm.core.checkpoints.scalar import is_scalar_checkpoint
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import json_rows
 from proxygrm.core.files.whole_file import write_json
 from proxygrm.critique.contracts import R1
-from proxygrm.critique.prompts import inert
+from proxygrm.critique.prompts.process import question_prompt
 from proxygrm.evaluate.judges.base import CheckpointCalls, Progress, judgement_prompt, text_hash
 from proxygrm.evaluate.judges.engine import Request
 from proxygrm.evaluate.judges.loaded import one_engine
@@ -29,11 +31,13 @@ from proxygrm.evaluate.judges.select import judge_for
 from proxygrm.evaluate.judging import collect_answers, no_progress
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.policy.figures import Answered, Judged, figures
+from proxygrm.evaluate.policy.steps import judged_solutions
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.rows.row_file import Row, RowFile, write_rows
 from proxygrm.evaluate.settings import AS_GIVEN, BOTH, EvaluateSettings
 from proxygrm.process.match.answers import answers_equal
+from proxygrm.process.policy_json import final_answer
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,15 @@ class PolicyEvaluation:
     policies: Mapping[str, Path]
     """{tag: checkpoint}, the first one from before training."""
     judges: Mapping[str, Path]
-    """{name: checkpoint}, scalar or generative."""
+    """{name: checkpoint}, of any kind."""
     out: Path
     settings: EvaluateSettings
     """`max_tokens` is of an answer."""
     instruction: str = ""
+    steps: bool = False
+    """The policies are asked for solutions in steps."""
     critique_tokens: int = 8192
-    """Of a judge that writes."""
+    """Of a judge that writes, and of a process model's descriptions and audits."""
 
 
 @one_engine()
@@ -74,7 +80,14 @@ def evaluate_policies(evaluation: PolicyEvaluation, progress: Progress = no_prog
 
 def _answers(evaluation: PolicyEvaluation, questions: Sequence[Row], tag: str, progress: Progress) -> list[Answered]:
     calls = CheckpointCalls(evaluation.policies[tag], evaluation.settings)
-    requests = [_request(row, evaluation.instruction) for row in questions]
+    requests = [
+        Request(
+            row["id"],
+            question_prompt(row["question"], evaluation.instruction, evaluation.steps),
+            tuple(map(Path, row["images"])),
+        )
+        for row in questions
+    ]
     texts = text_hash("\0".join(request.text for request in requests))
     made_by = calls.made_by("grm", evaluation.settings.max_tokens) | {"prompt": texts}
     with RowFile(evaluation.out / "answers" / f"{tag}.jsonl", made_by) as file:
@@ -93,13 +106,9 @@ def _answers(evaluation: PolicyEvaluation, questions: Sequence[Row], tag: str, p
     return [_answered(row, found[request.key]) for row, request in zip(questions, requests, strict=True)]
 
 
-def _request(row: Row, instruction: str) -> Request:
-    text = "\n".join(filter(None, (inert(row["question"], contract=False).strip(), instruction.strip())))
-    return Request(row["id"], text, tuple(map(Path, row["images"])))
-
-
 def _answered(row: Row, answer: Row) -> Answered:
-    matches = answers_equal(answer["text"], row["answers"], row["choices"] or None) if row["answers"] else None
+    final, choices = final_answer(answer["text"]), row["choices"] or None
+    matches = answers_equal(final, row["answers"], choices) if row["answers"] else None
     return Answered(row["id"], answer["text"], matches, bool(answer["truncated"]), answer["problem"] or "")
 
 
@@ -112,6 +121,14 @@ def _judged(
 ) -> dict[str, list[Answered]]:
     """The same answers, with what this judge says of them."""
     source = evaluation.judges[name]
+    if kind_of(source) == PROCESS:
+        model = CheckpointCalls(source, evaluation.settings)
+        texts = {tag: [answer.text for answer in own] for tag, own in answers.items()}
+        folder = evaluation.out / "judged" / name
+        return _with(
+            answers, name,
+            judged_solutions(questions, texts, model, evaluation.critique_tokens, folder, progress),
+        )  # fmt: skip
     scalar = is_scalar_checkpoint(source)
     orders = AS_GIVEN if scalar else BOTH
     settings = replace(evaluation.settings, max_tokens=evaluation.critique_tokens, orders=orders)
@@ -140,11 +157,15 @@ def _judged(
             found[tag].append(judged)
             if scores:
                 before[index] = Judged(score=scores[0])
-    by_tag = {**found, first: [replace(each, win=None) for each in before]}
+    return _with(answers, name, {**found, first: [replace(each, win=None) for each in before]})
+
+
+def _with(
+    answers: Mapping[str, list[Answered]], name: str, judged: Mapping[str, Sequence[Judged]]
+) -> dict[str, list[Answered]]:
     return {
         tag: [
-            replace(answer, judged={**answer.judged, name: judged})
-            for answer, judged in zip(own, by_tag[tag], strict=True)
+            replace(answer, judged={**answer.judged, name: each}) for answer, each in zip(own, judged[tag], strict=True)
         ]
         for tag, own in answers.items()
     }

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_tools.export.question_rows import Amounts, write_question_rows
+from proxygrm.critique.prompts.process import policy_prompt
 from support.refusals import refused
 
 AMOUNTS = Amounts(held_out=4, validation=3, cold_start=2)
@@ -116,6 +117,21 @@ def test_questions_of_text_alone_have_a_folder_of_no_images(tmp_path: Path) -> N
     write_question_rows(write(tmp_path / "in", rows), tmp_path / "out", AMOUNTS)
     assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["index.json"]
     assert pq.read_table(tmp_path / "out" / "train.parquet").to_pylist()[0]["images"] == []
+
+
+def test_with_steps_the_prompts_ask_for_them_and_only_solutions_are_shown(tmp_path: Path) -> None:
+    steps = json.dumps({"reasoningprocess": [{"steptext": "It is red."}], "finalanswer": "red"})
+    rows = [good(number, reference=steps if number % 4 else "red") for number in range(20)]
+    source = write(tmp_path / "in", rows)
+    write_question_rows(source, tmp_path / "out", Amounts(4, 3, 5), instruction="Write a number.", steps=True)
+    train = pq.read_table(tmp_path / "out" / "train.parquet").to_pylist()
+    assert {row["prompt"][0]["content"] for row in train} == {"<image>" + policy_prompt("How red?")}
+    shown = [json.loads(line)["messages"] for line in (tmp_path / "out" / "cold_start.jsonl").read_text().splitlines()]
+    assert [message["content"] for messages in shown for message in messages] == [
+        "<image>" + policy_prompt("How red?"), steps
+    ] * 5  # fmt: skip
+    with refused("questions.too-few"):
+        write_question_rows(source, tmp_path / "again", Amounts(1, 1, 16), steps=True)
 
 
 @pytest.mark.parametrize("amounts", [Amounts(30, 1, 0), Amounts(1, 1, 18), Amounts(12, 8, 0)])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobs.engine.request import Request, Resolved
-from jobs.engine.stage import Stage
+from jobs.engine.stage import Given, Stage
 from jobs.recipes import resolve
 from jobs.stages import rl
+from proxygrm.core.checkpoints.kinds import mark_process
+from proxygrm.critique.prompts.process import POLICY, STEP
 from proxygrm.serving.services.command import CommandServer
 from slurm.profile import Node, Profile
 from support.refusals import refused
+from support.small_checkpoints import write_checkpoint
 
 CPUS, GPUS = Profile("test", node=Node(device="cpu")), Profile("test", node=Node(device="cuda"))
 
@@ -25,6 +30,11 @@ def stages(preset: str, *assignments: str) -> dict[str, Stage]:
 
 def edges(preset: str, *assignments: str) -> dict[str, set[str]]:
     return {name: {parent.name for parent in stage.upstream()} for name, stage in stages(preset, *assignments).items()}
+
+
+def checkpoint(folder: Path) -> Path:
+    folder.mkdir()
+    return write_checkpoint(folder)
 
 
 def test_the_demo_trains_its_reward_model_and_shows_the_policy_some_answers() -> None:
@@ -71,6 +81,39 @@ def test_a_reward_model_is_a_service_of_the_rl_job(reward: str) -> None:
     assert {"serve-reward", "{model}", "{images}", "{key_file}"} < set(service.command)
     assert found.needs["reward_model.images"] == found.upstream()[0] / "images"
     rl.validate(found, GPUS)
+
+
+def test_a_model_that_judges_steps_is_asked_for_them_from_questions_to_measurement(tmp_path: Path) -> None:
+    judge, writes = checkpoint(tmp_path / "judge"), checkpoint(tmp_path / "writes")
+    mark_process(judge, {})
+    given = ("reward=reward_model", "reward.steps=true", "servers.auditor=models/auditor", "servers.gpus=2")
+    asks = [f"rl_policy.{each}" for each in given]
+    found = stages("paper", f"reward_model={judge}", f"second_judge={judge}", *asks)
+    assert found["ask"].config.steps
+    assert found["measure"].config.steps
+    assert POLICY in found["ask"].prompts
+    assert {POLICY, STEP} < set(found["measure"].prompts)
+    command, needs = found["rl_policy"].config.services["reward_model"].command, found["rl_policy"].needs
+    assert command[command.index("--auditor") + 1] == "{auditor}"
+    assert "--extractor" not in command
+    assert needs["reward_model.auditor"].path == "models/auditor"
+
+    def check(need: str, stage: str, *more: str) -> None:
+        checked = stages("paper", "rl_policy.reward=reward_model", *more)[stage].needs[need]
+        assert isinstance(checked, Given)
+        checked.check(checked.resolve())
+
+    check("reward_model.model", "rl_policy", f"reward_model={judge}", "rl_policy.reward.steps=true")
+    check("reward_model.model", "rl_policy", f"reward_model={writes}", "rl_policy.reward.compares=true")
+    unmarked = (f"reward_model={writes}", "rl_policy.servers.kind=process", "rl_policy.reward.steps=true")
+    check("reward_model.model", "rl_policy", *unmarked)
+    for more in ((), ("rl_policy.reward.compares=true",)):
+        with refused("reward.needs-steps", path=judge):
+            check("reward_model.model", "rl_policy", f"reward_model={judge}", *more)
+    with refused("reward.needs-comparison", path=writes):
+        check("reward_model.model", "rl_policy", f"reward_model={writes}")
+    with refused("reward.needs-steps", path=judge):
+        check("judge.second", "measure", f"second_judge={judge}")
 
 
 def test_its_own_node_is_one_that_does_not_train() -> None:

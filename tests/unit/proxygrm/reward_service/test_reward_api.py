@@ -19,6 +19,7 @@ from aiohttp import web
 from PIL import Image
 
 from proxygrm.critique.prompts import r1_prompt
+from proxygrm.process import policy_json
 from proxygrm.reward_service import api as api_module
 from proxygrm.reward_service import generative, process, scalar
 from proxygrm.reward_service.generative import GenerativeModel
@@ -391,7 +392,7 @@ def test_the_table_of_the_documentation_has_every_path_field_and_limit_of_the_ap
         row = next(line for line in text.splitlines() if line.startswith(f"| {model.kind} |"))
         assert f"`{how}`" in row
         assert f"{model.fewest} to {model.most}" in row
-    assert f"`steps`: 1 to {process.MAX_STEPS} of" in text
+    assert f"`steps`: 1 to {policy_json.MAX_STEPS} of" in text
     bodies = {
         "/score": api_module.ScoreRequest,
         "/compare": api_module.CompareRequest,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from proxygrm.rewards.answers import AnswerMatch, Hybrid, RewardModelScore, sigmoid
 from proxygrm.rewards.base import Answer, Post, Rating, Reward, Rollout
+from support.refusals import refused
 
 ROW = {
     "question": "Which colour?",
@@ -93,6 +95,33 @@ def test_a_policy_that_writes_nothing_is_counted_and_never_sent(text: str) -> No
     assert (rating, asked) == (Rating(0.0, WRONG, problem="empty"), [])
     assert rated(AnswerMatch(), text) == (Rating(0.0, WRONG, problem="empty"), [])
     assert rated(RewardModelScore(), text) == (Rating(0.0, unscored=True, problem="empty"), [])
+
+
+def solution(answer: str, steps: int = 1) -> str:
+    process = [{"steptext": "It is seen.", "visualdependency": None}] * steps
+    return json.dumps({"reasoningprocess": process, "finalanswer": answer})
+
+
+def test_with_steps_the_final_answer_counts_and_what_is_no_solution_earns_nothing() -> None:
+    assert rated(AnswerMatch(steps=True), f"```json\n{solution('red')}\n```") == (Rating(1.0, RIGHT), [])
+    assert rated(Hybrid(steps=True), solution("red")) == (Rating(1.0, RIGHT), [])
+    for reward in (RewardModelScore(steps=True), Hybrid(steps=True)):
+        rating, (post,) = rated(reward, solution("blue"), {"scores": [0.75], "how": "process-mean"})
+        score = sigmoid(0.75) if reward.kind == "hybrid" else 0.75
+        assert rating == Rating(score, WRONG | {"model_score": 0.75, "asked": 1.0})
+        assert post.body["responses"] == [solution("blue")]
+    for reward in (AnswerMatch(steps=True), RewardModelScore(steps=True), Hybrid(steps=True)):
+        for text in ("red", solution("red", steps=257)):
+            assert rated(reward, text) == (Rating(0.0, RIGHT, problem="no_steps"), []), "right, and worth nothing"
+        assert rated(reward, solution("red", steps=0)) == (Rating(0.0, WRONG, problem="no_steps"), [])
+        assert rated(reward, " ") == (Rating(0.0, WRONG, problem="empty"), [])
+    rows = [{"unscored": 0, "problem": problem, "has_answer": 0, "asked": 0} for problem in ("no_steps", "", "", "")]
+    assert AnswerMatch(steps=True).metrics(rows)["reward/no_steps"] == 0.25
+
+
+def test_steps_have_no_reference_to_be_compared_with() -> None:
+    with refused("settings.contradiction", name="compares"):
+        Hybrid(compares=True, steps=True)
 
 
 def test_the_figures_of_a_step_are_over_the_rollouts_they_concern() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 
 from proxygrm.core.images.store import ImageStore
-from proxygrm.rewards.answers import Hybrid, sigmoid
+from proxygrm.process.aggregate import aggregate
+from proxygrm.rewards.answers import AsksRewardModel, Hybrid, RewardModelScore, sigmoid
 from proxygrm.rl.options import RewardOptions
 from proxygrm.rl.plugins import reward_fn
 from proxygrm.rl.plugins.step_rollouts import step_metrics
-from support.proxy.reward_calls import KEY, Scoring, Writing, served
+from support.proxy.reward_calls import KEY, Scoring, Stepping, Writing, served
+from support.proxy.stub import completion
 
 ROW = {"id": "q", "question": "Which colour?", "answers": ["red"], "choices": [], "reference": "It is red."}
 
@@ -26,7 +29,9 @@ def png() -> bytes:
     return out.getvalue()
 
 
-def rewarded(tmp_path: Path, reward: Hybrid, server: Any, texts: list[str], dies_after: int) -> list[dict[str, Any]]:
+def rewarded(
+    tmp_path: Path, reward: AsksRewardModel, server: Any, texts: list[str], dies_after: int
+) -> list[dict[str, Any]]:
     store = ImageStore(tmp_path)
     row = ROW | {"images": [str(store.folder.absolute() / store.add(png()))]}
     key = tmp_path / "key"
@@ -71,6 +76,33 @@ def test_a_reward_model_that_dies_in_mid_step_leaves_its_rollouts_out_and_counte
     metrics = step_metrics([{**row, "group": "g"} for row in rows], 5, Hybrid())
     assert metrics[f"reward/unscored_by/{rows[4]['problem']}"] == 1
     assert (metrics["reward/matches"], metrics["reward/model_score"]) == (0.5, 4.0)
+
+
+def solution(*steps: str, answer: str = "blue") -> str:
+    """Each step claims to see what it says, but for those with a sum."""
+    process = [{"steptext": step, "visualdependency": None if "=" in step else step} for step in steps]
+    return json.dumps({"reasoningprocess": process, "finalanswer": answer})
+
+
+def test_a_process_model_rewards_the_steps_that_the_policy_wrote(tmp_path: Path) -> None:
+    async def babbles(request, number):
+        text = server.seen[-1]["body"]["messages"][0]["content"][-1]["text"]
+        return completion("perhaps") if "mumble" in text else None
+
+    server = Stepping(behave=babbles)  # it sees three red circles
+    right, wrong = "There are three circles.", "The circles are blue."
+    texts = [solution(right, "1 + 1 = 2"), solution(right, wrong, "1 + 1 = 3"), solution("mumble"), "blue", ""]
+    rows = rewarded(tmp_path, RewardModelScore(steps=True), server, texts, dies_after=9)
+    gated = [0.5, -1.0, -1.0]  # half of what is claimed is there
+    scores = [1.0, aggregate("mean", gated), 0.0, 0.0, 0.0]
+    assert [row["score"] for row in rows] == scores
+    assert [(row["unscored"], row["problem"]) for row in rows] == [
+        (0.0, ""), (0.0, ""), (1.0, "reward_model_http_503"), (0.0, "no_steps"), (0.0, "empty")
+    ]  # fmt: skip
+    assert len({tuple(row) for row in rows}) == 1
+    metrics = step_metrics([{**row, "group": "g"} for row in rows], 5, RewardModelScore(steps=True))
+    assert metrics["reward/unscored_by/reward_model_http_503"] == 1
+    assert (metrics["reward/no_steps"], metrics["reward/empty"]) == (0.2, 0.2)
 
 
 def test_a_reward_model_that_writes_compares_with_the_reference(tmp_path: Path) -> None:
