@@ -215,21 +215,22 @@ def critiques(hidden: int, layers: int, questions: int, side: int, written: int)
                 return cpu / questions, wall / questions, cached / tokens, written_texts
 
             engine.llm.chat(chats[0][:CANDIDATES], params, use_tqdm=False)  # warm
-            ways = {
-                "together": measured(len(chats[0]), True),
-                "one at a time, shared prefixes": measured(1, True),
-                "independent calls": measured(1, False),
-            }
-    print(f"{questions} questions of {CANDIDATES} candidates, {side} px, critiques of {written} tokens")
-    print("| | CPU s per question | factor | wall s | factor | cached prompt tokens | same critiques |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    best_cpu, best_wall, _, texts = ways["together"]
-    for title, (cpu, wall, share, others) in ways.items():
-        same = sum(one == other for one, other in zip(texts, others, strict=True))
-        print(
-            f"| {title} | {cpu:.2f} | {cpu / best_cpu:.2f} | {wall:.2f} | {wall / best_wall:.2f} | {share:.1%} "
-            f"| {same} of {len(others)} |"
-        )
+            print(f"{questions} questions of {CANDIDATES} candidates, {side} px, critiques of {written} tokens")
+            print("| | CPU s per question | factor | wall s | factor | cached prompt tokens | same critiques |")
+            print("|---|---:|---:|---:|---:|---:|---:|")
+            together = measured(len(chats[0]), True)
+            for title, at_a_time, keep in (
+                ("together", 0, True),
+                ("one at a time, shared prefixes", 1, True),
+                ("independent calls", 1, False),
+            ):
+                cpu, wall, share, texts = measured(at_a_time, keep) if at_a_time else together
+                same = sum(one == other for one, other in zip(together[3], texts, strict=True))
+                print(
+                    f"| {title} | {cpu:.2f} | {cpu / together[0]:.2f} | {wall:.2f} | {wall / together[1]:.2f} "
+                    f"| {share:.1%} | {same} of {len(texts)} |",
+                    flush=True,
+                )
 
 
 def main() -> None:

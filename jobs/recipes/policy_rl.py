@@ -237,12 +237,13 @@ RECIPE = Recipe(
         table=CellTable(
             "measure/summary.json",
             model="rl",
-            figures=("accuracy", "accuracy_low", "accuracy_high"),
+            figures=("accuracy", "reward_value", "reward_wins", "second_value", "second_wins"),
             seed="rl_policy.seed",
             title="policy of each cell on held-out questions",
         ),
     ),
     nodes=("rl_policy",),
+    ablations=str(Path(__file__).parent / "ablations" / "policy_rl"),
     report=REPORT,
     demo_inputs=INPUTS,
 )

@@ -89,6 +89,14 @@ def test_a_target_says_what_to_do_where_nothing_is_installed(tmp_path: Path) -> 
     assert done.stderr.splitlines()[0] == "proxygrm is not installed here yet: make setup"
 
 
+def test_replicate_draws_the_inputs_of_each_ablation_before_it_sends_it(tmp_path: Path) -> None:
+    words = " ".join(words_of(["replicate", "-o", "setup", "ARGS=--throttle 2"], tmp_path))
+    first, second = words.split("ablate ")[1:]
+    assert first.startswith("replicate --recipe proxy_grm:demo --run runs/replicate --set evaluate.judge=runs/demo-")
+    assert first.endswith("--watch --throttle 2 demo --recipe policy-rl --prepare-only ")
+    assert second == "seeds --recipe policy-rl:demo --run runs/replicate-policy --watch --throttle 2"
+
+
 def test_a_recipe_is_an_option_of_the_targets_that_plan_and_send(tmp_path: Path) -> None:
     for target in ("plan", "submit-chain", "ablation", "demo"):
         words = words_of([target, "RECIPE=my recipes/a'b.py:small", "-o", "setup"], tmp_path)

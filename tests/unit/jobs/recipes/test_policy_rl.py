@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.engine import sweep
 from jobs.engine.request import Request, Resolved
 from jobs.engine.stage import Given, Stage
-from jobs.recipes import resolve
+from jobs.recipes import resolve, shipped
+from jobs.recipes.policy_rl import RECIPE
 from jobs.stages import rl
 from proxygrm.core.checkpoints.kinds import mark_process
 from proxygrm.critique.prompts.process import POLICY, STEP
@@ -144,6 +146,18 @@ def test_a_second_judge_is_asked_after_training_alone() -> None:
 @pytest.mark.parametrize("algorithm", ["grpo", "stable_reinforce"])
 def test_the_registry_s_algorithms_are_settings(algorithm: str) -> None:
     assert resolved("paper", f"rl_policy.algorithm={algorithm}").settings.rl_policy.algorithm.kind == algorithm
+
+
+def test_three_seeds_share_all_but_the_policy_and_what_is_measured() -> None:
+    (spec,) = shipped(RECIPE)
+    assert [cell.settings for cell in spec.cells] == [(f"rl_policy.seed={seed}",) for seed in (42, 43, 44)]
+    made = sweep.stages(RECIPE, RECIPE.settings("demo"), spec.cells, spec.throttle)
+    shared = ["ask", "preferences", "train_1", "train_2", "start_sft"]
+    assert [stage.name for stage in made if not stage.batch] == shared
+    policies = [stage for stage in made if stage.batch == "ablation_rl"]
+    assert [stage.config.seed for stage in policies] == [42, 43, 44]
+    assert len([stage for stage in made if stage.batch == "ablation_measure"]) == 3
+    assert len({stage.config.seed for stage in made if stage.name == "start_sft"}) == 1, "they start from one policy"
 
 
 def test_a_reward_that_asks_a_reward_model_needs_one() -> None:
