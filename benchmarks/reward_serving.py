@@ -218,17 +218,19 @@ def critiques(hidden: int, layers: int, questions: int, side: int, written: int)
             print(f"{questions} questions of {CANDIDATES} candidates, {side} px, critiques of {written} tokens")
             print("| | CPU s per question | factor | wall s | factor | cached prompt tokens | same critiques |")
             print("|---|---:|---:|---:|---:|---:|---:|")
-            together = measured(len(chats[0]), True)
-            for title, at_a_time, keep in (
-                ("together", 0, True),
+            ways = (
+                ("together", len(chats[0]), True),
                 ("one at a time, shared prefixes", 1, True),
                 ("independent calls", 1, False),
-            ):
-                cpu, wall, share, texts = measured(at_a_time, keep) if at_a_time else together
-                same = sum(one == other for one, other in zip(together[3], texts, strict=True))
+            )
+            first: tuple[float, float, float, list[str]] | None = None
+            for title, at_a_time, keep in ways:
+                cpu, wall, share, texts = found = measured(at_a_time, keep)
+                first = first or found
+                same = sum(one == other for one, other in zip(first[3], texts, strict=True))
                 print(
-                    f"| {title} | {cpu:.2f} | {cpu / together[0]:.2f} | {wall:.2f} | {wall / together[1]:.2f} "
-                    f"| {share:.1%} | {same} of {len(texts)} |",
+                    f"| {title} | {cpu:.2f} | {cpu / first[0]:.2f} | {wall:.2f} | {wall / first[1]:.2f} | {share:.1%} "
+                    f"| {same} of {len(texts)} |",
                     flush=True,
                 )
 
