@@ -65,6 +65,17 @@ class CellTable:
     """STAGE/FILE of each cell with a JSON line for each step of its training; "" for none."""
     curves: Mapping[str, str] = field(default_factory=dict)
     """Of the training: title -> name in the metrics. The largest and the last value are shown."""
+    intervals: bool = False
+    """Whether KEY_low and KEY_high are the interval of each figure."""
+    plot: tuple[str, ...] = ()
+    """Figures that are drawn with their intervals."""
+    axis: str = ""
+    """The setting that they are drawn over, at 0 where a cell does not set it; "": cell by cell."""
+    curve: str = ""
+    """The setting that tells the curves of a drawing apart."""
+    steps: str = ""
+    """Verdicts on the steps of the same solutions, beside `file`: the cells are compared by them instead of by pairs,
+    and whether a curve falls is said."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,8 @@ class Sweep:
 
     per_cell: Mapping[str, PerCell] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    needed_alone: bool = False
+    """Whether stages that no cell's own stage needs are left out as well."""
     table: CellTable | None = None
     """What `ablate --table` shows."""
 

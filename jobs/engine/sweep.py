@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs.engine.recipe import Recipe, Sweep
-from jobs.engine.stage import Identity, Output, Stage
+from jobs.engine.stage import Identity, Output, Stage, closure
 from proxygrm.core import settings
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import read_user_text
@@ -220,9 +220,7 @@ def cell_stages(
     for cell, stages in chains:
         mine: dict[str, Stage] = {}
         identities: dict[str, Identity] = {}
-        for stage in stages:
-            if stage.name in sweep.left_out:
-                continue
+        for stage in _kept(stages, sweep):
             needs = {
                 label: Output(mine[need.stage.name], need.path) if isinstance(need, Output) else need
                 for label, need in stage.needs.items()
@@ -245,6 +243,14 @@ def cell_stages(
             mine[stage.name] = kept.setdefault(found.name, found)
     order = ["", *sweep.per_cell]
     return sorted(kept.values(), key=lambda stage: order.index(kinds.get(stage.name, "")))
+
+
+def _kept(stages: Sequence[Stage], sweep: Sweep) -> Sequence[Stage]:
+    """What an ablation has of one cell's chain."""
+    kept = [stage for stage in stages if stage.name not in sweep.left_out]
+    if not sweep.needed_alone:
+        return kept
+    return closure(kept, [stage.name for stage in kept if stage.name in sweep.per_cell])
 
 
 def _apart(stage: Stage) -> bool:

@@ -26,6 +26,8 @@ MODES = (*WITH_RATIO, *MARKS)
 NOISE_CAPTION = "The image contains several things in some arrangement, and a few of them may matter here."
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w|\.\d)")
 _RELEASED_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])")
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
 _SIGN = re.compile(r">=|<=|!=|=|<|>")
 _SIGNS = ("<", ">", "<=", ">=", "=", "!=")
 _FOR_ZERO = (1, 2, 3, 5, 10)
@@ -127,8 +129,11 @@ def _released_flip(text: str, rng: random.Random) -> str:
 
 
 def _other_flip(text: str, rng: random.Random) -> str:
-    """The text with a number or a sign that is another one; unchanged where it has neither."""
+    """The text with a number or a sign that is another one, or else a number that is a word; unchanged where it has
+    none of them."""
     numbers = [match for match in _NUMBER.finditer(text) if match[0].isascii() and len(match[0]) <= _MAX_DIGITS]
+    if not numbers and not _SIGN.search(text):
+        return _flipped(text, rng, list(_WORD.finditer(text)), _other_word)
     return _flipped(text, rng, numbers, _other_number)
 
 
@@ -161,6 +166,13 @@ def _other_number(text: str, rng: random.Random) -> str:
     return str(round(float(text)) + 1)
 
 
+def _other_word(word: str, rng: random.Random) -> str:
+    """A number at most three away."""
+    value = _WORDS.index(word.lower())
+    new = rng.choice([other for other in _WORDS[max(1, value - 3) : value + 4] if other != word.lower()])
+    return new.capitalize() if word[0].isupper() else new
+
+
 def _whole(vision: Description, mode: str, rng: random.Random) -> tuple[Description, dict[str, Any]]:
     before = vision["key_facts"]
     facts = list(before)
@@ -169,7 +181,7 @@ def _whole(vision: Description, mode: str, rng: random.Random) -> tuple[Descript
     elif mode != "noise_caption":
         facts = []
     caption = {"empty": "", "noise_caption": NOISE_CAPTION}.get(mode, vision["caption"])
-    uncertain = [] if mode == "empty" else vision["uncertain"]
+    uncertain = [] if mode in ("empty", "keep_caption_only") else vision["uncertain"]
     meta = {"type": mode, "key_facts_before": len(before), "key_facts_after": len(facts)}
     return vision | {"caption": caption, "key_facts": facts, "uncertain": uncertain}, meta
 

@@ -37,9 +37,10 @@ def corrupt_command(
 
     \b
     drop               empties the caption and removes each fact with the probability --ratio
-    flip               changes a number in them, or else one of < > <= >= = !=, with the same probability
+    flip               changes a number in them, or else one of < > <= >= = !=, or else a number in words, with the
+                       same probability
     empty              nothing is left          drop_facts       no facts
-    shuffle_facts      another order            keep_caption_only  no facts
+    shuffle_facts      another order            keep_caption_only  nothing else
     noise_caption      a vague sentence as caption
 
     The draws of a row depend on the seed, its id (without one, its number) and nothing else. --compat upstream starts

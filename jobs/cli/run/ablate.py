@@ -14,6 +14,7 @@ from rich.table import Table
 
 from jobs.cli.common.console import of_run, out
 from jobs.cli.common.say import echo
+from jobs.cli.run import cell_studies
 from jobs.engine.recipe import CellTable
 from jobs.engine.request import Request, ablation_of
 from jobs.engine.run_folder.records import read_json, record_folder, write_json
@@ -21,6 +22,7 @@ from jobs.engine.sweep import Cell
 from jobs.recipes import RECIPES, find, shipped
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.owner import refuse_foreign
+from proxygrm.core.files.whole_file import write_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def collect(folder: Path, cells: Sequence[Cell], table: CellTable) -> list[Row]:
     for name, cells_of_row in by_row(cells, table.seed).items():
         found = [_metrics(folder / "cells" / cell.name, table) for cell in cells_of_row]
         evaluated = [metrics for metrics in found if metrics is not None]
-        values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in table.figures}
+        values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in _keys(table)}
         means = {key: statistics.fmean(v) for key, v in values.items() if v}
         spreads = {key: statistics.stdev(v) if len(v) > 1 else None for key, v in values.items() if v}
         rows.append(Row(name, len(evaluated), len(cells_of_row), means, spreads))
@@ -91,7 +93,13 @@ def _metrics(folder: Path, table: CellTable) -> dict[str, float] | None:
     if not (file.parent / "DONE.json").exists():
         return None
     summary: dict[str, Any] = (read_json(file) or {}).get(table.model, {})
-    return {key: float(summary[key]) for key in table.figures if isinstance(summary.get(key), int | float)}
+    return {key: float(summary[key]) for key in _keys(table) if isinstance(summary.get(key), int | float)}
+
+
+def _keys(table: CellTable) -> list[str]:
+    """The figures, and with intervals their ends."""
+    names = dict.fromkeys((*table.figures, *table.plot))
+    return [f"{name}{end}" for name in names for end in (("", "_low", "_high") if table.intervals else ("",))]
 
 
 def trainings_of(folder: Path, cells: Sequence[Cell], table: CellTable) -> dict[str, list[list[dict[str, Any]]]]:
@@ -127,10 +135,23 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
         echo(json.dumps([vars(row) for row in rows], indent=2))
     else:
         _show_rows(rows, folder, request, shown, file)
-    compared = comparisons(folder, request.ablation, shown)  # after the table, which does not need it, was shown
+    members = by_row(request.ablation, shown.seed)
+    if drawn := cell_studies.drawing(f"{request.ablation_name}: {shown.title}", rows, members, shown):
+        write_text(file.with_name("plot.svg"), drawn)
+        if not as_json:
+            out.print(f"drawn in {file.with_name('plot.svg')}", soft_wrap=True)
+    # after the table, which does not need it, was shown
+    trends: list[dict[str, Any]] = []
+    if shown.steps:
+        compared, trends = cell_studies.compare_steps(folder, members, shown)
+        write_json(file.with_name("trends.json"), trends)
+    else:
+        compared = comparisons(folder, request.ablation, shown)
     write_json(file.with_name("comparisons.json"), compared)
     if compared and not as_json:
         _show_comparisons(compared, file.with_name("comparisons.json"))
+    if not as_json:
+        cell_studies.show_trends(trends, shown.axis)
 
 
 def _show_rows(rows: Sequence[Row], folder: Path, request: Request, shown: CellTable, file: Path) -> None:
@@ -141,37 +162,49 @@ def _show_rows(rows: Sequence[Row], folder: Path, request: Request, shown: CellT
     for key in shown.figures:
         table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *(_cell(row, key) for key in shown.figures))
+        figures = (_cell(row, key) for key in shown.figures)
+        table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *figures)
     out.print(table)
     if trainings := trainings_of(folder, request.ablation, shown):
         from proxygrm.report.tables.training import training_extents
 
         out.print(training_extents(f"{folder.name}, {request.ablation_name}: training", trainings, shown.curves))
-    out.print(f"mean ± standard deviation over seeds, in percent; also in {file}")
+    what = (
+        "in percent, 95 % interval in brackets"
+        if shown.intervals
+        else "mean ± standard deviation over seeds, in percent"
+    )
+    out.print(f"{what}; also in {file}")
 
 
 def _show_comparisons(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    table = Table(title=f"against {rows[0]['baseline']}, on the same {rows[0]['pairs']} pairs", title_justify="left")
+    unit = "pairs" if "pairs" in rows[0] else "solutions"
+    table = Table(title=f"against {rows[0]['baseline']}, on the same {rows[0][unit]} {unit}", title_justify="left")
     for column in ("cell", "figure"):
         table.add_column(column, overflow="fold")
-    for column in ("difference", "95 %", "p", "p (Holm)", "each seed"):
+    for column in ("difference", "95 %", "p", "p (Holm)", *(["each seed"] if unit == "pairs" else [])):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
             escape(row["run"]), row["figure"].replace("_", " "), f"{100 * row['difference']:+.1f}",
             f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}", f"{row['p']:.2g}", f"{row['p_holm']:.2g}",
-            ", ".join(f"{100 * each:+.1f}" for each in row["by_seed"]),
+            *([", ".join(f"{100 * each:+.1f}" for each in row["by_seed"])] if unit == "pairs" else []),
         )  # fmt: skip
     out.print(table)
-    out.print(
-        "percentage points; a pair's share is over its orders and all seeds, interval (bootstrap) and p (sign flips) "
-        f"are over pairs: how much seeds differ is in the last column; also in {file}",
-        soft_wrap=True,
+    how = (
+        "a pair's share is over its orders and all seeds, interval (bootstrap) and p (sign flips) are over pairs: how "
+        "much seeds differ is in the last column"
+        if unit == "pairs"
+        else "interval (bootstrap) and p (exchanged verdicts) are over solutions"
     )
+    out.print(f"percentage points; {how}; also in {file}", soft_wrap=True)
 
 
 def _cell(row: Row, key: str) -> str:
     if key not in row.means:
         return "–"
     spread = row.spreads[key]
+    if row.evaluated == 1 and f"{key}_low" in row.means:
+        low, high = (100 * row.means[f"{key}_{end}"] for end in ("low", "high"))
+        return f"{100 * row.means[key]:.1f} ({low:.1f} to {high:.1f})"
     return f"{100 * row.means[key]:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")

@@ -35,15 +35,12 @@ def _intervals(solutions: Sequence[Judged], resamples: int, seed: int) -> dict[s
 
 def resampled(runs: Sequence[Sequence[Judged]], resamples: int = RESAMPLES, seed: int = 0) -> list[dict[str, Any]]:
     """Of each run, the shares in every resample (arrays). runs: verdicts on the same solutions, in the same order, of
-    which all runs draw the same ones."""
+    which all draw the same ones, whichever other runs there are."""
     import numpy as np
 
-    counts = np.array([[number for run in runs for number in _counts(run[at])] for at in range(len(runs[0]))], float)
-    kinds, how_often = np.unique(counts, axis=0, return_counts=True)
-    total = len(counts)
-    drawn = np.random.default_rng(seed).multinomial(total, how_often / total, size=resamples) @ kinds
-    width = drawn.shape[1] // len(runs)
-    return [_shares(drawn[:, at * width : (at + 1) * width], total) for at in range(len(runs))]
+    total = len(runs[0])
+    drawn = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=resamples).astype(float)
+    return [_shares(drawn @ np.array([_counts(solution) for solution in run], float), total) for run in runs]
 
 
 def _counts(solution: Judged) -> tuple[int, ...]:
@@ -68,3 +65,14 @@ def _shares(sums: Any, total: int) -> dict[str, Any]:
         "f1_incorrect": f1[1],
         "first_error_accuracy": sums[:, 4] / total,
     }
+
+
+def swapped(one: Sequence[Judged], other: Sequence[Judged], resamples: int = RESAMPLES, seed: int = 0) -> Any:
+    """The shares of both runs (see `resampled`) when each solution's verdicts are exchanged between them by a fair
+    coin: as different as they are by chance."""
+    import numpy as np
+
+    a, b = (np.array([_counts(solution) for solution in run], float) for run in (one, other))
+    coins = np.random.default_rng(seed).integers(0, 2, (resamples, len(a)))
+    moved = coins @ (b - a)
+    return _shares(a.sum(axis=0) + moved, len(a)), _shares(b.sum(axis=0) - moved, len(a))

@@ -102,6 +102,18 @@ def test_our_flip_always_changes_a_number_even_before_a_full_stop(number: int, s
     assert int(new[0]) != number
 
 
+@pytest.mark.parametrize("word", ["zero", "One", "three", "twelve"])
+def test_our_flip_changes_a_number_in_words_where_there_is_no_other(word: str) -> None:
+    flipped = {corrupt({"caption": f"{word} someones"}, "flip", random.Random(s), 1.0)[0]["caption"] for s in range(50)}
+    assert f"{word} someones" not in flipped
+    assert len(flipped) >= 3
+    assert all(text.endswith(" someones") and text[0].isupper() == word[0].isupper() for text in flipped)
+    both, _ = corrupt({"caption": "three of 5"}, "flip", random.Random(0), 1.0)
+    assert both["caption"].startswith("three of ")
+    released, meta = corrupt({"caption": "three"}, "flip", random.Random(0), 1.0, as_upstream=True)
+    assert (released["caption"], meta["caption_flipped"]) == ("three", False)
+
+
 @pytest.mark.parametrize(
     ("mode", "vision"),
     [
@@ -114,7 +126,8 @@ def test_our_flip_always_changes_a_number_even_before_a_full_stop(number: int, s
 def test_the_whole_description_is_changed(mode: str, vision: dict[str, Any]) -> None:
     given_ = VISION | {"other": 1}
     ours, meta = corrupt(given_, mode, random.Random(1))
-    assert ours == vision | {"uncertain": [] if mode == "empty" else ["the scale"], "other": 1}
+    without = mode in ("empty", "keep_caption_only")
+    assert ours == vision | {"uncertain": [] if without else ["the scale"], "other": 1}
     assert meta["type"] == mode
     released, _ = corrupt(given_, mode, random.Random(1), as_upstream=True)
     alone = mode in ("empty", "keep_caption_only")
