@@ -52,11 +52,19 @@ def needs(models: Mapping[str, str | Output], stage: str, settings: CallSettings
     }
 
 
+def service_of(model: str | Output) -> str:
+    """The URL, or `rule-based`; "" for a checkpoint."""
+    return model if isinstance(model, str) and is_service(model) else ""
+
+
 @contextmanager
-def called(run: StageRun, services: Mapping[str, str]) -> Iterator[dict[str, Calls]]:
+def called(
+    run: StageRun, services: Mapping[str, str], sampling: Mapping[str, EvaluateSettings] | None = None
+) -> Iterator[dict[str, Calls]]:
     """The models by role. services: role -> URL or `rule-based`; "" for the checkpoint that is the run's input of that
-    name.
-    The name to ask an endpoint for is the setting ROLE_model. Roles of one model share it: it is loaded once."""
+    name. sampling: role -> settings, where they are not the stage's.
+    The name to ask an endpoint for is the setting ROLE_model. Roles of one model and the same settings share it: it is
+    loaded once."""
     from proxygrm.evaluate.judges.endpoint import Endpoint
     from proxygrm.evaluate.judges.select import calls_of
 
@@ -77,8 +85,9 @@ def called(run: StageRun, services: Mapping[str, str]) -> Iterator[dict[str, Cal
                 )
             else:
                 sources[role] = run.inputs[role]
-        models = {source: calls_of(source, settings.evaluation) for source in dict.fromkeys(sources.values())}
-        yield {role: models[source] for role, source in sources.items()}
+        asked = {role: (source, (sampling or {}).get(role, settings.evaluation)) for role, source in sources.items()}
+        models = {each: calls_of(*each) for each in dict.fromkeys(asked.values())}
+        yield {role: models[each] for role, each in asked.items()}
 
 
 def validate(stage: Stage, profile: Profile, *roles: str) -> None:

@@ -8,7 +8,6 @@ from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
 from jobs.stages import called_models
 from jobs.stages.called_models import CallSettings
-from jobs.stages.served_teacher import is_service
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP
 from proxygrm.process.gate import UNREADABLE_AUDIT
@@ -69,17 +68,13 @@ def stage(
         validate=validate,
         config=replace(
             settings,
-            judge=_service(models["judge"]),
-            extractor=_service(models["extractor"]),
-            auditor=_service(models["auditor"]),
+            judge=called_models.service_of(models["judge"]),
+            extractor=called_models.service_of(models["extractor"]),
+            auditor=called_models.service_of(models["auditor"]),
         ),
         prompts=(DESCRIBE, AUDIT, STEP),
         disk=disk,
     )
-
-
-def _service(model: str | Output) -> str:
-    return model if isinstance(model, str) and is_service(model) else ""
 
 
 def disk(stage: Stage, need: Needs) -> Space:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def settings(*assignments: str) -> Settings:
-    return with_assignments(Settings(judge_model="rule-process", extractor_model="rule-process"), assignments)
+    return with_assignments(Settings(judge_model="rule-process"), assignments)
 
 
 def judged(folder: Path, service: Service, *assignments: str, name: str = "bench", count: int = 4) -> Path:
@@ -122,5 +121,11 @@ def test_the_fingerprint_has_the_instructions_in_use_and_where_it_runs_is_no_par
     assert of().prompts == ("process_describe", "process_step")
     assert of("asking.instruction=no_vision").prompts == ("process_step_no_vision",)
     assert of("on.mem_gb=9").fingerprint() == of().fingerprint() != of("asking.last_steps=1").fingerprint()
-    other = replace(of(), config=replace(of().config, urls={"judge": "http://h:2"}))
-    assert other.fingerprint() != of().fingerprint()
+    assert of("judge=rule-based").fingerprint() != of().fingerprint()
+
+
+def test_the_demos_stand_in_is_started_in_the_job_and_describes_what_it_judges(tmp_path):
+    data = release(tmp_path / "release", 2)
+    stage = process_benchmark.stage("bench", judge="rule-based", data=str(data), settings=Settings())
+    assert stage.needs.keys() == {"data"}
+    assert figures(run_stage(stage, tmp_path / "run"))["macro_f1"] == 1.0
