@@ -1,7 +1,7 @@
 """The demo's task in steps: what an image shows, then what follows from it.
 
-An image has one to four equal shapes. "How many shapes are there when 2 more are drawn?" is answered in two steps, of
-which the first reads the image ("The number is 3.") and the second calculates ("3 + 2 = 5."). A solution is wrong by
+An image has one to four equal shapes. "How many shapes are there when 5 more are drawn?" is answered in two steps, of
+which the first reads the image ("The number is 3.") and the second calculates ("3 + 5 = 8."). A solution is wrong by
 perception (another number, and the sum follows it) or by reasoning (another sum). Numbers are digits, so a step, the
 description and the question share their tokens.
 """
@@ -16,8 +16,8 @@ from typing import Literal
 from proxygrm.demo.image_reader import ImageFacts
 from proxygrm.demo.scenes import COUNTS, SHAPES, Combination, draw
 
-MORE = (2, 3, 4)
-"""How many shapes a question adds."""
+MORE = (5, 6)
+"""How many shapes a question adds: no number that an image can show, so that each number has one meaning."""
 NUMBERS = tuple(range(1, len(COUNTS) + 1))
 _QUESTION = re.compile(r"How many shapes are there when (\d) more are drawn\?")
 _NUMBER = re.compile(r"\bnumber (?:of shapes )?is (\d+)")
