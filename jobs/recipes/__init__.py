@@ -31,6 +31,7 @@ RECIPES = {
     "base-reward": "scalar reward models of one or several backbones -> ensemble -> benchmarks -> cards -> report",
     "policy-rl": "questions -> RL of a policy, rewarded by answers and a reward model -> two judges -> report",
     "r1-reward": "distill with tries -> split -> SFT -> StableReinforce, consistency reward -> evaluate -> report",
+    "evpv-prm": "labelled solutions -> teacher -> vision SFT, DPO, step judge -> best of N with a gate -> report",
     "learn-to-judge": "a critic's tasks -> SFT -> benchmarks by comparisons and by scores, before and after -> report",
 }
 """Name -> what it does, in a line; the module of that name beside this file, with _ for -, has its RECIPE."""

@@ -1,0 +1,267 @@
+"""EVPV-PRM: labelled solutions -> teacher -> vision SFT -> DPO -> step judge -> scored candidates -> best of N, report.
+
+A step's verdict is scaled by how reliably its solution reads the image (arXiv 2603.16253). What a stage does is in the
+file of that name under jobs/stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
+from jobs.engine.stage import Given, Output, Stage
+from jobs.recipes.drawn_pairs import MODEL
+from jobs.recipes.drawn_solutions import INPUTS
+from jobs.recipes.evpv_prm_report import REPORT
+from jobs.stages import best_of_n, merge, report, sft, solutions, step_teacher
+from jobs.stages import process_benchmark as benchmark
+from jobs.stages import process_sample as sample
+from jobs.stages import process_score as score
+from jobs.stages import process_sets as training
+from proxygrm.evaluate.process.teach.asks import Asks
+from slurm.sbatch import Resources
+
+
+def chain(c: Config) -> list[Stage]:
+    """Solutions whose steps are labelled in, a step judge that knows how well an image was read, measured, out."""
+    prm_data = solutions.stage("prm_data", release=c.release, settings=c.prm_data)
+    rows = prm_data / "solutions"
+
+    # The teacher describes each image and judges each step; it contradicts its own descriptions, for preferences, and
+    # audits what solutions claim to see.
+    taught, sets = taught_sets(c, rows)
+
+    # Who describes: SFT on the descriptions, then preferences over contradicted ones. Each goes on from the one before.
+    extractor_sft = sft.stage(
+        "extractor_sft", start=c.start, settings=c.extractor_sft,
+        data=sets / "vision_sft.jsonl", validation=held_out(c, sets, "vision_sft"),
+    )  # fmt: skip
+    trained, extractor = merge.trained(extractor_sft, start=c.start)
+    if c.preference == "dpo":
+        extractor_dpo = sft.stage(
+            "extractor_dpo", start=extractor, settings=c.extractor_dpo,
+            data=sets / "vision_dpo.jsonl", validation=held_out(c, sets, "vision_dpo"),
+        )  # fmt: skip
+        more, extractor = merge.trained(extractor_dpo, start=extractor)
+        trained += more
+
+    # Who judges goes on from who describes. It audits too, or a separate model does, or who the settings name.
+    judge_sft = sft.stage(
+        "judge_sft", start=extractor, settings=c.judge_sft,
+        data=sets / "step_judge.jsonl", validation=held_out(c, sets, "step_judge"),
+    )  # fmt: skip
+    more, judge = merge.trained(judge_sft, start=extractor)
+    trained += more
+    auditor = judge
+    if c.training_sets.auditor == "separate":
+        auditor_sft = sft.stage(
+            "auditor_sft", start=extractor, settings=c.auditor_sft,
+            data=sets / "audit.jsonl", validation=held_out(c, sets, "audit"),
+        )  # fmt: skip
+        more, auditor = merge.trained(auditor_sft, start=extractor)
+        trained += more
+
+    # Measured by the candidate that its scores choose, with the gate and without, and by people's labels of steps.
+    images = Given(c.images or str(Path(c.questions).parent))
+    candidates = sample.stage(
+        "sampled_candidates", questions=Given(c.questions), images=images, settings=c.sampled_candidates
+    )
+    scored = score.stage(
+        "scored_candidates", solutions=candidates / "policy.jsonl", images=images, settings=c.scored_candidates,
+        judge=judge, extractor=extractor, auditor=auditor,
+    )  # fmt: skip
+    chosen = best_of_n.stage("chosen_candidates", scored=scored / "scored.jsonl", settings=c.chosen_candidates)
+    shown = [chosen]
+    if c.visualprocessbench:
+        steps = benchmark.stage(
+            "process_benchmark", judge=judge, extractor=extractor, data=c.visualprocessbench,
+            settings=c.process_benchmark,
+        )  # fmt: skip
+        shown.append(steps)
+    page = report.stage("report", shows=[*shown, sets], settings=c.report)
+    return [prm_data, *taught, sets, *trained, candidates, scored, *shown, page]
+
+
+def taught_sets(c: Config, rows: Output) -> tuple[list[Stage], Stage]:
+    """The stages of the teacher that the settings have a use for, and the training sets."""
+    audits, stages, given = c.training_sets.auditor != "none", list[Stage](), dict[str, Output]()
+
+    def ask(label: str, name: str, asks: Asks, settings: step_teacher.Settings, *needs: str) -> None:
+        needed = {need: given[need] for need in needs}
+        stages.append(step_teacher.stage(name, asks=asks, solutions=rows, settings=settings, **needed))
+        given[label] = stages[-1] / "answers"
+
+    ask("descriptions", "described_images", "describe", c.described_images)
+    if audits or c.training_sets.labels == "teacher":
+        ask("judgements", "judged_solutions", "judge", c.judged_solutions, "descriptions")
+    if audits or c.preference == "dpo":
+        ask("contradictions", "contradicted_images", "contradict", c.contradicted_images, "descriptions")
+    if audits:
+        ask("audits", "audited_claims", "audit", c.audited_claims, *given)
+    sets = training.stage(
+        "training_sets", solutions=rows, settings=c.training_sets, descriptions=given["descriptions"],
+        judgements=given.get("judgements"), contradictions=given.get("contradictions"), audits=given.get("audits"),
+    )  # fmt: skip
+    return stages, sets
+
+
+def held_out(c: Config, sets: Stage, name: str) -> Output | None:
+    return sets / f"{name}_val.jsonl" if c.training_sets.validation else None
+
+
+@dataclass(frozen=True)
+class Config:
+    release: str
+    """VisualPRM400K as released: its folder."""
+    start: str
+    """The checkpoint that learns to describe, then to judge."""
+    questions: str
+    """JSONL of {question, image, answer, datasource}: what candidates are sampled of."""
+    visualprocessbench: str
+    """VisualProcessBench as released: test.jsonl or its folder; empty: left out."""
+    prm_data: solutions.Settings
+    described_images: step_teacher.Settings
+    judged_solutions: step_teacher.Settings
+    contradicted_images: step_teacher.Settings
+    audited_claims: step_teacher.Settings
+    training_sets: training.Settings
+    """`auditor` says who learns to audit: `judge`, the model that judges; `separate`, one of its own; `none`."""
+    extractor_sft: sft.Settings
+    extractor_dpo: sft.Settings
+    judge_sft: sft.Settings
+    auditor_sft: sft.Settings
+    sampled_candidates: sample.Settings
+    scored_candidates: score.Settings
+    chosen_candidates: best_of_n.Settings
+    process_benchmark: benchmark.Settings
+    report: report.Settings
+    preference: Literal["dpo", "none"] = "dpo"
+    """Whether who describes also learns from contradicted descriptions."""
+    images: str = ""
+    """Folder of the images that the questions name; empty: that of their file."""
+
+
+def paper() -> Config:
+    """Each value of a training says whether it is of the authors' scripts, or ours; the teacher's are theirs."""
+    node = Resources(gpus_per_node=8, cpus_per_task=64, mem_gb=900, timeout_min=2880)
+    half = replace(node, gpus_per_node=4, cpus_per_task=32, mem_gb=450, timeout_min=1440)
+    one_gpu = replace(node, gpus_per_node=1, cpus_per_task=16, mem_gb=200, timeout_min=1440)
+    small = Resources(cpus_per_task=16, mem_gb=64, timeout_min=480)
+    lora = sft.Settings(  # all authors, the number of GPUs too; save_steps evaluates as well
+        tuner_type="lora", lora_rank=8, lora_alpha=32.0, target_modules=("all-linear",),
+        freeze_vit=True, freeze_aligner=True, learning_rate=1e-4, num_train_epochs=1, warmup_ratio=0.05,
+        per_device_train_batch_size=1, gradient_accumulation_steps=1, max_length=8192, torch_dtype="bfloat16",
+        attn_implementation="flash_attention_2", max_pixels=1024 * 28 * 28, deepspeed="",
+        save_steps=200, save_total_limit=5, logging_steps=10, dataloader_num_workers=16,
+        extra_args=("packing=true", "padding_free=true", "vit_gradient_checkpointing=false"), on=half,
+    )  # fmt: skip
+    teacher = step_teacher.Settings(
+        teacher="Qwen/Qwen3-VL-235B-A22B-Instruct", shards=4, timeout_s=180.0, on=node
+    )  # authors: model, 180 s
+    return Config(
+        release="data/VisualPRM400K-v1.1",  # authors: seven subsets of v1.0, of which their script can read one
+        start="Qwen/Qwen2.5-VL-7B-Instruct",  # authors
+        questions="data/benchmarks/benchmarks.jsonl",  # authors: 10,167 questions in their repository
+        visualprocessbench="data/VisualProcessBench",
+        prm_data=solutions.Settings(on=small),
+        described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors
+        judged_solutions=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192, tries=3),  # authors
+        contradicted_images=replace(teacher, temperature=0.8, top_p=0.95, max_tokens=2048),  # of their perception study
+        audited_claims=replace(teacher, max_tokens=2048),  # ours: they train no auditor
+        training_sets=training.Settings(validation=0.01, on=small),  # authors' share; ours: by image
+        extractor_sft=lora,
+        extractor_dpo=replace(
+            lora,
+            command="rlhf",
+            rlhf_type="dpo",  # authors; beta 0.1 and the sigmoid loss are ms-swift's
+            freeze_aligner=False,  # authors
+            gradient_accumulation_steps=2,  # authors
+            warmup_ratio=0.0,  # authors: not set
+            dataloader_num_workers=4,  # ours
+            attn_implementation="auto",  # ours
+            extra_args=(),  # authors: no packing
+        ),
+        judge_sft=replace(lora, step_judge=True, dataloader_num_workers=1),  # authors
+        auditor_sft=lora,  # ours: they train no auditor
+        sampled_candidates=sample.Settings(
+            policy="OpenGVLab/InternVL2_5-8B",  # authors
+            temperature=1.2,  # authors: drawn from 1.05 to 1.45 for each candidate
+            top_p=0.8,  # authors: drawn from 0.7 to 0.9
+            on=one_gpu,
+        ),
+        scored_candidates=score.Settings(temperature=0.1, on=one_gpu),  # authors
+        chosen_candidates=best_of_n.Settings(on=small),
+        process_benchmark=benchmark.Settings(on=one_gpu),
+        report=report.Settings(on=Resources(cpus_per_task=2, mem_gb=8, timeout_min=20)),
+    )  # fmt: skip
+
+
+def demo() -> Config:
+    """The same chain on drawn solutions with a tiny randomly initialised Qwen2.5-VL, on CPUs. Teacher and policy are
+    rules behind the HTTP API of real ones. From random weights all of it has to learn, so two trainings are full."""
+    small = Resources(cpus_per_task=1, mem_gb=4, timeout_min=15)
+    one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
+    drawn, teacher = INPUTS.folder, step_teacher.Settings(max_tokens=256, concurrency=16, timeout_s=30.0, on=small)
+    full = replace(sft.Settings.demo(), max_pixels=56 * 56, on=one_gpu)
+    return Config(
+        release=str(drawn / "release"),
+        start=str(drawn / MODEL),
+        questions=str(drawn / "questions" / "questions.jsonl"),
+        visualprocessbench=str(drawn / "visualprocessbench"),
+        prm_data=solutions.Settings(on=small),
+        described_images=teacher,
+        judged_solutions=teacher,
+        contradicted_images=teacher,
+        audited_claims=teacher,
+        training_sets=training.Settings(validation=0, on=small),
+        extractor_sft=replace(full, max_steps=120),
+        extractor_dpo=replace(
+            full, command="rlhf", rlhf_type="dpo", tuner_type="lora", learning_rate=1e-3, max_steps=20,
+            per_device_train_batch_size=8,
+        ),
+        judge_sft=replace(full, step_judge=True, max_steps=400, freeze_vit=True, freeze_aligner=True),
+        auditor_sft=replace(full, max_steps=200, freeze_vit=True, freeze_aligner=True),
+        sampled_candidates=sample.Settings(max_tokens=256, on=small),
+        scored_candidates=score.Settings(
+            description_tokens=48, audit_tokens=96, verdict_tokens=4, max_model_len=1024, on=one_gpu
+        ),
+        chosen_candidates=best_of_n.Settings(on=small),
+        process_benchmark=benchmark.Settings(
+            description_tokens=48, verdict_tokens=4, max_model_len=1024, on=one_gpu
+        ),
+        report=report.Settings(on=small),
+    )  # fmt: skip
+
+
+def quick() -> Config:
+    """The demo with a few steps of everything: enough to run, not to learn."""
+    c = demo()
+    return replace(
+        c, extractor_sft=replace(c.extractor_sft, max_steps=20), extractor_dpo=replace(c.extractor_dpo, max_steps=2),
+        judge_sft=replace(c.judge_sft, max_steps=20), auditor_sft=replace(c.auditor_sft, max_steps=20),
+        sampled_candidates=replace(c.sampled_candidates, candidates=2, max_questions=4),
+        process_benchmark=replace(c.process_benchmark, max_pairs=4),
+    )  # fmt: skip
+
+
+RECIPE = Recipe(
+    name="evpv-prm",
+    chain=chain,
+    presets={"paper": paper, "demo": demo, "quick": quick},
+    sweep=Sweep(
+        per_cell={
+            "scored_candidates": PerCell("ablation_scores", throttled=True),
+            "chosen_candidates": PerCell("ablation_choices"),
+        },
+        left_out=("process_benchmark", "report"),
+        table=CellTable(
+            "chosen_candidates/summary.json", model="mean", figures=("gated", "judged", "gate", "pass"),
+            title="best of N of each cell, by the mean of its step scores",
+        ),
+    ),
+    report=REPORT,
+    demo_inputs=INPUTS,
+    ablations=str(Path(__file__).parent / "ablations" / "evpv_prm"),
+)  # fmt: skip
