@@ -32,6 +32,8 @@ FREE_PORTS = [
     "--no-monitor",
 ]
 STOP_S = 15.0
+PATIENCE_S = "300"
+"""As long as a cluster may take to be complete."""
 
 
 def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str, device: str) -> dict[str, str]:
@@ -49,7 +51,9 @@ def child_environment(plan: ClusterPlan, rank: int, token: Path, interface: str,
         **NO_TELEMETRY,
         **plugins(),
         "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_raylet_start_wait_time_s": "120",
+        # How long the driver looks for this node's raylet: a busy node takes more than Ray's minute to start it.
+        "RAY_raylet_start_wait_time_s": PATIENCE_S,
+        "RAY_gcs_server_request_timeout_seconds": PATIENCE_S,
         # Ray's metrics are not collected, and their port would answer without the token.
         "RAY_enable_metrics_collection": "0",
         # Ray Serve is not used: without this a node that ends waits half a minute to drain.

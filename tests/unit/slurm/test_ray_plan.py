@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from slurm.ray.cluster import ClusterOptions
+from slurm.ray.node import child_environment
 from slurm.ray.plan import NodeRecord, Share, plan_cluster
 from slurm.ray.rendezvous import Rendezvous
 from support.refusals import refused
@@ -88,3 +93,11 @@ def test_the_secrets_are_readable_by_their_owner_only_and_those_of_a_killed_atte
     assert list(tmp_path.rglob("secret")) == [current.secret]
     current.remove_secrets()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_ray_looks_for_a_raylet_as_long_as_a_cluster_may_take_to_be_complete() -> None:
+    """By default a driver gives up after a minute, which a raylet on a busy node can take to start."""
+    values = child_environment(plan_cluster(nodes(1), 1, ()), 0, Path("token"), "lo", "cpu")
+    read = "from ray._private.ray_constants import GCS_SERVER_REQUEST_TIMEOUT_SECONDS as s; print(s)"
+    given = subprocess.run([sys.executable, "-c", read], env=os.environ | values, capture_output=True, check=True)
+    assert float(given.stdout) == ClusterOptions(gpus_per_node=1, cpus=1, device="cpu").ready_timeout_s
