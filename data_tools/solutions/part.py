@@ -76,8 +76,9 @@ class Images:
                 except LookupError as error:
                     return Excluded("no_image_folder", str(error))
                 self.names.add((key_of(image.encode("utf-8", "replace").decode()), key_of(annotation.subset)))
-            reader = self._readers.setdefault(folder, ImageReader(self._store, folder, "drop"))
-            stored = reader.store_all([name])
+            if folder not in self._readers:
+                self._readers[folder] = ImageReader(self._store, folder, "drop")
+            stored = self._readers[folder].store_all([name])
             if isinstance(stored, Excluded):
                 return stored
             names += stored[0]
