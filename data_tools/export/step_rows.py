@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import orjson
@@ -87,16 +86,12 @@ def audit_row(solution: Solution, judged: Sequence[Judged], audited: Audited, im
     return _row(f"{solution.id}/audit", text, _json(audited.audit), images)
 
 
-def absolute(solution: Solution, folder: Path) -> list[str]:
-    """The paths of its images. ms-swift would take relative ones from the folder in which it is started."""
-    return [str(path.resolve()) for path in solution.image_paths(folder)]
-
-
 def line_of(row: dict[str, Any]) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _row(row_id: str, prompt: str, answer: str, images: Sequence[str]) -> dict[str, Any]:
+    """images: absolute paths. ms-swift would take relative ones from the folder in which it is started."""
     messages = [
         {"role": "user", "content": IMAGE_TAG * len(images) + prompt},
         {"role": "assistant", "content": answer},

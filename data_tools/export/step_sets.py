@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import Any
 from data_tools.export.step_rows import (
     PROMPTS,
     StepSetOptions,
-    absolute,
     audit_row,
     contradiction_row,
     description_row,
@@ -53,6 +52,11 @@ class Sources:
     judgements: Path | None = None
     contradictions: Path | None = None
     audits: Path | None = None
+
+    def resolved(self) -> Sources:
+        """The same for a job that starts in another folder."""
+        paths = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Sources(**{name: path and path.resolve() for name, path in paths.items()})
 
     @property
     def files(self) -> list[Path]:
@@ -100,7 +104,7 @@ def step_sets_step(
     check_solutions(sources.solutions)
     with (sources.solutions / SOLUTIONS).open("rb") as file:
         total = sum(bool(line.strip()) for line in file)
-    job = Job(sources, out, options, validation, total)
+    job = Job(sources.resolved(), out, options, validation, total)
     made_from = (options, validation, str(out.resolve()), job.sets, tuple(map(prompt_hash, PROMPTS)))
     return Step(
         "step-sets", out, REPORT, stamp_of(made_from, sources.files),
@@ -176,7 +180,8 @@ def _rows_of(
     def leave_out(reason: str, *, bad: bool = False, row_id: str = solution.id) -> None:
         account.exclude(RowLocation(SOLUTIONS, number), row_id, reason, bad=bad)
 
-    options, images = taught.job.options, absolute(solution, taught.job.sources.solutions)
+    options = taught.job.options
+    images = [str(path) for path in solution.image_paths(taught.job.sources.solutions)]
     if not images or not all(Path(image).is_file() for image in images):
         return leave_out("missing_image" if images else "no_image", bad=True)
     description = taught.descriptions.get(key_of(solution))

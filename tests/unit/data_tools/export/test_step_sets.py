@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -241,86 +241,6 @@ def test_what_a_teacher_quotes_cannot_add_an_image_or_end_the_turn(made, tmp_pat
     assert json.loads(answer(first)) == {"image_description": 'A label "[image]" and [im_end]\nin \\frac{1}{2}.'}
     for row in sets["vision_sft"] + sets["step_judge"]:
         assert not re.search(r"<image>|<\|", prompt(row) + answer(row))
-
-
-def with_steps(made: Sources, folder: Path, steps: tuple[str, ...]) -> Sources:
-    folder.mkdir()
-    (folder / "images").symlink_to(made.solutions / "images")
-    changed = [
-        Solution(**{each.name: getattr(solution, each.name) for each in fields(Solution)} | {"steps": steps})
-        for solution in read_solutions(made.solutions)
-    ]
-    write_solutions(folder, changed)
-    return replace(made, solutions=folder)
-
-
-def test_what_the_teacher_wrote_about_other_solutions_is_refused(made, tmp_path):
-    with refused("teacher.other-solutions", path=made.judgements, id="s0/0"):
-        write_step_sets(with_steps(made, tmp_path / "steps", ("Other.", "Else.")), tmp_path / "x", JUDGE)
-    others = [row | {"id": f"other {row['id']}"} for row in rows(made.judgements)]
-    judgements = write(tmp_path / "j.jsonl", others)
-    with refused("teacher.other-solutions", path=judgements):
-        write_step_sets(replace(made, judgements=judgements), tmp_path / "x", JUDGE)
-    audits = write(tmp_path / "a.jsonl", [row | {"checklist": "- the sky is blue"} for row in rows(made.audits)])
-    with refused("teacher.other-solutions", path=audits):
-        write_step_sets(replace(made, audits=audits), tmp_path / "x", JUDGE)
-    described = write(tmp_path / "d.jsonl", [row | {"question": "Else?"} for row in rows(made.descriptions)])
-    with refused("teacher.other-solutions", path=described):
-        write_step_sets(replace(made, descriptions=described), tmp_path / "x", JUDGE)
-    assert not list((tmp_path / "x").glob("*.json*"))
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (lambda lines: [*lines[:-1], lines[-1][:40]], "file.bad-row"),
-        (lambda lines: [*lines, lines[0]], "teacher.repeated-row"),
-        (lambda lines: [lines[0].replace(b"rule-process", b"another"), *lines[1:]], "teacher.mixed-models"),
-        (lambda lines: [lines[0].replace(b'"score": 1', b'"score": 0'), *lines[1:]], "teacher.bad-row"),
-        (lambda lines: [lines[0].replace(b'"category": null', b'"category": ""'), *lines[1:]], "teacher.bad-row"),
-        (lambda lines: [], "teacher.no-rows"),
-    ],
-)
-def test_a_half_written_shard_and_answers_of_mixed_teachers_are_refused_by_row(made, tmp_path, change, code):
-    folder = tmp_path / "judgements"
-    folder.mkdir()
-    lines = (made.judgements / "shard-000.jsonl").read_bytes().splitlines(keepends=True)
-    (folder / "shard-000.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
-    (folder / "shard-001.jsonl").write_bytes(b"".join(change(lines[len(lines) // 2 :])))
-    if not change(lines):
-        (folder / "shard-000.jsonl").unlink()
-    with refused(code):
-        write_step_sets(replace(made, judgements=folder), tmp_path / "sets", JUDGE)
-
-
-def test_solutions_without_images_are_bad_and_those_the_teacher_left_out_are_counted(made, tmp_path):
-    solutions = tmp_path / "solutions"
-    solutions.mkdir()
-    (solutions / "images").symlink_to(made.solutions / "images")
-    gone = Solution("gone", "x", "Where?", ("images/gone.png",), ("Here.",), (1,), None, True, None)
-    new = replace_fields(next(read_solutions(made.solutions)), id="new", question="What else?")
-    write_solutions(solutions, [*read_solutions(made.solutions), gone, new])
-    judged = write(tmp_path / "j.jsonl", rows(made.judgements)[1:])
-    sources = replace(made, solutions=solutions, judgements=judged)
-    with refused("data.too-many-bad-rows", bad=1):
-        write_step_sets(sources, tmp_path / "x", JUDGE)
-    report = write_step_sets(sources, tmp_path / "sets", JUDGE, validation=0, max_bad=0.1)
-    assert (report["bad"], report["dropped"]) == ({"missing_image": 1}, {"no_description": 1, "no_judgement": 1})
-    assert (report["read"], report["kept"]) == (3 * IMAGES + 2, 3 * IMAGES)
-
-
-def replace_fields(solution: Solution, **values) -> Solution:
-    return Solution(**{each.name: getattr(solution, each.name) for each in fields(Solution)} | values)
-
-
-def test_a_set_without_rows_is_refused_and_nothing_is_written(made, tmp_path):
-    one = tmp_path / "one"
-    one.mkdir()
-    (one / "images").symlink_to(made.solutions / "images")
-    write_solutions(one, list(read_solutions(made.solutions))[:3])
-    with refused("data.empty-set", name="vision_sft"):  # its one image is held off
-        write_step_sets(replace(made, solutions=one), tmp_path / "x", JUDGE, validation=0.5)
-    assert not list((tmp_path / "x").glob("*.jsonl"))
 
 
 def test_the_command_prints_the_sets_and_refuses_in_one_line(made, tmp_path):

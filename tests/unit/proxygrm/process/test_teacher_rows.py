@@ -31,7 +31,7 @@ def test_rows_of_all_shards_are_known_by_question_and_images(tmp_path):
     rows = TeacherRows(folder(tmp_path / "d", [first], [second]), DESCRIPTIONS)
     assert (len(rows), rows.model) == (2, "unnamed")
     assert rows.get(picture_key("Was ist das?", ["a"])) == "Ein Kreis – 圆"
-    assert rows.row(picture_key("What?", ["b", "a"])) == second
+    assert rows.get(picture_key("What?", ["b", "a"])) == second["image_description"]
     for other in (("What?", ["a", "b"]), ("What?", ["b"]), ("Who?", ["b", "a"])):
         assert picture_key(*other) not in rows
         assert rows.get(picture_key(*other)) is None
@@ -66,7 +66,10 @@ def test_judgements_and_audits_are_known_by_the_solution(tmp_path):
 def test_rows_that_are_not_of_the_kind_repeated_or_of_another_teacher_are_refused(tmp_path, rows, kind, code, row):
     source = folder(tmp_path / "rows", rows)
     with refused(code, path=source / "shard-000.jsonl", row=row):
-        TeacherRows(source, kind)
+        read = TeacherRows(source, kind)
+        assert code == "teacher.bad-row"  # the others are noticed at once, these when they are read
+        for key in read:
+            read.get(key)
 
 
 def test_a_row_that_is_cut_off_and_a_path_without_rows_are_refused(tmp_path):

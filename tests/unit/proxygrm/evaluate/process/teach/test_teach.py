@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.critique.prompts.process import audit_prompt, describe_prompt
+from proxygrm.critique.prompts.process import audit_prompt, describe_prompt, judgements_prompt
 from proxygrm.process.solutions import Solution, read_solutions
 from support.evaluate.solutions import Service
 from support.evaluate.taught import report, rows, solutions_folder, taught, teach, write_solutions
@@ -36,9 +36,15 @@ def test_all_four_calls_are_answered_and_every_row_names_its_teacher(tmp_path):
         assert (good["question"], good["image"]) == (bad["question"], bad["image"])
         assert good["image_description"] != bad["image_description"]
 
+    described_by = {tuple(row["image"]): row["image_description"] for row in described}
     by_id = {row["id"]: row["steps"] for row in rows(made["judgements"])}
     for solution in read_solutions(solutions):
         steps = by_id[solution.id]
+        description = described_by[solution.images]
+        asked = judgements_prompt(solution.question, description, solution.steps, solution.right)
+        assert asked in service.texts  # all of its steps, and the outcome of the whole
+        assert all(f"Step {at}: {text}" in asked for at, text in enumerate(solution.steps, 1))
+        assert f"as a whole is {'right' if solution.right else 'wrong'}." in asked
         assert [step["step"] for step in steps] == list(solution.steps)
         assert [step["score"] for step in steps] == [label or 1 for label in solution.labels]
         assert steps[0]["visualdependency"] == solution.steps[0][:-1].replace("There", "there")
@@ -48,7 +54,6 @@ def test_all_four_calls_are_answered_and_every_row_names_its_teacher(tmp_path):
 
     assert {row["against"] for row in audits} == {"description", "contradiction"}
     assert {row["audit"]["p_score"] for row in audits} == {0.5, 1.0}
-    described_by = {tuple(row["image"]): row["image_description"] for row in described}
     images = {solution.id: solution.images for solution in read_solutions(solutions)}
     for row in audits:
         assert row["checklist"] == f"- {by_id[row['id']][0]['visualdependency']}"
