@@ -181,6 +181,21 @@ def test_an_endpoint_that_fails_ends_the_run_and_the_next_one_asks_for_the_rest(
     assert (again.calls, len(rows(tmp_path / "e"))) == (3, 8)
 
 
+def test_a_teacher_that_refuses_every_request_ends_the_run(tmp_path):
+    solutions = solutions_folder(tmp_path / "solutions", 2)
+    done = teach("describe", solutions, tmp_path / "d", Service(fail_after=0, status=422), code=2)
+    assert code_of(done.stderr) == "judge.accepts-nothing"
+    assert not shard(tmp_path / "d").exists()
+
+
+def test_an_answer_that_mentions_429_is_an_answer(tmp_path):
+    solutions = solutions_folder(tmp_path / "solutions", 1)
+    service = Service(edit=lambda text: '{"image_description": "A sign: 429 Too Many Requests"}')
+    teach("describe", solutions, tmp_path / "d", service)
+    assert service.calls == 1
+    assert rows(tmp_path / "d")[0]["image_description"] == "A sign: 429 Too Many Requests"
+
+
 def test_a_contradiction_that_changes_nothing_is_asked_for_again_and_counted(tmp_path):
     solutions = solutions_folder(tmp_path / "solutions", 3)
     teach("describe", solutions, tmp_path / "d", Service())
