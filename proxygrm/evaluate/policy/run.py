@@ -31,7 +31,7 @@ from proxygrm.evaluate.judges.select import judge_for
 from proxygrm.evaluate.judging import collect_answers, no_progress
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.policy.figures import Answered, Judged, figures
-from proxygrm.evaluate.policy.steps import judged_solutions
+from proxygrm.evaluate.policy.steps import judge_solutions
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, judged_row, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.rows.row_file import Row, RowFile, write_rows
@@ -127,7 +127,7 @@ def _judged(
         folder = evaluation.out / "judged" / name
         return _with(
             answers, name,
-            judged_solutions(questions, texts, model, evaluation.critique_tokens, folder, progress),
+            judge_solutions(questions, texts, model, evaluation.critique_tokens, folder, progress),
         )  # fmt: skip
     scalar = is_scalar_checkpoint(source)
     orders = AS_GIVEN if scalar else BOTH

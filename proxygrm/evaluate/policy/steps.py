@@ -20,7 +20,7 @@ AGGREGATOR = "mean"
 """As of a served process model."""
 
 
-def judged_solutions(
+def judge_solutions(
     questions: Sequence[Row],
     texts: Mapping[str, Sequence[str]],
     model: Calls,

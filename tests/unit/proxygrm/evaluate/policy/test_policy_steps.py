@@ -9,7 +9,7 @@ import pytest
 
 from proxygrm.evaluate.judges.endpoint import Endpoint, EndpointCalls
 from proxygrm.evaluate.policy.figures import Answered, Judged, figures
-from proxygrm.evaluate.policy.steps import judged_solutions
+from proxygrm.evaluate.policy.steps import judge_solutions
 from proxygrm.evaluate.settings import EvaluateSettings
 from proxygrm.process.aggregate import aggregate
 from support.evaluate.http_judges import serving
@@ -29,7 +29,7 @@ def test_each_policy_s_solutions_are_scored_and_compared_with_the_first_ones(tmp
 
     def judged(url: str) -> dict[str, list[Judged]]:
         model = EndpointCalls(Endpoint(url, "rule-process", 4, 20.0), EvaluateSettings())
-        return judged_solutions(questions, texts, model, 64, tmp_path / "raw", lambda *_: None)
+        return judge_solutions(questions, texts, model, 64, tmp_path / "raw", lambda *_: None)
 
     with serving(service) as url:
         found = judged(url)
