@@ -120,11 +120,7 @@ def write_step_sets(sources: Sources, out: Path, options: StepSetOptions, **more
 
 def check_sources(sources: Sources, options: StepSetOptions, validation: float) -> None:
     """UserError where the options ask for what is not given, or what is given has no use."""
-    if not 0 <= validation < 1:
-        raise UserError(
-            f"validation is {validation}; it is the share of the images that are not trained on, from 0 to below 1",
-            code="settings.out-of-range", name="validation", value=validation,
-        )  # fmt: skip
+    check_validation(validation)
     audits, judged = options.auditor != "none", sources.judgements is not None
     problem = ""
     if audits != (sources.audits is not None):
@@ -135,6 +131,15 @@ def check_sources(sources: Sources, options: StepSetOptions, validation: float) 
         raise UserError(
             f"step sets: {problem}; give them, or change the option", code="settings.contradiction",
             auditor=options.auditor, labels=options.labels,
+        )  # fmt: skip
+
+
+def check_validation(validation: float) -> None:
+    """UserError where the share is out of its bounds."""
+    if not 0 <= validation < 1:
+        raise UserError(
+            f"validation is {validation}; it is the share of the images that are not trained on, from 0 to below 1",
+            code="settings.out-of-range", name="validation", value=validation,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_tools.export.step_rows import PROMPTS, StepSetOptions
-from data_tools.export.step_sets import REPORT, Sources, check_sources, sets_of, step_sets_step
+from data_tools.export.step_sets import REPORT, Sources, check_sources, check_validation, sets_of, step_sets_step
 from jobs.engine.space.amounts import Amount, Needs, Space, Unknown
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
@@ -30,7 +30,8 @@ class Settings(OnNodes, StepSetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_bounds("process sets", self, from_one=("shards",), shares=("validation", "max_bad"))
+        check_bounds("process sets", self, from_one=("shards",), shares=("max_bad",))
+        check_validation(self.validation)
 
     @property
     def options(self) -> StepSetOptions:
