@@ -122,6 +122,7 @@ def _teach(
     from data_tools.steps.shards import Shard
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
+    from proxygrm.core.checkpoints.identity import checkpoint_identity
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.teach.run import Teaching, teach
     from proxygrm.evaluate.settings import EvaluateSettings
@@ -134,7 +135,7 @@ def _teach(
             code="settings.contradiction", tries=tries,
         )  # fmt: skip
     (source,) = judges_of({"teacher": teacher}, models, calls).values()
-    model = source.name if isinstance(source, Path) else source.model
+    model = f"{source.name}@{checkpoint_identity(source)}" if isinstance(source, Path) else source.model
     part = Shard.parse(shard)
     teaching = Teaching(
         asks=asks,

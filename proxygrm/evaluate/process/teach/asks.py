@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -52,7 +52,7 @@ class Item:
     notes: Callable[[dict[str, Any]], list[str]] = lambda row: []
     """Words for what is remarkable about the row, by which rows are counted."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Of what is asked. Images are named by their content."""
         return text_hash("\0".join((self.text, *(path.name for path in self.images))))

@@ -26,6 +26,8 @@ from proxygrm.serving.chat.answer import DECLINED, FILTERED
 
 LISTED = 50
 NO_ANSWER = "no_answer"
+A_HANDFUL = 5
+"""That a shard of fewer has no usable answer means nothing."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def teach(teaching: Teaching, calls: Calls, progress: Progress) -> TeachReport:
     """Write the shard and its report.
 
     UserError when more calls get no answer than are allowed (the others are kept, and the next run asks for the rest),
-    when an answer file comes from another teacher, instruction, setting or shard, and when no row is left.
+    when an answer file comes from another teacher, instruction, setting or shard, and when of more than a handful no
+    row is left.
     """
     started = time.monotonic()
     shard = Shard(teaching.index, teaching.shards)
@@ -97,10 +100,11 @@ def teach(teaching: Teaching, calls: Calls, progress: Progress) -> TeachReport:
     for item, row, _ in rows:
         if row is None:
             shard.leave_out(tries.cause(item) or NO_ANSWER, item.name)
-    if not (usable := [(item, row, count) for item, row, count in rows if row is not None]):
+    usable = [(item, row, count) for item, row, count in rows if row is not None]
+    if not usable and (teaching.shards == 1 or len(items) >= A_HANDFUL):
         raise UserError(
-            f"{teaching.asks}, shard {shard}: no row is left ({_counts(shard.left_out) or 'it has no solutions'}); "
-            f"look at {teaching.out / 'calls'}, or make fewer shards",
+            f"{teaching.asks}, shard {shard}: no row is left ({_counts(shard.left_out) or 'there are no solutions'}); "
+            f"the answers are in {teaching.out / 'calls'}",
             code="teacher.nothing-usable", shard=str(shard), left_out=dict(shard.left_out),
         )  # fmt: skip
     write_rows(teaching.out / f"{name}.jsonl", [row | {"model": teaching.model} for _, row, _ in usable])

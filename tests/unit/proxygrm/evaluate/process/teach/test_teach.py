@@ -163,6 +163,16 @@ def test_answers_of_another_teacher_or_shard_are_not_mixed_in(tmp_path):
     assert sorted(json.dumps(row) for row in together) == sorted(json.dumps(row) for row in rows(tmp_path / "d"))
 
 
+def test_a_shard_without_anything_to_ask_is_empty_and_the_others_are_read(tmp_path):
+    solutions = solutions_folder(tmp_path / "solutions", 2)
+    for part in ("1/3", "2/3", "3/3"):
+        teach("describe", solutions, tmp_path / "d", Service(), "--shard", part)
+    assert [len(rows(tmp_path / "d", number)) for number in range(3)] == [1, 1, 0]
+    assert report(tmp_path / "d", 2)["asked"] == 0
+    teach("judge", solutions, tmp_path / "j", Service(), "--descriptions", tmp_path / "d")
+    assert len(rows(tmp_path / "j")) == 6
+
+
 def test_an_endpoint_that_fails_ends_the_run_and_the_next_one_asks_for_the_rest(tmp_path):
     solutions = solutions_folder(tmp_path / "solutions", 8)
     failing = Service(fail_after=5)
