@@ -271,7 +271,7 @@ def _anchors(runs: Mapping[str, Answers], policy: str) -> tuple[list[dict[str, s
     """Published numbers compared with the first run: what is the same, what differs, and what is unknown."""
     (name, answers), *others = runs.items()
     bench, rows = answers.bench, len(answers.arranged.pairs)
-    anchors = []
+    anchors, yes_no = [], {True: "yes", False: "no"}
     for anchor in beside_anchors(answers, policy):
         possible = [r for r in bench.revisions if right_of(anchor["per_cent"], r.rows) is not None]
         sizes = " or ".join(f"{r.rows:,}" for r in possible)
@@ -285,9 +285,9 @@ def _anchors(runs: Mapping[str, Answers], policy: str) -> tuple[list[dict[str, s
             ],
             "name": anchor["name"],
             "per_cent": anchor["per_cent"],
-            "rows": _same(same_rows, f"theirs {sizes}, yours {rows:,}") if possible
+            "rows": f"{yes_no[same_rows]} (theirs {sizes}, yours {rows:,})" if possible
             else "unknown: not possible with any known size",
-            "revision": _same(same_revision, f"theirs: {names}") if possible else "unknown",
+            "revision": f"{yes_no[same_revision]} (theirs: {names})" if possible else "unknown",
             "partition": "does not matter: an overall" if possible else "unknown: perhaps a macro",
             "why": anchor["why"],
         })  # fmt: skip
@@ -296,7 +296,3 @@ def _anchors(runs: Mapping[str, Answers], policy: str) -> tuple[list[dict[str, s
         same = all(len(a.arranged.pairs) == rows and a.partial == answers.partial for a in runs.values())
         note = "The same holds for every run." if same else f"This is for {name}; the other runs have other pairs."
     return anchors, note
-
-
-def _same(same: bool, detail: str) -> str:
-    return f"yes ({detail})" if same else f"no ({detail})"

@@ -10,7 +10,7 @@ from typing import Any
 
 from proxygrm.evaluate.benchmarks import BENCHMARKS
 from proxygrm.report.numbers import between, per_cent
-from proxygrm.report.papers import size_text
+from proxygrm.report.papers import size_texts
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TRAINED_WITH = (
@@ -79,7 +79,9 @@ def _scores(card: Card) -> list[str]:
     for name, scored in card.benchmarks.items():
         bench = BENCHMARKS[name]
         low, high = scored.get(f"{bench.headline}_interval") or (None, None)
-        lines.append(_row(f"{bench.title}, {bench.headline}", size_text(scored), scored.get(bench.headline), low, high))
+        lines.append(
+            _row(f"{bench.title}, {bench.headline}", *size_texts([scored]), scored.get(bench.headline), low, high)
+        )
     return ["## Scores", "", "| on | size | per cent right | 95 % interval |", "|---|---|---|---|", *lines, ""]
 
 

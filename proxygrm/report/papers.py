@@ -155,17 +155,23 @@ def _table(
 
 def _about(bench: Benchmark, name: str, scores: Mapping[str, Mapping[str, Figures]], single: bool) -> str:
     """Pairs judged of those expected; in the table of all benchmarks the kind of figure too."""
-    sizes = list(dict.fromkeys(size_text(f) for f in scores[bench.name].values() if _is_scored(f)))
+    sizes = size_texts(list(filter(_is_scored, scores[bench.name].values())))
     kind = [] if single or name == "overall" else [TITLES[name]]
     return ", ".join([*kind, *([] if single and name != "overall" else sizes)])
 
 
-def size_text(figures: Figures) -> str:
-    """`1,250 pairs`, `PARTIAL: 40 of 1,250`, and whether only one order of the responses was judged."""
-    rows, expected = int(figures["rows"]), number(figures.get("expected"))
-    of_all = f" of {int(expected):,}" if expected is not None else ""
-    size = f"PARTIAL: {rows:,}{of_all}" if figures.get("partial") else f"{rows:,} pairs"
-    return f"{size}, one order" if figures.get("orders") == 1 else size
+def size_texts(models: Sequence[Figures]) -> list[str]:
+    """`1,250 pairs`, `PARTIAL: 40 of 1,250`, each once, and whether only one order of the responses was judged."""
+    one_order: dict[str, set[bool]] = {}
+    for figures in models:
+        rows, expected = int(figures["rows"]), number(figures.get("expected"))
+        of_all = f" of {int(expected):,}" if expected is not None else ""
+        size = f"PARTIAL: {rows:,}{of_all}" if figures.get("partial") else f"{rows:,} pairs"
+        one_order.setdefault(size, set()).add(figures.get("orders") == 1)
+    return [
+        f"{size}, one order{' or both' if False in orders else ''}" if True in orders else size
+        for size, orders in one_order.items()
+    ]
 
 
 def _own(figures: Any, name: str) -> Cell:

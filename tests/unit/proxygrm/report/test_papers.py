@@ -116,6 +116,19 @@ def test_a_part_of_a_benchmark_is_marked_and_nothing_is_comparable_with_it(tmp_p
     assert found.notes == ["VL-RewardBench: your file is partial: 600 of 1,250 pairs"]
 
 
+def test_a_benchmark_judged_in_one_order_and_in_both_says_its_size_once(tmp_path):
+    one = scored(tmp_path, vl_rows(random.Random(0))[:600], partial=True)
+    both = one | {"orders": 2}
+
+    def heading(*models):
+        found = papers({"vl-rewardbench": dict(zip(("before", "after"), models, strict=False))}, TITLES)
+        assert found
+        return found.main.columns[0][1]
+
+    assert heading(one, both) == heading(both, one) == "PARTIAL: 600 of 1,250, one order or both"
+    assert heading(both, both) == "PARTIAL: 600 of 1,250"
+
+
 def test_no_scores_make_no_table():
     assert papers({}, TITLES) is None
     assert papers({"vl-rewardbench": {"rl": {"bench": "vl-rewardbench"}}}, TITLES) is None
