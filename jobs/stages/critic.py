@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from data_tools.export.critic_rows import PROMPTS, CriticOptions
 from jobs.engine.space.amounts import Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
+from jobs.stages.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 
 
@@ -58,7 +58,6 @@ def disk(stage: Stage, need: Needs) -> Space:
 
 def write_sets(run: StageRun) -> None:
     from data_tools.export.critic_set import critic_step
-    from data_tools.steps.shards import carry_out
 
     settings: Settings = run.config
     against: list[Path] = [path for label, path in run.inputs.items() if label.startswith("against_")]
@@ -70,9 +69,4 @@ def write_sets(run: StageRun) -> None:
         against=against,
         max_bad=settings.max_bad,
     )
-    carry_out(
-        step,
-        settings.shards,
-        len(os.sched_getaffinity(0)),
-        lambda done, total: run.progress(done, total, "shards"),
-    )
+    carry_out(step, run)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.mix.spec import MixSpec, read_spec, shipped_file
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
+from jobs.stages.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from slurm.profile import Profile
@@ -65,15 +65,9 @@ def validate(stage: Stage, profile: Profile) -> None:
 
 def mix(run: StageRun) -> None:
     from data_tools.mix.run import mix_step
-    from data_tools.steps.shards import carry_out
 
     spec = _spec(run.config, run.inputs["spec"], run.inputs["root"])
-    carry_out(
-        mix_step(spec, run.out / "pairs"),
-        run.config.shards,
-        len(os.sched_getaffinity(0)),
-        lambda done, total: run.progress(done, total, "shards"),
-    )
+    carry_out(mix_step(spec, run.out / "pairs"), run)
 
 
 def _spec(settings: Settings, file: Path, root: Path) -> MixSpec:
