@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 
 from jobs.cli.cluster import cluster
 from jobs.cli.common import console
-from jobs.cli.common.options import reuse_option
+from jobs.cli.common.options import SCRIPT, request_options, reuse_option, sending_options
 from jobs.cli.common.say import echo, guard_the_rest, secho
 from jobs.cli.data import data
 from jobs.cli.doctor import doctor
@@ -30,12 +29,6 @@ from proxygrm.core.files.whole_file import FULL
 from proxygrm.core.one_line import refuse_arguments
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-RUN = click.option(
-    "--run",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Run folder.  [the one written to last under runs/; with --profile or --recipe runs/PROFILE]",
-)
 
 
 class Commands(click.Group):
@@ -90,50 +83,6 @@ def main(debug: bool) -> None:
     proxygrm plan     the stages of a recipe: what would run, and why
     proxygrm submit   what is missing, as SLURM jobs that wait for each other
     """
-
-
-def request_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say what to run and where; `plan`, `submit` and `ablation` share them."""
-    options = [
-        click.option("--profile", default=None, help="Cluster: local, a100, h100, a .toml.  [the run's, else local]"),
-        click.option(
-            "--recipe",
-            default="",
-            metavar="NAME[:PRESET]",
-            help="proxy_grm:demo, or your own FILE.py.  [the run's, else the profile's]",
-        ),
-        click.option(
-            "--nodes",
-            type=click.IntRange(1),
-            default=None,
-            help="Nodes of the RL stage, proxy node included.",
-        ),
-        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A setting, STAGE.NAME=VALUE."),
-        click.option("--partition", default=None, help="Instead of the profile's."),
-        click.option("--account", default=None),
-        click.option("--qos", default=None),
-        click.option("--reservation", default=None),
-        RUN,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def sending_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of one submission; the run does not keep them."""
-    options = [
-        click.option("--hold", is_flag=True, help="Queue it held; `scontrol release` starts it."),
-        click.option("--after", multiple=True, metavar="JOBID", help="Start when this other job has ended well."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-SCRIPT = click.option(
-    "--script", "--dry-run", "script", is_flag=True, help="Also print every batch script and every file, exactly."
-)
 
 
 @main.command()

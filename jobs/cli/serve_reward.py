@@ -13,8 +13,9 @@ from jobs.cli.common.options import (
     refuse_idle,
     refuse_key_and_none,
     tensor_parallel_option,
+    with_options,
 )
-from jobs.cli.eval.judges import KEY_OPTIONS, NAME_OPTION, TRUST_OPTION, Calls, judges_of, with_options
+from jobs.cli.eval.judges import KEY_OPTIONS, NAME_OPTION, TRUST_OPTION, Calls, judges_of
 from jobs.cli.process.options import AUDITOR, EXTRACTOR
 from proxygrm.core.checkpoints.kinds import KINDS, PROCESS
 from proxygrm.critique.contracts import CONTRACTS, PROXY_GRM, Contract

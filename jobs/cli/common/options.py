@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,56 @@ allow_option = click.option(
     metavar="ADDRESS[/BITS]",
     help="Callers with this address need no key; may be repeated.  [with --no-key: this machine]",
 )
+RUN = click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run folder.  [the one written to last under runs/; with --profile or --recipe runs/PROFILE]",
+)
+SCRIPT = click.option(
+    "--script", "--dry-run", "script", is_flag=True, help="Also print every batch script and every file, exactly."
+)
+
+
+def with_options(options: Sequence[Any]) -> Any:
+    """A decorator: all these options, in their order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+request_options = with_options(
+    [
+        click.option("--profile", default=None, help="Cluster: local, a100, h100, a .toml.  [the run's, else local]"),
+        click.option(
+            "--recipe",
+            default="",
+            metavar="NAME[:PRESET]",
+            help="proxy_grm:demo, or your own FILE.py.  [the run's, else the profile's]",
+        ),
+        click.option(
+            "--nodes", type=click.IntRange(1), default=None, help="Nodes of the RL stage, proxy node included."
+        ),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A setting, STAGE.NAME=VALUE."),
+        click.option("--partition", default=None, help="Instead of the profile's."),
+        click.option("--account", default=None),
+        click.option("--qos", default=None),
+        click.option("--reservation", default=None),
+        RUN,
+    ]
+)
+"""What to run and where; `plan`, `submit` and `ablate` share them."""
+sending_options = with_options(
+    [
+        click.option("--hold", is_flag=True, help="Queue it held; `scontrol release` starts it."),
+        click.option("--after", multiple=True, metavar="JOBID", help="Start when this other job has ended well."),
+    ]
+)
+"""Of one submission; the run does not keep them."""
 
 
 def refuse_key_and_none(command: str, key_file: Path | None, no_key: bool) -> None:

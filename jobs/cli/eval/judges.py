@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jobs.cli.common.options import FiniteRange, refuse_idle, tensor_parallel_option
+from jobs.cli.common.options import FiniteRange, refuse_idle, tensor_parallel_option, with_options
 from proxygrm.core.checkpoints.kinds import KINDS
 from proxygrm.evaluate.settings import DEVICES, MISSING_IMAGES
 
@@ -85,17 +85,6 @@ class Calls:
         return Endpoint(
             url, model, self.concurrency, self.timeout_s, api_key_env=self.api_key_env, api_key_file=key_file
         )
-
-
-def with_options(options: Sequence[Any]) -> Any:
-    """A decorator: all these options, in their order."""
-
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 def call_options(command: Any) -> Any:

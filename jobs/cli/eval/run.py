@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import FiniteNumber, FiniteRange, refuse_idle, tensor_parallel_option
+from jobs.cli.common.options import FiniteNumber, FiniteRange, refuse_idle, tensor_parallel_option, with_options
 from jobs.cli.eval.bench import ANY_BENCH_NAME
 from jobs.cli.eval.judges import (
     KIND_OPTION,
@@ -18,7 +18,6 @@ from jobs.cli.eval.judges import (
     Calls,
     call_options,
     judge_source,
-    with_options,
 )
 from jobs.cli.eval.steps import run_steps
 from proxygrm.critique.contracts import PROXY_GRM

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import FiniteRange
+from jobs.cli.common.options import FiniteRange, with_options
 from jobs.cli.common.row_command import MAX_BAD, write_rows
-from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop, with_options
+from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop
 from jobs.cli.process.options import INPUT, OUTPUT, say_rows
 from jobs.cli.process.score import say_counts
 

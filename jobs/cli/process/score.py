@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common.options import refuse_idle
+from jobs.cli.common.options import refuse_idle, with_options
 from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.common.say import secho
 from jobs.cli.eval.judges import (
@@ -19,7 +19,6 @@ from jobs.cli.eval.judges import (
     call_options,
     judges_of,
     refuse_drop,
-    with_options,
 )
 from jobs.cli.process.options import AUDITOR, COMPAT, EXTRACTOR, INPUT, OUTPUT, say_rows
 from proxygrm.process.gate import UNREADABLE_AUDIT

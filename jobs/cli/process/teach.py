@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common.options import FiniteRange, Share, refuse_idle
+from jobs.cli.common.options import FiniteRange, Share, refuse_idle, with_options
 from jobs.cli.common.say import echo
-from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, with_options
+from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of
 from jobs.cli.process.score import say_counts
 from proxygrm.core.errors import UserError
 

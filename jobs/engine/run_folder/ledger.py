@@ -11,15 +11,7 @@ from typing import Any
 
 from jobs.engine.run_folder import changes, code_version, stage_folder
 from jobs.engine.run_folder.ownership import owner_file
-from jobs.engine.run_folder.records import (
-    from_here,
-    read_json,
-    record_folder,
-    unreadable,
-    write_json,
-    write_text,
-)
-from jobs.engine.run_folder.stage_folder import MADE_OF, MARK
+from jobs.engine.run_folder.records import from_here, read_json, record_folder, unreadable, write_json, write_text
 from jobs.engine.run_folder.submissions import all_jobs, orders_of, submission_row
 from jobs.engine.stage import Stage, plain
 from proxygrm.core.errors import UserError
@@ -171,7 +163,7 @@ class Ledger:
 
     def change(self, stage: Stage, made_of: Mapping[str, Any] | None = None) -> str:
         """What differs from the time when the stage's folder was prepared, in words."""
-        before = read_json(self.folder / stage.name / MADE_OF)
+        before = read_json(self.folder / stage.name / stage_folder.MADE_OF)
         return changes.sentence(before, plain(stage.identity().made_of if made_of is None else made_of))
 
     def failed_check(self, stage: Stage) -> str | None:
@@ -259,8 +251,8 @@ class Ledger:
             stage_folder.move_aside(folder)
         private.make(self.folder)
         private.make(folder, below=self.folder)
-        write_json(folder / MADE_OF, stage.identity().made_of if made_of is None else made_of)
-        write_text(folder / MARK, fingerprint)
+        write_json(folder / stage_folder.MADE_OF, stage.identity().made_of if made_of is None else made_of)
+        write_text(folder / stage_folder.MARK, fingerprint)
         if self.failed_check(stage):  # a record whose artifact is gone does not count
             for cell in range(stage.array if stage.array == 1 else 0):
                 self.done_path(stage, cell).unlink(missing_ok=True)
