@@ -13,8 +13,9 @@ from proxygrm.core.files.json_lines import json_rows
 from proxygrm.evaluate.scores.metrics import Figures, paired_difference
 from proxygrm.evaluate.scores.paired import add_holm
 
-FIGURES = {"accuracy_unparsed_wrong": "correct", "proxy_agreement_all": "proxy_agrees"}
-"""By figure (`metrics.summarise`): the field of a judgement that is true where it counts."""
+FIGURES = {"accuracy_unparsed_wrong": "correct", "proxy_agreement_all": "proxy_agrees", "accuracy": "matches"}
+"""By figure (`metrics.summarise`, of policies `evaluate.policy.figures`): the field of a judgement or an answer that is
+true where it counts."""
 RESAMPLES = 10_000
 Shares = dict[Hashable, dict[str, float | None]]
 
@@ -22,7 +23,8 @@ Shares = dict[Hashable, dict[str, float | None]]
 def compare_trainings(runs: Mapping[str, Sequence[Path]]) -> list[Figures]:
     """Every other way of training against the first, for each of FIGURES.
 
-    runs: by name, the judgements of its models, one file (`ordered_pair.judged_row`) for each seed. Returns rows
+    runs: by name, the judgements of its models (`ordered_pair.judged_row`) or the answers of its policies, one file for
+    each seed. Returns rows
     {baseline, run, figure, pairs, difference, low, high, p, p_holm, by_seed}: difference of the shares (run minus
     baseline), where a pair's share is over its orders and all seeds, with the 95 % bootstrap interval over pairs; p of
     the two-sided sign-flip test over pairs, and after Holm's correction over all rows; by_seed: the difference of each
@@ -68,10 +70,15 @@ def _shares(file: Path) -> Shares:
     """Of each pair and figure, the share of its judgements that count; None where the rows lack it."""
     judgements: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
     for _, row in json_rows(file):
-        judgements[row["id"], row["copy"]].append(row)
+        judgements[row["id"], row.get("copy", 0)].append(row)
+
+    def known(row: Mapping[str, Any], field: str) -> bool:
+        """Whether a question without a reference answer was answered well is not."""
+        return field in row and not (field == "matches" and row[field] is None)
+
     return {
         key: {
-            figure: fmean(bool(row[field]) for row in rows) if all(field in row for row in rows) else None
+            figure: fmean(bool(row[field]) for row in rows) if all(known(row, field) for row in rows) else None
             for figure, field in FIGURES.items()
         }
         for key, rows in judgements.items()

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from jobs.cli.main import main
 from jobs.cli.run.ablate import collect, comparisons
 from jobs.engine import sweep
 from jobs.engine.plan import Facts, dependency, in_batches, plan
@@ -21,8 +23,9 @@ from jobs.engine.sweep import Cell
 from jobs.recipes import of_run, read_spec, resolve, shipped
 from jobs.recipes.proxy_grm import RECIPE, demo, paper
 from proxygrm.core.errors import UserError
+from proxygrm.evaluate.scores.repeated import compare_trainings
 from slurm import profile
-from support.refusals import refused
+from support.refusals import code_of, refused
 
 
 def spec_file(folder: Path, text: str) -> str:
@@ -317,6 +320,32 @@ def test_every_row_is_compared_with_the_first_on_the_same_pairs(tmp_path: Path) 
     judged_others.write_text(judged_others.read_text().replace('"7"', '"8"'))
     with refused("eval.other-pairs", runs=["aggregation=sum", "aggregation=bonus"]):
         comparisons(tmp_path, cells, table)
+
+
+def test_the_table_is_shown_before_a_comparison_that_fails(tmp_path: Path) -> None:
+    cells = read_spec(RECIPE, spec_file(tmp_path, SEEDS)).cells
+    run = tmp_path / "run"
+    save(resolve(Request(ablation_name="mine", ablation=cells)), Ledger(run))
+    for cell, right in zip(cells, ("1100", "1100", "1100", "110"), strict=True):
+        judged(run, cell.name, right)
+    shown = CliRunner().invoke(main, ["ablate", "--table", "--run", str(run)])
+    assert (shown.exit_code, code_of(shown.output)) == (2, "eval.other-pairs")
+    assert shown.output.index("aggregation=bonus") < shown.output.index("eval.other-pairs")
+    assert [row["name"] for row in json.loads((run / "ablations" / "mine" / "table.json").read_text())] == [
+        "aggregation=sum",
+        "aggregation=bonus",
+    ]
+    assert not (run / "ablations" / "mine" / "comparisons.json").exists()
+
+
+def test_policies_are_compared_on_the_same_questions(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("hybrid", "answer", "unknown")}
+    for (name, file), matches in zip(files.items(), ([True] * 8, [False] * 8, [True] * 7 + [None]), strict=True):
+        rows = [{"id": f"q{at}", "matches": each, "text": name} for at, each in enumerate(matches)]
+        file.write_text("\n".join(map(json.dumps, rows)))
+    (row,) = compare_trainings({name: [files[name]] for name in ("hybrid", "answer")})
+    assert (row["figure"], row["pairs"], row["difference"]) == ("accuracy", 8, -1.0)
+    assert compare_trainings({name: [files[name]] for name in ("hybrid", "unknown")}) == []
 
 
 def test_a_judge_of_one_s_own_is_what_the_evaluation_needs_and_its_path_is_not_part_of_it() -> None:
