@@ -79,8 +79,9 @@ class Endpoints:
         if not key:
             raise UserError(f"there is no key in {api_key_file}", code="key-file.empty", path=api_key_file)
         if not can_be_sent(key):
+            where = f"in {api_key_file}" if api_key_file else f"for {', '.join(urls)}"
             raise UserError(
-                f"the key in {api_key_file} cannot be sent: it is not one line of ASCII",
+                f"the key {where} cannot be sent: it is not one line of ASCII",
                 code="key.unusable",
                 path=api_key_file,
             )

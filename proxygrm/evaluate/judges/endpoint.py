@@ -22,6 +22,7 @@ from proxygrm.evaluate.judges.engine import Request, Requests, blank_image, none
 from proxygrm.evaluate.rows.ordered_pair import OrderedPair
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.evaluate.settings import EvaluateSettings
+from proxygrm.serving.access.key_file import read_key
 from proxygrm.serving.chat.answer import DECLINED, FILTERED, REFUSED_BY_SERVICE
 from proxygrm.serving.chat.client import ChatClient
 from proxygrm.serving.chat.failures import ChatFailed
@@ -67,8 +68,8 @@ class Endpoint:
 
     def pool(self) -> Endpoints:
         """As the one server of a pool; `timeout_s` is then of a call with all its attempts."""
-        key_file = Path(self.api_key_file) if self.api_key_file else None
-        found = Endpoints.of_urls([self.url], self.model, key_file, 0, self.concurrency, self.key())
+        key = read_key(Path(self.api_key_file)) if self.api_key_file else self.key()
+        found = Endpoints.of_urls([self.url], self.model, None, 0, self.concurrency, key)
         return replace(found, call_timeout_s=self.timeout_s)
 
 

@@ -144,6 +144,11 @@ def test_the_command_refuses_helpers_that_would_do_nothing(tmp_path: Path, monke
     assert refusal(marked, "--auditor", "http://127.0.0.1:9") == "judge.no-model"
     url = ("--auditor", "http://127.0.0.1:9", "--model", "auditor=a")
     assert refusal(marked, *url, "--api-key-env", "NOT_SET_ANYWHERE") == "judge.no-key"
+    (tmp_path / "open.key").write_text("k")
+    (tmp_path / "open.key").chmod(0o644)
+    assert refusal(marked, *url, "--api-key-file", tmp_path / "open.key") == "key-file.not-private"
+    monkeypatch.setenv("TWO_LINES", "a\nb")
+    assert refusal(marked, *url, "--api-key-env", "TWO_LINES") == "key.unusable"
 
 
 def test_a_checkpoint_with_several_tasks_is_counted_once(tmp_path: Path, monkeypatch) -> None:
