@@ -29,7 +29,7 @@ def draw(
     build_tiny_model(folder / MODEL, words(seed), seed=seed)
 
 
-def words(seed: int, count: int = 400) -> Iterator[str]:
+def words(seed: int, count: int = 240) -> Iterator[str]:
     """What the demo's models read and write."""
     from proxygrm.critique.prompts.process import describe_prompt
     from proxygrm.demo.process_service import describe, reply

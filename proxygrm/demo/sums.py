@@ -2,8 +2,9 @@
 
 An image has one to four equal shapes. "How many shapes are there when 5 more are drawn?" is answered in two steps, of
 which the first reads the image ("The number is 3.") and the second calculates ("3 + 5 = 8."). A solution is wrong by
-perception (another number, and the sum follows it) or by reasoning (another sum). Numbers are digits, so a step, the
-description and the question share their tokens.
+perception (it overlooks shapes, and the sum follows) or by reasoning (one too many). Errors lean to a side, as those of
+models do: where all wrong numbers are equally likely, no single number says anything about a step, and a tiny model does
+not begin to learn. Numbers are digits, so that a step, the description and the question share their tokens.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def read_sum_question(text: str) -> int | None:
 def solution(number: int, more: int, error: Error, chance: random.Random) -> Solution:
     """A solution of an image with so many shapes."""
     if error == "perception":
-        read = chance.choice([other for other in NUMBERS if other != number])
+        read = chance.randrange(1, number) if number > 1 else 2
         return Solution(read, more, read + more, error)
     right = number + more
     if error == "reasoning":
-        return Solution(number, more, chance.choice([right - 1, right + 1]), error)
+        return Solution(number, more, right + 1, error)
     return Solution(number, more, right)
 
 
