@@ -2,9 +2,9 @@
 
 An image has one to four equal shapes. "How many shapes are there when 5 more are drawn?" is answered in two steps, of
 which the first reads the image ("The number is 3.") and the second calculates ("3 + 5 = 8."). A solution is wrong by
-perception (it overlooks shapes, and the sum follows) or by reasoning (one too many). Errors lean to a side, as those of
-models do: where all wrong numbers are equally likely, no single number says anything about a step, and a tiny model does
-not begin to learn. Numbers are digits, so that a step, the description and the question share their tokens.
+perception (it overlooks shapes, and the sum follows) or by reasoning (one too many). Errors lean to a side, as those
+of models do: were all wrong numbers equally likely, no single number would say anything about a step, and a tiny model
+would not begin to learn. Numbers are digits, so that step, description and question share their tokens.
 """
 
 from __future__ import annotations
