@@ -11,7 +11,7 @@ from typing import Any
 from jobs.engine.demo_inputs import DemoInputs
 from jobs.recipes.drawn_pairs import MODEL
 
-DRAWN: dict[str, Any] = {"images": 1200, "solutions": 120, "questions": 120, "seed": 0}
+DRAWN: dict[str, Any] = {"images": 600, "solutions": 120, "questions": 120, "seed": 0}
 
 
 def draw(

@@ -172,24 +172,15 @@ def paper() -> Config:
         audited_claims=replace(teacher, max_tokens=2048),  # ours: they train no auditor
         training_sets=training.Settings(validation=0.01, on=small),  # authors' share; ours: by image
         extractor_sft=lora,
-        extractor_dpo=replace(
-            lora,
-            command="rlhf",
-            rlhf_type="dpo",  # authors; beta 0.1 and the sigmoid loss are ms-swift's
-            freeze_aligner=False,  # authors
-            gradient_accumulation_steps=2,  # authors
-            warmup_ratio=0.0,  # authors: not set
-            dataloader_num_workers=4,  # ours
-            attn_implementation="auto",  # ours
-            extra_args=(),  # authors: no packing
+        extractor_dpo=replace(  # authors: no packing, no warm-up; beta 0.1 and the sigmoid loss are ms-swift's
+            lora, command="rlhf", rlhf_type="dpo", freeze_aligner=False, gradient_accumulation_steps=2,
+            warmup_ratio=0.0, extra_args=(),
+            dataloader_num_workers=4, attn_implementation="auto",  # ours
         ),
         judge_sft=replace(lora, step_judge=True, dataloader_num_workers=1),  # authors
         auditor_sft=lora,  # ours: they train no auditor
-        sampled_candidates=sample.Settings(
-            policy="OpenGVLab/InternVL2_5-8B",  # authors
-            temperature=1.2,  # authors: drawn from 1.05 to 1.45 for each candidate
-            top_p=0.8,  # authors: drawn from 0.7 to 0.9
-            on=one_gpu,
+        sampled_candidates=sample.Settings(  # authors: temperature from 1.05 to 1.45, top_p from 0.7 to 0.9
+            policy="OpenGVLab/InternVL2_5-8B", temperature=1.2, top_p=0.8, on=one_gpu
         ),
         scored_candidates=score.Settings(temperature=0.1, on=one_gpu),  # authors
         chosen_candidates=best_of_n.Settings(on=small),
