@@ -25,6 +25,8 @@ def _of(stage: str, table: CellTable) -> Sweep:
     return Sweep({stage: PerCell(f"ablation_{stage}", throttled=True)}, needed_alone=True, table=table)
 
 
+_CONDITIONS = ("accuracy_image", "accuracy_described", "accuracy_corrupted", "accuracy_question")
+
 SWEEPS = {
     "process_benchmark": _of("process_benchmark", _BENCHMARK),
     "corruption": _of(
@@ -34,6 +36,17 @@ SWEEPS = {
             figures=("macro_f1", "f1_correct", "f1_incorrect"),
             axis="process_benchmark.asking.corruption_ratio",
             curve="process_benchmark.asking.corruption",
+        ),
+    ),
+    "perception": _of(
+        "perception",
+        CellTable(
+            "perception/summary.json",
+            model="policy",
+            figures=_CONDITIONS,
+            title="right answers of the policy under four conditions",
+            intervals=True,
+            plot=_CONDITIONS,
         ),
     ),
 }

@@ -30,6 +30,7 @@ from proxygrm.critique.prompts.process import (
     DESCRIBE,
     JUDGEMENTS,
     POLICY,
+    SOLVE,
     STEP,
     STEP_LENIENT,
     STEP_NO_VISION,
@@ -40,7 +41,14 @@ from proxygrm.critique.prompts.process import (
 from proxygrm.demo.image_reader import NotADemoImage, read_image
 from proxygrm.demo.listen import bind, serve
 from proxygrm.demo.scenes import COUNTS, KINDS, read_question
-from proxygrm.demo.sums import contradicts, describe_number, drawn_error, read_sum_question, solution
+from proxygrm.demo.sums import (
+    contradicts,
+    describe_number,
+    described_number,
+    drawn_error,
+    read_sum_question,
+    solution,
+)
 
 MODEL = "rule-process"
 _OPTION = re.compile(r"(?:^|\s)\(?([A-F])[).:]")
@@ -70,8 +78,10 @@ def reply(text: str, images: list[bytes], seed: int = 0) -> str | None:
     if slots := read_prompt(CONTRADICT, text):
         description = slots["description"]
         return json.dumps({"image_description": contradicted(description, random.Random(f"{seed} {description}"))})
-    if slots := read_prompt(POLICY, text):
-        return json.dumps(solve(slots["question"], images, random.Random(f"{seed} {slots['question']}")))
+    for name in (POLICY, SOLVE):
+        if slots := read_prompt(name, text):
+            chance = random.Random(f"{seed} {slots['question']}")
+            return json.dumps(solve(slots["question"], images, chance, slots.get("description", "")))
     return None
 
 
@@ -164,11 +174,11 @@ def agrees(description: str, claim: str) -> bool:
     return all(not (said & kind) or not (seen & kind) or said & kind <= seen & kind for kind in facts)
 
 
-def solve(question: str, images: list[bytes], chance: random.Random) -> dict[str, Any]:
-    """A solution in two steps. To a question of the demo it states the fact, misread at times; to any other it picks an
-    option, or a number."""
+def solve(question: str, images: list[bytes], chance: random.Random, description: str = "") -> dict[str, Any]:
+    """A solution in two steps. To a question of the demo it states the fact, misread at times, or what the description
+    says; to any other it picks an option, or a number."""
     if more := read_sum_question(question):
-        return _solve_sum(more, images, chance)
+        return _solve_sum(more, images, chance, described_number(description))
     kind = read_question(question)
     if kind is None:
         options = sorted(set(_OPTION.findall(question)))
@@ -176,11 +186,12 @@ def solve(question: str, images: list[bytes], chance: random.Random) -> dict[str
         steps = [("The image is described in the question.", "an image"), (f"So the answer is {answer}.", None)]
     else:
         facts = KINDS[kind].facts
+        said = [word for word in re.findall("[a-z]+", description.lower()) if word in facts]
         try:
-            answer = read_image(images[0]).fact(kind) or facts[0]
+            answer = said[0] if said else read_image(images[0]).fact(kind) or facts[0]
         except (NotADemoImage, IndexError):
             answer = facts[0]
-        if chance.random() < _MISREAD:
+        if not said and chance.random() < _MISREAD:
             answer = chance.choice([fact for fact in facts if fact != answer])
         noun = KINDS[kind].noun
         steps = [(f"The {noun} is {answer}.", f"the {noun} is {answer}"), ("The question asks for it.", None)]
@@ -188,12 +199,12 @@ def solve(question: str, images: list[bytes], chance: random.Random) -> dict[str
     return {"reasoningprocess": process, "finalanswer": answer}
 
 
-def _solve_sum(more: int, images: list[bytes], chance: random.Random) -> dict[str, Any]:
+def _solve_sum(more: int, images: list[bytes], chance: random.Random, described: int | None) -> dict[str, Any]:
     try:
-        number = COUNTS.index(read_image(images[0]).count) + 1
+        number = COUNTS.index(read_image(images[0]).count) + 1 if described is None else described
     except (NotADemoImage, IndexError, ValueError):
         number = 1
-    drawn = solution(number, more, drawn_error(chance, _MISREAD, _WRONG_SUM), chance)
+    drawn = solution(number, more, drawn_error(chance, _MISREAD if described is None else 0, _WRONG_SUM), chance)
     process = [{"steptext": text, "visualdependency": fact} for text, fact in drawn.steps]
     return {"reasoningprocess": process, "finalanswer": str(drawn.answer)}
 

@@ -86,7 +86,13 @@ def describe_number(seen: ImageFacts) -> str:
     return f"The number of shapes is {number}. Each is a {seen.colours[0]} {seen.shape}."
 
 
+def described_number(description: str) -> int | None:
+    """The number of shapes that a description names."""
+    match = _NUMBER.search(description)
+    return int(match[1]) if match else None
+
+
 def contradicts(description: str, claim: str) -> bool:
     """Whether both name a number of shapes, and not the same."""
-    seen, claimed = _NUMBER.search(description), _NUMBER.search(claim)
-    return bool(seen and claimed and int(seen[1]) != int(claimed[1]))
+    seen, claimed = described_number(description), described_number(claim)
+    return seen is not None and claimed is not None and seen != claimed

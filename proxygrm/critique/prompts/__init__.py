@@ -21,7 +21,7 @@ from typing import NamedTuple
 NAMES = (
     "grm", "proxy", "proxy_verdict", "proxy_bare", "r1", "r1_ties", "pointwise", "consistency", "critique",
     "process_describe", "process_audit", "process_step", "process_policy", "process_judgements", "process_contradict",
-    "process_vision", "process_vision_short", "process_step_lenient", "process_step_no_vision",
+    "process_vision", "process_vision_short", "process_step_lenient", "process_step_no_vision", "process_solve",
 )  # fmt: skip
 IMAGE_TAG = "<image>"
 

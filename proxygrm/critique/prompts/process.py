@@ -18,6 +18,8 @@ VISION, VISION_SHORT = "process_vision", "process_vision_short"
 """Of studies: the image as {"caption", "key_facts", "uncertain"}."""
 STEP_LENIENT, STEP_NO_VISION = "process_step_lenient", "process_step_no_vision"
 """Of studies, in place of STEP: a step in doubt is right; the text alone counts, and no description is shown."""
+SOLVE = "process_solve"
+"""Of studies, in place of POLICY: a question with its image, a description, both or neither."""
 UNKNOWN = "(no description)"
 """What stands for a description that there is not."""
 OUTCOMES = {True: "right", False: "wrong", None: "right or wrong: it is not known which"}
@@ -48,6 +50,11 @@ def step_prompt(question: str, description: str, steps: Sequence[str], first: in
 def policy_prompt(question: str) -> str:
     """Asks for {"reasoningprocess", "finalanswer"}."""
     return fill(POLICY, {"question": question})
+
+
+def solve_prompt(question: str, description: str) -> str:
+    """Asks for what `policy_prompt` does."""
+    return fill(SOLVE, {"question": question, "description": description or UNKNOWN})
 
 
 def judgements_prompt(question: str, description: str, steps: Sequence[str], right: bool | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Question:
     def key(self) -> str:
         """Of question and images. Equal rows share it."""
         return text_hash(f"{self.text}\0{self.seen}")
+
+    @property
+    def without_images(self) -> Question:
+        return replace(self, names=(), images=())
 
 
 @dataclass(frozen=True)

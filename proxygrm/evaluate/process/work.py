@@ -88,8 +88,8 @@ class Work:
         return True
 
     def _begin(self, question: Question) -> None:
-        request = self.describing(question)
-        if DESCRIBE not in self.stages or request.key in self.answers:
+        request = self.describing(question) if DESCRIBE in self.stages else None
+        if request is None or request.key in self.answers:
             self._follow(question)
         elif DESCRIBE in self._asking:
             self._waiting[request.key].append(question)

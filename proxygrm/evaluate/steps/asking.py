@@ -6,35 +6,32 @@ that come to the same question get the same answer.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from proxygrm.core.bad_row import BadRow
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
-from proxygrm.critique.prompts.process import (
-    DESCRIBE,
-    STEP,
-    STEP_LENIENT,
-    STEP_NO_VISION,
-    VISION,
-    VISION_SHORT,
-    describe_prompt,
-    step_prompt,
-    vision_prompt,
-)
+from proxygrm.critique.prompts.process import DESCRIBE, STEP, STEP_LENIENT, STEP_NO_VISION, step_prompt
 from proxygrm.evaluate.judges.engine import Request
 from proxygrm.evaluate.process.questions import Question
 from proxygrm.evaluate.process.work import Work
 from proxygrm.process.checklist import Step
-from proxygrm.process.corrupt import WITH_RATIO, corrupt, generator
+from proxygrm.process.corrupt import generator
 from proxygrm.process.policy_json import Steps
-from proxygrm.process.stages import Description, ScoreSettings, why_unreadable, without_thought
-from proxygrm.process.structured import NO_IMAGE, as_json, as_paragraph, of_paragraph, read_structured
+from proxygrm.process.stages import Description, ScoreSettings
+from proxygrm.process.structured import (
+    DESCRIBED_BY,
+    NO_IMAGE,
+    PARAGRAPH,
+    DescribedBy,
+    as_json,
+    asks_to_describe,
+    corrupted,
+    described,
+)
 
-DescribedBy = Literal["none", "paragraph", "structured", "structured_short"]
+Describing = Literal["none", "paragraph", "structured", "structured_short"]
 Corruption = Literal[
     "none", "drop", "flip", "empty", "drop_facts", "shuffle_facts", "keep_caption_only", "noise_caption"
 ]
@@ -43,7 +40,6 @@ Images = Literal["all", "first", "none"]
 Unreadable = Literal["null", "1", "-1", "random"]
 INSTRUCTIONS: dict[str, str] = {"strict": STEP, "lenient": STEP_LENIENT, "no_vision": STEP_NO_VISION}
 """The prompt of each."""
-_DESCRIBED_BY = {"paragraph": DESCRIBE, "structured": VISION, "structured_short": VISION_SHORT}
 ALL_STEPS = -1
 
 
@@ -51,7 +47,7 @@ ALL_STEPS = -1
 class Asking:
     """How the judge is asked; the defaults are what training asks."""
 
-    description: DescribedBy = "paragraph"
+    description: Describing = PARAGRAPH
     """What the extractor writes of the image: nothing, the paragraph it is trained for, or {caption, key_facts,
     uncertain} by a long or a short instruction."""
     description_temperature: float = 0.0
@@ -79,7 +75,7 @@ class Asking:
 
     def __post_init__(self) -> None:
         choices = {
-            "description": get_args(DescribedBy), "corruption": get_args(Corruption), "images": get_args(Images),
+            "description": get_args(Describing), "corruption": get_args(Corruption), "images": get_args(Images),
             "instruction": get_args(Instruction), "unreadable": get_args(Unreadable),
         }  # fmt: skip
         check_bounds(
@@ -114,6 +110,11 @@ class Asking:
         """Whether the extractor is asked: what nobody is shown is not asked for."""
         return self.shows_description and self.images != "none"
 
+    @property
+    def described_by(self) -> DescribedBy:
+        """`description` where there is one."""
+        return cast(DescribedBy, self.description)
+
     def first_shown(self, step: int) -> int:
         """The first step that the judge of step `step` sees, both from 0."""
         return 0 if self.last_steps == ALL_STEPS else max(0, step - self.last_steps)
@@ -135,63 +136,44 @@ class AskedWork(Work):
         self.asking = asking
         self._shown: dict[str, Description] = {}
         """By the key of the description's call."""
-        self.unchanged = Counter[str]()
-        """Descriptions that the corruption left as they were, by cause."""
+        self.unchanged = 0
+        """Descriptions that the corruption left as they were."""
 
     def prompt(self, stage: str) -> str:
         if stage == DESCRIBE:
-            return _DESCRIBED_BY[self.asking.description]
+            return DESCRIBED_BY[self.asking.description]
         return INSTRUCTIONS[self.asking.instruction] if stage == STEP else stage
 
     def description(self, question: Question) -> Description | None:
         if not self.asking.shows_description:
             return None
         if not self.asking.describes:
-            return Description("", as_json(NO_IMAGE) if self.asking.description != "paragraph" else "")
+            return Description("", "" if self.asking.description == PARAGRAPH else as_json(NO_IMAGE))
         request = self.describing(question)
         answer = self.answers.get(request.key)
         if answer is None:
             return None
         if request.key not in self._shown:
-            self._shown[request.key] = self._corrupted(_described(answer, self.asking.description), question)
+            self._shown[request.key] = self._corrupted(described(answer, self.asking.described_by), question)
         return self._shown[request.key]
 
     def describing(self, question: Question) -> Request:
-        if self.asking.description == "paragraph":
-            return self._request(DESCRIBE, describe_prompt(question.text), question)
-        name = VISION_SHORT if self.asking.description == "structured_short" else VISION
-        return self._request(DESCRIBE, vision_prompt(question.text, name), question)
+        return self._request(DESCRIBE, asks_to_describe(question.text, self.asking.described_by), question)
 
     def judging(self, question: Question, steps: Steps) -> list[Request]:
         description = self.description(question)
-        seen = question if self.asking.judge_sees_image else without_images(question)
+        seen = question if self.asking.judge_sees_image else question.without_images
         texts = asked_texts(question.text, description.text if description else "", steps, self.asking)
         return [self._request(STEP, text, seen) for text in texts]
 
     def _corrupted(self, description: Description, question: Question) -> Description:
-        mode = self.asking.corruption
-        if mode == "none" or not description.text:
+        asking = self.asking
+        if asking.corruption == "none" or not description.text:
             return description
-        paragraph = self.asking.description == "paragraph"
-        parts = of_paragraph(description.text) if paragraph else read_structured(description.text)
-        rng = generator(self.asking.corruption_seed, question.key)
-        try:
-            corrupted, _ = corrupt(parts, mode, rng, self.asking.corruption_ratio if mode in WITH_RATIO else None)
-        except BadRow as error:
-            self.unchanged[error.cause] += 1
-            return replace(description, text="", problem=error.cause)
-        if corrupted == parts:
-            self.unchanged["nothing_to_change"] += 1
-        return replace(description, text=(as_paragraph if paragraph else as_json)(corrupted))
-
-
-def _described(answer: dict[str, object], kind: str) -> Description:
-    """The extractor's answer as it is shown."""
-    if kind == "paragraph":
-        return Description.of(answer)
-    raw = str(answer["text"])
-    parts = read_structured(without_thought(raw))
-    return Description(raw, as_json(parts)) if parts else Description(raw, "", why_unreadable(answer))
+        rng = generator(asking.corruption_seed, question.key)
+        text = corrupted(description.text, asking.described_by, asking.corruption, rng, asking.corruption_ratio)
+        self.unchanged += text.split() == description.text.split()
+        return replace(description, text=text)
 
 
 def asked_texts(question: str, description: str, steps: Sequence[Step], asking: Asking) -> list[str]:
@@ -205,10 +187,6 @@ def asked_texts(question: str, description: str, steps: Sequence[Step], asking: 
     return texts
 
 
-def without_images(question: Question) -> Question:
-    return replace(question, names=(), images=())
-
-
 def seen_by_all(question: Question, images: Images) -> Question:
     """The question with the images that anybody may see."""
     if images == "all":
@@ -219,5 +197,5 @@ def seen_by_all(question: Question, images: Images) -> Question:
 
 def prompts_of(asking: Asking) -> tuple[str, ...]:
     """The instructions that are used."""
-    describing = (_DESCRIBED_BY[asking.description],) if asking.describes else ()
+    describing = (DESCRIBED_BY[asking.description],) if asking.describes else ()
     return (*describing, INSTRUCTIONS[asking.instruction])

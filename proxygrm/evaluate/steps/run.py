@@ -129,7 +129,7 @@ def _descriptions(run: StepRun, work: Work | None) -> dict[str, Any]:
         "descriptions": len(found),
         "unreadable_descriptions": dict(Counter(each.problem for each in found if not each.text and each.problem)),
     }
-    return counts | ({"unchanged_descriptions": dict(work.unchanged)} if isinstance(work, AskedWork) else {})
+    return counts | ({"unchanged_descriptions": work.unchanged} if isinstance(work, AskedWork) else {})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from jobs.cli.main import main
+from proxygrm.demo import sums
 from proxygrm.demo.process_service import build_app
 from proxygrm.demo.scenes import combinations, draw
 
@@ -35,6 +36,16 @@ def drawn_rows(folder: Path, count: int, responses: int = 2, seed: int = 0) -> l
             )
         rows.append(row)
     return rows
+
+
+def questions_in_steps(folder: Path, count: int = 8) -> Path:
+    """Questions in steps, each about its own drawn image."""
+    chance, rows = random.Random(1), []
+    for at in range(count):
+        number, more = 1 + at % 4, 2 + at % 3
+        (folder / f"{at}.png").write_bytes(sums.draw_number(number, chance))
+        rows.append({"question": sums.question(more), "image": f"{at}.png", "answer": str(number + more)})
+    return write(folder / "questions.jsonl", rows)
 
 
 def solution(*steps: tuple[str, Any], answer: str = "two") -> dict[str, Any]:

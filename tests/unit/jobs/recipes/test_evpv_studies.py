@@ -23,7 +23,7 @@ from proxygrm.process.checklist import Step
 from proxygrm.process.stages import ScoreSettings
 from support.evaluate import step_study
 from support.evaluate.http_judges import serving
-from support.evaluate.solutions import Service
+from support.evaluate.solutions import Service, questions_in_steps
 from support.evaluate.step_release import release, run_stage
 from support.evaluate.step_study import RECIPE
 
@@ -99,7 +99,7 @@ def studied(folder: Path, spec: str, url: str, only: Sequence[str] = (), count: 
     read = read_spec(RECIPE, spec, only)
     release(folder / "release", count)
     file = step_study.__file__
-    given = (f"judge={url}", f"data={folder / 'release'}")
+    given = (f"judge={url}", f"data={folder / 'release'}", f"questions={questions_in_steps(folder, 12)}")
     asked = Request(
         recipe=file,
         assignments=given,
@@ -144,3 +144,18 @@ def test_corruption_has_curves_with_intervals_and_says_whether_they_fall(tmp_pat
     svg = (run / "ablations" / "corruption" / "plot.svg").read_text()
     assert svg.count("<circle") == 8
     assert "corruption ratio" in svg
+
+
+@pytest.mark.slow
+def test_perception_shows_four_conditions_side_by_side(tmp_path: Path) -> None:
+    with serving(Service()) as url:
+        run = studied(tmp_path, "perception", url)
+    text = table(run).output
+    rows = {
+        row["name"]: row["means"] for row in json.loads((run / "ablations" / "perception" / "table.json").read_text())
+    }
+    planted = rows["errors-planted"]
+    assert planted["accuracy_described_low"] > planted["accuracy_corrupted_high"]
+    assert len({row["accuracy_image"] for row in rows.values()}) == 1  # the same call in every cell
+    assert "four conditions" in text
+    assert (run / "ablations" / "perception" / "plot.svg").read_text().count("<circle") == 4 * len(rows)
