@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobs.cli.process.best_of_n import best_of_n_command
+from jobs.cli.process.calibrate import calibrate
 from jobs.cli.process.corrupt import corrupt_command
 from jobs.cli.process.intervene import intervene
 from jobs.cli.process.match import match_command
@@ -27,6 +28,7 @@ process.add_command(sample)
 process.add_command(score)
 process.add_command(corrupt_command)
 process.add_command(intervene)
+process.add_command(calibrate)
 process.add_command(describe)
 process.add_command(judge)
 process.add_command(contradict)

@@ -1,0 +1,113 @@
+"""Calibration of the reliability: figures against known ones, what counts as a trial, and the command."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxygrm.evaluate.process.calibration import Trial, calibration, read_trials
+from support.evaluate.http_judges import serving
+from support.evaluate.solutions import MODEL, Service, drawn_rows, process, write
+from support.refusals import code_of, refused
+
+VALUES = (0.0, 0.3, 0.5, 0.8, 1.0)
+
+
+def trials(count: int, informative: bool, seed: int = 0) -> list[Trial]:
+    """Right as often as the reliability says, or every second time."""
+    chance = random.Random(seed)
+    found = []
+    for number in range(count):
+        value = chance.choice(VALUES)
+        found.append(Trial(value, chance.random() < (value if informative else 0.5), number // 2))
+    return found
+
+
+def test_the_figures_are_those_of_their_definitions() -> None:
+    few = [Trial(r, right, at) for at, (r, right) in enumerate([(0.2, False), (0.2, True), (0.9, True), (0.9, True)])]
+    figures = calibration([*few, Trial(0.5, False, 9)], bins=2)
+    pairs = [(1 if a > b else 0.5 if a == b else 0) for a in (0.2, 0.9, 0.9) for b in (0.2, 0.5)]
+    assert figures["auroc"] == pytest.approx(sum(pairs) / 6)
+    assert [(b["from"], b["trials"], b["right"]) for b in figures["bins"]] == [(0.0, 2, 0.5), (0.5, 3, 2 / 3)]
+    assert figures["bins"][1]["reliability"] == pytest.approx(2.3 / 3)
+    assert figures["ece"] == pytest.approx((2 * abs(0.2 - 0.5) + 3 * abs(2.3 / 3 - 2 / 3)) / 5)
+    assert (figures["right_below"], figures["right_above"]) == (0.5, pytest.approx(2 / 3))
+    assert figures["gap"] == pytest.approx(1 / 6)
+    assert (figures["trials"], figures["right"]) == (5, 0.6)
+
+
+def test_a_reliability_that_says_something_is_told_from_one_that_does_not() -> None:
+    good, idle = calibration(trials(600, True), 5), calibration(trials(600, False), 5)
+    assert good["auroc_low"] > 0.8
+    assert good["gap_low"] > 0.4
+    assert good["ece_high"] < 0.1
+    assert idle["auroc_low"] < 0.5 < idle["auroc_high"]
+    assert idle["gap_low"] < 0 < idle["gap_high"]
+    assert idle["ece_low"] > 0.2
+    for row in good["bins"]:
+        assert row["low"] <= row["right"] <= row["high"]
+    assert calibration(trials(600, True), 5) == good
+
+
+def test_equal_trials_of_a_question_count_as_one_draw() -> None:
+    once = trials(300, True)
+    many = [trial for trial in once for _ in range(10)]
+    one, other = calibration(once, 5), calibration(many, 5)
+    assert other["auroc"] == pytest.approx(one["auroc"])
+    assert other["auroc_high"] - other["auroc_low"] == pytest.approx(one["auroc_high"] - one["auroc_low"], rel=0.01)
+
+
+def test_what_cannot_be_said_is_null() -> None:
+    figures = calibration([Trial(0.9, True, 0), Trial(0.95, True, 1)], 10)
+    assert (figures["auroc"], figures["auroc_low"], figures["right_below"], figures["gap"]) == (None,) * 4
+    assert (figures["right_above"], len(figures["bins"])) == (1.0, 1)
+
+
+def scored(*responses: dict[str, Any], **row: Any) -> dict[str, Any]:
+    return {"question": "q", "image": "a.png", "answer": "3"} | row | {
+        f"vlmresponse{at}": response for at, response in enumerate(responses, 1)
+    }  # fmt: skip
+
+
+def judged(reliability: float | None, visual: list[int], **response: Any) -> dict[str, Any]:
+    return {"finalanswer": "3", "eval": {"local_p_score": reliability, "visual_step_indices": visual}} | response
+
+
+def test_trials_are_visual_steps_with_a_label_or_solutions_and_the_rest_is_counted(tmp_path: Path) -> None:
+    rows = [
+        scored(judged(0.5, [0, 2], labels=[1, -1, -1]), judged(0.8, [], labels=[1])),
+        scored(judged(None, [0], labels=[1]), judged(1.0, [0, 1], labels=[None]), {"finalanswer": "3"}),
+        scored(judged(0.2, [0], finalanswer="4"), answer=None),
+    ]
+    file = write(tmp_path / "scored.jsonl", rows)
+    steps = read_trials(file, "steps")
+    assert [(t.reliability, t.right) for t in steps.trials] == [(0.5, True), (0.5, False)]
+    assert steps.left_out == {"no_visual_steps": 1, "unknown_reliability": 1, "no_label": 3, "not_scored": 1}
+    answers = read_trials(file, "answer")
+    assert [(t.reliability, t.right) for t in answers.trials] == [(0.5, True), (1.0, True)]
+    assert answers.left_out == {"no_visual_steps": 1, "unknown_reliability": 1, "not_scored": 1, "no_answer": 1}
+    with refused("eval.no-trials", causes={"no_visual_steps": 1}):
+        read_trials(write(tmp_path / "none.jsonl", [scored(judged(0.5, []))]), "steps")
+
+
+@pytest.mark.slow
+def test_the_command_says_it_of_the_scores_of_a_service(tmp_path: Path) -> None:
+    rows = drawn_rows(tmp_path, 8, responses=2)
+    for row in rows:
+        row["vlmresponse1"]["labels"], row["vlmresponse2"]["labels"] = [1, 1], [-1, -1]
+    target = tmp_path / "scored.jsonl"
+    with serving(Service()) as url:
+        process("score", "--input", write(tmp_path / "p.jsonl", rows), "--output", target, "--judge", url, *MODEL)
+    done = process("calibrate", target, "--against", "steps", "--json", "--svg", tmp_path / "r.svg")
+    figures = json.loads(done.stdout)
+    assert (figures["trials"], figures["auroc"]) == (16, 1.0)
+    assert (tmp_path / "r.svg").read_text().count("<circle") == len(figures["bins"]) + 2
+    shown = process("calibrate", target).stdout
+    assert "AUROC" in shown
+    rows = [row | {"answer": None} for row in map(json.loads, target.read_text().splitlines())]
+    done = process("calibrate", write(tmp_path / "x.jsonl", rows), code=2)
+    assert code_of(done.stderr) == "eval.no-trials"
