@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
-from jobs.engine.stage import Given, Output, Stage
+from jobs.engine.recipe import Recipe
+from jobs.engine.stage import Given, Stage
+from jobs.recipes import evpv_studies
 from jobs.recipes.drawn_pairs import MODEL
 from jobs.recipes.drawn_solutions import INPUTS
 from jobs.recipes.evpv_prm_report import REPORT
-from jobs.stages import best_of_n, merge, report, sft, solutions, step_teacher
+from jobs.recipes.evpv_teaching import held_out, taught_sets
+from jobs.stages import best_of_n, calibration, merge, perception, report, sft, solutions, step_teacher
 from jobs.stages import process_benchmark as benchmark
 from jobs.stages import process_sample as sample
 from jobs.stages import process_score as score
 from jobs.stages import process_sets as training
-from proxygrm.evaluate.process.teach.asks import Asks
 from slurm.sbatch import Resources
 
 
@@ -73,42 +74,27 @@ def chain(c: Config) -> list[Stage]:
         judge=judge, extractor=extractor, auditor=auditor,
     )  # fmt: skip
     chosen = best_of_n.stage("chosen_candidates", scored=scored / "scored.jsonl", settings=c.chosen_candidates)
-    shown = [chosen]
+    calibrated = calibration.stage("calibration", scored=scored / "scored.jsonl", settings=c.calibration)
+    shown, studied = [chosen], [calibrated]
     if c.visualprocessbench:
         steps = benchmark.stage(
             "process_benchmark", judge=judge, extractor=extractor, data=c.visualprocessbench,
             settings=c.process_benchmark,
         )  # fmt: skip
         shown.append(steps)
+    if c.intervenes:
+        studied += [
+            perception.stage(
+                "perception",
+                questions=Given(c.questions),
+                images=images,
+                policy=c.sampled_candidates.policy,
+                extractor=extractor,
+                settings=c.perception,
+            )
+        ]
     page = report.stage("report", shows=[*shown, sets], settings=c.report)
-    return [prm_data, *taught, sets, *trained, candidates, scored, *shown, page]
-
-
-def taught_sets(c: Config, rows: Output) -> tuple[list[Stage], Stage]:
-    """The stages of the teacher that the settings have a use for, and the training sets."""
-    audits, stages, given = c.training_sets.auditor != "none", list[Stage](), dict[str, Output]()
-
-    def ask(label: str, name: str, asks: Asks, settings: step_teacher.Settings, *needs: str) -> None:
-        needed = {need: given[need] for need in needs}
-        stages.append(step_teacher.stage(name, asks=asks, solutions=rows, settings=settings, **needed))
-        given[label] = stages[-1] / "answers"
-
-    ask("descriptions", "described_images", "describe", c.described_images)
-    if audits or c.training_sets.labels == "teacher":
-        ask("judgements", "judged_solutions", "judge", c.judged_solutions, "descriptions")
-    if audits or c.preference == "dpo":
-        ask("contradictions", "contradicted_images", "contradict", c.contradicted_images, "descriptions")
-    if audits:
-        ask("audits", "audited_claims", "audit", c.audited_claims, *given)
-    sets = training.stage(
-        "training_sets", solutions=rows, settings=c.training_sets, descriptions=given["descriptions"],
-        judgements=given.get("judgements"), contradictions=given.get("contradictions"), audits=given.get("audits"),
-    )  # fmt: skip
-    return stages, sets
-
-
-def held_out(c: Config, sets: Stage, name: str) -> Output | None:
-    return sets / f"{name}_val.jsonl" if c.training_sets.validation else None
+    return [prm_data, *taught, sets, *trained, candidates, scored, *shown, *studied, page]
 
 
 @dataclass(frozen=True)
@@ -136,9 +122,14 @@ class Config:
     scored_candidates: score.Settings
     chosen_candidates: best_of_n.Settings
     process_benchmark: benchmark.Settings
+    calibration: calibration.Settings
+    perception: perception.Settings
     report: report.Settings
     preference: Literal["dpo", "none"] = "dpo"
     """Whether who describes also learns from contradicted descriptions."""
+    intervenes: bool = False
+    """Whether the policy also answers with a description, with a corrupted one, and with nothing (ablation
+    `perception`)."""
     images: str = ""
     """Folder of the images that the questions name; empty: that of their file."""
 
@@ -185,6 +176,8 @@ def paper() -> Config:
         scored_candidates=score.Settings(temperature=0.1, on=one_gpu),  # authors
         chosen_candidates=best_of_n.Settings(on=small),
         process_benchmark=benchmark.Settings(on=one_gpu),
+        calibration=calibration.Settings(on=small),
+        perception=perception.Settings(temperature=0.2, top_p=0.9, solve_tokens=2048, on=one_gpu),  # authors
         report=report.Settings(on=Resources(cpus_per_task=2, mem_gb=8, timeout_min=20)),
     )  # fmt: skip
 
@@ -222,6 +215,8 @@ def demo() -> Config:
         process_benchmark=benchmark.Settings(
             description_tokens=48, verdict_tokens=4, max_model_len=1024, on=one_gpu
         ),
+        calibration=calibration.Settings(on=small),
+        perception=perception.Settings(description_tokens=48, solve_tokens=256, max_model_len=1024, on=one_gpu),
         report=report.Settings(on=small),
     )  # fmt: skip
 
@@ -234,6 +229,7 @@ def quick() -> Config:
         judge_sft=replace(c.judge_sft, max_steps=20), auditor_sft=replace(c.auditor_sft, max_steps=20),
         sampled_candidates=replace(c.sampled_candidates, candidates=2, max_questions=4),
         process_benchmark=replace(c.process_benchmark, max_pairs=4),
+        perception=replace(c.perception, max_questions=4),
     )  # fmt: skip
 
 
@@ -241,17 +237,8 @@ RECIPE = Recipe(
     name="evpv-prm",
     chain=chain,
     presets={"paper": paper, "demo": demo, "quick": quick},
-    sweep=Sweep(
-        per_cell={
-            "scored_candidates": PerCell("ablation_scores", throttled=True),
-            "chosen_candidates": PerCell("ablation_choices"),
-        },
-        left_out=("process_benchmark", "report"),
-        table=CellTable(
-            "chosen_candidates/summary.json", model="mean", figures=("gated", "judged", "gate", "pass"),
-            title="best of N of each cell, by the mean of its step scores",
-        ),
-    ),
+    sweep=evpv_studies.SWEEP,
+    sweeps=evpv_studies.SWEEPS,
     report=REPORT,
     demo_inputs=INPUTS,
     ablations=str(Path(__file__).parent / "ablations" / "evpv_prm"),

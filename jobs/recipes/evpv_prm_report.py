@@ -33,7 +33,8 @@ REPORT = Report(
         "judge_sft": "step judge, SFT", "judge_sft_merge": "step judge, merged",
         "auditor_sft": "auditor, SFT", "auditor_sft_merge": "auditor, merged",
         "sampled_candidates": "the policy's candidates", "scored_candidates": "scores of their steps",
-        "chosen_candidates": "best of N", "process_benchmark": "VisualProcessBench", "report": "this page",
+        "chosen_candidates": "best of N", "process_benchmark": "VisualProcessBench",
+        "calibration": "calibration of the reliability", "perception": "perception intervention", "report": "this page",
     },
     results=Results(
         "chosen_candidates/summary.json", more=("process_benchmark/summary.json",),

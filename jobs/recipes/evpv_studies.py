@@ -25,8 +25,25 @@ def _of(stage: str, table: CellTable) -> Sweep:
     return Sweep({stage: PerCell(f"ablation_{stage}", throttled=True)}, needed_alone=True, table=table)
 
 
+_CHOICES = CellTable(
+    "chosen_candidates/summary.json",
+    model="mean",
+    figures=("gated", "judged", "gate", "pass"),
+    title="best of N of each cell, by the mean of its step scores",
+    intervals=True,
+    plot=("gated", "judged"),
+)
 _CONDITIONS = ("accuracy_image", "accuracy_described", "accuracy_corrupted", "accuracy_question")
 
+SWEEP = Sweep(
+    {
+        "scored_candidates": PerCell("ablation_scores", throttled=True),
+        "chosen_candidates": PerCell("ablation_choices"),
+    },
+    needed_alone=True,
+    table=_CHOICES,
+)
+"""Of a spec that names none: candidates scored in another way."""
 SWEEPS = {
     "process_benchmark": _of("process_benchmark", _BENCHMARK),
     "corruption": _of(
@@ -47,6 +64,22 @@ SWEEPS = {
             title="right answers of the policy under four conditions",
             intervals=True,
             plot=_CONDITIONS,
+        ),
+    ),
+    "gate": _of("chosen_candidates", _CHOICES),
+    "calibration": Sweep(
+        {
+            "scored_candidates": PerCell("ablation_scores", throttled=True),
+            "calibration": PerCell("ablation_calibration"),
+        },
+        needed_alone=True,
+        table=CellTable(
+            "calibration/summary.json",
+            model="reliability",
+            figures=("auroc", "ece", "right_below", "right_above", "gap"),
+            title="what the reliability of each cell says of the answers",
+            intervals=True,
+            plot=("auroc", "ece"),
         ),
     ),
 }

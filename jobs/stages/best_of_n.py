@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
+from proxygrm.core.bounds import check_bounds
+from proxygrm.process.gate import UNREADABLE_AUDIT
 
 SUMMARY, CURVES = "summary.json", "curves.json"
 SPACE = 10_000_000
@@ -15,7 +17,11 @@ SPACE = 10_000_000
 
 @dataclass(frozen=True)
 class Settings(OnNodes):
-    pass
+    unreadable_audit: str = ""
+    """Gate again: `keep`, `zero` or `drop` the visual steps without a reliability; empty: as they were scored."""
+
+    def __post_init__(self) -> None:
+        check_bounds("best of n", self, choices={"unreadable_audit": ("", *UNREADABLE_AUDIT)})
 
 
 def stage(name: str, *, scored: Output, settings: Settings) -> Stage:
@@ -34,16 +40,18 @@ def stage(name: str, *, scored: Output, settings: Settings) -> Stage:
 
 
 def disk(stage: Stage, need: Needs) -> Space:
-    return Space(SPACE)
+    return Space(SPACE + (need("scored").size if stage.config.unreadable_audit else 0))
 
 
 def choose(run: StageRun) -> None:
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.best_of_n.curves import best_of_n
-    from proxygrm.evaluate.best_of_n.gate import gate_effect
+    from proxygrm.evaluate.best_of_n.gate import gate_again, gate_effect
     from proxygrm.evaluate.best_of_n.solutions import read_solutions
 
     scored = run.inputs["scored"]
+    if run.config.unreadable_audit:
+        scored = gate_again(scored, run.out / "gated.jsonl", run.config.unreadable_audit)
     curves = {scores: best_of_n(read_solutions(scored, scores).questions) for scores in ("final", "raw")}
     write_json(run.out / CURVES, curves)
     write_json(run.out / SUMMARY, gate_effect(scored))

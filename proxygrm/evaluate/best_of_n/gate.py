@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from proxygrm.core.files.json_lines import json_rows
 from proxygrm.evaluate.best_of_n.curves import chosen_of_all
 from proxygrm.evaluate.best_of_n.solutions import Question, read_solutions
+from proxygrm.evaluate.process.questions import responses_of
+from proxygrm.evaluate.rows.row_file import write_rows
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval
 from proxygrm.process.aggregate import AGGREGATORS
+from proxygrm.process.gate import gate
 
 
 def gate_effect(scored: Path) -> dict[str, Figures]:
@@ -27,6 +31,22 @@ def gate_effect(scored: Path) -> dict[str, Figures]:
     """
     gated, judged = (read_solutions(scored, scores).questions for scores in ("final", "raw"))
     return {name: _figures(name, gated, judged) for name in AGGREGATORS}
+
+
+def gate_again(scored: Path, target: Path, unreadable_audit: str) -> Path:
+    """The rows of `scored` as `target`, gated by another rule for visual steps without a reliability."""
+    write_rows(target, (_gated_again(row, unreadable_audit) for _, row in json_rows(scored)))
+    return target
+
+
+def _gated_again(row: dict[str, Any], unreadable_audit: str) -> dict[str, Any]:
+    for name, response in responses_of(row).items():
+        judged = response.get("eval") if isinstance(response, dict) else None
+        if isinstance(judged, dict) and judged.get("raw_step_scores"):
+            raw, visual = judged["raw_step_scores"], judged["visual_step_indices"]
+            final = gate(raw, visual, judged["local_p_score"], unreadable_audit)
+            row[name] = response | {"eval": judged | {"final_step_scores": final}}
+    return row
 
 
 def _figures(name: str, gated: Sequence[Question], judged: Sequence[Question]) -> Figures:

@@ -21,6 +21,7 @@ class Config:
     """A JSONL in the folder of its images."""
     process_benchmark: process_benchmark.Settings
     perception: perception.Settings
+    intervenes: bool = True
 
 
 def chain(c: Config) -> list[Stage]:

@@ -15,7 +15,7 @@ from jobs.cli.main import main
 from jobs.engine import sweep
 from jobs.engine.request import Request, save
 from jobs.engine.run_folder.ledger import Ledger
-from jobs.recipes import read_spec, resolve
+from jobs.recipes import evpv_prm, read_spec, resolve, shipped
 from proxygrm.critique.prompts.process import DESCRIBE, STEP
 from proxygrm.evaluate.process.questions import Question
 from proxygrm.evaluate.steps.asking import AskedWork, seen_by_all
@@ -28,6 +28,31 @@ from support.evaluate.step_release import release, run_stage
 from support.evaluate.step_study import RECIPE
 
 Shown = list[tuple[str, tuple[Path, ...]]]
+
+
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+@pytest.mark.parametrize("spec", shipped(evpv_prm.RECIPE), ids=lambda spec: spec.name)
+def test_every_shipped_spec_is_a_study_of_the_recipe_that_trains_nothing_twice(spec: sweep.Spec, preset: str) -> None:
+    config = evpv_prm.RECIPE.settings(preset)
+    chain = {stage.name: stage.fingerprint() for stage in evpv_prm.RECIPE.stages(config)}
+    stages = sweep.stages(evpv_prm.RECIPE, config, spec.cells, spec.throttle, spec.sweep)
+    repeated = evpv_prm.RECIPE.sweep_of(spec.sweep)
+    own = [stage for stage in stages if stage.name.startswith("cells/")]
+    shared = [stage for stage in stages if stage not in own]
+    assert {stage.name for stage in own} == {
+        f"cells/{cell.name}/{name}" for cell in spec.cells for name in repeated.per_cell
+    }
+    assert {stage.name: stage.fingerprint() for stage in shared}.items() <= chain.items()
+    needed = {parent.name for stage in stages for parent in stage.upstream()}
+    assert {stage.name for stage in shared} <= needed, "a stage that no cell needs"
+    last = list(repeated.per_cell)[-1]
+    different = {stage.fingerprint() for stage in own if stage.name.endswith(f"/{last}")}
+    assert len(different) == len(spec.cells)
+    table = repeated.table
+    assert table
+    assert table.file.split("/")[0] in repeated.per_cell
+    assert table.plot
+    assert table.intervals
 
 
 def asked_of_judge(settings: Any, question: Question) -> Shown:

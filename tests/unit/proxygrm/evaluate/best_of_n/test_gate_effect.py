@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxygrm.evaluate.best_of_n.gate import gate_effect
+from proxygrm.evaluate.best_of_n.gate import gate_again, gate_effect
 
 
 def response(answer: str, raw: list[float], final: list[float]) -> dict[str, Any]:
@@ -51,3 +51,20 @@ def test_an_aggregate_that_does_not_see_half_a_right_step_is_not_changed_by_it(t
     summary = gate_effect(scored(tmp_path, HELPED))
     assert summary["first_error_position"]["gate"] == 0
     assert summary["correctness_rate"]["gate"] == pytest.approx(0.5)
+
+
+def test_the_gate_can_treat_unreadable_audits_otherwise_without_asking_again(tmp_path: Path) -> None:
+    """The first candidate's audit could not be read; it is wrong, and was kept."""
+    unread = response("1", [1, 1], [1, 1])
+    unread["eval"] |= {"local_p_score": None, "visual_step_indices": [0]}
+    audited = response("5", [1, 1], [0.8, 1])
+    audited["eval"] |= {"local_p_score": 0.8, "visual_step_indices": [0]}
+    path = scored(tmp_path, *[{"vlmresponse1": unread, "vlmresponse2": audited}] * 3)
+    effects = {mode: gate_effect(gate_again(path, tmp_path / mode, mode))["mean"] for mode in ("keep", "zero", "drop")}
+    assert {mode: figures["gated"] for mode, figures in effects.items()} == {"keep": 0.0, "zero": 1.0, "drop": 1.0}
+    assert {figures["judged"] for figures in effects.values()} == {0.5}
+    rows = [json.loads(line) for line in (tmp_path / "drop").read_text().splitlines()]
+    assert rows[0]["vlmresponse1"]["eval"]["final_step_scores"] == [None, 1]
+    assert rows[0]["vlmresponse2"] == audited
+    kept = [json.loads(line) for line in (tmp_path / "keep").read_text().splitlines()]
+    assert kept == [json.loads(line) for line in path.read_text().splitlines()]

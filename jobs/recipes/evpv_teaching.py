@@ -1,0 +1,40 @@
+"""The teacher of EVPV-PRM: what it is asked for, and the training sets that its answers become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.engine.stage import Output, Stage
+from jobs.stages import process_sets as training
+from jobs.stages import step_teacher
+from proxygrm.evaluate.process.teach.asks import Asks
+
+if TYPE_CHECKING:
+    from jobs.recipes.evpv_prm import Config
+
+
+def taught_sets(c: Config, rows: Output) -> tuple[list[Stage], Stage]:
+    """The stages of the teacher that the settings have a use for, and the training sets."""
+    audits, stages, given = c.training_sets.auditor != "none", list[Stage](), dict[str, Output]()
+
+    def ask(label: str, name: str, asks: Asks, settings: step_teacher.Settings, *needs: str) -> None:
+        needed = {need: given[need] for need in needs}
+        stages.append(step_teacher.stage(name, asks=asks, solutions=rows, settings=settings, **needed))
+        given[label] = stages[-1] / "answers"
+
+    ask("descriptions", "described_images", "describe", c.described_images)
+    if audits or c.training_sets.labels == "teacher":
+        ask("judgements", "judged_solutions", "judge", c.judged_solutions, "descriptions")
+    if audits or c.preference == "dpo":
+        ask("contradictions", "contradicted_images", "contradict", c.contradicted_images, "descriptions")
+    if audits:
+        ask("audits", "audited_claims", "audit", c.audited_claims, *given)
+    sets = training.stage(
+        "training_sets", solutions=rows, settings=c.training_sets, descriptions=given["descriptions"],
+        judgements=given.get("judgements"), contradictions=given.get("contradictions"), audits=given.get("audits"),
+    )  # fmt: skip
+    return stages, sets
+
+
+def held_out(c: Config, sets: Stage, name: str) -> Output | None:
+    return sets / f"{name}_val.jsonl" if c.training_sets.validation else None
