@@ -109,7 +109,7 @@ class Config:
     """VisualProcessBench as released: test.jsonl or its folder; empty: left out."""
     prm_data: solutions.Settings
     described_images: step_teacher.Settings
-    judged_solutions: step_teacher.Settings
+    teacher_verdicts: step_teacher.Settings
     contradicted_images: step_teacher.Settings
     audited_claims: step_teacher.Settings
     training_sets: training.Settings
@@ -158,7 +158,7 @@ def paper() -> Config:
         visualprocessbench="data/VisualProcessBench",
         prm_data=solutions.Settings(on=small),
         described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors
-        judged_solutions=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192, tries=3),  # authors
+        teacher_verdicts=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192, tries=3),  # authors
         contradicted_images=replace(teacher, temperature=0.8, top_p=0.95, max_tokens=2048),  # of their perception study
         audited_claims=replace(teacher, max_tokens=2048),  # ours: they train no auditor
         training_sets=training.Settings(validation=0.01, on=small),  # authors' share; ours: by image
@@ -196,7 +196,7 @@ def demo() -> Config:
         visualprocessbench=str(drawn / "visualprocessbench"),
         prm_data=solutions.Settings(shards=2, on=small),
         described_images=teacher,
-        judged_solutions=teacher,
+        teacher_verdicts=teacher,
         contradicted_images=teacher,
         audited_claims=teacher,
         training_sets=training.Settings(validation=0.0, balance=1.0, shards=2, on=small),

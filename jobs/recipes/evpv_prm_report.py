@@ -26,7 +26,7 @@ REPORT = Report(
     title="EVPV-PRM run",
     stages={
         "prm_data": "solutions and pairs", "described_images": "teacher's descriptions",
-        "judged_solutions": "teacher's judgements", "contradicted_images": "contradicted descriptions",
+        "teacher_verdicts": "teacher's judgements", "contradicted_images": "contradicted descriptions",
         "audited_claims": "teacher's audits", "training_sets": "training sets",
         "extractor_sft": "vision SFT", "extractor_sft_merge": "vision SFT, merged",
         "extractor_dpo": "vision DPO", "extractor_dpo_merge": "vision DPO, merged",

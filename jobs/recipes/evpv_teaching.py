@@ -24,7 +24,7 @@ def taught_sets(c: Config, rows: Output) -> tuple[list[Stage], Stage]:
 
     ask("descriptions", "described_images", "describe", c.described_images)
     if audits or c.training_sets.labels == "teacher":
-        ask("judgements", "judged_solutions", "judge", c.judged_solutions, "descriptions")
+        ask("judgements", "teacher_verdicts", "judge", c.teacher_verdicts, "descriptions")
     if audits or c.preference == "dpo":
         ask("contradictions", "contradicted_images", "contradict", c.contradicted_images, "descriptions")
     if audits:

@@ -24,6 +24,7 @@ OTHERS = {
     "r1-reward.md": ["r1-reward", "base-reward"],
     "scalar.md": ["base-reward"],
     "learn-to-judge.md": ["learn-to-judge"],
+    "evpv-prm.md": ["evpv-prm"],
 }
 """A page about other recipes -> their names or files."""
 

@@ -68,8 +68,8 @@ def test_who_learns_to_audit_is_a_setting(auditor: str, who: str) -> None:
 
 def test_measured_labels_need_no_judgements_of_a_teacher() -> None:
     stages = chain("training_sets.auditor=none", "training_sets.labels=measured")
-    assert "judged_solutions" not in stages
-    assert "judged_solutions" in chain("training_sets.labels=measured"), "the audits' claims come from them"
+    assert "teacher_verdicts" not in stages
+    assert "teacher_verdicts" in chain("training_sets.labels=measured"), "the audits' claims come from them"
 
 
 def test_a_benchmark_that_is_not_given_is_left_out() -> None:
