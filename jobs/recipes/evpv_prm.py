@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.engine.recipe import Recipe
-from jobs.engine.stage import Given, Stage
+from jobs.engine.stage import Given, Output, Stage
 from jobs.recipes import evpv_studies
 from jobs.recipes.drawn_pairs import MODEL
 from jobs.recipes.drawn_solutions import INPUTS
 from jobs.recipes.evpv_prm_report import REPORT
-from jobs.recipes.evpv_teaching import held_out, taught_sets
+from jobs.recipes.evpv_teaching import taught_sets
 from jobs.stages import best_of_n, calibration, merge, perception, report, sft, solutions, step_teacher
 from jobs.stages import process_benchmark as benchmark
 from jobs.stages import process_sample as sample
@@ -34,35 +34,24 @@ def chain(c: Config) -> list[Stage]:
     # audits what solutions claim to see.
     taught, sets = taught_sets(c, rows)
 
-    # Who describes: SFT on the descriptions, then preferences over contradicted ones. Each goes on from the one before.
-    extractor_sft = sft.stage(
-        "extractor_sft", start=c.start, settings=c.extractor_sft,
-        data=sets / "vision_sft.jsonl", validation=held_out(c, sets, "vision_sft"),
-    )  # fmt: skip
-    trained, extractor = merge.trained(extractor_sft, start=c.start)
-    if c.preference == "dpo":
-        extractor_dpo = sft.stage(
-            "extractor_dpo", start=extractor, settings=c.extractor_dpo,
-            data=sets / "vision_dpo.jsonl", validation=held_out(c, sets, "vision_dpo"),
-        )  # fmt: skip
-        more, extractor = merge.trained(extractor_dpo, start=extractor)
-        trained += more
+    trained: list[Stage] = []
 
-    # Who judges goes on from who describes. It audits too, or a separate model does, or who the settings name.
-    judge_sft = sft.stage(
-        "judge_sft", start=extractor, settings=c.judge_sft,
-        data=sets / "step_judge.jsonl", validation=held_out(c, sets, "step_judge"),
-    )  # fmt: skip
-    more, judge = merge.trained(judge_sft, start=extractor)
-    trained += more
-    auditor = judge
-    if c.training_sets.auditor == "separate":
-        auditor_sft = sft.stage(
-            "auditor_sft", start=extractor, settings=c.auditor_sft,
-            data=sets / "audit.jsonl", validation=held_out(c, sets, "audit"),
-        )  # fmt: skip
-        more, auditor = merge.trained(auditor_sft, start=extractor)
-        trained += more
+    def train(name: str, start: str | Output, rows: str) -> Output:
+        """Its model; with LoRA a merge makes it."""
+        held_out = sets / f"{rows}_val.jsonl" if c.training_sets.validation else None
+        data, settings = sets / f"{rows}.jsonl", getattr(c, name)
+        one = sft.stage(name, start=start, data=data, validation=held_out, settings=settings)
+        stages, model = merge.trained(one, start=start)
+        trained.extend(stages)
+        return model
+
+    # Who describes learns the descriptions, then to prefer them to contradicted ones. Who judges goes on from there and
+    # audits too, or a separate model does. Each training goes on from the model of the one before.
+    extractor = train("extractor_sft", c.start, "vision_sft")
+    if c.preference == "dpo":
+        extractor = train("extractor_dpo", extractor, "vision_dpo")
+    judge = train("judge_sft", extractor, "step_judge")
+    auditor = train("auditor_sft", extractor, "audit") if c.training_sets.auditor == "separate" else judge
 
     # Measured by the candidate that its scores choose, with the gate and without, and by people's labels of steps.
     images = Given(c.images or str(Path(c.questions).parent))
@@ -83,16 +72,11 @@ def chain(c: Config) -> list[Stage]:
         )  # fmt: skip
         shown.append(steps)
     if c.intervenes:
-        studied += [
-            perception.stage(
-                "perception",
-                questions=Given(c.questions),
-                images=images,
-                policy=c.sampled_candidates.policy,
-                extractor=extractor,
-                settings=c.perception,
-            )
-        ]
+        shown_images = perception.stage(
+            "perception", questions=Given(c.questions), images=images, policy=c.sampled_candidates.policy,
+            extractor=extractor, settings=c.perception,
+        )  # fmt: skip
+        studied.append(shown_images)
     page = report.stage("report", shows=[*shown, sets], settings=c.report)
     return [prm_data, *taught, sets, *trained, candidates, scored, *shown, *studied, page]
 

@@ -34,7 +34,3 @@ def taught_sets(c: Config, rows: Output) -> tuple[list[Stage], Stage]:
         judgements=given.get("judgements"), contradictions=given.get("contradictions"), audits=given.get("audits"),
     )  # fmt: skip
     return stages, sets
-
-
-def held_out(c: Config, sets: Stage, name: str) -> Output | None:
-    return sets / f"{name}_val.jsonl" if c.training_sets.validation else None

@@ -80,7 +80,7 @@ def _scores(card: Card) -> list[str]:
         bench = BENCHMARKS[name]
         low, high = scored.get(f"{bench.headline}_interval") or (None, None)
         lines.append(
-            _row(f"{bench.title}, {bench.headline}", *size_texts([scored]), scored.get(bench.headline), low, high)
+            _row(f"{bench.title}, {bench.headline}", size_texts([scored])[0], scored.get(bench.headline), low, high)
         )
     return ["## Scores", "", "| on | size | per cent right | 95 % interval |", "|---|---|---|---|", *lines, ""]
 
