@@ -15,7 +15,6 @@ from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.process.solutions import check_solutions
-from slurm.profile import Profile
 
 MADE = "solutions"
 LOOKED_AT = 200
@@ -49,10 +48,10 @@ def stage(name: str, *, release: str, settings: Settings) -> Stage:
     return Stage(
         name=name,
         run=write,
-        needs={"release": Given(release)},
+        needs={"release": Given(release, check=Release(tuple(settings.names)))},
         makes=(Artifact(MADE, check=check_solutions),),
         on=settings.on,
-        validate=validate,
+        validate=checks.on_one_node,
         config=settings,
         disk=disk,
     )
@@ -70,7 +69,7 @@ def disk(stage: Stage, need: Needs) -> Space:
     assert isinstance(given, Given)
     try:
         rows = sum(map(_rows, annotations_of(given.resolve(), stage.config.names)))
-    except UserError as error:  # `validate` refuses it
+    except UserError as error:  # the check refuses it
         raise Unknown(str(error)) from error
     return Space(2 * release.size, {MADE: Amount(release.size, rows)})
 
@@ -84,12 +83,14 @@ def _rows(annotation: Annotation) -> int:
     return annotation.path.stat().st_size * len(first) // max(1, sum(first))
 
 
-def validate(stage: Stage, profile: Profile) -> None:
-    """The release is unpacked, and has the subsets."""
-    checks.on_one_node(stage, profile)
-    release = stage.needs["release"]
-    if isinstance(release, Given):
-        annotations_of(release.resolve(), stage.config.names)
+@dataclass(frozen=True)
+class Release:
+    """Checks that a release is unpacked and has the subsets; it reads no rows."""
+
+    subsets: tuple[str, ...]
+
+    def __call__(self, path: Path) -> None:
+        annotations_of(path, self.subsets)
 
 
 def write(run: StageRun) -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobs.cli.main import main
+from jobs.engine.check import missing_inputs
 from jobs.engine.space.amounts import measured
 from jobs.engine.stage import Given, Stage, StageRun
 from jobs.stages import solutions
@@ -48,7 +49,6 @@ def call(*arguments: object) -> Result:
 
 def test_the_stage_makes_a_solutions_folder(release: Path, tmp_path: Path) -> None:
     stage = stage_of(release, replace(QUICK, subsets=" UniGeo ,"))
-    solutions.validate(stage, Profile(name="x"))
     solutions.write(run_of(stage, tmp_path / "run"))
     made = tmp_path / "run" / "solutions" / "solutions"
     stage.makes[0].check(made)
@@ -58,14 +58,21 @@ def test_the_stage_makes_a_solutions_folder(release: Path, tmp_path: Path) -> No
 
 
 def test_a_release_that_cannot_be_read_is_found_before_anything_is_sent(release: Path) -> None:
-    profile = Profile(name="x")
-    with refused("data.unknown-subset", subset="Geos"):
-        solutions.validate(stage_of(release, replace(QUICK, subsets="Geos")), profile)
-    with refused("stage.one-node-only"):
-        solutions.validate(stage_of(release, replace(QUICK, on=Resources(nodes=2))), profile)
+    def codes(subsets: str = "") -> list[str]:
+        return [problem.code for problem in missing_inputs([stage_of(release, replace(QUICK, subsets=subsets))])]
+
+    assert codes() == codes("GEOS,UniGeo") == []
+    assert codes("Geos") == ["data.unknown-subset"]
     (release / "annotations" / "geos_prm.jsonl").unlink()
-    with refused("data.subset-without-annotations"):
-        solutions.validate(stage_of(release, QUICK), profile)
+    assert codes() == ["data.subset-without-annotations"]
+    assert codes("UniGeo") == []
+    (release / "annotations.zip").touch()
+    assert codes() == ["data.packed"]
+    (problem,) = missing_inputs([stage_of(release / "none", QUICK)])
+    assert problem.code == "submit.missing-input"
+    with refused("stage.one-node-only"):
+        stage = stage_of(release, replace(QUICK, on=Resources(nodes=2)))
+        stage.validate(stage, Profile(name="x"))
 
 
 def test_the_space_it_says_it_takes_is_enough(release: Path, tmp_path: Path) -> None:
