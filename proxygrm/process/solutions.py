@@ -159,6 +159,8 @@ def _images(row: dict[str, Any]) -> tuple[str, ...]:
     value = row.get("image")
     if not isinstance(value, list) or not all(isinstance(image, str) and image for image in value):
         raise BadRow("bad_image", "image must be a list of paths")
+    if outside := [image for image in value if image.startswith("/") or ".." in image.split("/") or "\0" in image]:
+        raise BadRow("image_outside", f"{outside[0]!r:.100} is not a path below the folder")
     return tuple(value)
 
 

@@ -52,6 +52,8 @@ def test_the_key_is_of_the_question_without_its_spaces_and_of_the_images(tmp_pat
     [
         ({"id": ""}, "bad_id"), ({"id": 7}, "bad_id"), ({"subset": None}, "bad_subset"),
         ({"question": None}, "bad_question"), ({"image": "images/0.png"}, "bad_image"), ({"image": [""]}, "bad_image"),
+        ({"image": ["images/0.png", "/etc/0.png"]}, "image_outside"), ({"image": ["a/../../0.png"]}, "image_outside"),
+        ({"image": ["a\0.png"]}, "image_outside"),
         ({"steps": []}, "bad_steps"), ({"steps": ["a", 2]}, "bad_steps"), ({"steps": "ab"}, "bad_steps"),
         ({"labels": [1]}, "bad_labels"), ({"labels": [1, 0]}, "bad_labels"), ({"labels": [1, True]}, "bad_labels"),
         ({"labels": [1, 1.0]}, "bad_labels"), ({"labels": None}, "bad_labels"), ({"scores": [1.0]}, "bad_scores"),
