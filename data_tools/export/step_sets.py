@@ -102,6 +102,8 @@ def step_sets_step(
     options out of bounds, or without what they need."""
     check_sources(sources, options, validation)
     check_solutions(sources.solutions)
+    if out.resolve() == sources.solutions.resolve():
+        raise UserError(f"--out {out} must be another folder than the solutions'", code="option.bad-out", path=out)
     with (sources.solutions / SOLUTIONS).open("rb") as file:
         total = sum(bool(line.strip()) for line in file)
     job = Job(sources.resolved(), out, options, validation, total)

@@ -40,11 +40,12 @@ def solutions_step(
     from data_tools.solutions import part  # deferred: imports numpy
 
     options, out = options or SolutionOptions(), Path(out)
-    if out.exists() and not out.is_dir():
-        raise UserError(
-            f"{out} is a file; --out is the folder to write", code="file.not-a-folder", path=out, option="--out"
-        )
     annotations = tuple(annotations_of(release, subsets, images_root, exclude=out))
+    taken = {Path(release).resolve()}
+    for each in annotations:
+        taken |= {folder.resolve() for folder in (each.path.parent, each.images, each.all_images) if folder}
+    if out.resolve() in taken or (out.exists() and not out.is_dir()):
+        raise UserError(f"--out {out} must be a folder, and none of the release's own", code="option.bad-out", path=out)
     files = [scan_files(each.path, EXPECTED, part.COLUMNS)[0] for each in annotations]
     places = [(each.name, each.subset, str(each.images), str(each.all_images)) for each in annotations]
     job = part.Job(annotations, tuple(files), options, out)

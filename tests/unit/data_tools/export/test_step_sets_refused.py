@@ -106,3 +106,8 @@ def test_a_set_without_rows_is_refused_and_nothing_is_written(made, tmp_path):
     with refused("data.empty-set", name="vision_sft"):  # its one image is held off
         write_step_sets(replace(made, solutions=one), tmp_path / "x", JUDGE, validation=0.5)
     assert not list((tmp_path / "x").glob("*.jsonl"))
+
+
+def test_the_solutions_folder_keeps_its_own_report(made, tmp_path):
+    with refused("option.bad-out", path=made.solutions):
+        write_step_sets(made, made.solutions, JUDGE)

@@ -268,10 +268,13 @@ def test_a_release_without_a_usable_row_is_refused_with_the_causes(tmp_path: Pat
         write_solutions(release, tmp_path / "out")
 
 
-def test_a_file_as_the_folder_to_write_is_refused(release: Path, tmp_path: Path) -> None:
+def test_a_file_or_a_folder_of_the_release_as_the_folder_to_write_is_refused(release: Path, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with refused("file.not-a-folder", option="--out"):
-        solutions_step(release, tmp_path / "out")
+    own = (release, release / "annotations", release / "images", release / "images" / "UniGeo")
+    for out in (tmp_path / "out", *own):
+        with refused("option.bad-out", path=out):
+            solutions_step(release, out)
+    solutions_step(release, release / "solutions")
 
 
 @pytest.mark.parametrize("count", [3, 7])
