@@ -17,7 +17,7 @@ from jobs.recipes.drawn_pairs import MODEL
 from jobs.recipes.drawn_solutions import INPUTS
 from jobs.recipes.evpv_prm_report import REPORT
 from jobs.recipes.evpv_teaching import taught_sets
-from jobs.stages import best_of_n, calibration, merge, perception, report, sft, solutions, step_teacher
+from jobs.stages import best_of_n, calibration, checks, merge, perception, report, sft, solutions, step_teacher
 from jobs.stages import process_benchmark as benchmark
 from jobs.stages import process_sample as sample
 from jobs.stages import process_score as score
@@ -54,10 +54,8 @@ def chain(c: Config) -> list[Stage]:
     auditor = train("auditor_sft", extractor, "audit") if c.training_sets.auditor == "separate" else judge
 
     # Measured by the candidate that its scores choose, with the gate and without, and by people's labels of steps.
-    images = Given(c.images or str(Path(c.questions).parent))
-    candidates = sample.stage(
-        "sampled_candidates", questions=Given(c.questions), images=images, settings=c.sampled_candidates
-    )
+    questions, images = checks.json_lines(c.questions), Given(c.images or str(Path(c.questions).parent))
+    candidates = sample.stage("sampled_candidates", questions=questions, images=images, settings=c.sampled_candidates)
     scored = score.stage(
         "scored_candidates", solutions=candidates / "policy.jsonl", images=images, settings=c.scored_candidates,
         judge=judge, extractor=extractor, auditor=auditor,
@@ -73,7 +71,7 @@ def chain(c: Config) -> list[Stage]:
         shown.append(steps)
     if c.intervenes:
         shown_images = perception.stage(
-            "perception", questions=Given(c.questions), images=images, policy=c.sampled_candidates.policy,
+            "perception", questions=questions, images=images, policy=c.sampled_candidates.policy,
             extractor=extractor, settings=c.perception,
         )  # fmt: skip
         studied.append(shown_images)

@@ -15,9 +15,19 @@ from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import LoadableCheckpoint
 from proxygrm.core.checkpoints.kinds import GENERATIVE, PROCESS, kind_of
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import json_rows
 from slurm.profile import Profile
 
-__all__ = ["check_checkpoint", "checkpoint", "judge", "on_one_node", "pairs", "pairs_folder", "serves_here"]
+__all__ = [
+    "check_checkpoint",
+    "checkpoint",
+    "json_lines",
+    "judge",
+    "on_one_node",
+    "pairs",
+    "pairs_folder",
+    "serves_here",
+]
 
 
 def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Given | Output:
@@ -80,6 +90,23 @@ def pairs_folder(path: Path) -> None:
     from proxygrm.core.pairs import pairs_file
 
     pairs_file(path).close()  # of a layout that this version reads
+
+
+def json_lines(path: str) -> Given:
+    """A JSONL of objects, of which there is one at least."""
+    return Given(path, check=_begins_with_an_object)
+
+
+def _begins_with_an_object(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a JSONL", code="file.not-a-file", path=path)
+    try:
+        row = next((row for _, row in json_rows(path)), None)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})", code="file.missing", path=path) from error
+    if not isinstance(row, dict):
+        what = "has no rows" if row is None else "begins with a row that is not an object"
+        raise UserError(f"{path} {what}; give a JSONL of objects", code="file.bad-row", path=path)
 
 
 def on_one_node(stage: Stage, profile: Profile, more: str = "") -> None:

@@ -55,7 +55,7 @@ def stage(name: str, *, questions: str, images: str, settings: Settings, steps: 
     return Stage(
         name=name,
         run=write,
-        needs={"questions": Given(questions)} | ({"images": Given(images)} if images else {}),
+        needs={"questions": checks.json_lines(questions)} | ({"images": Given(images)} if images else {}),
         makes=tuple(map(Artifact, made)),
         on=settings.on,
         validate=checks.on_one_node,

@@ -1,0 +1,28 @@
+"""Given inputs that a job could not use are refused by the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.stages import checks
+from support.refusals import refused
+
+
+def test_rows_are_a_jsonl_that_begins_with_an_object(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('\n{"question": "How many?"}\n')
+    checks.json_lines(str(file)).check(file)
+    with refused("file.missing", path=tmp_path / "none"):
+        checks.json_lines("none").check(tmp_path / "none")
+    with refused("file.not-a-file", path=tmp_path):
+        checks.json_lines(str(tmp_path)).check(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "[]\n", "7", "{", '{"a": 1} x\n'])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(text)
+    with refused("file.bad-row", path=file):
+        checks.json_lines(str(file)).check(file)
