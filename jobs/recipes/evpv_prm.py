@@ -138,7 +138,7 @@ def paper() -> Config:
         start="Qwen/Qwen2.5-VL-7B-Instruct",  # authors
         questions="data/benchmarks/benchmarks.jsonl",  # authors: 10,167 questions in their repository
         visualprocessbench="data/VisualProcessBench",
-        prm_data=solutions.Settings(on=small),
+        prm_data=solutions.Settings(shards=64, on=small),
         described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors
         teacher_verdicts=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192, tries=3),  # authors
         contradicted_images=replace(teacher, temperature=0.8, top_p=0.95, max_tokens=2048),  # of their perception study

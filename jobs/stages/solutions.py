@@ -27,7 +27,7 @@ class Settings(OnNodes, SolutionOptions):
     """Names of subsets, separated by commas; "" for all."""
     max_bad: float = 0.01
     """Share of unusable rows above which it fails."""
-    shards: int = 32
+    shards: int = 8
     """Parts of the work, and of what a killed job repeats; the result does not depend on it."""
 
     def __post_init__(self) -> None:
