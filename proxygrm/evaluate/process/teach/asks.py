@@ -77,6 +77,10 @@ class Inputs:
     judgements: Path | None = None
     contradictions: Path | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        return [p for p in (self.solutions, self.descriptions, self.judgements, self.contradictions) if p is not None]
+
     def check(self, asks: Asks) -> None:
         """UserError (teacher.needs-rows) for what the call needs and is not given, or is given and of no use."""
         needs = {

@@ -79,6 +79,12 @@ class Teaching:
                 f"shard {self.index} of {self.shards} does not exist; shards are numbered 0 to {self.shards - 1}",
                 code="teacher.no-such-shard", shard=self.index, shards=self.shards,
             )  # fmt: skip
+        read = [path if path.is_dir() else path.parent for path in self.given.paths]
+        if self.out.resolve() in [folder.resolve() for folder in read]:
+            raise UserError(
+                f"--out {self.out} holds what is read, which the answers would take the place of; give another folder",
+                code="option.bad-out", path=self.out,
+            )  # fmt: skip
 
 
 def teach(teaching: Teaching, calls: Calls, progress: Progress) -> TeachReport:

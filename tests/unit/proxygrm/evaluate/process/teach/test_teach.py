@@ -265,6 +265,9 @@ def test_what_a_call_needs_is_refused_in_one_line(tmp_path):
     assert refusal("judge", "--descriptions", tmp_path / "nothing") == "teacher.no-rows"
     assert refusal("judge", "--descriptions", made["judgements"]) == "teacher.bad-row"
     assert refusal("describe", "--shard", "3/2") == "option.bad-shard"
+    for read in (made["descriptions"], shard(made["descriptions"])):
+        done = teach("judge", solutions, made["descriptions"], Service(), "--descriptions", read, code=2)
+        assert code_of(done.stderr) == "option.bad-out"
     file = shard(made["descriptions"])
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
