@@ -22,6 +22,7 @@ from jobs.stages import process_benchmark as benchmark
 from jobs.stages import process_sample as sample
 from jobs.stages import process_score as score
 from jobs.stages import process_sets as training
+from jobs.stages.served_teacher import RULE_BASED
 from slurm.sbatch import Resources
 
 
@@ -165,8 +166,8 @@ def paper() -> Config:
 
 
 def demo() -> Config:
-    """The same chain on drawn solutions with a tiny randomly initialised Qwen2.5-VL, on CPUs. Teacher and policy are
-    rules behind the HTTP API of real ones. From random weights all of it has to learn, so two trainings are full."""
+    """The same chain on drawn solutions with a tiny randomly initialised Qwen2.5-VL, on CPUs. Teacher, policy and
+    auditor are rules behind the HTTP API of real ones. Random weights have all to learn, so two trainings are full."""
     small = Resources(cpus_per_task=1, mem_gb=4, timeout_min=15)
     one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
     drawn, teacher = INPUTS.folder, step_teacher.Settings(max_tokens=256, concurrency=16, timeout_s=30.0, on=small)
@@ -181,7 +182,7 @@ def demo() -> Config:
         teacher_verdicts=teacher,
         contradicted_images=teacher,
         audited_claims=teacher,
-        training_sets=training.Settings(validation=0.0, balance=1.0, shards=2, on=small),
+        training_sets=training.Settings(auditor="none", validation=0.0, balance=1.0, shards=2, on=small),
         extractor_sft=replace(full, max_steps=120),
         extractor_dpo=replace(
             full, command="rlhf", rlhf_type="dpo", tuner_type="lora", learning_rate=1e-3, max_steps=20,
@@ -191,7 +192,7 @@ def demo() -> Config:
         auditor_sft=replace(full, max_steps=200, freeze_vit=True, freeze_aligner=True),
         sampled_candidates=sample.Settings(max_tokens=256, on=small),
         scored_candidates=score.Settings(
-            description_tokens=48, audit_tokens=96, verdict_tokens=4, max_model_len=1024, on=one_gpu
+            auditor=RULE_BASED, description_tokens=48, audit_tokens=96, verdict_tokens=4, max_model_len=1024, on=one_gpu
         ),
         chosen_candidates=best_of_n.Settings(on=small),
         process_benchmark=benchmark.Settings(

@@ -46,6 +46,7 @@ def finished(folder: Path) -> Path:
     settings = {
         "release": folder / "release", "start": folder / MODEL, "questions": folder / "questions" / "questions.jsonl",
         "visualprocessbench": folder / "visualprocessbench", "process_benchmark.max_pairs": 2,
+        "training_sets.auditor": "judge", "scored_candidates.auditor": "",
         "extractor_sft.max_steps": 24, "judge_sft.max_steps": 16, "extractor_dpo.max_steps": 1,
         **{f"{name}.per_device_train_batch_size": 8 for name in ("extractor_sft", "judge_sft")},
     }  # fmt: skip

@@ -41,9 +41,11 @@ def test_each_training_goes_on_from_the_one_before(preset: str) -> None:
     assert source(stages["extractor_dpo"], "start") == source(stages["extractor_dpo_merge"], "start") == first
     assert source(stages["judge_sft"], "start") == "extractor_dpo_merge/model"
     scored = stages["scored_candidates"]
-    assert [source(scored, role) for role in ("extractor", "judge", "auditor")] == [
-        "extractor_dpo_merge/model", judge, judge,
-    ]  # fmt: skip
+    assert [source(scored, role) for role in ("extractor", "judge")] == ["extractor_dpo_merge/model", judge]
+    if preset == "paper":
+        assert source(scored, "auditor") == judge
+    else:
+        assert (scored.needs.get("auditor"), scored.config.auditor) == (None, "rule-based")
     assert source(stages["process_benchmark"], "judge") == judge
     assert stages["judge_sft"].config.step_judge
 
@@ -52,24 +54,24 @@ def test_without_preferences_the_judge_goes_on_from_vision_sft() -> None:
     stages = chain("preference=none")
     assert "extractor_dpo" not in stages
     assert source(stages["judge_sft"], "start") == "extractor_sft/model"
-    assert "contradicted_images" in stages, "half of the audits are against contradicted descriptions"
-    assert "contradicted_images" not in chain("preference=none", "training_sets.auditor=none")
+    assert "contradicted_images" not in stages
+    assert "contradicted_images" in chain("preference=none", "training_sets.auditor=judge"), "audits need them"
 
 
 @pytest.mark.parametrize(("auditor", "who"), [
     ("judge", "judge_sft/model"), ("separate", "auditor_sft/model"), ("none", "judge_sft/model"),
 ])  # fmt: skip
 def test_who_learns_to_audit_is_a_setting(auditor: str, who: str) -> None:
-    stages = chain(f"training_sets.auditor={auditor}")
+    stages = chain(f"training_sets.auditor={auditor}", "scored_candidates.auditor=")
     assert source(stages["scored_candidates"], "auditor") == who
     assert ("auditor_sft" in stages) == (auditor == "separate")
     assert ("audited_claims" in stages) == (auditor != "none")
 
 
 def test_measured_labels_need_no_judgements_of_a_teacher() -> None:
-    stages = chain("training_sets.auditor=none", "training_sets.labels=measured")
-    assert "teacher_verdicts" not in stages
-    assert "teacher_verdicts" in chain("training_sets.labels=measured"), "the audits' claims come from them"
+    measured = "training_sets.labels=measured"
+    assert "teacher_verdicts" not in chain(measured)
+    assert "teacher_verdicts" in chain(measured, "training_sets.auditor=judge"), "the audits' claims come from them"
 
 
 def test_a_benchmark_that_is_not_given_is_left_out() -> None:
