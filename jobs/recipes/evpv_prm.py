@@ -183,9 +183,9 @@ def demo() -> Config:
         contradicted_images=teacher,
         audited_claims=teacher,
         training_sets=training.Settings(auditor="none", validation=0.0, balance=1.0, shards=2, on=small),
-        extractor_sft=replace(full, max_steps=120),
+        extractor_sft=replace(full, max_steps=150),
         extractor_dpo=replace(
-            full, command="rlhf", rlhf_type="dpo", tuner_type="lora", learning_rate=1e-3, max_steps=20,
+            full, command="rlhf", rlhf_type="dpo", tuner_type="lora", learning_rate=5e-4, max_steps=20,
             per_device_train_batch_size=8,
         ),
         judge_sft=replace(full, step_judge=True, max_steps=400, freeze_vit=True, freeze_aligner=True),
