@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +30,7 @@ from support.evaluate.solutions import Service, questions_in_steps
 from support.evaluate.step_release import release, run_stage
 from support.evaluate.step_study import RECIPE
 
+ROOT = Path(__file__).parents[4]
 Shown = list[tuple[str, tuple[Path, ...]]]
 
 
@@ -184,3 +188,11 @@ def test_perception_shows_four_conditions_side_by_side(tmp_path: Path) -> None:
     assert len({row["accuracy_image"] for row in rows.values()}) == 1  # the same call in every cell
     assert "four conditions" in text
     assert (run / "ablations" / "perception" / "plot.svg").read_text().count("<circle") == 4 * len(rows)
+
+
+def test_looking_at_the_recipe_and_its_studies_writes_nothing(tmp_path: Path) -> None:
+    """Importing the released runner makes a folder where one stands."""
+    code = "from jobs.recipes import evpv_prm; from jobs.stages import perception, process_benchmark"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

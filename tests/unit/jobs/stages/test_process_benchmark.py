@@ -89,6 +89,20 @@ def test_a_description_without_the_parts_is_none_and_counted(tmp_path):
     assert sum("(no description)" in text for text in service.texts) == 12
 
 
+def test_a_sampled_description_is_the_same_whatever_else_a_setting_changes(tmp_path):
+    """The released suite samples it anew for each setting, without a seed."""
+    sampled, services = ("asking.description_temperature=0.7", "temperature=0.3"), []
+    for name, more in (("a", "asking.instruction=lenient"), ("b", "asking.last_steps=0"), ("c", "seed=1")):
+        judged(tmp_path, service := Service(), *sampled, more, name=name)
+        services.append(sorted(str(body) for body in service.bodies if body["temperature"] == 0.7))
+    same, again, other = services
+    assert len(same) == 4
+    assert same == again
+    assert not {*same} & {*other}
+    kept = read(tmp_path / "run" / "a" / "raw" / "process_describe.jsonl")[1:]
+    assert all(f"'seed': {row['seed']}" in " ".join(same) for row in kept)
+
+
 def test_a_killed_stage_resumes_at_the_call(tmp_path):
     with refused("judge.unanswered"):
         judged(tmp_path, Service(fail_after=9), "concurrency=1")
