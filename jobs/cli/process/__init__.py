@@ -8,6 +8,7 @@ from jobs.cli.process.best_of_n import best_of_n_command
 from jobs.cli.process.calibrate import calibrate
 from jobs.cli.process.corrupt import corrupt_command
 from jobs.cli.process.intervene import intervene
+from jobs.cli.process.labelled import labelled
 from jobs.cli.process.match import match_command
 from jobs.cli.process.rules import aggregate_command, gate_command
 from jobs.cli.process.sample import sample
@@ -28,6 +29,7 @@ process.add_command(sample)
 process.add_command(score)
 process.add_command(corrupt_command)
 process.add_command(intervene)
+process.add_command(labelled)
 process.add_command(calibrate)
 process.add_command(describe)
 process.add_command(judge)

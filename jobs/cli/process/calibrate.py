@@ -31,7 +31,7 @@ def calibrate(scored: Path, against: str, bins: int, svg: Path | None, as_json: 
     proxygrm process calibrate scored.jsonl --against steps --svg reliability.svg
 
     With bootstrap intervals over questions: the share of right visual steps (or final answers) in bins of the
-    reliability, below 0.5 and from there on, AUROC, and the expected calibration error.
+    reliability, up to 0.5 and above, AUROC, and the expected calibration error.
     """
     from typing import cast
 

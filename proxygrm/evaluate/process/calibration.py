@@ -26,7 +26,7 @@ _AT_A_TIME = 100
 """Resamples, so that they fit into memory."""
 _GRID = 1000
 LOW = 0.5
-"""A reliability below it is called low."""
+"""A reliability up to it is called low: one grave contradiction takes 0.5 from 1."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def calibration(trials: Sequence[Trial], bins: int, resamples: int = RESAMPLES, 
                               half; None where all are right, or all wrong
     ece                       expected calibration error: the mean distance of reliability and share of right trials
                               over the bins, weighted by their trials (Guo et al. 2017)
-    right_below, right_above  share of right trials with a reliability below LOW, and from it on
+    right_below, right_above  share of right trials with a reliability up to LOW, and above
     gap                       their difference; None where there is no such trial
     bins                      [{from, to, trials, reliability, right, low, high}], without empty ones
     """
@@ -174,7 +174,7 @@ def _figures(sums: Any, values: Any, of_bin: Any, bins: int) -> dict[str, Any]:
     def share(part: Any, whole: Any) -> Any:
         return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
-    low = values < LOW
+    low = values <= LOW
     member = np.eye(bins)[of_bin]  # (values, bins)
     total, hits, weight = both @ member, right @ member, (both * values) @ member
     distance = np.abs(np.nan_to_num(share(weight, total) - share(hits, total)))

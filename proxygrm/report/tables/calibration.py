@@ -14,8 +14,8 @@ _TRIALS = {"steps": "visual steps", "answer": "solutions"}
 _FIGURES = {
     "auroc": "a right one has the higher reliability (AUROC)",
     "ece": "expected calibration error",
-    "right_below": "right with a reliability below 0.5",
-    "right_above": "right with one from 0.5 on",
+    "right_below": "right with a reliability up to 0.5",
+    "right_above": "right with a higher one",
     "gap": "difference of the two",
 }
 

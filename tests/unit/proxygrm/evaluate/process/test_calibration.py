@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from proxygrm.evaluate.process.calibration import Trial, calibration, read_trials
+from proxygrm.evaluate.process.labelled import write_labelled
 from support.evaluate.http_judges import serving
-from support.evaluate.solutions import MODEL, Service, drawn_rows, process, write
+from support.evaluate.solutions import MODEL, Service, drawn_rows, process, read, write
+from support.evaluate.taught import solutions_folder, teach
 from support.refusals import code_of, refused
 
 VALUES = (0.0, 0.3, 0.5, 0.8, 1.0)
@@ -35,8 +37,8 @@ def test_the_figures_are_those_of_their_definitions() -> None:
     assert [(b["from"], b["trials"], b["right"]) for b in figures["bins"]] == [(0.0, 2, 0.5), (0.5, 3, 2 / 3)]
     assert figures["bins"][1]["reliability"] == pytest.approx(2.3 / 3)
     assert figures["ece"] == pytest.approx((2 * abs(0.2 - 0.5) + 3 * abs(2.3 / 3 - 2 / 3)) / 5)
-    assert (figures["right_below"], figures["right_above"]) == (0.5, pytest.approx(2 / 3))
-    assert figures["gap"] == pytest.approx(1 / 6)
+    assert (figures["right_below"], figures["right_above"]) == (pytest.approx(1 / 3), 1.0)  # up to 0.5, and above
+    assert figures["gap"] == pytest.approx(2 / 3)
     assert (figures["trials"], figures["right"]) == (5, 0.6)
 
 
@@ -111,3 +113,25 @@ def test_the_command_says_it_of_the_scores_of_a_service(tmp_path: Path) -> None:
     rows = [row | {"answer": None} for row in map(json.loads, target.read_text().splitlines())]
     done = process("calibrate", write(tmp_path / "x.jsonl", rows), code=2)
     assert code_of(done.stderr) == "eval.no-trials"
+
+
+@pytest.mark.slow
+def test_labelled_solutions_are_scored_and_compared_step_by_step(tmp_path: Path) -> None:
+    folder, judgements = solutions_folder(tmp_path / "solutions", images=4), tmp_path / "judgements"
+    described = ("--descriptions", tmp_path / "descriptions")
+    teach("describe", folder, tmp_path / "descriptions", Service())
+    teach("judge", folder, judgements, Service(), *described)
+    target, scores = tmp_path / "labelled.jsonl", tmp_path / "scored.jsonl"
+    done = process("labelled", folder, "--judgements", judgements, "--output", target, "--questions", 3)
+    assert "solutions 9, rows 3" in done.stderr
+    first = read(target)[0]
+    assert first["vlmresponse2"]["labels"] == [-1, None]
+    assert [step["visualdependency"] is None for step in first["vlmresponse2"]["reasoningprocess"]] == [False, True]
+    with serving(Service()) as url:
+        process("score", "--input", target, "--images-root", folder, "--output", scores, "--judge", url, *MODEL)
+    figures = json.loads(process("calibrate", scores, "--against", "steps", "--json").stdout)
+    assert (figures["trials"], figures["auroc"], figures["gap"]) == (9, 1.0, 1.0)  # one error leaves 0.5
+    assert [(row["trials"], row["right"]) for row in figures["bins"]] == [(3, 0.0), (6, 1.0)]
+    with refused("data.nothing-labelled", counts={"not_judged": 12}):
+        other = write(tmp_path / "other.jsonl", [read(judgements / "shard-000.jsonl")[0] | {"id": "elsewhere"}])
+        write_labelled(folder, other, target)
