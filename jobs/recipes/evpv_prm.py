@@ -199,7 +199,7 @@ def demo() -> Config:
             description_tokens=48, verdict_tokens=4, max_model_len=1024, on=one_gpu
         ),
         calibration=calibration.Settings(on=small),
-        perception=perception.Settings(extractor="rule-based", solve_tokens=256, on=small),
+        perception=perception.Settings(extractor="rule-based", temperature=1.0, solve_tokens=256, on=small),
         report=report.Settings(on=small),
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ from proxygrm.report.charts import short
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 320, 52, 16, 34, 40
 """Of a drawing of curves, in user units."""
-ROW, NAMES, AXIS = 20, 250, 26
-"""Height of a cell's line, width of its name, height of the axis below."""
+ROW, MORE, NAMES, AXIS = 20, 8, 270, 26
+"""Height of a cell's line, and more of it for each further figure; width of its name; height of the axis below."""
 COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#64748b")
 _STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#1f2937}.grid{stroke:#d1d5db}"
@@ -71,8 +71,8 @@ def draw_cells(title: str, figures: Mapping[str, Sequence[Point]]) -> str:
     """Cell by cell: a mark with whiskers for each figure, all on one axis."""
     names = list(dict.fromkeys(point.name for points in figures.values() for point in points))
     low, high = _range([point for points in figures.values() for point in points])
-    height = TOP + ROW * len(names) + AXIS
-    several = len(figures)
+    several, row = len(figures), ROW + MORE * (len(figures) - 1)
+    height = TOP + row * len(names) + AXIS
 
     def x(value: float) -> float:
         return NAMES + (WIDTH - NAMES - RIGHT - 12) * (value - low) / (high - low)
@@ -81,11 +81,11 @@ def draw_cells(title: str, figures: Mapping[str, Sequence[Point]]) -> str:
     for value in (low, (low + high) / 2, high):
         parts.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{TOP}" y2="{height - AXIS}"/>')
         parts.append(_text(x(value), height - 8, f"{100 * value:.0f} %", "middle"))
-    parts += [_text(NAMES - 8, TOP + ROW * at + 14, name, "end") for at, name in enumerate(names)]
+    parts += [_text(NAMES - 8, TOP + row * at + row / 2 + 4, name, "end") for at, name in enumerate(names)]
     for at, (figure, points) in enumerate(figures.items()):
-        colour, shift = COLOURS[at % len(COLOURS)], ROW * (at + 1) / (several + 1)
+        colour, shift = COLOURS[at % len(COLOURS)], row * (at + 1) / (several + 1)
         for point in points:
-            y = TOP + ROW * names.index(point.name) + shift
+            y = TOP + row * names.index(point.name) + shift
             parts.append(_whisker(x(point.low), y, x(point.high), y, colour))
             parts.append(_dot(x(point.value), y, colour, point))
         parts.append(f'<rect x="{8 + 150 * at}" y="12" width="10" height="10" fill="{colour}"/>')
