@@ -147,7 +147,7 @@ class AskedWork(Work):
     def description(self, question: Question) -> Description | None:
         if not self.asking.shows_description:
             return None
-        if not self.asking.describes:
+        if not self.describes(question):
             return Description("", "" if self.asking.description == PARAGRAPH else as_json(NO_IMAGE))
         request = self.describing(question)
         answer = self.answers.get(request.key)
@@ -156,6 +156,16 @@ class AskedWork(Work):
         if request.key not in self._shown:
             self._shown[request.key] = self._corrupted(described(answer, self.asking.described_by), question)
         return self._shown[request.key]
+
+    def describes(self, question: Question) -> bool:
+        """Without an image there is nothing to describe."""
+        return self.asking.describes and bool(question.images)
+
+    def _begin(self, question: Question) -> None:
+        if self.describes(question):
+            super()._begin(question)
+        else:
+            self._follow(question)
 
     def describing(self, question: Question) -> Request:
         return self._request(DESCRIBE, asks_to_describe(question.text, self.asking.described_by), question)

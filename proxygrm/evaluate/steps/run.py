@@ -123,7 +123,8 @@ def _descriptions(run: StepRun, work: Work | None) -> dict[str, Any]:
     """How many descriptions there are, by cause how many cannot be read, and how many a corruption left as they are."""
     if work is None or DESCRIBE not in work.stages:
         return {}
-    distinct = {work.describing(question).key: work.description(question) for question in work.questions}
+    questions = [q for q in work.questions if not isinstance(work, AskedWork) or work.describes(q)]
+    distinct = {work.describing(question).key: work.description(question) for question in questions}
     found = [description for description in distinct.values() if description]
     counts: dict[str, Any] = {
         "descriptions": len(found),

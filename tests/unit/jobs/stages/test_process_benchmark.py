@@ -14,7 +14,7 @@ from proxygrm.core.settings import with_assignments
 from proxygrm.evaluate.steps.release import read_release
 from slurm import profile as profiles
 from support.evaluate.http_judges import serving
-from support.evaluate.solutions import Service, read
+from support.evaluate.solutions import Service, read, write
 from support.evaluate.step_release import release, run_stage
 from support.refusals import refused
 
@@ -61,6 +61,18 @@ def test_what_the_judge_is_shown_decides_what_it_finds(tmp_path):
         for text, body in zip(service.texts, service.bodies, strict=True)
     }
     assert parts == {(True, 1), (False, 2)}
+
+
+def test_without_an_image_nothing_is_described(tmp_path):
+    data = release(tmp_path / "release", 4) / "test.jsonl"
+    rows = read(data)
+    write(data, [row | {"image": []} if at == 0 else row for at, row in enumerate(rows)])
+    out = judged(tmp_path, service := Service(), "asking.description=structured")
+    assert figures(out)["descriptions"] == 3
+    assert sum("no_image_available" in text for text in service.texts) == 3
+    none = judged(tmp_path, service := Service(), "asking.description=structured", "asking.images=none", name="none")
+    assert "descriptions" not in figures(none)
+    assert {len(body["messages"][-1]["content"]) for body in service.bodies} == {1}
 
 
 def test_labels_stay_what_people_gave_and_the_judges_verdicts_stand_beside_them(tmp_path):
