@@ -42,6 +42,7 @@ def calibrate(run: StageRun) -> None:
     from proxygrm.evaluate.process.calibration import calibrated
     from proxygrm.report.tables.calibration import draw
 
-    figures = calibrated(run.inputs["scored"], CalibrationSettings(run.config.against, run.config.bins))
+    settings = CalibrationSettings(run.config.against, run.config.bins)
+    figures = calibrated(run.inputs["scored"], settings, refuse_none=False)  # a chain does not end on an unread audit
     write_text(run.out / DRAWING, draw(figures))
     write_json(run.out / SUMMARY, {"reliability": figures})

@@ -55,13 +55,13 @@ class Trials:
     """Solutions (of steps: visual steps) without a trial, by cause."""
 
 
-def read_trials(scored: Path, against: Against) -> Trials:
-    """UserError for a file without any trial: eval.no-trials."""
+def read_trials(scored: Path, against: Against, refuse_none: bool = True) -> Trials:
+    """UserError for a file without any trial, unless that is allowed: eval.no-trials."""
     found = Trials()
     for _, row in json_rows(scored):
         for response in responses_of(row).values():
             _add(found, row, response, against)
-    if not found.trials:
+    if refuse_none and not found.trials:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in found.left_out.most_common()) or "no solutions"
         raise UserError(
             f"{scored}: nothing to compare a reliability with ({causes}); pass what `process score` writes"
@@ -196,8 +196,9 @@ def _ends(drawn: Any) -> tuple[float | None, float | None]:
     return middle_95(known) if len(known) else (None, None)
 
 
-def calibrated(scored: Path, settings: CalibrationSettings) -> Figures:
-    """The figures of a file, with `against` and, by cause, what is `left_out`. UserError as of `read_trials`."""
-    found = read_trials(scored, settings.against)
-    figures = calibration(found.trials, settings.bins)
+def calibrated(scored: Path, settings: CalibrationSettings, refuse_none: bool = True) -> Figures:
+    """The figures of a file, with `against` and, by cause, what is `left_out`. UserError as of `read_trials`; where no
+    trial is allowed, there are no figures then, and no bins."""
+    found = read_trials(scored, settings.against, refuse_none)
+    figures = calibration(found.trials, settings.bins) if found.trials else {"trials": 0, "bins": []}
     return {"against": settings.against} | figures | {"left_out": dict(found.left_out)}

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.engine.stage import Artifact, Stage, StageRun
+from jobs.stages.calibration import Settings, calibrate
+from jobs.stages.calibration import stage as calibration_stage
 from proxygrm.evaluate.process.calibration import Trial, calibration, read_trials
 from proxygrm.evaluate.process.labelled import write_labelled
+from slurm.sbatch import Resources
 from support.evaluate.http_judges import serving
 from support.evaluate.solutions import MODEL, Service, drawn_rows, process, read, write
 from support.evaluate.taught import solutions_folder, teach
@@ -94,6 +99,18 @@ def test_trials_are_visual_steps_with_a_label_or_solutions_and_the_rest_is_count
     assert answers.left_out == {"no_visual_steps": 1, "unknown_reliability": 1, "not_scored": 1, "no_answer": 1}
     with refused("eval.no-trials", causes={"no_visual_steps": 1}):
         read_trials(write(tmp_path / "none.jsonl", [scored(judged(0.5, []))]), "steps")
+
+
+def test_a_chain_whose_audits_cannot_be_read_has_no_figures_and_says_why(tmp_path: Path) -> None:
+    file = write(tmp_path / "scored.jsonl", [scored(judged(None, [0]))])
+    made = Stage("scores", calibrate, (Artifact("scored.jsonl"),), Resources())
+    stage = replace(calibration_stage("calibration", scored=made / "scored.jsonl", settings=Settings()), needs={})
+    run = StageRun(stage, tmp_path, None, {"scored": file}, lambda done, total, note: None)
+    run.out.mkdir()
+    stage.run(run)
+    summary = json.loads((run.out / "summary.json").read_text())["reliability"]
+    assert summary == {"against": "answer", "trials": 0, "bins": [], "left_out": {"unknown_reliability": 1}}
+    assert "<svg" in (run.out / "reliability.svg").read_text()
 
 
 @pytest.mark.slow
