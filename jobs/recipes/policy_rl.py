@@ -45,7 +45,7 @@ def chain(c: Config) -> list[Stage]:
     measured = policy_answers.stage(
         "measure", questions=asked / "held_out.jsonl", images=asked / "images",
         policies={"start": start, "rl": trained / c.rl_policy.chosen}, judges=judges,
-        instruction=c.ask.instruction, settings=c.measure, steps=steps,
+        instruction=c.ask.instruction, settings=c.measure, steps=steps, helpers=c.rl_policy.servers.helpers,
     )  # fmt: skip
     page = report.stage("report", shows=[asked, measured], settings=c.report)
     return [asked, *training, *starting, trained, measured, page]

@@ -54,6 +54,8 @@ class Judge:
     """One response, and none to compare it with."""
     kind: str = ""
     """As the user says."""
+    helped: bool = False
+    """Others describe or audit for it."""
 
     def __call__(self, path: Path) -> None:
         self.loadable(path)
@@ -63,6 +65,13 @@ class Judge:
                 f"{path} judges the steps of solutions, and the policy is not asked for them: set steps=true of the RL "
                 "stage's reward, or give another judge",
                 code="reward.needs-steps",
+                path=path,
+            )
+        if kind != PROCESS and self.helped:
+            raise UserError(
+                f"{path} does not judge steps, so nobody describes or audits for it: leave out the extractor and the "
+                "auditor of its servers",
+                code="reward.idle-helper",
                 path=path,
             )
         if kind == GENERATIVE and self.alone:

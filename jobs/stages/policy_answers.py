@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
@@ -15,7 +16,7 @@ from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
-QUESTIONS, SUMMARY, JUDGE = "questions", "summary.json", "judge."
+QUESTIONS, SUMMARY, JUDGE, HELPER = "questions", "summary.json", "judge.", "helper."
 ROW = 1_000
 """Bytes of a judgement's other fields."""
 
@@ -50,9 +51,11 @@ def stage(
     instruction: str,
     settings: Settings,
     steps: bool = False,
+    helpers: Mapping[str, str] | None = None,
 ) -> Stage:
     """policies: by their names, the one before training first. judges: by their names, of any kind; steps: the policies
-    are asked for solutions in steps, which a process model needs. Makes `summary.json` and TAG.jsonl of each policy."""
+    are asked for solutions in steps, which a process model needs. helpers: checkpoints that describe (`extractor`) and
+    audit (`auditor`) for a process model. Makes `summary.json` and TAG.jsonl of each policy."""
     for tag in policies:
         check_file_name(tag, reserved=(QUESTIONS, "images"))
     trusted = settings.trust_remote_code
@@ -65,6 +68,7 @@ def stage(
             "images": images,
             **{tag: checks.checkpoint(policy, name, trusted) for tag, policy in policies.items()},
             **{f"{JUDGE}{label}": checks.judge(judge, name, trusted, steps) for label, judge in judges.items()},
+            **{f"{HELPER}{label}": checks.checkpoint(path, name, trusted) for label, path in (helpers or {}).items()},
         },
         makes=(Artifact(SUMMARY),),
         on=settings.on,
@@ -78,8 +82,8 @@ def stage(
 def disk(stage: Stage, need: Needs) -> Space:
     """Every answer twice, and what each judge writes about it."""
     rows = need(QUESTIONS).rows
-    judges = sum(label.startswith(JUDGE) for label in stage.needs)
-    policies = len(stage.needs) - judges - 2
+    judges, helpers = (sum(label.startswith(which) for label in stage.needs) for which in (JUDGE, HELPER))
+    policies = len(stage.needs) - judges - helpers - 2
     each = 2 * stage.config.max_tokens * TOKEN + judges * (2 * stage.config.critique_tokens * TOKEN + ROW) + ROW
     return Space(rows * policies * each, {SUMMARY: Amount(0, rows)})
 
@@ -88,13 +92,17 @@ def answer_and_judge(run: StageRun) -> None:
     from proxygrm.evaluate.policy.run import PolicyEvaluation, evaluate_policies
 
     settings: Asked = run.config
-    judges = {label.removeprefix(JUDGE): path for label, path in run.inputs.items() if label.startswith(JUDGE)}
-    others = (QUESTIONS, "images")
+
+    def named(prefix: str) -> dict[str, Path]:
+        return {label.removeprefix(prefix): path for label, path in run.inputs.items() if label.startswith(prefix)}
+
+    others = (QUESTIONS, "images", *(label for label in run.inputs if label.startswith((JUDGE, HELPER))))
     evaluate_policies(
         PolicyEvaluation(
             questions=run.inputs[QUESTIONS],
-            policies={n: path for n, path in run.inputs.items() if n not in others and not n.startswith(JUDGE)},
-            judges=judges,
+            policies={name: path for name, path in run.inputs.items() if name not in others},
+            judges=named(JUDGE),
+            helpers=named(HELPER),
             out=run.out,
             settings=settings,
             instruction=settings.instruction,

@@ -47,15 +47,20 @@ class RewardModelServers:
             from_zero=("nodes", "gpus", "max_model_len", "max_pixels", "max_tokens", "max_restarts"),
         )  # fmt: skip
 
+    @property
+    def helpers(self) -> dict[str, str]:
+        """The other checkpoints, by what they do."""
+        return {name: path for name in ("extractor", "auditor") if (path := getattr(self, name))}
+
     def service(self, model: str | Output, images: Output, reward: AsksRewardModel) -> CommandServer:
+        more = {name: checks.checkpoint(path, SERVICE, trust_remote_code=False) for name, path in self.helpers.items()}
         needs = {"model": checks.checkpoint(model, SERVICE, trust_remote_code=False), "images": images}
         if isinstance(given := needs["model"], Given):
             alone = not (reward.compares or reward.steps)
-            needs["model"] = replace(given, check=checks.Judge(given.check, reward.steps, alone, self.kind))
-        helpers = {name: path for name in ("extractor", "auditor") if (path := getattr(self, name))}
-        needs |= {name: checks.checkpoint(path, SERVICE, trust_remote_code=False) for name, path in helpers.items()}
+            needs["model"] = replace(given, check=checks.Judge(given.check, reward.steps, alone, self.kind, bool(more)))
+        needs |= more
         options = {
-            **{name: f"{{{name}}}" for name in helpers},
+            **{name: f"{{{name}}}" for name in more},
             **({"kind": self.kind} if self.kind else {}),
             "replicas": self.replicas,
             "tensor-parallel-size": self.tensor_parallel_size,

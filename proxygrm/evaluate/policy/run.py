@@ -13,7 +13,7 @@ other judge, or the reference answers, it did not. An answer without text is sen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class PolicyEvaluation:
     instruction: str = ""
     steps: bool = False
     """The policies are asked for solutions in steps."""
+    helpers: Mapping[str, Path] = field(default_factory=dict)
+    """`extractor` and `auditor` of judges of steps, where these do not describe and audit themselves."""
     critique_tokens: int = 8192
     """Of a judge that writes, and of a process model's descriptions and audits."""
 
@@ -122,12 +124,16 @@ def _judged(
     """The same answers, with what this judge says of them."""
     source = evaluation.judges[name]
     if kind_of(source) == PROCESS:
-        model = CheckpointCalls(source, evaluation.settings)
+        models = {
+            path: CheckpointCalls(path, evaluation.settings)
+            for path in dict.fromkeys((source, *evaluation.helpers.values()))
+        }
+        helpers = {each: models[path] for each, path in evaluation.helpers.items()}
         texts = {tag: [answer.text for answer in own] for tag, own in answers.items()}
         folder = evaluation.out / "judged" / name
         return _with(
             answers, name,
-            judge_solutions(questions, texts, model, evaluation.critique_tokens, folder, progress),
+            judge_solutions(questions, texts, models[source], helpers, evaluation.critique_tokens, folder, progress),
         )  # fmt: skip
     scalar = is_scalar_checkpoint(source)
     orders = AS_GIVEN if scalar else BOTH

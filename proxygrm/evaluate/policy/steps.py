@@ -23,13 +23,15 @@ AGGREGATOR = "mean"
 def judge_solutions(
     questions: Sequence[Row],
     texts: Mapping[str, Sequence[str]],
-    model: Calls,
+    judge: Calls,
+    helpers: Mapping[str, Calls],
     longest: int,
     folder: Path,
     progress: Progress,
 ) -> dict[str, list[Judged]]:
-    """texts: of each policy, one for each question; the first policy is the one that wins are over. longest: a
-    description or an audit of the model, in tokens. folder: of its raw answers, from which an interrupted run resumes.
+    """texts: of each policy, one for each question; the first policy is the one that wins are over. helpers:
+    `extractor` and `auditor`, where the judge does not do this itself. longest: a description or an audit, in tokens.
+    folder: of its raw answers, from which an interrupted run resumes.
 
     One answer that cannot be read leaves the solution without a score. A text that is no solution loses to any other.
     """
@@ -41,7 +43,8 @@ def judge_solutions(
     default = ScoreSettings()
     settings = ScoreSettings(min(default.description_tokens, longest), min(default.audit_tokens, longest))
     file = QuestionFile(asked, list(range(1, len(asked) + 1)))
-    work = score_questions(file, settings, model, model, model, folder, progress)
+    extractor, auditor = (helpers.get(name, judge) for name in ("extractor", "auditor"))
+    work = score_questions(file, settings, extractor, auditor, judge, folder, progress)
 
     def judged(row: Row, text: str) -> Judged:
         tally = Tally()

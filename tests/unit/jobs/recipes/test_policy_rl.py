@@ -98,7 +98,7 @@ def test_a_model_that_judges_steps_is_asked_for_them_from_questions_to_measureme
     command, needs = found["rl_policy"].config.services["reward_model"].command, found["rl_policy"].needs
     assert command[command.index("--auditor") + 1] == "{auditor}"
     assert "--extractor" not in command
-    assert needs["reward_model.auditor"].path == "models/auditor"
+    assert needs["reward_model.auditor"].path == found["measure"].needs["helper.auditor"].path == "models/auditor"
 
     def check(need: str, stage: str, *more: str) -> None:
         checked = stages("paper", "rl_policy.reward=reward_model", *more)[stage].needs[need]
@@ -112,6 +112,8 @@ def test_a_model_that_judges_steps_is_asked_for_them_from_questions_to_measureme
     for more in ((), ("rl_policy.reward.compares=true",)):
         with refused("reward.needs-steps", path=judge):
             check("reward_model.model", "rl_policy", f"reward_model={judge}", *more)
+    with refused("reward.idle-helper", path=writes):
+        check("reward_model.model", "rl_policy", f"reward_model={writes}", "rl_policy.servers.auditor=a")
     with refused("reward.needs-comparison", path=writes):
         check("reward_model.model", "rl_policy", f"reward_model={writes}")
     with refused("reward.needs-steps", path=judge):

@@ -25,16 +25,20 @@ def test_each_policy_s_solutions_are_scored_and_compared_with_the_first_ones(tmp
     questions = [{"question": row["question"], "images": [str(tmp_path / row["image"])]} for row in rows]
     right, wrong = ([json.dumps(row[f"vlmresponse{n}"]) for row in rows] for n in (1, 2))
     texts = {"start": [*wrong[:2], right[2], "three", " "], "rl": [right[0], wrong[1], wrong[2], wrong[3], "three"]}
+    describing = Service()
     service = Service(edit=lambda text: "I think so" if "Step 2: Hm." in text else None)
 
-    def judged(url: str) -> dict[str, list[Judged]]:
-        model = EndpointCalls(Endpoint(url, "rule-process", 4, 20.0), EvaluateSettings())
-        return judge_solutions(questions, texts, model, 64, tmp_path / "raw", lambda *_: None)
+    def judged(*urls: str) -> dict[str, list[Judged]]:
+        judge, extractor = (EndpointCalls(Endpoint(each, "rule-process", 4, 20.0), EvaluateSettings()) for each in urls)
+        helpers = {"extractor": extractor}
+        return judge_solutions(questions, texts, judge, helpers, 64, tmp_path / "raw", lambda *_: None)
 
-    with serving(service) as url:
-        found = judged(url)
+    with serving(service) as url, serving(describing) as other:
+        found = judged(url, other)
         calls = service.calls
-        assert judged(url) == found
+        assert judged(url, other) == found
+        assert len(describing.texts) == 5
+        assert not any(text.startswith("Describ") for text in service.texts)
         assert service.calls == calls, "from the answers that were kept"
     low = aggregate("mean", [-1.0, -1.0])
     assert found["start"] == [
