@@ -27,8 +27,7 @@ def chain(c: Config) -> list[Stage]:
     steps = getattr(c.rl_policy.reward, "steps", False)  # what a model that judges steps is to be shown
     asked = policy_questions.stage("ask", questions=c.questions, images=c.images, settings=c.ask, steps=steps)
 
-    # Where no reward model is given, a scalar one is trained of preference pairs, as base-reward does: with --reuse, a
-    # run of that recipe with the same settings is taken instead.
+    # Where no reward model is given, a scalar one is trained of preference pairs, as base-reward does (see --reuse).
     training, models = given_or_trained(c)
 
     # A policy that cannot answer yet is shown some answers first.
@@ -41,11 +40,12 @@ def chain(c: Config) -> list[Stage]:
 
     # Held-out questions, before and after: by their answers, by the reward of the training, and by a judge that took
     # no part in it.
-    judges = {name: model for name, model in models.items() if model}
     measured = policy_answers.stage(
         "measure", questions=asked / "held_out.jsonl", images=asked / "images",
-        policies={"start": start, "rl": trained / c.rl_policy.chosen}, judges=judges,
-        instruction=c.ask.instruction, settings=c.measure, steps=steps, helpers=c.rl_policy.servers.helpers,
+        policies={"start": start, "rl": trained / c.rl_policy.chosen},
+        judges={name: model for name, model in models.items() if model},
+        instruction=c.ask.instruction, settings=c.measure,
+        steps=steps, kinds={"reward": c.rl_policy.servers.kind}, helpers=c.rl_policy.servers.helpers,
     )  # fmt: skip
     page = report.stage("report", shows=[asked, measured], settings=c.report)
     return [asked, *training, *starting, trained, measured, page]

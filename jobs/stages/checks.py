@@ -37,10 +37,10 @@ def checkpoint(source: str | Output, loader: str, trust_remote_code: bool) -> Gi
     return Given(source, check=LoadableCheckpoint(f"--set {loader}.trust_remote_code=true", trust_remote_code))
 
 
-def judge(source: str | Output, loader: str, trust_remote_code: bool, steps: bool) -> Given | Output:
-    """As `checkpoint`, of one that judges responses: solutions in steps, or not."""
+def judge(source: str | Output, loader: str, trust_remote_code: bool, steps: bool, kind: str = "") -> Given | Output:
+    """As `checkpoint`, of one that judges responses: solutions in steps, or not. kind: as the user says."""
     given = checkpoint(source, loader, trust_remote_code)
-    return replace(given, check=Judge(given.check, steps)) if isinstance(given, Given) else given
+    return replace(given, check=Judge(given.check, steps, kind=kind)) if isinstance(given, Given) else given
 
 
 @dataclass(frozen=True)

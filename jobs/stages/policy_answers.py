@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
@@ -39,6 +39,7 @@ class Asked(Settings):
 
     instruction: str = ""
     steps: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def stage(
@@ -51,14 +52,16 @@ def stage(
     instruction: str,
     settings: Settings,
     steps: bool = False,
+    kinds: Mapping[str, str] | None = None,
     helpers: Mapping[str, str] | None = None,
 ) -> Stage:
     """policies: by their names, the one before training first. judges: by their names, of any kind; steps: the policies
-    are asked for solutions in steps, which a process model needs. helpers: checkpoints that describe (`extractor`) and
+    are asked for solutions in steps, which a process model needs. kinds: of judges, where their checkpoints do
+    not show it. helpers: checkpoints that describe (`extractor`) and
     audit (`auditor`) for a process model. Makes `summary.json` and TAG.jsonl of each policy."""
     for tag in policies:
         check_file_name(tag, reserved=(QUESTIONS, "images"))
-    trusted = settings.trust_remote_code
+    trusted, shown = settings.trust_remote_code, {label: kind for label, kind in (kinds or {}).items() if kind}
     shared = {each: getattr(settings, each) for each in Settings.__dataclass_fields__}
     return Stage(
         name=name,
@@ -67,13 +70,16 @@ def stage(
             QUESTIONS: questions,
             "images": images,
             **{tag: checks.checkpoint(policy, name, trusted) for tag, policy in policies.items()},
-            **{f"{JUDGE}{label}": checks.judge(judge, name, trusted, steps) for label, judge in judges.items()},
+            **{
+                f"{JUDGE}{label}": checks.judge(judge, name, trusted, steps, shown.get(label, ""))
+                for label, judge in judges.items()
+            },
             **{f"{HELPER}{label}": checks.checkpoint(path, name, trusted) for label, path in (helpers or {}).items()},
         },
         makes=(Artifact(SUMMARY),),
         on=settings.on,
         validate=validate,
-        config=Asked(**shared, instruction=instruction, steps=steps),
+        config=Asked(**shared, instruction=instruction, steps=steps, kinds=shown),
         prompts=(KINDS[settings.contract].prompt, *((POLICY, DESCRIBE, AUDIT, STEP) if steps else ())),
         disk=disk,
     )
@@ -107,6 +113,7 @@ def answer_and_judge(run: StageRun) -> None:
             settings=settings,
             instruction=settings.instruction,
             steps=settings.steps,
+            kinds=settings.kinds,
             critique_tokens=settings.critique_tokens,
         ),
         run.progress,

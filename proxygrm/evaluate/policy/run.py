@@ -54,6 +54,8 @@ class PolicyEvaluation:
     instruction: str = ""
     steps: bool = False
     """The policies are asked for solutions in steps."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What judges were trained as, by name, where their checkpoints do not show it."""
     helpers: Mapping[str, Path] = field(default_factory=dict)
     """`extractor` and `auditor` of judges of steps, where these do not describe and audit themselves."""
     critique_tokens: int = 8192
@@ -123,7 +125,8 @@ def _judged(
 ) -> dict[str, list[Answered]]:
     """The same answers, with what this judge says of them."""
     source = evaluation.judges[name]
-    if kind_of(source) == PROCESS:
+    kind = evaluation.kinds.get(name, "")
+    if kind_of(source, kind) == PROCESS:
         models = {
             path: CheckpointCalls(path, evaluation.settings)
             for path in dict.fromkeys((source, *evaluation.helpers.values()))
@@ -138,7 +141,8 @@ def _judged(
     scalar = is_scalar_checkpoint(source)
     orders = AS_GIVEN if scalar else BOTH
     settings = replace(evaluation.settings, max_tokens=evaluation.critique_tokens, orders=orders)
-    judge = judge_for(source, settings, judgement_prompt if settings.contract == R1 and not scalar else None)
+    prompt = judgement_prompt if settings.contract == R1 and not scalar else None
+    judge = judge_for(source, settings, prompt, kind)
     first, *trained = answers
     before: list[Judged] = [Judged(cause="empty" if answer.empty else "") for answer in answers[first]]
     found: dict[str, list[Judged]] = {}

@@ -109,6 +109,7 @@ def test_a_model_that_judges_steps_is_asked_for_them_from_questions_to_measureme
     check("reward_model.model", "rl_policy", f"reward_model={writes}", "rl_policy.reward.compares=true")
     unmarked = (f"reward_model={writes}", "rl_policy.servers.kind=process", "rl_policy.reward.steps=true")
     check("reward_model.model", "rl_policy", *unmarked)
+    assert stages("paper", *unmarked)["measure"].config.kinds == {"reward": "process"}
     for more in ((), ("rl_policy.reward.compares=true",)):
         with refused("reward.needs-steps", path=judge):
             check("reward_model.model", "rl_policy", f"reward_model={judge}", *more)

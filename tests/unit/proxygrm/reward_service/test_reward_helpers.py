@@ -89,6 +89,19 @@ def test_a_helper_that_answers_nothing_leaves_the_steps_without_a_score(tmp_path
     assert 'proxygrm_reward_unscored_total{cause="unparsed",model="auditor"} 1.0' in metrics
 
 
+@pytest.mark.slow
+def test_a_helper_that_was_started_here_has_to_be_healthy() -> None:
+    async def scene() -> httpx.Response:
+        async with stubs(Stepping(), Stepping()) as (judge, extractor):
+            gone = CountedPool(Endpoints((extractor,), "key", proven=True))  # it does not prove that it has the key
+            prm = ProcessModel(Endpoints((judge,), "key"), helpers={"extractor": gone})
+            async with client_of({"prm": prm}) as http:
+                return await http.get("/health")
+
+    health = asyncio.run(scene())
+    assert (health.status_code, health.json()["models"]["extractor"]) == (503, {"replicas": 1, "healthy": 0})
+
+
 def checkpoint(folder: Path, scalar: bool = False) -> Path:
     folder.mkdir()
     write_checkpoint(folder)
