@@ -80,6 +80,9 @@ def run(
                 raise _Stopped
 
         try:
+            for name, helper in helpers.items():
+                if isinstance(helper, Endpoints):
+                    on_message(f"{name}: {helper.model} at {', '.join(helper.replicas)}")
             servings: dict[Path, Serving] = {}
             gpu = 0
             for model in named:
