@@ -137,6 +137,7 @@ class Tries:
 
     def __init__(self, items: Sequence[Item], most: int, max_tokens: int, answers: dict[str, Row]) -> None:
         self.items, self.most, self.max_tokens, self.answers = items, most, max_tokens, answers
+        self._equal = Counter(item.key for item in items)
         self._running: dict[str, Item] = {}
         self._again = deque[Item]()
 
@@ -157,14 +158,14 @@ class Tries:
                 self._running[request.key] = item
                 yield request
 
-    def take(self, row: Row) -> bool:
-        """An answer has arrived. Whether no other one is needed about its item."""
+    def take(self, row: Row) -> int:
+        """An answer has arrived; the number of items that need no other one now."""
         self.answers[row["key"]] = row
         item = self._running.pop(row["key"])
         if self._next(item) is None:
-            return True
+            return self._equal[item.key]
         self._again.append(item)
-        return False
+        return 0
 
     def outcome(self, item: Item) -> tuple[Row | None, int]:
         """(the row, None where no answer was usable; how many tries it took)."""

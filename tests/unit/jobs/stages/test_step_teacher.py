@@ -9,28 +9,36 @@ import pytest
 
 from jobs.engine.stage import Given, Stage, StageRun
 from jobs.stages import step_teacher
+from proxygrm.process.solutions import read_solutions
 from slurm import profile as profiles
-from support.evaluate.taught import report, rows, solutions_folder
+from support.evaluate.taught import report, rows, solutions_folder, write_solutions
 from support.refusals import refused
 
 SETTINGS = step_teacher.Settings(concurrency=4)
 
 
 def run(stage: Stage, folder: Path) -> Path:
-    """All elements of the array, and its answers."""
+    """All elements of the array, each until everything is done; the answers."""
     (folder / stage.name).mkdir()
     for cell in range(stage.array):
-        stage.run(StageRun(stage, folder, profiles.load("local"), stage.input_paths(folder), _silent, cell=cell))
+        told: list[tuple[int, int]] = []
+        stage.run(
+            StageRun(
+                stage, folder, profiles.load("local"), stage.input_paths(folder),
+                lambda done, total, note, told=told: told.append((done, total)), cell=cell,
+            )
+        )  # fmt: skip
+        assert told[0][0] == 0
+        assert told[-1][0] == told[-1][1] > 0
     return folder / stage.name / "answers"
-
-
-def _silent(done: int, total: int, note: str) -> None:
-    pass
 
 
 @pytest.mark.slow
 def test_a_call_runs_in_shards_and_the_next_one_reads_what_they_wrote(tmp_path):
-    solutions = Given(str(solutions_folder(tmp_path / "solutions", 3)))
+    folder = solutions_folder(tmp_path / "solutions", 3)
+    first, *others = read_solutions(folder)
+    write_solutions(folder, [first, *others, replace(first, id="as the first")])
+    solutions = Given(str(folder))
     described = step_teacher.stage("d", asks="describe", solutions=solutions, settings=replace(SETTINGS, shards=2))
     known = {"solutions": solutions, "settings": SETTINGS, "descriptions": described / "answers"}
     judged = step_teacher.stage("j", asks="judge", **known)
@@ -41,7 +49,9 @@ def test_a_call_runs_in_shards_and_the_next_one_reads_what_they_wrote(tmp_path):
     assert {each.name for each in audited.upstream()} == {"d", "j", "c"}
     written = {stage.name: run(stage, tmp_path) for stage in (described, judged)}
     assert [len(rows(written["d"], shard)) for shard in (0, 1)] == [2, 1]
-    assert len(rows(written["j"])) == 9
+    judgements = {row["id"]: row["steps"] for row in rows(written["j"])}
+    assert len(judgements) == 10
+    assert judgements["as the first"] == judgements[first.id]
     assert [report(written["d"], shard)["shard"] for shard in (0, 1)] == ["1/2", "2/2"]
     assert {row["model"] for row in rows(written["j"])} == {"rule-process"}
 
