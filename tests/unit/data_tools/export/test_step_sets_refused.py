@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,10 +31,7 @@ def made(tmp_path_factory) -> Sources:
 def with_steps(made: Sources, folder: Path, steps: tuple[str, ...]) -> Sources:
     folder.mkdir()
     (folder / "images").symlink_to(made.solutions / "images")
-    changed = [
-        Solution(**{each.name: getattr(solution, each.name) for each in fields(Solution)} | {"steps": steps})
-        for solution in read_solutions(made.solutions)
-    ]
+    changed = [replace(solution, steps=steps) for solution in read_solutions(made.solutions)]
     write_solutions(folder, changed)
     return replace(made, solutions=folder)
 
@@ -83,7 +80,7 @@ def test_solutions_without_images_are_bad_and_those_the_teacher_left_out_are_cou
     solutions.mkdir()
     (solutions / "images").symlink_to(made.solutions / "images")
     gone = Solution("gone", "x", "Where?", ("images/gone.png",), ("Here.",), (1,), None, True, None)
-    new = replace_fields(next(read_solutions(made.solutions)), id="new", question="What else?")
+    new = replace(next(read_solutions(made.solutions)), id="new", question="What else?")
     write_solutions(solutions, [*read_solutions(made.solutions), gone, new])
     judged = write(tmp_path / "j.jsonl", rows(made.judgements)[1:])
     sources = replace(made, solutions=solutions, judgements=judged)
@@ -92,10 +89,6 @@ def test_solutions_without_images_are_bad_and_those_the_teacher_left_out_are_cou
     report = write_step_sets(sources, tmp_path / "sets", JUDGE, validation=0, max_bad=0.1)
     assert (report["bad"], report["dropped"]) == ({"missing_image": 1}, {"no_description": 1, "no_judgement": 1})
     assert (report["read"], report["kept"]) == (3 * IMAGES + 2, 3 * IMAGES)
-
-
-def replace_fields(solution: Solution, **values) -> Solution:
-    return Solution(**{each.name: getattr(solution, each.name) for each in fields(Solution)} | values)
 
 
 def test_a_set_without_rows_is_refused_and_nothing_is_written(made, tmp_path):

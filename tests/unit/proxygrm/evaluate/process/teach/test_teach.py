@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_a_changed_solution_is_judged_again_under_its_old_id(tmp_path):
     teach("describe", solutions, tmp_path / "d", Service())
     teach("judge", solutions, tmp_path / "j", Service(), *described)
     first, *others = read_solutions(solutions)
-    changed = Solution(**{**first_fields(first), "steps": (first.steps[0], "Adding up, 2 + 2 = 5.")})
+    changed = replace(first, steps=(first.steps[0], "Adding up, 2 + 2 = 5."))
     write_solutions(solutions, [changed, *others])
     service = Service()
     teach("judge", solutions, tmp_path / "j", service, *described)
@@ -145,10 +146,6 @@ def test_a_changed_solution_is_judged_again_under_its_old_id(tmp_path):
     assert rows(tmp_path / "j")[0]["steps"][1] | {"visualdependency": None} == {
         "step": "Adding up, 2 + 2 = 5.", "score": -1, "category": "calculation", "visualdependency": None,
     }  # fmt: skip
-
-
-def first_fields(solution: Solution) -> dict:
-    return {name: getattr(solution, name) for name in Solution.__dataclass_fields__}
 
 
 def test_answers_of_another_teacher_or_shard_are_not_mixed_in(tmp_path):
@@ -278,7 +275,7 @@ def test_what_a_call_needs_is_refused_in_one_line(tmp_path):
     assert refusal("judge", *described) == "teacher.mixed-models"
     file.write_bytes(whole)
     # judgements of other solutions
-    others = [Solution(**{**first_fields(each), "steps": ("Else.", "Other.")}) for each in read_solutions(solutions)]
+    others = [replace(each, steps=("Else.", "Other.")) for each in read_solutions(solutions)]
     write_solutions(solutions, others)
     more = ("--judgements", made["judgements"], "--contradictions", made["contradictions"])
     assert refusal("audit", *described, *more) == "teacher.other-solutions"
