@@ -194,7 +194,7 @@ def demo() -> Config:
         scored_candidates=score.Settings(
             auditor=RULE_BASED, description_tokens=48, audit_tokens=96, verdict_tokens=4, max_model_len=1024, on=one_gpu
         ),
-        chosen_candidates=best_of_n.Settings(on=small),
+        chosen_candidates=best_of_n.Settings(aggregators=("correctness_rate", "mean"), on=small),
         process_benchmark=benchmark.Settings(
             description_tokens=48, verdict_tokens=4, max_model_len=1024, on=one_gpu
         ),

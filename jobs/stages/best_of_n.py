@@ -8,6 +8,8 @@ from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.settings import require_known
+from proxygrm.process.aggregate import AGGREGATORS
 from proxygrm.process.gate import UNREADABLE_AUDIT
 
 SUMMARY, CURVES = "summary.json", "curves.json"
@@ -17,11 +19,15 @@ SPACE = 10_000_000
 
 @dataclass(frozen=True)
 class Settings(OnNodes):
+    aggregators: tuple[str, ...] = tuple(AGGREGATORS)
+    """Those of the summary; the curves have all."""
     unreadable_audit: str = ""
     """Gate again: `keep`, `zero` or `drop` the visual steps without a reliability; empty: as they were scored."""
 
     def __post_init__(self) -> None:
         check_bounds("best of n", self, choices={"unreadable_audit": ("", *UNREADABLE_AUDIT)})
+        for name in self.aggregators:
+            require_known(name, [*AGGREGATORS], "best of n: aggregators", "aggregate")
 
 
 def stage(name: str, *, scored: Output, settings: Settings) -> Stage:
@@ -49,9 +55,10 @@ def choose(run: StageRun) -> None:
     from proxygrm.evaluate.best_of_n.gate import gate_again, gate_effect
     from proxygrm.evaluate.best_of_n.solutions import read_solutions
 
+    settings: Settings = run.config
     scored = run.inputs["scored"]
-    if run.config.unreadable_audit:
-        scored = gate_again(scored, run.out / "gated.jsonl", run.config.unreadable_audit)
+    if settings.unreadable_audit:
+        scored = gate_again(scored, run.out / "gated.jsonl", settings.unreadable_audit)
     curves = {scores: best_of_n(read_solutions(scored, scores).questions) for scores in ("final", "raw")}
     write_json(run.out / CURVES, curves)
-    write_json(run.out / SUMMARY, gate_effect(scored))
+    write_json(run.out / SUMMARY, gate_effect(scored, settings.aggregators))

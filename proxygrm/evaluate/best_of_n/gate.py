@@ -16,7 +16,7 @@ from proxygrm.process.aggregate import AGGREGATORS
 from proxygrm.process.gate import gate
 
 
-def gate_effect(scored: Path) -> dict[str, Figures]:
+def gate_effect(scored: Path, aggregators: Sequence[str] = tuple(AGGREGATORS)) -> dict[str, Figures]:
     """{aggregator: figures} of a file of `process score`, with all its candidates.
 
     questions, candidates
@@ -30,7 +30,7 @@ def gate_effect(scored: Path) -> dict[str, Figures]:
     UserError as of `read_solutions`.
     """
     gated, judged = (read_solutions(scored, scores).questions for scores in ("final", "raw"))
-    return {name: _figures(name, gated, judged) for name in AGGREGATORS}
+    return {name: _figures(name, gated, judged) for name in aggregators}
 
 
 def gate_again(scored: Path, target: Path, unreadable_audit: str) -> Path:

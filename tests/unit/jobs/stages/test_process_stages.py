@@ -123,3 +123,8 @@ def test_numbers_out_of_range_are_refused(kind: Any, setting: dict[str, Any]) ->
 def test_an_unknown_rule_for_unreadable_audits_is_refused() -> None:
     with refused("settings.unknown-value", name="unreadable_audit"):
         process_score.Settings(unreadable_audit="forget")
+
+
+def test_an_unknown_aggregator_is_refused() -> None:
+    with refused("settings.unknown-name", name="means"):
+        best_of_n.Settings(aggregators=("mean", "means"))
