@@ -188,8 +188,8 @@ def demo() -> Config:
             full, command="rlhf", rlhf_type="dpo", tuner_type="lora", learning_rate=5e-4, max_steps=20,
             per_device_train_batch_size=8,
         ),
-        judge_sft=replace(full, step_judge=True, max_steps=400, freeze_vit=True, freeze_aligner=True),
-        auditor_sft=replace(full, max_steps=200, freeze_vit=True, freeze_aligner=True),
+        judge_sft=replace(full, step_judge=True, max_steps=450),
+        auditor_sft=replace(full, max_steps=200),
         sampled_candidates=sample.Settings(max_tokens=256, on=small),
         scored_candidates=score.Settings(
             auditor=RULE_BASED, description_tokens=48, audit_tokens=96, verdict_tokens=4, max_model_len=1024, on=one_gpu
