@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import LocalCluster, log_of, send, until_ended
 
-from jobs.engine.request import Request
+from jobs.cli.main import main
+from jobs.engine.request import Request, save
 from jobs.engine.run_folder.ledger import Ledger
-from jobs.recipes import drawn_solutions, resolve
+from jobs.recipes import drawn_solutions, find, read_spec, resolve
 from jobs.recipes.drawn_pairs import MODEL
 from proxygrm.core.checkpoints.identity import checkpoint_identity
 from proxygrm.core.checkpoints.kinds import kind_of
@@ -30,6 +32,7 @@ PROFILE = Profile(
     health=Health(preflight=False),
 )
 IMAGES = 24
+RECIPE = "evpv-prm:quick"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_cluster: LocalCluster) -
 
 def finished(folder: Path) -> Path:
     drawn_solutions.draw(folder, images=IMAGES, solutions=4, questions=3)
+    stages = resolve(Request(recipe=RECIPE, assignments=assignments_of(folder))).stages
+    ledger = Ledger(folder / "run")
+    send(stages, ledger, PROFILE)
+    ended = until_ended(stages, ledger, 600)
+    for stage in stages:
+        assert ended[stage.name].word == "done", log_of(stage, ledger)
+    return ledger.folder
+
+
+def assignments_of(folder: Path) -> tuple[str, ...]:
     settings = {
         "release": folder / "release", "start": folder / MODEL, "questions": folder / "questions" / "questions.jsonl",
         "visualprocessbench": folder / "visualprocessbench", "process_benchmark.max_pairs": 2,
@@ -50,14 +63,7 @@ def finished(folder: Path) -> Path:
         "extractor_sft.max_steps": 24, "judge_sft.max_steps": 16, "extractor_dpo.max_steps": 1,
         **{f"{name}.per_device_train_batch_size": 8 for name in ("extractor_sft", "judge_sft")},
     }  # fmt: skip
-    assignments = tuple(f"{name}={value}" for name, value in settings.items())
-    stages = resolve(Request(recipe="evpv-prm:quick", assignments=assignments)).stages
-    ledger = Ledger(folder / "run")
-    send(stages, ledger, PROFILE)
-    ended = until_ended(stages, ledger, 600)
-    for stage in stages:
-        assert ended[stage.name].word == "done", log_of(stage, ledger)
-    return ledger.folder
+    return tuple(f"{name}={value}" for name, value in settings.items())
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -111,3 +117,33 @@ def test_best_of_n_the_benchmark_and_the_page_are_there(run: Path) -> None:
     assert summary(run, "process_benchmark")["judge"]["solutions"] == 2
     page = (run / "report" / "report.html").read_text()
     assert all(words in page for words in ("vision DPO", "Best of N, with the gate and without", "step judge", "67.46"))
+
+
+def test_studies_repeat_one_stage_on_what_the_run_has_and_end_in_a_table(
+    run: Path, local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in local_cluster.env.items():
+        monkeypatch.setenv(key, value)
+    ledger, chain = Ledger(run), {path.parent.name for path in run.glob("*/DONE.json")}
+    for name, only in (("gate", ()), ("perception", ("numbers-flipped",))):
+        spec = read_spec(find(RECIPE)[0], name, only)
+        request = Request(
+            recipe=RECIPE,
+            assignments=assignments_of(run.parent),
+            ablation_name=name,
+            ablation=spec.cells,
+            sweep=spec.sweep,
+        )
+        resolved = resolve(request)
+        save(resolved, ledger)
+        assert {stage.name for stage in resolved.stages if not stage.name.startswith("cells/")} <= chain
+        send(resolved.stages, ledger, PROFILE)
+        ended = until_ended(resolved.stages, ledger, 120)
+        assert {one.word for one in ended.values()} == {"done"}, [log_of(stage, ledger) for stage in resolved.stages]
+        done = CliRunner().invoke(main, ["ablate", "--table", "--run", str(run), name], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        folder = run / "ablations" / name
+        table = json.loads((folder / "table.json").read_text())
+        assert [row["evaluated"] for row in table] == [1] * len(spec.cells)
+        assert (folder / "plot.svg").read_text().count("<circle") >= 2
+    assert table[0]["means"]["accuracy_image_low"] <= table[0]["means"]["accuracy_image"]
