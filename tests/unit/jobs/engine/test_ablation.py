@@ -293,10 +293,11 @@ def test_the_table_has_mean_and_spread_over_seeds_and_counts_what_is_missing(tmp
     assert (two.evaluated, two.cells, two.spreads["accuracy"]) == (1, 2, None)
 
 
-def judged(run: Path, cell: str, right: str) -> None:
-    """right: of each pair, whether its one judgement is right (1) and the proxy agrees with it."""
+def judged(run: Path, cell: str, right: str, proxy_asked: bool = True) -> None:
+    """right: of each pair, whether its one judgement is right (1); what the proxy says cannot be read."""
     evaluated(run, cell, 0.5)
-    rows = [{"id": str(at), "copy": 0, "correct": mark == "1", "proxy_agrees": None} for at, mark in enumerate(right)]
+    proxy = {"proxy_asked": proxy_asked, "proxy_agrees": None}
+    rows = [{"id": str(at), "copy": 0, "correct": mark == "1", **proxy} for at, mark in enumerate(right)]
     (run / "cells" / cell / "evaluate" / "rl.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
@@ -320,6 +321,16 @@ def test_every_row_is_compared_with_the_first_on_the_same_pairs(tmp_path: Path) 
     judged_others.write_text(judged_others.read_text().replace('"7"', '"8"'))
     with refused("eval.other-pairs", runs=["aggregation=sum", "aggregation=bonus"]):
         comparisons(tmp_path, cells, table)
+
+
+def test_a_proxy_that_nobody_asked_is_not_compared(tmp_path: Path) -> None:
+    cells, table = read_spec(RECIPE, spec_file(tmp_path, SEEDS)).cells, RECIPE.sweep.table
+    assert table
+    for cell in cells:
+        judged(tmp_path, cell.name, "1100", proxy_asked=False)
+    (row,) = comparisons(tmp_path, cells, table)
+    assert row["figure"] == "accuracy_unparsed_wrong"
+    assert row["p_holm"] == row["p"], "a comparison that there is not is not corrected for"
 
 
 def test_the_table_is_shown_before_a_comparison_that_fails(tmp_path: Path) -> None:
