@@ -48,12 +48,12 @@ def draw_curves(title: str, axis: str, curves: Mapping[str, Sequence[Point]]) ->
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
-    parts = [_open(WIDTH, HEIGHT, title)]
+    parts = [open_svg(WIDTH, HEIGHT, title)]
     for value in (low, (low + high) / 2, high):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(_text(LEFT - 6, y(value) + 4, f"{100 * value:.0f} %", "end"))
-    parts += [_text(x(value), HEIGHT - BOTTOM + 16, short(value), "middle") for value in xs]
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, axis, "middle"))
+        parts.append(text(LEFT - 6, y(value) + 4, f"{100 * value:.0f} %", "end"))
+    parts += [text(x(value), HEIGHT - BOTTOM + 16, short(value), "middle") for value in xs]
+    parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, axis, "middle"))
     for at, (name, curve) in enumerate(curves.items()):
         colour, shift = COLOURS[at % len(COLOURS)], 4 * (at - (len(curves) - 1) / 2)  # whiskers beside each other
         marks = [(x(float(point.x or 0)) + shift, point) for point in sorted(curve, key=lambda point: point.x or 0)]
@@ -63,7 +63,7 @@ def draw_curves(title: str, axis: str, curves: Mapping[str, Sequence[Point]]) ->
             parts.append(_whisker(px, y(point.low), px, y(point.high), colour))
             parts.append(_dot(px, y(point.value), colour, point))
         parts.append(f'<rect x="{LEFT + 120 * at}" y="12" width="10" height="10" fill="{colour}"/>')
-        parts.append(_text(LEFT + 120 * at + 14, 21, name))
+        parts.append(text(LEFT + 120 * at + 14, 21, name))
     return "".join([*parts, "</svg>\n"])
 
 
@@ -77,11 +77,11 @@ def draw_cells(title: str, figures: Mapping[str, Sequence[Point]]) -> str:
     def x(value: float) -> float:
         return NAMES + (WIDTH - NAMES - RIGHT - 12) * (value - low) / (high - low)
 
-    parts = [_open(WIDTH, height, title)]
+    parts = [open_svg(WIDTH, height, title)]
     for value in (low, (low + high) / 2, high):
         parts.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{TOP}" y2="{height - AXIS}"/>')
-        parts.append(_text(x(value), height - 8, f"{100 * value:.0f} %", "middle"))
-    parts += [_text(NAMES - 8, TOP + row * at + row / 2 + 4, name, "end") for at, name in enumerate(names)]
+        parts.append(text(x(value), height - 8, f"{100 * value:.0f} %", "middle"))
+    parts += [text(NAMES - 8, TOP + row * at + row / 2 + 4, name, "end") for at, name in enumerate(names)]
     for at, (figure, points) in enumerate(figures.items()):
         colour, shift = COLOURS[at % len(COLOURS)], row * (at + 1) / (several + 1)
         for point in points:
@@ -89,7 +89,7 @@ def draw_cells(title: str, figures: Mapping[str, Sequence[Point]]) -> str:
             parts.append(_whisker(x(point.low), y, x(point.high), y, colour))
             parts.append(_dot(x(point.value), y, colour, point))
         parts.append(f'<rect x="{8 + 150 * at}" y="12" width="10" height="10" fill="{colour}"/>')
-        parts.append(_text(8 + 150 * at + 14, 21, figure))
+        parts.append(text(8 + 150 * at + 14, 21, figure))
     return "".join([*parts, "</svg>\n"])
 
 
@@ -100,14 +100,15 @@ def _range(points: Sequence[Point]) -> tuple[float, float]:
     return (bottom, top) if top > bottom else (bottom - 0.1, bottom + 0.1)
 
 
-def _open(width: int, height: int, title: str) -> str:
+def open_svg(width: int, height: int, title: str) -> str:
+    """The start of a drawing that follows light and dark."""
     label = escape(title, quote=True)
     box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" aria-label="{label}">{_STYLE}'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _whisker(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:

@@ -84,7 +84,7 @@ def line_chart(points: Sequence[tuple[float, float]], title: str, share: bool = 
     points = _thinned(points)
     first, last = points[0][0], points[-1][0]
     values = [value for _, value in points]
-    low, high = (0.0, 1.0) if share and min(values) >= 0 and max(values) <= 1 else _nice(min(values), max(values))
+    low, high = (0.0, 1.0) if share and min(values) >= 0 and max(values) <= 1 else nice(min(values), max(values))
 
     def x(step: float) -> float:
         inner = WIDTH - LEFT - RIGHT
@@ -146,7 +146,7 @@ def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
     return means
 
 
-def _nice(low: float, high: float) -> tuple[float, float]:
+def nice(low: float, high: float) -> tuple[float, float]:
     """The range extended to round numbers; a flat curve gets a margin on both sides."""
     if high == low:
         return (0.0, 1.0) if low == 0 else (low - abs(low) * 0.1, high + abs(low) * 0.1)

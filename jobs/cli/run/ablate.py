@@ -167,8 +167,13 @@ def _show_rows(rows: Sequence[Row], folder: Path, request: Request, shown: CellT
     out.print(table)
     if trainings := trainings_of(folder, request.ablation, shown):
         from proxygrm.report.tables.training import training_extents
+        from proxygrm.report.trainings import draw_trainings
 
-        out.print(training_extents(f"{folder.name}, {request.ablation_name}: training", trainings, shown.curves))
+        title = f"{folder.name}, {request.ablation_name}: training"
+        out.print(training_extents(title, trainings, shown.curves))
+        if drawn := draw_trainings(title, trainings, shown.curves):
+            write_text(file.with_name("trainings.svg"), drawn)
+            out.print(f"drawn in {file.with_name('trainings.svg')}", soft_wrap=True)
     what = (
         "in percent, 95 % interval in brackets"
         if shown.intervals
