@@ -188,7 +188,7 @@ def demo() -> Config:
             full, command="rlhf", rlhf_type="dpo", tuner_type="lora", learning_rate=5e-4, max_steps=20,
             per_device_train_batch_size=8,
         ),
-        judge_sft=replace(full, step_judge=True, max_steps=450),
+        judge_sft=replace(full, step_judge=True, max_steps=700),
         auditor_sft=replace(full, max_steps=200),
         sampled_candidates=sample.Settings(max_tokens=256, on=small),
         scored_candidates=score.Settings(
