@@ -17,7 +17,7 @@ COLUMNS = (
     Column("Questions", "questions", count=True, help="with candidates; of a benchmark its scored steps"),
     Column("Gated", "gated", interval=True, help="best of N by gated scores is right; 95 % bootstrap over questions"),
     Column("As judged", "judged", interval=True, help="the same by the verdicts alone"),
-    Column("Gate", "gate", interval=True, help="the difference, with its own paired interval"),
+    Column("Gate", "gate", interval=True, help="the difference; where its paired interval reaches 0, it did not help"),
     Column("Pass@N", "pass", interval=True, help="one of the candidates is right: no choice is above it"),
     Column("By chance", "random", interval=True, help="a candidate taken by chance is right"),
     Column("Macro-F1", "macro_f1", interval=True, help="of the step judge on VisualProcessBench"),
