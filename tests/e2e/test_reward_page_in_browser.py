@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from support.chromium import Chromium
-from support.proxy.reward_calls import Scoring, Writing, served
+from support.proxy.reward_calls import Scoring, Stepping, Writing, served
 
 pytestmark = pytest.mark.heavy
 
@@ -24,13 +24,13 @@ class Scene:
     """The API in a thread of its own, so that the browser's calls, which wait, do not stop it."""
 
     def __init__(self) -> None:
-        self.rm, self.grm, self.url = Scoring(), Writing(), ""
+        self.rm, self.grm, self.prm, self.url = Scoring(), Writing(), Stepping(), ""
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
 
     async def _serve(self) -> None:
-        async with served(rm=[self.rm], grm=[self.grm]) as http:
+        async with served(rm=[self.rm], grm=[self.grm], prm=[self.prm]) as http:
             self.url = str(http.base_url).rstrip("/")
             self._ready.set()
             await self._end.wait()
@@ -80,7 +80,7 @@ def compare(browser: Chromium) -> str:
 def test_a_person_compares_two_answers_with_a_dropped_image(scene: Scene, browser: Chromium) -> None:
     open_page(browser, scene.url)
     fill(browser, key="reward-key")
-    browser.wait("$$('#model option').length === 2")
+    browser.wait("$$('#model option').length === 3")
     out = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(out, "PNG")
     data = base64.b64encode(out.getvalue()).decode()
@@ -102,11 +102,28 @@ def test_a_person_compares_two_answers_with_a_dropped_image(scene: Scene, browse
     assert sent[0]["type"] == "image_url"
     fill(browser, model="rm")
     assert compare(browser) == "Answer 1 is better."
-    assert browser.ask("$('#scores').textContent").startswith("Scores: answer 1: 38.0000, answer 2: 5.0000")
+    assert browser.ask("$('#scores').textContent").startswith("Scores: answer 1: 38.0000, answer 2: 5.0000; answer 1")
     fill(browser, response_1="equal", response_2="lengt")
     assert compare(browser) == "Neither: both have the same score."
     others = [line for line in browser.said if not line.startswith(f"asks for {scene.url}/")]
     assert ["401" in line for line in others] == [True], others  # of its first look, without the key
+
+
+def test_solutions_in_steps_are_compared_by_their_scores_and_other_texts_are_not(
+    scene: Scene, browser: Chromium
+) -> None:
+    def solution(step: str) -> str:
+        return json.dumps({"reasoningprocess": [{"steptext": step}], "finalanswer": "2"})
+
+    open_page(browser, scene.url)
+    fill(browser, key="reward-key")
+    browser.wait("$$('#model option').length === 3")
+    right, wrong = solution("1 + 1 = 2"), solution("1 + 1 = 3")
+    fill(browser, model="prm", question="What is 1 + 1?", response_1=wrong, response_2=right)
+    assert compare(browser) == "Answer 2 is better."
+    assert browser.ask("$('#scores').textContent") == "Scores: answer 1: 0.0000, answer 2: 1.0000"
+    fill(browser, response_1="It is 2.")
+    assert compare(browser).startswith("No verdict: no_steps: response 1 has no steps")
 
 
 def test_failures_are_said_and_texts_of_a_model_are_no_markup(scene: Scene, browser: Chromium) -> None:
@@ -114,7 +131,7 @@ def test_failures_are_said_and_texts_of_a_model_are_no_markup(scene: Scene, brow
     fill(browser, question="Which?", response_1="a", response_2="b")
     assert "requires its key" in compare(browser)
     fill(browser, key="reward-key")
-    browser.wait("$$('#model option').length === 2")
+    browser.wait("$$('#model option').length === 3")
 
     async def marked_up(request: object, number: int) -> object:
         from support.proxy.stub import completion
