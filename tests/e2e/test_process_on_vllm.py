@@ -10,6 +10,9 @@ import pytest
 
 from support.evaluate.http_judges import serving
 from support.evaluate.solutions import MODEL, Service, drawn_rows, process, read, solution, write
+from support.evaluate.taught import rows as rows_of
+from support.evaluate.taught import solutions_folder
+from support.refusals import code_of
 
 pytestmark = pytest.mark.heavy
 
@@ -32,7 +35,13 @@ def report(file: Path) -> dict:
 
 
 def test_a_tiny_model_samples_and_scores_alone_and_beside_a_rule_based_service(tmp_path, monkeypatch):
-    from proxygrm.critique.prompts.process import audit_prompt, describe_prompt, policy_prompt, step_prompt
+    from proxygrm.critique.prompts.process import (
+        audit_prompt,
+        describe_prompt,
+        judgements_prompt,
+        policy_prompt,
+        step_prompt,
+    )
     from proxygrm.demo.corpus import demo_corpus
     from proxygrm.demo.model import build_tiny_model
     from proxygrm.evaluate.judges import base
@@ -40,6 +49,7 @@ def test_a_tiny_model_samples_and_scores_alone_and_beside_a_rule_based_service(t
     from proxygrm.evaluate.settings import EvaluateSettings
 
     texts = [describe_prompt("Q"), audit_prompt("D", "C"), step_prompt("Q", "D", ["S"]), policy_prompt("Q")]
+    texts.append(judgements_prompt("Q", "D", ["S"], True))
     model = tmp_path / "model"
     build_tiny_model(model, [*demo_corpus(0, n=50), *texts * 20], seed=0)
     with open_engine(model, EvaluateSettings(max_model_len=1024, device="cpu"), max_images=2) as loaded:
@@ -100,3 +110,15 @@ def test_a_tiny_model_samples_and_scores_alone_and_beside_a_rule_based_service(t
         assert (first["local_p_score"], first["visual_step_indices"]) == (0.5, [0])
         assert report(mixed)["unreadable_audits"] == {}
         assert len(first["raw_step_scores"]) == 2
+
+        # As a teacher, sampled with a seed for each call: more prompts than the engine reads in one step.
+        solutions = solutions_folder(tmp_path / "solutions", 6)
+        words = ("--teacher", model, *TOKENS[-4:], "--max-tokens", 4, "--tries", 2, "--temperature", 1)
+        process("describe", solutions, "--out", tmp_path / "d", *words)
+        assert rows_of(tmp_path / "d")[0]["model"].startswith("model@")
+        words = (*words, "--descriptions", tmp_path / "d")
+        done = process("judge", solutions, "--out", tmp_path / "j", *words, code=2)
+        assert code_of(done.stderr) == "teacher.nothing-usable"  # it has not learnt to write a list
+        asked = read(tmp_path / "j" / "calls" / "shard-000.jsonl")[1:]
+        assert {row["problem"] for row in asked} == {None}
+        assert len({row["seed"] for row in asked}) == len(asked) == 2 * 3 * len(rows_of(tmp_path / "d"))

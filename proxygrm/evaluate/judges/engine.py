@@ -185,6 +185,7 @@ def open_engine(model: Path, settings: EvaluateSettings, max_images: int) -> Ite
             "block_size": CPU_BLOCK_TOKENS,
             "distributed_executor_backend": "uni",
             "skip_mm_profiling": True,
+            "enable_chunked_prefill": False,  # vLLM cannot take back the draw of a seeded request after half a prompt
         }
     else:
         arguments |= {

@@ -67,6 +67,7 @@ def serve_command(spec: ReplicaSpec, port: int) -> list[str]:
     if spec.device == "cpu":
         command += ["--dtype", "float32", "--enforce-eager", "--skip-mm-profiling"]
         command += ["--distributed-executor-backend", "uni", "--block-size", str(CPU_BLOCK_TOKENS)]
+        command += ["--no-enable-chunked-prefill"]  # a seeded request fails when its prompt is read in parts
     else:
         command += ["--tensor-parallel-size", str(s.tensor_parallel_size)]
         command += ["--gpu-memory-utilization", str(s.gpu_memory_utilization)]
