@@ -101,7 +101,7 @@ def show_trends(trends: Sequence[Mapping[str, Any]], axis: str) -> None:
         parts = [
             f"{row['curve'] or row['figure']}: from {name} {change['from']:g} to {change['to']:g} "
             f"{100 * change['difference']:+.1f} points ({_ends(change)})",
-            "falls at every step" if row["monotone"] else "; ".join(
+            "never rises" if row["monotone"] else "; ".join(
                 f"rises from {rise['from']:g} to {rise['to']:g} by {100 * rise['difference']:.1f} ({_ends(rise)})"
                 for rise in row["rises"]
             ),
