@@ -46,8 +46,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_cluster: LocalCluster) -
 
 def finished(folder: Path) -> Path:
     drawn_solutions.draw(folder, images=IMAGES, solutions=4, questions=3)
-    stages = resolve(Request(recipe=RECIPE, assignments=assignments_of(folder))).stages
-    ledger = Ledger(folder / "run")
+    resolved = resolve(Request(recipe=RECIPE, assignments=assignments_of(folder)))
+    stages, ledger = resolved.stages, Ledger(folder / "run")
+    save(resolved, ledger)  # what the page shows is in it
     send(stages, ledger, PROFILE)
     ended = until_ended(stages, ledger, 600)
     for stage in stages:
