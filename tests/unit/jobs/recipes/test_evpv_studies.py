@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner, Result
@@ -145,7 +146,8 @@ def studied(folder: Path, spec: str, url: str, only: Sequence[str] = (), count: 
 
 
 def table(run: Path, *words: str) -> Result:
-    done = CliRunner().invoke(main, ["ablate", "--table", "--run", str(run), *words], catch_exceptions=False)
+    with patch.dict(os.environ):  # the command turns to the cluster of this checkout
+        done = CliRunner().invoke(main, ["ablate", "--table", "--run", str(run), *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done
 
