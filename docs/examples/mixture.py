@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from jobs.engine.recipe import PerCell, Recipe, Sweep
 from jobs.engine.stage import Stage
-from jobs.stages import mix
+from jobs.stages.data import mix
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jobs.engine.recipe import Recipe
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
-from jobs.stages import rl
+from jobs.stages.training import rl
 from proxygrm.rewards.function import Function
 from proxygrm.serving.services.command import CommandServer
 from slurm.sbatch import Resources

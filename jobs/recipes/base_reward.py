@@ -12,7 +12,10 @@ from pathlib import Path
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Given, Output, Stage
 from jobs.recipes import drawn_pairs
-from jobs.stages import benchmarks, checks, ensemble, evaluate, export, merge, mix, preferences, report, sft
+from jobs.stages import checks, export, report
+from jobs.stages.data import mix, preferences
+from jobs.stages.measuring import benchmarks, ensemble, evaluate
+from jobs.stages.training import merge, sft
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contracts import PROXY_GRM
 from proxygrm.evaluate.settings import AS_GIVEN

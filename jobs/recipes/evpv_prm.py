@@ -17,12 +17,15 @@ from jobs.recipes.drawn_pairs import MODEL
 from jobs.recipes.drawn_solutions import INPUTS
 from jobs.recipes.evpv_prm_report import REPORT
 from jobs.recipes.evpv_teaching import taught_sets
-from jobs.stages import best_of_n, calibration, checks, merge, perception, report, sft, solutions, step_teacher
-from jobs.stages import process_benchmark as benchmark
-from jobs.stages import process_sample as sample
-from jobs.stages import process_score as score
-from jobs.stages import process_sets as training
-from jobs.stages.served_teacher import RULE_BASED
+from jobs.stages import checks, report
+from jobs.stages.data import process_sets as training
+from jobs.stages.data import solutions, step_teacher
+from jobs.stages.data.served_teacher import RULE_BASED
+from jobs.stages.measuring import best_of_n, calibration, perception
+from jobs.stages.measuring import process_benchmark as benchmark
+from jobs.stages.measuring import process_sample as sample
+from jobs.stages.measuring import process_score as score
+from jobs.stages.training import merge, sft
 from slurm.sbatch import Resources
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobs.engine.stage import Output, Stage
-from jobs.stages import process_sets as training
-from jobs.stages import step_teacher
+from jobs.stages.data import process_sets as training
+from jobs.stages.data import step_teacher
 from proxygrm.evaluate.process.teach.asks import Asks
 
 if TYPE_CHECKING:

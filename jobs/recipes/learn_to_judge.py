@@ -15,7 +15,10 @@ from jobs.engine.demo_inputs import DemoInputs
 from jobs.engine.recipe import Recipe
 from jobs.engine.stage import Output, Stage
 from jobs.recipes.drawn_pairs import IN_BENCHMARK, MODEL, SEED
-from jobs.stages import benchmarks, critic, merge, report, sft
+from jobs.stages import report
+from jobs.stages.data import critic
+from jobs.stages.measuring import benchmarks
+from jobs.stages.training import merge, sft
 from proxygrm.core.pairs import SCHEMA_VERSION
 from proxygrm.evaluate.settings import JudgedBy
 from proxygrm.report.contents import CRITIC_COLUMNS, Report, Results

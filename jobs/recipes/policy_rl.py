@@ -15,7 +15,10 @@ from jobs.engine.demo_inputs import DemoInputs
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.recipes import base_reward, drawn_pairs
-from jobs.stages import checks, merge, policy_answers, policy_questions, preferences, report, rl_with_reward_model, sft
+from jobs.stages import checks, report
+from jobs.stages.data import policy_questions, preferences
+from jobs.stages.measuring import policy_answers
+from jobs.stages.training import merge, rl_with_reward_model, sft
 from proxygrm.core.errors import UserError
 from proxygrm.report.contents import Column, Report, Results
 from proxygrm.rewards.answers import SERVICE, Hybrid

@@ -12,7 +12,10 @@ from typing import Literal
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.recipes import drawn_pairs
-from jobs.stages import benchmarks, checks, distill, evaluate, merge, report, rl, rl_with_proxy, sft, split, transfer
+from jobs.stages import checks, report
+from jobs.stages.data import distill, split
+from jobs.stages.measuring import benchmarks, evaluate, transfer
+from jobs.stages.training import merge, rl, rl_with_proxy, sft
 from proxygrm.report.contents import Report, Results
 from proxygrm.rewards.proxy_agreement import ProxyAgreement
 from proxygrm.serving.settings import ProxySettings

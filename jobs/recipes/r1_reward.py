@@ -12,7 +12,10 @@ from typing import Literal
 from jobs.engine.recipe import CellTable, PerCell, Recipe, Sweep
 from jobs.engine.stage import Output, Stage
 from jobs.recipes import drawn_pairs
-from jobs.stages import benchmarks, checks, distill, evaluate, merge, report, rl_with_judge, sft, split
+from jobs.stages import checks, report
+from jobs.stages.data import distill, split
+from jobs.stages.measuring import benchmarks, evaluate
+from jobs.stages.training import merge, rl_with_judge, sft
 from proxygrm.critique.contracts import R1
 from proxygrm.report.contents import JUDGE_COLUMNS, Report, Results
 from proxygrm.rewards.consistency import Consistency

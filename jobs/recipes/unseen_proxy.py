@@ -12,7 +12,9 @@ from jobs.engine.demo_inputs import DemoInputs
 from jobs.engine.recipe import Recipe
 from jobs.engine.stage import Stage
 from jobs.recipes import drawn_pairs, proxy_grm
-from jobs.stages import checks, distill, merge, sft, split
+from jobs.stages import checks
+from jobs.stages.data import distill, split
+from jobs.stages.training import merge, sft
 from proxygrm.report.contents import Report
 
 

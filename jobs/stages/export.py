@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun, plain
-from jobs.stages import checks, ensemble, sft
+from jobs.stages import checks
+from jobs.stages.measuring import ensemble
+from jobs.stages.training import sft
 from slurm.sbatch import Resources
 
 ROWS, SCORES = "rows", "scores"

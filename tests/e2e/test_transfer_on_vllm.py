@@ -18,7 +18,7 @@ pytestmark = pytest.mark.heavy
 STAGE = """
 import json, sys
 from pathlib import Path
-from jobs.stages import transfer
+from jobs.stages.measuring import transfer
 from slurm.sbatch import Resources
 from jobs.engine.stage import Stage, StageRun
 from proxygrm.evaluate.settings import EvaluateSettings

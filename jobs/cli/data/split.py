@@ -58,7 +58,7 @@ def split(pairs: Path, critiques: tuple[Path, ...], out: Path, recipe: str, size
 def sets_of(spec: str) -> dict[str, TrainingSet]:
     """The training sets of a recipe's chain, NAME[:PRESET]. Raises UserError (data.no-sets) where it splits nothing."""
     from jobs.recipes import find
-    from jobs.stages.split import Settings
+    from jobs.stages.data.split import Settings
 
     recipe, preset = find(spec)
     stages = recipe.stages(recipe.settings(preset or next(iter(recipe.presets))))

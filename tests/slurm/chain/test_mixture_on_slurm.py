@@ -12,7 +12,7 @@ from data_tools.mix.run import mix as mix_here
 from data_tools.mix.spec import read_spec
 from data_tools.rows.preference import read_pairs
 from jobs.engine.run_folder.ledger import Ledger
-from jobs.stages import mix
+from jobs.stages.data import mix
 from slurm.profile import Health, Profile, Scheduler
 from slurm.sbatch import Resources
 from support.rows.filter_pairs import folder, pair

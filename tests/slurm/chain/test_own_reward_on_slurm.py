@@ -13,7 +13,7 @@ from conftest import log_of, send, until_ended
 
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Given
-from jobs.stages import rl
+from jobs.stages.training import rl
 from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.rewards.function import Function
 from proxygrm.rl.algorithms.stable_reinforce import StableReinforce

@@ -15,7 +15,7 @@ from conftest import LocalCluster, eventually, log_of, send, until_ended
 
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Given, Stage
-from jobs.stages import sft
+from jobs.stages.training import sft
 from proxygrm.core.checkpoints.check import check_checkpoint
 from slurm.profile import Health, Node, Profile, Scheduler
 from slurm.sbatch import Resources

@@ -16,7 +16,7 @@ from conftest import send, until_ended
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
 from jobs.engine.watch.why import explain_run
-from jobs.stages.rl import nodes_of
+from jobs.stages.training.rl import nodes_of
 from proxygrm.serving.services.command import CommandServer
 from proxygrm.serving.services.running import running
 from proxygrm.serving.services.service import Service, Surroundings

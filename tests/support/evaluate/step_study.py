@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.engine.recipe import Recipe
 from jobs.engine.stage import Given, Stage
 from jobs.recipes.evpv_studies import SWEEPS
-from jobs.stages import perception, process_benchmark
+from jobs.stages.measuring import perception, process_benchmark
 
 ABLATIONS = Path(__file__).parents[3] / "jobs" / "recipes" / "ablations" / "evpv_prm"
 

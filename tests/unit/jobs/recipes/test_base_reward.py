@@ -10,7 +10,7 @@ from jobs.engine import sweep
 from jobs.engine.request import Request, Resolved
 from jobs.recipes import read_spec, resolve, shipped
 from jobs.recipes.base_reward import RECIPE, chain, paper
-from jobs.stages import benchmarks
+from jobs.stages.measuring import benchmarks
 from proxygrm.core.settings import with_assignments
 from support.refusals import refused
 

@@ -194,7 +194,7 @@ def test_perception_shows_four_conditions_side_by_side(tmp_path: Path) -> None:
 
 def test_looking_at_the_recipe_and_its_studies_writes_nothing(tmp_path: Path) -> None:
     """Importing the released runner makes a folder where one stands."""
-    code = "from jobs.recipes import evpv_prm; from jobs.stages import perception, process_benchmark"
+    code = "from jobs.recipes import evpv_prm; from jobs.stages.measuring import perception, process_benchmark"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     assert list(tmp_path.iterdir()) == []

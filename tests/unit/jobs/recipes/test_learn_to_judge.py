@@ -15,7 +15,7 @@ from data_tools.rows.preference import read_pairs
 from data_tools.sources.demo_critic import BEST, WORST, write_demo_critic
 from jobs.engine.stage import Given, Stage
 from jobs.recipes import learn_to_judge as recipe
-from jobs.stages import critic
+from jobs.stages.data import critic
 from proxygrm.core.settings import with_assignments
 from proxygrm.critique.think_answer import parse, parse_score
 from proxygrm.report.contents import Report

@@ -11,7 +11,7 @@ from jobs.engine.request import Request, Resolved
 from jobs.engine.stage import Given, Stage
 from jobs.recipes import resolve, shipped
 from jobs.recipes.policy_rl import RECIPE
-from jobs.stages import rl
+from jobs.stages.training import rl
 from proxygrm.core.checkpoints.kinds import mark_process
 from proxygrm.critique.prompts.process import POLICY, STEP
 from proxygrm.serving.services.command import CommandServer

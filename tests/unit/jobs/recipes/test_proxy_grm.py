@@ -15,7 +15,8 @@ from jobs.engine.stage import StageRun
 from jobs.engine.submit import rendered
 from jobs.recipes import resolve
 from jobs.recipes.proxy_grm import RECIPE, chain, paper
-from jobs.stages import benchmarks, served_teacher
+from jobs.stages.data import served_teacher
+from jobs.stages.measuring import benchmarks
 from proxygrm.core.errors import UserError
 from slurm import profile
 from support.refusals import refused

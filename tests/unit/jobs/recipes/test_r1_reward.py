@@ -12,7 +12,7 @@ from jobs.engine.request import Request
 from jobs.engine.stage import Given, Stage
 from jobs.recipes import resolve, shipped
 from jobs.recipes.r1_reward import RECIPE, chain, demo, paper
-from jobs.stages import benchmarks
+from jobs.stages.measuring import benchmarks
 from proxygrm.rewards.consistency import JUDGE
 from slurm import profile
 

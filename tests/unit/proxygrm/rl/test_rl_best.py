@@ -12,7 +12,7 @@ import pytest
 
 from jobs.engine.request import Request
 from jobs.recipes import resolve
-from jobs.stages import rl
+from jobs.stages.training import rl
 from proxygrm.core.checkpoints.best import Best, read_best
 from proxygrm.core.runtime.save_now import SaveNow
 from proxygrm.rl.best import keep_best, with_validation, without_progress

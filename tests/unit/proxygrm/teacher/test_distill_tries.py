@@ -13,7 +13,7 @@ import pytest
 from data_tools.ingest.run import ingest
 from data_tools.rows.preference import read_pairs
 from data_tools.sources.demo_pairs import write_demo_pairs
-from jobs.stages.distill import Settings
+from jobs.stages.data.distill import Settings
 from proxygrm.critique.think_answer import parse
 from proxygrm.demo.rule_judge import build_app
 from proxygrm.teacher.critiques import CritiqueRow, read_critiques

@@ -14,7 +14,7 @@ from jobs.engine.space import forecast as forecasts
 from jobs.engine.space.amounts import Amount, Needs, Space, Unknown, measured, training
 from jobs.engine.space.forecast import RECORDS, Forecast, forecast, free
 from jobs.engine.stage import Artifact, Given, Stage, StageRun
-from jobs.stages import merge, rl, sft
+from jobs.stages.training import merge, rl, sft
 from slurm.sbatch import Resources
 from support.small_checkpoints import write_checkpoint
 

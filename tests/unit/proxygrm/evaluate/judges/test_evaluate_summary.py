@@ -7,7 +7,8 @@ import json
 import pytest
 
 from jobs.engine.stage import StageRun
-from jobs.stages import checks, evaluate
+from jobs.stages import checks
+from jobs.stages.measuring import evaluate
 from proxygrm.core.pairs import PairsWriter, arrange
 from proxygrm.critique.contract import rubric_for_proxy
 from proxygrm.evaluate.judges.base import made_by

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jobs.stages import benchmarks, checks, evaluate, transfer
-from jobs.stages.evaluate import Settings
+from jobs.stages import checks
+from jobs.stages.measuring import benchmarks, evaluate, transfer
+from jobs.stages.measuring.evaluate import Settings
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.evaluate.judges.endpoint import Endpoint
 from proxygrm.evaluate.models import Evaluation, judge_models, merge_models

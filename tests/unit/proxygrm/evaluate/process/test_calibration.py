@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from jobs.engine.stage import Artifact, Stage, StageRun
-from jobs.stages.calibration import Settings, calibrate
-from jobs.stages.calibration import stage as calibration_stage
+from jobs.stages.measuring.calibration import Settings, calibrate
+from jobs.stages.measuring.calibration import stage as calibration_stage
 from proxygrm.evaluate.process.calibration import Trial, calibration, read_trials
 from proxygrm.evaluate.process.labelled import write_labelled
 from slurm.sbatch import Resources

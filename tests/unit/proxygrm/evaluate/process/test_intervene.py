@@ -10,7 +10,7 @@ import pytest
 
 from jobs.cli.process.intervene import intervene
 from jobs.engine.stage import Given
-from jobs.stages import perception
+from jobs.stages.measuring import perception
 from proxygrm.core.settings import with_assignments
 from proxygrm.demo import sums
 from proxygrm.evaluate.process.intervene import Intervention, Noise

@@ -15,7 +15,7 @@ from jobs.engine.request import Request
 from jobs.engine.stage import Stage, StageRun
 from jobs.recipes import resolve
 from jobs.recipes.proxy_grm import RECIPE, demo
-from jobs.stages import benchmarks
+from jobs.stages.measuring import benchmarks
 from proxygrm.evaluate.judges.base import made_by
 from proxygrm.evaluate.rows.ordered_pair import ordered_pairs
 from proxygrm.evaluate.rows.pairs import load_pairs

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
-from jobs.stages import called_models
-from jobs.stages.called_models import CallSettings
+from jobs.stages.measuring import called_models
+from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.steps.asking import Asking, prompts_of

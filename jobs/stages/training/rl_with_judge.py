@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jobs.engine.stage import Output, Stage
-from jobs.stages import rl
+from jobs.stages.training import rl
 from proxygrm.rewards.consistency import JUDGE
 from proxygrm.serving.services.command import CommandServer
 

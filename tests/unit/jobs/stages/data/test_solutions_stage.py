@@ -14,7 +14,7 @@ from jobs.cli.main import main
 from jobs.engine.check import missing_inputs
 from jobs.engine.space.amounts import measured
 from jobs.engine.stage import Given, Stage, StageRun
-from jobs.stages import solutions
+from jobs.stages.data import solutions
 from proxygrm.process.solutions import read_solutions
 from slurm.profile import Profile
 from slurm.sbatch import Resources

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_tools.mix.spec import MixSpec, read_spec, shipped_file
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
-from jobs.stages.shards import carry_out
+from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from slurm.profile import Profile

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.engine.stage import Given, StageRun
-from jobs.stages import process_sets
+from jobs.stages.data import process_sets
 from support.evaluate.taught import solutions_folder, taught
 from support.refusals import refused
 

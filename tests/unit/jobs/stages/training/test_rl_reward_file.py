@@ -12,7 +12,7 @@ from jobs.engine.request import Request, Resolved
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Stage, StageRun
 from jobs.recipes import resolve
-from jobs.stages.rl import with_reward_file
+from jobs.stages.training.rl import with_reward_file
 from proxygrm.core.settings import from_table
 from proxygrm.rewards import REWARDS
 from proxygrm.rewards.function import Function

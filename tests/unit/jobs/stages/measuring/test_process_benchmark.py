@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.stages import process_benchmark
-from jobs.stages.process_benchmark import Settings
+from jobs.stages.measuring import process_benchmark
+from jobs.stages.measuring.process_benchmark import Settings
 from proxygrm.core.settings import with_assignments
 from proxygrm.evaluate.steps.release import read_release
 from slurm import profile as profiles

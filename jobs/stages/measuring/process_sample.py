@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Stage, StageRun
-from jobs.stages import called_models
-from jobs.stages.called_models import CallSettings
-from jobs.stages.served_teacher import RULE_BASED, is_service
+from jobs.stages.data.served_teacher import RULE_BASED, is_service
+from jobs.stages.measuring import called_models
+from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.prompts.process import POLICY
 from slurm.profile import Profile

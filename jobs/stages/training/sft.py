@@ -66,7 +66,7 @@ def disk(stage: Stage, need: Needs) -> Space:
 
 
 def train(run: StageRun) -> None:
-    from jobs.stages.sft_on_nodes import train_on_nodes
+    from jobs.stages.training.sft_on_nodes import train_on_nodes
     from proxygrm.sft.train import train_sft
 
     if run.nodes > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.engine.stage import Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
-from jobs.stages.served_teacher import RULE_BASED, RuleBased, is_service, rule_based_service
+from jobs.stages.data.served_teacher import RULE_BASED, RuleBased, is_service, rule_based_service
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.settings import EvaluateSettings

@@ -9,7 +9,7 @@ from data_tools.export.critic_rows import PROMPTS, CriticOptions
 from jobs.engine.space.amounts import Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
-from jobs.stages.shards import carry_out
+from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 
 

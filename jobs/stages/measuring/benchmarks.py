@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
-from jobs.stages import checks, evaluate
+from jobs.stages import checks
+from jobs.stages.measuring import evaluate
 from proxygrm.core.bounds import check_bounds
 from proxygrm.evaluate.benchmarks import RELEASED, Benchmark
 from proxygrm.evaluate.names import check_file_name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.engine.stage import Artifact, Stage
-from jobs.stages import rl, rl_with_proxy
+from jobs.stages.training import rl, rl_with_proxy
 from proxygrm.rewards.accuracy import Accuracy
 from proxygrm.serving.services.command import CommandServer
 from proxygrm.serving.services.service import Service

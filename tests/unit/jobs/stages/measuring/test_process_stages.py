@@ -11,7 +11,7 @@ import pytest
 
 from data_tools.sources.demo_solutions import write_demo_solutions
 from jobs.engine.stage import Given, Output, Stage, StageRun
-from jobs.stages import best_of_n, process_sample, process_score
+from jobs.stages.measuring import best_of_n, process_sample, process_score
 from proxygrm.process.aggregate import AGGREGATORS
 from slurm import profile as profiles
 from support.refusals import refused

@@ -15,13 +15,13 @@ from jobs.cli.main import main
 from jobs.engine import sweep
 from jobs.engine.stage import Stage, StageRun
 from jobs.recipes import find, read_spec
-from jobs.stages import mix
+from jobs.stages.data import mix
 from proxygrm.core.settings import with_assignments
 from slurm.profile import Profile
 from support.refusals import code_of, refused
 from support.rows.filter_pairs import folder, pair
 
-EXAMPLES = Path(__file__).parents[4] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[5] / "docs" / "examples"
 SPEC = """
 [sources.a]
 pairs = "a"

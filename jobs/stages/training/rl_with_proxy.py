@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.engine.stage import Output, Stage
-from jobs.stages import checks, rl
+from jobs.stages import checks
+from jobs.stages.training import rl
 from proxygrm.core.bounds import check_bounds
 from proxygrm.rewards.base import PROXY
 from proxygrm.serving.replicas.group import CHECKPOINT, Proxy

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
-from jobs.stages import called_models
-from jobs.stages.called_models import CallSettings
+from jobs.stages.measuring import called_models
+from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP
 from proxygrm.process.gate import UNREADABLE_AUDIT

@@ -7,8 +7,8 @@ from typing import Any
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
-from jobs.stages import called_models
-from jobs.stages.called_models import CallSettings
+from jobs.stages.measuring import called_models
+from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.evaluate.process.intervene import Intervention
 from slurm.profile import Profile

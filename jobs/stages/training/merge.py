@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
-from jobs.stages import checks, sft
+from jobs.stages import checks
+from jobs.stages.training import sft
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from jobs.engine.stage import Given, Output, Stage
-from jobs.stages import checks, rl
+from jobs.stages import checks
+from jobs.stages.training import rl
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.contracts import PROXY_GRM, Contract
 from proxygrm.rewards.answers import SERVICE, AsksRewardModel

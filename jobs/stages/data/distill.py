@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Stage, StageRun
-from jobs.stages import served_teacher
-from jobs.stages.served_teacher import RuleBased, TeacherSettings
+from jobs.stages.data import served_teacher
+from jobs.stages.data.served_teacher import RuleBased, TeacherSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.contracts import CONTRACTS, KINDS, PROXY_GRM, Contract
 

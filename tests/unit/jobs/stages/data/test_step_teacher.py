@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.engine.stage import Given, Stage, StageRun
-from jobs.stages import step_teacher
+from jobs.stages.data import step_teacher
 from proxygrm.process.solutions import read_solutions
 from slurm import profile as profiles
 from support.evaluate.taught import report, rows, solutions_folder, write_solutions

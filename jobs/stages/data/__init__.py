@@ -1,0 +1,1 @@
+"""What makes training data: releases, teachers, mixtures, sets."""

@@ -1,0 +1,1 @@
+"""What judges models and policies, and sums it up."""

@@ -1,0 +1,1 @@
+"""What trains: ms-swift, verl, and the merge of adapters."""
