@@ -3,6 +3,7 @@ VisualProcessBench's and questions for candidates. Both subsets of the release c
 are other images.
 
 OUT/release/meta.json, annotations/SUBSET.jsonl, images/SUBSET/N.png
+OUT/held_out/ the same, a tenth as large
 OUT/visualprocessbench/test.jsonl, images/N.png
 OUT/questions/questions.jsonl, images/N.png
 """
@@ -25,8 +26,9 @@ ERRORS: tuple[Error, ...] = ("", "perception", "reasoning")
 
 def write_demo_solutions(out: Path, images: int, solutions: int, questions: int, seed: int) -> None:
     """images: of the release, both subsets together, with three solutions each: a right one, one of perception's errors
-    and one of reasoning's. solutions: of the benchmark. questions: for candidates."""
+    and one of reasoning's; a tenth as many are held out. solutions: of the benchmark. questions: for candidates."""
     _write_release(out / "release", images, random.Random(f"solutions {seed}"))
+    _write_release(out / "held_out", max(2, images // 10), random.Random(f"held out {seed}"))
     _write_benchmark(out / "visualprocessbench", solutions, random.Random(f"step benchmark {seed}"))
     _write_questions(out / "questions", questions, random.Random(f"sums {seed}"))
 

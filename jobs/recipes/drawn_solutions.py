@@ -21,7 +21,7 @@ def draw(
     questions: int = DRAWN["questions"],
     seed: int = DRAWN["seed"],
 ) -> None:
-    """release/ in VisualPRM's layout, visualprocessbench/, questions/, and the model."""
+    """release/ and held_out/ in VisualPRM's layout, visualprocessbench/, questions/, and the model."""
     from data_tools.sources.demo_solutions import write_demo_solutions
     from proxygrm.demo.model import build_tiny_model
 
@@ -50,7 +50,7 @@ def words(seed: int, count: int = 240) -> Iterator[str]:
 
 INPUTS = DemoInputs(
     name="demo-solutions",
-    stamp={**DRAWN, "recipe": 1},
+    stamp={**DRAWN, "recipe": 2},
     draw=draw,
     announcement="drawing solutions in steps and building a tiny model (about half a minute)",
 )

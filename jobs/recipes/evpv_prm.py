@@ -6,7 +6,7 @@ file of that name under jobs/stages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +16,9 @@ from jobs.recipes import evpv_studies
 from jobs.recipes.drawn_pairs import MODEL
 from jobs.recipes.drawn_solutions import INPUTS
 from jobs.recipes.evpv_prm_report import REPORT
-from jobs.recipes.evpv_teaching import taught_sets
+from jobs.recipes.evpv_teaching import labelled_steps, taught_sets
 from jobs.stages import checks, report
+from jobs.stages.data import labelled_steps as labelled
 from jobs.stages.data import process_sets as training
 from jobs.stages.data import solutions, step_teacher
 from jobs.stages.data.served_teacher import RULE_BASED
@@ -79,6 +80,15 @@ def chain(c: Config) -> list[Stage]:
             extractor=extractor, settings=c.perception,
         )  # fmt: skip
         studied.append(shown_images)
+    if c.labelled_release:
+        made, rows, images_of_rows = labelled_steps(c)
+        scored_steps = score.stage(
+            "scored_steps", solutions=rows, images=images_of_rows, settings=c.scored_candidates,
+            judge=judge, extractor=extractor, auditor=auditor,
+        )  # fmt: skip
+        of_steps = replace(c.calibration, against="steps")
+        calibrated = calibration.stage("step_calibration", scored=scored_steps / "scored.jsonl", settings=of_steps)
+        studied += [*made, scored_steps, calibrated]
     page = report.stage("report", shows=[*shown, sets], settings=c.report)
     return [prm_data, *taught, sets, *trained, candidates, scored, *shown, *studied, page]
 
@@ -113,6 +123,11 @@ class Config:
     report: report.Settings
     preference: Literal["dpo", "none"] = "dpo"
     """Whether who describes also learns from contradicted descriptions."""
+    labelled_release: str = ""
+    """Labelled solutions that nothing was trained on, as released: are visual steps of a low reliability wrong? Empty:
+    the final answers of the candidates alone say what it is worth."""
+    labelled_solutions: solutions.Settings = field(default_factory=solutions.Settings)
+    labelled_steps: labelled.Settings = field(default_factory=labelled.Settings)
     intervenes: bool = False
     """Whether the policy also answers with a description, with a corrupted one, and with nothing (ablation
     `perception`)."""
@@ -180,6 +195,9 @@ def demo() -> Config:
         start=str(drawn / MODEL),
         questions=str(drawn / "questions" / "questions.jsonl"),
         visualprocessbench=str(drawn / "visualprocessbench"),
+        labelled_release=str(drawn / "held_out"),
+        labelled_solutions=solutions.Settings(shards=2, on=small),
+        labelled_steps=labelled.Settings(on=small),
         prm_data=solutions.Settings(shards=2, on=small),
         described_images=teacher,
         teacher_verdicts=teacher,

@@ -34,7 +34,11 @@ REPORT = Report(
         "auditor_sft": "auditor, SFT", "auditor_sft_merge": "auditor, merged",
         "sampled_candidates": "the policy's candidates", "scored_candidates": "scores of their steps",
         "chosen_candidates": "best of N", "process_benchmark": "VisualProcessBench",
-        "calibration": "calibration of the reliability", "perception": "perception intervention", "report": "this page",
+        "calibration": "calibration of the reliability",
+        "labelled_solutions": "labelled solutions, held out", "labelled_images": "their descriptions",
+        "labelled_verdicts": "teacher's judgements of them", "labelled_steps": "their steps as rows",
+        "scored_steps": "scores of labelled steps", "step_calibration": "reliability against step labels",
+        "perception": "perception intervention", "report": "this page",
     },
     results=Results(
         "chosen_candidates/summary.json", more=("process_benchmark/summary.json",),

@@ -1,12 +1,13 @@
-"""The teacher of EVPV-PRM: what it is asked for, and the training sets that its answers become."""
+"""The teacher of EVPV-PRM: what it is asked for, the training sets that its answers become, and labelled steps."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from jobs.engine.stage import Output, Stage
+from jobs.stages.data import labelled_steps as labelled
 from jobs.stages.data import process_sets as training
-from jobs.stages.data import step_teacher
+from jobs.stages.data import solutions, step_teacher
 from proxygrm.evaluate.process.teach.asks import Asks
 
 if TYPE_CHECKING:
@@ -34,3 +35,17 @@ def taught_sets(c: Config, rows: Output) -> tuple[list[Stage], Stage]:
         judgements=given.get("judgements"), contradictions=given.get("contradictions"), audits=given.get("audits"),
     )  # fmt: skip
     return stages, sets
+
+
+def labelled_steps(c: Config) -> tuple[list[Stage], Output, Output]:
+    """Solutions that nothing was trained on, as rows to score with the label of each step; what a step leans on is what
+    the teacher says. The stages, the rows, and the folder of their images."""
+    solved = solutions.stage("labelled_solutions", release=c.labelled_release, settings=c.labelled_solutions)
+    rows = solved / "solutions"
+    described = step_teacher.stage("labelled_images", asks="describe", solutions=rows, settings=c.described_images)
+    judged = step_teacher.stage(
+        "labelled_verdicts", asks="judge", solutions=rows, settings=c.teacher_verdicts,
+        descriptions=described / "answers",
+    )  # fmt: skip
+    made = labelled.stage("labelled_steps", solutions=rows, judgements=judged / "answers", settings=c.labelled_steps)
+    return [solved, described, judged, made], made / labelled.MADE, rows

@@ -49,7 +49,7 @@ def stage(
     name: str,
     *,
     solutions: Given | Output,
-    images: Given,
+    images: Given | Output,
     judge: str | Output,
     extractor: str | Output,
     auditor: str | Output,

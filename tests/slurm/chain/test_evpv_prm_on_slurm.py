@@ -58,7 +58,8 @@ def finished(folder: Path) -> Path:
 
 def assignments_of(folder: Path) -> tuple[str, ...]:
     settings = {
-        "release": folder / "release", "start": folder / MODEL, "questions": folder / "questions" / "questions.jsonl",
+        "release": folder / "release", "labelled_release": folder / "held_out", "start": folder / MODEL,
+        "questions": folder / "questions" / "questions.jsonl",
         "visualprocessbench": folder / "visualprocessbench", "process_benchmark.max_pairs": 2,
         "training_sets.auditor": "judge", "scored_candidates.auditor": "",
         "extractor_sft.max_steps": 24, "judge_sft.max_steps": 16, "extractor_dpo.max_steps": 1,
@@ -116,6 +117,11 @@ def test_best_of_n_the_benchmark_and_the_page_are_there(run: Path) -> None:
     assert chosen["gate_low"] <= chosen["gate"] <= chosen["gate_high"]
     assert max(chosen["gated"], chosen["judged"]) <= chosen["pass"]
     assert summary(run, "process_benchmark")["judge"]["solutions"] == 2
+    reliability = summary(run, "step_calibration")["reliability"]
+    labelled = rows(run / "labelled_steps" / "labelled.jsonl")
+    assert reliability["against"] == "steps"
+    assert json.loads((run / "labelled_steps" / "report.json").read_text())["rows"] == len(labelled) > 0
+    assert (run / "step_calibration" / "reliability.svg").read_text().startswith("<svg")
     page = (run / "report" / "report.html").read_text()
     assert all(words in page for words in ("vision DPO", "Best of N, with the gate and without", "step judge", "67.46"))
 

@@ -27,6 +27,16 @@ def test_both_subsets_call_other_images_by_the_same_names(tmp_path):
         assert labels == {("+", "+"): 12, ("-", "-"): 12, ("+", "-"): 12}
 
 
+def test_what_is_held_out_is_a_release_of_its_own_images(tmp_path):
+    write_demo_solutions(tmp_path, images=40, solutions=4, questions=4, seed=0)
+    release, held_out = (
+        {path.read_bytes() for path in (tmp_path / name).glob("images/*/*.png")} for name in ("release", "held_out")
+    )
+    assert (len(release), len(held_out)) == (40, 4)
+    assert not release & held_out
+    assert tuple(json.loads((tmp_path / "held_out" / "meta.json").read_text())) == SUBSETS
+
+
 def test_the_questions_answer_is_what_the_image_shows_and_what_is_added(tmp_path):
     write_demo_solutions(tmp_path, images=2, solutions=4, questions=24, seed=0)
     folder = tmp_path / "questions"

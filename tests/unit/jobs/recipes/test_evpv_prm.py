@@ -80,6 +80,21 @@ def test_a_benchmark_that_is_not_given_is_left_out() -> None:
     assert set(stages["report"].needs) == {"chosen_candidates", "training_sets"}
 
 
+def test_labelled_solutions_are_scored_by_the_models_that_score_the_candidates() -> None:
+    stages = chain("labelled_steps.questions=7")
+    scored, candidates = stages["scored_steps"], stages["scored_candidates"]
+    assert scored.config == candidates.config
+    assert [source(scored, role) for role in ("judge", "extractor")] == [
+        source(candidates, role) for role in ("judge", "extractor")
+    ]
+    assert source(scored, "solutions") == "labelled_steps/labelled.jsonl"
+    assert source(scored, "images") == "labelled_solutions/solutions"
+    assert stages["labelled_steps"].config.questions == 7
+    assert stages["labelled_solutions"].needs["release"] != stages["prm_data"].needs["release"]
+    assert [stages[name].config.against for name in ("calibration", "step_calibration")] == ["answer", "steps"]
+    assert not {name for name in chain("labelled_release=") if name.startswith("labelled") or "step_" in name}
+
+
 def test_rows_set_aside_are_the_evaluation_of_their_training() -> None:
     stages = chain("training_sets.validation=0.1", "training_sets.auditor=separate")
     names = {"extractor_sft": "vision_sft", "extractor_dpo": "vision_dpo", "judge_sft": "step_judge"}
@@ -124,7 +139,7 @@ def test_the_drawn_inputs_are_what_the_presets_name(tmp_path: Path) -> None:
     write_demo_solutions(tmp_path, images=6, solutions=4, questions=4, seed=0)
     config, folder = recipe.demo(), recipe.INPUTS.folder
     assert Path(config.start) == folder / MODEL
-    for path in (config.release, config.questions, config.visualprocessbench):
+    for path in (config.release, config.labelled_release, config.questions, config.visualprocessbench):
         assert (tmp_path / Path(path).relative_to(folder)).exists()
 
 
