@@ -23,6 +23,7 @@ from proxygrm.core.files.durable import sync_tree
 from proxygrm.core.files.whole_file import WholeFileWriter, write_json, writing
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.core.images.fields import NoImage, NotGiven
+from proxygrm.core.unicode_text import is_unicode
 
 _ROWS, _BYTES = 2048, 32 << 20  # limits of a batch in memory
 
@@ -233,17 +234,6 @@ def text_fault(texts: Sequence[Any]) -> Excluded | None:
         if not is_unicode(text):
             return Excluded("not_unicode", f"a lone surrogate in the {name}")
     return None
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text has no lone surrogates, which parquet and JSON cannot hold."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _size(*texts: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.ingest.image_paths import files_of
-from data_tools.ingest.part import expanded, interpret, is_unicode
+from data_tools.ingest.part import expanded, interpret
 from data_tools.ingest.raw_rows import read_span
 from data_tools.inspect.kinds import EXPECTED, Kind, RawFile
 from data_tools.sources import load
@@ -18,6 +18,7 @@ from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.core.images.fields import NotGiven
 from proxygrm.core.images.paths import MissingImage, OutsideRoot, resolve
 from proxygrm.core.labels import same_label
+from proxygrm.core.unicode_text import is_unicode
 from proxygrm.critique.contract import parse
 from proxygrm.critique.prompts import IMAGE_TAG
 

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from data_tools.ingest.image_paths import ImageReader
-from data_tools.ingest.part import is_unicode, key_of, text_fault
+from data_tools.ingest.part import key_of, text_fault
 from data_tools.ingest.raw_rows import RawFile, read_span
 from data_tools.rows.preference import ImageStore
 from data_tools.solutions.pairing import question_key
@@ -29,6 +29,7 @@ from data_tools.steps.shards import Shard
 from proxygrm.core.files.durable import sync_tree
 from proxygrm.core.files.whole_file import whole_file, write_json, writing
 from proxygrm.core.images.fields import NoImage
+from proxygrm.core.unicode_text import is_unicode
 from proxygrm.process.solutions import IMAGES, Solution
 
 BAD_VERDICT = "bad_verdict"

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import json_rows
+from proxygrm.core.unicode_text import check_unicode
 
 SOLUTIONS, PAIRS, IMAGES, REPORT = "solutions.jsonl", "pairs.jsonl", "images", "report.json"
 
@@ -119,6 +120,8 @@ def check_solutions(folder: Path) -> None:
 def solution_of(value: Any) -> Solution:
     """A row of solutions.jsonl. Raises BadRow."""
     row = _object(value)
+    for name in ("id", "subset", "question", "image", "steps", "answer"):
+        check_unicode(row.get(name), name)
     steps, labels, scores = row.get("steps"), row.get("labels"), row.get("scores")
     if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
         raise BadRow("bad_steps", "steps must be a list of texts, at least one")

@@ -20,6 +20,7 @@ from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import value_of
 from proxygrm.core.ids import loads
+from proxygrm.core.unicode_text import check_unicode
 from proxygrm.process.judgements import Judged, checked_audit, judged_steps
 from proxygrm.process.solutions import Solution
 from proxygrm.process.stages import DESCRIPTION
@@ -113,6 +114,7 @@ class TeacherRows(Generic[Value]):
             file.seek(place.offset)
             row = value_of(file.readline())
         try:
+            check_unicode(row, "it")
             return self.kind.value(row)
         except BadRow as error:
             raise self._bad_row(self.files[place.file], place.row, error) from error

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
+from proxygrm.core.unicode_text import check_unicode
 from proxygrm.critique.prompts.process import (
     AUDIT,
     CONTRADICT,
@@ -63,7 +64,9 @@ class Item:
         if answer["problem"] or not text.strip():
             raise BadRow(why_unreadable(answer), "there is no text")
         try:
-            return self.read(text)
+            row = self.read(text)
+            check_unicode(row, "the answer")
+            return row
         except BadRow as error:
             raise BadRow(why_unreadable(answer) if answer["truncated"] else error.cause, str(error)) from error
 

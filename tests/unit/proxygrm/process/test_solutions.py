@@ -58,6 +58,8 @@ def test_the_key_is_of_the_question_without_its_spaces_and_of_the_images(tmp_pat
         ({"labels": [1]}, "bad_labels"), ({"labels": [1, 0]}, "bad_labels"), ({"labels": [1, True]}, "bad_labels"),
         ({"labels": [1, 1.0]}, "bad_labels"), ({"labels": None}, "bad_labels"), ({"scores": [1.0]}, "bad_scores"),
         ({"scores": ["0.5", None]}, "bad_scores"), ({"scores": [float("nan"), 1]}, "bad_scores"),
+        ({"question": "\ud800?"}, "not_unicode"), ({"steps": ["a", "\udfff"]}, "not_unicode"),
+        ({"answer": "\ud800"}, "not_unicode"),
         ({"scores": [True, 1]}, "bad_scores"), ({"right": 1}, "bad_right"), ({"answer": 5}, "bad_answer"),
     ],
 )  # fmt: skip

@@ -72,6 +72,16 @@ def test_rows_that_are_not_of_the_kind_repeated_or_of_another_teacher_are_refuse
             read.get(key)
 
 
+def test_a_lone_surrogate_of_which_no_training_file_can_be_written_is_refused_by_its_row(tmp_path):
+    for text in (r"\ud800", r"x\udfff"):
+        source = tmp_path / "d.jsonl"
+        line = json.dumps(described("q", "a", text="TEXT"))
+        source.write_text(line.replace("TEXT", text) + "\n", encoding="utf-8")
+        rows = TeacherRows(source, DESCRIPTIONS)
+        with refused("teacher.bad-row", path=source, row=1, cause="not_unicode"):
+            rows.get(picture_key("q", ["a"]))
+
+
 def test_a_row_that_is_cut_off_and_a_path_without_rows_are_refused(tmp_path):
     source = folder(tmp_path / "d", [described("q", "a"), described("q", "b")])
     file = source / "shard-000.jsonl"

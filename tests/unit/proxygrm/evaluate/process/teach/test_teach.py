@@ -76,6 +76,7 @@ BAD = {
         "category_of_a_right_step"
     ),
     '[{"step": 2, "score": 1, "category": null}, {"step": 1, "score": 1, "category": null}]': "wrong_order",
+    '[{"step": 1, "score": 1, "visualdependency": "\\ud800"}, {"step": 2, "score": 1}]': "not_unicode",
 }
 
 
@@ -93,13 +94,13 @@ def test_judgements_that_do_not_fit_the_steps_are_asked_for_again_with_another_s
     told = report(tmp_path / "j")
     assert told["left_out"] == {cause: list(BAD.values()).count(cause) for cause in sorted(set(BAD.values()))}
     assert told["unusable"] == {cause: 2 * count for cause, count in told["left_out"].items()}
-    assert (told["asked"], told["written"], told["tries"]) == (14, 3, {"1": 3})
-    assert len(told["left_out_ids"]) == 11
+    assert (told["asked"], told["written"], told["tries"]) == (15, 3, {"1": 3})
+    assert len(told["left_out_ids"]) == 12
     assert "left out: bad category 2, bad score 3" in done.stderr
     seeds = {}
     for body in service.bodies:
         seeds.setdefault(body["messages"][-1]["content"][-1]["text"], []).append(body["seed"])
-    assert sorted(len(set(each)) for each in seeds.values()) == [1] * 3 + [2] * 11
+    assert sorted(len(set(each)) for each in seeds.values()) == [1] * 3 + [2] * 12
 
 
 def test_a_second_try_may_bring_what_the_first_did_not_and_more_tries_may_be_given_later(tmp_path):
