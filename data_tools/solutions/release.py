@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ from typing import Any
 
 from data_tools.ingest.raw_rows import ARCHIVE, list_files, not_unpacked
 from proxygrm.core.errors import UserError
+from proxygrm.core.unicode_text import is_unicode
 
 EXPECTED = "the unpacked folder of VisualPRM400K, -v1.1 or -v1.1-Raw (annotations, images, perhaps meta.json)"
 META = "meta.json"
@@ -116,10 +118,8 @@ def _of_meta(file: Path, entries: dict[str, dict[str, Any]], base: Path, places:
         elif images is None or not images.is_dir():
             without_images.append(f"{name}: {entry['root']}")
         else:
-            length = entry.get("length")
-            length = length if isinstance(length, int) and not isinstance(length, bool) else None
             relative = annotation.relative_to(base).as_posix()
-            found.append(Annotation(annotation, relative, name, images, places[-1], length))
+            found.append(Annotation(annotation, relative, name, images, places[-1], entry.get("length")))
     if unlabelled:
         if archives := _archives(base, "annotation"):
             raise not_unpacked(
@@ -149,25 +149,41 @@ def _chosen_entries(file: Path, alone: Path | None, only: Sequence[str]) -> dict
 
 
 def _entries(file: Path) -> dict[str, dict[str, Any]]:
+    repeated = list[str]()
+
+    def entries_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        return dict(pairs)
+
     try:
-        meta = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        meta = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=entries_of)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{file} cannot be read ({error}); download it again", code="file.damaged", path=file
         ) from error
     entries = meta.items() if isinstance(meta, dict) else ()
-    bad = [
-        name
-        for name, entry in entries
-        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("root", "annotation")))
-    ]
+    faults = {name: fault for name, entry in entries if (fault := _fault(name, entry))}
+    faults |= dict.fromkeys(repeated, "stands there twice")
+    bad = list(faults)
     if bad or not entries:
-        what = f"{bad[0]!r} lacks root or annotation" if bad else "it names no subset"
+        what = f"{bad[0]!r} {faults[bad[0]]}" if bad else "it names no subset"
         raise UserError(
             f"{file}: {what}; it must be {{NAME: {{root, annotation, length}}}}", code="data.bad-meta", path=file,
             subsets=bad,
         )  # fmt: skip
     return dict(entries)
+
+
+def _fault(name: str, entry: Any) -> str:
+    """What is wrong with an entry of meta.json; "" if nothing is."""
+    if not name.strip() or not is_unicode(name):
+        return "is not a name"
+    if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("root", "annotation"))):
+        return "lacks root or annotation"
+    length = entry.get("length")
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 0):
+        return f"has {length!r:.40} for a length"
+    return ""
 
 
 def _image_folder(root: str, places: Sequence[Path]) -> Path | None:
@@ -249,9 +265,9 @@ def _named_by_rows(annotation: Annotation) -> Path | None:
     try:
         image = json.loads(line)["image"]
         folder, name = annotation.place(image if isinstance(image, str) else image[0])
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return folder / PurePosixPath(name).parts[0]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return folder / PurePosixPath(name).parts[0]
 
 
 def _archives(base: Path, word: str) -> list[str]:

@@ -56,7 +56,7 @@ def _meta(folder: Path) -> dict[str, Any]:
         if file.is_file():
             try:
                 meta = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise UserError(
                     f"{file} cannot be read ({error}); download it again", code="file.damaged", path=file
                 ) from error

@@ -32,7 +32,7 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
         return unknown_layout(row, "message and answer")
     try:
         prompt = _prompt(row["message"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Excluded("message_not_json", f"message: {error}")
     if prompt is None:
         return unknown_layout(row, "message of one user turn with a text")

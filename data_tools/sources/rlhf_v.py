@@ -24,7 +24,7 @@ def _original(row: dict[str, Any]) -> RawPair | Excluded:
     if isinstance(text, str):
         try:
             text = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return Excluded("text_not_json", str(error), id=row.get("idx"))
     if not isinstance(text, dict):
         return Excluded("text_not_json", f"`text` is {type(text).__name__}", id=row.get("idx"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import value_of
 from proxygrm.evaluate.layouts.base import Document, shown
 from proxygrm.evaluate.layouts.xlsx import read_sheet, write_sheet
 
@@ -33,7 +33,7 @@ def open_foreign(path: Path) -> Document | None:
         return None
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        whole = json.loads(data)
+        whole = value_of(data)
     except ValueError:
         return Document(path, rows=list(_lines(data))) if isinstance(line, dict) else None
     if isinstance(whole, list):
@@ -48,7 +48,7 @@ def _first_line(path: Path) -> Any:
         for line in file:
             if text := line.removeprefix(b"\xef\xbb\xbf").strip():
                 try:
-                    return json.loads(text)
+                    return value_of(text)
                 except ValueError:
                     return None
     return None
@@ -59,7 +59,7 @@ def _lines(data: bytes) -> Iterator[Any]:
     for line in data.splitlines():
         if line.strip():
             try:
-                yield json.loads(line)
+                yield value_of(line)
             except ValueError:
                 yield line.decode(errors="replace")
 

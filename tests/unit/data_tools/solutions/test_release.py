@@ -13,6 +13,7 @@ from support.rows.release_files import jsonl
 from support.rows.visualprm_files import conversation, scored, v11, write_shades
 
 ROW = conversation(["a"], ["+"])
+ENTRY = '{"%s": {"root": "images/UniGeo", "annotation": "annotations/unigeo_prm.jsonl", "length": %s}}'
 
 
 def found(release: Path, *only: str, images_root: Path | None = None) -> dict[str, tuple[str, str | None]]:
@@ -151,12 +152,27 @@ def test_files_that_belong_to_no_folder_of_images_are_refused(tmp_path: Path) ->
     [
         ("{", "file.damaged"), ("[]", "data.bad-meta"), ("{}", "data.bad-meta"), ('{"A": 1}', "data.bad-meta"),
         ('{"A": {"root": "x"}}', "data.bad-meta"), ('{"A": {"root": 1, "annotation": "x"}}', "data.bad-meta"),
+        ("[" * 100_000, "file.damaged"),
+        (ENTRY % ("", "1"), "data.bad-meta"), (ENTRY % (r"\ud800", "1"), "data.bad-meta"),
+        (ENTRY % ("A", '"1"'), "data.bad-meta"), (ENTRY % ("A", "-1"), "data.bad-meta"),
+        (ENTRY % ("A", "true"), "data.bad-meta"), (ENTRY % ("A", '1, "root": "images/UniGeo"'), "data.bad-meta"),
+        (ENTRY % ("A", '1}, "A": {"root": "images/UniGeo", "annotation": "unigeo_prm.jsonl"'), "data.bad-meta"),
     ],
 )  # fmt: skip
 def test_a_meta_json_of_another_shape_is_refused(release: Path, meta: str, code: str) -> None:
     (release / "meta.json").write_text(meta, encoding="utf-8")
     with refused(code):
         annotations_of(release)
+
+
+@pytest.mark.parametrize("image", ["VisualPRM400K-v1.1-Raw", "", [], None, "nested"])
+def test_a_first_row_that_names_no_folder_of_images_is_refused_by_its_subset(tmp_path: Path, image: object) -> None:
+    line = "[" * 100_000 if image == "nested" else json.dumps({**ROW, "image": image})
+    file = v10(tmp_path, images=()) / "annotations" / "ai2d_x.jsonl"
+    file.parent.mkdir()
+    file.write_text(line + "\n", encoding="utf-8")
+    with refused("data.subset-without-images"):
+        annotations_of(tmp_path)
 
 
 def test_a_file_that_meta_json_does_not_list_is_refused(release: Path) -> None:
