@@ -12,6 +12,7 @@ from jobs.cli.common.options import Share
 from jobs.cli.common.say import echo
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.output_file import check_output
 from proxygrm.core.files.whole_file import whole_file, writing
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ def write_rows(
             code="file.not-a-file" if exists else "file.missing",
             path=source,
         )
-    if target.is_dir():
-        raise UserError(f"--output {target} is a folder; name another file", code="file.not-a-file", path=target)
-    if target.exists() and target.samefile(source):
-        raise UserError(f"--output {target} is the input; name another file", code="option.out-is-input", path=target)
+    check_output(target, [source])
     log = target.with_name(f"{target.name}.dropped.jsonl")
     try:
         with (

@@ -36,10 +36,13 @@ def calibrate(scored: Path, against: str, bins: int, svg: Path | None, as_json: 
     from typing import cast
 
     from jobs.cli.common.console import out as console
+    from proxygrm.core.files.output_file import check_output
     from proxygrm.core.files.whole_file import write_text
     from proxygrm.evaluate.process.calibration import Against, CalibrationSettings, calibrated
     from proxygrm.report.tables.calibration import draw, show
 
+    if svg:
+        check_output(svg, [scored], "--svg")
     figures = calibrated(scored, CalibrationSettings(cast(Against, against), bins))
     if svg:
         write_text(svg, draw(figures))

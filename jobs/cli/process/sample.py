@@ -58,6 +58,7 @@ def sample(
     """
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
+    from proxygrm.core.files.output_file import check_output
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
@@ -70,6 +71,7 @@ def sample(
     refuse_drop(evaluate.missing_images)
     (model,) = judges_of({"policy": policy}, models, calls).values()
     root = images_root or source.parent
+    check_output(target, [source])  # before any call is made
     with execute.resumable(), quiet("process sample"), execute.ProgressBar() as progress:
         file = read_questions(source, root, fresh_question)
         file.check(source, max_bad)

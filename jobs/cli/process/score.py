@@ -87,6 +87,7 @@ def score(
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
     from proxygrm.core.checkpoints.kinds import kind_of
+    from proxygrm.core.files.output_file import check_output
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
@@ -106,6 +107,7 @@ def score(
     by_source = {source: calls_of(source, evaluate) for source in dict.fromkeys(sources.values())}
     roles = {role: by_source[source] for role, source in sources.items()}
     root = images_root or source.parent
+    check_output(target, [source])  # before any call is made
     with execute.resumable(), quiet("process score"), execute.ProgressBar() as progress:
         file = read_questions(source, root)
         file.check(source, max_bad)

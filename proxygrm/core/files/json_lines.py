@@ -45,3 +45,15 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
                 f"{path} row {number} {problem} ({error})", code="file.bad-row", path=path, row=number
             ) from error
         yield number, row
+
+
+def object_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number, object). UserError for a line that is not a JSON object."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; pass a JSONL file", code="file.missing", path=path)
+    for number, row in json_rows(path):
+        if not isinstance(row, dict):
+            raise UserError(
+                f"{path} row {number} is not a JSON object", code="data.not-an-object", path=path, row=number
+            )
+        yield number, row

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import object_rows
 from proxygrm.critique.contract import parse
 from proxygrm.critique.thought import after_thought
-from proxygrm.evaluate.best_of_n.ranking import object_rows, prompt_id, read_prompts
+from proxygrm.evaluate.best_of_n.ranking import prompt_id, read_prompts
 from proxygrm.evaluate.judges.base import Judge, Progress
 from proxygrm.evaluate.judging import collect_answers, no_progress
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, verdict_of

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import json_rows
+from proxygrm.core.files.json_lines import object_rows
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.rows.row_file import write_rows
 from proxygrm.evaluate.rows.text import ids_text, rows_text
@@ -259,15 +259,3 @@ def prompt_id(row: dict[str, Any], path: Path, number: int) -> str | None:
         return id_text(value) if has_id(value) else None
     except BadId as error:
         raise UserError(f"{path} row {number}: {error}", code="eval.bad-id", path=path, row=number) from None
-
-
-def object_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number, object). UserError for a line that is not a JSON object."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; pass a JSONL file", code="file.missing", path=path)
-    for number, row in json_rows(path):
-        if not isinstance(row, dict):
-            raise UserError(
-                f"{path} row {number} is not a JSON object", code="data.not-an-object", path=path, row=number
-            )
-        yield number, row

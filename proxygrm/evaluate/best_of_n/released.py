@@ -13,7 +13,7 @@ from typing import Any
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
-from proxygrm.evaluate.best_of_n.ranking import object_rows
+from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.best_of_n.solutions import OVERALL, UNKNOWN
 from proxygrm.process.aggregate import RELEASED, aggregate, scores_in
 from proxygrm.process.match.answers import answers_equal

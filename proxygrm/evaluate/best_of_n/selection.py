@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.json_lines import object_rows
 from proxygrm.core.files.whole_file import whole_file
 from proxygrm.critique.prompts import IMAGE_TAG, inert
 from proxygrm.critique.prompts.process import policy_prompt
-from proxygrm.evaluate.best_of_n.ranking import Ranked, object_rows, rank
+from proxygrm.evaluate.best_of_n.ranking import Ranked, rank
 from proxygrm.evaluate.best_of_n.solutions import response_numbers
 from proxygrm.evaluate.rows.pairs import image_files, image_names
 from proxygrm.process.policy_json import FINAL, STEPS

@@ -11,7 +11,8 @@ from typing import Any
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
-from proxygrm.evaluate.best_of_n.ranking import object_rows, prompt_id
+from proxygrm.core.files.json_lines import object_rows
+from proxygrm.evaluate.best_of_n.ranking import prompt_id
 from proxygrm.evaluate.rows.text import ids_text, reasons_text
 from proxygrm.process.aggregate import scores_in
 from proxygrm.process.match.answers import answer_class, answers_equal

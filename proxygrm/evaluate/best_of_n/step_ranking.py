@@ -6,8 +6,9 @@ from itertools import permutations
 from math import isclose
 from pathlib import Path
 
+from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.best_of_n.curves import TIE
-from proxygrm.evaluate.best_of_n.ranking import Prompt, Ranked, object_rows, prompt_id
+from proxygrm.evaluate.best_of_n.ranking import Prompt, Ranked, prompt_id
 from proxygrm.evaluate.best_of_n.solutions import read_solutions
 from proxygrm.process.aggregate import aggregate
 

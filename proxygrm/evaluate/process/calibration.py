@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import json_rows
+from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.process.questions import responses_of
 from proxygrm.evaluate.scores.metrics import Figures, middle_95
 from proxygrm.process.match.answers import answers_equal
@@ -58,7 +58,7 @@ class Trials:
 def read_trials(scored: Path, against: Against, refuse_none: bool = True) -> Trials:
     """UserError for a file without any trial, unless that is allowed: eval.no-trials."""
     found = Trials()
-    for _, row in json_rows(scored):
+    for _, row in object_rows(scored):
         for response in responses_of(row).values():
             _add(found, row, response, against)
     if refuse_none and not found.trials:
@@ -76,6 +76,9 @@ def read_trials(scored: Path, against: Against, refuse_none: bool = True) -> Tri
 def _add(found: Trials, row: Mapping[str, Any], response: Any, against: Against) -> None:
     judged = response.get("eval") if isinstance(response, dict) else None
     visual = judged.get("visual_step_indices") if isinstance(judged, dict) else None
+    if visual is not None and not (isinstance(visual, list) and all(type(at) is int and at >= 0 for at in visual)):
+        found.left_out["bad_visual_steps"] += 1
+        return
     if not isinstance(judged, dict) or not visual:
         found.left_out["no_visual_steps" if judged else "not_scored"] += 1
         return
@@ -93,14 +96,15 @@ def _add(found: Trials, row: Mapping[str, Any], response: Any, against: Against)
     labels = response.get("labels")
     for at in visual:
         label = labels[at] if isinstance(labels, list) and at < len(labels) else None
-        if reliability is None or label not in (1, -1):
+        if reliability is None or label not in (1, -1) or isinstance(label, bool):
             found.left_out["no_label" if known else "unknown_reliability"] += 1
         else:
             found.trials.append(Trial(reliability, label == 1, cluster))
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """From 0 to 1, else None: NaN too."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
 
 
 def calibration(trials: Sequence[Trial], bins: int, resamples: int = RESAMPLES, seed: int = 0) -> Figures:

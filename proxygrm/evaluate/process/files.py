@@ -26,7 +26,7 @@ def sample_file(
     """Write `target` and beside it report.json, which is returned. Raw answers are in TARGET.calls, from where it
     resumes. UserError for bad rows and missing images, and as `sample_questions`."""
     file = read_questions(source, images_root, fresh_question)
-    file.check(source, max_bad=0)
+    file.check(source)
     missing = check_images([question.images for question in file.questions], sampling.settings.missing_images)
     samples = sample_questions(file, sampling, calls, _calls_of(target), progress)
     write_rows(target, (samples.row(row, images_root) for _, row in json_rows(source)))
@@ -45,7 +45,7 @@ def score_file(
 ) -> dict[str, Any]:
     """The same for scores. models: judge, extractor and auditor."""
     file = read_questions(source, images_root)
-    file.check(source, max_bad=0)
+    file.check(source)
     missing = check_images([question.images for question in file.questions], missing_images)
     work = score_questions(file, settings, **models, folder=_calls_of(target), progress=progress)
     tally = Tally()

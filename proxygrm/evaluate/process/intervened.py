@@ -12,6 +12,7 @@ from typing import Any
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.files.json_lines import json_rows
+from proxygrm.core.files.output_file import check_output
 from proxygrm.critique.prompts.process import CONTRADICT, DESCRIBE, SOLVE
 from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.process.answering import answer_all
@@ -42,8 +43,9 @@ def intervene_file(
 ) -> Figures:
     """Write `target`, and return the figures. UserError for bad rows and missing images, and when calls get no answer
     (the others are kept in TARGET.calls, and the next run asks for the rest)."""
+    check_output(target, [source])
     file = read_questions(source, images_root, solvable)
-    file.check(source, max_bad=0)
+    file.check(source)
     blank = check_images([question.images for question in file.questions], missing_images)
     work = InterventionWork(file.questions, intervention)
     models = {ask: policy if ask == SOLVE else extractor for ask in (DESCRIBE, CONTRADICT, SOLVE) if ask in work.stages}

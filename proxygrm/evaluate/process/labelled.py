@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.output_file import check_output
 from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.process.judgements import Judged
 from proxygrm.process.policy_json import FINAL, STEPS
-from proxygrm.process.solutions import Solution, read_solutions
+from proxygrm.process.solutions import PAIRS, REPORT, SOLUTIONS, Solution, read_solutions
 from proxygrm.process.teacher_rows import JUDGEMENTS, TeacherRows, judged_of, key_of
 
 
@@ -25,6 +26,7 @@ def write_labelled(solutions: Path, judgements: Path, target: Path, questions: i
     `read_solutions` and `TeacherRows`, and where nothing is left: data.nothing-labelled.
     """
     counts, judged = Counter[str](), TeacherRows(judgements, JUDGEMENTS)
+    check_output(target, [solutions / SOLUTIONS, solutions / PAIRS, solutions / REPORT, *judged.files])
     wanted = dict.fromkeys(islice(_keys(solutions), questions or None))
     by_question: dict[str, Row] = {}
     for solution in read_solutions(solutions):
@@ -38,9 +40,10 @@ def write_labelled(solutions: Path, judgements: Path, target: Path, questions: i
         row[f"vlmresponse{len(row) - 1}"] = _response(solution, steps)
         counts["solutions"] += 1
     if not by_question:
+        causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(counts.items())) or "it has no solutions"
         raise UserError(
-            f"{solutions} has no solution with labels that {judgements} judges ({dict(counts)}); take the solutions "
-            "that the teacher judged",
+            f"{solutions} has no solution with labels that {judgements} judges ({causes}); take the solutions that the "
+            "teacher judged",
             code="data.nothing-labelled",
             path=solutions,
             counts=dict(counts),

@@ -62,12 +62,13 @@ class QuestionFile:
     repeated_ids: dict[str, list[int]] = field(default_factory=dict)
     """An id of several rows -> their lines."""
 
-    def check(self, path: Path, max_bad: float) -> None:
-        """UserError when nothing is left, or more than the share `max_bad` is bad."""
+    def check(self, path: Path, max_bad: float | None = None) -> None:
+        """UserError when nothing is left, or more than the share `max_bad` is bad; None: no bad row is allowed."""
         bad = sum(map(len, self.bad.values()))
-        if self.bad and (not self.questions or bad > max_bad * (bad + len(self.questions))):
+        if self.bad and (not self.questions or bad > (max_bad or 0) * (bad + len(self.questions))):
             raise UserError(
-                f"{path}: {reasons_text(self.bad)}; fix these rows, or allow their share with --max-bad",
+                f"{path}: {reasons_text(self.bad)}; fix these rows, or "
+                + ("leave them out" if max_bad is None else "allow their share with --max-bad"),
                 code="process.bad-rows",
                 path=path,
                 reasons=self.bad,

@@ -132,6 +132,31 @@ def test_the_command_says_it_of_the_scores_of_a_service(tmp_path: Path) -> None:
     assert code_of(done.stderr) == "eval.no-trials"
 
 
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"local_p_score": float("nan")}, "unknown_reliability"), ({"local_p_score": 7}, "unknown_reliability"),
+        ({"local_p_score": 10**400}, "unknown_reliability"), ({"local_p_score": "0.5"}, "unknown_reliability"),
+        ({"visual_step_indices": 3}, "bad_visual_steps"), ({"visual_step_indices": ["0"]}, "bad_visual_steps"),
+        ({"visual_step_indices": [-1]}, "bad_visual_steps"), ({"visual_step_indices": [7]}, "no_label"),
+        ({"visual_step_indices": [1]}, "no_label"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_counted_by_its_cause(tmp_path: Path, change: dict[str, Any], cause: str) -> None:
+    good = {"visual_step_indices": [0], "local_p_score": 0.5}
+    row = {"question": "q", "vlmresponse1": {"eval": good, "labels": [1, True]}}
+    bad = {"question": "q", "vlmresponse1": {"eval": good | change, "labels": [1, True]}}
+    found = read_trials(write(tmp_path / "s.jsonl", [row, bad]), "steps")
+    assert (found.trials, dict(found.left_out)) == ([Trial(0.5, True, ("q", "None"))], {cause: 1})
+
+
+def test_a_file_that_is_missing_or_has_another_row_than_an_object_is_refused(tmp_path: Path) -> None:
+    assert code_of(process("calibrate", tmp_path / "no.jsonl", code=2).stderr) == "file.missing"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\nnull\n")
+    assert code_of(process("calibrate", rows, code=2).stderr) == "data.not-an-object"
+
+
 @pytest.mark.slow
 def test_labelled_solutions_are_scored_and_compared_step_by_step(tmp_path: Path) -> None:
     folder, judgements = solutions_folder(tmp_path / "solutions", images=4), tmp_path / "judgements"
