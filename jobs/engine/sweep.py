@@ -68,20 +68,21 @@ class Spec:
     """Which of the recipe's `sweeps` says what a cell repeats; "": its `sweep`."""
 
 
-def read_spec(name: str, shipped: Path, only: Sequence[str] = ()) -> Spec:
+def read_spec(name: str, shipped: Path | None, only: Sequence[str] = ()) -> Spec:
     """The spec in a file, or the shipped one of that name. Raises UserError that says what is wrong, and where.
+
+    shipped: the folder of the recipe's specs; None where it has none.
 
     only: names of the cells to take, as shell patterns; none takes all. A pattern after `!` leaves cells out.
     """
-    path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
+    files = {file.stem: file for file in sorted(shipped.glob("*.toml"))} if shipped else {}
+    if not name.endswith(".toml") and name not in files:
+        raise _no_spec(name, list(files))
+    path = Path(name) if name.endswith(".toml") else files[name]
     try:
         table = tomllib.loads(read_user_text(path))
     except FileNotFoundError:
-        known = [file.stem for file in sorted(shipped.glob("*.toml"))]
-        hint = settings.did_you_mean(name, known, f"there are {', '.join(known)}, or the path of a .toml file")
-        raise UserError(
-            f"there is no ablation {name!r}; {hint}", code="ablation.unknown", name=name, known=known
-        ) from None
+        raise _no_spec(name, list(files)) from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise _bad_spec(path, f"cannot be read: {error}", "unreadable") from None
     if unknown := sorted(set(table) - set(KEYS)):
@@ -105,6 +106,12 @@ def read_spec(name: str, shipped: Path, only: Sequence[str] = ()) -> Spec:
 
 def _is_assignments(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) and "=" in text for text in value)
+
+
+def _no_spec(name: str, known: list[str]) -> UserError:
+    there = f"there are {', '.join(known)}, or the path of a .toml file" if known else "give the path of a .toml file"
+    hint = settings.did_you_mean(name, known, there)
+    return UserError(f"there is no ablation {name!r}; {hint}", code="ablation.unknown", name=name, known=known)
 
 
 def _bad_spec(path: Path, text: str, code: str, **values: Any) -> UserError:

@@ -112,9 +112,15 @@ def of_run(folder: Path) -> Resolved:
 
 def shipped(recipe: Recipe) -> list[sweep.Spec]:
     """The ablation specs of a recipe."""
-    return [read_spec(recipe, str(path)) for path in sorted(Path(recipe.ablations).glob("*.toml"))]
+    folder = _ablations(recipe)
+    return [read_spec(recipe, str(path)) for path in sorted(folder.glob("*.toml"))] if folder else []
 
 
 def read_spec(recipe: Recipe, name: str, only: Sequence[str] = ()) -> sweep.Spec:
     """name: of a spec of the recipe, or the path of a file. only: patterns of cells."""
-    return sweep.read_spec(name, Path(recipe.ablations), only)
+    return sweep.read_spec(name, _ablations(recipe), only)
+
+
+def _ablations(recipe: Recipe) -> Path | None:
+    """Where its specs are; None where it ships none, which is not the folder that the command was typed in."""
+    return Path(recipe.ablations) if recipe.ablations else None

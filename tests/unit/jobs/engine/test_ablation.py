@@ -131,6 +131,18 @@ def test_an_unknown_spec_names_the_nearest() -> None:
         read_spec(RECIPE, "agregation")
 
 
+def test_a_recipe_without_specs_ships_none_wherever_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[build-system]\n")
+    monkeypatch.chdir(tmp_path)
+    bare = replace(RECIPE, ablations="")
+    assert shipped(bare) == []
+    with refused("ablation.unknown", name="pyproject", known=[]):
+        read_spec(bare, "pyproject")
+    assert CliRunner().invoke(main, ["ablate"]).exit_code == 0
+
+
 def test_a_wrong_setting_names_its_cell() -> None:
     with pytest.raises(UserError, match=r"cell odd: --set grm_rl\.m"):
         sweep.stages(RECIPE, demo(), (Cell("odd", ("grm_rl.m=4",)),))
