@@ -50,8 +50,8 @@ def chain(c: Config) -> list[Stage]:
         trained.extend(stages)
         return model
 
-    # Who describes learns the descriptions, then to prefer them to contradicted ones. Who judges goes on from there and
-    # audits too, or a separate model does. Each training goes on from the model of the one before.
+    # Who describes learns the descriptions, then to prefer them to contradicted ones. Who judges starts from there and
+    # audits too, or a separate model does. Each training starts from the model of the one before.
     extractor = train("extractor_sft", c.start, "vision_sft")
     if c.preference == "dpo":
         extractor = train("extractor_dpo", extractor, "vision_dpo")
@@ -67,13 +67,13 @@ def chain(c: Config) -> list[Stage]:
     )  # fmt: skip
     chosen = best_of_n.stage("chosen_candidates", scored=scored / "scored.jsonl", settings=c.chosen_candidates)
     calibrated = calibration.stage("calibration", scored=scored / "scored.jsonl", settings=c.calibration)
-    shown, studied = [chosen], [calibrated]
+    reported, studied = [chosen], [calibrated]
     if c.visualprocessbench:
         steps = benchmark.stage(
             "process_benchmark", judge=judge, extractor=extractor, data=c.visualprocessbench,
             settings=c.process_benchmark,
         )  # fmt: skip
-        shown.append(steps)
+        reported.append(steps)
     if c.intervenes:
         shown_images = perception.stage(
             "perception", questions=questions, images=images, policy=c.sampled_candidates.policy,
@@ -89,8 +89,8 @@ def chain(c: Config) -> list[Stage]:
         of_steps = replace(c.calibration, against="steps")
         calibrated = calibration.stage("step_calibration", scored=scored_steps / "scored.jsonl", settings=of_steps)
         studied += [*made, scored_steps, calibrated]
-    page = report.stage("report", shows=[*shown, sets], settings=c.report)
-    return [prm_data, *taught, sets, *trained, candidates, scored, *shown, *studied, page]
+    page = report.stage("report", shows=[*reported, sets], settings=c.report)
+    return [prm_data, *taught, sets, *trained, candidates, scored, *reported, *studied, page]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Config:
 
 
 def paper() -> Config:
-    """Each value of a training says whether it is of the authors' scripts, or ours; the teacher's are theirs."""
+    """What is of the authors' scripts is marked, and what of ours differs from it."""
     node = Resources(gpus_per_node=8, cpus_per_task=64, mem_gb=900, timeout_min=2880)
     half = replace(node, gpus_per_node=4, cpus_per_task=32, mem_gb=450, timeout_min=1440)
     one_gpu = replace(node, gpus_per_node=1, cpus_per_task=16, mem_gb=200, timeout_min=1440)
@@ -157,12 +157,12 @@ def paper() -> Config:
         start="Qwen/Qwen2.5-VL-7B-Instruct",  # authors
         questions="data/benchmarks/benchmarks.jsonl",  # authors: 10,167 questions in their repository
         visualprocessbench="data/VisualProcessBench",
-        prm_data=solutions.Settings(shards=64, on=small),
-        described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors
+        prm_data=solutions.Settings(shards=64, on=small),  # ours: all solutions; theirs: one pair for each image
+        described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors; ours: 3 tries
         teacher_verdicts=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192, tries=3),  # authors
         contradicted_images=replace(teacher, temperature=0.8, top_p=0.95, max_tokens=2048),  # of their perception study
         audited_claims=replace(teacher, max_tokens=2048),  # ours: they train no auditor
-        training_sets=training.Settings(validation=0.01, on=small),  # authors' share; ours: by image
+        training_sets=training.Settings(validation=0.01, on=small),  # authors' of both SFTs; ours: by image, for DPO
         extractor_sft=lora,
         extractor_dpo=replace(  # authors: no packing, no warm-up; beta 0.1 and the sigmoid loss are ms-swift's
             lora, command="rlhf", rlhf_type="dpo", freeze_aligner=False, gradient_accumulation_steps=2,
@@ -174,9 +174,9 @@ def paper() -> Config:
         sampled_candidates=sample.Settings(  # authors: temperature from 1.05 to 1.45, top_p from 0.7 to 0.9
             policy="OpenGVLab/InternVL2_5-8B", temperature=1.2, top_p=0.8, on=one_gpu
         ),
-        scored_candidates=score.Settings(temperature=0.1, on=one_gpu),  # authors
+        scored_candidates=score.Settings(temperature=0.1, on=one_gpu),  # authors; ours: 32 earlier steps, not 12
         chosen_candidates=best_of_n.Settings(on=small),
-        process_benchmark=benchmark.Settings(on=one_gpu),
+        process_benchmark=benchmark.Settings(on=one_gpu),  # ours: asked as trained; theirs: ablation judge-settings
         calibration=calibration.Settings(on=small),
         perception=perception.Settings(temperature=0.2, top_p=0.9, solve_tokens=2048, on=one_gpu),  # authors
         report=report.Settings(on=Resources(cpus_per_task=2, mem_gb=8, timeout_min=20)),

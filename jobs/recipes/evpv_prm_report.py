@@ -6,12 +6,13 @@ from proxygrm.process.aggregate import AGGREGATORS
 from proxygrm.report.contents import Column, Report, Results
 
 NOTE = (
-    "Published (arXiv 2603.16253, its teaser): macro-F1 67.46 on VisualProcessBench; best of 8 is 8.83, 9.52 and 9.78 "
-    "points better for InternVL2.5-8B, 26B and 38B, by an aggregate that is not named. An earlier README had macro-F1 "
-    "68.3, and for the 8B policy columns called Pass@8 and BoN@8 (MathVista 74.4 and 79.1, MathVision 32.6 and 36.8, "
-    "MathVerse-VO 55.2 and 60.1): no choice among 8 is right more often than one of the 8, so the first column is "
-    "something else. The released metric reads scores without the gate. In the demo, images, labels, audits and the "
-    "errors of the policy are made by rules: its figures say what these programs do together, nothing of the paper's."
+    "Published (figure in the authors' repository): macro-F1 67.46 on VisualProcessBench; best of 8 is 8.83, 9.52 and"
+    " 9.78 points better for InternVL2.5-8B, 26B and 38B, by an aggregate that is not named. An earlier README had "
+    "macro-F1 68.3, and for the 8B policy columns called Pass@8 and BoN@8 (MathVista 74.4 and 79.1, MathVision 32.6 "
+    "and 36.8, MathVerse-VO 55.2 and 60.1): no choice among 8 is right more often than one of the 8, so the first "
+    "column is something else. The released metric reads scores without the gate. In the demo, images, labels, audits"
+    " and the errors of the policy are made by rules: its figures say what these programs do together, nothing of the"
+    " paper's."
 )
 COLUMNS = (
     Column("Questions", "questions", count=True, help="with candidates; of a benchmark its scored steps"),

@@ -1,4 +1,4 @@
-"""evpv-prm: which training goes on from which, what the settings leave out, and the released hyper-parameters."""
+"""evpv-prm: which training starts from which, what the settings leave out, and the released hyper-parameters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def source(stage: Stage, need: str) -> str:
 
 
 @pytest.mark.parametrize("preset", ["paper", "demo", "quick"])
-def test_each_training_goes_on_from_the_one_before(preset: str) -> None:
+def test_each_training_starts_from_the_one_before(preset: str) -> None:
     """In the released scripts the DPO starts from the base, and its result is used by nothing."""
     stages = chain(preset=preset)
     first = "extractor_sft_merge/model" if preset == "paper" else "extractor_sft/model"
@@ -50,7 +50,7 @@ def test_each_training_goes_on_from_the_one_before(preset: str) -> None:
     assert stages["judge_sft"].config.step_judge
 
 
-def test_without_preferences_the_judge_goes_on_from_vision_sft() -> None:
+def test_without_preferences_the_judge_starts_from_vision_sft() -> None:
     stages = chain("preference=none")
     assert "extractor_dpo" not in stages
     assert source(stages["judge_sft"], "start") == "extractor_sft/model"
