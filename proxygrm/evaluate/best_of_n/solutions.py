@@ -16,7 +16,7 @@ from proxygrm.evaluate.best_of_n.ranking import prompt_id
 from proxygrm.evaluate.rows.text import ids_text, reasons_text
 from proxygrm.process.aggregate import scores_in
 from proxygrm.process.match.answers import answer_class, answers_equal
-from proxygrm.process.match.choices import choices_in
+from proxygrm.process.match.choices import choices_of
 
 UNKNOWN = "UNKNOWN"
 """The data source of a row that names none."""
@@ -121,9 +121,7 @@ def _refuse(path: Path, bad: dict[str, list[int]]) -> None:
 
 
 def _question(row: dict[str, Any], number: int, most: int, list_name: str) -> Question:
-    given = row.get("choices")
-    question = row.get("question")
-    choices = given if isinstance(given, list) else choices_in(question) if isinstance(question, str) else []
+    question, choices = row.get("question"), choices_of(row)
     candidates = tuple(_candidate(row, index, choices, list_name) for index in range(1, most + 1))
     source = row.get("datasource")
     cluster: Hashable = (question, str(row.get("image"))) if isinstance(question, str) else number

@@ -18,7 +18,7 @@ from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.process.questions import responses_of
 from proxygrm.evaluate.scores.metrics import Figures, middle_95
 from proxygrm.process.match.answers import answers_equal
-from proxygrm.process.match.choices import choices_in
+from proxygrm.process.match.choices import choices_of
 
 Against = Literal["steps", "answer"]
 RESAMPLES = 2000
@@ -57,49 +57,47 @@ class Trials:
 
 def read_trials(scored: Path, against: Against, refuse_none: bool = True) -> Trials:
     """UserError for a file without any trial, unless that is allowed: eval.no-trials."""
-    found = Trials()
+    read = Trials()
     for _, row in object_rows(scored):
         for response in responses_of(row).values():
-            _add(found, row, response, against)
-    if refuse_none and not found.trials:
-        causes = ", ".join(f"{cause} {count:,}" for cause, count in found.left_out.most_common()) or "no solutions"
+            _add(read, row, response, against)
+    if refuse_none and not read.trials:
+        causes = ", ".join(f"{cause} {count:,}" for cause, count in read.left_out.most_common()) or "no solutions"
         raise UserError(
             f"{scored}: nothing to compare a reliability with ({causes}); pass what `process score` writes"
             + (", of responses with `labels`" if against == "steps" else ", of questions with an `answer`"),
             code="eval.no-trials",
             path=scored,
-            causes=dict(found.left_out),
+            causes=dict(read.left_out),
         )
-    return found
+    return read
 
 
-def _add(found: Trials, row: Mapping[str, Any], response: Any, against: Against) -> None:
+def _add(trials: Trials, row: Mapping[str, Any], response: Any, against: Against) -> None:
     judged = response.get("eval") if isinstance(response, dict) else None
     visual = judged.get("visual_step_indices") if isinstance(judged, dict) else None
     if visual is not None and not (isinstance(visual, list) and all(type(at) is int and at >= 0 for at in visual)):
-        found.left_out["bad_visual_steps"] += 1
+        trials.left_out["bad_visual_steps"] += 1
         return
     if not isinstance(judged, dict) or not visual:
-        found.left_out["no_visual_steps" if judged else "not_scored"] += 1
+        trials.left_out["no_visual_steps" if judged else "not_scored"] += 1
         return
     reliability, cluster = _number(judged.get("local_p_score")), (str(row.get("question")), str(row.get("image")))
     known = reliability is not None
     if against == "answer":
         if reliability is None or row.get("answer") is None:
-            found.left_out["no_answer" if known else "unknown_reliability"] += 1
+            trials.left_out["no_answer" if known else "unknown_reliability"] += 1
             return
-        given = row.get("choices")
-        choices = given if isinstance(given, list) else choices_in(str(row.get("question")))
-        right = answers_equal(response.get("finalanswer"), row["answer"], choices)
-        found.trials.append(Trial(reliability, right, cluster))
+        right = answers_equal(response.get("finalanswer"), row["answer"], choices_of(row))
+        trials.trials.append(Trial(reliability, right, cluster))
         return
     labels = response.get("labels")
     for at in visual:
         label = labels[at] if isinstance(labels, list) and at < len(labels) else None
         if reliability is None or label not in (1, -1) or isinstance(label, bool):
-            found.left_out["no_label" if known else "unknown_reliability"] += 1
+            trials.left_out["no_label" if known else "unknown_reliability"] += 1
         else:
-            found.trials.append(Trial(reliability, label == 1, cluster))
+            trials.trials.append(Trial(reliability, label == 1, cluster))
 
 
 def _number(value: Any) -> float | None:
@@ -136,8 +134,8 @@ def calibration(trials: Sequence[Trial], bins: int, resamples: int = RESAMPLES, 
     for name in ("auroc", "ece", "right_below", "right_above", "gap"):
         observed_value = float(observed[name][0])
         low, high = _ends(np.concatenate([chunk[name] for chunk in drawn]))
-        shown = (None, None, None) if np.isnan(observed_value) else (observed_value, low, high)
-        figures |= dict(zip((name, f"{name}_low", f"{name}_high"), shown, strict=True))
+        interval = (None, None, None) if np.isnan(observed_value) else (observed_value, low, high)
+        figures |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
     rights = np.concatenate([chunk["bins"] for chunk in drawn])
     totals = counts.sum(axis=(0, 1))
     rows_of_bins = []
@@ -203,6 +201,6 @@ def _ends(drawn: Any) -> tuple[float | None, float | None]:
 def calibrated(scored: Path, settings: CalibrationSettings, refuse_none: bool = True) -> Figures:
     """The figures of a file, with `against` and, by cause, what is `left_out`. UserError as of `read_trials`; where no
     trial is allowed, there are no figures then, and no bins."""
-    found = read_trials(scored, settings.against, refuse_none)
-    figures = calibration(found.trials, settings.bins) if found.trials else {"trials": 0, "bins": []}
-    return {"against": settings.against} | figures | {"left_out": dict(found.left_out)}
+    read = read_trials(scored, settings.against, refuse_none)
+    figures = calibration(read.trials, settings.bins) if read.trials else {"trials": 0, "bins": []}
+    return {"against": settings.against} | figures | {"left_out": dict(read.left_out)}

@@ -22,7 +22,7 @@ from proxygrm.evaluate.rows.pairs import check_images
 from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval
 from proxygrm.process.match.answers import answers_equal
-from proxygrm.process.match.choices import choices_in
+from proxygrm.process.match.choices import choices_of
 from proxygrm.process.policy_json import FINAL, read_policy
 from proxygrm.process.stages import without_thought
 
@@ -85,8 +85,7 @@ def intervened_row(
 
     An answer without a final one is wrong, and counted in `unreadable`.
     """
-    given = row.get("choices")
-    choices = given if isinstance(given, list) else choices_in(question.text)
+    choices = choices_of(row)
     answers: dict[str, Any] = {}
     causes: dict[str, str] = {}
     for condition in work.intervention.conditions:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _LABELLED = re.compile(
     r"(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)?\s*:?\s*\(?\s*(?P<letter>[A-Za-z])\s*"
@@ -38,6 +39,12 @@ def without_label(text: str) -> str:
     """ "B. 40" -> "40"."""
     letter, rest = letter_in(text)
     return rest if letter and rest else text
+
+
+def choices_of(row: Mapping[str, Any]) -> list[Any]:
+    """The options of a question's row: its `choices`, else those that its text lists."""
+    given, question = row.get("choices"), row.get("question")
+    return given if isinstance(given, list) else choices_in(question) if isinstance(question, str) else []
 
 
 def choices_in(question: str) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxygrm.process.match.answers import answers_equal
-from proxygrm.process.match.choices import choices_in
+from proxygrm.process.match.choices import choices_in, choices_of
 from support.linear_time import assert_linear
 
 EQUAL: list[tuple[Any, Any]] = [
@@ -182,6 +182,12 @@ def test_a_letter_stands_for_its_option_on_either_side(pred: str, answer: str, c
 )  # fmt: skip
 def test_the_options_of_a_question_are_read_from_its_text(question: str, choices: list[str]) -> None:
     assert choices_in(question) == choices
+    assert choices_of({"question": question, "choices": None}) == choices
+
+
+def test_choices_of_a_row_precede_those_of_its_question() -> None:
+    assert choices_of({"question": "Which? (A) Yes (B) No", "choices": [4, 3]}) == [4, 3]
+    assert choices_of({}) == choices_of({"question": ["(A) Yes (B) No"]}) == []
 
 
 @settings(deadline=None)  # the first call imports sympy
