@@ -79,13 +79,7 @@ class Job:
 
     @property
     def sets(self) -> tuple[str, ...]:
-        made = {
-            VISION_SFT: True,
-            VISION_DPO: self.sources.contradictions is not None,
-            STEP_JUDGE: True,
-            AUDIT: self.options.auditor != "none",
-        }
-        return tuple(name for name in SETS if made[name])
+        return sets_of(self.options, self.sources.contradictions is not None, validation=0)
 
 
 def sets_of(options: StepSetOptions, contradictions: bool, validation: float) -> tuple[str, ...]:
@@ -245,13 +239,13 @@ class _Taught:
 
     def refuse_others(self) -> None:
         """UserError where no row of one kind is about these solutions."""
-        ids, pictures = set[str](), set[str]()
+        ids, images = set[str](), set[str]()
         for solution in read_solutions(self.job.sources.solutions):
             ids.add(solution.id)
-            pictures.add(key_of(solution))
+            images.add(key_of(solution))
         for rows, known in (
-            (self.descriptions, pictures),
-            (self.contradictions, pictures),
+            (self.descriptions, images),
+            (self.contradictions, images),
             (self.judgements, ids),
             (self.audits, ids),
         ):

@@ -14,8 +14,7 @@ from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.process.options import COMPAT, INPUT, OUTPUT, say_rows
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
-
-MODES = ("drop", "flip", "empty", "drop_facts", "shuffle_facts", "keep_caption_only", "noise_caption")
+from proxygrm.process.corrupt import MODES, WITH_RATIO
 
 
 @click.command("corrupt", short_help="Descriptions of images (JSONL) -> corrupted ones.")
@@ -47,7 +46,7 @@ def corrupt_command(
     every row from the same generator, and marks the description in `uncertain`, which a judge can read.
     """
     from proxygrm.core.ids import has_id
-    from proxygrm.process.corrupt import WITH_RATIO, corrupt, generator
+    from proxygrm.process.corrupt import corrupt, generator
 
     if ratio is None and mode in WITH_RATIO:
         raise UserError(f"--mode {mode} needs --ratio, from 0 to 1", code="option.missing", option="--ratio")

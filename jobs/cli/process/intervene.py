@@ -14,9 +14,10 @@ from jobs.cli.common.say import echo
 from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop, with_options
 from jobs.cli.process.options import INPUT, OUTPUT
 from jobs.cli.process.score import say_counts
+from proxygrm.process.corrupt import MODES, WITH_RATIO
+from proxygrm.process.structured import DESCRIBED_BY
 
 _FILE = click.Path(path_type=Path)
-_NOISE = ("contradict", "drop", "flip", "empty", "drop_facts", "shuffle_facts", "keep_caption_only", "noise_caption")
 _OPTIONS = [
     INPUT,
     OUTPUT,
@@ -25,12 +26,12 @@ _OPTIONS = [
     click.option("--condition", "conditions", multiple=True, help="Only this one; may be repeated.  [all four]"),
     click.option(
         "--description",
-        type=click.Choice(["paragraph", "structured", "structured_short"]),
+        type=click.Choice(list(DESCRIBED_BY)),
         default="structured",
         show_default=True,
         help="What the extractor is asked for.",
     ),
-    click.option("--corruption", type=click.Choice(_NOISE), default="flip", show_default=True),
+    click.option("--corruption", type=click.Choice(["contradict", *MODES]), default="flip", show_default=True),
     click.option("--corruption-ratio", type=Share(), default=1.0, show_default=True, help="With drop and flip."),
     click.option("--corruption-seed", default=0, show_default=True),
     click.option("--solve-tokens", type=click.IntRange(1), default=4096, show_default=True, help="Of an answer."),
@@ -80,7 +81,7 @@ def intervene(
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.report.tables.interventions import show
 
-    refuse_idle("corruption_ratio", "with this corruption", unless=settings["corruption"] in ("drop", "flip"))
+    refuse_idle("corruption_ratio", "with this corruption", unless=settings["corruption"] in WITH_RATIO)
     settings["conditions"] = settings["conditions"] or CONDITIONS
     intervention = Intervention(**{each.name: settings.pop(each.name) for each in fields(Intervention)})
     evaluate = EvaluateSettings(**settings)

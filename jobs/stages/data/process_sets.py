@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from data_tools.export.step_sets import REPORT, Sources, check_sources, check_va
 from jobs.engine.space.amounts import Amount, Needs, Space, Unknown
 from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
+from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 
 ROW = 3_000
@@ -80,15 +80,8 @@ def disk(stage: Stage, need: Needs) -> Space:
 
 
 def write_sets(run: StageRun) -> None:
-    from data_tools.steps.shards import carry_out
-
     settings: Settings = run.config
     step = step_sets_step(
         Sources(**run.inputs), run.out, settings.options, validation=settings.validation, max_bad=settings.max_bad
     )
-    carry_out(
-        step,
-        settings.shards,
-        len(os.sched_getaffinity(0)),
-        lambda done, total: run.progress(done, total, "shards"),
-    )
+    carry_out(step, run)

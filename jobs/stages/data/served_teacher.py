@@ -87,6 +87,10 @@ class RuleBased(NamedTuple):
     options: Sequence[str] = ()
 
 
+PROCESS_RULES = RuleBased("rule-process", "proxygrm.demo.process_service")
+"""Of all models of process reward."""
+
+
 class Called(NamedTuple):
     """Where the teacher is."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from data_tools.solutions.settings import SolutionOptions
 from jobs.engine.space.amounts import Amount, Needs, Space, Unknown
 from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
+from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.process.solutions import check_solutions
@@ -95,14 +95,8 @@ class Release:
 
 def write(run: StageRun) -> None:
     from data_tools.solutions.run import solutions_step
-    from data_tools.steps.shards import carry_out
 
     settings: Settings = run.config
     release: Path = run.inputs["release"]
     step = solutions_step(release, run.out / MADE, settings.options, subsets=settings.names, max_bad=settings.max_bad)
-    carry_out(
-        step,
-        settings.shards,
-        len(os.sched_getaffinity(0)),
-        lambda done, total: run.progress(done, total, "shards"),
-    )
+    carry_out(step, run)

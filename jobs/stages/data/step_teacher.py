@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space, Unknown
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
 from jobs.stages.data import served_teacher
-from jobs.stages.data.served_teacher import RuleBased, TeacherSettings
+from jobs.stages.data.served_teacher import PROCESS_RULES, TeacherSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.evaluate.process.teach.asks import PROMPTS, Asks, Inputs
 from proxygrm.evaluate.settings import EvaluateSettings
@@ -23,6 +23,7 @@ class Settings(TeacherSettings):
     tries: int = 3
     """At the most, each with another seed, until an answer can be used. What no try brings is counted and left out."""
     temperature: float = 0.1
+    """0: greedy, with one try."""
     top_p: float = 0.9
     """Answers are drawn from the most probable tokens, of this probability together."""
     max_failed: float = 0.02
@@ -39,6 +40,7 @@ class Asked(Settings):
     """What the stage is made of: its settings, and what the teacher is asked."""
 
     asks: Asks = "describe"
+    """Which of the four calls."""
 
 
 def stage(
@@ -81,7 +83,7 @@ def ask(run: StageRun) -> None:
     sampling = EvaluateSettings(
         max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed
     )
-    with served_teacher.called(run, RuleBased("rule-process", "proxygrm.demo.process_service")) as teacher:
+    with served_teacher.called(run, PROCESS_RULES) as teacher:
         endpoint = Endpoint(
             teacher.url,
             teacher.model,

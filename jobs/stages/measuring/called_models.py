@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.engine.stage import Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
-from jobs.stages.data.served_teacher import RULE_BASED, RuleBased, is_service, rule_based_service
+from jobs.stages.data.served_teacher import PROCESS_RULES, RULE_BASED, is_service, rule_based_service
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.settings import EvaluateSettings
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxygrm.evaluate.judges.base import Calls
-
-RULES = RuleBased("rule-process", "proxygrm.demo.process_service")
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,11 @@ def called(
 
     settings: CallSettings = run.config
     with ExitStack() as stack:
-        rules = stack.enter_context(rule_based_service(run, RULES)) if RULE_BASED in services.values() else ""
+        rules = stack.enter_context(rule_based_service(run, PROCESS_RULES)) if RULE_BASED in services.values() else ""
         sources: dict[str, Path | Endpoint] = {}
         for role, service in services.items():
             if service == RULE_BASED:
-                sources[role] = Endpoint(rules, RULES.model, settings.concurrency, settings.timeout_s)
+                sources[role] = Endpoint(rules, PROCESS_RULES.model, settings.concurrency, settings.timeout_s)
             elif service:
                 sources[role] = Endpoint(
                     service,
@@ -85,9 +83,9 @@ def called(
                 )
             else:
                 sources[role] = run.inputs[role]
-        asked = {role: (source, (sampling or {}).get(role, settings.evaluation)) for role, source in sources.items()}
-        models = {each: calls_of(*each) for each in dict.fromkeys(asked.values())}
-        yield {role: models[each] for role, each in asked.items()}
+        by_role = {role: (source, (sampling or {}).get(role, settings.evaluation)) for role, source in sources.items()}
+        models = {each: calls_of(*each) for each in dict.fromkeys(by_role.values())}
+        yield {role: models[each] for role, each in by_role.items()}
 
 
 def validate(stage: Stage, profile: Profile, *roles: str) -> None:

@@ -32,6 +32,7 @@ class Settings(CallSettings):
     """`temperature` and `top_p` are the judge's; `max_pairs` is of solutions."""
 
     asking: Asking = field(default_factory=Asking)
+    """How the judge is asked, beyond what training asked."""
     judge: str = ""
     """A checkpoint, the URL of an endpoint, or `rule-based`; empty: the recipe's own."""
     extractor: str = ""

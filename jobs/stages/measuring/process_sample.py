@@ -30,7 +30,9 @@ class Settings(CallSettings):
     max_tokens: int = 4096
     """Longest candidate, in tokens."""
     temperature: float = 1.0
+    """Candidates at 0 would be the same."""
     top_p: float = 0.95
+    """They are drawn from the most probable tokens, of this probability together."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
