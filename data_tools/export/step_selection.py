@@ -127,7 +127,7 @@ def write_selected(
                         file.writelines(_chosen(parts[each], masks[each + suffix]))
     return {
         "rows": {name: count + counts.get(_joined(name, joined), 0) for name, count in counts.items()},
-        "verdicts": {name: found for name, found in verdicts.items() if found},
+        "verdicts": {name: counts for name, counts in verdicts.items() if counts},
         "images": {"all": len(images.numbers), "held_off": held_off},
     }
 

@@ -145,9 +145,9 @@ def _report(
 ) -> dict[str, Any]:
     read, verdicts = Counter[str](), Counter[str]()
     for file in files:
-        found = orjson.loads(file["counts"].read_bytes())
-        read.update(found["read"])
-        verdicts.update(found["verdicts"])
+        counted = orjson.loads(file["counts"].read_bytes())
+        read.update(counted["read"])
+        verdicts.update(counted["verdicts"])
     names = np.unique(np.concatenate([np.load(each["names"]) for each in files]))
     lengths = {each.subset: 0 for each in job.annotations if each.length is not None}
     for each in job.annotations:

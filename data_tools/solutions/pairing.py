@@ -26,7 +26,7 @@ def pair_up(question: np.ndarray, right: np.ndarray, steps: np.ndarray) -> list[
     """(position of the right one, of the wrong one) of each pair, in order of the right ones.
 
     question: key of each solution's; right: 1, -1, or 0 for unknown; steps: hash of its steps. Equal ones on both sides
-    contradict each other and are no pair.
+    contradict each other and are not a pair.
     """
     order = np.lexsort((np.arange(len(question)), -right, question))
     order = order[right[order] != 0]

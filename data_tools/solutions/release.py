@@ -109,7 +109,7 @@ def _image_places(base: Path) -> list[Path]:
 
 
 def _of_meta(file: Path, entries: dict[str, dict[str, Any]], base: Path, places: list[Path]) -> list[Annotation]:
-    found, unlabelled, without_images = list[Annotation](), list[str](), list[str]()
+    annotations, unlabelled, without_images = list[Annotation](), list[str](), list[str]()
     for name, entry in sorted(entries.items()):
         annotation = _below(_parts(entry["annotation"]), (base, base / "annotations"))
         images = _image_folder(entry["root"], places)
@@ -119,7 +119,7 @@ def _of_meta(file: Path, entries: dict[str, dict[str, Any]], base: Path, places:
             without_images.append(f"{name}: {entry['root']}")
         else:
             relative = annotation.relative_to(base).as_posix()
-            found.append(Annotation(annotation, relative, name, images, places[-1], entry.get("length")))
+            annotations.append(Annotation(annotation, relative, name, images, places[-1], entry.get("length")))
     if unlabelled:
         if archives := _archives(base, "annotation"):
             raise not_unpacked(
@@ -131,7 +131,7 @@ def _of_meta(file: Path, entries: dict[str, dict[str, Any]], base: Path, places:
             code="data.subset-without-annotations", path=file, subsets=unlabelled,
         )  # fmt: skip
     _refuse_without_images(without_images, base, places)
-    return found
+    return annotations
 
 
 def _chosen_entries(file: Path, alone: Path | None, only: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -202,7 +202,7 @@ def _below(parts: tuple[str, ...], places: Sequence[Path]) -> Path | None:
     """The path below the first of the places that has it; None if none has."""
     if ".." in parts or parts[:1] == ("/",):
         return None
-    return next((found for place in places if (found := place.joinpath(*parts)).exists()), None)
+    return next((path for place in places if (path := place.joinpath(*parts)).exists()), None)
 
 
 # --- without
@@ -216,20 +216,20 @@ def _of_files(
         raise not_unpacked(f"{base} has no annotations, but {archives[0]}", base, archives, EXPECTED)
     files = [file for file, _ in list_files(alone or (folder if folder.is_dir() else base), EXPECTED, exclude)]
     folders = [path for place in places for path in sorted(place.iterdir()) if path.is_dir() and path != folder]
-    found = []
+    annotations = []
     for file in files:
         images = _of_name(file.stem, folders)
         subset = images.name if images else _FORM.sub("", file.stem)
         name = file.absolute().parent.resolve().relative_to(base) / file.name
-        found.append(Annotation(base / name, name.as_posix(), subset, images, places[-1]))
-    _check_known(only, {each.subset for each in found}, base)
-    found = [each for each in found if not only or each.subset in only]
-    named = [(each, each.images or _named_by_rows(each)) for each in found]
+        annotations.append(Annotation(base / name, name.as_posix(), subset, images, places[-1]))
+    _check_known(only, {each.subset for each in annotations}, base)
+    annotations = [each for each in annotations if not only or each.subset in only]
+    named = [(each, each.images or _named_by_rows(each)) for each in annotations]
     without = [
         f"{each.subset}: {folder or each.name}" for each, folder in named if folder is None or not folder.is_dir()
     ]
     _refuse_without_images(without, base, places)
-    return found
+    return annotations
 
 
 def _of_name(stem: str, folders: Sequence[Path]) -> Path | None:

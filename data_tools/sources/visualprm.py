@@ -89,17 +89,17 @@ def _conversation(row: dict[str, Any], reading: Reading, of_outcomes: bool) -> R
     turns = turns[1:] if turns[:1] and turns[0].role == "system" else turns
     if fault := _turn_fault(turns):
         return fault
-    asked, verdicts = [turn.text for turn in turns[::2]], [turn.text.strip() for turn in turns[1::2]]
-    head = _QUESTION.match(asked[0])
-    process = _PROCESS.search(asked[0], head.end() - 1) if head else None
+    texts, verdicts = [turn.text for turn in turns[::2]], [turn.text.strip() for turn in turns[1::2]]
+    head = _QUESTION.match(texts[0])
+    process = _PROCESS.search(texts[0], head.end() - 1) if head else None
     if head is None or process is None:
-        return Excluded("no_question", f"the first turn lacks its headings: {' '.join(asked[0].split())[:80]}")
-    question, first = asked[0][head.end() : process.start()], asked[0][process.end() :]
+        return Excluded("no_question", f"the first turn lacks its headings: {' '.join(texts[0].split())[:80]}")
+    question, first = texts[0][head.end() : process.start()], texts[0][process.end() :]
     right = VERDICTS[verdicts[-1]] == 1
-    blocks = split_steps(first) if len(asked) == 1 else []
+    blocks = split_steps(first) if len(texts) == 1 else []
     if len(blocks) > 1 or (blocks and of_outcomes):
         return _solution(row, question, [_Step(text, None) for text in blocks], right, outcome=True)
-    steps = [_Step(text, VERDICTS[said]) for text, said in zip([first, *asked[1:]], verdicts, strict=True)]
+    steps = [_Step(text, VERDICTS[verdict]) for text, verdict in zip([first, *texts[1:]], verdicts, strict=True)]
     notes = {"threshold_not_used"} if reading.threshold else set()
     return _solution(row, question, _after_error(steps, reading), right, notes=notes)
 
@@ -149,12 +149,12 @@ def _raw(row: dict[str, Any], reading: Reading) -> RawSolution | Excluded:
             notes.add("score_is_not_its_count")
         measured = None if score is None or total == 0 else float(score)
         steps.append(_Step(item["step"], None if measured is None else _above(measured, reading.threshold), measured))
-    found = steps if counted else _after_error(steps, reading)
+    labelled = steps if counted else _after_error(steps, reading)
     last = items[-1].get("score")
     right = None if last is None else last > reading.threshold
     if steps[-1].label is None and right is False and not any(step.score == 0 for step in steps):
         right = None  # not even the step after which nothing is measured
-    return _solution(row, row.get("question"), found, right, notes=notes, scored=True)
+    return _solution(row, row.get("question"), labelled, right, notes=notes, scored=True)
 
 
 def _above(score: float, threshold: float) -> Label:

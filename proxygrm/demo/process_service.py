@@ -221,7 +221,7 @@ def build_app() -> FastAPI:
             return _refused("the body is not a chat request with text and images", 400)
         answer = reply(text, images, int(body.get("seed") or 0))
         if answer is None:
-            return _refused("the message is no instruction of process reward", 422)
+            return _refused("the message is not an instruction of process reward", 422)
         message = {"role": "assistant", "content": answer}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         usage = {"completion_tokens": len(answer.split())}

@@ -55,12 +55,12 @@ def judged_steps(value: Any) -> list[tuple[str, Judged]]:
     """(text, judgement) of each step of a teacher's row. Raises BadRow as `read_judgements`, and bad_steps."""
     if not isinstance(value, list) or not value:
         raise BadRow("bad_steps", "steps is missing, it must be a list of judged steps")
-    found = []
+    judged = []
     for number, step in enumerate(value, 1):
         if not isinstance(step, Mapping) or not isinstance(step.get("step"), str):
             raise BadRow("bad_steps", f"step {number} has no text")
-        found.append((step["step"], _judged(number, {**step, "step": number})))
-    return found
+        judged.append((step["step"], _judged(number, {**step, "step": number})))
+    return judged
 
 
 def _judged(number: int, value: Mapping[str, Any]) -> Judged:
@@ -97,10 +97,10 @@ def read_audit(text: str) -> dict[str, Any]:
 
     Raises BadRow: unreadable, bad_score, bad_errors, score_not_of_errors.
     """
-    found = audit_object(repaired(text))
-    if found is None:
+    audit = audit_object(repaired(text))
+    if audit is None:
         raise BadRow("unreadable", f"there is no JSON object with {KEY}")
-    return checked_audit(found)
+    return checked_audit(audit)
 
 
 def checked_audit(value: Any) -> dict[str, Any]:

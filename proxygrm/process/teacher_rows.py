@@ -188,7 +188,7 @@ def judged_of(rows: TeacherRows[list[tuple[str, Judged]]], solution: Solution) -
     return [each for _, each in judged]
 
 
-def _of_picture(row: Mapping[str, Any]) -> str:
+def _of_images(row: Mapping[str, Any]) -> str:
     images = row.get("image")
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
@@ -222,7 +222,7 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[str, Judged]]:
     return judged_steps(row.get("steps"))
 
 
-DESCRIPTIONS = Kind("descriptions", _of_picture, _description)
-CONTRADICTIONS = Kind("contradictions", _of_picture, _description)
+DESCRIPTIONS = Kind("descriptions", _of_images, _description)
+CONTRADICTIONS = Kind("contradictions", _of_images, _description)
 JUDGEMENTS = Kind("judgements", _of_solution, _steps)
 AUDITS = Kind("audits", _of_solution, _audited)

@@ -67,7 +67,7 @@ class AnswerMatch(Reward):
     def metrics(self, rows: Sequence[Row]) -> dict[str, float]:
         """`reward/matches` is the share of right answers where the row has one, `reward/model_score` the mean of what
         the reward model said, `reward/asked` the share of rollouts it was asked about, `reward/empty` that of
-        responses without text, `reward/no_steps` that of texts that are no solution in steps."""
+        responses without text, `reward/no_steps` that of texts that are not solutions in steps."""
         scored = [row for row in rows if not row["unscored"]]
         known, asked = ([row for row in scored if row[name]] for name in ("has_answer", "asked"))
         problems = (EMPTY, NO_STEPS) if self.steps else (EMPTY,)

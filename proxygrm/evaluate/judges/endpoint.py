@@ -69,8 +69,8 @@ class Endpoint:
     def pool(self) -> Endpoints:
         """As the one server of a pool; `timeout_s` is then of a call with all its attempts."""
         key = read_key(Path(self.api_key_file)) if self.api_key_file else self.key()
-        found = Endpoints.of_urls([self.url], self.model, None, 0, self.concurrency, key)
-        return replace(found, call_timeout_s=self.timeout_s)
+        server = Endpoints.of_urls([self.url], self.model, None, 0, self.concurrency, key)
+        return replace(server, call_timeout_s=self.timeout_s)
 
 
 class EndpointCalls:
@@ -88,7 +88,7 @@ class EndpointCalls:
         self.endpoint, self.settings, self.name = endpoint, settings, f"{endpoint.model} at {endpoint.url}"
 
     def made_by(self, prompt: str, max_tokens: int) -> Row:
-        """Not the URL: the same model may be served elsewhere when the run goes on."""
+        """Not the URL: the same model may be served elsewhere when the run is resumed."""
         return {
             "model": self.endpoint.model,
             "prompt": prompt_hash(prompt),

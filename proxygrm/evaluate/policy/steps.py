@@ -33,16 +33,16 @@ def judge_solutions(
     `extractor` and `auditor`, where the judge does not do this itself. longest: a description or an audit, in tokens.
     folder: of its raw answers, from which an interrupted run resumes.
 
-    One answer that cannot be read leaves the solution without a score. A text that is no solution loses to any other.
+    One answer that cannot be read leaves the solution without a score. Any other text loses to a solution.
     """
     solutions = [tuple(steps_of(own[at])[0] for own in texts.values()) for at in range(len(questions))]
-    asked = [
+    with_steps = [
         Question(row["question"], tuple(row["images"]), tuple(map(Path, row["images"])), steps)
         for row, steps in zip(questions, solutions, strict=True)
     ]
     default = ScoreSettings()
     settings = ScoreSettings(min(default.description_tokens, longest), min(default.audit_tokens, longest))
-    file = QuestionFile(asked, list(range(1, len(asked) + 1)))
+    file = QuestionFile(with_steps, list(range(1, len(with_steps) + 1)))
     extractor, auditor = (helpers.get(name, judge) for name in ("extractor", "auditor"))
     work = score_questions(file, settings, extractor, auditor, judge, folder, progress)
 
@@ -55,11 +55,15 @@ def judge_solutions(
         unreadable = tally.unreadable_descriptions + tally.unreadable_audits + tally.unreadable_verdicts
         return Judged(cause=next(iter(unreadable))) if unreadable else Judged(score=aggregate(AGGREGATOR, scores))
 
-    found = {tag: [judged(row, text) for row, text in zip(questions, own, strict=True)] for tag, own in texts.items()}
-    first, *others = found
+    judged_texts = {
+        tag: [judged(row, text) for row, text in zip(questions, own, strict=True)] for tag, own in texts.items()
+    }
+    first, *others = judged_texts
     for tag in others:
-        found[tag] = [replace(new, win=_win(old, new)) for old, new in zip(found[first], found[tag], strict=True)]
-    return found
+        judged_texts[tag] = [
+            replace(new, win=_win(old, new)) for old, new in zip(judged_texts[first], judged_texts[tag], strict=True)
+        ]
+    return judged_texts
 
 
 def _win(old: Judged, new: Judged) -> float | None:

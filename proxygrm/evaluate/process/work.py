@@ -1,6 +1,6 @@
 """Which calls a score needs, and which of them are ready: the judge of a step waits for the image's description.
 
-Answers are known by what was asked: the instruction and the images. So an interrupted run goes on at the call, equal
+Answers are known by what was asked: the instruction and the images. So an interrupted run resumes at the call, equal
 rows are asked about once, and a changed solution costs the calls of its changed steps.
 """
 

@@ -72,12 +72,12 @@ def _shares(file: Path) -> Shares:
     for _, row in json_rows(file):
         judgements[row["id"], row.get("copy", 0)].append(row)
 
-    asked = any(row.get("proxy_asked") for rows in judgements.values() for row in rows)
+    has_proxy = any(row.get("proxy_asked") for rows in judgements.values() for row in rows)
 
     def known(row: Mapping[str, Any], field: str) -> bool:
         """What is not: whether a question without a reference answer was answered well, and whether a proxy agrees
         that no judgement of this model was shown to."""
-        if field == "proxy_agrees" and not asked:
+        if field == "proxy_agrees" and not has_proxy:
             return False
         return field in row and not (field == "matches" and row[field] is None)
 

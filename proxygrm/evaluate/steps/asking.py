@@ -51,7 +51,9 @@ class Asking:
     """What the extractor writes of the image: nothing, the paragraph it is trained for, or {caption, key_facts,
     uncertain} by a long or a short instruction."""
     description_temperature: float = 0.0
+    """Of the extractor; 0: greedy."""
     description_top_p: float = 1.0
+    """It writes the most probable tokens, of this probability together."""
     corruption: Corruption = "none"
     """What happens to the description before the judge reads it (`proxygrm process corrupt --help`). Of a paragraph the
     first sentence is the caption, and each other one a fact."""
@@ -63,7 +65,9 @@ class Asking:
     """`strict`, as in training; `lenient`: a step in doubt is right; `no_vision`: the text alone counts, and no
     description is shown."""
     judge_sees_description: bool = True
+    """False: nobody asks for it either."""
     judge_sees_image: bool = True
+    """False: the extractor alone sees it."""
     images: Images = "all"
     """Those of a question that anybody sees. With none there is nothing to describe."""
     last_steps: int = ALL_STEPS
@@ -191,7 +195,7 @@ def asked_texts(question: str, description: str, steps: Sequence[Step], asking: 
     texts = []
     for step in range(len(steps)):
         first = asking.first_shown(step)
-        seen = [shown.text for shown in steps[first : step + 1]]
+        seen = [each.text for each in steps[first : step + 1]]
         number = 1 if asking.renumber else first + 1
         texts.append(step_prompt(question, description, seen, number, INSTRUCTIONS[asking.instruction]))
     return texts

@@ -43,7 +43,9 @@ def read_release(path: Path, images_root: Path | None = None) -> list[Labelled]:
     judged on a silently smaller set."""
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{file} is not a file; give the release's {FILE}", code="file.not-a-file", path=file)
+        raise UserError(
+            f"there is no file {file}; give the release's {FILE}, or its folder", code="file.not-a-file", path=file
+        )
     root, solutions = images_root or file.parent, list[Labelled]()
     invalid = defaultdict[str, list[int]](list)
     for number, line in numbered_lines(file):

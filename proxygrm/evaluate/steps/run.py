@@ -125,10 +125,12 @@ def _descriptions(run: StepRun, work: Work | None) -> dict[str, Any]:
         return {}
     questions = [q for q in work.questions if not isinstance(work, AskedWork) or work.describes(q)]
     distinct = {work.describing(question).key: work.description(question) for question in questions}
-    found = [description for description in distinct.values() if description]
+    descriptions = [description for description in distinct.values() if description]
     counts: dict[str, Any] = {
-        "descriptions": len(found),
-        "unreadable_descriptions": dict(Counter(each.problem for each in found if not each.text and each.problem)),
+        "descriptions": len(descriptions),
+        "unreadable_descriptions": dict(
+            Counter(each.problem for each in descriptions if not each.text and each.problem)
+        ),
     }
     return counts | ({"unchanged_descriptions": work.unchanged} if isinstance(work, AskedWork) else {})
 

@@ -130,14 +130,14 @@ def items_of(asks: Asks, given: Inputs, shard: Shard, seed: int = 0) -> list[Ite
 
 
 def _describing(given: Inputs, shard: Shard, seed: int) -> Iterator[Item]:
-    for solution in _each_picture(given.solutions, shard):
+    for solution in _first_of_each(given.solutions, shard):
         if images := _images(solution, given.solutions, shard):
             yield Item(solution.id, describe_prompt(solution.question), images, partial(_description, solution))
 
 
 def _contradicting(given: Inputs, shard: Shard, seed: int) -> Iterator[Item]:
     descriptions = TeacherRows(_given(given.descriptions), teacher_rows.DESCRIPTIONS)
-    for solution in _each_picture(given.solutions, shard):
+    for solution in _first_of_each(given.solutions, shard):
         images = _images(solution, given.solutions, shard)
         description = descriptions.get(key_of(solution))
         if images and description is None:
@@ -193,7 +193,7 @@ def _given(path: Path | None) -> Path:
     return path
 
 
-def _each_picture(folder: Path, shard: Shard) -> Iterator[Solution]:
+def _first_of_each(folder: Path, shard: Shard) -> Iterator[Solution]:
     """The first solution of each question and its images; every `count`-th of them."""
     seen = set[str]()
     for solution in read_solutions(folder):
@@ -212,7 +212,7 @@ def _images(solution: Solution, folder: Path, shard: Shard) -> tuple[Path, ...]:
     return paths
 
 
-def _picture(solution: Solution, description: str) -> Row:
+def _described(solution: Solution, description: str) -> Row:
     return {"question": solution.question, "image": list(solution.images), DESCRIPTION: description}
 
 
@@ -220,7 +220,7 @@ def _description(solution: Solution, text: str) -> Row:
     description = Description.of({"text": text, "truncated": False, "problem": None})
     if not description.text:
         raise BadRow(description.problem, "there is no description")
-    return _picture(solution, description.text)
+    return _described(solution, description.text)
 
 
 def _contradiction(solution: Solution, description: str, text: str) -> Row:

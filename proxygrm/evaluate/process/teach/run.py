@@ -187,14 +187,14 @@ class Tries:
         return Counter(cause for item in by_key.values() for cause in self._causes(item))
 
     def _causes(self, item: Item) -> list[str]:
-        found = []
+        causes = []
         for answer in self._answers(item):
             try:
                 item.row(answer)
                 break
             except BadRow as error:
-                found.append(error.cause)
-        return found
+                causes.append(error.cause)
+        return causes
 
     def _answers(self, item: Item) -> list[Row]:
         """Of the tries so far."""
