@@ -63,3 +63,11 @@ def test_a_wrong_command_or_option_would_be_noticed() -> None:
         len([words for path in TEXTS for line in lines_of(path.read_text()) for words in commands_in(line, "proxygrm")])
         > 80
     )
+
+
+@pytest.mark.parametrize("group", ["data", "eval", "process"])
+def test_the_readme_lists_every_command_of_a_group(group: str) -> None:
+    command = main.commands[group]
+    assert isinstance(command, click.Group)
+    rows = re.findall(rf"^\| `proxygrm {group} ([a-z, -]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(name for row in rows for name in row.split(", ")) == sorted(command.commands)
