@@ -158,8 +158,8 @@ def paper() -> Config:
         questions="data/benchmarks/benchmarks.jsonl",  # authors: 10,167 questions in their repository
         visualprocessbench="data/VisualProcessBench",
         prm_data=solutions.Settings(shards=64, on=small),  # ours: all solutions; theirs: one pair for each image
-        described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors; ours: 3 tries
-        teacher_verdicts=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192, tries=3),  # authors
+        described_images=replace(teacher, temperature=0.7, top_p=0.8, max_tokens=4096),  # authors; tries are ours
+        teacher_verdicts=replace(teacher, temperature=0.1, top_p=0.9, max_tokens=8192),  # authors; 3 tries of a request
         contradicted_images=replace(teacher, temperature=0.8, top_p=0.95, max_tokens=2048),  # of their perception study
         audited_claims=replace(teacher, max_tokens=2048),  # ours: they train no auditor
         training_sets=training.Settings(validation=0.01, on=small),  # authors' of both SFTs; ours: by image, for DPO
