@@ -96,7 +96,7 @@ def _hub_folder(name: str) -> Path:
 
 @lru_cache(maxsize=64)
 def _identity(root: Path, modified_ns: int) -> str:
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    files = sorted(p for p in root.rglob("*") if _is_file(p)) if root.is_dir() else [root]
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
@@ -104,6 +104,14 @@ def _identity(root: Path, modified_ns: int) -> str:
         if size < 1 << 20 and (file == root or file.parent == root):  # deeper: images, named by their content
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _is_file(path: Path) -> bool:
+    """A link into a folder that may not be read is not: what cannot be read, the stage cannot take."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.engine.recipe import Recipe
-from jobs.engine.stage import Given, Output, Stage
+from jobs.engine.stage import Output, Stage
 from jobs.recipes import evpv_studies
 from jobs.recipes.drawn_pairs import MODEL
 from jobs.recipes.drawn_solutions import INPUTS
@@ -59,7 +59,8 @@ def chain(c: Config) -> list[Stage]:
     auditor = train("auditor_sft", extractor, "audit") if c.training_sets.auditor == "separate" else judge
 
     # Measured by the candidate that its scores choose, with the gate and without, and by people's labels of steps.
-    questions, images = checks.json_lines(c.questions), Given(c.images or str(Path(c.questions).parent))
+    questions = checks.json_lines(c.questions)
+    images = checks.NamedImages(c.images or str(Path(c.questions).parent), rows=c.questions)
     candidates = sample.stage("sampled_candidates", questions=questions, images=images, settings=c.sampled_candidates)
     scored = score.stage(
         "scored_candidates", solutions=candidates / "policy.jsonl", images=images, settings=c.scored_candidates,

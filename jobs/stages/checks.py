@@ -6,8 +6,10 @@ before it, and would fail after those have used their GPU-hours. So the plan che
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from jobs.engine.stage import Given, Output, Stage
@@ -15,10 +17,11 @@ from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import LoadableCheckpoint
 from proxygrm.core.checkpoints.kinds import GENERATIVE, PROCESS, kind_of
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import json_rows
+from proxygrm.core.files.json_lines import json_rows, numbered_lines, value_of
 from slurm.profile import Profile
 
 __all__ = [
+    "NamedImages",
     "check_checkpoint",
     "checkpoint",
     "json_lines",
@@ -104,6 +107,41 @@ def pairs_folder(path: Path) -> None:
 def json_lines(path: str) -> Given:
     """A JSONL of objects, of which there is one at least."""
     return Given(path, check=_begins_with_an_object)
+
+
+@dataclass(frozen=True)
+class NamedImages(Given):
+    """The folder of the images that a JSONL names. The images count, and not what else is in the folder: the rows may
+    lie beside the runs, which would make every one of their stages another one as they write."""
+
+    rows: str = ""
+    """The JSONL."""
+
+    def identity(self) -> str:
+        rows, root = Path(self.folder, Path(self.rows).expanduser()).absolute(), self.resolve()
+        return _named_images(rows, rows.stat().st_mtime_ns, root) if rows.is_file() else f"missing:{self.path}"
+
+
+@lru_cache(maxsize=64)
+def _named_images(rows: Path, modified_ns: int, root: Path) -> str:
+    """Of names and sizes. A row that names none is left to the stage, which says what is wrong with it."""
+    from proxygrm.evaluate.rows.pairs import image_files, image_names
+
+    names = set[str]()
+    for _, line in numbered_lines(rows, checked=False):
+        try:
+            names.update(image_names(value_of(line)))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        try:
+            (file,) = image_files([name], root)
+            size = str(file.stat().st_size) if file.is_file() else "missing"
+        except OSError:
+            size = "unreadable"
+        digest.update(f"{name}\0{size}\0".encode(errors="backslashreplace"))
+    return digest.hexdigest()
 
 
 def _begins_with_an_object(path: Path) -> None:

@@ -103,6 +103,20 @@ def test_rows_set_aside_are_the_evaluation_of_their_training() -> None:
         assert source(stages[stage], "validation") == f"training_sets/{name}_val.jsonl"
 
 
+def test_questions_beside_the_runs_do_not_make_finished_stages_others(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("q.jsonl").write_text('{"question": "q", "image": "1.png", "answer": "3"}\n')
+
+    def fingerprints() -> list[str]:
+        stages = chain("questions=q.jsonl", "intervenes=true")
+        return [stages[name].fingerprint() for name in ("sampled_candidates", "scored_candidates", "perception")]
+
+    before = fingerprints()
+    Path("runs").mkdir()
+    Path("more.txt").write_text("x")
+    assert fingerprints() == before
+
+
 def test_an_unknown_auditor_or_preference_is_refused() -> None:
     for setting in ("training_sets.auditor=nobody", "preference=ppo"):
         with refused("settings.wrong-type"):

@@ -26,3 +26,24 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with refused("file.bad-row", path=file):
         checks.json_lines(str(file)).check(file)
+
+
+def test_of_the_folder_of_images_only_those_that_the_rows_name_count(tmp_path: Path) -> None:
+    def identity() -> str:
+        checks._named_images.cache_clear()
+        return checks.NamedImages(str(tmp_path), rows=str(rows)).identity()
+
+    rows, image = tmp_path / "rows.jsonl", tmp_path / "a" / "1.png"
+    assert identity() == f"missing:{tmp_path}"
+    lines = ['{"question": "q", "image": ["a/1.png", "2.png"]}', "null", "{", '{"image": 3}', '{"image": "\\ud800"}']
+    lines += ['{"image": "%s"}' % ("x" * 5000), '{"image": "nul\\u0000"}', "[" * 100_000, "{}"]
+    rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    without = identity()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "policy.jsonl").write_text("{}\n")
+    assert identity() == without
+    image.parent.mkdir()
+    image.write_bytes(b"123")
+    small = identity()
+    image.write_bytes(b"1234")
+    assert len({without, small, identity()}) == 3
