@@ -151,7 +151,7 @@ def check_shard(path: Path, name: str) -> None:
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
             header = json.loads(stream.read(length))
         entries = tensors(header, 8 + length)
-    except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, struct.error, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{name} is not a safetensors file ({error})", name) from error
     expected = max((tensor.end for tensor in entries), default=8 + length)
     if size != expected:
@@ -168,5 +168,5 @@ def read_json(path: Path, name: str) -> Any:
         return json.loads((path / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _incomplete(path, f"it has no {name}{_broken_link(path / name)}", name) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"{name} cannot be read ({error})", name) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def hold(path: Path) -> None:
 
 SETTINGS = [
     (lambda p: check_bounds("rl", Settings(n=0), positive=["n"]), "rl: n is 0; it must be above 0"),
+    (lambda p: check_bounds("rl", Settings(n=math.inf), positive=["n"]), "rl: n is inf; it must be finite"),
     (lambda p: check_bounds("rl", Settings(n=0), from_one=["n"]), "rl: n is 0; it must be at least 1"),
     (lambda p: check_bounds("rl", Settings(n=-1), from_zero=["n"]), "rl: n is -1; it must be at least 0"),
     (

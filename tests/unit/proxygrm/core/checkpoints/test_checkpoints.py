@@ -149,6 +149,12 @@ def test_a_header_whose_tensors_do_not_follow_each_other_is_refused(checkpoint: 
         check_checkpoint(checkpoint)
 
 
+def test_a_configuration_that_is_nested_without_end_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text("[" * 100_000)
+    with refused("checkpoint.damaged", path=checkpoint):
+        check_checkpoint(checkpoint)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor_config.json", "generation_config.json"])
 @pytest.mark.parametrize("content", [b"", bytes(300), b'{"a": 1' + bytes(300)])
 def test_a_small_file_that_a_crash_has_torn_is_named(checkpoint: Path, name: str, content: bytes) -> None:
