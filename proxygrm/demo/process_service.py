@@ -53,7 +53,8 @@ from proxygrm.demo.sums import (
 MODEL = "rule-process"
 _OPTION = re.compile(r"(?:^|\s)\(?([A-F])[).:]")
 _SUM = re.compile(r"(\d+) \+ (\d+) = (\d+)")
-_STEP = re.compile(r"Step \d+: (.*?)(?=\nStep \d+: |\Z)", re.DOTALL)
+_STEP = re.compile(r"^Step \d+:(?: |$)(.*?)(?=\nStep \d+:(?: |$)|\Z)", re.DOTALL | re.MULTILINE)
+"""Also one without a text."""
 _MISREAD = 0.3
 """Share of the drawn solutions that state a wrong fact."""
 _WRONG_SUM = 0.25

@@ -166,6 +166,10 @@ def api(models: Mapping[str, RewardModel], key: str, images: Path | None = None,
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
+    @app.exception_handler(400)  # nested without end, say: FastAPI answers in a form of its own
+    async def unreadable_body(_: Request, error: Exception) -> JSONResponse:
+        return error_response(422, "bad_request", "the body cannot be read as JSON")
+
     @app.exception_handler(RequestValidationError)
     async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
         return error_response(422, "bad_request", faults_of(error))

@@ -131,6 +131,10 @@ def front(client: ProxyClient, key: str, images: Path | None = None, callers: Ca
     async def metrics() -> Response:
         return Response(exposition(client.tally), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.exception_handler(400)  # nested without end, say: FastAPI answers in a form of its own
+    async def unreadable_body(_: Request, error: Exception) -> JSONResponse:
+        return error_response(422, "bad_request", "the body cannot be read as JSON")
+
     @app.exception_handler(RequestValidationError)
     async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
         return error_response(422, "bad_request", faults_of(error))

@@ -48,11 +48,14 @@ def test_steps_are_gated_scored_and_compared_and_nothing_else_is_judged():
             found["score"] = await post("/score", responses=[good, bad])
             found["compare"] = await post("/compare", response_1=bad, response_2=good)
             found["tie"] = await post("/compare", response_1=good, response_2=good)
+            found["blank"] = await post("/steps", steps=[STEPS[2], {"steptext": " "}])
             sent = len(server.seen)
             found["no steps"] = await post("/score", responses=[good, "It is three."])
             found["too many"] = await post("/score", responses=[solution(*STEPS[2:3] * 257)])
             found["none"] = await post("/steps", steps=[])
             found["extra"] = await post("/steps", steps=[{**STEPS[0], "score": 1}])
+            deep = await http.post("/steps", content="[" * 100_000, headers={"Content-Type": "application/json"})
+            found["deep"] = deep.status_code, deep.json()
             found["scalar"] = await post("/steps", steps=STEPS, model="rm")
             assert len(server.seen) == sent
             found["models"] = (await http.get("/models")).json()["models"][0]
@@ -66,12 +69,14 @@ def test_steps_are_gated_scored_and_compared_and_nothing_else_is_judged():
     scores = [1.0, aggregate("mean", judged["final"])]
     assert found["score"] == (200, {"scores": scores, "how": "process-mean"})
     assert found["compare"] == (200, {"verdict": 2, "critiques": [], "scores": scores[::-1]})
+    assert found["blank"][1]["raw"] == [1.0, 1.0]  # a step without a text is the model's to judge
     assert (found["tie"][1]["verdict"], found["tie"][1]["reason"]) == (None, "tie")
     for name, cause, said in (
         ("no steps", "no_steps", "response 2 has no steps (failed_response)"),
         ("too many", "no_steps", "response 1 has 257 steps"),
         ("none", "bad_request", "steps"),
         ("extra", "bad_request", "steps.0.score"),
+        ("deep", "bad_request", "JSON"),
         ("scalar", "bad_request", "a scalar model does not judge steps"),
     ):
         status, body = found[name]
