@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from proxygrm.core.errors import UserError
@@ -18,15 +18,20 @@ def check_bounds(
     from_zero: Iterable[str] = (),
     shares: Iterable[str] = (),
     choices: Mapping[str, Iterable[str]] | None = None,
+    unlimited: Container[str] = (),
 ) -> None:
     """Raise UserError that names the first field out of its bounds: settings.out-of-range, settings.unknown-value.
 
     section: name of the record in the message. `shares` are between 0 and 1; NaN and infinity are out of all bounds.
-    choices: field -> the values it may have.
+    choices: field -> the values it may have. unlimited: fields that may be infinite.
     """
     positive, from_one, from_zero = tuple(positive), tuple(from_one), tuple(from_zero)
     for names, rule, within in (
-        ((*positive, *from_one, *from_zero), "must be finite", lambda value: value != math.inf),
+        (
+            [name for name in (*positive, *from_one, *from_zero) if name not in unlimited],
+            "must be finite",
+            lambda value: value != math.inf,
+        ),
         (positive, "must be above 0", lambda value: value > 0),
         (from_one, "must be at least 1", lambda value: value >= 1),
         (from_zero, "must be at least 0", lambda value: value >= 0),

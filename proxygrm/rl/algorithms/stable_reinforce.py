@@ -45,6 +45,7 @@ class StableReinforce(Algorithm):
             f"rl.algorithm ({self.kind})",
             self,
             positive=("gamma", "limit", "max_log_prob_distance"),
+            unlimited=("limit", "max_log_prob_distance"),
             shares=("gamma",),
             from_zero=("kl_in_reward",),
         )
