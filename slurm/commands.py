@@ -56,13 +56,13 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not is_ignored(name)}
 
 
-def answer(*command: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-    """Run one of SLURM's commands, whatever its exit code is.
+def answer(*command: str, timeout_s: float = TIMEOUT_S, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one of SLURM's commands, whatever its exit code is. typed: what it reads from its standard input.
 
     Raises NoAnswer when it is missing or does not end within timeout_s.
     """
     try:
-        return _run(command, {**clean(os.environ), **READ_BACK}, timeout_s)
+        return _run(command, {**clean(os.environ), **READ_BACK}, timeout_s, typed)
     except FileNotFoundError:
         raise not_installed(command[0]) from None
     except OSError as error:
@@ -82,9 +82,9 @@ def not_installed(command: str) -> NoAnswer:
     return NoAnswer(f"no SLURM here: {command} is not on PATH; {REMEDY}", code="slurm.not-installed", command=command)
 
 
-def ask(*command: str, timeout_s: float = TIMEOUT_S) -> str:
+def ask(*command: str, timeout_s: float = TIMEOUT_S, typed: str = "") -> str:
     """Standard output of one of SLURM's commands. Raises NoAnswer also when it fails, with its first line of errors."""
-    done = answer(*command, timeout_s=timeout_s)
+    done = answer(*command, timeout_s=timeout_s, typed=typed)
     if done.returncode:
         raise failed(done)
     return done.stdout
@@ -111,10 +111,10 @@ def sbatch(script: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _run(
-    command: Sequence[str], environment: Mapping[str, str], timeout_s: float | None
+    command: Sequence[str], environment: Mapping[str, str], timeout_s: float | None, typed: str = ""
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+        command, env=environment, input=typed, capture_output=True, encoding="utf-8",
         errors="replace", timeout=timeout_s, check=False,
     )  # fmt: skip
 

@@ -90,9 +90,10 @@ def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
 def exclude_and_requeue(nodes: list[str]) -> None:
     """Requeue this job under its own id and exclude these nodes from it.
 
-    SLURM changes that list for waiting jobs only, and the requeue ends this process: so SIGTERM is blocked until after
-    the second command. The job does not start in between, because SLURM delays a requeued job until all of its
-    processes are gone, and then for the lifetime of a credential (two minutes).
+    SLURM changes that list for waiting jobs only, and the requeue ends this process: by SIGTERM, which is blocked, and
+    by SIGKILL once the job's other tasks have ended by theirs. So one scontrol is told both, and sends the second as
+    soon as the first is answered. The job does not start in between, because SLURM delays a requeued job until all of
+    its processes are gone, and then for the lifetime of a credential (two minutes).
 
     Raises UserError when SLURM refuses.
     """
@@ -101,11 +102,10 @@ def exclude_and_requeue(nodes: list[str]) -> None:
     excluded = [match[1]] if match and match[1] != "(null)" else []
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the commands inherit it
     try:
-        _scontrol("requeue", job)
-        _scontrol("update", f"jobid={job}", f"ExcNodeList={','.join([*excluded, *nodes])}")
+        _scontrol(typed=f"requeue {job}\nupdate jobid={job} ExcNodeList={','.join([*excluded, *nodes])}\n")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _scontrol(*words: str) -> str:
-    return commands.ask("scontrol", *words)
+def _scontrol(*words: str, typed: str = "") -> str:
+    return commands.ask("scontrol", *words, typed=typed)
