@@ -67,6 +67,11 @@ def in_registry(name: str, registry: Mapping[str, type[T]], where: str, what: st
     return registry[alike if alike in registry else require_known(name, registry, where, what)]
 
 
+def values_of(record: Any, kind: type[Any]) -> dict[str, Any]:
+    """What a record has for each field of a dataclass, of which it is a subclass or may become one."""
+    return {each.name: getattr(record, each.name) for each in dataclasses.fields(kind)}
+
+
 def from_table(kind: type[T], table: Mapping[str, Any], where: str, tabs: Fields = ()) -> T:
     """A record of `kind` from a table. where: file or section, for messages. tabs: fields whose texts may have tabs.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.export.critic_rows import PROMPTS, CriticOptions
@@ -11,6 +11,7 @@ from jobs.engine.stage import Artifact, Given, OnNodes, Stage, StageRun
 from jobs.stages import checks
 from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.settings import values_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Settings(OnNodes, CriticOptions):
 
     @property
     def options(self) -> CriticOptions:
-        return CriticOptions(**{each.name: getattr(self, each.name) for each in fields(CriticOptions)})
+        return CriticOptions(**values_of(self, CriticOptions))
 
 
 def stage(name: str, *, release: str, settings: Settings) -> Stage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.export.step_rows import PROMPTS, StepSetOptions
@@ -12,6 +12,7 @@ from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.settings import values_of
 
 ROW = 3_000
 """Bytes of a row: instruction, answer and paths."""
@@ -35,7 +36,7 @@ class Settings(OnNodes, StepSetOptions):
 
     @property
     def options(self) -> StepSetOptions:
-        return StepSetOptions(**{each.name: getattr(self, each.name) for each in fields(StepSetOptions)})
+        return StepSetOptions(**values_of(self, StepSetOptions))
 
 
 def stage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from jobs.stages import checks
 from jobs.stages.data.shards import carry_out
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
+from proxygrm.core.settings import values_of
 from proxygrm.process.solutions import check_solutions
 
 MADE = "solutions"
@@ -36,7 +37,7 @@ class Settings(OnNodes, SolutionOptions):
 
     @property
     def options(self) -> SolutionOptions:
-        return SolutionOptions(**{each.name: getattr(self, each.name) for each in fields(SolutionOptions)})
+        return SolutionOptions(**values_of(self, SolutionOptions))
 
     @property
     def names(self) -> list[str]:

@@ -10,6 +10,7 @@ from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
 from jobs.stages.data import served_teacher
 from jobs.stages.data.served_teacher import PROCESS_RULES, TeacherSettings
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.settings import values_of
 from proxygrm.evaluate.process.teach.asks import PROMPTS, Asks, Inputs
 from proxygrm.evaluate.settings import EvaluateSettings
 
@@ -57,7 +58,6 @@ def stage(
     `audit` claims, which needs descriptions, judgements and contradictions. Makes `answers`, a folder with a JSONL file
     per shard."""
     rows = {"descriptions": descriptions, "judgements": judgements, "contradictions": contradictions}
-    shared = {each: getattr(settings, each) for each in Settings.__dataclass_fields__}
     given = {label: need for label, need in rows.items() if need is not None}
     return Stage(
         name=name,
@@ -66,7 +66,7 @@ def stage(
         makes=(Artifact(ANSWERS),),
         on=settings.on,
         validate=served_teacher.validate,
-        config=Asked(**shared, asks=asks),
+        config=Asked(**values_of(settings, Settings), asks=asks),
         prompts=(PROMPTS[asks],),
         array=settings.shards,
         leftovers=(f"{ANSWERS}/calls",),

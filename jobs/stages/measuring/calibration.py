@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jobs.engine.space.amounts import Needs, Space
 from jobs.engine.stage import Artifact, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
+from proxygrm.core.settings import values_of
 from proxygrm.evaluate.process.calibration import CalibrationSettings
 
 SUMMARY, DRAWING = "summary.json", "reliability.svg"
@@ -42,7 +43,7 @@ def calibrate(run: StageRun) -> None:
     from proxygrm.evaluate.process.calibration import calibrated
     from proxygrm.report.tables.calibration import draw
 
-    settings = CalibrationSettings(run.config.against, run.config.bins)
+    settings = CalibrationSettings(**values_of(run.config, CalibrationSettings))
     figures = calibrated(run.inputs["scored"], settings, refuse_none=False)  # a chain does not end on an unread audit
     write_text(run.out / DRAWING, draw(figures))
     write_json(run.out / SUMMARY, {"reliability": figures})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.engine.stage import Given, OnNodes, Output, Stage, StageRun
@@ -12,6 +12,7 @@ from jobs.stages import checks
 from jobs.stages.data.served_teacher import PROCESS_RULES, RULE_BASED, is_service, rule_based_service
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.errors import UserError
+from proxygrm.core.settings import values_of
 from proxygrm.evaluate.settings import EvaluateSettings
 from slurm.profile import Profile
 
@@ -38,7 +39,7 @@ class CallSettings(OnNodes, EvaluateSettings):
 
     @property
     def evaluation(self) -> EvaluateSettings:
-        return EvaluateSettings(**{each.name: getattr(self, each.name) for each in fields(EvaluateSettings)})
+        return EvaluateSettings(**values_of(self, EvaluateSettings))
 
 
 def needs(models: Mapping[str, str | Output], stage: str, settings: CallSettings) -> dict[str, Given | Output]:

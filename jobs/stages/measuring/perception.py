@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
@@ -10,6 +10,7 @@ from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
 from jobs.stages.measuring import called_models
 from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.settings import values_of
 from proxygrm.evaluate.process.intervene import Intervention
 from slurm.profile import Profile
 
@@ -38,7 +39,7 @@ class Settings(Intervention, CallSettings):
 
     @property
     def intervention(self) -> Intervention:
-        return Intervention(**{each.name: getattr(self, each.name) for each in fields(Intervention)})
+        return Intervention(**values_of(self, Intervention))
 
 
 def stage(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from jobs.engine.space.amounts import TOKEN, Amount, Needs, Space
 from jobs.engine.stage import Artifact, Given, Output, Stage, StageRun
 from jobs.stages.measuring import called_models
 from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
+from proxygrm.core.settings import values_of
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP
 from proxygrm.process.gate import UNREADABLE_AUDIT
 from proxygrm.process.stages import ScoreSettings
@@ -42,7 +43,7 @@ class Settings(ScoreSettings, CallSettings):
 
     @property
     def of_steps(self) -> ScoreSettings:
-        return ScoreSettings(**{each.name: getattr(self, each.name) for each in fields(ScoreSettings)})
+        return ScoreSettings(**values_of(self, ScoreSettings))
 
 
 def stage(

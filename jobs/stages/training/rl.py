@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from jobs.engine.stage import Artifact, Given, OnNodes, Output, Stage, StageRun
 from jobs.stages import checks
 from proxygrm.core.checkpoints.best import BEST
 from proxygrm.core.errors import UserError
+from proxygrm.core.settings import values_of
 from proxygrm.rl.config import RlSettings
 from proxygrm.serving.services.running import refuse_duplicates, running
 from proxygrm.serving.services.service import Running, Service, ServiceNode, Surroundings
@@ -53,9 +54,8 @@ class Job(Settings):
 
     @classmethod
     def of(cls, settings: Settings, services: Sequence[Service]) -> Job:
-        shared = {each.name: getattr(settings, each.name) for each in fields(Settings)}
         without_needs = {each.name: replace(each, needs=dict.fromkeys(each.needs, "")) for each in services}
-        return cls(**shared, services=without_needs)
+        return cls(**values_of(settings, Settings), services=without_needs)
 
     def shares(self) -> tuple[Share, ...]:
         return tuple(Share(each.name, each.nodes, each.shared_gpus(self.on.nodes)) for each in self.services.values())
