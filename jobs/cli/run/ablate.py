@@ -24,6 +24,9 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.owner import refuse_foreign
 from proxygrm.core.files.whole_file import write_text
 
+Trainings = dict[str, list[list[dict[str, Any]]]]
+"""The metrics of each training, by the table's rows."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -102,11 +105,11 @@ def _keys(table: CellTable) -> list[str]:
     return [f"{name}{end}" for name in names for end in (("", "_low", "_high") if table.intervals else ("",))]
 
 
-def trainings_of(folder: Path, cells: Sequence[Cell], table: CellTable) -> dict[str, list[list[dict[str, Any]]]]:
+def trainings_of(folder: Path, cells: Sequence[Cell], table: CellTable) -> Trainings:
     """The metrics of each cell that has any, by the table's rows; also of a training that has not ended well."""
     from proxygrm.core.files.json_lines import numbered_lines, value_of
 
-    trainings: dict[str, list[list[dict[str, Any]]]] = {}
+    trainings: Trainings = {}
     for cell in cells if table.metrics else ():
         file = folder / "cells" / cell.name / table.metrics
         if file.is_file():
@@ -127,19 +130,26 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
             code="ablation.no-table",
             recipe=resolved.recipe.name,
         )
-    rows = collect(folder, request.ablation, shown)
+    from proxygrm.report.trainings import draw_trainings
+
+    rows, trainings = collect(folder, request.ablation, shown), trainings_of(folder, request.ablation, shown)
     file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
     if as_json:
         echo(json.dumps([vars(row) for row in rows], indent=2))
     else:
-        _show_rows(rows, folder, request, shown, file)
+        _show_rows(rows, trainings, folder, request, shown, file)
     members = by_row(request.ablation, shown.seed)
-    if drawn := cell_studies.drawing(f"{request.ablation_name}: {shown.title}", rows, members, shown):
-        write_text(file.with_name("plot.svg"), drawn)
-        if not as_json:
-            out.print(f"drawn in {file.with_name('plot.svg')}", soft_wrap=True)
+    drawings = {
+        "plot.svg": cell_studies.drawing(f"{request.ablation_name}: {shown.title}", rows, members, shown),
+        "trainings.svg": draw_trainings(f"{request.ablation_name}: training", trainings, shown.curves),
+    }
+    for drawing_name, drawn in drawings.items():
+        if drawn:
+            write_text(file.with_name(drawing_name), drawn)
+            if not as_json:
+                out.print(f"drawn in {file.with_name(drawing_name)}", soft_wrap=True)
     # after the table, which does not need it, was shown
     trends: list[dict[str, Any]] = []
     if shown.steps:
@@ -154,7 +164,9 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
         cell_studies.show_trends(trends, shown.axis)
 
 
-def _show_rows(rows: Sequence[Row], folder: Path, request: Request, shown: CellTable, file: Path) -> None:
+def _show_rows(
+    rows: Sequence[Row], trainings: Trainings, folder: Path, request: Request, shown: CellTable, file: Path
+) -> None:
     title = f"{folder.name}, {request.ablation_name}: {shown.title}"
     table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
@@ -165,15 +177,11 @@ def _show_rows(rows: Sequence[Row], folder: Path, request: Request, shown: CellT
         figures = (_cell(row, key) for key in shown.figures)
         table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *figures)
     out.print(table)
-    if trainings := trainings_of(folder, request.ablation, shown):
+    if trainings:
         from proxygrm.report.tables.training import training_extents
-        from proxygrm.report.trainings import draw_trainings
 
         title = f"{folder.name}, {request.ablation_name}: training"
         out.print(training_extents(title, trainings, shown.curves))
-        if drawn := draw_trainings(title, trainings, shown.curves):
-            write_text(file.with_name("trainings.svg"), drawn)
-            out.print(f"drawn in {file.with_name('trainings.svg')}", soft_wrap=True)
     what = (
         "in percent, 95 % interval in brackets"
         if shown.intervals

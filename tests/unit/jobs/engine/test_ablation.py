@@ -20,7 +20,7 @@ from jobs.engine.run_folder.records import read_json
 from jobs.engine.stage import Stage
 from jobs.engine.submit import rendered
 from jobs.engine.sweep import Cell
-from jobs.recipes import of_run, read_spec, resolve, shipped
+from jobs.recipes import find, of_run, read_spec, resolve, shipped
 from jobs.recipes.proxy_grm import RECIPE, demo, paper
 from proxygrm.core.errors import UserError
 from proxygrm.evaluate.scores.repeated import compare_trainings
@@ -359,6 +359,21 @@ def test_the_table_is_shown_before_a_comparison_that_fails(tmp_path: Path) -> No
         "aggregation=bonus",
     ]
     assert not (run / "ablations" / "mine" / "comparisons.json").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_trainings_are_drawn_whether_or_not_the_table_is_json(tmp_path: Path, words: list[str]) -> None:
+    recipe = "r1-reward:demo"
+    cells = read_spec(find(recipe)[0], "filter").cells
+    save(resolve(Request(recipe=recipe, ablation_name="mine", ablation=cells)), Ledger(tmp_path))
+    metrics = tmp_path / "cells" / cells[0].name / "r1_rl" / "metrics.jsonl"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text('{"step": 1, "actor/pg_loss": 0.5}\n{"step": 2, "actor/pg_loss": 0.25}\n')
+    shown = CliRunner().invoke(main, ["ablate", "--table", "--run", str(tmp_path), *words], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert (tmp_path / "ablations" / "mine" / "trainings.svg").read_text().count("<circle") == 2
+    if words:
+        assert len(json.loads(shown.stdout)) == len(cells)
 
 
 def test_policies_are_compared_on_the_same_questions(tmp_path: Path) -> None:
