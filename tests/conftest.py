@@ -21,6 +21,7 @@ _KEPT = {
     "PYTHONPATH",  # of a checkout that is not installed
     "PROXYGRM_BROWSER",
 }  # fmt: skip
+_OURS = ("PROXYGRM_", "SLURM_")
 _KEPT_PREFIXES = ("PYTEST_XDIST_", "STARTED_WITH_")
 # The way to the network, kept aside for what is installed during a run; no test sees it under its own name.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -76,12 +77,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """A job that a test runs in its own process marks the environment, handles SIGTERM and narrows the umask: the next
-    test sees none of it. What libraries set when they are imported stays, as they do."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith("PROXYGRM_")}
+    """A job that a test runs in its own process marks the environment, handles SIGTERM and narrows the umask, and a
+    command turns to the private cluster of this checkout: the next test sees none of it. What libraries set when they
+    are imported stays, as they do."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
     handler = signal.getsignal(signal.SIGTERM)
     yield
-    for name in [name for name in os.environ if name.startswith("PROXYGRM_") and name not in ours]:
+    for name in [name for name in os.environ if name.startswith(_OURS) and name not in ours]:
         del os.environ[name]
     os.environ.update(ours)
     if handler is not None:  # of C code, which Python cannot put back
