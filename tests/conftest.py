@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ _KEPT = {
     "PYTHONPATH",  # of a checkout that is not installed
     "PROXYGRM_BROWSER",
 }  # fmt: skip
-_OURS = ("PROXYGRM_", "SLURM_")
 _KEPT_PREFIXES = ("PYTEST_XDIST_", "STARTED_WITH_")
 # The way to the network, kept aside for what is installed during a run; no test sees it under its own name.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -75,17 +75,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(f"needs {mark.args[0]}, which is not installed for this Python")
 
 
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    for name in [name for name in os.environ if name not in before]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_left_for_other_modules() -> Iterator[None]:
+    """An engine or a cluster that a module's tests share sets variables when it is started, before any of them."""
+    with _same_environment():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """A job that a test runs in its own process marks the environment, handles SIGTERM and narrows the umask, and a
-    command turns to the private cluster of this checkout: the next test sees none of it. What libraries set when they
-    are imported stays, as they do."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
+    """A job that a test runs in its own process marks the environment, handles SIGTERM and narrows the umask, an engine
+    names the folder of its sockets, and a command turns to the private cluster of this checkout: neither the next test
+    nor the processes that it starts see any of it."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    for name in [name for name in os.environ if name.startswith(_OURS) and name not in ours]:
-        del os.environ[name]
-    os.environ.update(ours)
+    with _same_environment():
+        yield
     if handler is not None:  # of C code, which Python cannot put back
         signal.signal(signal.SIGTERM, handler)
     os.umask(0o022)

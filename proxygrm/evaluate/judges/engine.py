@@ -210,17 +210,17 @@ def _environment(device: str) -> None:
         }
     for name, value in variables.items():
         os.environ.setdefault(name, value)
-    _keep_sockets()
+    if "VLLM_RPC_BASE_PATH" not in os.environ:
+        os.environ["VLLM_RPC_BASE_PATH"] = str(_sockets())
 
 
 @functools.cache
-def _keep_sockets() -> None:
+def _sockets() -> Path:
     """vLLM leaves Unix sockets behind when it is killed. One folder per process, because vLLM may read its environment
     only once for all its engines."""
-    if "VLLM_RPC_BASE_PATH" not in os.environ:
-        folder = new_folder("pgvllm")
-        atexit.register(_remove, folder, os.getpid())
-        os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+    folder = new_folder("pgvllm")
+    atexit.register(_remove, folder, os.getpid())
+    return folder
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -54,3 +54,43 @@ def test_the_way_to_the_network_is_kept_aside_for_what_is_installed() -> None:
     shown = seen(KEPT | {"http_proxy": "http://proxy:3128"})
     assert '"STARTED_WITH_http_proxy": "http://proxy:3128"' in shown
     assert '"http_proxy"' not in shown
+
+
+FIRST = """
+import os, signal, pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def engine():
+    os.environ["OF_THE_MODULE"] = "1"
+
+def test_a():
+    os.environ["OF_A_TEST"] = os.environ["PATH"] = "1"
+    del os.environ["USER"]
+    os.umask(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+def test_b():
+    assert os.environ["OF_THE_MODULE"] == "1"
+    assert "OF_A_TEST" not in os.environ
+    assert os.environ["USER"] == "somebody"
+"""
+SECOND = """
+import os, signal, subprocess, sys
+
+def test_c():
+    names = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+    assert "OF_" not in names
+    assert os.umask(0o022) == 0o022
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+"""
+
+
+def test_what_a_test_or_a_module_s_engine_sets_reaches_no_test_after_it(tmp_path: Path) -> None:
+    texts = {"conftest.py": (ROOT / "tests" / "conftest.py").read_text(), "test_1.py": FIRST, "test_2.py": SECOND}
+    (tmp_path / "tests").mkdir()
+    for name, text in texts.items():
+        (tmp_path / "tests" / name).write_text(text)
+    (tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests"]
+    ran = subprocess.run(command, cwd=tmp_path, env=KEPT, capture_output=True, text=True)
+    assert "3 passed" in ran.stdout, ran.stdout

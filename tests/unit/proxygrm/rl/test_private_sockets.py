@@ -298,7 +298,8 @@ print(first, os.environ["VLLM_RPC_BASE_PATH"] == first and pathlib.Path(first).i
 
 def test_an_evaluation_keeps_vllm_s_sockets_in_one_private_folder_that_goes_with_it() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, "-c", ENGINE], env=environment, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", ENGINE]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
     folder, was_there = ran.stdout.split()
     assert was_there == "True"
     assert Path(folder).parent == Path("/tmp")
