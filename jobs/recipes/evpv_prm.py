@@ -27,6 +27,7 @@ from jobs.stages.measuring import process_benchmark as benchmark
 from jobs.stages.measuring import process_sample as sample
 from jobs.stages.measuring import process_score as score
 from jobs.stages.training import merge, sft
+from proxygrm.core.errors import UserError
 from slurm.sbatch import Resources
 
 
@@ -134,6 +135,15 @@ class Config:
     `perception`)."""
     images: str = ""
     """Folder of the images that the questions name; empty: that of their file."""
+
+    def __post_init__(self) -> None:
+        learned, asked = self.training_sets.history, self.scored_candidates.history
+        if learned != asked and not self.scored_candidates.judge:
+            raise UserError(
+                f"scored_candidates.history is {asked}, and training_sets.history {learned}: the judge would be asked "
+                "with other earlier steps than it learns from; set both alike",
+                code="settings.contradiction", name="scored_candidates.history", value=asked,
+            )  # fmt: skip
 
 
 def paper() -> Config:

@@ -172,3 +172,11 @@ def test_one_table_has_the_gate_s_effect_by_aggregate_and_the_step_judge(tmp_pat
     by_name = {name: cells for name, *cells in rows}
     assert by_name["mean"][:4] == ["120", "90.0 % (80.0–95.0)", "80.0 %", "-10.0 %"]
     assert by_name["step judge"][-1] == "70.0 %"
+
+
+def test_its_own_judge_is_asked_with_the_steps_that_it_learns_from() -> None:
+    with refused("settings.contradiction", name="scored_candidates.history", value=8):
+        chain("scored_candidates.history=8")
+    both = chain("scored_candidates.history=8", "training_sets.history=8")
+    assert both["scored_candidates"].config.history == both["training_sets"].config.history == 8
+    assert chain("scored_candidates.history=8", "scored_candidates.judge=rule-based"), "which learns from no set"
