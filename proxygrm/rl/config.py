@@ -161,6 +161,7 @@ class RlSettings:
             train_batch_size=10,
             ppo_mini_batch_size=10,
             ppo_micro_batch_size_per_gpu=16,
+            algorithm=ALGORITHMS["grpo"](bypass_mode=True),  # one update per batch: the trainer's pass says the same
             learning_rate=1.5e-4,
             temperature=1.2,  # a tiny model is overconfident after SFT and needs more exploration than a real one
             max_prompt_length=512,

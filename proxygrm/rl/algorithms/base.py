@@ -23,6 +23,7 @@ VERL_DEFAULTS: dict[str, object] = {
     ACTOR + "clip_ratio_high": 0.2,
     ACTOR + "clip_ratio_c": 3.0,
     ACTOR + "loss_agg_mode": "token-mean",
+    CORRECTION + "bypass_mode": False,
     CORRECTION + "rollout_is": None,
     CORRECTION + "rollout_is_threshold": 2.0,
 }
@@ -44,6 +45,9 @@ class Algorithm:
     rollout_is: Literal["none", "token", "sequence"] = "none"
     """Importance weights for the difference between vLLM's probabilities and the trainer's, cut off at a limit."""
     rollout_is_threshold: float = 2.0
+    bypass_mode: bool = False
+    """Compare with vLLM's probabilities in the ratio: the trainer does not compute those of the rollouts once more
+    before its first update, and their entropy is not measured."""
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -57,6 +61,14 @@ class Algorithm:
                 code="settings.out-of-range",
                 name="clip_ratio_low",
                 value=self.clip_ratio_low,
+            )
+        if self.bypass_mode and self.rollout_is != "none":
+            raise UserError(
+                f"rl.algorithm ({self.kind}): with bypass_mode the ratio itself is taken to vLLM's probabilities, and "
+                f"verl applies no other weights; set rollout_is=none (it is {self.rollout_is})",
+                code="settings.contradiction",
+                name="rollout_is",
+                value=self.rollout_is,
             )
 
     @property
@@ -86,6 +98,7 @@ class Algorithm:
             ACTOR + "clip_ratio_low": self.clip_ratio_low,
             ACTOR + "clip_ratio_high": self.clip_ratio_high,
             ACTOR + "loss_agg_mode": self.loss_agg_mode,
+            CORRECTION + "bypass_mode": self.bypass_mode,
             CORRECTION + "rollout_is": None if self.rollout_is == "none" else self.rollout_is,
             CORRECTION + "rollout_is_threshold": self.rollout_is_threshold,
         }

@@ -49,6 +49,14 @@ class StableReinforce(Algorithm):
             shares=("gamma",),
             from_zero=("kl_in_reward",),
         )
+        if self.bypass_mode and self.max_log_prob_distance < math.inf:
+            raise UserError(
+                f"rl.algorithm ({self.kind}): with bypass_mode nothing computes the actor's log-probabilities that "
+                "max_log_prob_distance compares; set one of bypass_mode=false and max_log_prob_distance=inf",
+                code="settings.contradiction",
+                name="bypass_mode",
+                value=True,
+            )
         if not 1 < self.clip_ratio_c < math.inf:
             raise UserError(
                 f"rl.algorithm ({self.kind}): clip_ratio_c is {self.clip_ratio_c}; it must be above 1 and finite",

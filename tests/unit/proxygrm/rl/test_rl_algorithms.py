@@ -15,6 +15,7 @@ import pytest
 from proxygrm.core.settings import with_assignments
 from proxygrm.rl.algorithms import ALGORITHMS
 from proxygrm.rl.algorithms.base import ACTOR, CORRECTION, VERL_DEFAULTS
+from proxygrm.rl.algorithms.gspo import Gspo
 from proxygrm.rl.algorithms.reinforce_plus_plus import ReinforcePlusPlus
 from proxygrm.rl.algorithms.stable_reinforce import OPTIONS, StableReinforce
 from proxygrm.rl.config import RlSettings
@@ -93,11 +94,21 @@ def test_kl_in_the_reward_replaces_the_default() -> None:
         ("algorithm.loss_agg_mode=mean", "settings.wrong-type", {"value": "mean"}),
         ("algorithm.rollout_is=tokens", "settings.wrong-type", {"value": "tokens"}),
         ("algorithm.rollout_is_threshold=-1", "settings.out-of-range", {"name": "rollout_is_threshold"}),
+        ("algorithm.bypass_mode=vllm", "settings.wrong-type", {"value": "vllm"}),
     ],
 )
 def test_a_bad_option_is_refused_by_its_name(assignment: str, code: str, values: dict[str, Any]) -> None:
     with refused(code, **values):
         with_assignments(RlSettings(), [assignment])
+
+
+def test_what_would_do_nothing_without_the_trainer_s_probabilities_is_refused_with_bypass_mode() -> None:
+    assert Gspo(bypass_mode=True).overrides()[CORRECTION + "bypass_mode"] is True
+    with refused("settings.contradiction", name="rollout_is", value="token"):
+        with_assignments(RlSettings(), ["algorithm.bypass_mode=true", "algorithm.rollout_is=token"])
+    with refused("settings.contradiction", name="bypass_mode"):
+        StableReinforce(bypass_mode=True)
+    assert StableReinforce(bypass_mode=True, max_log_prob_distance=math.inf)
 
 
 ACCEPT = """
@@ -128,7 +139,7 @@ print("CONFIGS", json.dumps(found))
 @pytest.mark.heavy
 def test_verl_accepts_every_algorithm_and_its_defaults_are_the_ones_we_leave_out() -> None:
     algorithms = [*(kind() for kind in ALGORITHMS.values()), ReinforcePlusPlus(baseline=True, rollout_is="sequence")]
-    algorithms.append(StableReinforce(kl_in_reward=0.01, gamma=0.9))
+    algorithms += [StableReinforce(kl_in_reward=0.01, gamma=0.9), Gspo(bypass_mode=True)]
     keys = ["algorithm.adv_estimator", *VERL_DEFAULTS]
     settings = replace(RlSettings(), attn_implementation="sdpa")
     lists = [overrides(replace(settings, algorithm=algorithm)) for algorithm in algorithms]
