@@ -94,7 +94,7 @@ def test_commands(here: Path) -> None:
     assert raised(reach.require_slurm) == f"slurm.not-installed: no SLURM here: sbatch is not on PATH; {remedy}"
     program(here / "bin" / "squeue", "echo 'squeue: error: Invalid user' >&2; exit 1")
     assert raised(commands.ask, "squeue") == "slurm.command-failed: squeue failed: Invalid user"
-    program(here / "bin" / "squeue", "exec /bin/sleep 5")
+    program(here / "bin" / "squeue", "exec /bin/sleep 100")
     late = "SLURM did not answer squeue within 0 s; try again"
     assert raised(commands.ask, "squeue", timeout_s=0.2) == f"slurm.timeout: {late}"
     (here / "bin" / "sinfo").touch(mode=0o644)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli.main import main
+from proxygrm.core.files.whole_file import write_text
 from slurm.health.doctor import folder, machine, probe
 from slurm.health.doctor import run as doctor
 from slurm.health.doctor.machine import Machine
@@ -99,7 +100,7 @@ def test_the_probe_s_line_is_found_between_whatever_a_site_prints() -> None:
 def test_the_question_is_answered_even_when_it_arrives_late(tmp_path: Path) -> None:
     def ask() -> None:
         time.sleep(0.3)
-        (tmp_path / "question").write_text("word")
+        write_text(tmp_path / "question", "word")  # whole at once
 
     asker = threading.Thread(target=ask)
     asker.start()
