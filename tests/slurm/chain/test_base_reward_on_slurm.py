@@ -95,7 +95,7 @@ def done(local_cluster: LocalCluster, inputs: Path) -> Path:
     run = inputs / "run"
     command = [sys.executable, "-m", "jobs", "submit", "--recipe", "base-reward:quick", "--run", str(run), "--watch"]
     environment = {**os.environ, "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder)}
-    ended = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=400)
+    ended = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=1500)
     assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return run
 

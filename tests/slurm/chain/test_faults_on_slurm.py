@@ -46,12 +46,14 @@ STEPS, ROWS, SAVE_EVERY = 12, 8, 3
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds a row and a step take; again_s: a step of a later attempt."""
+    """Seconds a row and a step take; again_s: a step of a later attempt. hold_at: the step in which the first attempt
+    stays until it is told to save or is killed, so that the fault never comes too late for it."""
 
     row_s: float = 0.02
     step_s: float = 0.02
     again_s: float = 0.02
     factor: int = 3
+    hold_at: int = 0
 
 
 def write_rows(run: StageRun) -> None:
@@ -72,7 +74,7 @@ from pathlib import Path
 from proxygrm.core.runtime.save_now import SaveNow
 
 out, save_steps, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-first_s, again_s = float(sys.argv[4]), float(sys.argv[5])
+first_s, again_s, hold_at = float(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6])
 checkpoint, job = out / "checkpoint", SaveNow(out)
 job.clear()
 start = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -80,6 +82,8 @@ for step in range(start + 1, steps + 1):
     with (out / "steps.log").open("a") as log:
         log.write(f"{step}\\n")
     time.sleep(again_s if start else first_s)
+    while step == hold_at and not start and not job.is_requested():
+        time.sleep(0.02)
     if step % save_steps == 0 or job.is_requested():
         scratch = checkpoint.with_suffix(".tmp")
         scratch.write_text(str(step))
@@ -94,7 +98,7 @@ for step in range(start + 1, steps + 1):
 def train(run: StageRun) -> None:
     """A process of its own that saves now and then, and when it is asked to, as ms-swift's and verl's do."""
     pace, taken = run.config, run.out / "steps.log"
-    numbers = map(str, (run.out, SAVE_EVERY, STEPS, pace.step_s, pace.again_s))
+    numbers = map(str, (run.out, SAVE_EVERY, STEPS, pace.step_s, pace.again_s, pace.hold_at))
     command = [sys.executable, "-c", TRAINING, *numbers]
     with ChildProcess(command, run.out / "training.log") as process, listening(run.out, process):
         while process.poll() is None:
@@ -187,6 +191,7 @@ def site(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_node_that_dies_costs_the_steps_since_the_last_checkpoint(site: Site) -> None:
+    site.pace = Pace(step_s=0.3, hold_at=5)
     site.submit()
     site.until_step(5)
     (job,) = [row["job_id"] for name, row in site.ledger.submissions().items() if name == "grm_rl"]
@@ -225,6 +230,7 @@ def ended(pid: int) -> bool:
 
 def test_a_preempted_stage_saves_is_requeued_under_its_id_and_does_nothing_twice(site: Site) -> None:
     site.profile = replace(site.profile, scheduler=replace(site.profile.scheduler, partition="scavenge"))
+    site.pace = Pace(step_s=0.3, hold_at=5)
     first = site.submit()
     site.until_step(5)
     high = site.cluster.submit("sleep 2", "--partition=high", "--nodes=3", "--gres=gpu:8", "--exclusive")
@@ -237,7 +243,7 @@ def test_a_preempted_stage_saves_is_requeued_under_its_id_and_does_nothing_twice
 
 def test_the_time_limit_requeues_a_stage_that_saves_before_and_resumes(site: Site) -> None:
     site.profile = replace(site.profile, scheduler=replace(site.profile.scheduler, signal_before_end_s=20))
-    site.pace = Pace(step_s=3)
+    site.pace = Pace(step_s=3, hold_at=2)
     first = site.submit()
     site.until_step(2)
     # SLURM looks at limits every half minute, and tells those that would meet theirs before the next look.
@@ -250,6 +256,7 @@ def test_the_time_limit_requeues_a_stage_that_saves_before_and_resumes(site: Sit
 
 
 def test_a_cancelled_stage_takes_its_successors_along_and_is_resumed(site: Site) -> None:
+    site.pace = Pace(step_s=0.3, hold_at=7)
     site.submit()
     site.until_step(7)
     subprocess.run(["scancel", site.ledger.submissions()["grm_rl"]["job_id"]], check=True)
@@ -326,7 +333,7 @@ def test_a_full_disk_is_reported_and_the_chain_resumes_when_there_is_room(site: 
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a small file system can be mounted by root only")
     try:
-        site.ledger, site.pace = Ledger(disk / "run"), Pace(step_s=0.1)
+        site.ledger, site.pace = Ledger(disk / "run"), Pace(step_s=1.0)
         site.submit()
         site.until_step(2)
         filler = disk / "filler"

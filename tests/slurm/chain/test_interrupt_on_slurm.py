@@ -148,7 +148,7 @@ def test_a_temporary_cluster_goes_down_when_nobody_uses_it_and_not_before(demo: 
     with in_use(folder):
         assert cluster.down_if_unused(folder) == "another command uses it"
     environment = {**os.environ, **cluster.env(folder)}
-    sbatch = ["sbatch", "--parsable", "-p", "gpu", "-o", "/dev/null", "--wrap", "sleep 60"]
+    sbatch = ["sbatch", "--parsable", "-p", "gpu", "-o", "/dev/null", "--wrap", "sleep 600"]
     job = subprocess.run(sbatch, env=environment, capture_output=True, text=True, check=True, cwd=demo.folder).stdout
     assert job.strip() in cluster.down_if_unused(folder)
     assert cluster.controller_runs(folder)
@@ -194,7 +194,7 @@ def test_a_stage_whose_job_is_ending_is_sent_again_and_waits_for_nothing(demo: D
     environment = {**os.environ, **cluster.env(demo.folder / "cluster")}
     first = json.loads((demo.run / "submissions.json").read_text())["distill"]["job_id"]
     subprocess.run(["scancel", first], env=environment, check=True)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     again = demo.start()
 
     def sent_anew() -> bool:

@@ -41,11 +41,11 @@ def doctor(local_cluster, tmp_path: Path):  # type: ignore[no-untyped-def]
         site.write_text(SITE.format(partition=partition, gpu_type=gpu_type, interface=interface, setup=setup))
         command = [sys.executable, "-m", "jobs", "doctor", "--profile", str(site), "--json"]
         done = subprocess.run(
-            [*command, "--run", str(tmp_path / "it's runs"), *more],
+            [*command, "--run", str(tmp_path / "it's runs"), "--wait", "300", *more],
             env={**os.environ, **local_cluster.env},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert done.stdout, done.stderr
         return done.returncode, {line["check"]: line for line in json.loads(done.stdout)}
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_named_and_ends_with_1(doctor, asked: dict[str, str
 
 
 def test_a_queue_without_a_free_place_is_no_fault(doctor, local_cluster) -> None:  # type: ignore[no-untyped-def]
-    job = local_cluster.submit("sleep 60", "--partition=h100", "--nodes=2", "--exclusive")
+    job = local_cluster.submit("sleep 600", "--partition=h100", "--nodes=2", "--exclusive")
     try:
         local_cluster.wait(job, "RUNNING")
         code, lines = doctor("h100", "h100", "", "true", "--wait", "1")
@@ -126,12 +126,13 @@ def test_the_probe_goes_through_the_container_that_jobs_would_use(  # type: igno
     text = SITE.format(partition="h100", gpu_type="h100", interface="", setup=f"export PATH='{tmp_path}':$PATH")
     text = text.replace("[environment]", f'[environment]\npython = "{sys.executable}"')
     site.write_text(f'{text}[container]\nruntime = "apptainer"\nimage = "{image}"\nmounts = ["/shared/da ta"]\n')
+    command = [sys.executable, "-m", "jobs", "doctor", "--profile", str(site), "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", "doctor", "--profile", str(site), "--json", "--run", str(tmp_path / "a run")],
+        [*command, "--run", str(tmp_path / "a run"), "--wait", "300"],
         env={**os.environ, **local_cluster.env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     lines = {line["check"]: line for line in json.loads(done.stdout)}
     words = log.read_text().splitlines()

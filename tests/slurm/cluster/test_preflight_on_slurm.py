@@ -29,7 +29,7 @@ ON = Resources(gpus_per_node=2, cpus_per_task=1, mem_gb=1, timeout_min=5)
 
 
 def profile(**health: object) -> Profile:
-    settings = Health(slow_factor=50.0, timeout_s=120.0, min_shm_gb=0.01, **health)  # type: ignore[arg-type]
+    settings = Health(slow_factor=50.0, timeout_s=240.0, min_shm_gb=0.01, **health)  # type: ignore[arg-type]
     return Profile("test", scheduler=Scheduler(partition="gpu"), node=Node(device="cpu"), health=settings)
 
 
@@ -106,7 +106,7 @@ def test_an_interface_that_no_node_has_ends_the_job_with_the_remedy_and_no_reque
 
 def test_what_an_ended_job_left_on_the_node_is_ended_and_named(tmp_path: Path, local_cluster) -> None:  # type: ignore[no-untyped-def]
     """A daemon that slipped away from its job: a second fork in a session of its own, so SLURM lost sight of it."""
-    script = "(setsid env PROXYGRM_STAGE=grm_rl sleep 1234 > /dev/null 2>&1 < /dev/null & echo left $!) & sleep 1"
+    script = "(setsid env PROXYGRM_STAGE=grm_rl sleep 1234 > /dev/null 2>&1 < /dev/null & echo left $!) & wait; sleep 2"
     before = local_cluster.submit(script, "--nodelist=h100-1", "--nodes=1")
     local_cluster.wait(before, "COMPLETED")
     left = int(local_cluster.output(before).split()[-1])

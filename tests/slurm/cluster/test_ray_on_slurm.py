@@ -88,7 +88,7 @@ def share_a_node(run: StageRun) -> None:
         mine, other = run.out / "up.json", run.run_dir / run.config / "up.json"
         resources = {key: value for key, value in ray.cluster_resources().items() if key in ("GPU", "proxy_gpu")}
         mine.write_text(json.dumps({"node": os.environ["SLURMD_NODENAME"], "resources": resources}))
-        deadline = time.time() + 120
+        deadline = time.time() + 300
         while not other.exists() and time.time() < deadline:
             time.sleep(0.2)
         (run.out / "met").write_text(str(other.exists()))
@@ -133,7 +133,7 @@ def ports_of_somebody_else() -> Iterator[list[int]]:
     ready = multiprocessing.Event()
     holder = multiprocessing.get_context("fork").Process(target=hold, args=(DEFAULT_PORTS, ready), daemon=True)
     holder.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     yield DEFAULT_PORTS
     holder.kill()
     holder.join()
@@ -177,7 +177,7 @@ def ray_processes_of(folder: Path) -> list[str]:
 
 
 def assert_no_ray_is_left(folder: Path) -> None:
-    deadline = time.time() + 10
+    deadline = time.time() + 60
     while (left := ray_processes_of(folder)) and time.time() < deadline:
         time.sleep(0.2)
     assert left == []
@@ -217,7 +217,7 @@ def test_the_death_of_a_part_ends_the_job_says_which_and_leaves_no_process(
     assert found.word == "failed"
     assert said.format(victim=victim) in found.detail, found.detail
     record = json.loads((ledger.folder / "ray_lost" / "FAILED.0.json").read_text())
-    assert record["time"] - float((ledger.folder / "ray_lost" / "at").read_text()) < 60
+    assert record["time"] - float((ledger.folder / "ray_lost" / "at").read_text()) < 200
     assert_no_ray_is_left(ledger.folder)
 
 

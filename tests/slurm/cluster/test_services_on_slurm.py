@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from conftest import send, until_ended
+from conftest import eventually, send, until_ended
 
 from jobs.engine.run_folder.ledger import Ledger
 from jobs.engine.stage import Artifact, Stage, StageRun
@@ -48,7 +48,7 @@ TOOLS = CommandServer(name="tools", command=("{python}", "-c", SERVER), gpus=1)
 
 def ask(url: str) -> dict[str, str]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return json.loads(opener.open(url, timeout=5).read())
+    return json.loads(opener.open(url, timeout=60).read())
 
 
 def serve(run: StageRun) -> None:
@@ -80,7 +80,8 @@ def seen(ledger: Ledger) -> dict:
 def assert_nothing_is_left(ledger: Ledger) -> None:
     for answers in seen(ledger)["said"].values():
         for answer in answers:
-            assert not Path(f"/proc/{answer['pid']}").exists()
+            process = Path(f"/proc/{answer['pid']}")
+            eventually(lambda: not process.exists(), 10, lambda: f"{process} is left")  # noqa: B023 - called at once
     assert not [*ledger.folder.rglob("key")]
 
 

@@ -53,7 +53,7 @@ def meet_on_a_node(run: StageRun) -> None:
 
         mine, other = run.run_dir.parent / "up.json", Path(run.config) / "up.json"
         mine.write_text(json.dumps({"address": handle.address, "node": os.environ["SLURMD_NODENAME"]}))
-        deadline = time.time() + 60
+        deadline = time.time() + 300
         while not other.exists() and time.time() < deadline:
             time.sleep(0.2)
         counter = ray.remote(Counter).options(num_gpus=1, num_cpus=0, name="counter").remote()

@@ -27,7 +27,7 @@ def test_submitted_ingestion_gives_the_same_pairs_as_here(tmp_path: Path, local_
     command = [sys.executable, "-m", "jobs", "data", "ingest", "rlaif-v", str(release / "train.parquet")]
     command += ["--out", str(out), "--shards", "3", "--submit"]
     environment = {**os.environ, **local_cluster.env, "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder)}
-    sent = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    sent = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert sent.returncode == 0, sent.stderr
     eventually((out / "ingest.json").is_file, 90, lambda: f"{sent.stdout}\n{local_cluster.run('squeue')}")
     assert read_pairs(out) == read_pairs(tmp_path / "here")
@@ -35,5 +35,5 @@ def test_submitted_ingestion_gives_the_same_pairs_as_here(tmp_path: Path, local_
     merge = re.search(r"merge (\d+)", sent.stdout)
     assert merge
     local_cluster.wait(int(merge[1]), "COMPLETED")
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert "nothing to submit" in again.stdout

@@ -27,7 +27,7 @@ def test_a_job_array_and_its_merge_leave_every_row_once_in_the_order_of_the_pair
     command = [sys.executable, "-m", "jobs", "eval", "run", "--judge", str(scores), "--pairs", str(pairs)]
     command += ["--out", str(out), "--submit", "--shards", "3"]
     environment = {**os.environ, **local_cluster.env, "PROXYGRM_CLUSTER_DIR": str(local_cluster.folder)}
-    sent = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    sent = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert sent.returncode == 0, sent.stderr
     assert "N = 41 of 41 pairs" in sent.stdout
     merge = re.search(r"merge (\d+)", sent.stdout)
@@ -38,5 +38,5 @@ def test_a_job_array_and_its_merge_leave_every_row_once_in_the_order_of_the_pair
     report = json.loads((out / "run.json").read_text())
     assert (report["pairs"], report["judgements"], report["doubled"], report["ties"]) == (41, 41, 0, 14)
     assert len(list((out / "raw").iterdir())) == 3
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert "nothing to submit" in again.stdout

@@ -48,7 +48,7 @@ def proxygrm(folder: Path, local_cluster: LocalCluster) -> Command:
 
     def call(*words: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "jobs", *words]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

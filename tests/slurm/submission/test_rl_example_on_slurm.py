@@ -52,7 +52,7 @@ def test_a_recipe_with_a_server_of_its_own_trains_on_two_nodes(folder: Path, loc
 
     def proxygrm(*words: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "jobs", *words]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -62,14 +62,14 @@ class Site:
         }
         return ["--recipe", "proxy_grm:quick", *(word for k, v in values.items() for word in ("--set", f"{k}={v}"))]
 
-    def call(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def call(self, *command: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s
         )
 
     def proxygrm(self, *words: str) -> str:
         """What a command about the run prints; fails the test when it fails."""
-        done = self.call(sys.executable, "-m", "jobs", *words, "--run", str(self.run), timeout_s=120)
+        done = self.call(sys.executable, "-m", "jobs", *words, "--run", str(self.run), timeout_s=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -95,12 +95,17 @@ class Site:
         return done.stdout.strip()
 
     def ended_well(self, job: str) -> str:
-        waited = self.call("srun", f"--dependency=afterany:{job}", "--quiet", "--time=1", "true", timeout_s=240)
+        waited = self.call("srun", f"--dependency=afterany:{job}", "--quiet", "--time=1", "true", timeout_s=900)
         assert waited.returncode == 0, waited.stderr
         logs = sorted((self.run.parent / "logs").glob(f"*-{job}-*.out"))
         text = "\n".join(log.read_text(errors="replace") for log in logs)
-        states = self.call("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").stdout.split()
-        assert set(states) == {"COMPLETED"}, (states, text)
+
+        def states() -> set[str]:
+            return set(self.call("sacct", "-X", "-n", "-P", "-j", job, "-o", "State").stdout.split())
+
+        # Accounting hears of an end a moment later.
+        eventually(lambda: not states() & {"PENDING", "RUNNING", "COMPLETING"}, 20, lambda: f"{states()}\n{text}")
+        assert states() == {"COMPLETED"}, text
         return text
 
 
@@ -193,7 +198,7 @@ def test_no_secret_of_the_environment_or_of_a_key_file_is_in_anything_written(si
     assert seen.stdout.split() == list(SECRETS.values()), "jobs do inherit them"
     submitted = site.run.parent / "submitted"
     command = [sys.executable, "-m", "jobs", "submit", "split", "--run", str(submitted), "--watch", *site.options]
-    done = site.call(*command, timeout_s=120)
+    done = site.call(*command, timeout_s=600)
     assert (submitted / "split" / "DONE.json").is_file(), done.stdout + done.stderr
     places = [site.run, submitted, site.run.parent / "logs"]
     files = [path for place in places for path in place.rglob("*") if path.is_file()]
