@@ -55,7 +55,7 @@ class Demo:
 
 def proxygrm(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
 
 
 def tell_two_to_stop(run: Path, cluster: Path) -> None:

@@ -18,7 +18,7 @@ HELD_OUT = 16
 
 def proxygrm(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
 
 
 def test_a_policy_is_trained_by_a_served_reward_model_and_measured_before_and_after(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from support.proxy.broken_pool import (
     kill,
     processes,
     report,
+    until,
 )
 from support.refusals import refused
 
@@ -52,7 +53,7 @@ SETTINGS = ProxySettings(
     max_num_seqs=16,
     max_tokens=64,
     mode="verdict",
-    start_timeout_s=240,
+    start_timeout_s=900,
     max_restarts=2,
 )
 DISK_BYTES = 8 << 20
@@ -122,23 +123,24 @@ async def answers_500(request: web.Request, forward: Any) -> web.Response:
 
 
 async def garbage(request: web.Request, forward: Any) -> web.Response:
-    answer = await forward()
-    return web.Response(body=bytes(reversed(answer.body)), content_type="application/json")
+    answer = b'{"choices": [{"message": {"content": "1"}, "finish_reason": "stop"}]}'
+    return web.Response(body=bytes(reversed(answer)), content_type="application/json")
 
 
 async def late(request: web.Request, forward: Any) -> web.Response:
     answer = await forward()  # the replica has answered in time; only the response is late
-    await asyncio.sleep(6.0)
+    await asyncio.sleep(6.0)  # an attempt may take half of a call's time
     return answer
 
 
 @pytest.mark.parametrize(
-    ("fault", "cause"), [(answers_500, "proxy_http_error"), (garbage, "proxy_garbage"), (late, "proxy_timeout")]
+    ("fault", "cause", "deadline_s"),
+    [(answers_500, "proxy_http_error", 30.0), (garbage, "proxy_garbage", 30.0), (late, "proxy_timeout", 10.0)],
 )
 def test_calls_that_one_replica_fails_are_judged_by_the_other_and_calls_that_both_fail_have_a_cause(
-    serving: Serving, tmp_path: Path, fault: Fault, cause: str
+    serving: Serving, tmp_path: Path, fault: Fault, cause: str, deadline_s: float
 ) -> None:
-    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=10.0)
+    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=deadline_s)
 
     async def scene() -> tuple[Step, Step]:
         async with faulty(endpoints, fault, 1) as half_broken:
@@ -153,7 +155,7 @@ def test_calls_that_one_replica_fails_are_judged_by_the_other_and_calls_that_bot
     assert first.counted["retried"] + first.counted["hedged"] > 0
     assert both.outcomes[cause] > 0
     assert set(both.outcomes) <= {cause, *NEVER_SENT}
-    assert max(first.took_s - 10, both.took_s - 4) < 3.0
+    assert max(first.took_s - deadline_s, both.took_s - 4) < 15.0
     assert "16 of 16 rollouts have lost their reward" in why_stop(both.rows, 16, 0.02, 0.1)
 
 
@@ -194,7 +196,7 @@ def test_a_missing_image_costs_only_the_rollouts_that_show_it(serving: Serving, 
 
 
 def test_the_calls_of_a_replica_that_hangs_are_answered_by_the_other(serving: Serving, tmp_path: Path) -> None:
-    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=20.0)
+    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=40.0)
     stopped: list[psutil.Process] = []
 
     async def stop(client: ProxyClient) -> None:
@@ -230,7 +232,7 @@ def test_callers_of_a_killed_front_end_get_errors_and_continue_when_it_is_back(s
 
     async def ask(http: httpx.AsyncClient) -> None:
         failed = False
-        for _ in range(300):
+        for _ in range(1500):
             try:
                 answer = await http.post("/get_reward_mllm", json=body)
             except httpx.TransportError:
@@ -258,7 +260,7 @@ def test_callers_of_a_killed_front_end_get_errors_and_continue_when_it_is_back(s
     restarted = asyncio.run(scene())
     print(f"\nFAULT front end restarted: {dict(rewards)} in {time.monotonic() - started:.1f} s")
     restarted.send_signal(signal.SIGINT)
-    assert restarted.wait(20) == 0
+    assert restarted.wait(120) == 0
     process.wait()
     retried = rewards.pop("retried")
     assert rewards == {1.0: 128}
@@ -268,8 +270,9 @@ def test_callers_of_a_killed_front_end_get_errors_and_continue_when_it_is_back(s
 def test_a_replica_whose_engine_is_killed_in_mid_batch_loses_nothing_and_comes_back(
     serving: Serving, tmp_path: Path
 ) -> None:
-    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=60.0)
+    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=120.0)
     victim = serving.servers[0]
+    restarts = victim.status().restarts
 
     async def kill_engine(client: ProxyClient) -> None:
         await in_mid_batch(client, endpoints.replicas[0])
@@ -278,7 +281,7 @@ def test_a_replica_whose_engine_is_killed_in_mid_batch_loses_nothing_and_comes_b
     step = asyncio.run(judged(endpoints, tmp_path, 256, meanwhile=kill_engine))
     assert step.outcomes == {"scored": 256}
     assert step.counted["retried"] > 0
-    report("kill -9 of an engine in mid-batch", step, back(victim))
+    report("kill -9 of an engine in mid-batch", step, back(victim, restarts))
     after = asyncio.run(judged(endpoints, tmp_path, 32))
     assert after.outcomes == {"scored": 32}
     assert len({row["proxy_replica"] for row in after.rows}) == 2
@@ -287,14 +290,14 @@ def test_a_replica_whose_engine_is_killed_in_mid_batch_loses_nothing_and_comes_b
 def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_the_one_that_recovers(
     serving: Serving, tmp_path: Path
 ) -> None:
-    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=150.0)
+    endpoints = replace(Endpoints.read(serving.endpoints_file), call_timeout_s=400.0)
     lasting, crashing = serving.servers[1], serving.servers[0]
 
     async def kill_all(client: ProxyClient) -> None:
         await in_mid_batch(client, endpoints.replicas[0])
         for server in serving.servers:
             kill(server)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while crashing.status().state != "failed":  # after each restart, until there are none left
             assert time.monotonic() < deadline, crashing.status()
             with contextlib.suppress(IndexError, psutil.Error):
@@ -309,6 +312,7 @@ def test_a_full_disk_costs_nothing_and_when_all_are_killed_the_calls_wait_for_th
         report("disk full, all killed, one comes back", step)
     assert step.outcomes == {"scored": 256}
     assert {row["proxy_replica"] for row in step.rows if row["proxy_retries"]} == {lasting.url}
-    assert (lasting.status().state, lasting.status().restarts) == ("healthy", 1)
+    until(lambda: lasting.status().state == "healthy", 60, "the supervisor does not see that it is back")
+    assert lasting.status().restarts == 1
     with refused("service.replica-failed", replica="proxy-0", restarts=2):
         serving.check()

@@ -31,8 +31,8 @@ SETTINGS = ProxySettings(
     max_model_len=1024,
     max_num_seqs=16,
     max_tokens=16,
-    call_timeout_s=120,
-    start_timeout_s=200,
+    call_timeout_s=600,
+    start_timeout_s=900,
 )
 WRITES = {"\n": ["<answer"], "<answer": [">"], ">": ["1", "2"], "1": ["</"], "2": ["</"], "</": ["answer"]}
 WRITES |= {"answer": ["><"], "><": ["<|im_end|>"]}

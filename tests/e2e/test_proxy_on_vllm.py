@@ -29,7 +29,7 @@ from proxygrm.serving.settings import ProxySettings
 pytestmark = pytest.mark.heavy
 
 SETTINGS = ProxySettings(
-    tensor_parallel_size=1, max_model_len=1024, max_num_seqs=16, max_tokens=16, call_timeout_s=200, start_timeout_s=200
+    tensor_parallel_size=1, max_model_len=1024, max_num_seqs=16, max_tokens=16, call_timeout_s=600, start_timeout_s=900
 )
 RUBRIC = "<rubric>\n1. Names the colour red (100%)\n</rubric>"
 
@@ -217,7 +217,7 @@ def test_cancelled_calls_are_aborted_in_the_engine(serving: Serving) -> None:
         headers = {"Authorization": f"Bearer {endpoints.api_key}"}
         async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
             calls = [asyncio.create_task(calls_without_end(client, i)) for i in range(12)]
-            before, deadline = 0, time.monotonic() + 60
+            before, deadline = 0, time.monotonic() + 240
             while before < 4 and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
                 before = await in_the_engine(http)
@@ -245,7 +245,7 @@ def test_a_killed_server_is_restarted_and_the_calls_made_meanwhile_are_answered(
     assert all(answered(judgement) for judgement in judged)
     assert all(judgement.retries > 0 for judgement in judged)
     assert server_pid() != killed
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (status := serving.health()[0]).state != "healthy":
         assert time.monotonic() < deadline, status
         time.sleep(0.2)

@@ -247,7 +247,7 @@ def test_a_link_restores_filter_order_page_and_row(browser, page):
     ]
     browser.open(address(page, "#judgements?result=%3Cb%3E&sort=constructor&page=x&row=gone"))
     assert shown(browser) == 2500
-    assert abs(browser.ask("$('#judgements').getBoundingClientRect().top")) < 20
+    browser.wait("Math.abs($('#judgements').getBoundingClientRect().top) < 20")
     assert "gone is not among them" in browser.ask(FOUND)
 
 

@@ -37,12 +37,12 @@ class Scene:
 
     def __enter__(self) -> Scene:
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(120)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(20)
+        self._thread.join(120)
         self._loop.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,19 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from proxygrm.serving.access.held_port import free_port
 from proxygrm.serving.replicas.command import CPU_ENVIRONMENT
 from support.model_cards import card
 from support.scalar_models import make_scalar
 
 pytestmark = pytest.mark.heavy
 RESPONSES = ("It is red.", "It is blue, or so I believe.")
-START_S = 120
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+START_S = 600
 
 
 def wait_for(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -56,7 +50,7 @@ def test_vllm_and_the_head_in_numpy_give_the_scores_of_the_suite(tmp_path: Path)
     items = [Item("seen", "Which colour?", RESPONSES, (image,)), Item("text", "Two and two?", ("four", "five " * 9))]
     expected = {score.key: list(score.scores) for score in Scorer(model).scores(items)}
 
-    port = free_port()
+    port = free_port("127.0.0.1")
     script, url, log = folder / "score_with_vllm.py", f"http://127.0.0.1:{port}", tmp_path / "log"
     options = [
         "--port",
@@ -98,4 +92,4 @@ def test_vllm_and_the_head_in_numpy_give_the_scores_of_the_suite(tmp_path: Path)
             assert [float(line) for line in done.stdout.split()] == pytest.approx(expected[item.key], abs=1e-4)
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)

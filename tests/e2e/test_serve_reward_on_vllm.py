@@ -140,7 +140,7 @@ def test_one_engine_ranks_compares_and_judges_steps_and_what_it_cannot_read_has_
     async def scene(url: str) -> None:
         key = (tmp_path / "service" / "reward.key").read_text().strip()
         headers = {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=600) as http:
             served = (await http.get("/models")).json()["models"]
             assert {model["name"]: model["kind"] for model in served} == {"prm": "process", "grm": "generative"}
             await critiques(http)
@@ -152,4 +152,4 @@ def test_one_engine_ranks_compares_and_judges_steps_and_what_it_cannot_read_has_
         assert len([*tmp_path.glob("service/*/*.log")]) == 1, "one engine for both"
         asyncio.run(scene(url))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0

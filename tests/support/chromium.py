@@ -57,7 +57,7 @@ class Chromium:
 
     def close(self) -> None:
         self._browser.terminate()
-        self._browser.wait(20)
+        self._browser.wait(120)
         os.close(self._to)
         os.close(self._from)
 
@@ -75,7 +75,7 @@ class Chromium:
                 assert "error" not in answer, (method, answer["error"])
                 return answer["result"]
 
-    def _message(self, timeout_s: float = 30) -> dict[str, Any]:
+    def _message(self, timeout_s: float = 120) -> dict[str, Any]:
         until = time.monotonic() + timeout_s
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._from], [], [], max(0, until - time.monotonic()))
@@ -111,7 +111,7 @@ class Chromium:
         assert "exceptionDetails" not in answer, (expression, answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def wait(self, condition: str, timeout_s: float = 20) -> None:
+    def wait(self, condition: str, timeout_s: float = 120) -> None:
         until = time.monotonic() + timeout_s
         while not self.ask(condition):
             assert time.monotonic() < until, f"never true: {condition}"
