@@ -167,9 +167,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster of its own, because its daemons are killed; it notices dead nodes soon."""
+    """A cluster of its own, because its daemons are killed."""
     folder = tmp_path_factory.mktemp("faulty") / "cluster"
-    spec = local.ClusterSpec(nodes=(("h100", 3),), slurmd_timeout_s=10, preempt_grace_s=20)
+    spec = local.ClusterSpec(nodes=(("h100", 3),), preempt_grace_s=20)
     try:
         local.up(folder, spec=spec)
         yield LocalCluster(folder, local.env(folder))

@@ -36,6 +36,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PROFILE = Profile("test", scheduler=Scheduler(partition="gpu", signal_before_end_s=10), health=Health(preflight=False))
 SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=5)
+COMPILED = shutil.ignore_patterns("__pycache__")  # others write there meanwhile
 HOSTILE = {
     # A site's `module load slurm`, or a .bashrc.
     **{"SBATCH_TIMELIMIT": "1", "SBATCH_PARTITION": "scavenge", "SBATCH_MEM_PER_NODE": "100M", "SBATCH_EXPORT": "NONE"},
@@ -198,7 +199,7 @@ def test_a_queued_job_runs_the_code_as_it_was_at_submission(local_cluster: Local
     """Started in the checkout that is edited, as jobs are; the edit breaks everything that the job imports."""
     checkout, run = tmp_path / "checkout", tmp_path / "run"
     for package in code_version.PROJECT:
-        shutil.copytree(CODE / package, checkout / package)
+        shutil.copytree(CODE / package, checkout / package, ignore=COMPILED)
     (checkout / "jobs" / "probe_stage.py").write_text(PROBE)
     (checkout / "jobs" / "probe_word.py").write_text("WORD = 'old'\n")
     (checkout / "sends.py").write_text(SENDS)
@@ -243,7 +244,7 @@ def test_a_job_whose_code_was_removed_says_so_and_runs_no_other(local_cluster: L
 def test_jobs_of_one_code_share_a_copy_and_an_edit_makes_another(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     checkout = tmp_path / "checkout"
     for package in code_version.PROJECT:
-        shutil.copytree(CODE / package, checkout / package)
+        shutil.copytree(CODE / package, checkout / package, ignore=COMPILED)
     monkeypatch.setattr(snapshot, "CODE", checkout)
     first = snapshot.take(tmp_path / "run")
     assert snapshot.take(tmp_path / "run") == first == snapshot.planned(tmp_path / "run")
