@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ _SINGLE = "model.safetensors"
 _TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _SMALL = (".json", ".txt", ".jinja", ".model")
+_URL = re.compile(r"(?:^|/)https?:/")
+"""A path has one slash where an address has two."""
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
@@ -63,8 +66,9 @@ def _incomplete(path: Path, problem: str, file: str) -> UserError:
 def check_folder(path: Path) -> None:
     """Raises UserError unless it is a folder."""
     if not _exists(path):
+        what = "it is an address; this needs the folder" if _URL.search(str(path)) else "there is no such folder"
         raise UserError(
-            f"no checkpoint at {path}: there is no such folder{_broken_link(path)}",
+            f"no checkpoint at {path}: {what}{_broken_link(path)}",
             code="checkpoint.missing",
             path=path,
         )

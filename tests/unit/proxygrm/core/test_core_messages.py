@@ -129,6 +129,10 @@ PAIRS = [
 CHECKPOINTS = [
     (lambda p: check_checkpoint(p / "none"), "no checkpoint at {p}/none: there is no such folder"),
     (
+        lambda p: check_checkpoint(p / "http://host:8000/v1"),
+        "no checkpoint at {p}/http:/host:8000/v1: it is an address; this needs the folder",
+    ),
+    (
         lambda p: check_checkpoint(write(p / "a", b"")),
         "no checkpoint at {p}/a: it is a file; a checkpoint is a folder with config.json",
     ),
