@@ -66,6 +66,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
+def pytest_configure() -> None:
+    """Hypothesis fails an example that takes over 0.2 s, and draws that take over a second together: on a busy machine
+    any may. Nor does a run begin with what an earlier one has found; the seed is fixed (pyproject.toml)."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("suite", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("suite")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("two_users") and "two_users" not in item.config.getoption("-m"):
         pytest.skip("long, and only run when asked for: -m two_users")
@@ -93,12 +102,13 @@ def _nothing_left_for_other_modules() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """A job that a test runs in its own process marks the environment, handles SIGTERM and narrows the umask, an engine
+    """A job that a test runs in its own process marks the environment, handles signals and narrows the umask, an engine
     names the folder of its sockets, and a command turns to the private cluster of this checkout: neither the next test
     nor the processes that it starts see any of it."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGINT)}
     with _same_environment():
         yield
-    if handler is not None:  # of C code, which Python cannot put back
-        signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:  # None: of C code, which cannot be put back
+            signal.signal(number, handler)
     os.umask(0o022)

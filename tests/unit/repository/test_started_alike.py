@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[3]
 SEEN = """
@@ -54,6 +55,11 @@ def test_the_way_to_the_network_is_kept_aside_for_what_is_installed() -> None:
     shown = seen(KEPT | {"http_proxy": "http://proxy:3128"})
     assert '"STARTED_WITH_http_proxy": "http://proxy:3128"' in shown
     assert '"http_proxy"' not in shown
+
+
+def test_no_drawn_example_fails_for_the_time_that_it_takes() -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
 
 
 FIRST = """
