@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import json
 import os
 import select
@@ -35,8 +37,9 @@ class Chromium:
         assert found.returncode == 0, found.stderr
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
-        # The browser reads from its descriptor 3 and writes to 4; ours stand higher, so that neither is overwritten.
-        ends = [os.dup2(end, 200 + at, inheritable=True) for at, end in enumerate((to_read, to_write))]
+        # The browser reads from its descriptor 3 and writes to 4; ours stand higher, so that neither is overwritten, at
+        # numbers that are free in this process.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 200) for end in (to_read, to_write)]
         os.close(to_read)
         os.close(to_write)
         with (profile / "browser.log").open("wb") as log:
@@ -57,7 +60,10 @@ class Chromium:
 
     def close(self) -> None:
         self._browser.terminate()
-        self._browser.wait(120)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._browser.wait(60)
+        self._browser.kill()
+        self._browser.wait()
         os.close(self._to)
         os.close(self._from)
 

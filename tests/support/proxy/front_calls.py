@@ -28,7 +28,8 @@ async def front_end(*servers: Server, images=None, **client):
         while not server.started:
             await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False) as http:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, headers=KEY, trust_env=False, timeout=60) as http:
             yield http
         server.should_exit = True
         await serving

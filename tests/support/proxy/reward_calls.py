@@ -96,7 +96,7 @@ async def client_of(judges: dict[str, RewardModel], images: Path | None = None) 
     while not server.started:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False, timeout=60) as http:
         yield http
     server.should_exit = True
     await serving

@@ -36,7 +36,7 @@ def small_server(script: str = HTTP_SERVER):
     return lambda spec, port: [sys.executable, "-c", script, spec.address, str(port)]
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not become true"

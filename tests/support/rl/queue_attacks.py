@@ -53,11 +53,11 @@ def stranger(address: str, loaded: Path, keys: dict[str, bytes]) -> str:
         socket.connect(address)
         with contextlib.suppress(zmq.Again):  # refused before it has sent anything
             socket.send_multipart([_PICKLE_FALLBACK_SENTINEL, pickle.dumps(Touch(loaded))], zmq.NOBLOCK)
-        if not monitor.poll(20_000):
+        if not monitor.poll(120_000):
             return "nothing happened"
         if recv_monitor_message(monitor)["event"] != ACCEPTED:
             return "refused"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not loaded.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         return "accepted"
@@ -91,7 +91,7 @@ def strange_server() -> str:
     monitor = client.get_monitor_socket(ACCEPTED | REFUSED)
     client.connect(f"tcp://127.0.0.1:{port}")
     result = "nothing happened"
-    if monitor.poll(20_000):
+    if monitor.poll(120_000):
         result = "accepted" if recv_monitor_message(monitor)["event"] == ACCEPTED else "refused"
     client.disable_monitor()
     context.destroy(linger=0)

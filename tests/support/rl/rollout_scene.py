@@ -32,7 +32,7 @@ def weight_socket() -> dict[str, Any]:
     sender._init_socket()
     receiver._init_socket()
     sender.socket.send_pyobj("weights")
-    received = receiver.socket.recv_pyobj() if receiver.socket.poll(20_000) else None
+    received = receiver.socket.recv_pyobj() if receiver.socket.poll(120_000) else None
     bound = sender.socket.last_endpoint.decode().rstrip("\0")
     for end in (sender, receiver):
         end.socket.close(linger=0)

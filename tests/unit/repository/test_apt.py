@@ -54,7 +54,7 @@ class Machine:
 
     def run(self, user: int | None = None, **environment: str) -> int:
         process = self.start(user, **environment)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         return process.returncode
 
     def held(self) -> subprocess.Popen[str]:
@@ -120,7 +120,7 @@ def test_a_run_that_is_told_to_end_waits_for_apt_and_takes_its_policy_away(
     os.kill(process.pid, number)
     assert machine.policy.exists(), "apt is still at work"
     (machine.folder / "hold").unlink()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 128 + number
     assert machine.left_over() == []
 
@@ -153,7 +153,7 @@ def test_another_checkout_at_work_is_waited_for_and_its_policy_is_its_own(machin
     assert str(process.pid) in machine.policy.read_text()
     (machine.folder / "hold").unlink()
     for one in (process, second):
-        one.communicate(timeout=60)
+        one.communicate(timeout=240)
         assert one.returncode == 0
     assert len((machine.folder / "installed").read_text().splitlines()) == 2
     assert str(second.pid) in machine.seen()

@@ -14,7 +14,8 @@ from jobs.recipes.proxy_grm import paper
 from proxygrm.core.settings import CHOICES
 
 ROOT = Path(__file__).parents[3]
-TEXTS = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md"), *ROOT.glob("slurm/templates/*.sbatch")]
+PAGES, TEMPLATES = (sorted(ROOT.glob(each)) for each in ("docs/*.md", "slurm/templates/*.sbatch"))
+TEXTS = [ROOT / "README.md", ROOT / "Makefile", *PAGES, *TEMPLATES]
 GROUPS = [field.name for field in dataclasses.fields(paper()) if dataclasses.is_dataclass(getattr(paper(), field.name))]
 
 

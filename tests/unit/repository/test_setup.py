@@ -93,7 +93,7 @@ class Checkout:
             "UV_CACHE_DIR": str(self.folder / "cache"), "UV_LINK_MODE": "copy",
         }  # fmt: skip
         command = ["bash", "requirements/setup.sh"]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600)
 
     def finished(self) -> bool:
         """Everything that was to be installed works, and says where it stands."""

@@ -44,7 +44,7 @@ def test_other_tasks_start_only_when_the_first_has_moved_older_work_aside(tmp_pa
     task.join(timeout=1)
     assert task.is_alive()
     by_hand.enter(STAGE, ledger, IDENTITY, rank=0)
-    task.join(timeout=10)
+    task.join(timeout=120)
     assert seen == [False]
 
 
