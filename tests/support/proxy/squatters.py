@@ -40,29 +40,25 @@ class Squatter(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST
     def log_message(self, *a): pass
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Squatter)
-print("listening", flush=True)
+print("listening", server.server_address[1], flush=True)
 server.serve_forever()
 """
 
 
 @contextlib.contextmanager
-def squatter(port: int, seen: Path, script: str = SQUATTER, *arguments: str) -> Iterator[None]:
-    """Another user's server at the port; it writes to `seen` what it was sent."""
+def squatter(port: int, seen: Path, script: str = SQUATTER, *arguments: str) -> Iterator[int]:
+    """Another user's server at the port (0: a free one), which is told; it writes to `seen` what it was sent."""
     with seen.open("wb") as log:
         command = [sys.executable, "-S", "-E", "-c", script.replace("BECOME_ANOTHER", BECOME_ANOTHER), str(port)]
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=log, cwd="/")
         try:
-            assert process.stdout.readline() == b"listening\n", seen.read_text()
-            yield
+            said = process.stdout.readline().split()
+            assert said[:1] == [b"listening"], seen.read_text()
+            yield int(said[1])
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
-
-
-def unused_port() -> int:
-    with bind(0) as free:
-        return free.getsockname()[1]
 
 
 def bind(port: int, address: str = HERE, **options: int) -> socket.socket:

@@ -18,7 +18,7 @@ from proxygrm.serving.access.proof import is_proof, proof
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.client import ProxyClient
 from proxygrm.serving.pool.routing import Cause
-from support.proxy.squatters import HERE, bind, foreign, squatter, unused_port
+from support.proxy.squatters import HERE, bind, foreign, squatter
 from support.proxy.stub import Server
 
 pytestmark = pytest.mark.slow
@@ -113,8 +113,7 @@ def test_a_squatter_at_a_dead_replicas_port_gets_neither_key_nor_question_and_it
 @foreign
 def test_a_squatters_share_of_the_calls_goes_to_the_real_replicas(tmp_path):
     async def scene():
-        port = unused_port()
-        with squatter(port, tmp_path / "seen"):
+        with squatter(0, tmp_path / "seen") as port:
             async with Replica() as replica, client_of(f"http://{HERE}:{port}", replica.url) as client:
                 judgements = [await client.judge(f"{i}?", *PAIR[1:]) for i in range(12)]
                 return {j.verdict for j in judgements}, {j.replica for j in judgements} - {replica.url}
@@ -131,7 +130,7 @@ def pump(source, sink):
         print(data, file=sys.stderr, flush=True)
         sink.sendall(data)
 listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-print("listening", flush=True)
+print("listening", listening.getsockname()[1], flush=True)
 while True:
     caller = listening.accept()[0]
     real = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
@@ -143,9 +142,8 @@ while True:
 @foreign
 def test_the_proof_of_a_real_replica_cannot_be_passed_on(tmp_path):
     async def scene():
-        port = unused_port()
         async with Replica() as replica:
-            with squatter(port, tmp_path / "seen", RELAY, str(replica.port)):
+            with squatter(0, tmp_path / "seen", RELAY, str(replica.port)) as port:
                 async with client_of(f"http://{HERE}:{port}") as client:
                     return await client.judge(*PAIR), replica.proofs, replica.chats
 
