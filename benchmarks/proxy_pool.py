@@ -121,7 +121,7 @@ def stubs(servers: int, slots: int, scale: float) -> Iterator[list[str]]:
     process = context.Process(target=stub_process, args=(servers, slots, scale, ports), daemon=True)
     process.start()
     try:
-        yield [f"http://127.0.0.1:{port}" for port in ports.get(timeout=60)]
+        yield [f"http://127.0.0.1:{port}" for port in ports.get(timeout=600)]
     finally:
         process.terminate()
         process.join()

@@ -80,7 +80,7 @@ def api_of(urls: list[str]) -> Iterator[tuple[str, int]]:
     process = context.Process(target=api_process, args=(urls, address), daemon=True)
     process.start()
     try:
-        yield address.get(timeout=60), process.pid or 0
+        yield address.get(timeout=600), process.pid or 0
     finally:
         process.terminate()
         process.join()

@@ -22,7 +22,7 @@ from proxygrm.serving.settings import CONTEXT, ProxySettings
 from slurm.profile import Profile
 
 RULE_BASED = "rule-based"
-TEACHER_START_S = 60.0
+TEACHER_START_S = 300.0
 
 
 @dataclass(frozen=True)
