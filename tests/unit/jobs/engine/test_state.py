@@ -9,6 +9,7 @@ import pytest
 
 from jobs.engine import facts, state
 from jobs.engine.run_folder import failures
+from jobs.engine.run_folder import ledger as ledgers
 from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.run_folder.records import write_json
 from jobs.engine.stage import Artifact, Stage, StageRun
@@ -144,7 +145,10 @@ def test_done_needs_the_record_whatever_slurm_says(ledger: Ledger, monkeypatch: 
     assert "m is not usable" in first.detail
 
 
-def test_jobs_sent_by_hand_that_record_themselves_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_jobs_sent_by_hand_that_record_themselves_at_once_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "RECORDING_S", 900.0)  # each of them waits for a slow disk, and for the others to
     ledger = Ledger(tmp_path / "a run")
     stages = [Stage(f"s{number}", nothing, (), Resources()) for number in range(24)]
 
