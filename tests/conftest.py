@@ -68,9 +68,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """Hypothesis fails an example that takes over 0.2 s, and draws that take over a second together: on a busy machine
-    any may. Nor does a run begin with what an earlier one has found; the seed is fixed (pyproject.toml)."""
+    any may. Nor does a run begin with what an earlier one has found. The seed is fixed (pyproject.toml), and what is
+    drawn with it must not depend on the code that other tests of the process have loaded, where it looks for values."""
     from hypothesis import HealthCheck, settings
+    from hypothesis.internal.conjecture import providers
 
+    providers._get_local_constants = lambda: providers._local_constants  # those of no file
     settings.register_profile("suite", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("suite")
 

@@ -62,6 +62,42 @@ def test_no_drawn_example_fails_for_the_time_that_it_takes() -> None:
     assert HealthCheck.too_slow in settings().suppress_health_check
 
 
+DRAWS = """
+import hashlib, os, sys
+if "LOADS" in os.environ["USER"]:
+    sys.path.insert(0, "code")
+    import values  # as a test before this one may have
+from hypothesis import given, strategies as st
+seen = []
+
+@given(st.integers(), st.text())
+def test_a(number, text):
+    seen.append((number, text))
+
+def test_b():
+    print("DRAWN", len(seen), hashlib.sha256(repr(seen).encode()).hexdigest())
+"""
+
+
+def test_what_is_drawn_does_not_depend_on_the_code_that_a_process_has_loaded(tmp_path: Path) -> None:
+    values = f"VALUES = {[*range(1000, 3000, 7), *(f'word {number}' for number in range(99))]}"
+    conftest = (ROOT / "tests" / "conftest.py").read_text()
+    texts = {"tests/conftest.py": conftest, "tests/test_1.py": DRAWS, "code/values.py": values}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-m", "pytest", "-qs", "-p", "no:cacheprovider", "-p", "no:xdist", "tests"]
+    drawn = []
+    for user in ("somebody", "who LOADS more"):
+        ran = subprocess.run([*command, "--hypothesis-seed=0"], cwd=tmp_path, env=KEPT | {"USER": user},
+                             capture_output=True, text=True)  # fmt: skip
+        assert "2 passed" in ran.stdout, ran.stdout
+        drawn.append([line for line in ran.stdout.splitlines() if "DRAWN" in line])
+    assert len(drawn[0]) == 1
+    assert drawn[0] == drawn[1]
+
+
 FIRST = """
 import os, signal, pytest
 
