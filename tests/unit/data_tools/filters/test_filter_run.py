@@ -45,7 +45,9 @@ def run(tmp_path, rows, name="out", shards=1, source=None, **options):
     return out, report
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(seed=st.integers(0, 10**6))
 def test_kept_and_dropped_rows_are_the_input_and_filtering_again_changes_nothing(tmp_path_factory, seed):
     tmp_path = tmp_path_factory.mktemp("filter")

@@ -102,7 +102,9 @@ def test_a_full_disk_is_not_a_fault_of_the_row(tmp_path, monkeypatch, image):
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(
     rows=st.lists(
         st.tuples(TEXTS, TEXTS, TEXTS).filter(lambda t: t[1].strip() != t[2].strip()),

@@ -210,7 +210,9 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_value_in_any_field_is_scored_or_refused(tmp_path, data):
     kit = [kit_row(0, CASES[0], True, id="mmmu_1"), kit_row(1, CASES[1], True, id="x")]
