@@ -73,7 +73,7 @@ def model_of(server: Server, group: Endpoints, timeout_s: float, **options: Any)
 async def served(
     *,
     images: Path | None = None,
-    timeout_s: float = 10.0,
+    timeout_s: float = 60.0,
     options: dict | None = None,
     **models: list[Server],
 ) -> AsyncIterator[httpx.AsyncClient]:

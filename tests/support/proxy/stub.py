@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -90,12 +92,19 @@ async def stubs(*servers: Server):
             await server.stop()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """A busy machine takes its time; a request that hangs for 60 s is not one that was closed."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
 async def running(*servers: Server, endpoints=None, **client):
     """A client of these servers, and their URLs."""
     async with stubs(*servers) as urls:
         group = Endpoints(tuple(urls), api_key="key", max_tokens=64, **(endpoints or {}))
-        proxy = ProxyClient(group, **{"timeout_s": 10.0, **client})
+        proxy = ProxyClient(group, **{"timeout_s": 60.0, **client})
         try:
             yield proxy, urls
         finally:

@@ -30,7 +30,7 @@ from proxygrm.reward_service.scalar import ScalarModel
 from proxygrm.serving.front import health
 from proxygrm.serving.pool import routing
 from support.proxy.reward_calls import Scoring, Writing, ask, served
-from support.proxy.stub import completion
+from support.proxy.stub import completion, until
 from support.refusals import refused
 from support.small_checkpoints import write_checkpoint
 
@@ -142,7 +142,8 @@ def test_what_could_not_be_judged_is_503_with_its_cause_and_has_no_score(how, ca
             http.post("/score", json={**MANY, "model": "grm"}), http.post("/compare", json={**PAIR, "model": "rm"})
         )
 
-    scored, compared = ask(requests, grm=[Writing(behave=behave)], rm=[Scoring(behave=scalar)], timeout_s=1.0)
+    # A call's end is not near that of a breaker's pause (1 s, 2 s): an attempt would be on its way then.
+    scored, compared = ask(requests, grm=[Writing(behave=behave)], rm=[Scoring(behave=scalar)], timeout_s=2.0)
     expected = {"NaN": "garbage", "500": "http_error"}.get(how, "garbage")  # a scalar model writes nothing
     for response, wanted in ((scored, cause), (compared, expected)):
         assert response.status_code == 503
@@ -161,7 +162,7 @@ def test_a_failed_judgement_ends_its_request_and_frees_the_places_of_the_others(
         server = Writing(behave=behave)
         async with served(grm=[server]) as http:
             response = await http.post("/score", json=MANY)
-            await asyncio.sleep(0.2)
+            await until(lambda: server.now == 0)
             return response.status_code, server.now
 
     assert asyncio.run(scene()) == (503, 0)

@@ -115,7 +115,7 @@ class Front:
     """`proxygrm proxy front` as users start it, in its own folder."""
 
     def __init__(self, folder: Path, urls, *options):
-        file = Endpoints(tuple(urls), api_key="key", call_timeout_s=30).write(folder / "endpoints.json")
+        file = Endpoints(tuple(urls), api_key="key", call_timeout_s=120).write(folder / "endpoints.json")
         command = [sys.executable, "-m", "jobs", "proxy", "front", "--endpoints", str(file), *map(str, options)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.url = self.process.stdout.readline().split()[2]
@@ -123,7 +123,7 @@ class Front:
 
     async def ready(self):
         async with httpx.AsyncClient(trust_env=False) as http:
-            for _ in range(400):  # it prints its address a moment before it listens
+            for _ in range(1200):  # it prints its address a moment before it listens
                 with contextlib.suppress(httpx.ConnectError):
                     if (await http.get(f"{self.url}/health")).status_code == 200:
                         return
@@ -132,7 +132,7 @@ class Front:
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
+        self.process.wait(60)
         self.process.stdout.close()
 
 

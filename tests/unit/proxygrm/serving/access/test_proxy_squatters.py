@@ -67,7 +67,7 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def client_of(*urls: str, **options):
-    client = ProxyClient(Endpoints(urls, KEY, max_tokens=64, proven=True), **{"timeout_s": 20.0, **options})
+    client = ProxyClient(Endpoints(urls, KEY, max_tokens=64, proven=True), **{"timeout_s": 60.0, **options})
     try:
         yield client
     finally:

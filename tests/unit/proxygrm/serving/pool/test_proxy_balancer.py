@@ -105,7 +105,7 @@ def test_a_call_that_waits_for_a_replica_whose_breaker_opens_uses_another_and_a_
         balancer.give_back(went)
         balancer.give_back(only_a.replica)
         assert balancer.all_open()
-        probe = await asyncio.wait_for(balancer.take(route("w")), 3)
+        probe = await asyncio.wait_for(balancer.take(route("w")), 60)
         assert not balancer.all_open()
         return went, probe.replica
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import socket
 import time
 
@@ -27,6 +28,12 @@ def preferred(urls):
     name = hashlib.sha256(IMAGE).hexdigest().encode()
     key = prompt_key(PAIR["question"], PAIR["response_1"], PAIR["response_2"], [name])
     return preference(key, urls)[0]
+
+
+def questions_of(url, urls):
+    """Questions whose home is this URL, without end; which ones they are depends on the ports."""
+    numbered = (f"{number}?" for number in itertools.count())
+    return (question for question in numbered if preference(prompt_key(question, "a", "b", []), urls)[0] == url)
 
 
 def misbehave_where_preferred(servers, urls, behave):
@@ -81,19 +88,20 @@ def test_a_replica_that_fails_is_replaced_by_another(tmp_path, how):
         if how == "no answer in the JSON":
             return web.json_response({"error": "none"})
         if how == "hangs":
-            await asyncio.sleep(30)
+            await asyncio.sleep(60)
         return web.Response()
 
     async def scene():
         servers = [Server(), Server()]
-        async with running(*servers, timeout_s=3.0) as (proxy, urls):
+        async with running(*servers, timeout_s=6.0 if how == "hangs" else 60.0) as (proxy, urls):
             if how == "refuses":
                 with socket.socket() as taken:
                     taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
                     dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
                     path = tmp_path / "with_a_dead_one.json"
-                    proxy = ProxyClient(Endpoints((dead, urls[0]), "key").write(path), timeout_s=3.0)
-                    judgements = [await proxy.judge(f"{i}?", "a", "b", RUBRIC) for i in range(8)]
+                    proxy = ProxyClient(Endpoints((dead, urls[0]), "key").write(path), timeout_s=60.0)
+                    questions = [f"{i}?" for i in range(8)] + [next(questions_of(dead, (dead, urls[0])))]
+                    judgements = [await proxy.judge(question, "a", "b", RUBRIC) for question in questions]
                     await proxy.aclose()
                     assert {j.replica for j in judgements} == {urls[0]}
                     return judgements[0], proxy.snapshot()
@@ -133,14 +141,14 @@ def test_a_single_replica_that_comes_back_in_time_loses_nothing(tmp_path):
 def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, cause, requests):
     async def behave(request, number):
         if how == "hangs":
-            await asyncio.sleep(30)
+            await asyncio.sleep(60)
         if how == "babbles":
             return web.json_response({"choices": [{"message": {"content": "Response 1, I think."}}]})
         return web.Response(status=400 if how == "bad request" else 503)
 
     async def scene():
         server = Server(behave=behave)
-        async with running(server, timeout_s=1.0 if how == "hangs" else 10.0) as (proxy, _):
+        async with running(server, timeout_s=3.0 if how == "hangs" else 60.0) as (proxy, _):
             started = time.monotonic()
             judgement = await proxy.judge(**PAIR, rubric=RUBRIC, label=1)
             return judgement, len(server.seen), proxy.snapshot(), time.monotonic() - started
@@ -149,7 +157,7 @@ def test_a_lost_verdict_has_a_cause_and_is_counted_never_a_zero(tmp_path, how, c
     assert (judgement.verdict, judgement.agrees, judgement.cause) == (None, None, cause)
     assert seen == requests
     assert counted["unscored"] == {cause.value: 1}
-    assert took < 4
+    assert took < 30
     assert judgement.text == ("Response 1, I think." if how == "babbles" else "")
 
 
@@ -213,11 +221,11 @@ def test_many_calls_at_once_are_all_answered_while_a_replica_dies_in_the_middle(
 def test_cancelled_calls_close_their_requests_and_leave_no_place_taken(tmp_path):
     async def hangs(request, number):
         if number <= 4:
-            await asyncio.sleep(30)
+            await asyncio.sleep(60)
 
     async def scene():
         server = Server(behave=hangs)
-        async with running(server, max_in_flight_per_replica=4) as (proxy, _):
+        async with running(server, max_in_flight_per_replica=4, timeout_s=60.0) as (proxy, _):
             calls = [asyncio.create_task(proxy.judge(**PAIR, rubric=f"{RUBRIC}{i}")) for i in range(8)]
             async with asyncio.timeout(20):  # a busy machine takes its time
                 while server.now < 4:

@@ -112,7 +112,7 @@ def judged(*tokens, mode="verdict", calls=1, **endpoints):
 
     async def scene():
         server = Server(behave=behave)
-        async with running(server, endpoints={"mode": mode, **endpoints}, timeout_s=3.0) as (proxy, _):
+        async with running(server, endpoints={"mode": mode, **endpoints}, timeout_s=60.0) as (proxy, _):
             judgements = await asyncio.gather(*(proxy.judge(**PAIR, rubric=RUBRIC, label=1) for _ in range(calls)))
             return judgements[0], [seen["body"] for seen in server.seen], proxy.snapshot()
 

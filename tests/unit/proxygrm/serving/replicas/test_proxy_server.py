@@ -7,6 +7,7 @@ import signal
 import threading
 import urllib.request
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -28,7 +29,13 @@ pytestmark = pytest.mark.slow
 
 def get(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return opener.open(url, timeout=5).read().decode()
+    return opener.open(url, timeout=60).read().decode()
+
+
+def healthy_after(server: ReplicaServer, restarts: int) -> bool:
+    """Whoever looks too late never sees that it was not healthy in between."""
+    status = server.status()
+    return (status.state, status.restarts) == ("healthy", restarts) and server._is_healthy()
 
 
 def node(name: str, gpus: int, trainer_gpus: int = 0) -> ServiceNode:
@@ -88,13 +95,11 @@ def test_a_server_that_dies_comes_back_at_the_same_url_until_its_restarts_are_us
     server.start()
     try:
         pids = []
-        for _ in range(3):
-            wait_for(lambda: server.status().state == "healthy")
-            wait_for(lambda: server._is_healthy())
+        for restarts in range(3):
+            wait_for(partial(healthy_after, server, restarts))
             pids.append(get(f"{server.url}/health"))
             with pytest.raises(OSError, match=r"closed|reset|without"):
                 get(f"{server.url}/die")
-            wait_for(lambda: server.status().state != "healthy")
         assert len(set(pids)) == 3
         wait_for(lambda: server.status().state == "failed")
         status = server.status()
@@ -125,9 +130,10 @@ def test_a_server_that_never_answers_is_named_at_the_deadline_with_a_line_of_its
     )
     server.start()
     try:
+        wait_for(lambda: server.status().detail == "loading weights")
         late = {"healthy": 0, "replicas": 1, "replica": "proxy-0", "node": "h100-2", "state": "starting"}
         with refused("service.replica-late", **late, detail="loading weights"):
-            wait_until_healthy(lambda: [server.status()], 1.5)
+            wait_until_healthy(lambda: [server.status()], 0.5)
     finally:
         server.stop()
 
@@ -138,11 +144,10 @@ def test_a_server_is_restarted_although_the_disk_of_its_log_is_full(tmp_path, mo
     server.start()
     try:
         pids = set()
-        for _ in range(2):
-            wait_for(lambda: server.status().state == "healthy" and server._is_healthy())
+        for restarts in range(2):
+            wait_for(partial(healthy_after, server, restarts))
             pids.add(get(f"{server.url}/health"))
             os.kill(int(get(f"{server.url}/health")), signal.SIGKILL)
-            wait_for(lambda: server.status().state != "healthy")
         assert len(pids) == 2
         assert "words" not in server.spec.log.read_text()
     finally:

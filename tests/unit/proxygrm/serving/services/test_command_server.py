@@ -54,7 +54,7 @@ def started(folder: Path, search: CommandServer, **inputs: Path) -> Iterator[Com
 
 def ask(url: str) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return json.loads(opener.open(url, timeout=5).read())
+    return json.loads(opener.open(url, timeout=60).read())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     service().check_program()
     died = refused("service.replica-failed", service="search", node="gpu-2", restarts=0)
     with started(tmp_path, missing) as process, died as caught:
-        wait_until_healthy(lambda: [process.status()], 20)
+        wait_until_healthy(lambda: [process.status()], 60)
     assert "there is no program 'serch-server'" in caught.value.values["detail"]
 
 
