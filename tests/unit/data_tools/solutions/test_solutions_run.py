@@ -316,7 +316,7 @@ def test_a_killed_build_resumes_at_the_first_missing_part_with_the_same_result(
     release: Path, whole: Path, tmp_path: Path, kind: str, after: int, parts: int
 ) -> None:
     out = tmp_path / "out"
-    ended = subprocess.run([sys.executable, "-c", KILLED, release, out, str(after), kind], check=False, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", KILLED, release, out, str(after), kind], check=False, timeout=600)
     assert ended.returncode == -9
     assert not (out / "solutions.jsonl").exists()
     step = solutions_step(release, out, **LOOSE)

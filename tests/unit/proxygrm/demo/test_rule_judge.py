@@ -151,14 +151,14 @@ def test_it_runs_as_a_program_on_a_free_port_that_it_writes_down(tmp_path):
     command = [sys.executable, "-m", "proxygrm.demo.rule_judge", "--port", "0", "--port-file", str(port_file)]
     process = subprocess.Popen(command)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not port_file.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         url = f"http://127.0.0.1:{int(port_file.read_text())}"
         assert httpx.get(url + "/health", trust_env=False, timeout=30).json()["status"] == "ok"
-        busy = subprocess.run([*command[:4], url.rsplit(":", 1)[1]], capture_output=True, text=True, timeout=60)
+        busy = subprocess.run([*command[:4], url.rsplit(":", 1)[1]], capture_output=True, text=True, timeout=120)
         assert busy.returncode == 2
         assert "cannot listen on" in busy.stderr
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

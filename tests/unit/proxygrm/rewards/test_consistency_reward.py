@@ -165,15 +165,17 @@ def test_a_judge_that_is_late_or_down_is_counted_under_its_own_name(
 
     async def scene() -> list[tuple[float, str]]:
         async with stubs(Server(behave=late)) as urls:
-            client = ServiceClient(urls, timeout_s=0.1, attempts=1)
-            monkeypatch.setattr(reward_fn, "_service", lambda name, urls, key: client)
+            clients = [ServiceClient(urls, timeout_s=seconds, attempts=1) for seconds in (0.1, 60.0)]
+            each = iter(clients)
+            monkeypatch.setattr(reward_fn, "_service", lambda name, urls, key: next(each))
             options = RewardOptions("r", "s", 2, reward=Consistency(), services={"judge": urls}).write(
                 tmp_path / "o.json"
             )
             reward_fn._options.cache_clear()
             pair = {"label": "1"}
             rows = [await reward_fn.compute_score("own", GOOD, "1", pair, options=str(options)) for _ in range(2)]
-            await client.close()
+            for client in clients:
+                await client.close()
             return [(row["unscored"], row["problem"]) for row in rows]
 
     assert asyncio.run(scene()) == [(1.0, "judge_timeout"), (1.0, "judge_http_503")]

@@ -107,17 +107,17 @@ def test_a_file_is_tried_in_a_python_of_its_own(tmp_path: Path, monkeypatch: pyt
     path = written(
         tmp_path,
         "import os, threading, time\nos.environ['MINE'] = '1'\nprint('null')\n"
-        "threading.Thread(target=time.sleep, args=(60,)).start()\ndef score(rollout): ...\n",
+        "threading.Thread(target=time.sleep, args=(250,)).start()\ndef score(rollout): ...\n",
     )
     before = time.monotonic()
     Function("").check_input(path)
-    assert time.monotonic() - before < 30, "its thread is not waited for"
+    assert time.monotonic() - before < 200, "its thread is not waited for"
     assert "MINE" not in os.environ
     path.write_text("import os\nos._exit(7)\n")
     with refused("reward.does-not-import", path=str(path), line=1) as caught:
         Function("").check_input(path)
     assert "ended Python with exit code 7" in str(caught.value)
-    path.write_text("import time\ntime.sleep(60)\n")
+    path.write_text("import time\ntime.sleep(600)\n")
     monkeypatch.setattr(own_python, "LIMIT_S", 0.5)
     with refused("reward.does-not-import", path=str(path)) as caught:
         Function("").check_input(path)
@@ -186,20 +186,20 @@ def test_what_is_no_number_is_unscored_and_counted_by_name(tmp_path: Path, how: 
 
 
 @pytest.mark.parametrize(
-    "wait", ["def score(rollout):\n    time.sleep(2)", "async def score(rollout):\n    await asyncio.sleep(9)"]
+    "wait", ["def score(rollout):\n    time.sleep(10)", "async def score(rollout):\n    await asyncio.sleep(60)"]
 )
 def test_a_call_that_does_not_end_is_left(tmp_path: Path, wait: str) -> None:
     path = written(tmp_path, f"import asyncio, time\n{wait}\n")
     before = time.monotonic()
     assert scored(path, ["text"], timeout_s=0.1)[0]["problem"] == "error_TimeoutError"
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < 8
 
 
 def test_plain_functions_run_side_by_side_and_async_ones_in_the_workers_loop(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "import threading\nmet = threading.Barrier(4)\n"
-        "def score(rollout):\n    met.wait(5)\n    return threading.get_ident()\n"
+        "def score(rollout):\n    met.wait(60)\n    return threading.get_ident()\n"
         "async def here(rollout):\n    return threading.get_ident()\n",
     )
 

@@ -161,7 +161,7 @@ def test_the_proxy_works_while_the_rollout_continues_and_is_cancelled_with_it(tm
         assert await judging.result() is None
         judging.start(GOOD)
         judging.start(GOOD)
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 60)
         await judging.cancel()
         await judging.cancel()
         while server.now:

@@ -47,7 +47,7 @@ def test_two_trainings_of_a_node_use_separate_loopback_ports(tmp_path: Path) -> 
     (tmp_path / "process.py").write_text(PROCESS)
     command = [sys.executable, "-m", "proxygrm.sft.launch", "--nproc_per_node", "2", str(tmp_path / "process.py")]
     both = [subprocess.Popen([*command, str(tmp_path / f"{name}.json")]) for name in "ab"]
-    assert [process.wait(120) for process in both] == [0, 0]
+    assert [process.wait(600) for process in both] == [0, 0]
     seen = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
     assert [each["total"] for each in seen] == [2, 2]
     ports = {each["port"] for each in seen}
@@ -65,7 +65,7 @@ def test_two_nodes_meet_at_the_address_of_the_first_alone(tmp_path: Path) -> Non
         nodes = Nodes(2, rank, f"127.0.0.{rank + 11}", "lo", str(tmp_path / "store.json"))
         words = [*nodes.words, "--nproc_per_node", "1", str(tmp_path / "process.py"), str(tmp_path / "seen.json")]
         processes.append(subprocess.Popen([sys.executable, "-m", "proxygrm.sft.launch", *words]))
-    assert [process.wait(120) for process in processes] == [0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0]
     seen = json.loads((tmp_path / "seen.json").read_text())
     address, port = json.loads((tmp_path / "store.json").read_text())
     assert (seen["total"], address) == (2, "127.0.0.11")

@@ -80,7 +80,7 @@ def test_two_threads_that_write_the_same_file_do_not_meet(tmp_path: Path) -> Non
             for _ in range(50):
                 with whole_file(target) as scratch:
                     scratch.write_text(letter * 1000)
-                    both.wait(10)  # each has its scratch now, and neither has renamed it
+                    both.wait(60)  # each has its scratch now, and neither has renamed it
                 assert set(target.read_text()) in ({"a"}, {"b"})
         except BaseException as error:
             both.abort()

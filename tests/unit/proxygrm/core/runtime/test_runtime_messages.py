@@ -46,7 +46,7 @@ def test_an_unknown_mode(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failed_child(tmp_path: Path) -> None:
     child = ChildProcess(["sh", "-c", "echo ValueError: no rows; exit 3"], tmp_path / "log")
-    child.wait(10)
+    child.wait(60)
     with pytest.raises(UserError) as caught:
         child.raise_if_failed("the trainer")
     assert f"{caught.value.code}: {caught.value}" == (

@@ -46,7 +46,7 @@ def compared(server, tmp_path, rows, out=None, modes=("critique", "verdict")):
         async with stubs(*([server] if server else [])) as urls:
             file = Endpoints(tuple(urls or ["http://127.0.0.1:9"]), "key", max_tokens=64).write(tmp_path / "pool.json")
             sides = [Side(str(file), mode) for mode in modes]
-            access = Access(ProxySettings(max_tokens=64), timeout_s=3.0)
+            access = Access(ProxySettings(max_tokens=64), timeout_s=60.0)
             cases = read_cases([written(tmp_path / "rows.jsonl", rows)])
             return await asyncio.to_thread(compare_proxies, cases, *sides, access, out)
 

@@ -144,7 +144,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_status_2(tmp_path):
         "--out",
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[5])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[5])
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert code_of(done.stderr) == "judge.unknown-kind"
