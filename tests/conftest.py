@@ -6,6 +6,7 @@ A test that needs a variable sets it.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import time
@@ -94,6 +95,19 @@ def _same_environment() -> Iterator[None]:
     for name in [name for name in os.environ if name not in before]:
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_in_the_loggers() -> Iterator[None]:
+    """A job that a test runs in its own process sends its lines to what was standard output then, which is closed now:
+    the next warning would bring an error of logging to standard error."""
+    ours = [logging.getLogger(name) for name in ("jobs", "slurm", "proxygrm", "data_tools")]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in ours]
+    yield
+    for logger, (handlers, level, propagate) in zip(ours, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(autouse=True, scope="module")

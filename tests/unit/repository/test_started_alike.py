@@ -99,7 +99,7 @@ def test_what_is_drawn_does_not_depend_on_the_code_that_a_process_has_loaded(tmp
 
 
 FIRST = """
-import os, signal, pytest
+import logging, os, signal, pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def engine():
@@ -110,6 +110,8 @@ def test_a():
     del os.environ["USER"]
     os.umask(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.getLogger("jobs").addHandler(logging.StreamHandler())
+    logging.getLogger("jobs").propagate = False
 
 def test_b():
     assert os.environ["OF_THE_MODULE"] == "1"
@@ -117,13 +119,14 @@ def test_b():
     assert os.environ["USER"] == "somebody"
 """
 SECOND = """
-import os, signal, subprocess, sys
+import logging, os, signal, subprocess, sys
 
 def test_c():
     names = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
     assert "OF_" not in names
     assert os.umask(0o022) == 0o022
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert (logging.getLogger("jobs").propagate, logging.getLogger("jobs").handlers) == (True, [])
 """
 
 
