@@ -29,6 +29,15 @@ def serving(app):
         thread.join(20)
 
 
+async def body_of(receive) -> bytes:
+    body = b""
+    while (message := await receive()).get("more_body") or "body" in message:
+        body += message["body"]
+        if not message.get("more_body"):
+            break
+    return body
+
+
 class Replies:
     """An OpenAI-compatible judge named `one` that answers each prompt with what `reply` makes of it and its number."""
 
@@ -37,11 +46,7 @@ class Replies:
         self.prompts: list[str] = []
 
     async def __call__(self, scope, receive, send):
-        body = b""
-        while (message := await receive()).get("more_body") or "body" in message:
-            body += message["body"]
-            if not message.get("more_body"):
-                break
+        body = await body_of(receive)
         if scope["path"].endswith("completions"):
             parts = json.loads(body)["messages"][0]["content"]
             text = parts if isinstance(parts, str) else next(part["text"] for part in parts if part["type"] == "text")
@@ -55,18 +60,33 @@ class Replies:
 
 
 class Flaky:
-    """The real judge behind a layer that drops requests: ASGI, so the failures are real HTTP answers."""
+    """The real judge behind a layer that drops requests: ASGI, so the failures are real HTTP answers. once: each prompt
+    at most once, or else one whose attempts all have such a number is lost, now and then."""
 
-    def __init__(self, status: int, every: int) -> None:
+    def __init__(self, status: int, every: int, once: bool = False) -> None:
         self.app, self.status, self.every, self.calls = build_app(0.0), status, every, 0
+        self.once, self.dropped = once, set[bytes]()
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http" and scope["path"].endswith("completions"):
+            body = await body_of(receive)
+            receive = self._again(body, receive)
             self.calls += 1
-            if self.calls % self.every == 0:
+            if self.calls % self.every == 0 and not (self.once and body in self.dropped):
+                self.dropped.add(body)
                 await send({"type": "http.response.start", "status": self.status, "headers": []})
                 return await send({"type": "http.response.body", "body": b"sorry"})
         return await self.app(scope, receive, send)
+
+    @staticmethod
+    def _again(body: bytes, receive):
+        """As `receive` was before the body was read."""
+        first = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def again():
+            return next(first, None) or await receive()
+
+        return again
 
 
 def always_one(prompt: str, number: int) -> str:

@@ -74,7 +74,7 @@ def test_a_killed_run_resumes_at_the_row_where_it_stopped_and_removes_its_incomp
 
 
 def test_failed_requests_are_retried(pairs_dir, tmp_path):
-    flaky = Flaky(503, every=5)
+    flaky = Flaky(503, every=5, once=True)
     with serving(flaky) as url:
         report = run(pairs_dir, tmp_path / "c.jsonl", url)
     assert (report.written, report.failed, report.wrong) == (60, {}, 0)

@@ -141,7 +141,7 @@ def test_an_order_is_drawn_from_the_seed_for_each_vote(demo, judge, tmp_path):
 
 def test_lost_calls_are_retried_and_a_prompt_the_service_refuses_is_an_unparsed_row(demo, tmp_path, monkeypatch):
     monkeypatch.setattr("proxygrm.serving.chat.client.pause_s", lambda attempt: 0.01)
-    with serving(Flaky(503, every=4)) as url:
+    with serving(Flaky(503, every=4, once=True)) as url:
         run(tmp_path / "lost", url, "--pairs", demo, *MODEL)
     assert Counter(row["correct"] for row in rows(tmp_path / "lost")) == {True: 48}
     with serving(Flaky(400, every=12)) as url:
