@@ -56,7 +56,7 @@ async def statuses(arguments: dict[str, Any]) -> dict[str, list[int]]:
     by_path = {}
     app.state.log_stats = False
     port, serving = await run_uvicorn(app, args, "127.0.0.1")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=120) as client:
         for method, path in (("GET", "/version"), ("POST", "/invocations"), ("POST", "/tokenize"), ("GET", "/metrics")):
             attempts = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {job_key()}"}]
             by_path[path] = [(await client.request(method, path, headers=headers)).status_code for headers in attempts]

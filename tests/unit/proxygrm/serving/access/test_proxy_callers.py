@@ -122,7 +122,7 @@ class Front:
         self.access_line = self.process.stdout.readline().rstrip("\n")
 
     async def ready(self):
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
             for _ in range(1200):  # it prints its address a moment before it listens
                 with contextlib.suppress(httpx.ConnectError):
                     if (await http.get(f"{self.url}/health")).status_code == 200:

@@ -79,7 +79,7 @@ def serving(app, loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_eve
             yield listening.getsockname()[1]
         finally:
             server.should_exit = server.force_exit = True
-            thread.join(20)
+            thread.join(60)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -96,7 +96,7 @@ def impatient(monkeypatch):
 
 
 def connected(port: int, data: bytes = b"") -> socket.socket:
-    peer = socket.create_connection((HERE, port), timeout=20)
+    peer = socket.create_connection((HERE, port), timeout=120)
     peer.sendall(data)
     return peer
 
@@ -131,7 +131,7 @@ def status(port: int, key: str | None = "key", path: str = "/", body: bytes | No
         request.add_header("Authorization", f"Bearer {key}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        return opener.open(request, timeout=20).status
+        return opener.open(request, timeout=120).status
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -184,7 +184,7 @@ def test_bytes_that_trickle_in_do_not_give_an_unauthorized_connection_more_time(
 def test_a_caller_with_the_key_that_stops_in_mid_request_is_dropped_and_one_that_waits_for_its_answer_is_not(loop):
     app, request = App(), b"GET / HTTP/1.1\r\nHost: x\r\n" + KEY + b"\r\n"
     with serving(RequireKey(app, "key"), loop) as port, connected(port, request.replace(b"/", b"/slow", 1)) as waiting:
-        assert app.waiting.wait(20)
+        assert app.waiting.wait(60)
         with connected(port, SLOW_BODY.replace(b"\r\n\r\n", b"\r\n" + KEY + b"\r\n")) as slow:
             assert ended(slow) == b""
         with connected(port, request) as slow:
@@ -221,7 +221,7 @@ def test_time_in_which_the_server_does_not_read_does_not_count_against_the_calle
         with connected(port, HALF_HEAD) as other:  # when this one is dropped, the other has lasted as long
             ended(other)
         app.may_answer.set()
-        sending.join(20)
+        sending.join(60)
         assert answer(caller).endswith(b"\r\n\r\n%d" % size)
 
 
@@ -257,7 +257,7 @@ def test_a_caller_that_opens_many_connections_before_it_sends_may_keep_as_many_a
     with serving(RequireKey(App(), "key")) as port, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(connected(port)) for _ in range(100)]
         enough = len(sweeps) + 3  # by then they all have lasted
-        assert swept.wait(20)
+        assert swept.wait(60)
         answered = []
         for peer in peers:
             with contextlib.suppress(ConnectionError):
@@ -304,7 +304,7 @@ def test_two_hundred_half_requests_at_a_front_end_do_not_shut_out_a_caller_with_
             assert status(port, "wrong", "/metrics") == 401
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
 
 
