@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 from aiohttp import web
 
+from proxygrm.serving.access.held_port import hold
 from proxygrm.serving.endpoints import Endpoints
 from proxygrm.serving.pool.client import ProxyClient
 
@@ -29,7 +31,7 @@ class Server:
         self.now = self.most = self.ended = self.cancelled = 0
         self.images: set[str] = set()
         self.runner: web.AppRunner | None = None
-        self.port = 0
+        self.held: socket.socket | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -69,15 +71,16 @@ class Server:
         app.router.add_get("/health", self.health)
         self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True).start()
-        self.port = self.runner.addresses[0][1]
-        return f"http://127.0.0.1:{self.port}"
+        self.held = self.held or hold("127.0.0.1")
+        port = self.held.getsockname()[1]
+        await web.TCPSite(self.runner, "127.0.0.1", port, reuse_port=True).start()
+        return f"http://127.0.0.1:{port}"
 
     async def health(self, request: web.Request) -> web.Response:
         return web.Response()
 
     async def stop(self) -> None:
-        """Cut the connections; `start` brings the server back at the same URL."""
+        """Cut the connections; `start` brings the server back at the same URL, whose port nobody takes meanwhile."""
         if self.runner is not None:
             await self.runner.cleanup()
             self.runner = None
@@ -90,6 +93,9 @@ async def stubs(*servers: Server):
     finally:
         for server in servers:
             await server.stop()
+            if server.held is not None:
+                server.held.close()
+                server.held = None
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.evaluate.http_judges import serving
+from support.evaluate.http_judges import body_of, serving
 from support.evaluate.solutions import MODEL, Service, drawn_rows, process, read, solution, write
 from support.refusals import code_of
 
@@ -170,12 +170,12 @@ def test_a_prompt_that_the_service_refuses_is_an_unreadable_answer_with_its_caus
     app = service.app
 
     async def refuse_long(scope, receive, send):
-        message = await receive()
+        body = await body_of(receive)
 
         async def again():
-            return message
+            return {"type": "http.request", "body": body, "more_body": False}
 
-        if b"Is step 1 right" in message.get("body", b""):
+        if b"Is step 1 right" in body:
             await send({"type": "http.response.start", "status": 400, "headers": []})
             return await send({"type": "http.response.body", "body": b'{"error": {"message": "too long"}}'})
         return await app(scope, again, send)
