@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jobs.engine.run_folder.reuse import Elsewhere
 from jobs.engine.stage import Identity, Stage
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_code import one_line
 from slurm.profile import Profile
 from slurm.sbatch import Resources
 
@@ -187,7 +188,9 @@ def unfit(stage: Stage, profile: Profile) -> str | None:
     try:
         if stage.validate:
             stage.validate(stage, profile)
-    except UserError as error:
+    except Exception as error:  # that of a user's own recipe may raise anything
+        if not isinstance(error, UserError):
+            return f"{stage.name}: its validate fails: {one_line(error)}"
         nodes = f"{stage.on.nodes} node{'s' * (stage.on.nodes > 1)} x {stage.on.gpus_per_node} GPU"
         return f"{stage.name} on {nodes}: {error}"
     return None

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
+import reprlib
+import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from jobs.engine.chain import faults
 from jobs.engine.demo_inputs import DemoInputs
-from jobs.engine.stage import Output, Stage
+from jobs.engine.stage import Stage
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.user_code import one_line
 from proxygrm.core.settings import did_you_mean
 from proxygrm.report.contents import Report
 
+T = TypeVar("T")
 _NAME = re.compile(r"(.*\.py|[^:]*)(?::(.*))?", re.DOTALL)
 
 
@@ -112,6 +118,24 @@ class Recipe:
     file: str = ""
     """Where it is written; for error messages."""
 
+    def __post_init__(self) -> None:
+        """Raises UserError: recipe.wrong-field."""
+        for name, right, wanted in (
+            ("name", isinstance(self.name, str) and self.name.strip() != "", "a text"),
+            ("chain", callable(self.chain), "a function: settings -> stages"),
+            ("presets", _functions(self.presets), "a mapping: name -> function without arguments"),
+            ("nodes", isinstance(self.nodes, tuple | list), "a tuple of stage names"),
+            ("sweep", isinstance(self.sweep, Sweep), "a Sweep(...)"),
+            ("report", isinstance(self.report, Report), "a Report(...)"),
+        ):
+            if not right:
+                value = getattr(self, name)
+                raise UserError(
+                    f"Recipe: {name} is {reprlib.repr(value)}; it has to be {wanted}",
+                    code="recipe.wrong-field",
+                    name=name,
+                )
+
     def settings(self, preset: str) -> Any:
         if preset not in self.presets:
             known = list(self.presets)
@@ -122,7 +146,17 @@ class Recipe:
                 name=preset,
                 known=known,
             )
-        return self.presets[preset]()
+        values = self._called(lambda: self.presets[preset]())
+        if not is_dataclass(values) or isinstance(values, type):
+            where = self._at(_first_line(self.presets[preset]) or self._find(preset))
+            raise UserError(
+                f"{where}: preset {preset!r} gives {_kind(values)}; a preset is a function without arguments that "
+                "returns the settings, a dataclass",
+                code="recipe.bad-preset",
+                recipe=self.name,
+                name=preset,
+            )
+        return values
 
     def sweep_of(self, name: str) -> Sweep:
         """name: what a spec gives as `sweep`; "" where it gives none. Raises UserError: ablation.unknown-sweep."""
@@ -138,52 +172,46 @@ class Recipe:
 
     def stages(self, settings: Any) -> list[Stage]:
         """The chain, checked. Raises UserError with file and line: recipe.failed, recipe.not-a-chain,
-        recipe.duplicate-stage, recipe.unlisted-stage, recipe.circle, recipe.wrong-order."""
-        try:
-            stages = self.chain(settings)
-        except Exception as error:
-            if isinstance(error, UserError) and not self._line_of(error):
-                raise
-            code = getattr(error, "code", "") or "recipe.failed"
-            raise UserError(f"{self._at(self._line_of(error))}: {_one_line(error)}", code=code) from error
+        recipe.bad-stage, recipe.duplicate-stage, recipe.unlisted-stage, recipe.circle, recipe.wrong-order."""
+        stages = self._called(lambda: self.chain(settings))
         if not isinstance(stages, list) or not stages or not all(isinstance(stage, Stage) for stage in stages):
-            where = self._at(self.chain.__code__.co_firstlineno)
+            where = self._at(_first_line(self.chain))
             raise UserError(
                 f"{where}: chain() returns {_kind(stages)}; it returns a list of stages", code="recipe.not-a-chain"
             )
-        self._check(stages)
+        for code, name, text in faults(stages):
+            where = self._at(self._find(name) or _first_line(self.chain))
+            raise UserError(f"{where}: {text}", code=f"recipe.{code}", recipe=self.name, stage=name)
         return stages
 
-    def _check(self, stages: list[Stage]) -> None:
-        names = [stage.name for stage in stages]
-        for name in names:
-            if names.count(name) > 1:
-                raise self._error("duplicate-stage", name, f"two stages are called {name!r}; each has its own folder")
-        _refuse_circles(stages, self._error)
-        earlier: dict[str, Stage] = {}
-        for stage in stages:
-            for need in stage.needs.values():
-                if not isinstance(need, Output):
-                    continue
-                other = need.stage.name
-                if other not in names:
-                    what = f"{stage.name!r} needs {other}/{need.path}, but chain() does not return stage {other!r}"
-                    raise self._error("unlisted-stage", stage.name, what)
-                if other not in earlier:
-                    what = f"{stage.name!r} comes before {other!r}, which it needs"
-                    raise self._error("wrong-order", stage.name, what)
-            earlier[stage.name] = stage
-
-    def _error(self, code: str, name: str, text: str) -> UserError:
-        return UserError(f"{self._at(self._find(name))}: {text}", code=f"recipe.{code}", recipe=self.name, stage=name)
+    def _called(self, function: Callable[[], T]) -> T:
+        """What a function of the recipe returns. What it prints goes to stderr, since a command's stdout may be read
+        by a program. Raises UserError with file and line: recipe.failed, or the code of what it raises."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return function()
+        except (Exception, SystemExit) as error:
+            line = self._line_of(error)
+            if isinstance(error, UserError) and not line:
+                raise
+            code = error.code if isinstance(error, UserError) else "recipe.failed"
+            raise UserError(f"{self._at(line)}: {one_line(error)}", code=code) from error
 
     def _at(self, line: int) -> str:
-        return f"{self.file or self.name}:{line}" if line else self.file or self.name
+        """line: 0 where none is known, which becomes that of RECIPE."""
+        return f"{self.file}:{line or self._line_of_recipe()}" if self.file else self.name
 
     def _line_of(self, error: BaseException) -> int:
         """Line of the recipe's own file where the error passed through, the innermost; 0 for none."""
         frames = traceback.extract_tb(error.__traceback__)
         return next((frame.lineno or 0 for frame in reversed(frames) if self.file and frame.filename == self.file), 0)
+
+    def _line_of_recipe(self) -> int:
+        try:
+            lines = Path(self.file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return 1
+        return next((number for number, line in enumerate(lines, 1) if re.match(r"RECIPE\b.*=", line)), 1)
 
     def _find(self, name: str) -> int:
         """Line where chain(), or else the file, names a stage for the last time; 0 where it does not."""
@@ -196,26 +224,13 @@ class Recipe:
         return max((number for number in named if first <= number < first + len(body)), default=max(named, default=0))
 
 
-def _refuse_circles(stages: list[Stage], error: Callable[[str, str, str], UserError]) -> None:
-    """By name, because a stage may have been replaced by another of its name after it was used."""
-    needs = {
-        stage.name: {need.stage.name for need in stage.needs.values() if isinstance(need, Output)} for stage in stages
-    }
-    left = dict(needs)
-    while ready := [name for name, parents in left.items() if not parents & left.keys()]:
-        for name in ready:
-            del left[name]
-    if left:
-        path = [next(iter(left))]
-        while path.count(path[-1]) < 2:
-            path.append(next(iter(sorted(left[path[-1]] & left.keys()))))
-        circle = path[path.index(path[-1]) :]
-        raise error("circle", circle[0], f"stages need each other in a circle: {' -> '.join(circle)}")
+def _first_line(function: Any) -> int:
+    """Where a function is written; 0 for other callables."""
+    return getattr(getattr(function, "__code__", None), "co_firstlineno", 0)
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+def _functions(presets: Any) -> bool:
+    return isinstance(presets, Mapping) and all(callable(one) for one in presets.values())
 
 
 def _kind(value: Any) -> str:

@@ -7,9 +7,6 @@ the recipe; commands, tests and benchmarks look it up here.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +18,7 @@ from jobs.engine import sweep
 from jobs.engine.recipe import Recipe, own_file, split_name
 from jobs.engine.request import Request, Resolved
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.user_code import line_of
+from proxygrm.core.files import owner, user_code
 from proxygrm.core.settings import did_you_mean
 from slurm.profile import Profile
 
@@ -53,7 +50,7 @@ def find(spec: str) -> tuple[Recipe, str]:
         presets = [f"{each}:{name}" for each in RECIPES if name in find(each)[0].presets]
         hint = f"did you mean {presets[0]}?" if presets else did_you_mean(name, RECIPES)
         raise UserError(
-            f"there is no recipe {name!r}; {hint} Your own: the path of its .py file",
+            f"there is no recipe {name!r}; {hint} (your own: the path of its .py file)",
             code="recipe.unknown",
             name=name,
             known=list(RECIPES),
@@ -66,24 +63,11 @@ def find(spec: str) -> tuple[Recipe, str]:
 def load_file(path: Path, modified_ns: int) -> Recipe:
     """A user's own recipe. Its functions and classes travel into jobs by value: no job imports the file.
 
-    Raises UserError with file and line: recipe.does-not-import, recipe.no-recipe.
+    Raises UserError: those of `user_code.load`, with file and line, and recipe.no-recipe.
     """
     import cloudpickle
 
-    name = f"recipe_of_user_{re.sub(r'[^a-zA-Z0-9]', '_', path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(
-            f"{path}:{line_of(error, path)}: {type(error).__name__}: {' '.join(str(error).split())}",
-            code="recipe.does-not-import",
-            path=str(path),
-        ) from error
+    module = user_code.load(path, "recipe", owner.why_anyones)
     cloudpickle.register_pickle_by_value(module)
     return _recipe_of(module, str(path))
 

@@ -17,6 +17,7 @@ from jobs.engine.plan import Planned
 from jobs.engine.run_folder.stage_folder import marked
 from jobs.engine.space.amounts import Amount, Needs, Space, Unknown, measured
 from jobs.engine.stage import Given, Stage
+from proxygrm.core.files.user_code import one_line
 
 Measure = Callable[[Path], Amount]
 RECORDS = 2_000_000
@@ -81,6 +82,10 @@ def _space(line: Planned, run: Path, spaces: Mapping[str, Space | Unknown], meas
         said = stage.disk(stage, _needs(stage, spaces, measure)) if stage.disk else Unknown("it does not say")
     except Unknown as reason:
         said = reason
+    except Exception as error:  # that of a user's own recipe may raise anything; a forecast stops no plan
+        said = Unknown(f"its disk fails: {one_line(error)}")
+    if not isinstance(said, Space | Unknown):
+        said = Unknown(f"its disk returns {type(said).__name__}, not a Space")
     if line.action not in ("skip", "reuse"):
         return said
     folder = (line.elsewhere.run if line.elsewhere else run) / stage.name

@@ -54,6 +54,12 @@ def why_untrusted(path: Path) -> str:
     return ""
 
 
+def why_anyones(path: Path) -> str:
+    """Why code that this user has named must not run all the same; "" when it may: a colleague's, or a group's, may."""
+    mode = path.stat().st_mode
+    return f"{path} may be written by every user ({stat.filemode(mode)})" if mode & stat.S_IWOTH else ""
+
+
 def name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -7,6 +7,7 @@ import linecache
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,16 +16,16 @@ from proxygrm.core.files.owner import why_untrusted
 from proxygrm.core.files.user_text import read_user_text
 
 
-def load(path: Path, area: str) -> ModuleType:
+def load(path: Path, area: str, why_not: Callable[[Path], str] = why_untrusted) -> ModuleType:
     """The module in a file, run anew. By its text alone: no compiled copy beside it is read or written. What it prints
     goes to stderr, since a command's stdout may be read by a program.
 
-    area: of the errors' codes. UserError: AREA.no-file, AREA.foreign-file, AREA.does-not-import, and those of
-    `read_user_text`.
+    area: of the errors' codes. why_not: why the file must not run as this user, "" when it may.
+    UserError: AREA.no-file, AREA.foreign-file, AREA.does-not-import, and those of `read_user_text`.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}", code=f"{area}.no-file", path=path)
-    if reason := why_untrusted(path):
+    if reason := why_not(path):
         raise UserError(
             f"{reason}, and its code would run as you; use a copy of your own (cp, chmod go-w)",
             code=f"{area}.foreign-file",
@@ -42,12 +43,18 @@ def load(path: Path, area: str) -> ModuleType:
             raise
         line = line_of(error, path)
         raise UserError(
-            f"{path}:{line}: {type(error).__name__}: {' '.join(str(error).split())}",
+            f"{path}:{line}: {one_line(error)}",
             code=f"{area}.does-not-import",
             path=path,
             line=line,
         ) from error
     return module
+
+
+def one_line(error: BaseException) -> str:
+    """With its kind, unless it was written for users."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def line_of(error: BaseException, path: Path) -> int:

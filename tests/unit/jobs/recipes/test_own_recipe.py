@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from jobs.engine.plan import Facts, plan, unfit
 from jobs.engine.recipe import own_file, split_name, with_file
 from jobs.engine.request import KEPT_RECIPE, Request, asked_before, save
 from jobs.engine.run_folder.ledger import Ledger
+from jobs.engine.space.forecast import forecast
 from jobs.recipes import RECIPES, find, of_run, resolve
+from slurm.profile import load
 from support.refusals import refused
 
 HEAD = """
@@ -47,6 +50,15 @@ RECIPE = Recipe(name="mine", chain=chain, presets={"small": Config}, nodes=("sec
 """
 REVERSED = GOOD.replace("[first, stage(", "[stage(").replace('rows")]', 'rows"), first]')
 CIRCLE = GOOD.replace("c.first)", 'c.first, rows=stage("second", c.second) / "rows")')
+ANY_CHAIN = ("lambda c: tuple(chain(c))", "lambda c: chain(c)[0]", "__import__('functools').partial(repr)")
+BAD_NAMES = ("", ".", "../first", "a/b", "/tmp/first", "a b", "-first", "run.json", "a%jb", "x" * 101, "cells", "code")
+STAGE = """def chain(c):
+    return [Stage("first", {run}, ({makes},), {on}, needs={needs}, {more})]
+
+
+RECIPE = Recipe(name="mine", chain=chain, presets={{"small": Config}})
+"""
+RIGHT = {"run": "work", "makes": 'Artifact("rows")', "on": "c.first.on", "needs": "{}", "more": ""}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -79,6 +91,18 @@ def test_a_recipe_file_gets_settings_nodes_and_presets_like_a_shipped_one(tmp_pa
         (GOOD.replace("c.second, rows", "c.secnod, rows"), "recipe.failed", "c.secnod"),
         (GOOD.replace("return [first, ", "return 3, ["), "recipe.not-a-chain", "def chain"),
         (CIRCLE, "recipe.circle", 'first = stage("first"'),
+        ("raise SystemExit(0)\n", "recipe.does-not-import", "raise SystemExit"),
+        (GOOD.replace("    first = ", "    raise SystemExit(0)\n    first = "), "recipe.failed", "raise SystemExit"),
+        *[(GOOD.replace("chain=chain", f"chain={chain}"), "recipe.not-a-chain", "RECIPE = ") for chain in ANY_CHAIN],
+        (GOOD.replace("chain=chain", "chain=None"), "recipe.does-not-import", "RECIPE = "),
+        (GOOD.replace('("second",)', '"second"'), "recipe.does-not-import", "RECIPE = "),
+        (GOOD.replace('{"small": Config}', "{}"), "recipe.no-recipe", ""),
+        (GOOD.replace('{"small": Config}', "[Config]"), "recipe.does-not-import", "RECIPE = "),
+        (GOOD.replace('{"small": Config}', '{"small": Config()}'), "recipe.does-not-import", "RECIPE = "),
+        (GOOD.replace('{"small": Config}', '{"small": dict}'), "recipe.bad-preset", "RECIPE = "),
+        (GOOD.replace('{"small": Config}', '{"small": lambda: 1 / 0}'), "recipe.failed", "RECIPE = "),
+        (GOOD.replace('{"small": Config}', '{"small": lambda x: x}'), "recipe.failed", "RECIPE = "),
+        *[(GOOD.replace('"first"', f'"{name}"'), "recipe.bad-stage", "first = stage(") for name in BAD_NAMES],
     ],
 )  # fmt: skip
 def test_a_recipe_that_cannot_work_is_one_line_with_file_and_line(
@@ -91,6 +115,74 @@ def test_a_recipe_that_cannot_work_is_one_line_with_file_and_line(
     number = next((i for i, line in enumerate(lines, 1) if place and place in line), 1)
     assert str(caught.value).startswith(f"{path}:{number}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("run", "None"),
+        ("run", "lambda: None"),
+        ("makes", 'Artifact("../rows")'),
+        ("makes", 'Artifact("/tmp/rows")'),
+        ("makes", 'Artifact("")'),
+        ("makes", '"rows"'),
+        ("on", "None"),
+        ("needs", "{'text': 'README.md'}"),
+        ("needs", "{'text': None}"),
+        ("needs", "['README.md']"),
+        ("needs", "{'text': Stage('x', work, (), c.first.on)}"),
+        ("needs", "{'text': __import__('jobs.engine.stage').engine.stage.Given('')}"),
+        ("needs", "{'text': __import__('jobs.engine.stage').engine.stage.Given(None)}"),
+        ("more", "array=0"),
+        ("more", "array='3'"),
+        ("more", "prompts=('no_such',)"),
+        ("more", "config=object()"),
+        ("more", "config=Settings"),
+        ("more", "validate=3"),
+        ("more", "disk='1 GB'"),
+    ],
+)
+def test_a_stage_that_the_engine_cannot_use_is_one_line_with_file_and_line(
+    tmp_path: Path, part: str, text: str
+) -> None:
+    path = write(tmp_path, STAGE.format(**RIGHT))
+    assert resolve(Request(recipe=str(path))).identities
+    path = write(tmp_path, STAGE.format(**{**RIGHT, part: text}))
+    os.utime(path, ns=(1, 1))  # read again, whatever the clock
+    with refused("recipe.bad-stage", stage="first") as caught:
+        resolve(Request(recipe=str(path)))
+    assert str(caught.value).startswith(f"{path}:{(HEAD + STAGE).splitlines().index(STAGE.splitlines()[1]) + 1}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def test_what_a_stage_says_of_itself_may_fail_and_is_one_line(tmp_path: Path) -> None:
+    for number, (what, text) in enumerate([("lambda *_: 1 / 0", "fails"), ("lambda *_: None", "not a Space")], 1):
+        path = write(tmp_path, STAGE.format(**{**RIGHT, "more": f"disk={what}, validate={what}"}))
+        os.utime(path, ns=(number, number))
+        stages = resolve(Request(recipe=str(path))).stages
+        planned = plan(stages, {"first": Facts("new")})
+        assert text in forecast(planned, tmp_path).stages[0].why
+        reason = unfit(stages[0], load("local"))
+        assert reason == ("first: its validate fails: ZeroDivisionError: division by zero" if number == 1 else None)
+
+
+def test_what_a_recipe_prints_is_not_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = GOOD.replace("    first = ", "    print('built')\n    first = ").replace("RECIPE", "print('read')\nRECIPE")
+    resolve(Request(recipe=str(write(tmp_path, text))))
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "read\nbuilt\n")
+
+
+@pytest.mark.parametrize(("mode", "runs"), [(0o666, False), (0o664, True)])
+def test_a_recipe_that_every_user_may_write_is_not_run(tmp_path: Path, mode: int, runs: bool) -> None:
+    path = write(tmp_path, GOOD)
+    path.chmod(mode)
+    if runs:
+        assert find(str(path))[0].name == "mine"
+        return
+    with refused("recipe.foreign-file", path=path):
+        find(str(path))
 
 
 def test_an_unknown_recipe_or_preset_lists_what_there_is(tmp_path: Path) -> None:
