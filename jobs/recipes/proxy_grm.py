@@ -156,23 +156,17 @@ def demo() -> Config:
     one_gpu = replace(small, gpus_per_node=1, cpus_per_task=2, mem_gb=8, timeout_min=30)
     training = replace(one_gpu, cpus_per_task=4, mem_gb=16)
     drawn = drawn_pairs.INPUTS.folder
+    sets = Sets(
+        proxy_sft=1250, proxy_sft_val=32, proxy_rl=80, proxy_rl_val=16,
+        grm_sft=1250, grm_sft_val=32, grm_rl=80, grm_rl_val=16, on=small,
+    )  # fmt: skip
     return Config(
         pairs=str(drawn / "pairs"),
         held_out=str(drawn / "held_out"),
         policy=str(drawn / drawn_pairs.MODEL),
         proxy=str(drawn / drawn_pairs.MODEL),
         distill=distill.Settings(shards=2, concurrency=16, max_tokens=256, timeout_s=30.0, on=small),
-        split=Sets(
-            proxy_sft=1250,
-            proxy_sft_val=32,
-            proxy_rl=80,
-            proxy_rl_val=16,
-            grm_sft=1250,
-            grm_sft_val=32,
-            grm_rl=80,
-            grm_rl_val=16,
-            on=small,
-        ),
+        split=sets,
         proxy_sft=replace(sft.Settings.demo(max_steps=400), on=one_gpu),
         proxy_rl=replace(rl.Settings.demo(max_steps=8).for_proxy(max_response_length=64), on=training),
         grm_sft=replace(sft.Settings.demo(max_steps=350), on=one_gpu),

@@ -21,7 +21,12 @@ from proxygrm.core.errors import UserError
 from slurm import profile
 from support.refusals import refused
 
+RECIPE_FILE = Path(__file__).parents[4] / "jobs" / "recipes" / "proxy_grm.py"
 GOLDEN = Path(__file__).parents[3] / "golden"
+
+
+def test_the_recipe_to_read_first_stays_short() -> None:
+    assert len(RECIPE_FILE.read_text().splitlines()) <= 250
 
 
 @pytest.mark.parametrize("name", RECIPE.presets)
