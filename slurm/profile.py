@@ -158,7 +158,7 @@ def load(name: str) -> Profile:
     if not path.is_file():
         hint = settings.did_you_mean(name, names())
         raise UserError(
-            f"there is no cluster profile {name!r} ({path}); {hint} Or give the path of your own .toml",
+            f"there is no cluster profile {name!r} ({path}); {hint} (or give the path of your own .toml)",
             code="profile.unknown-name",
             name=name,
             known=names(),

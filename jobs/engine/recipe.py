@@ -125,7 +125,12 @@ class Recipe:
             ("chain", callable(self.chain), "a function: settings -> stages"),
             ("presets", _functions(self.presets), "a mapping: name -> function without arguments"),
             ("nodes", isinstance(self.nodes, tuple | list), "a tuple of stage names"),
-            ("sweep", isinstance(self.sweep, Sweep), "a Sweep(...)"),
+            ("sweep", _is_sweep(self.sweep), "a Sweep({stage: PerCell(...)})"),
+            (
+                "sweeps",
+                isinstance(self.sweeps, Mapping) and all(map(_is_sweep, self.sweeps.values())),
+                "a mapping: name -> Sweep(...)",
+            ),
             ("report", isinstance(self.report, Report), "a Report(...)"),
         ):
             if not right:
@@ -231,6 +236,12 @@ def _first_line(function: Any) -> int:
 
 def _functions(presets: Any) -> bool:
     return isinstance(presets, Mapping) and all(callable(one) for one in presets.values())
+
+
+def _is_sweep(value: Any) -> bool:
+    if not isinstance(value, Sweep) or not isinstance(value.per_cell, Mapping):
+        return False
+    return all(isinstance(one, PerCell) for one in value.per_cell.values())
 
 
 def _kind(value: Any) -> str:

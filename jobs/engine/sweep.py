@@ -201,7 +201,25 @@ def stages(recipe: Recipe, config: Any, cells: Sequence[Cell], throttle: int = 0
             f"recipe {recipe.name} does not say what an ablation repeats (Recipe.sweep)", code="ablation.not-possible"
         )
     chains = [(cell, recipe.stages(settings_of(config, cell))) for cell in cells]
+    for _, chain in chains:
+        if text := _fault(repeated, chain):
+            raise UserError(f"{recipe.file or recipe.name}: its Sweep {text}", code="ablation.wrong-sweep")
     return cell_stages(recipe.stages(config), chains, repeated, throttle)
+
+
+def _fault(sweep: Sweep, chain: Sequence[Stage]) -> str:
+    """Why the chain of a cell cannot be repeated so; "" when it can."""
+    names = [stage.name for stage in chain]
+    repeated = [name for name in sweep.per_cell if name in names]
+    if not repeated:
+        return f"repeats {', '.join(sweep.per_cell)}, and the chain has {', '.join(names)}"
+    if repeated != sorted(repeated, key=names.index):
+        return f"repeats {', '.join(repeated)}; give them in the chain's order"
+    for stage in _kept(chain, sweep):
+        for parent in stage.upstream():
+            if parent.name in sweep.left_out:
+                return f"leaves out {parent.name}, which {stage.name} needs"
+    return ""
 
 
 def settings_of(config: T, cell: Cell) -> T:

@@ -85,7 +85,7 @@ def test_profiles_that_cannot_be_read(here: Path) -> None:
     (here / "site.toml").write_text("[scheduler\n")
     assert raised(profile.load, "site.toml").startswith("profile.not-toml: site.toml: not valid TOML: ")
     unknown = f"there is no cluster profile 'h10' ({profile.CLUSTERS}/h10.toml); did you mean 'h100'? "
-    assert raised(profile.load, "h10") == f"profile.unknown-name: {unknown}Or give the path of your own .toml"
+    assert raised(profile.load, "h10") == f"profile.unknown-name: {unknown}(or give the path of your own .toml)"
 
 
 def test_commands(here: Path) -> None:

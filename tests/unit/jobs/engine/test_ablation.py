@@ -126,6 +126,22 @@ def test_a_spec_can_name_another_sweep_of_its_recipe(tmp_path: Path) -> None:
         sweep.stages(recipe, demo(), spec.cells, 0, "judgin")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Sweep({"grm_lr": PerCell("rl")}), "repeats grm_lr, and the chain has distill, split, "),
+        (Sweep({"evaluate": PerCell("judging"), "grm_rl": PerCell("rl")}), "repeats evaluate, grm_rl; give them in "),
+        (Sweep({"grm_rl": PerCell("rl")}, ("split",)), "leaves out split, which proxy_sft needs"),
+    ],
+)
+def test_a_sweep_that_does_not_fit_the_chain_is_one_line(wrong: Sweep, said: str) -> None:
+    with refused("ablation.wrong-sweep") as caught:
+        sweep.stages(replace(RECIPE, sweep=wrong), demo(), [Cell("a", ("grm_rl.seed=2",))])
+    assert str(caught.value).startswith(f"{RECIPE.file or 'proxy_grm'}: its Sweep {said}")
+    with refused("recipe.wrong-field", name="sweep"):
+        replace(RECIPE, sweep=Sweep({"grm_rl": "rl"}))  # type: ignore[dict-item]
+
+
 def test_an_unknown_spec_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'aggregation'"):
         read_spec(RECIPE, "agregation")
