@@ -84,6 +84,10 @@ def resolve(request: Request, find: Find, profile: Profile | None = None) -> Res
         stages = sweep.stages(recipe, values, request.ablation, request.throttle, request.sweep)
     else:
         stages = recipe.stages(values)
+    for cell in request.ablation:
+        secrecy.refuse(dict(text.split("=", 1) for text in cell.settings), f"cell {cell.name}")
+    for stage in stages:  # what the recipe itself adds to the settings
+        secrecy.refuse(stage.config, f"stage {stage.name}")
     if request.folder and Path(request.folder) != Path.cwd():
         stages = from_folder(stages, request.folder)
     return Resolved(request, recipe, preset, values, profile, stages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -159,6 +159,7 @@ def _matches(detector: Any, text: str) -> bool:
     return next(iter(detector.analyze_string(text)), None) is not None
 
 
+@lru_cache(maxsize=10_000)  # the cells of an ablation repeat each other's settings
 def _name_of(text: str) -> str:
     """What kind of secret it is; "" for ordinary text."""
     for shape, name in _SECRETS:

@@ -25,6 +25,9 @@ from proxygrm.serving.services.service import Service, ServiceNode, Surroundings
 BLANKS = ("address", "port", "python", "key_file")
 """Filled in by the job: the address and the port to listen on, the interpreter of the job, a file (0600) with the key
 that callers send. And the labels of needs."""
+FILLED_IN = ("SERVICE_ADDRESS", "SERVICE_PORT", "CUDA_VISIBLE_DEVICES", "PATH", "HOME", "LD_LIBRARY_PATH")
+"""Environment variables that the job, or any program, needs for something else than a key."""
+_VARIABLE, _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), re.compile(r"/[!-~]*")
 _BLANK = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _SECRET = re.compile(r"-\S*(?:api[-_]?key|[-_]token|secret|password)(?:=\S*)?", re.IGNORECASE)
 
@@ -54,18 +57,19 @@ class CommandServer(Service):
         where = f"service {self.name}"
         check_bounds(where, self, positive=("start_timeout_s",), from_zero=("gpus", "max_restarts"))
         words = self.command
-        if isinstance(words, str) or not words or not all(isinstance(word, str) for word in words) or not words[0]:
+        if isinstance(words, str) or not words or not all(map(_is_word, words)) or not words[0]:
             raise UserError(
                 f'{where}: its command is {words!r}; give its words, for example ("python", "server.py", "{{port}}")',
                 code="service.bad-command",
                 command=words,
             )
-        if not self.health.startswith("/"):
+        if not _PATH.fullmatch(self.health):
             raise UserError(
-                f"{where}: health is {self.health!r}; it is a path that begins with /",
+                f"{where}: health is {self.health!r}; it is a path that begins with /, as in a URL: no spaces",
                 code="service.bad-health-path",
                 path=self.health,
             )
+        self._check_environment(where)
         known = [*BLANKS, *self.needs]
         if taken := sorted({*self.needs} & {*BLANKS}):
             raise UserError(
@@ -89,6 +93,28 @@ class CommandServer(Service):
                 f"${self.api_key_variable}",
                 code="service.secret-in-command",
                 argument=public[0],
+            )
+
+    def _check_environment(self, where: str) -> None:
+        for name in (*self.variables, self.api_key_variable):
+            if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+                raise UserError(
+                    f"{where}: {name!r} is not the name of an environment variable: letters, digits and _",
+                    code="service.bad-variable",
+                    name=name,
+                )
+        for name, value in self.variables.items():
+            if not _is_word(value):
+                raise UserError(
+                    f"{where}: variable {name} is {value!r}; it has to be a text",
+                    code="service.bad-variable",
+                    name=name,
+                )
+        if self.api_key_variable in (*FILLED_IN, *self.variables):
+            raise UserError(
+                f"{where}: its key cannot be in {self.api_key_variable}, which holds something else",
+                code="service.bad-variable",
+                name=self.api_key_variable,
             )
 
     def shared_gpus(self, job_nodes: int) -> int:
@@ -129,6 +155,11 @@ class CommandServer(Service):
             arguments = (self, copy, {**here.inputs}, key)
             replicas.append(Replica(name, node.name, node.address, CommandProcess, arguments, len(gpus)))
         return ReplicaGroup(self.name, replicas, self.start_timeout_s, key_file)
+
+
+def _is_word(value: object) -> bool:
+    """Whether it can be a part of a command line or an environment."""
+    return isinstance(value, str) and "\0" not in value
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.engine.request import Request
 from jobs.engine.run_folder.secrecy import refuse
+from jobs.engine.sweep import Cell
 from jobs.recipes import resolve
 from jobs.recipes.proxy_grm import RECIPE, paper
 from proxygrm.core.settings import with_assignments
@@ -62,6 +63,9 @@ def test_no_shipped_preset_or_profile_holds_one() -> None:
 def test_a_request_with_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with refused("settings.secret", kind="a password in a URL"):
         resolve(Request(profile="h100", assignments=("distill.teacher=https://me:hunter22@host/v1",)))
+    cell = Cell("secret", ("grm_rl.seed=2", "evaluate.judge=sk-0123456789abcdef0123"))
+    with refused("settings.secret", kind="an API key", path="cell secret.evaluate.judge"):
+        resolve(Request(profile="h100", ablation=(cell,)))
     site = tmp_path / "site.toml"
     site.write_text('[environment]\nsetup = ["export WANDB_API_KEY=hunter22"]\n')
     with refused("settings.secret", kind="a secret set in shell text") as caught:
