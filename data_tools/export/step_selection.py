@@ -1,7 +1,7 @@
 """Which rows of process reward's sets are kept, and which are held off for validation.
 
 Both follow from the seed and the rows' ids and images alone. Images that are in one row together are held off together.
-Memory: about 20 bytes a row, and 0.2 kB an image.
+Memory: about 20 bytes per row, and 0.2 kB per image.
 """
 
 from __future__ import annotations

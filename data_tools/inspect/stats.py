@@ -53,7 +53,7 @@ def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
         sources[row.source or "-"].add(row, sizes)
         # The prompts of training files contain the texts, which the rows have once more in other fields.
         texts = [text for name, text in row.texts.items() if name.split()[0] in _PROMPTS] or list(row.texts.values())
-        lengths["tokens a row (estimate)"].append(sum(map(len, texts)) // CHARACTERS_PER_TOKEN + image_tokens)
+        lengths["tokens per row (estimate)"].append(sum(map(len, texts)) // CHARACTERS_PER_TOKEN + image_tokens)
     require_rows(Path(path), kind, rows)
     by_source = summaries(sources)
     return {
@@ -70,6 +70,6 @@ def stats(path: Path, images_root: Path | None = None) -> dict[str, Any]:
             "unreadable": unreadable,
         },
         "quantiles": {name: quantiles(values) for name, values in lengths.items()},
-        "tokens_in_all": sum(lengths["tokens a row (estimate)"]),
+        "tokens_in_all": sum(lengths["tokens per row (estimate)"]),
         "token_estimate": HOW,
     }

@@ -31,7 +31,7 @@ SOURCES = {
     "multimodal-rewardbench": "Multimodal RewardBench: all_data.json (or JSONL, parquet); images below --images-root",
     "mm-rlhf-rewardbench": "MM-RLHF-RewardBench: mm_reward_bench.jsonl; a video is a folder of frames",
     "rewardbench": "RewardBench: parquet of the split `filtered` (text only)",
-    "rm-bench": "RM-Bench: total_dataset.json, nine pairs a prompt (text only)",
+    "rm-bench": "RM-Bench: total_dataset.json, nine pairs per prompt (text only)",
     "preference-jsonl": "your own pairs as JSONL; the fields are listed below",
 }
 

@@ -6,7 +6,7 @@ not have. A row is known by its file and line, and its subset is its category. R
 are dropped, for the release has none. Without meta.json, images are relative to the images root.
 
 About 2 million pairs of v1.2, of which its authors train on some 400,000 (`repeat_time` in meta.json): choose by the
-caps of a mixture. The same picture and question are in many pairs, so split by picture.
+caps of a mixture. The same image and question are in many pairs, so split by image.
 """
 
 from __future__ import annotations

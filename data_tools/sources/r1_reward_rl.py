@@ -6,7 +6,7 @@ names a path of the authors' disk. `answer` is a list of one text, "<answer>2</a
 The prompt is taken apart at these marks; a row in which a mark is missing or repeated is refused (`unclear_turn`), as
 is one whose message is not JSON (`message_not_json`).
 
-`image` is, by its size, the picture itself in base64 (a guess); a path is read below the images root. The message is
+`image` is, by its size, the image itself in base64 (a guess); a path is read below the images root. The message is
 not kept: training code that looks answers up by it needs the released file.
 """
 

@@ -5,8 +5,8 @@
 | all            | every two responses with different ratings; equal ones are ties and dropped     |
 | gap            | the best and the worst only: the pair with the largest gap (of equals the first) |
 
-Ratings are numbers or texts. A text that is not a number ("N/A") is no rating: `all` drops the pairs of that response
-(`no_rating`), `gap` chooses among the others.
+Ratings are numbers or texts. A text that is not a number ("N/A") is not a rating: `all` drops the pairs of that
+response (`no_rating`), `gap` chooses among the others.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def ablate(
 @click.argument("stage")
 @request_options
 def run_stage(stage: str, **asked: Any) -> None:
-    """Run one stage inside the allocation you are in; slurm/templates/*.sbatch call it, one task a node.
+    """Run one stage inside the allocation you are in; slurm/templates/*.sbatch call it, one task per node.
 
     The stage refuses to start until everything it needs is done, and is skipped when it is done itself.
     """

@@ -133,7 +133,7 @@ def paper() -> Config:
             learning_rate=1e-5,  # paper
             num_train_epochs=1,  # paper
             per_device_train_batch_size=2,
-            gradient_accumulation_steps=32,  # paper: 256 rows a step, with the 4 GPUs below
+            gradient_accumulation_steps=32,  # paper: 256 rows per step, with the 4 GPUs below
             on=half,  # paper: 4 GPUs
         ),
         r1_rl=rl_with_judge.Settings(

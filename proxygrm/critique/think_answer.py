@@ -80,7 +80,7 @@ class Judgement(Answered):
 
     @property
     def answer_phrase(self) -> str:
-        """The answer in words; its text where it is no number, and the whole response where it has none."""
+        """The answer in words; its text where it is not a number, and the whole response where it has none."""
         body = _first_answer(self.text)
         if body is None:
             return self.text

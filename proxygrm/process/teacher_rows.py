@@ -74,7 +74,7 @@ class _Place(NamedTuple):
 
 
 class TeacherRows(Generic[Value]):
-    """The rows of a file, or of a folder of `shard-*.jsonl`. Memory: about 0.3 kB a row.
+    """The rows of a file, or of a folder of `shard-*.jsonl`. Memory: about 0.3 kB per row.
 
     UserError for a path without rows, a row that is cut off or has no key, one that another row repeats, and rows of
     several models.

@@ -32,7 +32,7 @@ JUDGE_COLUMNS = (
     Column("Accuracy", "accuracy", interval=True, help="share of verdicts that are right; 95 % interval in brackets"),
     Column("Unparsed wrong", "accuracy_unparsed_wrong", help="the same with unreadable verdicts counted as wrong"),
     Column("Both orders", "both_orders_accuracy", help="pairs judged right in both orders"),
-    Column("Says 1", "says_1", help="share of verdicts for response 1: 50 % is no position bias"),
+    Column("Says 1", "says_1", help="share of verdicts for response 1: 50 % means no position bias"),
     Column("Format", "format_rate", help="share of well-formed critiques"),
     Column(
         "Proxy agrees",

@@ -111,7 +111,7 @@ def _settings(card: Card) -> list[str]:
     return [
         "## Settings",
         "",
-        f"ms-swift, `rlhf_type rm`; {batch:,} pairs a step on {card.devices:,} devices.",
+        f"ms-swift, `rlhf_type rm`; {batch:,} pairs per step on {card.devices:,} devices.",
         "",
         "| setting | value |",
         "|---|---|",

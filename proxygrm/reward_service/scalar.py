@@ -52,7 +52,7 @@ def _read(count: int, body: bytes) -> tuple[float, ...]:
     try:
         scores = json.loads(body)["scores"]
         if not all(type(score) in (float, int) and isfinite(score) for score in scores):
-            raise ValueError("a score that is no finite number")
+            raise ValueError("a score that is not a finite number")
         if len(scores) != count:
             raise ValueError(f"{len(scores)} scores for {count} responses")
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:

@@ -32,7 +32,7 @@ THREADS = 32
 
 
 class NotANumber(TypeError):
-    """The score, or another value of the dict, is no number."""
+    """The score, or another value of the dict, is not a number."""
 
 
 class NotFinite(ValueError):

@@ -27,7 +27,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 def export_model(model: Path, out: Path, card: str) -> Path:
-    """`out` appears complete or not at all. Raises UserError for what is no scalar reward model: those of
+    """`out` appears complete or not at all. Raises UserError for what is not a scalar reward model: those of
     `layout_of`."""
     layout_of(model)
     scratch = beside(out)

@@ -174,9 +174,9 @@ def application(scorer: Any, images: Path | None = None, key: str = "") -> Any:
         try:
             body = await request.json()
             content, responses = body["messages"][0]["content"], body["responses"]
-            pictures = [await known.read(part) for part in content if part["type"] == "image_url"]
+            decoded = [await known.read(part) for part in content if part["type"] == "image_url"]
             (question,) = (part["text"] for part in content if part["type"] == "text")
-            return JSONResponse({"scores": list(await batches.scores(question, responses, pictures))})
+            return JSONResponse({"scores": list(await batches.scores(question, responses, decoded))})
         except Refused as refusal:
             return JSONResponse({"error": str(refusal)}, refusal.status)
         except (ValueError, LookupError, TypeError) as error:

@@ -1,1 +1,1 @@
-"""One Ray cluster inside one SLURM allocation: a task a node, no nested srun, nothing left behind."""
+"""One Ray cluster inside one SLURM allocation: one task per node, no nested srun, nothing left behind."""

@@ -76,7 +76,7 @@ def test_the_stage_resumes_counts_every_condition_and_notes_that_the_judge_was_s
     kept, requested, same = json.loads((tmp_path / "seen.json").read_text())
     assert (kept, requested, same) == (5, 24, True)  # none, own and another pair's of 8 sights, for sft and rl at once
     figures = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
-    assert "no transfer claim" in figures["judges"]["proxy"]["note"]
+    assert "not a transfer claim" in figures["judges"]["proxy"]["note"]
     assert [(cell["grm"], cell["judge"]) for cell in figures["cells"]] == [("sft", "proxy"), ("rl", "proxy")]
     for cell in figures["cells"]:
         none, own, other, base = (cell["conditions"][name] for name in ("none", "own", "other", "base"))

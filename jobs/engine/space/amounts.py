@@ -23,7 +23,7 @@ class Amount:
     rows: int = 0
     """Of a data set; 0 where nobody knows."""
     parameters: int = 0
-    """Of a model: the numbers that its weights consist of; 0 for what is no model."""
+    """Of a model: the numbers that its weights consist of; 0 for what is not a model."""
 
 
 Needs = Callable[[str], Amount]

@@ -18,7 +18,7 @@ from slurm.profile import Profile
 PROXY = "proxy"
 MODELS, CONDITIONS, ROW = 2, 4, 400
 """Trained models that are judged, conditions (own, another's, the start model's rubric, none), bytes of a row's ids."""
-SEEN = "the proxy that gave RL its reward: seen in training, so this is no transfer claim"
+SEEN = "the proxy that gave RL its reward: seen in training, so this is not a transfer claim"
 
 
 @dataclass(frozen=True)

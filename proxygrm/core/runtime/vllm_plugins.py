@@ -8,7 +8,7 @@ from collections.abc import Mapping
 VARIABLE = "VLLM_PLUGINS"
 _GROUPS = ("vllm.general_plugins", "vllm.platform_plugins", "vllm.io_processor_plugins", "vllm.stat_logger_plugins")
 _NOT_LOADED = frozenset({
-    # ms-swift's class for one embedding model, which is no judge: it imports ms-swift and trl, 1.3 CPU s a start.
+    # ms-swift's class for one embedding model, which is not a judge: it imports ms-swift and trl, 1.3 CPU s per start.
     "swift_uembed",
     # Off unless the variable names it: it fetches adapters that a request names.
     "lora_hf_hub_resolver",

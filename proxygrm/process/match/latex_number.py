@@ -4,7 +4,7 @@ The released code hands the text to latex2sympy2 1.9.1, prints the unevaluated e
 is printed: functions, roots, units and letters are names there, and fail. So only numbers with + - * / ^ and \\frac
 become a number, and this reader builds those as latex2sympy2 does: it ignores what follows some prefixes, 2^3^2 is
 (2^3)^2, 1/2(3) is 1/(2 * 3), 2^-1 fails. What is printed decides, without the parentheses that sympy leaves out too:
--\\frac{1}{2 * 3} becomes "-1*1/2*3", -1.5. All other texts are no number here.
+-\\frac{1}{2 * 3} becomes "-1*1/2*3", -1.5. No other text is a number here.
 
 Bounded in length and depth; nothing is evaluated before it is printed.
 """

@@ -27,7 +27,7 @@ class Extent:
     last: float | None
     """Mean of the last values."""
     not_finite: int = 0
-    """Steps at which it was no finite number."""
+    """Steps at which it was not a finite number."""
 
 
 def extent(trainings: Sequence[Metrics], name: str) -> Extent:

@@ -29,7 +29,7 @@ def replica_class() -> type:
             return f"{CPUWorkerExtension.__module__}.{CPUWorkerExtension.__name__}"
 
         async def run_server(self, args: Any) -> None:
-            # vLLM spawns inside Ray actors because a forked child must not use CUDA; here is no CUDA.
+            # vLLM spawns inside Ray actors because a forked child must not use CUDA; there is no CUDA here.
             engine_start.get_mp_context = lambda: multiprocessing.get_context("fork")
             await super().run_server(args)
 

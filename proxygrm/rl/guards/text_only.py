@@ -1,8 +1,8 @@
 """Batches in which no row has an image or a video, on Qwen2-VL, Qwen2.5-VL and GLM-4V.
 
 The vision tower runs on an empty image then, so that it takes part in FSDP's communication. verl 0.9.1 takes the mean
-of what it returns, which with transformers 5 is no tensor: the training ended with "'BaseModelOutputWithPooling' object
-has no attribute 'mean'". verl imports this where it loads a model (`actor_rollout_ref.model.external_lib`).
+of what it returns, which with transformers 5 is not a tensor: the training ended with "'BaseModelOutputWithPooling'
+object has no attribute 'mean'". verl imports this where it loads a model (`actor_rollout_ref.model.external_lib`).
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ async def _call_proxy(pair: Mapping[str, Any], rubric: str, options: RewardOptio
 
 
 def _row(call: Call, rating: Rating) -> dict[str, float | str]:
-    """Every row of a run has the same keys: verl refuses validation rows that differ. So numbers that are no column
+    """Every row of a run has the same keys: verl refuses validation rows that differ. So numbers without a column
     are JSON text here; the sampler reads them back."""
     reward, rollout = call.options.reward, call.rollout
     asked = {"early": float(call.early), **{name: call.went.get(name, default) for name, default in NO_CALL.items()}}

@@ -56,7 +56,7 @@ def test_every_kind_of_our_files_is_recognised_checked_counted_and_shown(folder,
     assert (result.kind, result.rows, result.problems) == (kind, 40, {})
     counted = stats(folder / name)
     assert counted["rows"] == 40
-    assert counted["quantiles"]["tokens a row (estimate)"]["1"] > 0
+    assert counted["quantiles"]["tokens per row (estimate)"]["1"] > 0
     assert show(folder / name, tmp_path / "page.html") == 12
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<section>") == 12

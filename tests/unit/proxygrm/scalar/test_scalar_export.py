@@ -99,7 +99,7 @@ def test_the_card_says_data_settings_and_scores(exported: tuple[Path, Path]) -> 
         "| held-out pairs | 160 pairs | 72.50 | 65.1 to 78.8 |",
         "| VL-RewardBench, overall | PARTIAL: 40 of 1,250, one order | 75.00 | 60.0 to 86.0 |",
         "| povid | 935 |",
-        "128 pairs a step on 2 devices",
+        "128 pairs per step on 2 devices",
         "| learning_rate | 0.003 |",
         "| reward_model.activation | silu |",
     ):
