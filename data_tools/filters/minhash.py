@@ -20,7 +20,6 @@ import numpy as np
 from data_tools.filters.normalize_text import separate_words
 
 NUM_HASHES = 128
-SIGNATURE_BYTES = 4 * NUM_HASHES  # per row
 TEXT_CHARS = 1 << 20  # of a text; the rest is ignored, which bounds the memory of a row
 _BLOCK = 1 << 17  # characters of text whose words are hashed at once
 _CHUNK = 1 << 16  # shingles hashed at once by the 128 functions: 256 kB, which fit into the cache

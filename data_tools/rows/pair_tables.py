@@ -17,7 +17,6 @@ from data_tools.rows.arrays import from_numpy, regrouped, single_array
 from data_tools.rows.preference import pair_groups
 from proxygrm.core.files.whole_file import writing
 
-TEXTS = ("id", "source", "question", "response_1", "response_2")
 _CHUNK = 512  # rows read together from a spilled file
 
 

@@ -14,7 +14,6 @@ not show which "-" was measured (`Reading.after_error`).
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from data_tools.sources.base import Excluded, unknown_layout, without_image_tags
 from data_tools.sources.turns import Turn, turns_of
 from proxygrm.core.bounds import check_bounds
 from proxygrm.core.images.fields import Named, images_in, marked
-from proxygrm.process.solutions import Label
+from proxygrm.process.solutions import Label, is_finite
 
 KEEP, UNKNOWN = AFTER_ERROR = ("keep", "unknown")
 VERDICTS: dict[str, Label] = {"+": 1, "-": -1}
@@ -162,15 +161,11 @@ def _above(score: float, threshold: float) -> Label:
 
 
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
+    return is_finite(value) and 0 <= value <= 1
 
 
 def _is_count(value: Any) -> bool:
-    return _is_number(value) and value >= 0 and value == int(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_finite(value) and value >= 0 and value == int(value)
 
 
 # --- both

@@ -31,6 +31,7 @@ __all__ = [
     "pairs",
     "pairs_folder",
     "serves_here",
+    "serves_on_one_node",
 ]
 
 
@@ -165,6 +166,11 @@ def on_one_node(stage: Stage, profile: Profile, more: str = "") -> None:
             code="stage.one-node-only",
             nodes=stage.on.nodes,
         )
+
+
+def serves_on_one_node(stage: Stage, profile: Profile) -> None:
+    on_one_node(stage, profile)
+    serves_here(stage, profile, stage.config.tensor_parallel_size)
 
 
 def serves_here(stage: Stage, profile: Profile, tensor_parallel_size: int) -> None:

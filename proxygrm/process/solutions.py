@@ -128,7 +128,7 @@ def solution_of(value: Any) -> Solution:
     if not isinstance(labels, list) or not all(label is None or _is_label(label) for label in labels):
         raise BadRow("bad_labels", "labels must be a list of 1, -1 and null")
     if scores is not None and not (
-        isinstance(scores, list) and all(score is None or _is_finite(score) for score in scores)
+        isinstance(scores, list) and all(score is None or is_finite(score) for score in scores)
     ):
         raise BadRow("bad_scores", "scores must be null, or a list of numbers and null")
     for name, values in (("labels", labels), ("scores", scores)):
@@ -171,7 +171,7 @@ def _is_label(value: Any) -> bool:
     return value in (1, -1) and type(value) is int
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -6,6 +6,7 @@ No score and no verdict is ever made up: what a replica did not answer raises `N
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -49,6 +50,11 @@ class Asked:
 
     question: str
     images: Sequence[ImageInput] = ()
+
+
+def key_of(asked: Asked, images: Sequence[ImageRef]) -> bytes:
+    """For the choice of a replica: all responses to a question share its images in the prefix cache."""
+    return hashlib.sha256("\0".join((asked.question, *(image.name for image in images))).encode()).digest()
 
 
 @dataclass(frozen=True)

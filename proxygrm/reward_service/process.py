@@ -5,7 +5,6 @@ The model is asked as by `proxygrm process score` (`process.stages`). Where that
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +30,7 @@ from proxygrm.reward_service.judges import (
     Scores,
     StepScores,
     all_of,
+    key_of,
     read_written,
 )
 from proxygrm.serving.chat.request import ChatRequest
@@ -118,14 +118,9 @@ class ProcessModel(RewardModel):
             chat = ChatRequest.build(pool.endpoints.model, text, max_tokens=tokens)
             return PoolRequest(chat, tuple(images), partial(_said, stage, read))
 
-        said = await pool.answer(asked.images, partial(_key, asked), build, _failure)
+        said = await pool.answer(asked.images, partial(key_of, asked), build, _failure)
         assert said.value is not None  # else it is a failure
         return said.value
-
-
-def _key(asked: Asked, images: Sequence[ImageRef]) -> bytes:
-    """All steps of all solutions to a question share its images and the instruction in the prefix cache."""
-    return hashlib.sha256("\0".join((asked.question, *(image.name for image in images))).encode()).digest()
 
 
 def _solution(number: int, response: str) -> Sequence[Step]:

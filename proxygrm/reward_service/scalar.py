@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import partial
 from math import exp, isfinite
 
-from proxygrm.reward_service.judges import TIE, Asked, Comparison, Orders, RewardModel, Scores
+from proxygrm.reward_service.judges import TIE, Asked, Comparison, Orders, RewardModel, Scores, key_of
 from proxygrm.scalar.replica import PATH
 from proxygrm.serving.chat.request import ChatRequest
 from proxygrm.serving.pool.answer import AttemptFailed
@@ -25,7 +24,7 @@ class ScalarModel(RewardModel):
     kind, fewest, most = "scalar", 1, 64
 
     async def score(self, asked: Asked, responses: Sequence[str]) -> Scores:
-        scores = await self.answer(asked.images, partial(_key, asked), partial(request_of, asked, responses))
+        scores = await self.answer(asked.images, partial(key_of, asked), partial(request_of, asked, responses))
         return Scores(scores, HOW)
 
     async def compare(self, asked: Asked, response_1: str, response_2: str, orders: Orders) -> Comparison:
@@ -35,10 +34,6 @@ class ScalarModel(RewardModel):
         if one == two:
             return Comparison(None, TIE, probability, scores=(one, two))
         return Comparison(1 if one > two else 2, None, probability, scores=(one, two))
-
-
-def _key(asked: Asked, images: Sequence[ImageRef]) -> bytes:
-    return hashlib.sha256("\0".join((asked.question, *(image.name for image in images))).encode()).digest()
 
 
 def request_of(asked: Asked, responses: Sequence[str], images: Sequence[ImageRef]) -> PoolRequest[tuple[float, ...]]:

@@ -14,7 +14,6 @@ from proxygrm.critique.contracts import KINDS
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, POLICY, STEP
 from proxygrm.evaluate.names import check_file_name
 from proxygrm.evaluate.settings import EvaluateSettings
-from slurm.profile import Profile
 
 QUESTIONS, SUMMARY, JUDGE, HELPER = "questions", "summary.json", "judge.", "helper."
 ROW = 1_000
@@ -78,7 +77,7 @@ def stage(
         },
         makes=(Artifact(SUMMARY),),
         on=settings.on,
-        validate=validate,
+        validate=checks.serves_on_one_node,
         config=Asked(**shared, instruction=instruction, steps=steps, kinds=shown),
         prompts=(KINDS[settings.contract].prompt, *((POLICY, DESCRIBE, AUDIT, STEP) if steps else ())),
         disk=disk,
@@ -118,8 +117,3 @@ def answer_and_judge(run: StageRun) -> None:
         ),
         run.progress,
     )
-
-
-def validate(stage: Stage, profile: Profile) -> None:
-    checks.on_one_node(stage, profile)
-    checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

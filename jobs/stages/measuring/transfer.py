@@ -13,7 +13,6 @@ from jobs.stages import checks
 from proxygrm.core.errors import UserError
 from proxygrm.critique.contracts import PROXY_GRM
 from proxygrm.evaluate.settings import EvaluateSettings
-from slurm.profile import Profile
 
 PROXY = "proxy"
 MODELS, CONDITIONS, ROW = 2, 4, 400
@@ -57,7 +56,7 @@ def stage(name: str, *, judge: str | Output, judged: Output, settings: Settings)
         needs={"judge": checks.checkpoint(judge, name, settings.trust_remote_code), "judged": judged},
         makes=(Artifact("transfer.json"),),
         on=settings.on,
-        validate=validate,
+        validate=checks.serves_on_one_node,
         config=settings,
         prompts=("proxy", "proxy_bare"),
         disk=disk,
@@ -89,8 +88,3 @@ def measure(run: StageRun) -> None:
         ),
         run.progress,
     )
-
-
-def validate(stage: Stage, profile: Profile) -> None:
-    checks.on_one_node(stage, profile)
-    checks.serves_here(stage, profile, stage.config.tensor_parallel_size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
@@ -33,7 +33,6 @@ from proxygrm.process.stages import DESCRIPTION, Description, audit_text, why_un
 from proxygrm.process.teacher_rows import Against, TeacherRows, judged_of, key_of
 
 Asks = Literal["describe", "judge", "contradict", "audit"]
-ASKS: tuple[Asks, ...] = get_args(Asks)
 PROMPTS: dict[Asks, str] = {"describe": DESCRIBE, "judge": JUDGEMENTS, "contradict": CONTRADICT, "audit": AUDIT}
 """The instruction of each call."""
 Answer = Mapping[str, Any]
