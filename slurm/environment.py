@@ -49,8 +49,8 @@ def path_problem(folder: Path) -> str | None:
     characters = dict.fromkeys(letter for letter in str(folder) if letter in "%\\" or not letter.isprintable())
     if not characters:
         return None
-    shown = " and ".join("a control character" if not letter.isprintable() else letter for letter in characters)
-    return f"the path {str(folder)!r} contains {shown}, which SLURM takes for a pattern; choose another folder"
+    names = " and ".join("a control character" if not letter.isprintable() else letter for letter in characters)
+    return f"the path {str(folder)!r} contains {names}, which SLURM takes for a pattern; choose another folder"
 
 
 def python_command(profile: Profile, run_dir: Path) -> str:

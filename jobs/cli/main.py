@@ -95,7 +95,7 @@ def main(debug: bool) -> None:
 @click.option("--downloads", is_flag=True, help="Instead: the models and data it needs, and what fetches them.")
 @click.option("--json", "as_json", is_flag=True, help="The downloads as JSON.")
 def plan(
-    stages: tuple[str, ...], script: bool, redo: tuple[str, ...], downloads: bool, as_json: bool, **asked: Any
+    stages: tuple[str, ...], script: bool, redo: tuple[str, ...], downloads: bool, as_json: bool, **options: Any
 ) -> None:
     """Say what a submit would do with each stage, and why. Sends nothing.
 
@@ -117,8 +117,8 @@ def plan(
     refuse_idle("script redo hold after", "with --downloads", unless=not downloads)
     refuse_idle("as_json", "without --downloads", unless=downloads)
     if downloads:
-        return listing.show(asked, stages, as_json)
-    send.plan(asked, stages, script, redo)
+        return listing.show(options, stages, as_json)
+    send.plan(options, stages, script, redo)
 
 
 @main.command()
@@ -129,7 +129,7 @@ def plan(
 @click.option("--dry-run", is_flag=True, help="Same as `plan --script`: print everything, send nothing.")
 @click.option("--redo", multiple=True, metavar="STAGE", help="Run this stage again although it is done.")
 @click.option("--watch", is_flag=True, help="Stay and show progress until everything has ended.")
-def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch: bool, **asked: Any) -> None:
+def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch: bool, **options: Any) -> None:
     """Send every stage that is missing, chained by afterok. STAGES limits it to these and what they need.
 
     \b
@@ -143,9 +143,9 @@ def submit(stages: tuple[str, ...], dry_run: bool, redo: tuple[str, ...], watch:
     from jobs.cli.run import send
 
     if dry_run:
-        send.plan(asked, stages, script=True, redo=redo)
+        send.plan(options, stages, script=True, redo=redo)
     else:
-        send.submit(asked, stages, redo, watch)
+        send.submit(options, stages, redo, watch)
 
 
 @main.command()
@@ -172,7 +172,7 @@ def ablate(
     watch: bool,
     table: bool,
     as_json: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Train and evaluate every cell of SPEC: all RLs one job array, then all evaluations.
 
@@ -196,35 +196,35 @@ def ablate(
     refuse_idle(f"only throttle dry_run watch run {sending}", "without SPEC", unless=spec or table or as_json)
     refuse_idle("watch", "with --dry-run, which sends nothing", unless=not dry_run)
     if table or as_json:
-        return ablating.show_table(asked["run"], Path(spec or "").stem, as_json)
+        return ablating.show_table(options["run"], Path(spec or "").stem, as_json)
     if spec is None:
         return ablating.list_shipped()
-    recipe = console.recipe_of(asked)
-    found, part = read_spec(recipe, spec), last_stages(read_spec(recipe, spec, only), recipe) if only else ()
-    asked |= {"ablation": found.cells, "ablation_name": found.name, "throttle": throttle or found.throttle}
-    asked["sweep"] = found.sweep
+    recipe = console.recipe_of(options)
+    whole, part = read_spec(recipe, spec), last_stages(read_spec(recipe, spec, only), recipe) if only else ()
+    options |= {"ablation": whole.cells, "ablation_name": whole.name, "throttle": throttle or whole.throttle}
+    options["sweep"] = whole.sweep
     if dry_run:
-        send.plan(asked, part, script=True, redo=())
+        send.plan(options, part, script=True, redo=())
         return
 
     def show(folder: Path) -> None:
-        if recipe.sweep_of(found.sweep).table:
-            ablating.show_table(folder, found.name, as_json=False)
+        if recipe.sweep_of(whole.sweep).table:
+            ablating.show_table(folder, whole.name, as_json=False)
 
-    send.submit(asked, part, (), watch, at_the_end=show)
+    send.submit(options, part, (), watch, at_the_end=show)
 
 
 @main.command("run-stage")
 @click.argument("stage")
 @request_options
-def run_stage(stage: str, **asked: Any) -> None:
+def run_stage(stage: str, **options: Any) -> None:
     """Run one stage inside the allocation you are in; slurm/templates/*.sbatch call it, one task per node.
 
     The stage refuses to start until everything it needs is done, and is skipped when it is done itself.
     """
     from jobs.cli.run import by_hand
 
-    by_hand.run_stage(asked, stage)
+    by_hand.run_stage(options, stage)
 
 
 @main.command()

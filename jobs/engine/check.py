@@ -57,17 +57,17 @@ def refuse(problems: list[Problem], hint: str = "") -> None:
 def missing_inputs(stages: list[Stage]) -> list[Problem]:
     """One for each file, data set or checkpoint that a chain needs and that does not exist or cannot be used. What
     is there, and not just empty or torn, has the code of what is wrong with it."""
-    found: dict[str, Problem] = {}
+    problems: dict[str, Problem] = {}
     for stage in stages:
         for label, need in stage.needs.items():
-            if isinstance(need, Given) and need.path not in found:
+            if isinstance(need, Given) and need.path not in problems:
                 try:
                     need.check(need.resolve())
                 except Exception as error:
                     text = f"{stage.name} needs {label} at {need.path}: {error}{_hub_hint(need)}"
                     code = error.code if isinstance(error, UserError) and need.resolve().exists() else ""
-                    found[need.path] = Problem(text, _MISSING if code.startswith("file.") else code or _MISSING)
-    return list(found.values())
+                    problems[need.path] = Problem(text, _MISSING if code.startswith("file.") else code or _MISSING)
+    return list(problems.values())
 
 
 def _hub_hint(need: Given) -> str:

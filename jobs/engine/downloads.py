@@ -62,10 +62,10 @@ def size_of(path: Path) -> int:
     sizes: dict[tuple[int, int], int] = {}
     for file in files:
         try:
-            found = file.stat()
+            status = file.stat()
         except OSError:  # a link to nothing
             continue
-        sizes[found.st_dev, found.st_ino] = found.st_size
+        sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
 
 

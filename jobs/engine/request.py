@@ -95,16 +95,16 @@ def resolve(request: Request, find: Find, profile: Profile | None = None) -> Res
 
 def save(resolved: Resolved, ledger: Ledger) -> int:
     """Returns how many lines of the code's uncommitted changes were left out since they look like a secret."""
-    asked = resolved.request
-    if own_file(asked.recipe):  # so that the run can be looked at when the file is gone
+    request = resolved.request
+    if own_file(request.recipe):  # so that the run can be looked at when the file is gone
         text = Path(resolved.recipe.file).read_text(encoding="utf-8")
         write_text(record_folder(ledger.folder) / KEPT_RECIPE, text, mode=0o644)  # whatever the umask: it is run
     return ledger.record_run(
-        asdict(asked),
+        asdict(request),
         resolved.settings,
         resolved.profile,
         {name: identity.fingerprint for name, identity in resolved.identities.items()},
-        asked.ablation_name,
+        request.ablation_name,
         resolved.recipe.report,
     )
 
@@ -119,19 +119,19 @@ def of_run(folder: Path, find: Find) -> Resolved:
     def find_kept(recipe: str) -> tuple[Recipe, str]:
         return find(_kept(recipe, folder))
 
-    asked = [
+    resolved = [
         (record["written"], resolve(request, find_kept, _profile_then(record)))
         for record in _records(folder)
         if (request := _request(record))
     ]
-    if not asked:
+    if not resolved:
         raise UserError(
             f"{folder} is not a run folder (no run.json); name one with --run, or `proxygrm submit` first",
             code="run.not-a-run",
             path=str(folder),
         )
-    stages = {stage.name: stage for _, one in asked for stage in one.stages}  # in this order
-    for _, last in sorted(asked, key=itemgetter(0)):
+    stages = {stage.name: stage for _, one in resolved for stage in one.stages}  # in this order
+    for _, last in sorted(resolved, key=itemgetter(0)):
         stages |= {stage.name: stage for stage in last.stages}
     return replace(last, stages=list(stages.values()))
 
@@ -161,18 +161,18 @@ def asked_before(folder: Path, ablation: str = "") -> Request | None:
     """
     records = {path.parent: record for path in record_files(folder) if (record := _record(path))}
     own = records.get(record_folder(folder, ablation)) or records.get(record_folder(folder))
-    found = own or max(records.values(), key=itemgetter("written"), default=None)
-    return replace(_request(found), ablation_name="", ablation=(), throttle=0, sweep="") if found else None
+    last = own or max(records.values(), key=itemgetter("written"), default=None)
+    return replace(_request(last), ablation_name="", ablation=(), throttle=0, sweep="") if last else None
 
 
 def ablation_of(folder: Path, name: str = "") -> Request:
     """What an ablation of a run folder was asked for: that one, or the one asked for last."""
-    asked = [
+    requests = [
         one for record in sorted(_records(folder), key=itemgetter("written")) if (one := _request(record)).ablation
     ]
-    found = [one for one in asked if name in ("", one.ablation_name)]
-    if not found:
-        known = [one.ablation_name for one in asked]
+    matches = [one for one in requests if name in ("", one.ablation_name)]
+    if not matches:
+        known = [one.ablation_name for one in requests]
         have = f"; it has {', '.join(known)}" if known else ""
         what = f"ablation {name!r}" if name else "ablation"
         raise UserError(
@@ -182,7 +182,7 @@ def ablation_of(folder: Path, name: str = "") -> Request:
             name=name,
             known=known,
         )
-    return found[-1]
+    return matches[-1]
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:

@@ -170,8 +170,8 @@ def _stage_state(
         seconds = max(r.finished for r in records if r) - min(r.started for r in records if r)
         last = max((r for r in records if r), key=lambda record: record.attempts)
         reused = f"reused from {from_here(Path(last.reused_from))}" if last.reused_from else ""
-        shown = last.job_id if reused else job_id or last.job_id
-        return StageState(stage.name, "done", reused, shown, 1, 1, seconds, last.attempts)
+        last_job_id = last.job_id if reused else job_id or last.job_id
+        return StageState(stage.name, "done", reused, last_job_id, 1, 1, seconds, last.attempts)
     if not job_id:
         lost = ledger.lost_source(stage, (ledger.done(stage, cell) for cell in range(stage.array)))
         return StageState(stage.name, "not submitted", lost)

@@ -251,21 +251,21 @@ def cell_stages(
                 for label, need in stage.needs.items()
             }
             if own := sweep.per_cell.get(stage.name):
-                found = replace(
+                renamed = replace(
                     stage,
                     name=f"{CELLS}{cell.name}/{stage.name}",
                     needs={label: need for label, need in needs.items() if label in (own.needs or needs)},
                     throttle=throttle if own.throttled else 0,
                 )
-                kinds[found.name] = stage.name
-                if not _apart(found):
-                    found = replace(found, batch=own.batch)
+                kinds[renamed.name] = stage.name
+                if not _apart(renamed):
+                    renamed = replace(renamed, batch=own.batch)
             else:
                 fingerprint = stage.identity(identities).fingerprint
                 as_ever = known.get(stage.name, fingerprint) == fingerprint
                 name = stage.name if as_ever else f"{stage.name}-{fingerprint[:6]}"
-                found = replace(stage, name=name, needs=needs)
-            mine[stage.name] = kept.setdefault(found.name, found)
+                renamed = replace(stage, name=name, needs=needs)
+            mine[stage.name] = kept.setdefault(renamed.name, renamed)
     order = ["", *sweep.per_cell]
     return sorted(kept.values(), key=lambda stage: order.index(kinds.get(stage.name, "")))
 

@@ -39,11 +39,11 @@ def words(seed: int, count: int = 240) -> Iterator[str]:
 
     chance = random.Random(f"words {seed}")
     for at in range(count):
-        asked, image = question(MORE[at % len(MORE)]), draw_number(chance.choice(NUMBERS), chance)
+        question_text, image = question(MORE[at % len(MORE)]), draw_number(chance.choice(NUMBERS), chance)
         drawn = solution(chance.choice(NUMBERS), MORE[at % len(MORE)], "", chance)
-        steps, description = [Step(*step) for step in drawn.steps], describe([image], asked)
-        judging = step_texts(asked, description, steps, ScoreSettings())
-        for text in (describe_prompt(asked), audit_text(description, steps) or "", *judging):
+        steps, description = [Step(*step) for step in drawn.steps], describe([image], question_text)
+        judging = step_texts(question_text, description, steps, ScoreSettings())
+        for text in (describe_prompt(question_text), audit_text(description, steps) or "", *judging):
             yield text
             yield reply(text, [image]) or ""
 

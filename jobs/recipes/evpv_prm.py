@@ -137,12 +137,12 @@ class Config:
     """Folder of the images that the questions name; empty: that of their file."""
 
     def __post_init__(self) -> None:
-        learned, asked = self.training_sets.history, self.scored_candidates.history
-        if learned != asked and not self.scored_candidates.judge:
+        learned, scored = self.training_sets.history, self.scored_candidates.history
+        if learned != scored and not self.scored_candidates.judge:
             raise UserError(
-                f"scored_candidates.history is {asked}, and training_sets.history {learned}: the judge would be asked "
+                f"scored_candidates.history is {scored}, and training_sets.history {learned}: the judge would be asked "
                 "with other earlier steps than it learns from; set both alike",
-                code="settings.contradiction", name="scored_candidates.history", value=asked,
+                code="settings.contradiction", name="scored_candidates.history", value=scored,
             )  # fmt: skip
 
 

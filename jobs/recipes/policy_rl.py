@@ -28,30 +28,30 @@ from slurm.sbatch import Resources
 def chain(c: Config) -> list[Stage]:
     """Questions in, a policy that answers them, measured by two judges, and a report out."""
     steps = getattr(c.rl_policy.reward, "steps", False)  # what a model that judges steps is to be shown
-    asked = policy_questions.stage("ask", questions=c.questions, images=c.images, settings=c.ask, steps=steps)
+    questions = policy_questions.stage("ask", questions=c.questions, images=c.images, settings=c.ask, steps=steps)
 
     # Where no reward model is given, a scalar one is trained of preference pairs, as base-reward does (see --reuse).
     training, models = given_or_trained(c)
 
     # A policy that cannot answer yet is shown some answers first.
-    starting, start = started(c, asked)
+    starting, start = started(c, questions)
 
     trained = rl_with_reward_model.stage(
-        "rl_policy", policy=start, reward_model=models["reward"], images=asked / "images",
-        train=asked / "train.parquet", validation=asked / "validation.parquet", settings=c.rl_policy,
+        "rl_policy", policy=start, reward_model=models["reward"], images=questions / "images",
+        train=questions / "train.parquet", validation=questions / "validation.parquet", settings=c.rl_policy,
     )  # fmt: skip
 
     # Held-out questions, before and after: by their answers, by the reward of the training, and by a judge that took
     # no part in it.
     measured = policy_answers.stage(
-        "measure", questions=asked / "held_out.jsonl", images=asked / "images",
+        "measure", questions=questions / "held_out.jsonl", images=questions / "images",
         policies={"start": start, "rl": trained / c.rl_policy.chosen},
         judges={name: model for name, model in models.items() if model},
         instruction=c.ask.instruction, settings=c.measure,
         steps=steps, kinds={"reward": c.rl_policy.servers.kind}, helpers=c.rl_policy.servers.helpers,
     )  # fmt: skip
-    page = report.stage("report", shows=[asked, measured], settings=c.report)
-    return [asked, *training, *starting, trained, measured, page]
+    page = report.stage("report", shows=[questions, measured], settings=c.report)
+    return [questions, *training, *starting, trained, measured, page]
 
 
 def given_or_trained(c: Config) -> tuple[list[Stage], dict[str, str | Output]]:
@@ -76,12 +76,12 @@ def given_or_trained(c: Config) -> tuple[list[Stage], dict[str, str | Output]]:
     return stages, models
 
 
-def started(c: Config, asked: Stage) -> tuple[list[Stage], str | Output]:
+def started(c: Config, questions: Stage) -> tuple[list[Stage], str | Output]:
     """The policy that RL starts from."""
     if not c.ask.cold_start:
         return [], c.policy
-    shown = sft.stage("start_sft", start=c.policy, settings=c.start_sft, data=asked / "cold_start.jsonl")
-    return merge.trained(shown, start=c.policy)
+    start_sft = sft.stage("start_sft", start=c.policy, settings=c.start_sft, data=questions / "cold_start.jsonl")
+    return merge.trained(start_sft, start=c.policy)
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,8 @@ def _request(options: dict[str, Any]) -> tuple[Request, Path, str]:
 def other_runs(folder: Path, sources: Iterable[Path]) -> tuple[str, ...]:
     """The run folders that --reuse names, by absolute paths. Raises UserError for one that is none, and for the run's
     own."""
-    found = tuple(source.expanduser().absolute() for source in sources)
-    for source in found:
+    folders = tuple(source.expanduser().absolute() for source in sources)
+    for source in folders:
         if source.resolve() == folder.resolve():
             raise UserError(
                 f"--reuse {source} is this run itself; name another one", code="reuse.itself", path=str(source)
@@ -119,7 +119,7 @@ def other_runs(folder: Path, sources: Iterable[Path]) -> tuple[str, ...]:
             raise UserError(
                 f"--reuse {source}: that is not a run folder (no run.json)", code="reuse.not-a-run", path=str(source)
             )
-    return tuple(map(str, found))
+    return tuple(map(str, folders))
 
 
 def _absolute_profile(profile: str) -> str:

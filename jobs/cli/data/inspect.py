@@ -123,13 +123,13 @@ def _sources_table(by_source: dict[str, Any]) -> Any:
 
     from data_tools.inspect.by_source import COLUMNS, cells
 
-    shown = ("rows", "share", "label 1", "better longer", "text only", "repeats", "in others")
-    table = Table("source", *shown)
+    titles = ("rows", "share", "label 1", "better longer", "text only", "repeats", "in others")
+    table = Table("source", *titles)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, source in list(by_source.items())[:20]:
         by_title = dict(zip(COLUMNS, cells(source), strict=True))
-        table.add_row(escape(_line(name)), *(by_title[title] for title in shown))
+        table.add_row(escape(_line(name)), *(by_title[title] for title in titles))
     return table
 
 

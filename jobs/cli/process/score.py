@@ -128,5 +128,5 @@ def say_counts(report: Mapping[str, Any]) -> None:
 
     for name, counts in report.items():
         if isinstance(counts, dict) and counts and name != "bad_rows":  # they are in the line before
-            shown = {key: len(value) if isinstance(value, list) else value for key, value in counts.items()}
-            secho(f"{name.replace('_', ' ')}: {counts_text(shown)}", err=True, fg="yellow")
+            totals = {key: len(value) if isinstance(value, list) else value for key, value in counts.items()}
+            secho(f"{name.replace('_', ' ')}: {counts_text(totals)}", err=True, fg="yellow")

@@ -53,8 +53,8 @@ def collect(folder: Path, cells: Sequence[Cell], table: CellTable) -> list[Row]:
     """One row for each setting of the cells, over all seeds, in the spec's order."""
     rows = []
     for name, cells_of_row in by_row(cells, table.seed).items():
-        found = [_metrics(folder / "cells" / cell.name, table) for cell in cells_of_row]
-        evaluated = [metrics for metrics in found if metrics is not None]
+        metrics_of_cells = [_metrics(folder / "cells" / cell.name, table) for cell in cells_of_row]
+        evaluated = [metrics for metrics in metrics_of_cells if metrics is not None]
         values = {key: [metrics[key] for metrics in evaluated if key in metrics] for key in _keys(table)}
         means = {key: statistics.fmean(v) for key, v in values.items() if v}
         spreads = {key: statistics.stdev(v) if len(v) > 1 else None for key, v in values.items() if v}
@@ -123,8 +123,8 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
     resolved, ledger = of_run(run, as_json)
     folder = ledger.folder
     request = ablation_of(folder, name)
-    shown = resolved.recipe.sweep_of(request.sweep).table
-    if shown is None:
+    cell_table = resolved.recipe.sweep_of(request.sweep).table
+    if cell_table is None:
         raise UserError(
             f"recipe {resolved.recipe.name} does not say what the table of an ablation shows (Sweep.table)",
             code="ablation.no-table",
@@ -132,18 +132,18 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
         )
     from proxygrm.report.trainings import draw_trainings
 
-    rows, trainings = collect(folder, request.ablation, shown), trainings_of(folder, request.ablation, shown)
+    rows, trainings = collect(folder, request.ablation, cell_table), trainings_of(folder, request.ablation, cell_table)
     file = record_folder(folder, request.ablation_name) / "table.json"
     refuse_foreign(file.parent, "copy the run")
     write_json(file, [vars(row) for row in rows])
     if as_json:
         echo(json.dumps([vars(row) for row in rows], indent=2))
     else:
-        _show_rows(rows, trainings, folder, request, shown, file)
-    members = by_row(request.ablation, shown.seed)
+        _show_rows(rows, trainings, folder, request, cell_table, file)
+    members = by_row(request.ablation, cell_table.seed)
     drawings = {
-        "plot.svg": cell_studies.drawing(f"{request.ablation_name}: {shown.title}", rows, members, shown),
-        "trainings.svg": draw_trainings(f"{request.ablation_name}: training", trainings, shown.curves),
+        "plot.svg": cell_studies.drawing(f"{request.ablation_name}: {cell_table.title}", rows, members, cell_table),
+        "trainings.svg": draw_trainings(f"{request.ablation_name}: training", trainings, cell_table.curves),
     }
     for drawing_name, drawn in drawings.items():
         if drawn:
@@ -152,39 +152,39 @@ def show_table(run: Path | None, name: str, as_json: bool) -> None:
                 out.print(f"drawn in {file.with_name(drawing_name)}", soft_wrap=True)
     # after the table, which does not need it, was shown
     trends: list[dict[str, Any]] = []
-    if shown.steps:
-        compared, trends = cell_studies.compare_steps(folder, members, shown)
+    if cell_table.steps:
+        compared, trends = cell_studies.compare_steps(folder, members, cell_table)
         write_json(file.with_name("trends.json"), trends)
     else:
-        compared = comparisons(folder, request.ablation, shown)
+        compared = comparisons(folder, request.ablation, cell_table)
     write_json(file.with_name("comparisons.json"), compared)
     if compared and not as_json:
         _show_comparisons(compared, file.with_name("comparisons.json"))
     if not as_json:
-        cell_studies.show_trends(trends, shown.axis)
+        cell_studies.show_trends(trends, cell_table.axis)
 
 
 def _show_rows(
-    rows: Sequence[Row], trainings: Trainings, folder: Path, request: Request, shown: CellTable, file: Path
+    rows: Sequence[Row], trainings: Trainings, folder: Path, request: Request, cell_table: CellTable, file: Path
 ) -> None:
-    title = f"{folder.name}, {request.ablation_name}: {shown.title}"
+    title = f"{folder.name}, {request.ablation_name}: {cell_table.title}"
     table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
     table.add_column("evaluated", justify="right")
-    for key in shown.figures:
+    for key in cell_table.figures:
         table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
-        figures = (_cell(row, key) for key in shown.figures)
+        figures = (_cell(row, key) for key in cell_table.figures)
         table.add_row(escape(row.name), f"{row.evaluated}/{row.cells}", *figures)
     out.print(table)
     if trainings:
         from proxygrm.report.tables.training import training_extents
 
         title = f"{folder.name}, {request.ablation_name}: training"
-        out.print(training_extents(title, trainings, shown.curves))
+        out.print(training_extents(title, trainings, cell_table.curves))
     what = (
         "in percent, 95 % interval in brackets"
-        if shown.intervals
+        if cell_table.intervals
         else "mean ± standard deviation over seeds, in percent"
     )
     out.print(f"{what}; also in {file}")

@@ -42,23 +42,23 @@ def clean(run: Path | None, yes: bool, dry_run: bool) -> None:
     ledger.refuse_foreign()
     with ledger.lock("clean"):
         _refuse_active(resolved.profile, ledger)
-        found = cleaning.removable(resolved.stages, ledger)
+        items = cleaning.removable(resolved.stages, ledger)
         for stage, runs in reuse.users(ledger.folder.resolve()).items():
             console.out.print(escape(f"{stage} stays: used by {', '.join(runs)}"), soft_wrap=True)
-        if not found:
+        if not items:
             console.out.print("nothing to remove")
             return
-        console.out.print(_table(found, ledger))
+        console.out.print(_table(items, ledger))
         if dry_run:
             return
         if not yes:
             if not sys.stdin.isatty():
                 raise UserError("nobody can be asked here; --yes removes it without asking", code="clean.needs-yes")
-            if not click.confirm(f"Remove {'these' if len(found) > 1 else 'this'}?"):
+            if not click.confirm(f"Remove {'these' if len(items) > 1 else 'this'}?"):
                 return
             _refuse_active(resolved.profile, ledger)  # one may have been sent by hand meanwhile
-        cleaning.remove(found)
-    console.out.print(f"removed {readable(sum(one.size for one in found))}")
+        cleaning.remove(items)
+    console.out.print(f"removed {readable(sum(one.size for one in items))}")
 
 
 def _refuse_active(profile: Profile, ledger: Ledger) -> None:
@@ -66,13 +66,13 @@ def _refuse_active(profile: Profile, ledger: Ledger) -> None:
         cleaning.refuse_active(ledger)
 
 
-def _table(found: list[Removable], ledger: Ledger) -> Table:
+def _table(items: list[Removable], ledger: Ledger) -> Table:
     table = Table(title=f"{ledger.folder.name}: what nothing needs any more", title_justify="left")
     table.add_column("path", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("why it can go", overflow="fold")
-    for one in found:
+    for one in items:
         table.add_row(escape(str(one.path.relative_to(ledger.folder.resolve()))), readable(one.size), escape(one.why))
     table.add_section()
-    table.add_row("in all", readable(sum(one.size for one in found)), "")
+    table.add_row("in all", readable(sum(one.size for one in items)), "")
     return table

@@ -32,16 +32,16 @@ STOPPED = "stopped; the demo's jobs were cancelled, finished stages stay: the sa
 
 def run(folder: Path | None, recipe: str, quick: bool, prepare_only: bool, reuse: Sequence[Path] = ()) -> None:
     """folder: without one, a run folder of the recipe's own."""
-    found = _recipe(recipe)
-    folder = folder or Path("runs") / ("demo" if found.name == DEFAULT else f"demo-{found.name.replace('_', '-')}")
+    chosen = _recipe(recipe)
+    folder = folder or Path("runs") / ("demo" if chosen.name == DEFAULT else f"demo-{chosen.name.replace('_', '-')}")
     sources = console.other_runs(folder, reuse)
     started = time.time()
     ledger = Ledger(folder)
     ledger.create()
     remedy = f"watch it with `proxygrm status --run {folder} --watch`, or give this one another --run"
     with lock.held(folder / ".demo.lock", f"a demo is running in {folder}", remedy):
-        if found.demo_inputs:
-            prepare(found.demo_inputs)
+        if chosen.demo_inputs:
+            prepare(chosen.demo_inputs)
         if prepare_only:
             return
         page = _chain(ledger, Request("local", f"{recipe}:{'quick' if quick else 'demo'}", reuse=sources))
@@ -136,12 +136,12 @@ def _draw(inputs: DemoInputs) -> None:
 
 def _recipe(spec: str) -> Recipe:
     """Raises UserError: demo.preset-given, recipe.unknown-preset where it has no demo, and those of `recipes.find`."""
-    found, preset = recipes.find(spec)
+    recipe, preset = recipes.find(spec)
     if preset:
         raise UserError(
             f"{spec}: a demo has its own preset; --recipe {spec.removesuffix(f':{preset}')}, and --quick for few steps",
             code="demo.preset-given",
             preset=preset,
         )
-    found.settings("demo")
-    return found
+    recipe.settings("demo")
+    return recipe

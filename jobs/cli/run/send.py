@@ -47,10 +47,10 @@ def submit(
     resolved, ledger = console.of_request(options)
     planned = send(resolved, ledger, _choice(options, stages, redo))
     if watch:
-        asked = {line.stage.batch or line.stage.name for line in planned}
+        names = {line.stage.batch or line.stage.name for line in planned}
         states = follow(resolved, ledger)
         at_the_end(ledger.folder)
-        ended_well([row for row in states if row.stage in asked])
+        ended_well([row for row in states if row.stage in names])
 
 
 def send(resolved: Resolved, ledger: Ledger, choice: Choice = flow.Choice()) -> list[Planned]:  # noqa: B008 - frozen

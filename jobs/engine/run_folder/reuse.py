@@ -40,16 +40,16 @@ class Elsewhere:
     records: tuple[Done, ...]
 
     def __str__(self) -> str:
-        return said(self.records[0], self.run)
+        return in_words(self.records[0], self.run)
 
 
 def note(ledger: Ledger, stage: Stage) -> str:
     """Where a finished stage was reused from, in words; "" for work of this run."""
     record = ledger.done(stage)
-    return said(record, Path(record.reused_from)) if record and record.reused_from else ""
+    return in_words(record, Path(record.reused_from)) if record and record.reused_from else ""
 
 
-def said(record: Done, run: Path) -> str:
+def in_words(record: Done, run: Path) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.finished))
     return f"reused from {from_here(run)} (done {when}, job {record.job_id})"
 
@@ -77,13 +77,13 @@ class Finder:
         reasons = []
         for source in self.sources:
             try:
-                found = self._in(source, stage, identity)
+                result = self._in(source, stage, identity)
             except (UserError, OSError) as error:
-                found = f"it cannot be read: {getattr(error, 'strerror', None) or error}"
-            if isinstance(found, Elsewhere):
-                return found, ""
-            if found:
-                reasons.append(f"not reused from {from_here(source)}: {found}")
+                result = f"it cannot be read: {getattr(error, 'strerror', None) or error}"
+            if isinstance(result, Elsewhere):
+                return result, ""
+            if result:
+                reasons.append(f"not reused from {from_here(source)}: {result}")
         return None, "; ".join(reasons)
 
     def _in(self, source: Path, stage: Stage, identity: Identity) -> Elsewhere | str:
@@ -134,9 +134,9 @@ def _differences(before: object, identity: Identity) -> list[str]:
 
 
 def _made_with(differences: Sequence[str]) -> str:
-    shown = ", ".join(differences[: changes.MAX_SHOWN])
+    listed = ", ".join(differences[: changes.MAX_SHOWN])
     more = f" and {len(differences) - changes.MAX_SHOWN} more" if len(differences) > changes.MAX_SHOWN else ""
-    return f"made otherwise there: {shown}{more}" if shown else "made with other settings, prompts or data there"
+    return f"made otherwise there: {listed}{more}" if listed else "made with other settings, prompts or data there"
 
 
 def untrusted(run: Path, stage: Stage) -> str:
@@ -185,9 +185,9 @@ def _work(folder: Path, stage: Stage) -> list[Path]:
     )
 
 
-def link(ledger: Ledger, stage: Stage, identity: Identity, found: Elsewhere) -> None:
+def link(ledger: Ledger, stage: Stage, identity: Identity, elsewhere: Elsewhere) -> None:
     """Use the stage of another run in this one. What stands in its folder is moved aside. Raises UserError."""
-    folder, source = ledger.folder / stage.name, Ledger(found.run)
+    folder, source = ledger.folder / stage.name, Ledger(elsewhere.run)
     private.make(folder.parent, below=ledger.folder)
     scratch = beside(folder)
     try:
@@ -196,13 +196,14 @@ def link(ledger: Ledger, stage: Stage, identity: Identity, found: Elsewhere) -> 
             (scratch / entry.name).symlink_to(entry)
         write_json(scratch / MADE_OF, identity.made_of)
         write_text(scratch / MARK, identity.fingerprint)
-        for record in found.records:
+        for record in elsewhere.records:
             write_json(scratch / ledger.done_path(stage, record.cell).name, record.to_json())
         stage_folder.move_aside(folder)
         scratch.rename(folder)
     except OSError as error:
         raise UserError(
-            f"cannot link {stage.name} of {found.run}: {error.strerror}; choose another --run, or leave out --reuse",
+            f"cannot link {stage.name} of {elsewhere.run}: {error.strerror}; choose another --run, or leave out "
+            "--reuse",
             code="reuse.cannot-link",
             path=str(folder),
         ) from error
@@ -211,9 +212,9 @@ def link(ledger: Ledger, stage: Stage, identity: Identity, found: Elsewhere) -> 
     if reason := ledger.unfinished(stage, identity.fingerprint, identity.made_of):
         stage_folder.remove_links(folder)
         raise UserError(
-            f"{stage.name} of {found.run} has changed meanwhile ({reason}); submit again", code="reuse.changed"
+            f"{stage.name} of {elsewhere.run} has changed meanwhile ({reason}); submit again", code="reuse.changed"
         )
-    _tell(found.run, ledger.folder, stage.name)
+    _tell(elsewhere.run, ledger.folder, stage.name)
 
 
 def _tell(source: Path, user: Path, stage: str) -> None:
@@ -229,12 +230,12 @@ def _tell(source: Path, user: Path, stage: str) -> None:
 
 def users(run: Path) -> dict[str, list[str]]:
     """Stage -> the run folders that still use it by links, as far as they left their names."""
-    found: dict[str, list[str]] = {}
+    by_stage: dict[str, list[str]] = {}
     for file in sorted((run / USED_BY).glob("*.json")):
         with suppress(UserError, OSError, KeyError, TypeError):
             row = read_json(file) or {}
             for stage in row["stages"]:
                 records = (read_json(path) or {} for path in Path(row["run"], stage).glob("DONE*.json"))
                 if any(record.get("reused_from") == str(run) for record in records):
-                    found.setdefault(stage, []).append(row["run"])
-    return found
+                    by_stage.setdefault(stage, []).append(row["run"])
+    return by_stage

@@ -47,10 +47,10 @@ class Removable:
 def removable(stages: Iterable[Stage], ledger: Ledger) -> list[Removable]:
     """In the order of the run folder. Reads only."""
     stages, run = list(stages), ledger.folder.resolve()
-    found = {path: why for path, why in _all(stages, ledger, run) if _inside(path, run)}
-    within = [path for path in found if not any(parent in found for parent in path.parents)]
+    reasons = {path: why for path, why in _all(stages, ledger, run) if _inside(path, run)}
+    within = [path for path in reasons if not any(parent in reasons for parent in path.parents)]
     sizes = _sizes(within)
-    return [Removable(path, found[path], sizes[path]) for path in sorted(within)]
+    return [Removable(path, reasons[path], sizes[path]) for path in sorted(within)]
 
 
 def _all(stages: list[Stage], ledger: Ledger, run: Path) -> Iterator[tuple[Path, str]]:
@@ -135,7 +135,7 @@ def refuse_active(ledger: Ledger) -> None:
     rows = ledger.submissions().values()
     jobs = list(dict.fromkeys(job.split("_")[0] for row in rows for job in all_jobs(row)))
     states = scheduler.query(jobs, min((row.get("first", row["submitted"]) for row in rows), default=0.0))
-    active = [job for job, found in states.items() if any(row.state in scheduler.IN_QUEUE for row in found)]
+    active = [job for job, known in states.items() if any(row.state in scheduler.IN_QUEUE for row in known)]
     if active or tokens.unsettled(ledger):
         what = f"job {', '.join(active)} is queued or running" if active else "a submission has no end yet"
         raise UserError(
@@ -145,9 +145,9 @@ def refuse_active(ledger: Ledger) -> None:
         )
 
 
-def remove(found: Iterable[Removable]) -> None:
+def remove(items: Iterable[Removable]) -> None:
     """Each gets another name first: an interruption leaves nothing that looks complete. Raises UserError."""
-    for one in found:
+    for one in items:
         try:
             doomed = beside(one.path) if not _SCRATCH.fullmatch(one.path.name) else one.path
             one.path.rename(doomed)

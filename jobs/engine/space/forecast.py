@@ -79,22 +79,22 @@ def _space(line: Planned, run: Path, spaces: Mapping[str, Space | Unknown], meas
     """What the stage takes; of one that is done what is there, with the rows that only the stage itself can tell."""
     stage = line.stage
     try:
-        said = stage.disk(stage, _needs(stage, spaces, measure)) if stage.disk else Unknown("it does not say")
+        space = stage.disk(stage, _needs(stage, spaces, measure)) if stage.disk else Unknown("it does not say")
     except Unknown as reason:
-        said = reason
+        space = reason
     except Exception as error:  # that of a user's own recipe may raise anything; a forecast stops no plan
-        said = Unknown(f"its disk fails: {one_line(error)}")
-    if not isinstance(said, Space | Unknown):
-        said = Unknown(f"its disk returns {type(said).__name__}, not a Space")
+        space = Unknown(f"its disk fails: {one_line(error)}")
+    if not isinstance(space, Space | Unknown):
+        space = Unknown(f"its disk returns {type(space).__name__}, not a Space")
     if line.action not in ("skip", "reuse"):
-        return said
+        return space
     folder = (line.elsewhere.run if line.elsewhere else run) / stage.name
-    told = {} if isinstance(said, Unknown) else said.makes
+    stated = {} if isinstance(space, Unknown) else space.makes
     try:
-        found = {artifact.path: measured(folder / artifact.path) for artifact in stage.makes}
+        sizes = {artifact.path: measured(folder / artifact.path) for artifact in stage.makes}
     except Unknown as reason:
         return reason
-    makes = {path: replace(one, rows=one.rows or told.get(path, Amount(0)).rows) for path, one in found.items()}
+    makes = {path: replace(one, rows=one.rows or stated.get(path, Amount(0)).rows) for path, one in sizes.items()}
     return Space(0, makes)
 
 

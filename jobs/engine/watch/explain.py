@@ -143,20 +143,20 @@ def _pending(name: str, reason: str, job_id: str) -> Explanation:
 
 def _requeued(case: Case) -> Explanation:
     now = case.state
-    shown = _matches(case.texts, REQUEUED_BY_US)[-1:]
+    evidence = _matches(case.texts, REQUEUED_BY_US)[-1:]
     ended = ENDS.get(case.last.state, "") if case.last else ""
-    if shown and "preflight" in shown[0].text:
+    if evidence and "preflight" in evidence[0].text:
         because = "the preflight found a bad node and excluded it"
     elif ended:
         because = ended
-    elif shown:
+    elif evidence:
         because = "the scheduler told it to stop (time limit or preemption)"
     else:
         because = "no record gives the reason (scontrol requeue by hand?)"
     where = f" on {case.last.nodes}" if case.last and case.last.nodes and ended else ""
     return Explanation(
         now.stage, now.word, f"{now.stage} was requeued ({now.detail}): {because}{where}; it resumes from where it was",
-        ended and case.last.state if case.last else "", "nothing: it starts by itself", tuple(shown),
+        ended and case.last.state if case.last else "", "nothing: it starts by itself", tuple(evidence),
     )  # fmt: skip
 
 
@@ -170,15 +170,15 @@ def _ended(case: Case) -> Explanation:
         return Explanation(name, now.word, sentence, "DependencyNeverSatisfied", f"proxygrm why {lost[0].stage}")
     if case.reason and not CHILD_DIED.search(case.reason):
         return Explanation(name, now.word, f"{name} {verb}: {case.reason}", "said by the job", lines=_recorded(case))
-    if now.word in ("failed", "timed out") and (found := find(case.texts, case.reason)):
-        known, lines = found
+    if now.word in ("failed", "timed out") and (match := find(case.texts, case.reason)):
+        known, lines = match
         return Explanation(name, now.word, f"{name} {verb}: {meaning(known, lines[0])}", known.name, known.do, lines)
     again = "proxygrm submit: it resumes from where it was"
     by_slurm = _by_slurm(case, verb)
     if by_slurm:
         sentence, cause, do = by_slurm
-        shown = tuple(_matches(case.texts, TASK_KILLED)[-1:]) if cause == "killed" else ()
-        return Explanation(name, now.word, sentence, cause, do or again, shown, _end(case))
+        evidence = tuple(_matches(case.texts, TASK_KILLED)[-1:]) if cause == "killed" else ()
+        return Explanation(name, now.word, sentence, cause, do or again, evidence, _end(case))
     if case.reason:
         return Explanation(name, now.word, f"{name} {verb}: {case.reason}", log_end=_end(case))
     exit_code = f" (exit code {code})" if code and code != "0:0" else ""
@@ -230,8 +230,8 @@ def find(texts: Sequence[Text], reason: str = "") -> tuple[Known, tuple[Evidence
     """The first row of the table that any log shows, with its last lines; the recorded reason counts as a log."""
     texts = [*texts, *([Text("said by the job", 1, [reason])] if reason else [])]
     for known in FAILURES:
-        if shown := _matches(texts, known.shows):
-            same_file = [line for line in shown if line.file == shown[0].file]
+        if matches := _matches(texts, known.shows):
+            same_file = [line for line in matches if line.file == matches[0].file]
             return known, tuple(same_file[-MAX_LINES:])
     return None
 

@@ -168,12 +168,12 @@ def _served(run: StageRun) -> Iterator[Called]:
     )
     folder = run.out / f"teacher-{run.cell:03d}"
     with serve(run.inputs["teacher"], server, folder, device=run.profile.node.device) as serving:
-        found = Endpoints.read(serving.endpoints_file)
+        endpoints = Endpoints.read(serving.endpoints_file)
         key_file = folder / "api_key"
         key_file.touch(mode=0o600)
         with writing(key_file):
-            key_file.write_text(found.api_key)
+            key_file.write_text(endpoints.api_key)
         try:
-            yield Called(found.replicas[0], found.model, str(key_file))
+            yield Called(endpoints.replicas[0], endpoints.model, str(key_file))
         finally:
             key_file.unlink(missing_ok=True)

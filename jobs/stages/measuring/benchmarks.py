@@ -76,8 +76,8 @@ NAMES = tuple(_field(bench) for bench in RELEASED)
 
 def titles(name: str) -> dict[str, str]:
     """Title of each stage that there can be, by the stage's name."""
-    found = {_stage_name(name, bench): bench.title for bench in RELEASED}
-    return found | {f"{stage}_shards": f"{title}, in shards" for stage, title in found.items()}
+    by_stage = {_stage_name(name, bench): bench.title for bench in RELEASED}
+    return by_stage | {f"{stage}_shards": f"{title}, in shards" for stage, title in by_stage.items()}
 
 
 def summaries(name: str) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def stage(
     audit (`auditor`) for a process model. Makes `summary.json` and TAG.jsonl of each policy."""
     for tag in policies:
         check_file_name(tag, reserved=(QUESTIONS, "images"))
-    trusted, shown = settings.trust_remote_code, {label: kind for label, kind in (kinds or {}).items() if kind}
+    trusted, known_kinds = settings.trust_remote_code, {label: kind for label, kind in (kinds or {}).items() if kind}
     shared = {each: getattr(settings, each) for each in Settings.__dataclass_fields__}
     return Stage(
         name=name,
@@ -70,7 +70,7 @@ def stage(
             "images": images,
             **{tag: checks.checkpoint(policy, name, trusted) for tag, policy in policies.items()},
             **{
-                f"{JUDGE}{label}": checks.judge(judge, name, trusted, steps, shown.get(label, ""))
+                f"{JUDGE}{label}": checks.judge(judge, name, trusted, steps, known_kinds.get(label, ""))
                 for label, judge in judges.items()
             },
             **{f"{HELPER}{label}": checks.checkpoint(path, name, trusted) for label, path in (helpers or {}).items()},
@@ -78,7 +78,7 @@ def stage(
         makes=(Artifact(SUMMARY),),
         on=settings.on,
         validate=checks.serves_on_one_node,
-        config=Asked(**shared, instruction=instruction, steps=steps, kinds=shown),
+        config=Asked(**shared, instruction=instruction, steps=steps, kinds=known_kinds),
         prompts=(KINDS[settings.contract].prompt, *((POLICY, DESCRIBE, AUDIT, STEP) if steps else ())),
         disk=disk,
     )

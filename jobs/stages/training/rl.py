@@ -265,11 +265,11 @@ def run_trainer(
 def validate(stage: Stage, profile: Profile) -> None:
     """Nodes and GPUs shared out as the job does it (`train` here, `Service.start`), with made-up nodes."""
     settings, on = stage.config, stage.on
-    if (asked := settings.reward.asks) and asked not in settings.services:
+    if (needed := settings.reward.asks) and needed not in settings.services:
         raise UserError(
-            f"reward={settings.reward.kind} asks a service {asked!r}, but the stage has none of that name",
+            f"reward={settings.reward.kind} asks a service {needed!r}, but the stage has none of that name",
             code="rl.no-service",
-            name=asked,
+            name=needed,
             known=list(settings.services),
         )
     if settings.reward.reads_file and "reward" not in stage.needs:
