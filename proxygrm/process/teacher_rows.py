@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import value_of
+from proxygrm.core.files.json_lines import fault_of, value_of
 from proxygrm.core.ids import loads
 from proxygrm.core.unicode_text import check_unicode
 from proxygrm.process.judgements import Judged, checked_audit, judged_steps
@@ -167,9 +167,8 @@ def _unusual(path: Path, at: int, line: bytes) -> Any:
     try:
         return value_of(line)
     except ValueError as error:
-        problem = "is not JSON" if line.endswith(b"\n") else "is cut off"
         raise UserError(
-            f"{path} row {at} {problem} ({error}); run the teacher of this shard again",
+            f"{path} row {at} is {fault_of(line)} ({error}); run the teacher of this shard again",
             code="file.bad-row", path=path, row=at,
         ) from error  # fmt: skip
 

@@ -11,6 +11,8 @@ from typing import Any
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.user_text import check_first_line
 
+CUT_OFF = "cut off"
+
 
 def numbered_lines(path: Path, checked: bool = True) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line with its end) of every line that is not blank, without a byte order mark.
@@ -34,15 +36,23 @@ def value_of(line: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def fault_of(line: bytes) -> str:
+    """Why `value_of` cannot read it: CUT_OFF (a last line that a writer did not finish), "not UTF-8" or "not JSON"."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(line)  # half a character may be the end of it
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    return "not JSON" if line.endswith(b"\n") else CUT_OFF
+
+
 def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(row number, value). Raises UserError (file.bad-row) for a row that is cut off or not JSON, and OSError."""
+    """(row number, value). Raises UserError (file.bad-row) for a row that is not JSON, by `fault_of`, and OSError."""
     for number, line in numbered_lines(path):
         try:
             row = value_of(line)
         except ValueError as error:
-            problem = "is cut off" if not line.endswith(b"\n") else "is not JSON"
             raise UserError(
-                f"{path} row {number} {problem} ({error})", code="file.bad-row", path=path, row=number
+                f"{path} row {number} is {fault_of(line)} ({error})", code="file.bad-row", path=path, row=number
             ) from error
         yield number, row
 
@@ -50,7 +60,12 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
 def object_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number, object). UserError for a line that is not a JSON object."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist; pass a JSONL file", code="file.missing", path=path)
+        exists = path.exists()
+        raise UserError(
+            f"{path} {'is not a file' if exists else 'does not exist'}; pass a JSONL file",
+            code="file.not-a-file" if exists else "file.missing",
+            path=path,
+        )
     for number, row in json_rows(path):
         if not isinstance(row, dict):
             raise UserError(

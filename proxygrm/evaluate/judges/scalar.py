@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.files.json_lines import fault_of, numbered_lines, value_of
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.rows.answers import bare_id
 from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, ordered_pairs
@@ -116,7 +116,7 @@ def read_scores(path: Path, judged: bool = False) -> list[tuple[int, Row]]:
         try:
             row = value_of(line)
         except ValueError:
-            invalid["not JSON" if line.endswith(b"\n") else "cut off"].append(number)
+            invalid[fault_of(line)].append(number)
             continue
         if reason := _fault(row, judged):
             invalid[reason].append(number)

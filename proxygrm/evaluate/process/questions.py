@@ -12,7 +12,7 @@ from typing import Any
 
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.files.json_lines import CUT_OFF, fault_of, numbered_lines, value_of
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.judges.base import text_hash
 from proxygrm.evaluate.rows.pairs import image_files, image_names
@@ -130,7 +130,7 @@ def _object(line: bytes) -> Any:
     try:
         return value_of(line)
     except ValueError:
-        raise BadRow("not_json" if line.endswith(b"\n") else "cut_off", "the line is not JSON") from None
+        raise BadRow("cut_off" if fault_of(line) == CUT_OFF else "not_json", "the line is not JSON") from None
 
 
 def _id_of(row: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import value_of
+from proxygrm.core.files.json_lines import CUT_OFF, fault_of, value_of
 from proxygrm.core.files.user_text import check_first_line
 from proxygrm.core.ids import BadId, has_id, id_text, loads
 from proxygrm.core.labels import BadLabel, label_in
@@ -113,7 +113,7 @@ def texts_hash(question: str, better: str, worse: str) -> int:
     return hash((question, better, worse))
 
 
-_CUT_OFF = "the line is cut off"
+_CUT_OFF = f"the line is {CUT_OFF}"
 
 
 def _lines(path: Path, invalid: dict[str, list[int]]) -> Iterator[tuple[int, Any]]:
@@ -135,8 +135,7 @@ def _lines(path: Path, invalid: dict[str, list[int]]) -> Iterator[tuple[int, Any
                 try:
                     yield number, value_of(text)  # accepts NaN and lone surrogates, which orjson rejects
                 except ValueError:
-                    cut_off = not line.endswith(b"\n")  # only the last line can lack it
-                    invalid.setdefault(_CUT_OFF if cut_off else "the line is not JSON", []).append(number)
+                    invalid.setdefault(f"the line is {fault_of(line)}", []).append(number)
 
 
 def judgement_of(row: Any, number: int, file: int = 0) -> Judgement | None:

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.files.json_lines import CUT_OFF, fault_of, numbered_lines, value_of
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.rows.text import reasons_text
 from proxygrm.evaluate.steps.benchmark import LABELS, RIGHT, WRONG, Size, StepBenchmark
 from proxygrm.evaluate.steps.figures import Judged, Verdict
-
-_CUT_OFF = "cut off"
 
 
 class BadRow(ValueError):
@@ -51,7 +49,7 @@ def read_step_answers(
         try:
             row = value_of(line)
         except ValueError:
-            invalid["not JSON" if line.endswith(b"\n") else _CUT_OFF].append(number)
+            invalid[fault_of(line)].append(number)
             continue
         try:
             solutions.append(judged_of(row, threshold))
@@ -59,7 +57,7 @@ def read_step_answers(
                 raise BadRow("an id that an earlier row has")
         except BadRow as reason:
             invalid[str(reason)].append(number)
-    cut_off = invalid.pop(_CUT_OFF, []) if partial else []
+    cut_off = invalid.pop(CUT_OFF, []) if partial else []
     if invalid:
         raise UserError(
             f"{path}: {reasons_text(invalid)}; nothing was scored, fix these rows or judge them again",

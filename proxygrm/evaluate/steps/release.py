@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.files.json_lines import fault_of, numbered_lines, value_of
 from proxygrm.evaluate.process.questions import Question
 from proxygrm.evaluate.rows.pairs import image_files, image_names
 from proxygrm.evaluate.rows.text import reasons_text
@@ -69,7 +69,7 @@ def _value(line: bytes) -> Any:
     try:
         return value_of(line)
     except ValueError:
-        raise BadRow("not JSON" if line.endswith(b"\n") else "cut off") from None
+        raise BadRow(fault_of(line)) from None
 
 
 def _labelled(row: Any, number: int, root: Path) -> Labelled:

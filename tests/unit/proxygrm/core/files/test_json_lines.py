@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxygrm.core.files.json_lines import json_rows, numbered_lines
+from proxygrm.core.files.json_lines import json_rows, numbered_lines, object_rows
 from support.refusals import refused
 
 
@@ -21,7 +21,9 @@ def test_blank_lines_count_in_the_numbers_and_are_left_out(tmp_path: Path) -> No
     [
         (b'1\n\n{"a": 1', 3, "is cut off"),
         (b'1\n{"a": 1\n3\n', 2, "is not JSON"),
-        (b'"\xff"\n', 1, "is not JSON"),
+        (b'"\xff"\n', 1, "is not UTF-8"),
+        ('{"a": "é"}'.encode("latin-1"), 1, "is not UTF-8"),
+        ('1\n{"a": "é'.encode()[:-1], 2, "is cut off"),
         (b"[" * 100_000 + b"\n", 1, "is not JSON (it is nested too deeply"),
     ],
 )
@@ -57,3 +59,10 @@ def test_a_file_of_another_kind_is_named_in_one_line(tmp_path: Path, content: by
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(json_rows(tmp_path / "rows.jsonl"))
+
+
+def test_a_path_that_is_no_file_is_not_called_missing(tmp_path: Path) -> None:
+    with refused("file.not-a-file", path=tmp_path):
+        next(object_rows(tmp_path))
+    with refused("file.missing", path=tmp_path / "gone"):
+        next(object_rows(tmp_path / "gone"))

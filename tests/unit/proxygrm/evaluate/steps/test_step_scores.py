@@ -157,6 +157,9 @@ def test_a_line_that_is_cut_off_is_left_out_of_a_partial_score_only(tmp_path):
     read = read_step_answers(file, VISUALPROCESSBENCH, partial=True)
     assert len(read.solutions) == 1
     assert any("row 2) is cut off" in note for note in read.notes)
+    file.write_bytes(json.dumps(row([1], [1])).encode() + '\n{"data_source": "é"}'.encode("latin-1"))
+    with refused("eval.bad-answers", reasons={"not UTF-8": [2]}):  # it is all there
+        read_step_answers(file, VISUALPROCESSBENCH, partial=True)
 
 
 def test_options_of_pairs_have_no_effect_on_steps(tmp_path):
