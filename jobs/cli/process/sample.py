@@ -63,7 +63,6 @@ def sample(
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
     from proxygrm.evaluate.process.sample import Sampling, fresh_question, sample_questions, sample_report
-    from proxygrm.evaluate.rows.pairs import check_images
     from proxygrm.evaluate.settings import EvaluateSettings
 
     evaluate = EvaluateSettings(**settings)
@@ -75,7 +74,7 @@ def sample(
     with execute.resumable(), quiet("process sample"), execute.ProgressBar() as progress:
         file = read_questions(source, root, fresh_question)
         file.check(source, max_bad)
-        missing = check_images([question.images for question in file.questions], evaluate.missing_images)
+        missing = file.check_images(evaluate.missing_images)
         folder = target.with_name(f"{target.name}.calls")
         samples = sample_questions(file, sampling, calls_of(model, evaluate), folder, progress)
     account = write_rows(source, target, lambda row: samples.row(row, root), max_bad, "questions")

@@ -25,6 +25,7 @@ from proxygrm.process.gate import UNREADABLE_AUDIT
 
 _FILE = click.Path(path_type=Path)
 _TOKENS = click.IntRange(1)
+_SHOWN_BEFORE = ("bad_rows", "lines_without_steps")
 _OPTIONS = [
     INPUT,
     OUTPUT,
@@ -92,7 +93,6 @@ def score(
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions
     from proxygrm.evaluate.process.score import Rules, Tally, score_questions, score_report, scored_row
-    from proxygrm.evaluate.rows.pairs import check_images
     from proxygrm.evaluate.settings import EvaluateSettings
     from proxygrm.process.stages import ScoreSettings
 
@@ -110,8 +110,8 @@ def score(
     check_output(target, [source])  # before any call is made
     with execute.resumable(), quiet("process score"), execute.ProgressBar() as progress:
         file = read_questions(source, root)
-        file.check(source, max_bad)
-        missing = check_images([question.images for question in file.questions], evaluate.missing_images)
+        file.check_scorable(source, max_bad)
+        missing = file.check_images(evaluate.missing_images)
         folder = target.with_name(f"{target.name}.calls")
         work = score_questions(file, ScoreSettings(**of_work), **roles, folder=folder, progress=progress)
     tally, rules = Tally(), Rules(compat == "upstream", unreadable_audit)
@@ -127,6 +127,6 @@ def say_counts(report: Mapping[str, Any]) -> None:
     from proxygrm.report.numbers import counts_text
 
     for name, counts in report.items():
-        if isinstance(counts, dict) and counts and name != "bad_rows":  # they are in the line before
+        if isinstance(counts, dict) and counts and name not in _SHOWN_BEFORE:
             totals = {key: len(value) if isinstance(value, list) else value for key, value in counts.items()}
             secho(f"{name.replace('_', ' ')}: {counts_text(totals)}", err=True, fg="yellow")

@@ -13,7 +13,6 @@ from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.process.questions import read_questions
 from proxygrm.evaluate.process.sample import Sampling, fresh_question, sample_questions, sample_report
 from proxygrm.evaluate.process.score import Rules, Tally, score_questions, score_report, scored_row
-from proxygrm.evaluate.rows.pairs import check_images
 from proxygrm.evaluate.rows.row_file import write_rows
 from proxygrm.process.stages import ScoreSettings
 
@@ -27,7 +26,7 @@ def sample_file(
     resumes. UserError for bad rows and missing images, and as `sample_questions`."""
     file = read_questions(source, images_root, fresh_question)
     file.check(source)
-    missing = check_images([question.images for question in file.questions], sampling.settings.missing_images)
+    missing = file.check_images(sampling.settings.missing_images)
     samples = sample_questions(file, sampling, calls, _calls_of(target), progress)
     write_rows(target, (samples.row(row, images_root) for _, row in json_rows(source)))
     return _reported(target, sample_report(samples, file, missing))
@@ -45,8 +44,8 @@ def score_file(
 ) -> dict[str, Any]:
     """The same for scores. models: judge, extractor and auditor."""
     file = read_questions(source, images_root)
-    file.check(source)
-    missing = check_images([question.images for question in file.questions], missing_images)
+    file.check_scorable(source)
+    missing = file.check_images(missing_images)
     work = score_questions(file, settings, **models, folder=_calls_of(target), progress=progress)
     tally = Tally()
     write_rows(target, (scored_row(row, images_root, work, rules, tally) for _, row in json_rows(source)))

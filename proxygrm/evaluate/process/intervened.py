@@ -18,7 +18,6 @@ from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.process.answering import answer_all
 from proxygrm.evaluate.process.intervene import CONDITIONS, IMAGE, Intervention, InterventionWork, missing_by_cause
 from proxygrm.evaluate.process.questions import Question, question_of, read_questions
-from proxygrm.evaluate.rows.pairs import check_images
 from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval
 from proxygrm.process.match.answers import answers_equal
@@ -46,7 +45,7 @@ def intervene_file(
     check_output(target, [source])
     file = read_questions(source, images_root, solvable)
     file.check(source)
-    blank = check_images([question.images for question in file.questions], missing_images)
+    blank = file.check_images(missing_images)
     work = InterventionWork(file.questions, intervention)
     models = {ask: policy if ask == SOLVE else extractor for ask in (DESCRIBE, CONTRADICT, SOLVE) if ask in work.stages}
     answer_all(work, models, target.with_name(f"{target.name}.calls"), file.rows, progress)

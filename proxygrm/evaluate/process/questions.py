@@ -15,10 +15,11 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import CUT_OFF, fault_of, numbered_lines, value_of
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.judges.base import text_hash
-from proxygrm.evaluate.rows.pairs import image_files, image_names
+from proxygrm.evaluate.rows.pairs import check_images, image_files, image_names
 from proxygrm.evaluate.rows.text import reasons_text
 from proxygrm.process.policy_json import Steps, steps_of
 
+NO_RESPONSES = "no_responses"
 _RESPONSE = re.compile(r"vlmresponse([1-9][0-9]*)")
 
 
@@ -58,7 +59,7 @@ class QuestionFile:
     bad: dict[str, list[int]] = field(default_factory=dict)
     """Cause -> lines that hold no question."""
     without_steps: dict[str, list[int]] = field(default_factory=dict)
-    """Cause -> the line of each response without steps."""
+    """Cause -> the line of each response without steps; NO_RESPONSES: of each row without responses."""
     repeated_ids: dict[str, list[int]] = field(default_factory=dict)
     """An id of several rows -> their lines."""
 
@@ -75,6 +76,20 @@ class QuestionFile:
             )
         if not self.questions:
             raise UserError(f"{path} has no rows; give a JSONL of questions", code="file.empty", path=path)
+
+    def check_scorable(self, path: Path, max_bad: float | None = None) -> None:
+        """The same, and UserError when no row has a response."""
+        self.check(path, max_bad)
+        if not any(question.solutions for question in self.questions):
+            raise UserError(
+                f"{path}: no row has a solution to score (vlmresponse1, ...); pass what `process sample` writes",
+                code="process.no-responses",
+                path=path,
+            )
+
+    def check_images(self, missing_images: str) -> int:
+        """As `rows.pairs.check_images`, with the lines of the file."""
+        return check_images([question.images for question in self.questions], missing_images, self.rows)
 
 
 Reader = Callable[[Any, Path], Question]
@@ -96,9 +111,11 @@ def read_questions(path: Path, images_root: Path, read: Reader | None = None) ->
             continue
         questions.append(question)
         rows.append(number)
-        for response in responses_of(row).values():
+        for response in (responses := responses_of(row)).values():
             if cause := steps_of(response)[1]:
                 without[cause].append(number)
+        if not responses:
+            without[NO_RESPONSES].append(number)
         if row_id := _id_of(row):
             ids[row_id].append(number)
     repeated = {row_id: lines for row_id, lines in ids.items() if len(lines) > 1}
@@ -111,7 +128,8 @@ def question_of(row: Any, images_root: Path) -> Question:
         raise BadRow("not_an_object", "the line is not a JSON object")
     text = row.get("question")
     if not isinstance(text, str) or not text.strip():
-        raise BadRow("no_question", f"question is {type(text).__name__}, it must be text")
+        found = "blank" if isinstance(text, str) else type(text).__name__
+        raise BadRow("no_question", f"question is {found}, it must be text")
     try:
         names = image_names(row)
     except ValueError as error:

@@ -13,7 +13,7 @@ from proxygrm.core.bad_row import BadRow
 from proxygrm.critique.prompts.process import AUDIT, DESCRIBE, STEP
 from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.process.answering import answer_all
-from proxygrm.evaluate.process.questions import Question, QuestionFile, question_of, responses_of
+from proxygrm.evaluate.process.questions import NO_RESPONSES, Question, QuestionFile, question_of, responses_of
 from proxygrm.evaluate.process.work import Work
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.process.audit import audit_object, reliability_in
@@ -45,7 +45,7 @@ class Tally:
     steps: int = 0
     visual_steps: int = 0
     without_steps: Counter[str] = field(default_factory=Counter)
-    """Responses."""
+    """Responses, and rows that have none."""
     unreadable_descriptions: Counter[str] = field(default_factory=Counter)
     """Rows."""
     unreadable_audits: Counter[str] = field(default_factory=Counter)
@@ -91,6 +91,8 @@ def scored_row(row: Any, images_root: Path, work: Work, rules: Rules, tally: Tal
         if cause:
             counted.without_steps[cause] += 1
         scored[name] = dict(fields) | {"eval": _evaluation(question, steps, description, work, rules, counted)}
+    if not counted.responses:
+        counted.without_steps[NO_RESPONSES] += 1
     scored |= {DESCRIBED: description.text, DESCRIBED_RAW: description.raw}
     _add(tally, counted)
     return scored

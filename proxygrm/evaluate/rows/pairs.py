@@ -181,22 +181,25 @@ def check_pairs(pairs: Sequence[EvalPair], missing_images: str) -> int:
     """As `check_images` of the pairs; UserError when there is none."""
     if not pairs:
         raise UserError("there are no pairs to judge", code="data.no-pairs")
-    return check_images([pair.images for pair in pairs], missing_images)
+    return check_images([pair.images for pair in pairs], missing_images, may_drop=True)
 
 
-def check_images(images: Sequence[Sequence[Path]], missing_images: str) -> int:
-    """Number of missing images. UserError, with the rows (from 1), when they are refused or when a file is not an image
-    that can be decoded. images: of each row."""
+def check_images(
+    images: Sequence[Sequence[Path]], missing_images: str, numbers: Sequence[int] = (), may_drop: bool = False
+) -> int:
+    """Number of missing images. UserError, with the rows, when they are refused or when a file is not an image that can
+    be decoded. images: of each row; numbers: of the rows, by default from 1; may_drop: whether the caller takes
+    "drop"."""
     rows: dict[Path, list[int]] = defaultdict(list)
-    for number, of_row in enumerate(images, 1):
+    for number, of_row in zip(numbers or range(1, len(images) + 1), images, strict=True):
         for image in of_row:
             rows[image].append(number)
     missing = sorted(path for path in rows if not path.is_file())
     if missing and missing_images == "refuse":
         raise UserError(
             f"{len(missing)} of {len(rows)} images are missing ({rows_text(_rows_of(missing, rows))}), first "
-            f"{missing[0]}; put the files in place, or pass --missing-images blank to judge without them, or drop to "
-            "leave their rows out",
+            f"{missing[0]}; put the files in place, or pass --missing-images blank to judge without them"
+            + (", or drop to leave their rows out" if may_drop else ""),
             code="image.missing",
             path=missing[0],
             rows=_rows_of(missing, rows),

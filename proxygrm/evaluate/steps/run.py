@@ -56,7 +56,8 @@ def judge_steps(run: StepRun, progress: Progress) -> dict[str, Any]:
     """Write OUT/answers.jsonl, and return the counts. UserError as of `answer_all` and `check_images`."""
     if run.asking:
         run = replace(run, solutions=[_seen(solution, run.asking) for solution in run.solutions])
-    missing = check_images([solution.question.images for solution in run.solutions], run.missing_images)
+    images = [solution.question.images for solution in run.solutions]
+    missing = check_images(images, run.missing_images, [int(solution.id) for solution in run.solutions])
     work: Work | None = None
     if isinstance(run.judge, ScalarCheckpointJudge):
         rows, causes = _scored_by_prefix(run, progress)

@@ -224,12 +224,24 @@ def test_bad_rows_are_left_out_and_named_and_too_many_of_them_end_the_run_before
     assert "line 4" in done.stderr
 
 
+def test_rows_without_solutions_are_counted_and_a_file_without_any_is_refused_before_any_call(tmp_path):
+    rows = drawn_rows(tmp_path, 2)
+    questions = [{key: value for key, value in row.items() if not key.startswith("vlm")} for row in rows]
+    done = score(tmp_path, service := Service(), questions, code=2)
+    assert (code_of(done.stderr), service.calls) == ("process.no-responses", 0)
+    done = score(tmp_path, Service(), [rows[0], questions[1]])
+    assert report(tmp_path)["without_steps"] == {"no_responses": 1}
+    assert report(tmp_path)["lines_without_steps"] == {"no_responses": [2]}
+    assert done.stderr.count("no responses 1") == 1
+
+
 def test_missing_images_are_refused_with_their_rows_or_replaced_and_counted(tmp_path):
     rows = drawn_rows(tmp_path, 3)
     (tmp_path / "1.png").unlink()
-    done = score(tmp_path, Service(), rows, code=2)
+    done = score(tmp_path, Service(), ["", *rows], code=2)
     assert code_of(done.stderr) == "image.missing"
-    assert "row 2" in done.stderr
+    assert "row 3" in done.stderr  # a blank line counts
+    assert "drop" not in done.stderr  # which is refused here
     score(tmp_path, Service(), rows, "--missing-images", "blank")
     assert report(tmp_path)["missing_images"] == 1
     assert "56 by 56" in scored(tmp_path)[1]["__golden_image_description__"]
