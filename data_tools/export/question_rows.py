@@ -24,6 +24,7 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import numbered_lines, value_of
 from proxygrm.core.files.whole_file import whole_file, write_json
 from proxygrm.core.ids import has_id, id_text
+from proxygrm.core.images.fields import is_gap
 from proxygrm.core.images.settle import UnreadableImage, image_of
 from proxygrm.core.images.store import ImageStore
 from proxygrm.critique.prompts import IMAGE_TAG, inert
@@ -181,7 +182,7 @@ def _texts(row: dict[str, Any], name: str) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, dict | list) for item in items):
         raise BadRow(f"bad_{name}", f"{name} is not a text, a number or a list of these")
-    texts = (item if isinstance(item, str) else json.dumps(item) for item in items if item is not None)
+    texts = (item if isinstance(item, str) else json.dumps(item) for item in items if not is_gap(item))
     return tuple(text for text in texts if text.strip())
 
 

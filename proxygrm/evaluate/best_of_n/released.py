@@ -25,7 +25,8 @@ MISSING = -1.0
 
 def released_best_of_n(path: Path) -> dict[str, dict[str, Any]]:
     """{data source: {total, AGGREGATOR: {pass_correct: [8], bon_correct: [8]}}} and OVERALL: counts of questions."""
-    rows = [row for _, row in object_rows(path)]
+    numbered = list(object_rows(path))
+    rows = [row for _, row in numbered]
     if not rows:
         raise UserError(f"{path} has no rows; pass what `process score` writes", code="file.empty", path=path)
     sources = [str(row.get("datasource") or UNKNOWN) for row in rows]
@@ -33,7 +34,9 @@ def released_best_of_n(path: Path) -> dict[str, dict[str, Any]]:
     right_at = [sum(of_row[position] for of_row in correct) for position in range(N)]
     best_position = right_at.index(max(right_at))
     chosen = {
-        name: [_chosen(row, number, correct[number - 1], name) for number, row in enumerate(rows, 1)]
+        name: [
+            _chosen(row, (path, number), right, name) for (number, row), right in zip(numbered, correct, strict=True)
+        ]
         for name in RELEASED
     }
 
@@ -61,9 +64,9 @@ def _correct(row: dict[str, Any], number: int) -> bool:
     return answers_equal(answer, row.get("answer"), row.get("choices"), as_upstream=True)
 
 
-def _chosen(row: dict[str, Any], row_number: int, correct: Sequence[bool], name: str) -> list[bool]:
+def _chosen(row: dict[str, Any], at: tuple[Path, int], correct: Sequence[bool], name: str) -> list[bool]:
     """For k = 1..8: whether one of the first k with the highest score is right."""
-    scores = [_score(row, row_number, number, name) for number in range(1, N + 1)]
+    scores = [_score(row, at, number, name) for number in range(1, N + 1)]
     right = []
     for k in range(1, N + 1):
         best = max(scores[:k])
@@ -72,7 +75,7 @@ def _chosen(row: dict[str, Any], row_number: int, correct: Sequence[bool], name:
     return right
 
 
-def _score(row: dict[str, Any], row_number: int, number: int, name: str) -> float:
+def _score(row: dict[str, Any], at: tuple[Path, int], number: int, name: str) -> float:
     response = row.get(f"vlmresponse{number}")
     if not isinstance(response, dict):
         return MISSING
@@ -80,7 +83,8 @@ def _score(row: dict[str, Any], row_number: int, number: int, name: str) -> floa
     scores = judged.get("raw_step_scores") if isinstance(judged, dict) else None
     if not isinstance(scores, list):
         return 0.0
-    where = f"row {row_number}: raw_step_scores of vlmresponse{number}"
+    path, row_number = at
+    where = f"{path} row {row_number}: raw_step_scores of vlmresponse{number}"
     try:
         value = aggregate(name, scores_in(scores))
     except BadRow as error:

@@ -18,7 +18,7 @@ from proxygrm.core.files.whole_file import whole_file
 from proxygrm.critique.prompts import IMAGE_TAG, inert
 from proxygrm.critique.prompts.process import policy_prompt
 from proxygrm.evaluate.best_of_n.ranking import Ranked, rank
-from proxygrm.evaluate.best_of_n.solutions import response_numbers
+from proxygrm.evaluate.best_of_n.solutions import present_responses
 from proxygrm.evaluate.rows.pairs import image_files, image_names
 from proxygrm.process.policy_json import FINAL, STEPS
 
@@ -100,7 +100,7 @@ def _text(row: Mapping[str, Any], question: str, index: int) -> tuple[str, str]:
 
 def _solution(row: Mapping[str, Any], question: str, index: int) -> tuple[str, str]:
     """A solution in steps, asked for and written as `process sample` does."""
-    response = row[f"vlmresponse{response_numbers(dict(row))[index]}"]
+    response = present_responses(dict(row))[index]
     if not isinstance(response, dict) or not response.get(STEPS):
         raise _LeftOut("empty")
     return policy_prompt(question), json.dumps(

@@ -15,7 +15,7 @@ from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.best_of_n.ranking import prompt_id
 from proxygrm.evaluate.rows.text import ids_text, reasons_text
 from proxygrm.process.aggregate import scores_in
-from proxygrm.process.match.answers import answer_class, answers_equal
+from proxygrm.process.match.answers import answer_class, answers_equal, is_answer
 from proxygrm.process.match.choices import choices_of
 
 UNKNOWN = "UNKNOWN"
@@ -57,6 +57,11 @@ def response_numbers(row: dict[str, Any]) -> list[int]:
     return sorted(int(match[1][:9]) for key in row if (match := _RESPONSE.fullmatch(key)))
 
 
+def present_responses(row: dict[str, Any]) -> list[Any]:
+    """Those that are not missing, in the order of their numbers."""
+    return [row[name] for number in response_numbers(row) if row[name := f"vlmresponse{number}"] is not None]
+
+
 def read_solutions(path: Path, scores: str = "final") -> Solutions:
     """scores: "final", the gated ones, or "raw".
 
@@ -64,14 +69,14 @@ def read_solutions(path: Path, scores: str = "final") -> Solutions:
     the row numbers for rows without an answer, without candidates or with other scores than numbers, and for repeated
     ids.
     """
-    rows: list[dict[str, Any]] = []
+    rows: dict[int, dict[str, Any]] = {}
     bad: dict[str, list[int]] = {}
     ids: Counter[str] = Counter()
     for number, row in object_rows(path):
-        rows.append(row)
+        rows[number] = row
         if (row_id := prompt_id(row, path, number)) is not None:
             ids[row_id] += 1
-        if row.get("answer") is None:
+        if not is_answer(row.get("answer")):
             bad.setdefault("no `answer`", []).append(number)
         elif not response_numbers(row):
             bad.setdefault("no vlmresponse1", []).append(number)
@@ -87,9 +92,9 @@ def read_solutions(path: Path, scores: str = "final") -> Solutions:
             f"{path} repeats {len(repeated):,} ids ({ids_text(repeated)}); keep one row for each question",
             code="eval.repeated-ids", path=path, ids=repeated,
         )  # fmt: skip
-    most = max(response_numbers(row)[-1] for row in rows)
+    most = max(response_numbers(row)[-1] for row in rows.values())
     questions, counts = [], Counter[str]()
-    for number, row in enumerate(rows, 1):
+    for number, row in rows.items():
         try:
             questions.append(_question(row, number, most, _LISTS[scores]))
         except BadRow as error:

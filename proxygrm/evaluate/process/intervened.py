@@ -20,7 +20,7 @@ from proxygrm.evaluate.process.intervene import CONDITIONS, IMAGE, Intervention,
 from proxygrm.evaluate.process.questions import Question, question_of, read_questions
 from proxygrm.evaluate.rows.row_file import Row, write_rows
 from proxygrm.evaluate.scores.metrics import Figures, clustered_interval
-from proxygrm.process.match.answers import answers_equal
+from proxygrm.process.match.answers import answers_equal, is_answer
 from proxygrm.process.match.choices import choices_of
 from proxygrm.process.policy_json import FINAL, read_policy
 from proxygrm.process.stages import without_thought
@@ -71,7 +71,7 @@ def solvable(row: Any, images_root: Path) -> Question:
     question = question_of(row, images_root)
     if not question.images:
         raise BadRow("no_image", "without an image there is nothing to intervene in")
-    if row.get("answer") is None:
+    if not is_answer(row.get("answer")):
         raise BadRow("no_answer", "without its answer nobody knows what is right")
     return question
 

@@ -12,6 +12,7 @@ import ast
 import json
 from typing import Any
 
+from proxygrm.core.images.fields import is_gap
 from proxygrm.process.match.arithmetic import NoNumber
 from proxygrm.process.match.choices import letter_in, letters_in, option, without_label
 from proxygrm.process.match.clean import cleaned, exact_and_rounded, extracted, plain, without_name
@@ -26,23 +27,36 @@ _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 def answers_equal(pred: Any, answer: Any, choices: Any = None, as_upstream: bool = False) -> bool:
     """Whether `pred` is the answer `answer`; choices: the options, for a letter on either side.
 
-    Any JSON value: null is equal to nothing, numbers count as they are written, of a list as `answer` any item will do.
+    Any JSON value: null is equal to nothing, NaN neither, numbers count as they are written, of a list as `answer` any
+    item will do.
     """
     try:
         if as_upstream:
             return released_equal(pred, answer, choices)
-        golds = answer if isinstance(answer, list) else _printed_list(answer)
         text = _text(pred)
         options = [cleaned(without_label(_text(item))) for item in choices] if isinstance(choices, list) else []
-        return any(_equal(text, _text(gold), options) for gold in golds if gold is not None) and pred is not None
+        return any(_equal(text, gold, options) for gold in _accepted(answer)) and not is_gap(pred)
     except RecursionError:  # of a value nested hundreds deep
         return False
+
+
+def is_answer(answer: Any) -> bool:
+    """Whether anything is equal to it: not to null, blanks, or a list of these."""
+    try:
+        return any(cleaned(extracted(gold)) for gold in _accepted(answer))
+    except RecursionError:
+        return False
+
+
+def _accepted(answer: Any) -> list[str]:
+    golds = answer if isinstance(answer, list) else _printed_list(answer)
+    return [_text(gold) for gold in golds if not is_gap(gold)]
 
 
 def answer_class(answer: Any, choices: Any = None) -> str:
     """The same text for answers that vote together: a letter is its option, a number its value to six digits, without
     its unit. "": no answer."""
-    if answer is None:
+    if is_gap(answer):
         return ""
     try:
         text = cleaned(extracted(_text(answer)))

@@ -119,6 +119,15 @@ def test_a_process_model_s_scores_choose_solutions(tmp_path: Path) -> None:
     assert [(each["id"], each["ranking"][0]["candidate"]) for each in ranking] == [("a", 1), ("row 2", 0)]
 
 
+def test_a_response_that_is_null_takes_no_other_one_s_place(tmp_path: Path) -> None:
+    row = {"id": "a", "question": "How many?", "answer": "4", "vlmresponse1": None, "vlmresponse2": solution("3", -1.0),
+           "vlmresponse3": solution("4", 1.0)}  # fmt: skip
+    scored = lines(tmp_path / "scored.jsonl", [row])
+    run(scored, "--steps", "minimum", "--sft", tmp_path / "sft.jsonl", "--json")
+    (chosen,) = sft(tmp_path / "sft.jsonl")
+    assert json.loads(chosen["messages"][1]["content"]) == solution("4")
+
+
 def test_judgements_and_step_scores_exclude_each_other(tmp_path: Path) -> None:
     file = lines(tmp_path / "c.jsonl", [prompt("a", "x", "y")])
     for words in ([file], [file, file, "--steps", "minimum"], [file, "--steps", "minimum", "--reference"]):

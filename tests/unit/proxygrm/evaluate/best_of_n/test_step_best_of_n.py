@@ -27,13 +27,13 @@ def response(answer: str | None, raw: Any, final: Any = None) -> dict[str, Any]:
     }
 
 
-def row(answer: str, *responses: Any, **more: Any) -> dict[str, Any]:
+def row(answer: Any, *responses: Any, **more: Any) -> dict[str, Any]:
     return {"answer": answer, **{f"vlmresponse{i}": r for i, r in enumerate(responses, 1)}} | more
 
 
 def written(tmp_path: Path, rows: list[Any]) -> Path:
     path = tmp_path / "scored.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    path.write_text("".join((r and json.dumps(r)) + "\n" for r in rows))  # "": a blank line
     return path
 
 
@@ -148,6 +148,11 @@ def test_options_are_read_from_the_question(tmp_path: Path) -> None:
             {"rows": [2, 3]},
         ),
         ([row("4", response("4", ["1"]))], "eval.bad-solutions", {"rows": [1]}),
+        (["", row("4", response("4", RIGHT)), "", row("4", response("4", ["1"]))], "eval.bad-solutions", {"rows": [4]}),
+        *(
+            ([row("4", response("4", RIGHT)), row(none, response("4", RIGHT))], "eval.bad-solutions", {"rows": [2]})
+            for none in ("", " ", "$$", [], [None, ""], float("nan"))
+        ),
         ([row("4", response("4", [2.0]))], "eval.bad-solutions", {"rows": [1]}),
         ([row("4", response("4", RIGHT), id=1), row("5", response("4", RIGHT), id="1")], "eval.repeated-ids", {}),
         ([row("4", {"finalanswer": "4"})], "eval.no-scores", {}),
@@ -199,6 +204,9 @@ def test_the_released_metric_refuses_what_it_does_not_know(tmp_path: Path) -> No
         released_best_of_n(written(tmp_path, [row("4", response("4", [None]))]))
     with refused("eval.bad-solutions", rows=[2]):
         released_best_of_n(written(tmp_path, [row("4", response("4", RIGHT)), row("4", response("4", ["1"]))]))
+    with refused("eval.bad-solutions", rows=[3]) as caught:
+        released_best_of_n(written(tmp_path, ["", row("4", response("4", RIGHT)), row("4", response("4", [9]))]))
+    assert "scored.jsonl row 3" in str(caught.value)
     with refused("file.empty"):
         released_best_of_n(written(tmp_path, []))
 
