@@ -61,7 +61,7 @@ def corrupt(
         if mode in WITH_RATIO:
             assert ratio is not None
             change = _drop if mode == "drop" else _flip
-            return change(_coerced(vision), rng, ratio, as_upstream)
+            return change(_coerced(vision, as_upstream), rng, ratio, as_upstream)
         if as_upstream:
             return _released(vision, mode, rng), {"type": mode}
         return _whole(_coerced(vision), mode, rng)
@@ -69,18 +69,21 @@ def corrupt(
         raise BadRow("cannot_corrupt", f"vision cannot be corrupted by {mode}: {error}") from None
 
 
-def _coerced(vision: Mapping[str, Any]) -> Description:
-    """caption as text, key_facts and uncertain as lists of texts without nulls; other keys as they are."""
+def _coerced(vision: Mapping[str, Any], as_upstream: bool = False) -> Description:
+    """caption as text, key_facts and uncertain as lists of texts without nulls; other keys as they are. as_upstream: a
+    null in place of a list is the text "None"."""
     caption = vision.get("caption")
     return {
         **vision,
         "caption": "" if caption is None else str(caption),
-        "key_facts": _texts(vision.get("key_facts", [])),
-        "uncertain": _texts(vision.get("uncertain", [])),
+        "key_facts": _texts(vision.get("key_facts", []), as_upstream),
+        "uncertain": _texts(vision.get("uncertain", []), as_upstream),
     }
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: Any, as_upstream: bool) -> list[str]:
+    if value is None and not as_upstream:
+        return []
     return [str(item) for item in value if item is not None] if isinstance(value, list) else [str(value)]
 
 

@@ -58,6 +58,8 @@ def test_drop_does_not_draw_for_empty_texts_and_drops_nulls() -> None:
 def test_facts_that_are_not_a_list_become_one_text(facts: Any, coerced: list[str]) -> None:
     vision, _ = corrupt({"caption": "", "key_facts": facts}, "drop", random.Random(0), 0.0, as_upstream=True)
     assert vision["key_facts"] == coerced
+    ours, _ = corrupt({"caption": "", "key_facts": facts, "uncertain": None}, "drop", random.Random(0), 0.0)
+    assert (ours["key_facts"], ours["uncertain"]) == ([] if facts is None else coerced, [])  # nothing was said
 
 
 def test_flip_picks_a_number_a_factor_and_an_offset() -> None:
