@@ -17,7 +17,7 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.process.questions import responses_of
 from proxygrm.evaluate.scores.metrics import Figures, middle_95
-from proxygrm.process.match.answers import answers_equal
+from proxygrm.process.match.answers import answers_equal, is_answer
 from proxygrm.process.match.choices import choices_of
 
 Against = Literal["steps", "answer"]
@@ -80,18 +80,21 @@ def _add(trials: Trials, row: Mapping[str, Any], response: Any, against: Against
         trials.left_out["bad_visual_steps"] += 1
         return
     if not isinstance(judged, dict) or not visual:
-        trials.left_out["no_visual_steps" if judged else "not_scored"] += 1
+        trials.left_out["no_visual_steps" if judged and isinstance(judged, dict) else "not_scored"] += 1
         return
     reliability, cluster = _number(judged.get("local_p_score")), (str(row.get("question")), str(row.get("image")))
     known = reliability is not None
     if against == "answer":
-        if reliability is None or row.get("answer") is None:
+        if reliability is None or not is_answer(row.get("answer")):
             trials.left_out["no_answer" if known else "unknown_reliability"] += 1
             return
         right = answers_equal(response.get("finalanswer"), row["answer"], choices_of(row))
         trials.trials.append(Trial(reliability, right, cluster))
         return
-    labels = response.get("labels")
+    labels, scores = response.get("labels"), judged.get("raw_step_scores")
+    if isinstance(labels, list) and isinstance(scores, list) and len(labels) != len(scores):
+        trials.left_out["other_labels"] += len(visual)  # of other steps than those that were scored
+        return
     for at in visual:
         label = labels[at] if isinstance(labels, list) and at < len(labels) else None
         if reliability is None or label not in (1, -1) or isinstance(label, bool):

@@ -150,6 +150,13 @@ def test_what_cannot_be_compared_is_counted_by_its_cause(tmp_path: Path, change:
     assert (found.trials, dict(found.left_out)) == ([Trial(0.5, True, ("q", "None"))], {cause: 1})
 
 
+def test_labels_of_other_steps_than_those_that_were_scored_say_nothing(tmp_path: Path) -> None:
+    scored = {"visual_step_indices": [0, 1], "local_p_score": 0.5, "raw_step_scores": [1.0, 1.0]}
+    rows = [{"question": "q", "vlmresponse1": {"eval": scored, "labels": labels}} for labels in ([1], [1, 1, 1])]
+    found = read_trials(write(tmp_path / "s.jsonl", rows), "steps", refuse_none=False)
+    assert (found.trials, dict(found.left_out)) == ([], {"other_labels": 4})
+
+
 def test_a_file_that_is_missing_or_has_another_row_than_an_object_is_refused(tmp_path: Path) -> None:
     assert code_of(process("calibrate", tmp_path / "no.jsonl", code=2).stderr) == "file.missing"
     rows = tmp_path / "rows.jsonl"
