@@ -25,7 +25,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from proxygrm.process.checklist import Step, normal_dependency
 from proxygrm.process.policy_json import MAX_STEPS
@@ -45,7 +45,15 @@ MAX_TEXT = 1_000_000
 PATHS = ("/", "/score", "/compare", "/steps", "/models", "/health", "/metrics")
 _CALLERS_FAULT = frozenset({Cause.REFUSED, Cause.IMAGE_MISSING})
 """Causes that another attempt with the same request does not change."""
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+def _with_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is blank")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_with_words)]
 
 
 class _Body(BaseModel):

@@ -172,6 +172,7 @@ BAD = [
     ("/score", {"responses": []}, 422, "0 responses"),
     ("/score", {"responses": ["a"] * 100}, 422, "100 responses"),
     ("/score", {"responses": ["a", ""]}, 422, "responses.1"),
+    ("/score", {"responses": [" \n\u3000", "a"]}, 422, "responses.0: Value error, it is blank"),
     ("/score", {"responses": "a"}, 422, "responses"),
     ("/score", {"question": ""}, 422, "question"),
     ("/score", {"question": "\ud800"}, 422, "question"),
