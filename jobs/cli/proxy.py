@@ -10,6 +10,7 @@ import click
 
 from jobs.cli.common.options import (
     FiniteRange,
+    NamedPath,
     allow_option,
     no_key_option,
     refuse_idle,
@@ -35,7 +36,9 @@ _ANSWER = click.option(
     help="Longest answer, in tokens.  [16384; in a smaller context the same share of it]",
 )
 _MODE = click.Choice(MODES)
-_IMAGES = click.option("--images", "--pictures", type=_PATH, help="Folder whose images requests may name by path.")
+_IMAGES = click.option(
+    "--images", "--pictures", type=NamedPath(), help="Folder whose images requests may name by path."
+)
 
 
 @click.group()

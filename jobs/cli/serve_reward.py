@@ -8,6 +8,7 @@ import click
 
 from jobs.cli.common.options import (
     FiniteRange,
+    NamedPath,
     allow_option,
     no_key_option,
     refuse_idle,
@@ -38,7 +39,7 @@ _LENGTH = click.IntRange(0)
 @tensor_parallel_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: a free one.")
-@click.option("--images", type=_PATH, help="Folder whose images requests may name by path.")
+@click.option("--images", type=NamedPath(), help="Folder whose images requests may name by path.")
 @click.option("--key-file", type=_PATH, help="Key of callers; made when missing.  [reward.key in --dir, or here]")
 @no_key_option
 @allow_option
@@ -131,8 +132,6 @@ def serve_reward(
         name: read_helper(name, source, reward_models) if isinstance(source, Path) else source.pool()
         for name, source in judges_of(given, models, calls).items()
     }
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     key = key_file or (folder or Path()) / service.KEY_FILE
     with quiet("serve-reward"):
         service.run(

@@ -145,6 +145,18 @@ class Share(FiniteRange):
         super().__init__(0, 1)
 
 
+class NamedPath(click.Path):
+    """A path where an empty text, a variable of the shell that is not set, must not be the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty; name a folder, or leave the option out.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Renamed(click.Option):
     """An option whose older names still work but are hidden from `--help`."""
 

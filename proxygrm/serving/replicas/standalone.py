@@ -51,8 +51,18 @@ def run(
 
 @contextlib.contextmanager
 def working_folder(folder: Path | None) -> Iterator[Path]:
-    """folder: None: a private temporary one, removed at the end, unless the block failed and its logs explain why."""
+    """folder: made when missing; None: a private temporary one, removed at the end, unless the block failed and its
+    logs explain why. UserError: file.cannot-write."""
     if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--dir {folder} cannot be made: {error.strerror}; name another folder",
+                code="file.cannot-write",
+                path=folder,
+                reason=error.strerror,
+            ) from error
         yield folder
         return
     own = Path(tempfile.mkdtemp(prefix="proxygrm-proxy-"))

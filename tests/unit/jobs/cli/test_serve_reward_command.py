@@ -52,8 +52,16 @@ def test_bad_models_and_options_are_refused(tmp_path: Path, scalar: Path, writin
     assert refusal(f"x={scalar}", f"x={writing}") == "serve-reward.duplicate-name"
     assert refusal(scalar, "--no-key", "--key-file", "k") == "option.conflict"
     assert refusal(scalar, "--images", tmp_path / "none") == "file.not-a-folder"
+    (tmp_path / "file").touch()
+    assert refusal(scalar, "--device", "cpu", "--dir", tmp_path / "file" / "logs") == "file.cannot-write"
     assert refusal(scalar, "--allow", "0.0.0.0/0") == "proxy.too-many-callers"
     assert refusal(scalar, "--device", "cpu", "--max-tokens", 40000) == "proxy.no-room-for-prompt"
+
+
+def test_a_variable_that_is_not_set_does_not_open_the_current_folder(scalar: Path) -> None:
+    result = CliRunner().invoke(main, ["serve-reward", str(scalar), "--images", ""])
+    assert result.exit_code == 2
+    assert "'--images': it is empty" in result.output
 
 
 def test_too_few_gpus_are_counted_over_all_models(tmp_path: Path, scalar: Path, writing: Path, monkeypatch) -> None:
