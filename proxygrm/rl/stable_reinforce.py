@@ -36,6 +36,7 @@ def advantages(
     Both are 0 where the mask is 0, whatever the rewards are there. Raises UserError: rl.shapes-differ,
     settings.unknown-value, settings.out-of-range.
     """
+    _check_range("gamma", gamma, 0 <= gamma <= 1, "from 0 to 1")
     with torch.no_grad():
         mask = _checked_mask(response_mask, token_level_rewards)
         returns = discounted_returns(token_level_rewards, mask, gamma)
@@ -73,18 +74,13 @@ def whiten_and_filter(
             value=rule,
             known=list(RULES),
         )
-    if not limit > 0:
-        raise UserError(
-            f"StableReinforce: limit is {limit}; it must be above 0",
-            code="settings.out-of-range",
-            name="limit",
-            value=limit,
-        )
+    _check_range("limit", limit, limit > 0, "above 0")
     count = mask.sum().clamp(min=1)
     mean = returns.masked_fill(~mask, 0.0).sum() / count
     values = (returns - mean).masked_fill_(~mask, 0.0)
     variance = values.square().sum() / count  # the population's, not the sample's
-    values.mul_(variance.clamp(min=LEAST_VARIANCE).rsqrt())
+    # a reward that is not a number makes all values NaN but those outside of the mask
+    values.mul_(variance.clamp(min=LEAST_VARIANCE).rsqrt().nan_to_num(0.0))
     if rule == "paper":
         kept = values.abs() <= limit
     else:
@@ -126,6 +122,7 @@ def policy_loss(
             name="ratio_bounds",
             value=[low, high],
         )
+    _check_range("clip_eps", clip_eps, 0 <= clip_eps < math.inf, "from 0, and finite")
     mask = _checked_mask(response_mask, old_log_prob, log_prob, advantages)
     dtype = torch.promote_types(log_prob.dtype, torch.float32)
     difference = (log_prob.to(dtype) - old_log_prob.to(dtype)).masked_fill(~mask, 0.0).nan_to_num(0.0)
@@ -137,6 +134,17 @@ def policy_loss(
     tokens = mask.sum(1, keepdim=True)
     sequences = (tokens > 0).sum().clamp(min=1)
     return (loss / (tokens.clamp(min=1) * sequences)).sum()
+
+
+def _check_range(name: str, value: float, good: bool, wanted: str) -> None:
+    """Raises UserError."""
+    if not good:
+        raise UserError(
+            f"StableReinforce: {name} is {value}; it must be {wanted}",
+            code="settings.out-of-range",
+            name=name,
+            value=value,
+        )
 
 
 def _checked_mask(response_mask: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:

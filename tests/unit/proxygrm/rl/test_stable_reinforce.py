@@ -123,6 +123,16 @@ def test_values_where_the_mask_is_zero_never_matter(rule: Rule, kind: Any) -> No
     assert (new.grad[mask == 0] == 0).all()
 
 
+@pytest.mark.parametrize("rule", ["paper", "code"])
+@pytest.mark.parametrize("reward", [NAN, INF, -INF])
+def test_a_reward_that_is_not_finite_teaches_nothing_and_stays_within_the_mask(rule: Rule, reward: float) -> None:
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0]])
+    rewards = torch.tensor([[1.0, reward, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    values, returns = advantages(rewards, mask, rule=rule)
+    assert (values == 0).all()
+    assert (returns[mask == 0] == 0).all()
+
+
 def test_without_tokens_or_without_variance_nothing_is_learnt() -> None:
     ones = torch.ones(4, 6)
     assert (advantages(ones, torch.zeros(4, 6))[0] == 0).all()
@@ -165,6 +175,8 @@ def test_the_gradient_ends_where_the_clips_begin() -> None:
     [
         ({"rule": "released"}, "settings.unknown-value", {"name": "rule", "known": ["paper", "code"]}),
         ({"limit": 0.0}, "settings.out-of-range", {"name": "limit", "value": 0.0}),
+        ({"gamma": NAN}, "settings.out-of-range", {"name": "gamma"}),
+        ({"gamma": 1.01}, "settings.out-of-range", {"name": "gamma"}),
         ({"response_mask": torch.ones(3, 4)}, "rl.shapes-differ", {"shapes": [[2, 4], [3, 4]]}),
     ],
 )
@@ -173,6 +185,9 @@ def test_bad_arguments_are_refused(change: dict[str, Any], code: str, values: di
         advantages(**{"token_level_rewards": torch.ones(2, 4), "response_mask": torch.ones(2, 4), **change})
     with refused("settings.out-of-range", name="ratio_bounds"):
         policy_loss(*[torch.ones(2, 4)] * 4, ratio_bounds=(2.0, 1e3))
+    for clip_eps in (NAN, INF, -0.1):
+        with refused("settings.out-of-range", name="clip_eps"):
+            policy_loss(*[torch.ones(2, 4)] * 4, clip_eps=clip_eps)
     with refused("rl.shapes-differ"):
         policy_loss(torch.ones(2, 4), torch.ones(2, 1), torch.ones(2, 4), torch.ones(2, 4))
 
