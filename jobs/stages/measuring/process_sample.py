@@ -11,6 +11,7 @@ from jobs.stages.measuring import called_models
 from jobs.stages.measuring.called_models import CallSettings
 from proxygrm.core.bounds import check_bounds
 from proxygrm.critique.prompts.process import POLICY
+from proxygrm.evaluate.process.questions import check_candidates
 from slurm.profile import Profile
 
 MADE = "policy.jsonl"
@@ -36,7 +37,8 @@ class Settings(CallSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_bounds("process sample", self, from_one=("candidates",), from_zero=("max_questions",))
+        check_bounds("process sample", self, from_zero=("max_questions",))
+        check_candidates(self.candidates)
 
 
 def stage(name: str, *, questions: Given, images: Given, settings: Settings) -> Stage:

@@ -13,6 +13,7 @@ from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import object_rows
 from proxygrm.evaluate.best_of_n.ranking import prompt_id
+from proxygrm.evaluate.process.questions import MAX_CANDIDATES
 from proxygrm.evaluate.rows.text import ids_text, reasons_text
 from proxygrm.process.aggregate import scores_in
 from proxygrm.process.match.answers import answer_class, answers_equal, is_answer
@@ -21,7 +22,6 @@ from proxygrm.process.match.choices import choices_of
 UNKNOWN = "UNKNOWN"
 """The data source of a row that names none."""
 OVERALL = "OVERALL"
-MAX_CANDIDATES = 1024
 _RESPONSE = re.compile(r"vlmresponse([1-9][0-9]*)")
 _LISTS = {"raw": "raw_step_scores", "final": "final_step_scores"}
 

@@ -20,6 +20,8 @@ from proxygrm.evaluate.rows.text import reasons_text
 from proxygrm.process.policy_json import Steps, steps_of
 
 NO_RESPONSES = "no_responses"
+MAX_CANDIDATES = 1024
+"""Of a question, vlmresponse1 to vlmresponse1024."""
 _RESPONSE = re.compile(r"vlmresponse([1-9][0-9]*)")
 
 
@@ -157,6 +159,17 @@ def _id_of(row: Mapping[str, Any]) -> str:
         return "" if value is None else id_text(value)
     except BadId:
         return ""
+
+
+def check_candidates(candidates: int) -> None:
+    """UserError for a number of them that is not compared."""
+    if not 1 <= candidates <= MAX_CANDIDATES:
+        raise UserError(
+            f"{candidates:,} candidates of a question; from 1 to {MAX_CANDIDATES:,} can be compared",
+            code="settings.out-of-range",
+            name="candidates",
+            value=candidates,
+        )
 
 
 def copies(questions: list[Question]) -> list[int]:

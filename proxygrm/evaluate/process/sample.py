@@ -18,7 +18,14 @@ from proxygrm.critique.prompts.process import POLICY, policy_prompt
 from proxygrm.evaluate.judges.base import Calls, Progress
 from proxygrm.evaluate.judges.endpoint import Unanswered
 from proxygrm.evaluate.judges.engine import Request
-from proxygrm.evaluate.process.questions import Question, QuestionFile, copies, question_of, responses_of
+from proxygrm.evaluate.process.questions import (
+    Question,
+    QuestionFile,
+    check_candidates,
+    copies,
+    question_of,
+    responses_of,
+)
 from proxygrm.evaluate.rows.row_file import Row, RowFile
 from proxygrm.evaluate.rows.text import rows_text
 from proxygrm.evaluate.settings import EvaluateSettings
@@ -34,6 +41,7 @@ class Sampling:
     """`max_tokens` is of one candidate."""
 
     def __post_init__(self) -> None:
+        check_candidates(self.candidates)
         if self.candidates > 1 and self.settings.temperature == 0:
             raise UserError(
                 f"at temperature 0 all {self.candidates} candidates are the same; pass --temperature 1, say",

@@ -112,7 +112,8 @@ def test_an_endpoint_needs_the_name_of_its_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "setting"), [
-    (process_sample.Settings, {"candidates": 0}), (process_sample.Settings, {"max_questions": -1}),
+    (process_sample.Settings, {"candidates": 0}), (process_sample.Settings, {"candidates": 1025}),
+    (process_sample.Settings, {"max_questions": -1}),
     (process_score.Settings, {"audit_tokens": 0}), (process_score.Settings, {"concurrency": 0}),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_refused(kind: Any, setting: dict[str, Any]) -> None:

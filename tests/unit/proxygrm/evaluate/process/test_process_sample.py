@@ -96,6 +96,7 @@ def test_what_would_be_overwritten_or_all_the_same_is_refused(tmp_path):
     rows = drawn_rows(tmp_path, 2, responses=0)
     done = sample(tmp_path, Service(), rows, "--temperature", 0, code=2)
     assert code_of(done.stderr) == "settings.contradiction"
+    assert code_of(sample(tmp_path, Service(), rows, "-n", 1025, code=2).stderr) == "settings.out-of-range"
     sample(tmp_path, Service(), rows, "--temperature", 0, "-n", 1)
     done = sample(tmp_path, Service(), rows, "-n", 2, code=2)
     assert code_of(done.stderr) == "file.made-by-other"
