@@ -120,8 +120,10 @@ def test_rows_that_cannot_be_judged_are_all_named_and_nothing_is_judged(tmp_path
     assert solution.question.images[0].is_file()
     with refused("file.not-a-file"):
         read_release(tmp_path / "nothing")
-    done = run(tmp_path, "http://127.0.0.1:9", *MODEL, rows=[good | {"image": "gone.png"}])
-    assert code_of(done.stderr) == "image.missing"
+    for gone in ("gone.png", None, [], "", [None]):
+        done = run(tmp_path, "http://127.0.0.1:9", *MODEL, rows=[good, good | {"image": gone}])
+        assert code_of(done.stderr) == "image.missing"
+        assert "(row 2)" in done.stderr
 
 
 def test_options_of_pairs_and_of_steps_are_told_apart(tmp_path):
