@@ -76,6 +76,7 @@ def best_of_n(
             code="option.conflict",
             options=["JUDGEMENTS", "--steps"],
         )
+    _check_outputs([each for each in (candidates, judgements) if each], {"--out": out, "--sft": sft})
     ranked_by = ""
     if judgements is None:
         from proxygrm.evaluate.best_of_n.step_ranking import rank_by_steps
@@ -104,6 +105,19 @@ def best_of_n(
     from proxygrm.report.tables.best_of_n import show
 
     show(figures, console)
+
+
+def _check_outputs(inputs: list[Path], outputs: dict[str, Path | None]) -> None:
+    """Before any call is made. UserError for one that is a folder, an input, or another output."""
+    from proxygrm.core.files.output_file import check_output
+
+    given = {option: path for option, path in outputs.items() if path}
+    for option, path in given.items():
+        check_output(path, inputs, option)
+    if len({path.resolve() for path in given.values()}) < len(given):
+        raise UserError(
+            f"eval best-of-n: {' and '.join(given)} are one file; name two", code="option.conflict", options=[*given]
+        )
 
 
 def _judge(

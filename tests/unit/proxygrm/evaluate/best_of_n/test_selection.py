@@ -128,6 +128,20 @@ def test_a_response_that_is_null_takes_no_other_one_s_place(tmp_path: Path) -> N
     assert json.loads(chosen["messages"][1]["content"]) == solution("4")
 
 
+def test_no_output_replaces_an_input_or_the_other_output(tmp_path: Path) -> None:
+    candidates = lines(tmp_path / "candidates.jsonl", [prompt("a", "x", "y")])
+    judged = lines(tmp_path / "judged.jsonl", beats("a", 1, 0))
+    before = candidates.read_bytes(), judged.read_bytes()
+    (tmp_path / "link").symlink_to(judged)
+    for option in ("--out", "--sft"):
+        for target in (candidates, judged, tmp_path / "link"):
+            assert code_of(run(candidates, judged, option, target).output) == "option.out-is-input"
+        assert code_of(run(candidates, judged, option, tmp_path).output) == "file.not-a-file"
+    same = run(candidates, judged, "--out", tmp_path / "o", "--sft", tmp_path / "o")
+    assert code_of(same.output) == "option.conflict"
+    assert (candidates.read_bytes(), judged.read_bytes()) == before
+
+
 def test_judgements_and_step_scores_exclude_each_other(tmp_path: Path) -> None:
     file = lines(tmp_path / "c.jsonl", [prompt("a", "x", "y")])
     for words in ([file], [file, file, "--steps", "minimum"], [file, "--steps", "minimum", "--reference"]):
