@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from jobs.cli.common.say import echo
+from proxygrm.core.files.output_file import check_output
 
 _PATH = click.Path(path_type=Path)
 _root = click.option("--images-root", type=_PATH, help="Folder of the image paths.  [the folder of the file]")
@@ -87,6 +89,8 @@ def stats(path: Path, images_root: Path | None, out: Path | None, as_json: bool)
     from jobs.cli.common.console import out as console
     from jobs.cli.common.quiet import quiet
 
+    if out is not None:
+        check_output(out, _files(path), "--out")
     with quiet("data stats"):
         report = count_file(path, images_root)
         if out is not None:
@@ -133,6 +137,11 @@ def _sources_table(by_source: dict[str, Any]) -> Any:
     return table
 
 
+def _files(path: Path) -> Iterable[Path]:
+    """That a page must not replace."""
+    return [path] if path.is_file() else (each for each in path.rglob("*") if each.suffix.lower() != ".html")
+
+
 @click.command(short_help="Show rows as an HTML page with their images.")
 @click.argument("path", type=_PATH)
 @click.option("--rows", type=click.IntRange(1, 500), default=12, show_default=True, help="Number of rows.")
@@ -144,6 +153,7 @@ def show(path: Path, rows: int, first: int, out: Path, images_root: Path | None)
     from data_tools.inspect.show import show as write_page
     from jobs.cli.common.quiet import quiet
 
+    check_output(out, _files(path), "--out")
     with quiet("data show"):
         count = write_page(path, out, rows, first, images_root)
     echo(f"{out}: {count} rows")

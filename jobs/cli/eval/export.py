@@ -30,6 +30,7 @@ def export(bench: str, answers: Path, layout: str, out: Path, sample: int, parti
     what is left out is counted. `eval score` reads the file again.
     """
     from proxygrm.core.errors import UserError
+    from proxygrm.core.files.output_file import check_output
     from proxygrm.evaluate.layouts.export import export as write
     from proxygrm.evaluate.scores.score import read
 
@@ -41,6 +42,7 @@ def export(bench: str, answers: Path, layout: str, out: Path, sample: int, parti
             layout=layout,
             bench=bench,
         )
+    check_output(out, [answers], "--out")
     checked = read(bench, [answers], partial)
     counts = write(answers, chosen, out, sample)
     partly = f" of {checked.expected:,}" if checked.partial else ""

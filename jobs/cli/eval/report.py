@@ -19,8 +19,10 @@ def write(
     expected: list[str] | None,
 ) -> None:
     from jobs.cli.common.quiet import quiet
+    from proxygrm.core.files.output_file import check_output
     from proxygrm.report.eval_page import write_eval_report
 
+    check_output(output, files.values(), "--out")
     with quiet("eval report"):
         page = write_eval_report(
             bench, files, output, partition_name=partition, policy=policy, partial=partial, common=common,

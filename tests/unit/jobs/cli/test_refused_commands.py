@@ -56,6 +56,27 @@ def test_a_refused_ingest_leaves_the_account_of_the_bad_rows_alone(tmp_path):
     assert [path.name for path in out.iterdir()] == ["ingest_dropped.refused.jsonl"]
 
 
+def test_no_page_and_no_export_replaces_what_it_shows(tmp_path):
+    source, pairs, answers = rows(tmp_path / "in", 2), tmp_path / "pairs", tmp_path / "answers.jsonl"
+    ingest("preference-jsonl", source, pairs)
+    answers.write_text('{"id": "a"}\n')
+    files = [source, pairs / "pairs.parquet", answers]
+    before = [path.read_bytes() for path in files]
+    bench = ("--bench", "vl-rewardbench")
+    for words in (
+        ("data", "show", source, "--out", source),
+        ("data", "stats", source, "--out", source),
+        ("data", "show", pairs, "--out", pairs / "pairs.parquet"),
+        ("eval", "report", *bench, f"a={answers}", "--out", answers),
+        ("eval", "export", *bench, "--answers", answers, "--layout", "lmms-eval", "--out", answers),
+    ):
+        assert code_of(refused(*words)) == "option.out-is-input"
+    assert [path.read_bytes() for path in files] == before
+    for _ in range(2):  # a page within the folder is written again
+        done = CliRunner().invoke(main, ["data", "show", str(pairs), "--out", str(pairs / "page.html")])
+        assert done.exit_code == 0, done.output
+
+
 def test_an_ingest_of_no_usable_row_leaves_no_folder(tmp_path):
     out = tmp_path / "out"
     source = rows(tmp_path / "in", 0, 2)
