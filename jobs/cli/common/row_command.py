@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from data_tools.steps.account import Account
 
 MAX_SHOWN_BAD_ROWS = 20
+LOGS = (".dropped.jsonl", ".dropped.refused.jsonl")
+"""Ends of the names of the files beside the output: the bad rows, and those of a run with too many."""
 MAX_BAD = click.option(
     "--max-bad", type=Share(), default=0.01, show_default=True, help="Largest share of bad rows, 0 to 1."
 )
@@ -42,8 +44,8 @@ def write_rows(
             code="file.not-a-file" if exists else "file.missing",
             path=source,
         )
-    check_output(target, [source])
-    log = target.with_name(f"{target.name}.dropped.jsonl")
+    check_output(target, [source], beside=LOGS)
+    log = target.with_name(f"{target.name}{LOGS[0]}")
     try:
         with (
             whole_file(target) as scratch,

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import FiniteRange, with_options
-from jobs.cli.common.row_command import MAX_BAD, write_rows
+from jobs.cli.common.row_command import LOGS, MAX_BAD, write_rows
 from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop
-from jobs.cli.process.options import INPUT, OUTPUT, say_rows
+from jobs.cli.process.options import INPUT, OUTPUT, REPORT, say_rows
 from jobs.cli.process.score import say_counts
 
 _FILE = click.Path(path_type=Path)
@@ -70,7 +70,7 @@ def sample(
     refuse_drop(evaluate.missing_images)
     (model,) = judges_of({"policy": policy}, models, calls).values()
     root = images_root or source.parent
-    check_output(target, [source])  # before any call is made
+    check_output(target, [source], beside=(*LOGS, REPORT))  # before any call is made
     with execute.resumable(), quiet("process sample"), execute.ProgressBar() as progress:
         file = read_questions(source, root, fresh_question)
         file.check(source, max_bad)
@@ -79,6 +79,6 @@ def sample(
         samples = sample_questions(file, sampling, calls_of(model, evaluate), folder, progress)
     account = write_rows(source, target, lambda row: samples.row(row, root), max_bad, "questions")
     report = sample_report(samples, file, missing) | {"rows": account.kept, "bad_rows": dict(account.bad)}
-    write_json(target.with_name(f"{target.name}.report.json"), report)
+    write_json(target.with_name(f"{target.name}{REPORT}"), report)
     say_rows(account, target, (samples.unusable, "candidates without steps"), (missing, "missing images"))
     say_counts(report)

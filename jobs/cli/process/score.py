@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import refuse_idle, with_options
-from jobs.cli.common.row_command import MAX_BAD, write_rows
+from jobs.cli.common.row_command import LOGS, MAX_BAD, write_rows
 from jobs.cli.common.say import secho
 from jobs.cli.eval.judges import (
     CHECKPOINT_OPTIONS,
@@ -20,7 +20,7 @@ from jobs.cli.eval.judges import (
     judges_of,
     refuse_drop,
 )
-from jobs.cli.process.options import AUDITOR, COMPAT, EXTRACTOR, INPUT, OUTPUT, say_rows
+from jobs.cli.process.options import AUDITOR, COMPAT, EXTRACTOR, INPUT, OUTPUT, REPORT, say_rows
 from proxygrm.process.gate import UNREADABLE_AUDIT
 
 _FILE = click.Path(path_type=Path)
@@ -107,7 +107,7 @@ def score(
     by_source = {source: calls_of(source, evaluate) for source in dict.fromkeys(sources.values())}
     roles = {role: by_source[source] for role, source in sources.items()}
     root = images_root or source.parent
-    check_output(target, [source])  # before any call is made
+    check_output(target, [source], beside=(*LOGS, REPORT))  # before any call is made
     with execute.resumable(), quiet("process score"), execute.ProgressBar() as progress:
         file = read_questions(source, root)
         file.check_scorable(source, max_bad)
@@ -117,7 +117,7 @@ def score(
     tally, rules = Tally(), Rules(compat == "upstream", unreadable_audit)
     account = write_rows(source, target, lambda row: scored_row(row, root, work, rules, tally), max_bad, "questions")
     report = score_report(tally, file, work, missing) | {"judge_kind": judged_by, "bad_rows": dict(account.bad)}
-    write_json(target.with_name(f"{target.name}.report.json"), report)
+    write_json(target.with_name(f"{target.name}{REPORT}"), report)
     say_rows(account, target, (tally.responses, "responses"), (tally.steps, "steps"), (missing, "missing images"))
     say_counts(report)
 

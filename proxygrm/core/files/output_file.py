@@ -8,11 +8,16 @@ from pathlib import Path
 from proxygrm.core.errors import UserError
 
 
-def check_output(target: Path, inputs: Iterable[Path], option: str = "--output") -> None:
-    """UserError for a folder (file.not-a-file), and for one of the inputs or a link to it (option.out-is-input)."""
+def check_output(target: Path, inputs: Iterable[Path], option: str = "--output", beside: Iterable[str] = ()) -> None:
+    """UserError for a folder (file.not-a-file), and for one of the inputs or a link to it (option.out-is-input).
+
+    beside: endings of the names of the files that are written, or removed, beside the target.
+    """
     if target.is_dir():
         raise UserError(f"{option} {target} is a folder; name another file", code="file.not-a-file", path=target)
-    if target.exists() and any(each.exists() and target.samefile(each) for each in inputs):
-        raise UserError(
-            f"{option} {target} is the input; name another file", code="option.out-is-input", path=target, option=option
-        )
+    if not (others := [each for end in ("", *beside) if (each := target.with_name(target.name + end)).exists()]):
+        return
+    existing = [each for each in inputs if each.exists()]
+    if taken := [other for other in others if any(other.samefile(each) for each in existing)]:
+        what = f"{target} is the input" if taken[0] == target else f"{target} would replace the input, {taken[0]}"
+        raise UserError(f"{option} {what}; name another file", code="option.out-is-input", path=taken[0], option=option)

@@ -47,6 +47,24 @@ def test_the_input_a_link_to_it_and_a_folder_are_refused_as_output(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link.jsonl", "rows.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (("aggregate",), ".dropped.jsonl"), (("match",), ".dropped.refused.jsonl"),
+        (("score", "--judge", NOBODY, "--model", "m"), ".report.json"),
+        (("sample", "--policy", NOBODY, "--model", "m"), ".dropped.jsonl"),
+    ],
+)  # fmt: skip
+def test_no_file_beside_the_output_replaces_or_removes_the_input(
+    tmp_path: Path, words: tuple[str, ...], end: str
+) -> None:
+    source = lines(tmp_path / f"out.jsonl{end}", ROW)
+    before = source.read_bytes()
+    done = process(words[0], "--input", source, "--output", tmp_path / "out.jsonl", *words[1:], code=2)
+    assert code_of(done.stderr) == "option.out-is-input", done.stderr
+    assert source.read_bytes() == before
+
+
 def test_neither_solutions_nor_judgements_are_written_over_by_labelled_rows(tmp_path: Path) -> None:
     solutions = lines(tmp_path / "solutions" / "solutions.jsonl", SOLUTION)
     pairs = lines(tmp_path / "solutions" / "pairs.jsonl")
