@@ -31,6 +31,7 @@ from data_tools.steps.account import Account
 from data_tools.steps.concatenate import concatenate_files
 from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.output_file import LOGS, REPORT, check_output
 from proxygrm.core.files.whole_file import write_json
 from proxygrm.critique.contracts import KINDS, PROXY_GRM, R1
 from proxygrm.critique.prompts import prompt_hash
@@ -135,8 +136,7 @@ def convert_step(
     else:
         file = source if source.suffix == ".parquet" else source / "pairs.parquet"
         units = count_pairs(source)
-    if out.resolve() == file.resolve():
-        raise UserError(f"--out {out} is the input; give another file", code="option.out-is-input", path=out)
+    check_output(out, [file, *critiques], "--out", beside=(*LOGS, REPORT))
     root = resolve_images_root(images_root, source.parent)
     job = Job(to, source, out, tuple(sorted(critiques)), images, split, root, units, max_bad, missing_images)
     options = (
@@ -144,7 +144,7 @@ def convert_step(
         str(source.resolve()), missing_images, SCHEMA_VERSION,
     )  # fmt: skip
     return Step(
-        f"convert {to}", out.parent, f"{out.name}.report.json", stamp_of(options, [file, *job.critiques]),
+        f"convert {to}", out.parent, f"{out.name}{REPORT}", stamp_of(options, [file, *job.critiques]),
         run=partial(_run, job), done=partial(_done, job), merge=partial(_merge, job), result=out,
     )  # fmt: skip
 
@@ -186,7 +186,7 @@ def _merge(job: Job, shards: list[Shard], parts: Path) -> dict[str, Any]:
 def _merged(job: Job, files: Sequence[dict[str, Path]], parts: Path) -> dict[str, Any]:
     from data_tools.export.convert_part import count_repeated, join_parquet
 
-    with Account(job.out.with_name(f"{job.out.name}.dropped.jsonl"), job.max_bad) as account:
+    with Account(job.out.with_name(f"{job.out.name}{LOGS[0]}"), job.max_bad) as account:
         for part in files:
             account.absorb(part["account"], part["log"])
         if (missing := account.bad["missing_image"]) and job.missing == "refuse":

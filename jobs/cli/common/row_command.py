@@ -12,15 +12,13 @@ from jobs.cli.common.options import Share
 from jobs.cli.common.say import echo
 from proxygrm.core.bad_row import BadRow
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.output_file import check_output
+from proxygrm.core.files.output_file import LOGS, check_output
 from proxygrm.core.files.whole_file import whole_file, writing
 
 if TYPE_CHECKING:
     from data_tools.steps.account import Account
 
 MAX_SHOWN_BAD_ROWS = 20
-LOGS = (".dropped.jsonl", ".dropped.refused.jsonl")
-"""Ends of the names of the files beside the output: the bad rows, and those of a run with too many."""
 MAX_BAD = click.option(
     "--max-bad", type=Share(), default=0.01, show_default=True, help="Largest share of bad rows, 0 to 1."
 )

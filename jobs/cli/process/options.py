@@ -18,8 +18,6 @@ INPUT = click.option("--input", "source", type=_FILE, required=True, help="JSONL
 OUTPUT = click.option("--output", "--out", "target", cls=Renamed, type=_FILE, required=True, help="JSONL to write.")
 COMPAT = click.option("--compat", type=click.Choice(["upstream"]), help="Read and score as the released code does.")
 EXTRACTOR = click.option("--extractor", default="", help="Describes the images.  [the judge]")
-REPORT = ".report.json"
-"""Follows the name of the output."""
 AUDITOR = click.option("--auditor", default="", help="Compares claims with the description.  [the judge]")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import FiniteRange, with_options
-from jobs.cli.common.row_command import LOGS, MAX_BAD, write_rows
+from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.eval.judges import CHECKPOINT_OPTIONS, Calls, call_options, judges_of, refuse_drop
-from jobs.cli.process.options import INPUT, OUTPUT, REPORT, say_rows
+from jobs.cli.process.options import INPUT, OUTPUT, say_rows
 from jobs.cli.process.score import say_counts
 
 _FILE = click.Path(path_type=Path)
@@ -58,7 +58,7 @@ def sample(
     """
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
-    from proxygrm.core.files.output_file import check_output
+    from proxygrm.core.files.output_file import LOGS, REPORT, check_output
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from jobs.cli.common.options import refuse_idle, with_options
-from jobs.cli.common.row_command import LOGS, MAX_BAD, write_rows
+from jobs.cli.common.row_command import MAX_BAD, write_rows
 from jobs.cli.common.say import secho
 from jobs.cli.eval.judges import (
     CHECKPOINT_OPTIONS,
@@ -20,7 +20,7 @@ from jobs.cli.eval.judges import (
     judges_of,
     refuse_drop,
 )
-from jobs.cli.process.options import AUDITOR, COMPAT, EXTRACTOR, INPUT, OUTPUT, REPORT, say_rows
+from jobs.cli.process.options import AUDITOR, COMPAT, EXTRACTOR, INPUT, OUTPUT, say_rows
 from proxygrm.process.gate import UNREADABLE_AUDIT
 
 _FILE = click.Path(path_type=Path)
@@ -88,7 +88,7 @@ def score(
     from jobs.cli.common.quiet import quiet
     from jobs.cli.eval import execute
     from proxygrm.core.checkpoints.kinds import kind_of
-    from proxygrm.core.files.output_file import check_output
+    from proxygrm.core.files.output_file import LOGS, REPORT, check_output
     from proxygrm.core.files.whole_file import write_json
     from proxygrm.evaluate.judges.select import calls_of
     from proxygrm.evaluate.process.questions import read_questions

@@ -7,6 +7,11 @@ from pathlib import Path
 
 from proxygrm.core.errors import UserError
 
+LOGS = (".dropped.jsonl", ".dropped.refused.jsonl")
+"""Ends of the names of the files beside an output: the bad rows, and those of a run with too many."""
+REPORT = ".report.json"
+"""The same of the counts."""
+
 
 def check_output(target: Path, inputs: Iterable[Path], option: str = "--output", beside: Iterable[str] = ()) -> None:
     """UserError for a folder (file.not-a-file), and for one of the inputs or a link to it (option.out-is-input).

@@ -219,7 +219,9 @@ EXPORT: list[tuple[str, Callable[[], object], str]] = [
     ("file.not-a-file", to("verl", "gone.jsonl", "o.parquet"),
      "gone.jsonl is not a file; give a JSONL file or a pairs folder"),
     ("option.out-is-input", to("verl", "pairs", "pairs/pairs.parquet"),
-     "--out pairs/pairs.parquet is the input; give another file"),
+     "--out pairs/pairs.parquet is the input; name another file"),
+    ("option.out-is-input", to("swift-grm", "pairs", "c.jsonl", "c.jsonl"),
+     "--out c.jsonl is the input; name another file"),
     ("image.missing", to("verl", "image.jsonl", "o.parquet", missing_images="refuse"),
      "image.jsonl: the images of 1 rows are missing (image.jsonl row 1 (image:1): missing_image, gone.png); put them "
      "in place, drop those rows with --missing-images drop, or use a grey image with --missing-images blank"),
