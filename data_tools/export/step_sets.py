@@ -32,6 +32,7 @@ from data_tools.export.step_selection import VALIDATION, write_selected
 from data_tools.steps.account import Account, RowLocation
 from data_tools.steps.shards import Shard, Step, carry_out, stamp_of
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.output_file import check_output
 from proxygrm.core.files.whole_file import whole_file, write_json, writing
 from proxygrm.critique.prompts import prompt_hash
 from proxygrm.process import teacher_rows
@@ -98,6 +99,8 @@ def step_sets_step(
     check_solutions(sources.solutions)
     if out.resolve() == sources.solutions.resolve():
         raise UserError(f"--out {out} must be another folder than the solutions'", code="option.bad-out", path=out)
+    for name in (*sets_of(options, sources.contradictions is not None, validation), Path(DROPPED).stem):
+        check_output(out / f"{name}.jsonl", sources.files, "--out")
     with (sources.solutions / SOLUTIONS).open("rb") as file:
         total = sum(bool(line.strip()) for line in file)
     job = Job(sources.resolved(), out, options, validation, total)

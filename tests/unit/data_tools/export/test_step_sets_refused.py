@@ -101,6 +101,15 @@ def test_a_set_without_rows_is_refused_and_nothing_is_written(made, tmp_path):
     assert not list((tmp_path / "x").glob("*.jsonl"))
 
 
+def test_no_set_takes_the_place_of_what_a_teacher_wrote(made, tmp_path):
+    (shard,) = made.audits.glob("shard-*.jsonl")
+    audits = tmp_path / "audit.jsonl"
+    audits.write_bytes(shard.read_bytes())
+    with refused("option.out-is-input", path=audits):
+        write_step_sets(replace(made, audits=audits), tmp_path, JUDGE)
+    assert audits.read_bytes() == shard.read_bytes()
+
+
 def test_the_solutions_folder_keeps_its_own_report(made, tmp_path):
     with refused("option.bad-out", path=made.solutions):
         write_step_sets(made, made.solutions, JUDGE)
