@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from string import ascii_letters, digits
 
 MAX_CHARS = 20_000
 """Of a longer text the end alone is read: the answer is there."""
@@ -29,6 +30,7 @@ _CHARACTERS = str.maketrans(
         "√": "\\sqrt ", "²": "^2", "³": "^3", "％": "%", "，": ",", "（": "(", "）": ")", "：": ":", "．": ".",
         "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
         "∞": "\\infty ",
+        **{chr(ord(each) + 0xFEE0): each for each in ascii_letters + digits},  # full width, as in Chinese texts
     }
 )  # fmt: skip
 

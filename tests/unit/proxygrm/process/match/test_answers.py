@@ -94,6 +94,8 @@ EQUAL: list[tuple[Any, Any]] = [
     ("2:3", "2:3"),
     ("√3", "\\sqrt{3}"),
     ("9 \\pi", "9π cm^2"),
+    ("１２．５ｃｍ", "12.5"),
+    ("（Ｂ）", "B"),
 ]
 DIFFERENT: list[tuple[Any, Any]] = [
     ("5", "2x = 5"),
