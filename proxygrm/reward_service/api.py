@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -177,6 +177,16 @@ def api(models: Mapping[str, RewardModel], key: str, images: Path | None = None,
     @app.exception_handler(400)  # nested without end, say: FastAPI answers in a form of its own
     async def unreadable_body(_: Request, error: Exception) -> JSONResponse:
         return error_response(422, "bad_request", "the body cannot be read as JSON")
+
+    @app.exception_handler(404)
+    async def unknown_path(_: Request, error: Exception) -> JSONResponse:
+        return error_response(404, "unknown_path", f"there is no such path here; there are {', '.join(PATHS)}")
+
+    @app.exception_handler(405)
+    async def other_method(request: Request, error: HTTPException) -> JSONResponse:
+        answer = error_response(405, "bad_method", f"{request.method} is not answered at this path")
+        answer.headers.update(error.headers or {})  # Allow
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:

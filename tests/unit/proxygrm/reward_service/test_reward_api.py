@@ -242,6 +242,18 @@ def test_one_response_is_scored_by_a_scalar_model_and_refused_by_one_that_compar
     )
 
 
+def test_another_path_or_method_is_an_error_of_the_same_form():
+    async def requests(http):
+        return await http.post("/rank", json=MANY), await http.get("/score"), await http.post("/models", json={})
+
+    gone, read, written = ask(requests, rm=[Scoring()])
+    assert (gone.status_code, gone.json()["error"]["cause"]) == (404, "unknown_path")
+    assert "/score, /compare" in gone.json()["error"]["detail"]
+    for answer, allowed in ((read, "POST"), (written, "GET")):
+        assert (answer.status_code, answer.json()["error"]["cause"]) == (405, "bad_method")
+        assert answer.headers["allow"] == allowed
+
+
 def test_the_model_is_named_where_several_are_served():
     async def requests(http):
         return await http.post("/score", json=MANY), await http.get("/models")
