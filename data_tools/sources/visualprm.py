@@ -84,7 +84,8 @@ def read(row: dict[str, Any], reading: Reading, of_outcomes: bool = False) -> Ra
 def _conversation(row: dict[str, Any], reading: Reading, of_outcomes: bool) -> RawSolution | Excluded:
     turns = turns_of(row["conversations"])
     if turns is None:
-        return Excluded("bad_turns", f"conversations is {type(row['conversations']).__name__}, not a list of turns")
+        found = "an empty list" if row["conversations"] == [] else type(row["conversations"]).__name__
+        return Excluded("bad_turns", f"conversations is {found}, not a list of turns")
     turns = turns[1:] if turns[:1] and turns[0].role == "system" else turns
     if fault := _turn_fault(turns):
         return fault

@@ -39,6 +39,11 @@ def test_a_threshold_changes_no_label_of_a_conversation_and_that_is_noted() -> N
     assert solution(conversation(["a"], ["+"])).notes == ()
 
 
+def test_an_empty_conversation_is_not_called_a_list_that_is_no_list() -> None:
+    found = read({"image": "a.png", "conversations": []}, Reading())
+    assert (found.reason, found.detail) == ("bad_turns", "conversations is an empty list, not a list of turns")
+
+
 def test_steps_after_the_first_error_are_what_the_release_says_or_unknown() -> None:
     row = conversation(["a", "b", "c", "d"], ["+", "-", "-", "+"])
     assert solution(row).labels == [1, -1, -1, 1]
