@@ -27,6 +27,7 @@ from proxygrm.core.ids import has_id, id_text
 from proxygrm.core.images.fields import is_gap
 from proxygrm.core.images.settle import UnreadableImage, image_of
 from proxygrm.core.images.store import ImageStore
+from proxygrm.core.unicode_text import check_unicode
 from proxygrm.critique.prompts import IMAGE_TAG, inert
 from proxygrm.critique.prompts.process import question_prompt
 from proxygrm.evaluate.process.questions import question_of
@@ -158,6 +159,8 @@ def _value(line: bytes) -> Any:
 
 def _row(value: Any, number: int, images_root: Path, store: ImageStore) -> QuestionRow:
     asked = question_of(value, images_root)
+    for name in ("id", "question", "answer", "answers", "choices", "reference"):
+        check_unicode(value.get(name), name)
     answers = _texts(value, "answers") or _texts(value, "answer")
     reference = value.get("reference")
     if reference is not None and not isinstance(reference, str):
@@ -172,8 +175,17 @@ def _row(value: Any, number: int, images_root: Path, store: ImageStore) -> Quest
     if "" in names:
         raise BadRow("missing_image", f"{asked.images[names.index('')]} does not exist")
     images = tuple(store.folder.absolute() / name for name in names)
-    text = reference or (answers[0] if answers else "")
-    return QuestionRow(row_id, asked.text, images, answers, _texts(value, "choices"), text)
+    text = reference if reference and reference.strip() else answers[0] if answers else ""
+    return QuestionRow(row_id, asked.text, images, answers, _choices(value), text)
+
+
+def _choices(row: dict[str, Any]) -> tuple[str, ...]:
+    """Raises BadRow: without one of them, the letters of those behind it would be others."""
+    choices = _texts(row, "choices")
+    given = row.get("choices")
+    if isinstance(given, list) and len(choices) < len(given):
+        raise BadRow("bad_choices", "one of the choices is null or blank")
+    return choices
 
 
 def _texts(row: dict[str, Any], name: str) -> tuple[str, ...]:

@@ -104,6 +104,29 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_its_cause(tmp_path: Path
         write_question_rows(source, tmp_path / "again", AMOUNTS, max_bad=0.2)
 
 
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"question": "a \ud800"}, "not_unicode"), ({"answer": "\ud800"}, "not_unicode"),
+        ({"id": "\ud800"}, "not_unicode"),
+        ({"choices": [None, "red"]}, "bad_choices"), ({"choices": ["red", " "]}, "bad_choices"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_and_choices_with_a_gap_are_left_out(
+    tmp_path: Path, change: dict[str, Any], cause: str
+) -> None:
+    rows = [good(number) for number in range(1, 20)] + [good(0, **change)]
+    report = write_question_rows(write(tmp_path / "in", rows), tmp_path / "out", AMOUNTS, max_bad=0.5)
+    assert report["bad_lines"] == {cause: [20]}
+
+
+def test_a_blank_reference_is_none(tmp_path: Path) -> None:
+    rows = [good(number, reference=" ") for number in range(20)]
+    write_question_rows(write(tmp_path / "in", rows), tmp_path / "out", AMOUNTS)
+    shown = [json.loads(line) for line in (tmp_path / "out" / "cold_start.jsonl").read_text().splitlines()]
+    assert all(row["messages"][1]["content"].strip() for row in shown)
+
+
 def test_questions_without_an_answer_are_trained_on_but_never_shown_answers(tmp_path: Path) -> None:
     rows = [good(number, answer=[None, float("nan")][number % 4 // 2] if number % 2 else "red") for number in range(20)]
     report = write_question_rows(write(tmp_path / "in", rows), tmp_path / "out", AMOUNTS)
