@@ -15,6 +15,7 @@ from typing import Any
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import object_rows
 from proxygrm.core.files.whole_file import whole_file
+from proxygrm.core.unicode_text import is_unicode
 from proxygrm.critique.prompts import IMAGE_TAG, inert
 from proxygrm.critique.prompts.process import policy_prompt
 from proxygrm.evaluate.best_of_n.ranking import Ranked, rank
@@ -41,7 +42,10 @@ def write_chosen(
         for (_, row), own in zip(object_rows(candidates), ranked, strict=True):
             try:
                 best = _best(own, against_reference)
-                yield json.dumps(_row(row, own.prompt.id, best[0], candidates.parent), ensure_ascii=False) + "\n"
+                chosen = json.dumps(_row(row, own.prompt.id, best[0], candidates.parent), ensure_ascii=False)
+                if not is_unicode(chosen):
+                    raise _LeftOut("not_unicode")
+                yield chosen + "\n"
             except _LeftOut as cause:
                 counts[str(cause)] += 1
             else:

@@ -128,6 +128,14 @@ def test_a_response_that_is_null_takes_no_other_one_s_place(tmp_path: Path) -> N
     assert json.loads(chosen["messages"][1]["content"]) == solution("4")
 
 
+def test_a_text_that_no_file_can_hold_is_left_out_and_counted(tmp_path: Path) -> None:
+    candidates = lines(tmp_path / "candidates.jsonl", [prompt("a", "x", "y \ud800"), prompt("b", "x", "y")])
+    judged = lines(tmp_path / "judged.jsonl", [*beats("a", 1, 0), *beats("b", 1, 0)])
+    done = run(candidates, judged, "--sft", tmp_path / "sft.jsonl", "--json")
+    assert json.loads(done.stdout)["sft"] == {"chosen": 1, "tied": 0, "not_unicode": 1}
+    assert [row["id"] for row in sft(tmp_path / "sft.jsonl")] == ["b"]
+
+
 def test_no_output_replaces_an_input_or_the_other_output(tmp_path: Path) -> None:
     candidates = lines(tmp_path / "candidates.jsonl", [prompt("a", "x", "y")])
     judged = lines(tmp_path / "judged.jsonl", beats("a", 1, 0))
