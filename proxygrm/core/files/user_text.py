@@ -15,6 +15,7 @@ _BINARY = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first (unzstd)",
     b"BZh": "compressed by bzip2; unpack it first (bunzip2)",
     b"\xfd7zX": "compressed by xz; unpack it first (unxz)",
+    b"\xd0\xcf\x11\xe0": "an old Excel file, or one with a password; save it as .xlsx without one",
     b"PK\x03\x04": "a zip archive; unpack it first (unzip)",
 }
 

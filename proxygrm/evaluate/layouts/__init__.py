@@ -53,6 +53,10 @@ def read_foreign(
             layout=layout.name,
             reasons=reading.unusable,
         )
+    if not reading.judgements:
+        raise UserError(
+            f"{path}, read as {layout.title}, has no rows; was its run interrupted?", code="eval.no-answers", path=path
+        )
     if reading.unusable:
         reading.notes.append(f"{path.name}: left out: {reasons_text(reading.unusable)}; {reading.shown}")
     return layout, reading

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from proxygrm.core.errors import UserError
 from proxygrm.evaluate.benchmarks import Benchmark
 from proxygrm.evaluate.layouts.known_pairs import KnownPairs
 from proxygrm.evaluate.rows.answers import Judgement
+from proxygrm.evaluate.rows.text import rows_text
 
 Row = dict[str, Any]
 _SHOWN = 160
@@ -28,13 +29,17 @@ class Document:
     path: Path
     rows: Sequence[Any] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
-    first_number: int = 1
-    """Of the first row, as an editor counts: 2 in a table with a header."""
+    numbers: Sequence[int] = ()
+    """Of the rows, as an editor counts; from 1 where none are given."""
 
     @property
     def first(self) -> Any:
         """What the layout is recognised by."""
         return self.rows[0] if self.rows else dict(self.fields)
+
+    @property
+    def numbered(self) -> Iterator[tuple[int, Any]]:
+        return zip(self.numbers, self.rows, strict=True) if self.numbers else enumerate(self.rows, 1)
 
     def has(self, *names: str) -> bool:
         """Whether the first row, or the object, has all these fields."""
@@ -57,6 +62,18 @@ class Reading:
     def refuse(self, number: int, row: Any, reason: str) -> None:
         self.unusable.setdefault(reason, []).append(number)
         self.shown = self.shown or f"row {number:,} is {shown(row)}"
+
+    def note_repeated_ids(self) -> None:
+        """Of a layout without texts, by which rows of one id could be told apart."""
+        rows: dict[str, list[int]] = {}
+        for judgement in self.judgements:
+            rows.setdefault(judgement.facts.id, []).append(judgement.row)
+        repeats = sorted({row for each in rows.values() for row in each[1:]})
+        if repeats:
+            self.notes.append(
+                f"ids of earlier rows in {rows_text(repeats)}, which count as rows of their own: copies, if the release "
+                "has these ids once"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.json_lines import value_of
+from proxygrm.core.files.json_lines import numbered_lines, value_of
+from proxygrm.core.files.user_text import check_encoding
 from proxygrm.evaluate.layouts.base import Document, shown
 from proxygrm.evaluate.layouts.xlsx import read_sheet, write_sheet
 
@@ -22,20 +24,26 @@ def open_foreign(path: Path) -> Document | None:
     """None for JSON lines that `rows.answers` reads, and for a file that it is to refuse: missing, empty, not JSON."""
     if not path.is_file():
         return None
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    if path.suffix.lower() != ".xlsx":
+        check_encoding(start[:4], path)
     if path.suffix.lower() in TABLES:
         return _table(path)
-    with path.open("rb") as file:
-        start = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start.startswith((b"{", b"[")):
         return None
     line = _first_line(path)
     if isinstance(line, dict) and any(name in line for name in OWN) and "vlreward_score" not in line:
         return None
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        whole = value_of(data)
-    except ValueError:
-        return Document(path, rows=list(_lines(data))) if isinstance(line, dict) else None
+        whole = value_of(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        if start.startswith(b"["):
+            raise UserError(
+                f"{path} is not a complete JSON array ({error}); copy or write it again", code="file.damaged", path=path
+            ) from error
+        return _json_lines(path) if isinstance(line, dict) else None
     if isinstance(whole, list):
         return Document(path, rows=whole)
     if "vlreward_score" in whole or {"chosen", "rejected"} == whole.keys():  # a JSONL of one line
@@ -54,22 +62,39 @@ def _first_line(path: Path) -> Any:
     return None
 
 
-def _lines(data: bytes) -> Iterator[Any]:
-    """The rows of JSON lines; the text of a line that is not JSON."""
-    for line in data.splitlines():
-        if line.strip():
-            try:
-                yield value_of(line)
-            except ValueError:
-                yield line.decode(errors="replace")
+def _json_lines(path: Path) -> Document:
+    """A line that is not JSON is a row of text."""
+    rows, numbers = [], []
+    for number, line in numbered_lines(path):
+        numbers.append(number)
+        try:
+            rows.append(value_of(line))
+        except ValueError:
+            rows.append(line.decode(errors="replace"))
+    return Document(path, rows=rows, numbers=numbers)
 
 
 def _table(path: Path) -> Document:
+    """Rows without a value are none; one with more values than there are columns stays a list."""
     cells = read_sheet(path) if path.suffix.lower() == ".xlsx" else _delimited(path)
-    header = next(cells, [])
-    names = [str(name or "") for name in header]
-    rows = [dict(zip(names, [*row, *[None] * (len(names) - len(row))], strict=False)) for row in cells]
-    return Document(path, rows=rows or [dict.fromkeys(names)], first_number=2)
+    names = [str(name or "") for name in next(cells, [])]
+    twice = sorted(name for name, count in Counter(filter(None, names)).items() if count > 1)
+    if twice:
+        raise UserError(
+            f"{path} has {len(twice)} columns twice: {', '.join(twice)[:160]}; keep one of each",
+            code="eval.repeated-columns",
+            path=path,
+            columns=twice,
+        )
+    rows: list[Any] = []
+    numbers = []
+    for number, row in enumerate(cells, 2):
+        if any(cell is not None for cell in row):
+            numbers.append(number)
+            missing = [None] * (len(names) - len(row))
+            beyond = any(cell is not None for cell in row[len(names) :])
+            rows.append(row if beyond else dict(zip(names, [*row, *missing], strict=False)))
+    return Document(path, rows=rows or [dict.fromkeys(names)], numbers=numbers or [2])
 
 
 def _delimited(path: Path) -> Iterator[list[Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +31,22 @@ from proxygrm.evaluate.layouts.vl_row import (
 from proxygrm.evaluate.rows.answers import bare_id
 
 SCORE = "vlreward_score"
+_TEXTS = ("filtered_resps", "resps")
 
 
-def _logs(document: Document) -> Sequence[Any]:
+def _numbered(document: Document) -> Iterator[tuple[int, Any]]:
     logs = document.fields.get("logs")
-    return logs if isinstance(logs, list) else document.rows
+    return enumerate(logs, 1) if isinstance(logs, list) else document.numbered
 
 
 def recognises(document: Document) -> bool:
-    rows = _logs(document)
-    return bool(rows) and isinstance(rows[0], dict) and SCORE in rows[0]
+    _, first = next(_numbered(document), (0, None))
+    return isinstance(first, dict) and SCORE in first
 
 
 def read(document: Document, bench: Benchmark, file: int, known: KnownPairs) -> Reading:
     reading, seen, times = Reading(), Counter[str](), defaultdict[str, int](int)
-    for number, row in enumerate(_logs(document), document.first_number):
+    for number, row in _numbered(document):
         try:
             reading.judgements.append(judgement_of(_vl_row(row, known, times), number, file, seen))
         except Unusable as reason:
@@ -97,7 +98,10 @@ def _looked_up(row: Row, id_: str, better: int, known: KnownPairs, time: int) ->
 
 
 def _text(row: Row) -> str:
-    value = row.get("filtered_resps", row.get("resps"))
+    name = next((name for name in _TEXTS if name in row), None)
+    if name is None:
+        raise Unusable(f"no text of the judge ({' or '.join(_TEXTS)})")
+    value = row[name]
     while isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, str) else ""

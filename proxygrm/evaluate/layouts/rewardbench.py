@@ -69,6 +69,7 @@ def _read_scores(document: Document, file: int) -> Reading:
             reading.judgements.append(_scored(row, number, file))
         except Unusable as reason:
             reading.refuse(number, row, str(reason))
+    reading.note_repeated_ids()
     return reading
 
 
@@ -135,7 +136,7 @@ def _read_lines(document: Document, file: int, known: KnownPairs) -> Reading:
             pairs=len(known.pairs),
         )
     reading = Reading()
-    for number, (row, pair) in enumerate(zip(document.rows, known.pairs, strict=True), 1):
+    for (number, row), pair in zip(document.numbered, known.pairs, strict=True):
         try:
             if not isinstance(row, dict):
                 raise Unusable("the line is not a JSON object")

@@ -28,11 +28,12 @@ def recognises(document: Document) -> bool:
 
 def read(document: Document, bench: Benchmark, file: int, known: KnownPairs) -> Reading:
     reading = Reading()
-    for number, row in enumerate(document.rows, document.first_number):
+    for number, row in document.numbered:
         try:
             reading.judgements += _judgements(row, number, file)
         except Unusable as reason:
             reading.refuse(number, row, str(reason))
+    reading.note_repeated_ids()
     return reading
 
 

@@ -79,6 +79,7 @@ def judgement_of(row: VlRow, number: int, file: int, seen: Counter[str]) -> Judg
     verdict = 0 if label == 0 else label if right else 3 - label
     outcome = RIGHT if right else WRONG
     if row.exported:
+        _check_verdict(row.verdict, right, label)
         outcome = TIE if row.verdict == "tie" else UNPARSED if row.verdict is None else outcome
     elif not re.search(r"[12]", row.text):
         outcome = UNPARSED
@@ -95,6 +96,15 @@ def judgement_of(row: VlRow, number: int, file: int, seen: Counter[str]) -> Judg
     return Judgement(
         number, file, (row.id, texts), Facts(row.id, "", "", row.id), row.id, "", swapped, 0, outcome, verdict, right
     )
+
+
+def _check_verdict(verdict: Any, right: bool, label: int) -> None:
+    """label: the position of the better response, 0 where it is not known."""
+    clear = type(verdict) in (int, float) and verdict in (1, 2)
+    if not clear and verdict is not None and verdict != "tie":
+        raise Unusable(f"`{VERDICT}` is none of 1, 2, tie and null")
+    if (right and not clear) or (clear and label and right != (verdict == label)):
+        raise Unusable(f"`{VERDICT}` contradicts `score`")
 
 
 def add_notes(reading: Reading, seen: Counter[str], chance: str) -> None:

@@ -50,7 +50,7 @@ def read(document: Document, bench: Benchmark, file: int, known: KnownPairs) -> 
     if not with_ids and not known.given:
         raise needs_pairs(document.path, _TITLE, "its rows have no `id`")
     reading, seen = Reading(), Counter[str]()
-    for number, row in enumerate(document.rows, document.first_number):
+    for number, row in document.numbered:
         try:
             reading.judgements.append(judgement_of(_vl_row(row, known, with_ids), number, file, seen))
         except Unusable as reason:
@@ -60,6 +60,8 @@ def read(document: Document, bench: Benchmark, file: int, known: KnownPairs) -> 
 
 
 def _vl_row(row: Any, known: KnownPairs, with_ids: bool) -> VlRow:
+    if isinstance(row, list):
+        raise Unusable("it has more cells than the table has columns")
     if not isinstance(row, dict):
         raise Unusable("the row is not an object")
     ranking = row.get("human_ranking")

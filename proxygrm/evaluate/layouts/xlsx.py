@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _LINK = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
 _LARGEST = 1 << 30  # bytes of one part, unpacked
+_COLUMNS = 1 << 14  # of a sheet
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, ElementTree.ParseError, KeyError, IndexError, ValueError, OverflowError,
+    RuntimeError,  # an encrypted part, or one that is compressed in another way
+)  # fmt: skip
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _NOT_XML = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff\ud800-\udfff]|_(?=x[0-9A-Fa-f]{4}_)")
 
@@ -27,7 +33,7 @@ def read_sheet(path: Path) -> Iterator[list[Any]]:
             texts = _shared_texts(archive)
             for row in _part(archive, _first_sheet(archive)).iter(f"{{{_MAIN}}}row"):
                 yield _cells(row, texts)
-    except (zipfile.BadZipFile, KeyError, IndexError, ValueError, ElementTree.ParseError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{path} is not a complete .xlsx file ({error}); save it again", code="file.damaged", path=path
         ) from error
@@ -43,8 +49,8 @@ def _part(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
 
 
 def _first_sheet(archive: zipfile.ZipFile) -> str:
-    sheets = _part(archive, "xl/workbook.xml").iter(f"{{{_MAIN}}}sheet")
-    link = next(sheets).attrib[f"{{{_LINK}}}id"]
+    sheets = list(_part(archive, "xl/workbook.xml").iter(f"{{{_MAIN}}}sheet"))
+    link = sheets[0].attrib[f"{{{_LINK}}}id"]
     targets = {
         relation.attrib["Id"]: relation.attrib["Target"]
         for relation in _part(archive, "xl/_rels/workbook.xml.rels").iter(f"{{{_PACKAGE}}}Relationship")
@@ -68,6 +74,8 @@ def _cells(row: ElementTree.Element, texts: Sequence[str]) -> list[Any]:
     cells: list[Any] = []
     for cell in row.iter(f"{{{_MAIN}}}c"):
         at = _column(cell.attrib["r"]) if "r" in cell.attrib else len(cells)
+        if not 0 <= at < _COLUMNS:
+            raise ValueError(f"it has a cell {cell.attrib['r']!r}")
         cells += [None] * (at + 1 - len(cells))
         cells[at] = _value(cell, texts)
     return cells

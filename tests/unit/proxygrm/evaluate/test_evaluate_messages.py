@@ -50,7 +50,7 @@ CANDIDATES = {"id": "q", "candidates": ["a", "b"]}
 JUDGED = {"id": "q", "first": 0, "second": 1, "verdict": 1}
 
 
-LMMS = {"target": "[0, 1]", "vlreward_score": {"question_id": "mmmu_1", "score": 1.0}}
+LMMS = {"target": "[0, 1]", "resps": "1", "vlreward_score": {"question_id": "mmmu_1", "score": 1.0}}
 KIT = {"index": 0, "response": "['a', 'b']", "answer": "[0, 1]", "prediction": "Answer 1 is better", "score": 1.0}
 
 
