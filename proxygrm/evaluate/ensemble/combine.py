@@ -98,6 +98,11 @@ def _check_files(
             code="ensemble.too-few",
             files=len(files),
         )
+    twice = [path for n, path in enumerate(files) if path.resolve() in {other.resolve() for other in files[:n]}]
+    if twice:
+        raise UserError(
+            f"{twice[0]} is given twice; each judge has a file of its own", code="ensemble.same-file", path=twice[0]
+        )
     if out.resolve() in {path.resolve() for path in (*files, *validation, *([text_only] if text_only else []))}:
         raise UserError(f"--out {out} is an input; give another file", code="option.out-is-input", path=out)
     if out.is_dir():

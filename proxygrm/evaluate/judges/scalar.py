@@ -21,7 +21,7 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.files.json_lines import fault_of, numbered_lines, value_of
 from proxygrm.core.ids import BadId, has_id, id_text
 from proxygrm.evaluate.rows.answers import bare_id
-from proxygrm.evaluate.rows.ordered_pair import AS_IS, OrderedPair, ordered_pairs
+from proxygrm.evaluate.rows.ordered_pair import AS_IS, SWAPPED, OrderedPair, ordered_pairs
 from proxygrm.evaluate.rows.pairs import EvalPair
 from proxygrm.evaluate.rows.row_file import Row
 from proxygrm.evaluate.rows.text import ids_text, reasons_text, rows_text
@@ -29,6 +29,8 @@ from proxygrm.evaluate.settings import AS_GIVEN
 
 PairKey = tuple[str, int]
 """(id, copy): ids repeat in benchmarks."""
+_LARGEST = 1e100
+"""Of a score: sums of squares of such numbers are still finite."""
 
 
 class ScalarJudge:
@@ -124,7 +126,7 @@ def read_scores(path: Path, judged: bool = False) -> list[tuple[int, Row]]:
     if invalid:
         raise UserError(
             f"{path}: {reasons_text(invalid)}; a line is {{id, score_1, score_2}} or "
-            "{id, rewards: [chosen, rejected]}",
+            f"{{id, rewards: [chosen, rejected]}}{', or a judgement row of `eval run`' if judged else ''}",
             code="judge.bad-scores",
             path=path,
             reasons=dict(invalid),
@@ -149,11 +151,31 @@ def _fault(row: Any, judged: bool) -> str:
     except BadId as error:
         return str(error)
     if judged and is_judged(row):
+        if fault := _judged_fault(row):
+            return fault
         scores = row["scores"]
     else:
+        if "score_1" in row and "rewards" in row:
+            return "both `score_1` and `rewards`"
+        reverse = row.get("reverse")
+        if reverse is not None and type(reverse) is not bool and reverse not in (0, 1):
+            return "`reverse` is neither true nor false"
         scores = [row["score_1"], row.get("score_2")] if "score_1" in row else row.get("rewards")
     if not isinstance(scores, list) or len(scores) != 2:
         return "no pair of scores"
     if any(isinstance(score, bool) or not isinstance(score, int | float) for score in scores):
         return "scores that are not numbers"
-    return "" if all(math.isfinite(score) for score in scores) else "NaN or an infinity"
+    if any(abs(score) > _LARGEST and score not in (math.inf, -math.inf) for score in scores):
+        return f"scores beyond {_LARGEST:g}"
+    return "" if all(map(math.isfinite, scores)) else "NaN or an infinity"
+
+
+def _judged_fault(row: Row) -> str:
+    if row.get("order") not in (AS_IS, SWAPPED):
+        return f"`order` is neither {AS_IS} nor {SWAPPED}"
+    if row.get("label") not in (1, 2):
+        return "`label` is neither 1 nor 2"
+    if type(row.get("copy", 0)) is not int:
+        return "`copy` is not a whole number"
+    texts = [name for name in ("question", "response_1", "response_2") if not isinstance(row.get(name), str)]
+    return f"no text in {', '.join(f'`{name}`' for name in texts)}" if texts else ""

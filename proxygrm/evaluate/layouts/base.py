@@ -71,8 +71,8 @@ class Reading:
         repeats = sorted({row for each in rows.values() for row in each[1:]})
         if repeats:
             self.notes.append(
-                f"ids of earlier rows in {rows_text(repeats)}, which count as rows of their own: copies, if the release "
-                "has these ids once"
+                f"ids of earlier rows in {rows_text(repeats)}, which count as rows of their own: copies, if the "
+                "release has these ids once"
             )
 
 

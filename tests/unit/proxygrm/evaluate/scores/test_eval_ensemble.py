@@ -98,6 +98,55 @@ def test_standardised_scores_count_in_deviations_of_each_judge(tmp_path: Path) -
     assert of(out)["1"] == pytest.approx(((-0.5 - 4) / 2, (-1 + 0) / 2))
 
 
+def test_one_file_is_not_two_judges(tmp_path: Path) -> None:
+    one = given(tmp_path / "a", A)
+    (tmp_path / "link").symlink_to(one)
+    with refused("ensemble.same-file", path=tmp_path / "link"):
+        combine([one, tmp_path / "link"], tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+SCORED = {"id": "1", "rewards": [1.0, 0.0]}
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    (SCORED | {"rewards": [10**400, 0]}, "scores beyond 1e+100"),
+    (SCORED | {"rewards": [1.7e308, -1.7e308]}, "scores beyond 1e+100"),
+    (SCORED | {"rewards": [float("-inf"), 0]}, "NaN or an infinity"),
+    (SCORED | {"score_1": 1.0, "score_2": 0.0}, "both `score_1` and `rewards`"),
+    (SCORED | {"reverse": "no"}, "`reverse` is neither true nor false"),
+]
+JUDGED_FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"order": None}, "`order` is neither as_is nor swapped"),
+    ({"label": None}, "`label` is neither 1 nor 2"),
+    ({"copy": [1]}, "`copy` is not a whole number"),
+    ({"question": None, "response_1": 3}, "no text in `question`, `response_1`"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), FAULTS)
+def test_rows_that_cannot_be_combined_are_refused(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    files = [write(tmp_path / "a", [SCORED]), write(tmp_path / "b", [row])]
+    with refused("judge.bad-scores", reasons={reason: [1]}):
+        combine(files, tmp_path / "out.jsonl", "standardised")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(("change", "reason"), JUDGED_FAULTS)
+@pytest.mark.parametrize("absent", [False, True])
+def test_judgements_without_what_pairs_them_are_refused(
+    tmp_path: Path, change: dict[str, Any], reason: str, absent: bool
+) -> None:
+    whole, broken = judged(tmp_path / "a", A), judged(tmp_path / "b", A)
+    first, *others = read(broken)
+    row = {name: value for name, value in first.items() if name not in change} if absent else first | change
+    write(broken, [row, *others])
+    if absent and "copy" in change:  # the first one
+        assert combine([whole, broken], tmp_path / "out.jsonl").pairs == len(A)
+        return
+    for files in ([whole, broken], [broken, whole]):
+        with refused("judge.bad-scores", reasons={reason: [1]}):
+            combine(files, tmp_path / "out.jsonl")
+
+
 def test_files_of_every_layout_go_together_where_the_better_response_is_known(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     combine([rewards(tmp_path / "a", A), judged(tmp_path / "b", B)], out)
@@ -153,7 +202,12 @@ def test_files_over_other_pairs_are_refused_and_nothing_is_written(tmp_path: Pat
     with refused("ensemble.other-pairs", path=tmp_path / "t"):
         combine([judged(tmp_path / "j", A, {"3": []})], out, text_only=given(tmp_path / "t", {"1": (1.0, 0.0)}))
     with refused("ensemble.other-pairs", path=tmp_path / "va", ids=["9"]):
-        combine([a, a], out, "accuracy", [rewards(tmp_path / "va", A), rewards(tmp_path / "vb", A | {"9": (1, 0)})])
+        combine(
+            [a, given(tmp_path / "a2", A)],
+            out,
+            "accuracy",
+            [rewards(tmp_path / "va", A), rewards(tmp_path / "vb", A | {"9": (1, 0)})],
+        )
     rows = read(judged(tmp_path / "k", A))
     rows[2]["question"] = "another"
     with refused("ensemble.other-pairs", ids=["3"]):
