@@ -85,10 +85,10 @@ def ingest_job(
             code="data.is-a-pairs-folder", path=path,
         )  # fmt: skip
     path = _only_file(source, path)
-    root = resolve_images_root(images_root, path if path.is_dir() else path.parent)
     name = source.slug if source.name != "preference-jsonl" else slug(path.stem) or "preference"
     pattern = source.files if source.several else ""
     files = tuple(scan_files(path, source.expected, layouts(source), limit, out, pattern))
+    root = resolve_images_root(images_root, path if path.is_dir() else path.parent)
     if source.of_file is not None:
         fields = source.of_file(path, root, [file.name for file in files])
         files = tuple(replace(file, more=tuple(more.items())) for file, more in zip(files, fields, strict=True))

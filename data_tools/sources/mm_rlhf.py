@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.sources.base import Excluded, Frames, ImageRef, RawPair, Source, unknown_layout, without_image_tags
-from data_tools.sources.turns import without_prompt
+from data_tools.sources.turns import pair_without_prompt
 from proxygrm.core.images.fields import images_of
 
 FRAMES = 32
@@ -28,9 +28,8 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     images: tuple[ImageRef, ...] = (Frames(video, FRAMES),) if video else images_of(row)
     path = video or next((image for image in images if isinstance(image, str)), "")
     question, tags = without_image_tags(row["prompt"], len(images))
-    texts = without_prompt(question, row["chosen"], row["rejected"])
-    return RawPair(id_, texts.question, texts.chosen, texts.rejected, images, category=_category(path),
-                   note=texts.note or tags)  # fmt: skip
+    pair = RawPair(id_, question, row["chosen"], row["rejected"], images, category=_category(path), note=tags)
+    return pair_without_prompt(pair)
 
 
 def _category(path: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_tools.sources.base import Excluded, RawPair, Source, unknown_layout, without_image_tags
+from data_tools.sources.turns import pair_without_prompt
 from proxygrm.core.errors import UserError
 from proxygrm.core.images.fields import Named, images_in, marked
 
@@ -31,7 +32,8 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     images = marked(row["question"], tuple(_below(row.get(_ROOT, ""), images_in(row.get("image")))))
     question, note = without_image_tags(row["question"], len(images))
     category = str(row.get(_SUBSET, ""))
-    return RawPair(None, question, row.get("chosen"), row.get("rejected"), images, category=category, note=note)
+    pair = RawPair(None, question, row.get("chosen"), row.get("rejected"), images, category=category, note=note)
+    return pair_without_prompt(pair)
 
 
 def _below(root: str, images: Iterable[Named]) -> list[Named]:
@@ -46,6 +48,13 @@ def subsets(path: Path, root: Path, files: Sequence[str]) -> list[dict[str, str]
         if isinstance(entry, dict) and isinstance(entry.get("annotation"), str):
             folder = entry.get("root")
             by_file[PurePosixPath(entry["annotation"]).name] = name, folder if isinstance(folder, str) else ""
+    lost = sorted(by_file.keys() - {Path(file).name for file in files}) if path.is_dir() else []
+    if lost:
+        raise UserError(
+            f"{path} lacks {len(lost)} annotation files that its meta.json names ({', '.join(lost[:3])}); download and "
+            "unpack them, take them out of meta.json, or give single files",
+            code="data.missing-files", path=path, files=lost,
+        )  # fmt: skip
     found = [by_file.get(Path(file).name, (Path(file).stem, "")) for file in files]
     return [{_SUBSET: name, _ROOT: _unpacked(folder, root)} for name, folder in found]
 

@@ -14,23 +14,14 @@ from typing import Any
 
 from data_tools.sources.base import Excluded, RawPair, Source, unknown_layout, without_image_tags
 from data_tools.sources.rlhf_v import value_of
-from data_tools.sources.turns import texts_of, turns_of
+from data_tools.sources.turns import Texts, Turn, answers_to_one_prompt, texts_of, turns_of
 from proxygrm.core.images.fields import images_of, marked
 
 _FILE = "_file"
 
 
 def read(row: dict[str, Any]) -> RawPair | Excluded:
-    id_, turns = row.get("id"), turns_of(row.get("conversations"))
-    prompt = row["prompt"] if row.get("prompt") is not None else row.get("question")
-    if prompt is None and turns:
-        prompt = turns[0].text
-    answer = turns[1].text if turns and len(turns) > 1 else None
-    sides = {"prompt": value_of(prompt), "chosen": value_of(row.get("chosen", answer)),
-             "rejected": value_of(row.get("rejected"))}  # fmt: skip
-    if any(value is None for value in sides.values()):
-        return unknown_layout(row, "prompt, chosen and rejected")
-    texts = texts_of(sides)
+    id_, texts = row.get("id"), _texts(row)
     if isinstance(texts, Excluded):
         return texts._replace(id=id_)
     images = marked(texts.question, images_of(row))
@@ -39,6 +30,21 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
         id_, question, texts.chosen, texts.rejected, images,
         category=str(row.get(_FILE, "")), note=texts.note or tags,
     )  # fmt: skip
+
+
+def _texts(row: dict[str, Any]) -> Texts | Excluded:
+    turns = turns_of(row.get("conversations"))
+    prompt, better, worse = (value_of(row.get(name)) for name in ("prompt", "chosen", "rejected"))
+    prompt = value_of(row.get("question")) if prompt is None else prompt
+    if turns and better is None:  # they end with it
+        if isinstance(worse, str):
+            return answers_to_one_prompt(turns, [*turns[:-1], Turn("assistant", worse)])
+        prompt = better = row["conversations"]
+    if turns and prompt is None:
+        prompt = turns[0].text
+    if prompt is None or better is None or worse is None:
+        return unknown_layout(row, "prompt, chosen and rejected")
+    return texts_of({"prompt": prompt, "chosen": better, "rejected": worse})
 
 
 def of_file(path: Path, root: Path, files: Sequence[str]) -> list[dict[str, str]]:

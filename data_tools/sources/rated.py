@@ -26,11 +26,14 @@ _PAIR, _SCORES, _RESPONSES = "_pair", "_scores", "_responses"
 
 
 def objects(value: Any) -> list[Any]:
-    """The items of a list of objects, which `datasets` gives as one object of lists; [] for anything else."""
+    """The items of a list of objects, which `datasets` gives as one object of lists; [] for anything else, and for
+    lists of different lengths."""
     if isinstance(value, Mapping):
         columns = {name: column for name, column in value.items() if isinstance(column, list)}
-        length = min(map(len, columns.values()), default=0)
-        return [{name: column[i] for name, column in columns.items()} for i in range(length)]
+        lengths = {len(column) for column in columns.values()}
+        if len(lengths) != 1:
+            return []
+        return [{name: column[i] for name, column in columns.items()} for i in range(lengths.pop())]
     return value if isinstance(value, list) else []
 
 

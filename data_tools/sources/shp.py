@@ -4,7 +4,8 @@ A row: post_id, domain, history (the post), human_ref_A, human_ref_B, labels (1:
 score_B, score_ratio, and more. Of a folder the files of the split `train` are read (348,718 rows). The category is the
 domain. Scores that contradict the label are counted (`scores_reversed`).
 
-Option `min_ratio` (1, 1.5, 2, 3): rows whose score_ratio is lower are dropped (`low_ratio`); the authors advise 2. One
+Equal scores are dropped. Option `min_ratio` (1, 1.5, 2, 3): rows whose score_ratio is lower are dropped
+(`low_ratio`), and above 1 those without one (`no_ratio`); the authors advise 2. One
 post gives many pairs (ids are POST/A-B): cap it in a mixture.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from data_tools.sources.base import Excluded, RawPair, Source, unknown_layout
 from data_tools.sources.rated import rating
+from data_tools.sources.turns import pair_without_prompt
 
 OPTIONS = {"min_ratio": ("1", "1.5", "2", "3")}
 
@@ -26,17 +28,22 @@ def read(row: dict[str, Any], min_ratio: float) -> RawPair | Excluded:
     if label not in (0, 1) or isinstance(label, bool):
         return Excluded("bad_label", f"labels is {label!r}, not 0 or 1", id=id_)
     ratio = rating(row.get("score_ratio"))
+    if min_ratio > 1 and ratio is None:
+        return Excluded("no_ratio", f"score_ratio is {row.get('score_ratio')!r}"[:80], bad=False, id=id_)
     if ratio is not None and ratio < min_ratio:
         return Excluded("low_ratio", f"score_ratio is {ratio:g}", bad=False, id=id_)
     better, worse = ("A", "B") if label == 1 else ("B", "A")
     high, low = rating(row.get(f"score_{better}")), rating(row.get(f"score_{worse}"))
+    if high is not None and high == low:
+        return Excluded("tie", f"both have the score {high:g}", bad=False, id=id_)
     comments = row.get("c_root_id_A"), row.get("c_root_id_B")
-    return RawPair(
+    pair = RawPair(
         id_, row["history"], row.get(f"human_ref_{better}"), row.get(f"human_ref_{worse}"), (),
         category=str(row.get("domain") or ""),
         note="scores_reversed" if high is not None and low is not None and high < low else "",
         part="-".join(map(str, comments)) if all(comments) else "",
     )  # fmt: skip
+    return pair_without_prompt(pair)
 
 
 def source(min_ratio: str = "1") -> Source:

@@ -63,6 +63,14 @@ def without_prompt(prompt: Any, chosen: str, rejected: str) -> Texts:
     return Texts(prompt, chosen, rejected, "" if answers == [None, None] else "prompt_in_one_answer")
 
 
+def pair_without_prompt(pair: RawPair) -> RawPair:
+    """The pair after `without_prompt`."""
+    if not (isinstance(pair.chosen, str) and isinstance(pair.rejected, str)):
+        return pair
+    texts = without_prompt(pair.question, pair.chosen, pair.rejected)
+    return pair._replace(chosen=texts.chosen, rejected=texts.rejected, note=texts.note or pair.note)
+
+
 def _after(prompt: str, answer: str) -> str | None:
     """The answer without the prompt that is its first line; None if it is not."""
     if not answer.startswith(prompt):
@@ -119,9 +127,14 @@ def answers_to_one_prompt(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> T
     if any(len(answer) > 1 for answer in answers):
         return Excluded("several_turns", f"{max(map(len, answers))} turns after the common prompt", bad=False)
     prompt = chosen[:shared]
+    better, worse = answers[0][0].text, answers[1][0].text
+    if isinstance(better, str) and isinstance(worse, str):
+        texts = without_prompt(prompt[-1].text, better, worse)
+    else:
+        texts = Texts(prompt[-1].text, better, worse)
     if len(prompt) == 1:
-        return Texts(prompt[0].text, answers[0][0].text, answers[1][0].text)
+        return texts
     if not all(isinstance(turn.text, str) for turn in prompt):
         return Excluded("not_text", "a turn of the prompt is not a text")
     question = "\n\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in prompt)
-    return Texts(question, answers[0][0].text, answers[1][0].text, "several_turns")
+    return Texts(question, texts.chosen, texts.rejected, texts.note or "several_turns")

@@ -24,6 +24,7 @@ from typing import Any
 
 from data_tools.sources import rated
 from data_tools.sources.base import Excluded, RawPair, Source, unknown_layout
+from data_tools.sources.turns import pair_without_prompt
 
 OPTIONS = {"pairs": rated.PAIRS, "score": ("overall", "fine")}
 
@@ -60,7 +61,8 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     if isinstance(pair, Excluded):
         return pair
     chosen, rejected, name = pair
-    return RawPair(None, row["instruction"], chosen, rejected, (), category=str(row.get("source") or ""), part=name)
+    category = str(row.get("source") or "")
+    return pair_without_prompt(RawPair(None, row["instruction"], chosen, rejected, (), category=category, part=name))
 
 
 def source(pairs: str = "all", score: str = "overall") -> Source:

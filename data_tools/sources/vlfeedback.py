@@ -14,6 +14,7 @@ from typing import Any
 
 from data_tools.sources import rated
 from data_tools.sources.base import Excluded, RawPair, Source, unknown_layout
+from data_tools.sources.turns import pair_without_prompt
 from proxygrm.core.images.fields import images_in
 
 OPTIONS = {"pairs": rated.PAIRS}
@@ -37,7 +38,7 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
         return pair._replace(id=row.get("id"))
     chosen, rejected, name = pair
     images = images_in(row.get("image")) or images_in(row.get("img_path"))  # the conversion may keep the path as well
-    return RawPair(row.get("id"), row.get("prompt"), chosen, rejected, images, part=name)
+    return pair_without_prompt(RawPair(row.get("id"), row.get("prompt"), chosen, rejected, images, part=name))
 
 
 def source(pairs: str = "all") -> Source:

@@ -65,9 +65,15 @@ def ingest(
 ) -> None:
     from data_tools.ingest.run import ingest_step
 
+    options = dict(map(_name_and_value, source_option))
+    if len(options) < len(source_option):
+        raise UserError(
+            f"--source-option gives one name twice: {', '.join(source_option)}; give each once",
+            code="option.given-twice", option="--source-option", value=list(source_option),
+        )  # fmt: skip
     step = ingest_step(
         source, path, out, images_root=images_root, missing_images=missing_images, limit=limit, max_bad=max_bad,
-        license=license, source_options=dict(map(_name_and_value, source_option)),
+        license=license, source_options=options,
     )  # fmt: skip
     again = "delete ingest.json there to ingest again"
     show_step(step, report_table, out / "pairs.parquet", again, shards, shard, workers)

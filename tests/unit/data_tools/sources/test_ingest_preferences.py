@@ -324,6 +324,68 @@ def test_omnialign_v_dpo_in_both_shapes(tmp_path):
     assert better_and_worse(tmp_path / "out") == {f"omnialign_v_dpo:{i}": (f"good {i}", f"bad {i}") for i in range(2)}
 
 
+@pytest.mark.layout_not_seen
+def test_omnialign_v_dpos_conversations_end_with_the_better_answer(tmp_path):
+    first = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "early"}]
+    turns = [*first, {"from": "human", "value": "more?"}, {"from": "gpt", "value": "good"}]
+    worse = [*turns[:-1], {"from": "gpt", "value": "bad"}]
+    rows = [{"image": "0.png", "conversations": turns, "chosen": None, "rejected": rejected}
+            for rejected in ("bad", worse)]  # fmt: skip
+    jsonl(tmp_path / "chart.jsonl", rows)
+    write_images(tmp_path, ["0.png"])
+    report = ingest("omnialign-v-dpo", tmp_path, tmp_path / "out")
+    assert (report["kept"], report["dropped"]) == (1, {"duplicate": 1})
+    (pair,) = read_pairs(tmp_path / "out")
+    assert pair.question == "User:\nq\n\nAssistant: early\n\nUser: more?"
+    assert list(better_and_worse(tmp_path / "out").values()) == [("good", "bad")]
+
+
+# --- the prompt inside the answers
+
+
+def repeated(question):
+    return {"chosen": f"{question}\ngood", "rejected": f"{question}\nbad"}
+
+
+def test_a_prompt_that_both_answers_repeat_is_removed_from_each_layout(tmp_path):
+    write_images(tmp_path, ["0.png", "i/0.png"])
+    rated = [{"response": f"q\n{text}", "annotations": {"Helpfulness": {"Rating": str(rating)}}}
+             for text, rating in (("good", 5), ("bad", 1))]  # fmt: skip
+    releases = {
+        "mmpr": mmpr(0, image=None, question="q", **repeated("q")),
+        "vlfeedback": {"id": 1, "prompt": "q", "completions": rated, "img_path": "0.png"},
+        "ultrafeedback": {"instruction": "q", "completions": [each | {"overall_score": n} for n, each in
+                                                                  zip((9, 1), rated, strict=True)]},
+        "shp": {"post_id": "p", "history": "q", "labels": 1, "human_ref_A": "q\ngood", "human_ref_B": "q\nbad"},
+        "tulu-3": {name: said("q", text) for name, text in repeated("q").items()},
+    }  # fmt: skip
+    for name, row in releases.items():
+        file = jsonl(tmp_path / name / "x.jsonl", [row])
+        report = ingest(name, file, tmp_path / "out" / name, images_root=tmp_path)
+        assert report["notes"].get("prompt_in_answers") == 1, name
+        assert list(better_and_worse(tmp_path / "out" / name).values()) == [("good", "bad")]
+
+
+def test_completions_of_different_lengths_are_not_cut(tmp_path):
+    columns = {"response": ["a", "b", "c"], "annotations": [{"Helpfulness": {"Rating": "1"}}] * 2}
+    file = jsonl(tmp_path / "x.jsonl", [{"id": 1, "prompt": "q", "completions": columns, "img_path": "0.png"}])
+    with refused("data.too-many-bad-rows", reasons={"too_few_responses": 1}):
+        ingest("vlfeedback", file, tmp_path / "out")
+
+
+def test_mmpr_without_a_file_that_its_meta_names_is_refused(tmp_path):
+    release = mmpr_release(tmp_path / "MMPR-v1.2")
+    (release / "annotations" / "sets_b.jsonl").unlink()
+    with refused("data.missing-files", path=release, files=["sets_b.jsonl"]):
+        ingest("mmpr", release, tmp_path / "out")
+    assert ingest("mmpr", release / "annotations" / "sets_a.jsonl", tmp_path / "out", images_root=release)["kept"] == 3
+
+
+def test_an_address_instead_of_a_release_is_said(tmp_path):
+    with refused("file.missing"):
+        ingest("skywork", "https://host/x.parquet", tmp_path / "out")
+
+
 # --- check and stats, of the releases that their columns tell
 
 

@@ -242,3 +242,12 @@ def test_shp_label_1_prefers_a_and_only_the_training_split_is_read(tmp_path):
     assert report["dropped"] == {"low_ratio": 1}
     with refused("data.no-files"):
         ingest("shp", jsonl(tmp_path / "other" / "validation.json", rows).parent, tmp_path / "x")
+
+
+def test_shp_without_a_gap_is_dropped(tmp_path):
+    rows = [shp(0, 1, score_A=3, score_B=3), shp(1, 1, score_ratio="N/A"), shp(2, 1)]
+    file = jsonl(tmp_path / "train.json", rows)
+    report = ingest("shp", file, tmp_path / "out")
+    assert (report["kept"], report["dropped"]) == (2, {"tie": 1})
+    report = ingest("shp", file, tmp_path / "few", source_options={"min_ratio": "2"})
+    assert (report["kept"], report["dropped"]) == (1, {"no_ratio": 1, "tie": 1})
