@@ -14,6 +14,7 @@ from typing import Any
 from data_tools.sources.base import Excluded, RawPair, Source
 from proxygrm.core.images.fields import images_of
 from proxygrm.evaluate.benchmarks.mm_rlhf_rewardbench import CATEGORIES as MM_RLHF_CATEGORIES
+from proxygrm.evaluate.benchmarks.rewardbench import SIZES as REWARDBENCH_SUBSETS
 from proxygrm.evaluate.benchmarks.vl_rewardbench import category_of
 
 _MM_RLHF_FOLDERS = tuple(f"{category}/" for category in MM_RLHF_CATEGORIES)
@@ -24,6 +25,8 @@ def read(row: dict[str, Any]) -> RawPair | Excluded:
     category = category_of(str(id_))
     if row.get("video") or _of_mm_rlhf(row.get("image")):
         return Excluded("of_mm_rlhf_rewardbench", str(row.get("video") or row.get("image")), id=id_)
+    if str(row.get("subset")) in REWARDBENCH_SUBSETS:  # whose JSONL differs by it and by the images only
+        return Excluded("of_rewardbench", f"subset {row['subset']}", id=id_)
     if "response" not in row:
         images = images_of(row)
         return RawPair(id_, row.get("prompt"), row.get("chosen"), row.get("rejected"), images, category=category)

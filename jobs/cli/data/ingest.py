@@ -69,7 +69,7 @@ def ingest(
     if len(options) < len(source_option):
         raise UserError(
             f"--source-option gives one name twice: {', '.join(source_option)}; give each once",
-            code="option.given-twice", option="--source-option", value=list(source_option),
+            code="option.repeated-name", option="--source-option", value=list(source_option),
         )  # fmt: skip
     step = ingest_step(
         source, path, out, images_root=images_root, missing_images=missing_images, limit=limit, max_bad=max_bad,

@@ -139,7 +139,12 @@ def run_of(
     from proxygrm.evaluate.run import Run
     from proxygrm.evaluate.settings import AS_GIVEN, BOTH, POINTWISE, EvaluateSettings
 
-    if (pairs is None) == (data is None):
+    if pairs and data:
+        raise UserError(
+            "--pairs and --data are two inputs; pass the pairs, or the release and --bench",
+            code="option.conflict", options=["--pairs", "--data"],
+        )  # fmt: skip
+    if pairs is None and data is None:
         raise UserError(
             "nothing to judge: pass --pairs PATH (a pairs folder or a JSONL), or --bench NAME --data FILE",
             code="eval.needs-pairs",

@@ -122,7 +122,7 @@ INGEST: list[tuple[str, Callable[[], object], str]] = [
      "source shp: min_ratio is '5'; it must be one of: 1, 1.5, 2, 3"),
     ("option.bad-value", command("ingest", "shp", "nothing", "--out", "out", "--source-option", "min_ratio"),
      "--source-option 'min_ratio' is not NAME=VALUE, e.g. pairs=gap"),
-    ("option.given-twice", command("ingest", "shp", "nothing", "--out", "out", "--source-option", "min_ratio=2",
+    ("option.repeated-name", command("ingest", "shp", "nothing", "--out", "out", "--source-option", "min_ratio=2",
                                    "--source-option", "min_ratio=3"),
      "--source-option gives one name twice: min_ratio=2, min_ratio=3; give each once"),
     ("data.no-files", lambda: ingest("shp", Path("nothing"), Path("out")),

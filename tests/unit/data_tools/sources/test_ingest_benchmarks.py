@@ -154,6 +154,7 @@ def test_a_converted_benchmark_has_its_original_ids_and_can_be_ingested_again(tm
     [
         ("vl-rewardbench", {"image": "mcq/0.png"}, "of_mm_rlhf_rewardbench"),
         ("vl-rewardbench", {"video": "video/a.mp4"}, "of_mm_rlhf_rewardbench"),
+        ("vl-rewardbench", {"image": None, "subset": "hep-go"}, "of_rewardbench"),
         ("mm-rlhf-rewardbench", {"image": "img/0.png"}, "no_category"),
     ],
 )

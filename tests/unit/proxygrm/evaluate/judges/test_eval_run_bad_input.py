@@ -113,7 +113,7 @@ def test_pairs_of_another_benchmark_and_impossible_requests_are_refused(demo, ju
     for words, code, values in (
         (("--pairs", pairs, "--bench", "mm-rlhf-rewardbench"), "bench.other-benchmark", other_benchmark),
         (("--bench", "vl-rewardbench"), "eval.needs-pairs", {}),
-        (("--pairs", pairs, "--data", pairs), "eval.needs-pairs", {}),
+        (("--pairs", pairs, "--data", pairs), "option.conflict", {}),
         (("--data", pairs), "eval.data-without-bench", {}),
         (("--pairs", tmp_path / "gone"), "data.no-pairs", {"path": tmp_path / "gone"}),
         (("--pairs", pairs, "--max-pixels", "9"), "judge.max-pixels", {"max_pixels": 9}),
