@@ -61,7 +61,7 @@ def check_benchmark(name: str, missing_images: str, path: Path) -> None:
     """UserError when this is not the benchmark: another one, rows that cannot be read, images that are not there.
     Nothing is written."""
     if (path / "pairs.parquet").is_file():
-        _check_sources(name, path)
+        _check_pairs(name, missing_images, path)
         return
     try:
         job = _check_rows(name, path, missing_images)
@@ -83,6 +83,7 @@ def _check_rows(name: str, path: Path, missing_images: str, rows: int | None = N
     """UserError for the first row that is broken, of all or the first `rows`."""
     job = ingest_job(name, path, path / "not-written", missing_images="blank", limit=rows)
     source, files = job.source, job.files
+    number = 0
     for file, number, raw in read_span(files, range(job.units), layouts(source), source.optional, source.expected):
         row = interpret(source, raw)
         fault = row if isinstance(row, Excluded) else text_fault((row.question, *_responses(row)))
@@ -96,6 +97,8 @@ def _check_rows(name: str, path: Path, missing_images: str, rows: int | None = N
                 row=number,
                 reason=fault.reason,
             )
+    if not number:
+        raise _no_rows(name, path)
     return job
 
 
@@ -112,12 +115,19 @@ def _is_of(name: str, path: Path) -> bool:
     return True
 
 
-def _check_sources(name: str, folder: Path) -> None:
+def _no_rows(name: str, path: Path) -> UserError:
+    return UserError(f"{path} has no rows; give {load(name).expected}", code="bench.no-rows", bench=name, path=path)
+
+
+def _check_pairs(name: str, missing_images: str, folder: Path) -> None:
     from proxygrm.core.pairs import pairs_file
 
     bench = benchmark(name)
     with pairs_file(folder) as file:
-        sources = sorted(set(file.read(columns=["source"])["source"].to_pylist()))
+        table = file.read(columns=["source", "images"])
+    if not table.num_rows:
+        raise _no_rows(name, folder)
+    sources = sorted(set(table["source"].to_pylist()))
     if others := [source for source in sources if not bench.has_source(source)]:
         raise UserError(
             f"{folder} has pairs of {', '.join(others[:3])} instead of {bench.title}; make it with "
@@ -125,4 +135,14 @@ def _check_sources(name: str, folder: Path) -> None:
             code="bench.not-this-one",
             bench=name,
             sources=others,
+        )
+    wanted = {image for images in table["images"].to_pylist() for image in images}
+    stored = {file.name for file in (folder / "images").iterdir()} if (folder / "images").is_dir() else set[str]()
+    if missing_images == "refuse" and (lost := sorted(wanted - stored)):
+        raise UserError(
+            f"{len(lost):,} of {len(wanted):,} images are missing in {folder / 'images'} (first: {lost[0]}); copy the "
+            "whole folder, or make it again with `proxygrm data ingest`",
+            code="image.missing",
+            path=folder,
+            count=len(lost),
         )

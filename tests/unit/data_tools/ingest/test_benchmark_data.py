@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from data_tools.ingest.benchmark import blank_name, check_benchmark, ingest_benchmark, pairs_of_benchmark
@@ -75,6 +76,24 @@ def test_missing_images_are_refused_unless_they_may_be_missing(drawn, tmp_path):
         assert len(pairs) == kept
         blank = [pair for pair in pairs if pair.images[0].name == blank_name()]
         assert len(blank) == (missing == "blank")
+
+
+def test_a_pairs_folder_that_lost_images_or_rows_is_refused_before_it_is_judged(drawn, tmp_path):
+    pairs = pairs_of_benchmark("vl-rewardbench", drawn / "vl_rewardbench", tmp_path / "pairs", "refuse")
+    next((pairs / "images").iterdir()).unlink()
+    with refused("image.missing", path=pairs, count=1):
+        check_benchmark("vl-rewardbench", "refuse", pairs)
+    check_benchmark("vl-rewardbench", "blank", pairs)
+    shutil.rmtree(pairs / "images")
+    with refused("image.missing", path=pairs):
+        check_benchmark("vl-rewardbench", "refuse", pairs)
+    table = pq.read_table(pairs / "pairs.parquet")
+    pq.write_table(table.slice(0, 0), pairs / "pairs.parquet")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "rows.jsonl").write_text("\n")
+    for path in (pairs, tmp_path / "release"):
+        with refused("bench.no-rows", path=path):
+            check_benchmark("vl-rewardbench", "refuse", path)
 
 
 def test_a_broken_row_is_refused_with_its_number_before_and_at_ingestion(drawn, tmp_path):
