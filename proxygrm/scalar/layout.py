@@ -14,11 +14,13 @@ from typing import Any
 from proxygrm.core.checkpoints.check import check_checkpoint, read_json
 from proxygrm.core.checkpoints.scalar import HEAD, is_scalar
 from proxygrm.core.errors import UserError
+from proxygrm.scalar.settings import ACTIVATIONS
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Values of `model_type` whose positions and masks the scorer knows."""
 PREFIX = "score."
 """Of the head's weights."""
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,47 @@ def layout_of(model: Path) -> Layout:
             code="checkpoint.no-head",
             path=model,
         )
-    recorded = config.get(HEAD) or {"layers": 1, "activation": "none"}
-    hidden = int(config.get("text_config", config).get("hidden_size") or config["hidden_size"])
+    recorded, hidden = _recorded(model, config), _hidden_size(model, config)
     of_ms_swift = "weight" in shapes
     layers = 1 if of_ms_swift else recorded["layers"]
     _check_shapes(model, shapes, _expected(hidden, layers, of_ms_swift and "bias" not in shapes, of_ms_swift), recorded)
-    normalised = bool(recorded.get("length_normalisation"))
+    normalised = recorded.get("length_normalisation", False)
     return Layout(hidden, layers, recorded["activation"], normalised, of_ms_swift)
+
+
+def _recorded(model: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    recorded = config.get(HEAD) or {"layers": 1, "activation": "none"}
+    fits = (
+        isinstance(recorded, dict)
+        and type(recorded.get("layers")) is int
+        and 1 <= recorded["layers"] <= _MOST_LAYERS
+        and recorded.get("activation") in ACTIVATIONS
+        and type(recorded.get("length_normalisation", False)) is bool
+    )
+    if not fits:
+        raise UserError(
+            f"{model}: config.json describes its head as {str(recorded)[:160]}; {HEAD} is "
+            f"{{layers: 1 to {_MOST_LAYERS}, activation: {' or '.join(ACTIVATIONS)}, length_normalisation: "
+            "true or false}; copy it again",
+            code="checkpoint.bad-head",
+            path=model,
+            head=recorded,
+        )
+    return recorded
+
+
+def _hidden_size(model: Path, config: Mapping[str, Any]) -> int:
+    text = config.get("text_config")
+    sizes = [part.get("hidden_size") for part in (text, config) if isinstance(part, dict)]
+    size = next((size for size in sizes if size is not None), None)
+    if type(size) is not int or size < 1:
+        raise UserError(
+            f"{model}: config.json has the hidden_size {size!r}, not a whole number of at least 1; copy it again",
+            code="checkpoint.bad-head",
+            path=model,
+            hidden_size=size,
+        )
+    return size
 
 
 def _expected(hidden: int, layers: int, no_bias: bool, of_ms_swift: bool) -> dict[str, list[int]]:

@@ -14,8 +14,10 @@ _ARCHITECTURES = ("ForSequenceClassification", "RewardModel")
 """Ends of the names that a scalar model's `architectures` have."""
 
 
-def is_scalar(config: dict[str, Any]) -> bool:
+def is_scalar(config: Any) -> bool:
     """config: the content of config.json."""
+    if not isinstance(config, dict):
+        return False
     names = config.get("architectures") or ()
     return bool(config.get(HEAD)) or any(str(name).endswith(_ARCHITECTURES) for name in names)
 
