@@ -22,6 +22,8 @@ from proxygrm.core.errors import UserError
 from proxygrm.core.images.fields import Named, images_in, marked
 
 _ROOT, _SUBSET = "_root", "_subset"
+_ANNOTATIONS = ("", "annotations", "MMPR/annotations", "MMPR-v1.1/annotations", "MMPR-v1.2/annotations")
+"""Folders below the release that may hold files of a subset which are not read, since only its first rows are."""
 
 
 def read(row: dict[str, Any]) -> RawPair | Excluded:
@@ -48,7 +50,8 @@ def subsets(path: Path, root: Path, files: Sequence[str]) -> list[dict[str, str]
         if isinstance(entry, dict) and isinstance(entry.get("annotation"), str):
             folder = entry.get("root")
             by_file[PurePosixPath(entry["annotation"]).name] = name, folder if isinstance(folder, str) else ""
-    lost = sorted(by_file.keys() - {Path(file).name for file in files}) if path.is_dir() else []
+    unread = sorted(by_file.keys() - {Path(file).name for file in files}) if path.is_dir() else []
+    lost = [name for name in unread if not any((path / folder / name).is_file() for folder in _ANNOTATIONS)]
     if lost:
         raise UserError(
             f"{path} lacks {len(lost)} annotation files that its meta.json names ({', '.join(lost[:3])}); download and "

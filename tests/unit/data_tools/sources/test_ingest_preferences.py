@@ -375,6 +375,7 @@ def test_completions_of_different_lengths_are_not_cut(tmp_path):
 
 def test_mmpr_without_a_file_that_its_meta_names_is_refused(tmp_path):
     release = mmpr_release(tmp_path / "MMPR-v1.2")
+    assert ingest("mmpr", release, tmp_path / "first", limit=1)["kept"] == 1
     (release / "annotations" / "sets_b.jsonl").unlink()
     with refused("data.missing-files", path=release, files=["sets_b.jsonl"]):
         ingest("mmpr", release, tmp_path / "out")
