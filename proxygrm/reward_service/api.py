@@ -53,7 +53,8 @@ def _with_words(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_with_words)]
+AnyText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+Text = Annotated[AnyText, AfterValidator(_with_words)]
 
 
 class _Body(BaseModel):
@@ -77,7 +78,8 @@ class CompareRequest(_Body):
 class StepOfSolution(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    steptext: Text
+    steptext: AnyText
+    """A blank one is the model's to judge."""
     visualdependency: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
 
 

@@ -49,8 +49,11 @@ def test_a_demo_has_its_own_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         demo.run(None, "proxy_grm:paper", quick=True, prepare_only=True)
     own = tmp_path / "mine.py"
     own.write_text(
+        "from dataclasses import dataclass\n"
         "from jobs.engine.recipe import Recipe\n"
-        "RECIPE = Recipe(name='mine', chain=lambda c: [], presets={'default': dict})\n"
+        "@dataclass(frozen=True)\n"
+        "class Config: ...\n"
+        "RECIPE = Recipe(name='mine', chain=lambda c: [], presets={'default': Config})\n"
     )
     with refused("recipe.unknown-preset", name="demo", known=["default"]):
         demo.run(None, str(own), quick=False, prepare_only=True)

@@ -63,14 +63,17 @@ def test_what_the_judge_is_shown_decides_what_it_finds(tmp_path):
     assert parts == {(True, 1), (False, 2)}
 
 
-def test_without_an_image_nothing_is_described(tmp_path):
+def test_a_solution_without_its_image_is_refused_or_judged_with_a_blank_one(tmp_path):
     data = release(tmp_path / "release", 4) / "test.jsonl"
     rows = read(data)
     write(data, [row | {"image": []} if at == 0 else row for at, row in enumerate(rows)])
-    out = judged(tmp_path, service := Service(), "asking.description=structured")
-    assert figures(out)["descriptions"] == 3
-    assert sum("no_image_available" in text for text in service.texts) == 3
-    none = judged(tmp_path, service := Service(), "asking.description=structured", "asking.images=none", name="none")
+    with refused("image.missing"):
+        judged(tmp_path, Service(), "asking.description=structured", name="refused")
+    blank = "missing_images=blank"
+    out = judged(tmp_path, service := Service(), "asking.description=structured", blank)
+    assert figures(out)["descriptions"] == 4
+    assert not any("no_image_available" in text for text in service.texts)
+    none = judged(tmp_path, service := Service(), "asking.description=structured", "asking.images=none", blank, name="none")
     assert "descriptions" not in figures(none)
     assert {len(body["messages"][-1]["content"]) for body in service.bodies} == {1}
 

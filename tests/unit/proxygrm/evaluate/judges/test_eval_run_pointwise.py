@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import re
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def test_its_rows_are_scores_for_an_ensemble_as_those_of_scalar_judges(tmp_path:
     with serving(Replies(critic)) as url:
         run(tmp_path / "out", url, "--pairs", pairs, *words())
     answers = tmp_path / "out" / "answers.jsonl"
-    call("ensemble", answers, answers, "--out", tmp_path / "both.jsonl")
+    alike = shutil.copy(answers, tmp_path / "alike.jsonl")
+    call("ensemble", answers, alike, "--out", tmp_path / "both.jsonl")
     both = [json.loads(line) for line in (tmp_path / "both.jsonl").read_text().splitlines()]
     assert [row["scores"] for row in both] == [row["scores"] for row in rows(tmp_path / "out")]
 
