@@ -73,7 +73,9 @@ def test_a_solution_without_its_image_is_refused_or_judged_with_a_blank_one(tmp_
     out = judged(tmp_path, service := Service(), "asking.description=structured", blank)
     assert figures(out)["descriptions"] == 4
     assert not any("no_image_available" in text for text in service.texts)
-    none = judged(tmp_path, service := Service(), "asking.description=structured", "asking.images=none", blank, name="none")
+    none = judged(
+        tmp_path, service := Service(), "asking.description=structured", "asking.images=none", blank, name="none"
+    )
     assert "descriptions" not in figures(none)
     assert {len(body["messages"][-1]["content"]) for body in service.bodies} == {1}
 
