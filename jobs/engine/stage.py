@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.checkpoints.torn import refuse_torn
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.by_date import of_date
 from proxygrm.core.settings import AFTERWARDS, did_you_mean
 from slurm.profile import Profile
 from slurm.sbatch import Resources
@@ -73,7 +72,7 @@ class Given:
         Sizes rather than dates, so that a copy of the same data keeps finished work valid.
         """
         root = self.resolve()
-        return of_date(_identity, root) if root.exists() else f"missing:{self.path}"
+        return _identity(root, root.stat().st_mtime_ns) if root.exists() else f"missing:{self.path}"
 
 
 def hub_snapshot(name: str) -> Path | None:

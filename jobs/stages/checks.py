@@ -17,7 +17,6 @@ from proxygrm.core.checkpoints.check import check_checkpoint
 from proxygrm.core.checkpoints.code import LoadableCheckpoint
 from proxygrm.core.checkpoints.kinds import GENERATIVE, PROCESS, kind_of
 from proxygrm.core.errors import UserError
-from proxygrm.core.files.by_date import of_date
 from proxygrm.core.files.json_lines import json_rows, numbered_lines, value_of
 from slurm.profile import Profile
 
@@ -121,7 +120,7 @@ class NamedImages(Given):
 
     def identity(self) -> str:
         rows, root = Path(self.folder, Path(self.rows).expanduser()).absolute(), self.resolve()
-        return of_date(_named_images, rows, root) if rows.is_file() else f"missing:{self.path}"
+        return _named_images(rows, rows.stat().st_mtime_ns, root) if rows.is_file() else f"missing:{self.path}"
 
 
 @lru_cache(maxsize=64)

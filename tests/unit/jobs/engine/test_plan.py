@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.stage import Artifact, Given, Stage, StageRun, closure, identities
 from jobs.engine.submit import rendered
 from proxygrm.core.errors import UserError
-from proxygrm.core.files import by_date
 from slurm.profile import Node, Profile, Scheduler
 from slurm.sbatch import Resources, sbatch_parameters
 from support.refusals import refused
@@ -120,18 +118,6 @@ def test_changed_input_data_changes_the_fingerprint_and_a_copy_does_not(tmp_path
     assert three_stages(copy)[0].fingerprint() == before
     (copy / "more").write_text("x")
     assert three_stages(copy)[0].fingerprint() != before
-
-
-@pytest.mark.parametrize("young_ns", [0, 10**18])
-def test_data_that_changes_twice_within_one_tick_of_the_clock_is_other_data(
-    data: Path, monkeypatch: pytest.MonkeyPatch, young_ns: int
-) -> None:
-    monkeypatch.setattr(by_date, "YOUNG_NS", young_ns)
-    before, date = three_stages(data)[0].fingerprint(), data.stat().st_mtime_ns
-    (data / "more").write_text("x")
-    os.utime(data, ns=(date, date))
-    is_read_again = three_stages(data)[0].fingerprint() != before
-    assert is_read_again == bool(young_ns)
 
 
 def test_resources_do_not_change_the_fingerprint(data: Path) -> None:
