@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -99,10 +100,11 @@ def _identity(root: Path, modified_ns: int) -> str:
     files = sorted(p for p in root.rglob("*") if _is_file(p)) if root.is_dir() else [root]
     digest = hashlib.sha256()
     for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(root) if file != root else ''}\0{size}\0".encode())
-        if size < 1 << 20 and (file == root or file.parent == root):  # deeper: images, named by their content
-            digest.update(file.read_bytes())
+        with contextlib.suppress(FileNotFoundError):  # another process has renamed or removed it meanwhile
+            size = file.stat().st_size
+            # deeper: images, named by their content
+            content = file.read_bytes() if size < 1 << 20 and (file == root or file.parent == root) else b""
+            digest.update(f"{file.relative_to(root) if file != root else ''}\0{size}\0".encode() + content)
     return digest.hexdigest()
 
 

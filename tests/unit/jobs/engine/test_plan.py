@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.engine import stage as stage_module
 from jobs.engine.check import missing_inputs, other_jobs
 from jobs.engine.plan import Facts, Queued, Sending, files, gpu_hours, plan, within_limits
 from jobs.engine.run_folder import snapshot
@@ -282,6 +283,25 @@ def test_a_stage_that_would_be_told_to_stop_as_it_starts_is_refused() -> None:
 def test_identities_of_a_chain_are_those_of_its_stages(data: Path) -> None:
     stages = three_stages(data)
     assert identities(stages) == {stage.name: stage.identity() for stage in stages}
+
+
+def test_a_file_that_another_process_removes_meanwhile_is_no_part_of_an_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").write_text("rows")
+    alone = Given(str(tmp_path)).identity()
+    (tmp_path / "scratch").touch()
+    look = stage_module._is_file
+
+    def looked_at_too_early(path: Path) -> bool:
+        was_there = look(path)
+        if path.name == "scratch":
+            path.unlink()
+        return was_there
+
+    monkeypatch.setattr(stage_module, "_is_file", looked_at_too_early)
+    stage_module._identity.cache_clear()
+    assert Given(str(tmp_path)).identity() == alone
 
 
 def test_the_revision_is_that_of_the_code_whatever_git_s_variables_and_the_folders_around_say(
