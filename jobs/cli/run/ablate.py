@@ -195,7 +195,7 @@ def _show_comparisons(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     table = Table(title=f"against {rows[0]['baseline']}, on the same {rows[0][unit]} {unit}", title_justify="left")
     for column in ("cell", "figure"):
         table.add_column(column, overflow="fold")
-    for column in ("difference", "95 %", "p", "p (Holm)", *(["each seed"] if unit == "pairs" else [])):
+    for column in ("points", "95 %", "p", "p (Holm)", *(["each seed"] if unit == "pairs" else [])):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
