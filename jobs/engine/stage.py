@@ -97,7 +97,9 @@ def _hub_folder(name: str) -> Path:
 
 @lru_cache(maxsize=64)
 def _identity(root: Path, modified_ns: int) -> str:
-    files = sorted(p for p in root.rglob("*") if _is_file(p)) if root.is_dir() else [root]
+    # os.walk leaves out a folder that goes while it is read; rglob raises
+    below = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    files = sorted(p for p in below if _is_file(p)) if root.is_dir() else [root]
     digest = hashlib.sha256()
     for file in files:
         with contextlib.suppress(FileNotFoundError):  # another process has renamed or removed it meanwhile

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -300,6 +302,17 @@ def test_a_file_that_another_process_removes_meanwhile_is_no_part_of_an_input(
         return was_there
 
     monkeypatch.setattr(stage_module, "_is_file", looked_at_too_early)
+    stage_module._identity.cache_clear()
+    assert Given(str(tmp_path)).identity() == alone
+    (tmp_path / "parts" / "deeper").mkdir(parents=True)
+    scandir = os.scandir
+
+    def gone(folder: str | Path | int) -> object:
+        if not isinstance(folder, int) and Path(folder).name == "parts":  # a number is rmtree's own
+            shutil.rmtree(folder, ignore_errors=True)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", gone)
     stage_module._identity.cache_clear()
     assert Given(str(tmp_path)).identity() == alone
 
