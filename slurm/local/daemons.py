@@ -146,6 +146,7 @@ class Cluster:
                     self.programs["mariadb-install-db"], *self._mariadb_options("db.new"), "--skip-test-db",
                     "--skip-name-resolve", "--auth-root-authentication-method=socket",
                     f"--auth-root-socket-user={user_name()}", "--innodb-use-native-aio=OFF",
+                    f"--tmpdir={self.base}/run",
                 ],
                 env=self.environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 check=False,

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from slurm.local.folder import conf_path
+
 TABLE = Path(__file__).parents[2] / "docs" / "security.md"
 SAMPLE_S = 0.5
 NOT_HERE = ("(by hand)", "(GPUs)")
@@ -35,6 +37,11 @@ class Opening:
     kind: str
     program: str
     where: str
+    by: str = field(default="", compare=False)
+    """The process and its ancestors, for whoever asks where it came from."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.where}, {self.program}: {self.by}"
 
 
 @dataclass(frozen=True)
@@ -72,15 +79,18 @@ def _row(opened_by: str, where: str, reach: str, proof: str) -> Row:
 
 @dataclass
 class Watch:
-    """`conf`: SLURM_CONF of the cluster that is watched, with everything that was started for it.
+    """`cluster`: folder of the cluster that is watched, with everything that was started for it and in it.
 
     `names`: folder -> what the table calls it, the most special first; what is in one called "" is not noted, nor are
     the files in CLUSTER. A file is noted while it is open for writing.
     """
 
-    conf: Path
+    cluster: Path
     names: dict[str, str]
     found: set[Opening] = field(default_factory=set)
+    _parents: dict[int, int] = field(default_factory=dict)
+    _started: dict[int, str] = field(default_factory=dict)
+    """pid -> when the process that has it was started: numbers are used again."""
     _ours: dict[int, str] = field(default_factory=dict)
     """pid -> the last name it had; "" of one that is not ours."""
     _untitled: dict[int, set[Opening]] = field(default_factory=dict)
@@ -110,14 +120,15 @@ class Watch:
                 if not (program := _program(pid)):
                     continue  # it is ending: nobody can say any more which one it was
                 self._name(pid, program)
+                by = self._line(pid)
                 for descriptor in os.scandir(f"/proc/{pid}/fd"):
                     with contextlib.suppress(OSError):
                         target = os.readlink(descriptor.path)  # noqa: PTH115
                         if target.startswith("socket:["):
                             for kind, where in sockets.get(target[8:-1], ()):
-                                self._note(pid, Opening(kind, self._ours[pid], where))
+                                self._note(pid, Opening(kind, program, where, by))
                         elif target.startswith("/") and os.lstat(descriptor.path).st_mode & 0o200:
-                            self._note(pid, Opening("file", self._ours[pid], target.removesuffix(" (deleted)")))
+                            self._note(pid, Opening("file", program, target.removesuffix(" (deleted)"), by))
 
     def _name(self, pid: int, program: str) -> None:
         """A process that has just been spawned takes its title a moment later: what it opened before is its, too."""
@@ -140,23 +151,34 @@ class Watch:
             found.add(one)  # wherever it is, an abstract name included
 
     def _our_processes(self) -> list[int]:
-        parents: dict[int, int] = {}
+        started: dict[int, str] = {}
         for entry in os.scandir("/proc"):
             if entry.name.isdigit():
                 with contextlib.suppress(OSError, ValueError):
                     text = Path(entry.path, "stat").read_text(errors="replace")
-                    parents[int(entry.name)] = int(text[text.rindex(")") + 2 :].split()[1])
-        for pid in [pid for pid in self._ours if pid not in parents]:
-            del self._ours[pid]
+                    fields = text[text.rindex(")") + 2 :].split()
+                    self._parents[int(entry.name)], started[int(entry.name)] = int(fields[1]), fields[19]
+        for pid in [pid for pid, when in self._started.items() if started.get(pid) != when]:
+            self._ours.pop(pid, None)
             self.found |= self._untitled.pop(pid, set())
-        for pid in sorted(parents):
+        self._started = started
+        for pid in sorted(started):
             if not self._ours.get(pid):
-                self._ours[pid] = "?" if self._ours.get(parents[pid]) or self._is_of_the_cluster(pid) else ""
+                ours = self._ours.get(self._parents[pid]) or self._is_of_the_cluster(pid)
+                self._ours[pid] = "?" if ours else ""
         return [pid for pid, ours in self._ours.items() if ours]
 
+    def _line(self, pid: int) -> str:
+        line: list[str] = []
+        while self._ours.get(pid):
+            line.append(f"{pid} {self._ours[pid]}")
+            pid = self._parents.get(pid, 0)
+        return " < ".join(line)
+
     def _is_of_the_cluster(self, pid: int) -> bool:
+        marks = {f"SLURM_CONF={conf_path(self.cluster)}".encode(), f"PROXYGRM_CLUSTER_DIR={self.cluster}".encode()}
         with contextlib.suppress(OSError):
-            return f"SLURM_CONF={self.conf}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            return not marks.isdisjoint(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
         return False
 
 
