@@ -18,7 +18,7 @@ from data_tools.ingest.join import check_ids
 from data_tools.ingest.linked_images import LinkedImages
 from data_tools.mix.amounts import amounts, beyond, beyond_of_each
 from data_tools.mix.job import Job, lost_of
-from data_tools.mix.spec import FILTERS
+from data_tools.mix.spec import FILTERS, MixSource
 from data_tools.rows.pair_tables import add_counts, image_names
 from data_tools.rows.preference import PairsWriter
 from data_tools.steps.account import Account, RowLocation
@@ -164,13 +164,22 @@ def _tables(job: Job, columns: list[str] | None) -> Iterator[tuple[Path, int, An
         first += size
 
 
+def _not_there(source: MixSource) -> list[str]:
+    """Those categories to leave out that no row of the source has: a misspelt one leaves nothing out."""
+    if not source.without:
+        return []
+    columns = (table["category"] for _, table in tables(Path(source.pairs), ["category"]))
+    there = {each for column in columns for each in column.unique().to_pylist()}
+    return sorted(set(source.without) - there)
+
+
 def _sources(job: Job, lost: dict[str, Counter[str]]) -> dict[str, Any]:
     """What each source gave, and what it lost and why."""
     return {
         name: {
             "pairs": source.pairs, "weight": source.weight if job.spec.weighted else None, "cap": source.cap,
             "per_question": source.per_question,
-            "without": source.without, "read": size, "kept": size - lost[name].total(),
+            "without": source.without, "not_there": _not_there(source), "read": size, "kept": size - lost[name].total(),
             "lost": dict(sorted(lost[name].items())),
         }
         for (name, source), size in zip(job.spec.sources, job.sizes, strict=True)

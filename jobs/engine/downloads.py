@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from jobs.engine.stage import Given, Stage, hub_revision, plain
 from proxygrm.core.checkpoints.code import LoadableCheckpoint
+from proxygrm.core.files.below import files_below
 
 State = Literal["here", "not usable", "missing"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -58,9 +58,8 @@ def needed(stages: Iterable[Stage]) -> list[Download]:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of a folder's files with the targets of links (the hub's cache is full of them); a file with
     several names counts once."""
-    files = (Path(root, name) for root, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
     sizes: dict[tuple[int, int], int] = {}
-    for file in files:
+    for file in files_below(path):
         try:
             status = file.stat()
         except OSError:  # a link to nothing

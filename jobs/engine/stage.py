@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygrm.core.checkpoints.torn import refuse_torn
 from proxygrm.core.errors import UserError
+from proxygrm.core.files.below import files_below
 from proxygrm.core.settings import AFTERWARDS, did_you_mean
 from slurm.profile import Profile
 from slurm.sbatch import Resources
@@ -97,9 +98,7 @@ def _hub_folder(name: str) -> Path:
 
 @lru_cache(maxsize=64)
 def _identity(root: Path, modified_ns: int) -> str:
-    # os.walk leaves out a folder that goes while it is read; rglob raises
-    below = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
-    files = sorted(p for p in below if _is_file(p)) if root.is_dir() else [root]
+    files = sorted(file for file in files_below(root) if file == root or _is_file(file))
     digest = hashlib.sha256()
     for file in files:
         with contextlib.suppress(FileNotFoundError):  # another process has renamed or removed it meanwhile

@@ -61,5 +61,9 @@ def report_table(report: dict[str, Any]) -> Any:
     table.add_section()
     table.add_row("all", f"{report['read']:,}", f"{report['kept']:,}", "", style="bold")
     labels = report["labels"]
-    table.caption = f"better response is 1, is 2: {labels['1']:,}, {labels['2']:,}; images: {report['images']:,}"
+    lines = [f"better response is 1, is 2: {labels['1']:,}, {labels['2']:,}; images: {report['images']:,}"]
+    for name, source in report["sources"].items():
+        if source.get("not_there"):  # a report of an earlier version has none
+            lines.append(f"{name} has no row of {', '.join(source['not_there'])}, which `without` leaves out")
+    table.caption = "\n".join(lines)
     return table

@@ -6,11 +6,13 @@ from some page on. Each kind of file can be recognised by its beginning and its 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+from proxygrm.core.files.below import files_below
 
 EDGE = 4096
 SMALL_JSON = 1 << 20
@@ -20,11 +22,22 @@ MAX_FILES = 256
 
 
 def refuse_torn(path: Path) -> None:
-    """Raises ValueError, with its name, for a torn file, or the first torn file of a folder. Raises OSError."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """Raises ValueError, with its name, for a torn file, or the first torn file of a folder. Raises OSError.
+
+    What another process removes from the folder meanwhile is left out.
+    """
+    if not path.is_dir():
+        _refuse(path)
+        return
+    files = sorted(file for file in files_below(path) if file.is_file())
     for file in files[:: max(1, -(-len(files) // MAX_FILES))]:
-        if reason := torn(file):
-            raise ValueError(f"{file.name} {reason}")
+        with contextlib.suppress(FileNotFoundError):
+            _refuse(file)
+
+
+def _refuse(file: Path) -> None:
+    if reason := torn(file):
+        raise ValueError(f"{file.name} {reason}")
 
 
 def torn(file: Path) -> str:
@@ -104,13 +117,11 @@ def why_torn(folder: Path) -> str:
     """Why a training must not resume from this folder, "" if it may. Checks every file with `torn`."""
     if not folder.is_dir():
         return "does not exist"
-    for root, _, names in os.walk(folder):
-        for name in names:
-            file = Path(root, name)
-            try:
-                reason = torn(file)
-            except OSError as error:
-                reason = f"cannot be read: {error.strerror}"
-            if reason:
-                return f"{file.relative_to(folder)} {reason}"
+    for file in files_below(folder):
+        try:
+            reason = torn(file)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+        if reason:
+            return f"{file.relative_to(folder)} {reason}"
     return ""

@@ -20,6 +20,7 @@ from data_tools.mix.spec import MixSource, MixSpec, read_spec, shipped
 from data_tools.rows.preference import PreferencePair, read_pairs
 from data_tools.sources import SOURCES, load
 from data_tools.steps.shards import carry_out
+from jobs.cli.data.mix import report_table
 from support.refusals import refused
 from support.rows.filter_pairs import folder, pair, prose, scene
 
@@ -153,6 +154,16 @@ def test_categories_can_be_left_out(tmp_path):
     report = mix(spec_of(tmp_path, sources(("mm", 'without = ["video", "mcq"]'))), tmp_path / "out")
     assert losses(report) == {"mm": {"category": 6}}
     assert {row.category for row in read_pairs(tmp_path / "out")} == {"long"}
+    assert report["sources"]["mm"]["not_there"] == []
+
+
+def test_a_category_to_leave_out_that_no_row_has_is_said(tmp_path):
+    """A misspelt one leaves nothing out."""
+    folder(tmp_path / "mm", [replace(row, category="video") for row in rows_of("mm", 9)])
+    report = mix(spec_of(tmp_path, sources(("mm", 'without = ["vdeo", "mcq"]'))), tmp_path / "out")
+    assert losses(report) == {"mm": {}}
+    assert report["sources"]["mm"]["not_there"] == ["mcq", "vdeo"]
+    assert "mm has no row of mcq, vdeo, which `without` leaves out" in str(report_table(report).caption)
 
 
 @pytest.mark.parametrize("name", shipped())

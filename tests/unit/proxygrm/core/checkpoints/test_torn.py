@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from PIL import Image
 
 from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.stage import Artifact, Stage, exists
+from proxygrm.core.checkpoints import torn
+from proxygrm.core.checkpoints.torn import refuse_torn, why_torn
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.durable import MAX_SINGLE_SYNCS, move_into_place, sync_tree
 from proxygrm.core.files.whole_file import whole_file, write_text
@@ -85,6 +88,47 @@ def test_files_of_unknown_kinds_pass_unless_they_are_all_zeros(tmp_path: Path) -
     exists(tmp_path / "word")
     with pytest.raises(UserError, match="zeros has only zeros"):
         exists(tmp_path / "zeros")
+
+
+def test_the_first_torn_file_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    refuse_torn(tmp_path)
+    assert why_torn(tmp_path) == ""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "b.jsonl").write_text('{"half')
+    with pytest.raises(ValueError, match=r"^b\.jsonl ends in the middle of a line"):
+        refuse_torn(tmp_path)
+    assert why_torn(tmp_path) == "below/b.jsonl ends in the middle of a line"
+    with pytest.raises(ValueError, match=r"^b\.jsonl ends"):
+        refuse_torn(tmp_path / "below" / "b.jsonl")
+
+
+def test_what_another_process_removes_meanwhile_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan looks at a folder that a job is writing: its scratch files are renamed, its folders of parts go."""
+    (tmp_path / "kept.json").write_text("{}")
+    (tmp_path / "scratch.json").write_text("{}")
+    (tmp_path / "parts" / "deeper").mkdir(parents=True)
+    scandir, look = os.scandir, torn.torn
+
+    def gone(folder: str | Path | int) -> object:
+        if not isinstance(folder, int) and Path(folder).name == "parts":  # a number is rmtree's own
+            shutil.rmtree(folder, ignore_errors=True)
+        return scandir(folder)
+
+    def looked_at_too_late(file: Path) -> str:
+        if file.name == "scratch.json":
+            file.unlink()
+        return look(file)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    monkeypatch.setattr(torn, "torn", looked_at_too_late)
+    refuse_torn(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_a_file_that_is_named_and_not_there_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        refuse_torn(tmp_path / "nothing.json")
 
 
 def test_a_tree_is_synced_file_by_file_and_a_large_one_by_one_call(
