@@ -43,3 +43,18 @@ def test_what_set_up_tests_and_runs_write_is_ignored_and_what_is_ours_is_not() -
     assert ignored(theirs) == set(theirs)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert ignored(list(filter(None, listed.split("\0")))) == set()
+
+
+def test_no_file_has_got_into_the_tree_by_a_slip() -> None:
+    """A shell's redirection leaves an empty one, an editor's scratch or a note lies at the top."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this checkout is not git's")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    there = [file for file in files if file.is_file()]
+    assert [str(file) for file in there if not file.stat().st_size and file.name != "__init__.py"] == []
+    top = {file.relative_to(ROOT).parts[0] for file in there}
+    folders = {".ci", "benchmarks", "data_tools", "docs", "jobs", "proxygrm", "requirements", "slurm", "tests"}
+    assert top == folders | {
+        ".gitignore", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"
+    }  # fmt: skip
