@@ -42,6 +42,7 @@ def find_problems(planned: list[Planned], profile: Profile, folder: Path, ask_sc
         refused += limits.arrays_too_large([line.stage for line in lines] for lines in batches)
         problems += [Problem(text, "slurm.would-refuse") for text in refused]
     problems += missing_inputs(due)
+    problems += runs_inside_inputs(due, folder)
     if text := path_problem(folder):
         problems.insert(0, Problem(text, "run.bad-path"))
     return problems
@@ -68,6 +69,21 @@ def missing_inputs(stages: list[Stage]) -> list[Problem]:
                     code = error.code if isinstance(error, UserError) and need.resolve().exists() else ""
                     problems[need.path] = Problem(text, _MISSING if code.startswith("file.") else code or _MISSING)
     return list(problems.values())
+
+
+def runs_inside_inputs(stages: list[Stage], folder: Path) -> list[Problem]:
+    """One for each input that holds the run folder: every stage that reads it would be another one as the run writes,
+    and never done."""
+    return [
+        Problem(
+            f"{stage.name} needs {label} at {need.path}, and the run folder {folder} is in it: whatever the run writes "
+            f"would change its own input; give a --run outside, or a folder of the data alone",
+            "submit.run-inside-input",
+        )
+        for stage in stages
+        for label, need in stage.needs.items()
+        if isinstance(need, Given) and need.counts(folder)
+    ]
 
 
 def _hub_hint(need: Given) -> str:

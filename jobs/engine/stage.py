@@ -76,6 +76,10 @@ class Given:
         root = self.resolve()
         return _identity(root, root.stat().st_mtime_ns) if root.exists() else f"missing:{self.path}"
 
+    def counts(self, folder: Path) -> bool:
+        """Whether what is written into that folder changes the identity."""
+        return folder.resolve().is_relative_to(self.resolve().resolve())
+
 
 def hub_snapshot(name: str) -> Path | None:
     """The folder of a model in the hub's cache on this file system (layout of huggingface_hub), or None."""

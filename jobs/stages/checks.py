@@ -122,6 +122,9 @@ class NamedImages(Given):
         rows, root = Path(self.folder, Path(self.rows).expanduser()).absolute(), self.resolve()
         return _named_images(rows, rows.stat().st_mtime_ns, root) if rows.is_file() else f"missing:{self.path}"
 
+    def counts(self, folder: Path) -> bool:
+        return False
+
 
 @lru_cache(maxsize=64)
 def _named_images(rows: Path, modified_ns: int, root: Path) -> str:

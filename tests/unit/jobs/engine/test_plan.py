@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from jobs.engine import stage as stage_module
-from jobs.engine.check import missing_inputs, other_jobs
+from jobs.engine.check import missing_inputs, other_jobs, runs_inside_inputs
 from jobs.engine.plan import Facts, Queued, Sending, files, gpu_hours, plan, within_limits
 from jobs.engine.run_folder import snapshot
 from jobs.engine.run_folder.code_version import git_revision, masked_diff
 from jobs.engine.run_folder.ledger import Done, Ledger
 from jobs.engine.stage import Artifact, Given, Stage, StageRun, closure, identities
 from jobs.engine.submit import rendered
+from jobs.stages.checks import NamedImages
 from proxygrm.core.errors import UserError
 from slurm.profile import Node, Profile, Scheduler
 from slurm.sbatch import Resources, sbatch_parameters
@@ -285,6 +286,19 @@ def test_a_stage_that_would_be_told_to_stop_as_it_starts_is_refused() -> None:
 def test_identities_of_a_chain_are_those_of_its_stages(data: Path) -> None:
     stages = three_stages(data)
     assert identities(stages) == {stage.name: stage.identity() for stage in stages}
+
+
+def test_an_input_that_holds_the_run_folder_is_refused(tmp_path: Path) -> None:
+    """It would be another one with every file of the run, and so would the stage."""
+    run, beside = tmp_path / "data" / "runs" / "one", tmp_path / "data" / "pairs"
+    reads = [
+        Stage("mix", nothing, (), Resources(), needs={"root": Given(str(path))}) for path in (run.parents[1], beside)
+    ]
+    (problem,) = runs_inside_inputs(reads, run)
+    assert (problem.code, "mix needs root at" in problem.text) == ("submit.run-inside-input", True)
+    beside.mkdir(parents=True)
+    images = replace(reads[0], needs={"images": NamedImages(str(tmp_path), rows=str(beside / "rows.jsonl"))})
+    assert runs_inside_inputs([images], run) == []
 
 
 def test_a_file_that_another_process_removes_meanwhile_is_no_part_of_an_input(
