@@ -26,8 +26,9 @@ _ACCEPTS = 0x10000  # of /proc/net/unix
 _LISTENS = "0A"  # of /proc/net/tcp
 
 
-SPAWNED = "from multiprocessing.spawn"
+_SPAWNED = "from multiprocessing.spawn"
 """A process of multiprocessing before it has a title; which one it is shows in a moment."""
+_BY = "spawned by "
 
 
 @dataclass(frozen=True, order=True)
@@ -95,6 +96,10 @@ class Watch:
     """pid -> the last name it had; "" of one that is not ours."""
     _untitled: dict[int, set[Opening]] = field(default_factory=dict)
     """pid of a spawned process that has no title yet -> what it has opened."""
+    _titles: dict[str, str] = field(default_factory=dict)
+    """"spawned by PROGRAM" -> the title that such a process took."""
+    _nameless: set[Opening] = field(default_factory=set)
+    """Of spawned processes that ended before they had a title: each was one of those that its parent spawns."""
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -107,7 +112,8 @@ class Watch:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
-        self.found.update(*self._untitled.values())
+        for one in self._nameless.union(*self._untitled.values()):
+            self.found.add(replace(one, program=self._titles.get(one.program, one.program)))
 
     def _run(self) -> None:
         while not self._over.wait(SAMPLE_S):
@@ -119,6 +125,8 @@ class Watch:
             with contextlib.suppress(OSError):
                 if not (program := _program(pid)):
                     continue  # it is ending: nobody can say any more which one it was
+                if program.startswith(_SPAWNED):
+                    program = _BY + self._ours.get(self._parents[pid], "?")
                 self._name(pid, program)
                 by = self._line(pid)
                 for descriptor in os.scandir(f"/proc/{pid}/fd"):
@@ -132,13 +140,15 @@ class Watch:
 
     def _name(self, pid: int, program: str) -> None:
         """A process that has just been spawned takes its title a moment later: what it opened before is its, too."""
-        if not program.startswith(SPAWNED):
+        if not program.startswith(_BY):
+            if self._ours[pid].startswith(_BY):
+                self._titles[self._ours[pid]] = program
             for one in self._untitled.pop(pid, ()):
                 self.found.add(replace(one, program=program))
         self._ours[pid] = program
 
     def _note(self, pid: int, one: Opening) -> None:
-        found = self._untitled.setdefault(pid, set()) if one.program.startswith(SPAWNED) else self.found
+        found = self._untitled.setdefault(pid, set()) if one.program.startswith(_BY) else self.found
         if one.kind in ("TCP", "UDP"):
             found.add(one)
             return
@@ -160,7 +170,7 @@ class Watch:
                     self._parents[int(entry.name)], started[int(entry.name)] = int(fields[1]), fields[19]
         for pid in [pid for pid, when in self._started.items() if started.get(pid) != when]:
             self._ours.pop(pid, None)
-            self.found |= self._untitled.pop(pid, set())
+            self._nameless |= self._untitled.pop(pid, set())
         self._started = started
         for pid in sorted(started):
             if not self._ours.get(pid):
