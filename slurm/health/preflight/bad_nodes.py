@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from proxygrm.core.errors import UserError, unreadable_reason
 from proxygrm.core.files import lock
 from proxygrm.core.files.user_text import read_user_text
 from proxygrm.core.files.whole_file import write_text
+from proxygrm.core.runtime.interrupts import uninterrupted
 from slurm import commands
 from slurm.health.preflight.judge import Verdict
 from slurm.profile import Profile
@@ -90,21 +90,18 @@ def record(run_dir: Path, verdict: Verdict, stage: str) -> int:
 def exclude_and_requeue(nodes: list[str]) -> None:
     """Requeue this job under its own id and exclude these nodes from it.
 
-    SLURM changes that list for waiting jobs only, and the requeue ends this process: by SIGTERM, which is blocked, and
-    by SIGKILL once the job's other tasks have ended by theirs. So one scontrol is told both, and sends the second as
-    soon as the first is answered. The job does not start in between, because SLURM delays a requeued job until all of
-    its processes are gone, and then for the lifetime of a credential (two minutes).
+    SLURM changes that list for waiting jobs only, and the requeue ends this process: by SIGTERM, which waits, and by
+    SIGKILL a while later. So one scontrol is told both, and sends the second as soon as the first is answered. The job
+    does not start in between, because SLURM delays a requeued job until all of its processes are gone, and then for the
+    lifetime of a credential (two minutes).
 
     Raises UserError when SLURM refuses.
     """
     job = job_name()
     match = re.search(r"\bExcNodeList=(\S+)", _scontrol("show", "job", "-o", job))
     excluded = [match[1]] if match and match[1] != "(null)" else []
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the commands inherit it
-    try:
+    with uninterrupted():
         _scontrol(typed=f"requeue {job}\nupdate jobid={job} ExcNodeList={','.join([*excluded, *nodes])}\n")
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _scontrol(*words: str, typed: str = "") -> str:

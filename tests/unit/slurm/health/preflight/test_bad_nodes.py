@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from slurm import commands
 from slurm.health.preflight.bad_nodes import exclude_and_requeue
 from support.refusals import refused
 
@@ -48,6 +53,36 @@ def test_one_process_is_told_of_the_requeue_and_of_the_exclusion(
     exclude_and_requeue(["b1", "b2"])
     _, last = told(tmp_path)
     assert last == ([], ["requeue 27", f"update jobid=27 ExcNodeList={after}"])
+
+
+def test_what_the_requeue_ends_is_ended_after_the_exclusion_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's process has threads, which take a signal that the main thread blocks."""
+    scontrol(tmp_path, monkeypatch, "(null)")
+    run = commands._run
+
+    def ended_meanwhile(command: Sequence[str], environment: Mapping[str, str], timeout_s: float, typed: str) -> object:
+        if typed:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        return run(command, environment, timeout_s, typed)
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(commands, "_run", ended_meanwhile)
+    signal.signal(signal.SIGTERM, end)  # conftest.py puts back what was there
+    over = threading.Event()
+    watcher = threading.Thread(target=over.wait, daemon=True)
+    watcher.start()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            exclude_and_requeue(["b1"])
+    finally:
+        over.set()
+    assert ended.value.code == 143
+    assert told(tmp_path)[-1] == ([], ["requeue 27", "update jobid=27 ExcNodeList=b1"])
 
 
 def test_a_requeue_that_slurm_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
