@@ -50,7 +50,7 @@ setup: ## install the Python environment and SLURM's packages; does nothing when
 lock: ## recompile requirements/*.txt from *.in
 	@bash requirements/lock.sh
 
-demo: setup ## the whole chain on this machine: private SLURM, tiny model, 10 to 15 minutes; RECIPE=NAME for another's
+demo: setup ## the whole chain on this machine: private SLURM, tiny model, 8 to 15 minutes; RECIPE=NAME for another's
 	@proxygrm demo $(recipe) $(args)
 
 test: setup lint ## style, types and all tests, the shortened demo chain included; ARGS="-k word" for some of them
