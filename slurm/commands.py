@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from proxygrm.core.errors import UserError
@@ -35,6 +36,12 @@ READ_BACK = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C.UT
 REMEDY = "log in to the cluster's login node, or `make cluster-up` starts a private one"
 
 
+class _Kept:
+    """The environment that jobs inherit; None: this process's own."""
+
+    environment: dict[str, str] | None = None
+
+
 class NoAnswer(UserError):
     """A command of SLURM is missing, failed, or did not answer; the message is its own first line."""
 
@@ -54,6 +61,25 @@ def ignored(environment: Mapping[str, str]) -> list[str]:
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without what is ignored."""
     return {name: value for name, value in environment.items() if not is_ignored(name)}
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Jobs sent in the block inherit the environment as it is now. What libraries set meanwhile is for this process:
+    PyTorch, for one, would have all jobs take compiled code from a folder of /tmp that another user could make."""
+    before = _Kept.environment
+    _Kept.environment = dict(os.environ) if before is None else before
+    try:
+        yield
+    finally:
+        _Kept.environment = before
+
+
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Of this process, and of the jobs that it sends."""
+    os.environ.update(variables)
+    if _Kept.environment is not None:
+        _Kept.environment.update(variables)
 
 
 def answer(*command: str, timeout_s: float = TIMEOUT_S, typed: str = "") -> subprocess.CompletedProcess[str]:
@@ -105,9 +131,9 @@ def first_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def sbatch(script: Path) -> subprocess.CompletedProcess[str]:
-    """Send a batch script, in this process's environment without the ignored variables: jobs inherit it. Without a
-    timeout: what sbatch had sent when it was killed could arrive all the same. Raises OSError."""
-    return _run(("sbatch", str(script)), clean(os.environ), None)
+    """Send a batch script. Jobs inherit this process's environment (`environment_kept`) without the ignored variables.
+    Without a timeout: what sbatch had sent when it was killed could arrive all the same. Raises OSError."""
+    return _run(("sbatch", str(script)), clean(os.environ if _Kept.environment is None else _Kept.environment), None)
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ def connect(profile: Profile, start: bool) -> None:
     if start:
         cluster.up(folder)
     if start or cluster.exists(folder):
-        os.environ.update(cluster.env(folder))
+        commands.set_environment(cluster.env(folder))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from jobs.cli.serve_reward import serve_reward
 from proxygrm.core.errors import UserError
 from proxygrm.core.files.whole_file import FULL
 from proxygrm.core.one_line import refuse_arguments
+from slurm.commands import environment_kept
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -46,7 +47,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         guard_the_rest()
         try:
-            return super().invoke(ctx)
+            with environment_kept():
+                return super().invoke(ctx)
         except UserError as error:
             _tell(_line(error), ctx)
             sys.exit(2)

@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -19,16 +19,13 @@ from slurm.local.folder import conf_path
 
 TABLE = Path(__file__).parents[2] / "docs" / "security.md"
 SAMPLE_S = 0.5
-NOT_HERE = ("(by hand)", "(GPUs)")
-"""Rows of the table that say so are of what the demo does not open."""
+NOT_HERE, AT_TIMES = ("(by hand)", "(GPUs)"), "(at times)"
+"""Rows of the table that say so are of what the demo does not open, and of what it opens for a moment or not always."""
 EVERY, NODE, LOOPBACK = "every address", "the node's address", "127.0.0.1"
 _ACCEPTS = 0x10000  # of /proc/net/unix
 _LISTENS = "0A"  # of /proc/net/tcp
-
-
 _SPAWNED = "from multiprocessing.spawn"
-"""A process of multiprocessing before it has a title; which one it is shows in a moment."""
-_BY = "spawned by "
+"""A process of multiprocessing before it takes a title."""
 
 
 @dataclass(frozen=True, order=True)
@@ -36,13 +33,27 @@ class Opening:
     """kind: TCP, UDP, socket (of the unix domain) or file. where: in the table's words the address, or the path."""
 
     kind: str
-    program: str
     where: str
+    programs: tuple[str, ...] = ()
+    """Each name that the process had: it may open something before it takes its title, or take several."""
     by: str = field(default="", compare=False)
     """The process and its ancestors, for whoever asks where it came from."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.where}, {self.program}: {self.by}"
+        return f"{self.kind} {self.where}, {' then '.join(self.programs) or 'without a title'}: {self.by}"
+
+
+@dataclass
+class Process:
+    """names: in the order in which it took them. opened: (kind, where) -> the process and its ancestors then."""
+
+    parent: int
+    started: str
+    """Numbers are used again: a process is its number and when it was started."""
+    ours: bool = False
+    names: list[str] = field(default_factory=list)
+    opened: dict[tuple[str, str], str] = field(default_factory=dict)
+    started_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,11 +64,12 @@ class Row:
     programs: tuple[str, ...]
     addresses: frozenset[tuple[str, str]]
     paths: tuple[str, ...]
-    opened_here: bool
+    may_open: bool
+    always_opens: bool
 
     def names(self, one: Opening) -> bool:
         if one.kind in ("TCP", "UDP"):
-            known = any(fnmatchcase(one.program, pattern) for pattern in self.programs)
+            known = any(fnmatchcase(program, pattern) for program in one.programs for pattern in self.programs)
             return known and (one.kind, one.where) in self.addresses
         return any(fnmatchcase(one.where, pattern) for pattern in self.paths)
 
@@ -75,7 +87,8 @@ def _row(opened_by: str, where: str, reach: str, proof: str) -> Row:
     assert reach, opened_by
     assert proof, opened_by
     assert bool(found) != bool(paths) or not here, f"{opened_by}: addresses or paths, not {where!r}"
-    return Row(opened_by, tuple(re.findall(r"`([^`]+)`", opened_by)), frozenset(found), paths, here)
+    programs = tuple(re.findall(r"`([^`]+)`", opened_by))
+    return Row(opened_by, programs, frozenset(found), paths, here, here and AT_TIMES not in opened_by)
 
 
 @dataclass
@@ -88,18 +101,9 @@ class Watch:
 
     cluster: Path
     names: dict[str, str]
-    found: set[Opening] = field(default_factory=set)
-    _parents: dict[int, int] = field(default_factory=dict)
-    _started: dict[int, str] = field(default_factory=dict)
-    """pid -> when the process that has it was started: numbers are used again."""
-    _ours: dict[int, str] = field(default_factory=dict)
-    """pid -> the last name it had; "" of one that is not ours."""
-    _untitled: dict[int, set[Opening]] = field(default_factory=dict)
-    """pid of a spawned process that has no title yet -> what it has opened."""
-    _titles: dict[str, str] = field(default_factory=dict)
-    """"spawned by PROGRAM" -> the title that such a process took."""
-    _nameless: set[Opening] = field(default_factory=set)
-    """Of spawned processes that ended before they had a title: each was one of those that its parent spawns."""
+    _living: dict[int, Process] = field(default_factory=dict)
+    _ended: list[Process] = field(default_factory=list)
+    """Of those that were ours."""
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -112,8 +116,18 @@ class Watch:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
-        for one in self._nameless.union(*self._untitled.values()):
-            self.found.add(replace(one, program=self._titles.get(one.program, one.program)))
+
+    def found(self) -> set[Opening]:
+        """A spawned process that ended before it had a title was one of those that its parent starts."""
+        ours = [one for one in (*self._ended, *self._living.values()) if one.ours]
+        titles: dict[str, list[str]] = {}
+        for one in ours:
+            titles.setdefault(one.started_by, []).extend(one.names)  # "": of those whose parent is not ours
+        return {
+            Opening(kind, where, tuple(one.names or dict.fromkeys(titles[one.started_by])), by)
+            for one in ours
+            for (kind, where), by in one.opened.items()
+        }
 
     def _run(self) -> None:
         while not self._over.wait(SAMPLE_S):
@@ -121,68 +135,63 @@ class Watch:
 
     def look(self) -> None:
         sockets = _listening()
-        for pid in self._our_processes():
+        self._meet()
+        for pid, process in self._living.items():
+            if not process.ours:
+                continue
             with contextlib.suppress(OSError):
                 if not (program := _program(pid)):
                     continue  # it is ending: nobody can say any more which one it was
-                if program.startswith(_SPAWNED):
-                    program = _BY + self._ours.get(self._parents[pid], "?")
-                self._name(pid, program)
+                if not process.started_by and (parent := self._living.get(process.parent)) and parent.names:
+                    process.started_by = parent.names[-1]
+                if program not in process.names and not program.startswith(_SPAWNED):
+                    process.names.append(program)
                 by = self._line(pid)
                 for descriptor in os.scandir(f"/proc/{pid}/fd"):
                     with contextlib.suppress(OSError):
                         target = os.readlink(descriptor.path)  # noqa: PTH115
                         if target.startswith("socket:["):
                             for kind, where in sockets.get(target[8:-1], ()):
-                                self._note(pid, Opening(kind, program, where, by))
+                                self._note(process, kind, where, by)
                         elif target.startswith("/") and os.lstat(descriptor.path).st_mode & 0o200:
-                            self._note(pid, Opening("file", program, target.removesuffix(" (deleted)"), by))
+                            self._note(process, "file", target.removesuffix(" (deleted)"), by)
 
-    def _name(self, pid: int, program: str) -> None:
-        """A process that has just been spawned takes its title a moment later: what it opened before is its, too."""
-        if not program.startswith(_BY):
-            if self._ours[pid].startswith(_BY):
-                self._titles[self._ours[pid]] = program
-            for one in self._untitled.pop(pid, ()):
-                self.found.add(replace(one, program=program))
-        self._ours[pid] = program
+    def _note(self, process: Process, kind: str, where: str, by: str) -> None:
+        if kind not in ("TCP", "UDP"):
+            for folder, name in self.names.items():
+                if where.startswith(f"{folder}/"):
+                    if not name or (kind == "file" and name == "CLUSTER"):
+                        return
+                    where = name + where.removeprefix(folder)
+                    break
+            else:  # wherever it is, an abstract name included
+                if kind == "file" and where.startswith(("/dev/", "/proc/", "/memfd:")):
+                    return
+        process.opened.setdefault((kind, where), by)
 
-    def _note(self, pid: int, one: Opening) -> None:
-        found = self._untitled.setdefault(pid, set()) if one.program.startswith(_BY) else self.found
-        if one.kind in ("TCP", "UDP"):
-            found.add(one)
-            return
-        for folder, name in self.names.items():
-            if one.where.startswith(f"{folder}/"):
-                if name and (one.kind == "socket" or name != "CLUSTER"):
-                    found.add(replace(one, where=name + one.where.removeprefix(folder)))
-                return
-        if one.kind == "socket" or not one.where.startswith(("/dev/", "/proc/", "/memfd:")):
-            found.add(one)  # wherever it is, an abstract name included
-
-    def _our_processes(self) -> list[int]:
-        started: dict[int, str] = {}
+    def _meet(self) -> None:
+        """Which processes there are; those that have ended keep what they opened."""
+        before, self._living = self._living, {}
         for entry in os.scandir("/proc"):
             if entry.name.isdigit():
                 with contextlib.suppress(OSError, ValueError):
                     text = Path(entry.path, "stat").read_text(errors="replace")
                     fields = text[text.rindex(")") + 2 :].split()
-                    self._parents[int(entry.name)], started[int(entry.name)] = int(fields[1]), fields[19]
-        for pid in [pid for pid, when in self._started.items() if started.get(pid) != when]:
-            self._ours.pop(pid, None)
-            self._nameless |= self._untitled.pop(pid, set())
-        self._started = started
-        for pid in sorted(started):
-            if not self._ours.get(pid):
-                ours = self._ours.get(self._parents[pid]) or self._is_of_the_cluster(pid)
-                self._ours[pid] = "?" if ours else ""
-        return [pid for pid, ours in self._ours.items() if ours]
+                    process = before.get(int(entry.name))
+                    if process is None or process.started != fields[19]:
+                        process = Process(int(fields[1]), fields[19])
+                    process.parent = int(fields[1])
+                    self._living[int(entry.name)] = process
+        self._ended += [one for pid, one in before.items() if one.ours and self._living.get(pid) is not one]
+        for pid, process in sorted(self._living.items()):
+            parent = self._living.get(process.parent)
+            process.ours = process.ours or bool(parent and parent.ours) or self._is_of_the_cluster(pid)
 
     def _line(self, pid: int) -> str:
         line: list[str] = []
-        while self._ours.get(pid):
-            line.append(f"{pid} {self._ours[pid]}")
-            pid = self._parents.get(pid, 0)
+        while (process := self._living.get(pid)) and process.ours:
+            line.append(f"{pid} {process.names[-1] if process.names else process.started_by}")
+            pid = process.parent
         return " < ".join(line)
 
     def _is_of_the_cluster(self, pid: int) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from proxygrm.core.runtime import held_folder
+from proxygrm.core.runtime.compiled_code import compiled_in
 
 _LONGEST = 45
 """Longest path of the site's temporary folder: a Unix socket's path has at most 107 characters, and libraries create
@@ -19,18 +20,19 @@ sockets below ours."""
 def own_temp() -> Iterator[Path]:
     """Sets $TMPDIR for this process and its children to a new folder that no other user may enter; removed at the end.
 
-    PyTorch, for one, loads compiled code from `torchinductor_USER` in $TMPDIR, whoever wrote it; vLLM and
-    multiprocessing leave sockets there, verl and SwanLab files.
+    PyTorch keeps compiled code there, vLLM and multiprocessing leave sockets, verl and SwanLab files.
     """
-    before, base = os.environ.get("TMPDIR"), tempfile.gettempdir()
+    before, base = dict(os.environ), tempfile.gettempdir()
     where = base if len(base) <= _LONGEST else "/tmp"  # noqa: S108 - a new folder in it, 0700
     folder = held_folder.new("pgjob", Path(where))
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    own = {"TMPDIR": str(folder), **compiled_in(folder)}
+    tempfile.tempdir = str(folder)
+    os.environ.update(own)
     try:
         yield folder
     finally:
         tempfile.tempdir = base
-        os.environ.pop("TMPDIR")
-        if before is not None:
-            os.environ["TMPDIR"] = before
+        for name in own:
+            os.environ.pop(name, None)
+        os.environ.update({name: before[name] for name in own if name in before})
         held_folder.remove(folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from proxygrm.core.files.owner import is_private
 from proxygrm.core.runtime import held_folder
+from proxygrm.core.runtime.compiled_code import compiled_in
 
 SECRET_FILE = "PROXYGRM_JOB_SECRET_FILE"  # noqa: S105 (the name of a variable)
 NODE_FOLDER = "PROXYGRM_NODE_FOLDER"
@@ -49,10 +50,10 @@ def new_folder(kind: str) -> Path:
 
 @contextmanager
 def vllm_sockets() -> Iterator[dict[str, str]]:
-    """Variables with which a vLLM keeps its Unix sockets in a folder of its own, removed at the end: when vLLM is
-    killed, it removes none of them itself."""
+    """Variables with which a vLLM keeps its Unix sockets and compiled code in a folder of its own, removed at the end:
+    when vLLM is killed, it removes none of them itself."""
     folder = new_folder("pgvllm")
     try:
-        yield {"VLLM_RPC_BASE_PATH": str(folder)}
+        yield {"VLLM_RPC_BASE_PATH": str(folder), **compiled_in(folder)}
     finally:
         held_folder.remove(folder)

@@ -20,6 +20,7 @@ from proxygrm.core.checkpoints.limits import check_servable, context_length
 from proxygrm.core.errors import UserError
 from proxygrm.core.images.settle import pixels
 from proxygrm.core.runtime import held_folder
+from proxygrm.core.runtime.compiled_code import compiled_in
 from proxygrm.core.runtime.job_secret import new_folder
 from proxygrm.core.runtime.telemetry import NO_TELEMETRY
 from proxygrm.core.runtime.vllm_plugins import plugins
@@ -211,11 +212,11 @@ def _environment(device: str) -> None:
     for name, value in variables.items():
         os.environ.setdefault(name, value)
     if "VLLM_RPC_BASE_PATH" not in os.environ:
-        os.environ["VLLM_RPC_BASE_PATH"] = str(_sockets())
+        os.environ.update({"VLLM_RPC_BASE_PATH": str(_own_folder()), **compiled_in(_own_folder())})
 
 
 @functools.cache
-def _sockets() -> Path:
+def _own_folder() -> Path:
     """vLLM leaves Unix sockets behind when it is killed. One folder per process, because vLLM may read its environment
     only once for all its engines."""
     folder = new_folder("pgvllm")

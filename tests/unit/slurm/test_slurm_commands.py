@@ -8,8 +8,10 @@ import stat
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from jobs.cli.main import Commands
 from slurm import commands
 from slurm.health.doctor.run import shell
 from support.refusals import refused
@@ -71,6 +73,28 @@ def test_what_a_job_inherits_from_sbatch_is_the_shell_s_own_environment_without_
     environment = dict(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
     assert (environment["SLURM_CONF"], environment["LC_ALL"]) == ("/etc/x.conf", "de_DE.UTF-8")
     assert not set(HOSTILE) & set(environment)
+
+
+def test_a_job_does_not_inherit_what_libraries_set_in_the_command_that_sends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shows_its_environment(tmp_path / "sbatch", monkeypatch, CHANGED="by nobody", REMOVED="by nobody")
+    sent: dict[str, str] = {}
+
+    @click.command
+    def sends() -> None:
+        for name, value in {"SET": "by a library", "CHANGED": "by a library"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("REMOVED")
+        commands.set_environment({"SLURM_CONF": "/private/slurm.conf"})
+        sent.update(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
+
+    Commands(commands={"sends": sends})(["sends"], standalone_mode=False)
+    assert "SET" not in sent
+    assert (sent["CHANGED"], sent["REMOVED"]) == ("by nobody", "by nobody")
+    assert sent["SLURM_CONF"] == os.environ["SLURM_CONF"] == "/private/slurm.conf"
+    after = dict(ast.literal_eval(commands.sbatch(tmp_path / "x.sh").stdout))
+    assert (after["SET"], after["CHANGED"]) == ("by a library", "by a library"), "outside of a command: as it is"
 
 
 @pytest.mark.parametrize(

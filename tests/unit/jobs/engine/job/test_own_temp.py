@@ -56,6 +56,33 @@ def test_pytorch_s_compiled_code_is_not_loaded_from_a_folder_that_another_user_c
         assert Path(told.strip()).parent == folder
 
 
+@pytest.mark.parametrize("kind", ["in a shared folder", "that everybody may write", "of the user's own"])
+def test_pytorch_s_compiled_code_is_where_the_user_says_unless_another_user_could_make_or_fill_that_folder(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch says it too: it puts its default into the environment."""
+    chosen = tmp_path / "compiled"
+    if kind == "in a shared folder":
+        tmp_path.chmod(0o1777)
+    else:
+        chosen.mkdir()
+        chosen.chmod(0o1777 if kind == "that everybody may write" else 0o700)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(chosen))
+    with own_temp() as folder:
+        used = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        with vllm_sockets() as variables:
+            served = Path({**os.environ, **variables}["TORCHINDUCTOR_CACHE_DIR"])
+    assert used == served == (chosen if kind == "of the user's own" else folder / "torchinductor")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(chosen)
+
+
+def test_vllm_s_compiled_code_is_in_its_private_folder_outside_of_jobs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor_user")
+    monkeypatch.delenv(NODE_FOLDER, raising=False)
+    with vllm_sockets() as variables:
+        assert Path(variables["TORCHINDUCTOR_CACHE_DIR"]).parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_room_is_left_for_the_paths_of_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("d" * 60)
     long.mkdir()
