@@ -87,7 +87,7 @@ submit-chain: ready ## every stage that is missing
 ablation: ready ## train and evaluate every cell of SPEC as job arrays; `proxygrm ablate` lists the specs
 	@proxygrm ablate $(call quoted,SPEC) $(recipe) $(profile) $(run) $(nodes) $(args)
 
-replicate: setup ## the paper's ablations at demo size, judged by a proxy that no training has seen, and policies of three seeds; 1.5 to 2 hours
+replicate: setup ## the paper's ablations at demo size, judged by a proxy that no training has seen, and policies of three seeds; 75 to 90 minutes
 	@proxygrm demo --recipe unseen-proxy && proxygrm demo --prepare-only && proxygrm ablate replicate --recipe proxy_grm:demo --run runs/replicate --set evaluate.judge=runs/demo-unseen-proxy/proxy_sft/model --watch $(args)
 	@proxygrm demo --recipe policy-rl --prepare-only && proxygrm ablate seeds --recipe policy-rl:demo --run runs/replicate-policy --watch $(args)
 
