@@ -47,9 +47,9 @@ class Opening:
 class Process:
     """names: in the order in which it took them. opened: (kind, where) -> the process and its ancestors then."""
 
-    parent: int
     started: str
     """Numbers are used again: a process is its number and when it was started."""
+    parent: int = 0
     ours: bool = False
     names: list[str] = field(default_factory=list)
     opened: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class Watch:
                     fields = text[text.rindex(")") + 2 :].split()
                     process = before.get(int(entry.name))
                     if process is None or process.started != fields[19]:
-                        process = Process(int(fields[1]), fields[19])
+                        process = Process(fields[19])
                     process.parent = int(fields[1])
                     self._living[int(entry.name)] = process
         self._ended += [one for pid, one in before.items() if one.ours and self._living.get(pid) is not one]

@@ -211,8 +211,8 @@ def _environment(device: str) -> None:
         }
     for name, value in variables.items():
         os.environ.setdefault(name, value)
-    if "VLLM_RPC_BASE_PATH" not in os.environ:
-        os.environ.update({"VLLM_RPC_BASE_PATH": str(_own_folder()), **compiled_in(_own_folder())})
+    os.environ.setdefault("VLLM_RPC_BASE_PATH", str(_own_folder()))
+    os.environ.update(compiled_in(_own_folder()))
 
 
 @functools.cache

@@ -76,6 +76,15 @@ def test_pytorch_s_compiled_code_is_where_the_user_says_unless_another_user_coul
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(chosen)
 
 
+def test_a_folder_for_compiled_code_in_which_nobody_may_look_does_not_end_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "compiled"))  # root may look into any folder
+    with own_temp() as folder:
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(folder / "torchinductor")
+
+
 def test_vllm_s_compiled_code_is_in_its_private_folder_outside_of_jobs_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor_user")
     monkeypatch.delenv(NODE_FOLDER, raising=False)
